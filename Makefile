@@ -1,0 +1,64 @@
+# Everything runs from .venv, which is created on first use and brought up to
+# date when requirements.txt or pyproject.toml change.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BUILDIFIER_VERSION := 8.2.1
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export KERAS_BACKEND := tensorflow
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format build-files bench clean
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(STAMP) ## Create .venv with the pinned requirements.
+
+$(STAMP): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
+	$(BIN)/python -m train --model=resnet8 --dataset=fashion_mnist_mini \
+		--target_compression=8 --allowed_bits=8,4,2 \
+		--output_dir=out/demo --overwrite
+
+test: $(STAMP) ## Run the test suite.
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## Check style, types and BUILD files.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m tools.build_files --check
+	@if command -v buildifier > /dev/null; then \
+		buildifier -mode=check -lint=warn -r . ; \
+	elif command -v npx > /dev/null; then \
+		npx --yes @bazel/buildifier@$(BUILDIFIER_VERSION) \
+			-mode=check -lint=warn $$(git ls-files '*BUILD' MODULE.bazel); \
+	else \
+		echo "buildifier is not installed: the format of BUILD files" \
+			"was not checked."; \
+	fi
+
+format: $(STAMP) ## Rewrite the code in the project's style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build-files: $(STAMP) ## Write the BUILD files anew from the imports.
+	$(BIN)/python -m tools.build_files
+
+bench: $(STAMP) ## Measure what training and the Hessian cost.
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove results, caches and .venv.
+	rm -rf out build dist *.egg-info $(VENV) .mypy_cache .pytest_cache \
+		.ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
