@@ -1,0 +1,22 @@
+"""MSQ: mixed-precision quantization-aware training for Keras 3."""
+
+from msq_tf.bake import bake as bake
+from msq_tf.callbacks import MSQCallback as MSQCallback
+from msq_tf.config import LayerConfig as LayerConfig
+from msq_tf.config import MSQConfig as MSQConfig
+from msq_tf.config import PerChannel as PerChannel
+from msq_tf.config import PerTensor as PerTensor
+from msq_tf.discovery import WeightSpec as WeightSpec
+from msq_tf.discovery import register_layer as register_layer
+from msq_tf.model import MSQModel as MSQModel
+from msq_tf.model import quantize_model as quantize_model
+from msq_tf.regularizers import LSBRegularizer as LSBRegularizer
+from msq_tf.report import PrecisionReport as PrecisionReport
+from msq_tf.report import precision_report as precision_report
+from msq_tf.rules import BudgetRule as BudgetRule
+from msq_tf.rules import ThresholdRule as ThresholdRule
+from msq_tf.weights import Layout as Layout
+from msq_tf.weights import QuantizedWeight as QuantizedWeight
+from msq_tf.weights import SkippedWeight as SkippedWeight
+
+__version__ = "0.1.0"

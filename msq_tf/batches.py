@@ -1,0 +1,101 @@
+"""A few fixed batches from whatever `fit` accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Batch = tuple[Any, Any, Any]  # inputs, targets, sample weights
+
+
+def take_batches(data: Any, samples: int, batch_size: int) -> list[Batch]:
+    """Collects full batches of one fixed size.
+
+    Args:
+        data: `(x, y)` or `(x, y, sample_weight)` of arrays, or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, alone or
+            as the first entry of such a tuple, as `fit` receives it.
+        samples: Samples to take, at most.
+        batch_size: Samples per batch, at most; a source with fewer gives one
+            smaller batch.
+
+    Returns:
+        A list of `(x, y, sample_weight)` of tensors. All have one batch size,
+        so that a compiled function is traced once.
+
+    Raises:
+        ValueError: If the data is of another kind or empty.
+    """
+    if isinstance(data, tuple) and data and _is_stream(data[0]):
+        data = data[0]
+    if _is_stream(data):
+        structure = _from_stream(data, samples)
+    elif isinstance(data, tuple) and 2 <= len(data) <= 3:
+        structure = _map(lambda a: np.asarray(a)[:samples], _triple(data))
+    else:
+        raise ValueError(
+            "Statistics need data that can be read twice. Expected `(x, y)` "
+            "arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`, given "
+            "to `fit` or as `MSQCallback(data=...)`. Received: "
+            f"{type(data).__name__}"
+        )
+    count = min(samples, _count(structure))
+    if not count:
+        raise ValueError(
+            "Statistics need data. Expected at least one sample. Received: none"
+        )
+    size = min(batch_size, count)
+    return [
+        _map(lambda a, i=i: tf.convert_to_tensor(a[i : i + size]), structure)
+        for i in range(0, count - size + 1, size)
+    ]
+
+
+def _map(function: Callable[..., Any], *structures: Any) -> Any:
+    """`tf.nest.map_structure` that leaves absent parts (`None`) absent."""
+    return tf.nest.map_structure(
+        lambda first, *rest: None if first is None else function(first, *rest),
+        *structures,
+    )
+
+
+def _is_stream(data: Any) -> bool:
+    return isinstance(data, tf.data.Dataset | keras.utils.PyDataset)
+
+
+def _triple(batch: Any) -> Batch:
+    if not isinstance(batch, tuple | list):
+        return batch, None, None
+    x, y, weight = (*batch, None, None)[:3]
+    return x, y, weight
+
+
+def _count(structure: Any) -> int:
+    return len(tf.nest.flatten(structure)[0])
+
+
+def _from_stream(stream: Any, samples: int) -> Batch:
+    batches: Iterable[Any] = (
+        stream
+        if isinstance(stream, tf.data.Dataset)
+        else (stream[i] for i in range(len(stream)))
+    )
+    parts: list[Batch] = []
+    count = 0
+    for batch in batches:
+        part = _map(np.asarray, _triple(batch))
+        parts.append(part)
+        count += _count(part)
+        if count >= samples:
+            break
+    if not parts:
+        raise ValueError(
+            "Statistics need data. Expected at least one batch. Received: an "
+            "empty stream"
+        )
+    return _map(lambda *arrays: np.concatenate(arrays), *parts)

@@ -1,0 +1,292 @@
+"""MSQCallback: runs the precision search inside `model.fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from msq_tf.batches import take_batches
+from msq_tf.model import MSQModel
+from msq_tf.rules import Decision
+from msq_tf.rules import LayerStats
+from msq_tf.rules import Rule
+from msq_tf.rules import RuleState
+from msq_tf.rules import SearchStats
+from msq_tf.statistics import MEASURED
+from msq_tf.statistics import StatisticsGatherer
+from msq_tf.summaries import ProgressPrinter
+from msq_tf.summaries import SummaryWriter
+
+# Decisions in the search phase when no interval is given.
+_DECISIONS = 10
+
+
+class MSQCallback(keras.callbacks.Callback):
+    """Finds a bit width for every layer while the model trains.
+
+    At every interval of the rule's phase it gathers statistics on a few
+    fixed batches, asks the rule, and applies the decision to the model's
+    variables: nothing is recompiled. Between decisions the regularizer pulls
+    the low bits that are to go next. Once the target is reached the pull
+    ends and training goes on as plain fine-tuning at the frozen scheme.
+
+    All decisions fall at ends of training batches and all state is in the
+    model, so `keras.callbacks.BackupAndRestore` may stand anywhere in the
+    list, and a resumed search decides as the uninterrupted one. Put this
+    callback first: it adds `msq_bits` (average stored bits), `msq_compression`
+    and `msq_lsb_nonzero` to the logs, which later callbacks then see.
+
+    Args:
+        rule: A `BudgetRule` or `ThresholdRule`.
+        data: Data for statistics, as `fit` takes it. Defaults to the first
+            batches of the data given to `fit`. Give it where that data is
+            shuffled anew or comes from a generator, if a resumed run has to
+            repeat an interrupted one exactly.
+        samples: Samples of `data` to use.
+        batch_size: Samples per batch of statistics.
+        interval: Training steps between decisions. Defaults to a tenth of
+            the rule's phase.
+        lsb_strength: The regularizer's lambda, see `LSBRegularizer` for its
+            unit; 0 turns it off.
+        ranking: How costs of candidates are predicted, `"measured"` or
+            `"hessian"`, see `StatisticsGatherer`.
+        hessian: Whether to take Hessian traces. Without them every layer
+            counts as equally sensitive.
+        hessian_every: Decisions between two estimates of the traces.
+        max_probes: Most Hutchinson probes per estimate.
+        tolerance: Relative standard error at which probing stops.
+        seed: Seed of the probes.
+        log_dir: Where to write TensorBoard summaries per layer; `None` for
+            none.
+        verbose: 0 for silence, 1 for a line per epoch with decisions, `"auto"`
+            to follow `fit`.
+
+    Raises:
+        ValueError: In `fit`, before the first step, if the model is no
+            `MSQModel`, or the target cannot be reached.
+
+    Example:
+    ```python
+    qmodel.fit(
+        train,
+        epochs=10,
+        callbacks=[
+            msq_tf.MSQCallback(msq_tf.BudgetRule(target_compression=8.0))
+        ],
+    )
+    ```
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        data: Any = None,
+        *,
+        samples: int = 256,
+        batch_size: int = 128,
+        interval: int | None = None,
+        lsb_strength: float = 0.05,
+        ranking: str = MEASURED,
+        hessian: bool = True,
+        hessian_every: int = 4,
+        max_probes: int = 4,
+        tolerance: float = 0.1,
+        seed: int = 0,
+        log_dir: str | None = None,
+        verbose: int | str = "auto",
+    ):
+        super().__init__()
+        if not isinstance(rule, Rule):
+            raise ValueError(
+                "`rule` must be a BudgetRule or a ThresholdRule. Received: "
+                f"rule={rule!r}"
+            )
+        for name, value in (
+            ("samples", samples),
+            ("batch_size", batch_size),
+            ("interval", 1 if interval is None else interval),
+            ("hessian_every", hessian_every),
+            ("max_probes", max_probes),
+        ):
+            if value < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 1. Received: {name}={value}"
+                )
+        if not lsb_strength >= 0:
+            raise ValueError(
+                "`lsb_strength` cannot be negative. Received: "
+                f"lsb_strength={lsb_strength}"
+            )
+        self.rule = rule
+        self.data = data
+        self.samples = samples
+        self.batch_size = batch_size
+        self.interval = interval
+        self.lsb_strength = float(lsb_strength)
+        self.ranking = ranking
+        self.hessian = hessian
+        self.hessian_every = hessian_every
+        self.max_probes = max_probes
+        self.tolerance = tolerance
+        self.seed = seed
+        self.log_dir = log_dir
+        self.verbose = verbose
+        self._gatherer: StatisticsGatherer | None = None
+        self._epoch = 0
+        self._steps = 0
+        self._seen = 0
+        self._printer = ProgressPrinter(enabled=False)
+        self._writer: SummaryWriter | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if not isinstance(self.model, MSQModel):
+            raise ValueError(
+                "MSQCallback needs a model from `msq_tf.quantize_model`. "
+                f"Received: {type(self.model).__name__} '{self.model.name}'"
+            )
+        data = self.data if self.data is not None else self.model.fit_data
+        self._gatherer = StatisticsGatherer(
+            self.model,
+            take_batches(data, self.samples, self.batch_size),
+            self.ranking,
+        )
+        self._steps = int(self.params.get("steps") or 0)
+        verbose = self.verbose
+        if verbose == "auto":
+            verbose = self.params.get("verbose", 1)
+        self._printer = ProgressPrinter(enabled=bool(verbose))
+        if self.log_dir is not None:
+            self._writer = SummaryWriter(self.log_dir)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
+        self._printer.flush()
+        # Not in on_train_begin: BackupAndRestore may load its state there
+        # after this callback's turn.
+        search = self.model.search
+        state = search.rule_state
+        fresh = self.rule.start(self._stats(self._sizes(), 0.0, 0))
+        if not state.started or not _same_target(state, fresh):
+            search.rule_state = fresh
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._seen = batch + 1
+        if self._steps:
+            step = self._epoch * self._steps + self._seen
+            self._search(step, self._epoch + self._seen / self._steps)
+        self._add_logs(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not self._steps:
+            # The length of an epoch was unknown; from here on it is not.
+            self._steps = self._seen
+            self._search((epoch + 1) * self._steps, epoch + 1.0)
+        self._add_logs(logs)
+        self._printer.note(self.model, epoch)
+        if self._writer is not None:
+            self._writer.write(self.model, epoch)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._printer.flush()
+        if self._writer is not None:
+            self._writer.close()
+        self._gatherer = None
+
+    def _search(self, step: int, epoch: float) -> None:
+        """Takes the decisions that are due after a training step."""
+        search = self.model.search
+        state = search.rule_state
+        if state.done:
+            return
+        rule = self.rule
+        epochs = self.params.get("epochs") or 1
+        progress = min(epoch / epochs, 1.0)
+        interval = self.interval or max(
+            1, int((rule.end - rule.begin) * epochs * self._steps / _DECISIONS)
+        )
+        over = progress >= rule.end
+        if state.decisions and step < state.last_step + interval and not over:
+            return
+        while rule.due(progress, self.model.average_bits, state):
+            decision, after = self._decide(progress, step, state)
+            self._apply(decision, epoch)
+            search.rule_state = state = after
+            # At the phase's end the rest of the way is gone at once.
+            if not (over and decision.changes):
+                break
+
+    def _decide(
+        self, progress: float, step: int, state: RuleState
+    ) -> tuple[Decision, RuleState]:
+        if self._gatherer is None:
+            raise ValueError("MSQCallback is used outside of `fit`.")
+        search = self.model.search
+        if self.hessian and int(state.decisions) % self.hessian_every == 0:
+            estimate = self._gatherer.traces(
+                max_probes=self.max_probes,
+                min_probes=min(2, self.max_probes),
+                tolerance=self.tolerance,
+                seed=self.seed + int(state.decisions),
+            )
+            search.trace.assign(estimate.trace)
+            search.trace_error.assign(estimate.error)
+        layers = self._gatherer.layers(
+            self.rule,
+            search.trace.numpy(),
+            with_cost=self.rule.uses_cost,
+        )
+        search.sensitivity.assign([s.sensitivity for s in layers])
+        search.lsb_nonzero.assign(
+            [next(iter(s.lsb_nonzero.values()), 0.0) for s in layers]
+        )
+        return self.rule.decide(self._stats(layers, progress, step), state)
+
+    def _apply(self, decision: Decision, epoch: float) -> None:
+        paths = self.model.paths
+        search = self.model.search
+        for change in decision.changes:
+            search.lower(paths.index(change.path), change.new, epoch)
+        search.lsb.assign([decision.lsb.get(path, 0) for path in paths])
+        search.strength.assign(self.lsb_strength if decision.lsb else 0.0)
+        self._printer.add(decision.changes)
+
+    def _sizes(self) -> tuple[LayerStats, ...]:
+        """What is known of the layers without looking at data."""
+        model = self.model
+        plan = [entry for entry in model.plan if not entry.skip_reason]
+        return tuple(
+            LayerStats(
+                path=entry.path,
+                size=size,
+                bits=model.bits[entry.path],
+                min_bits=entry.min_bits,
+            )
+            for entry, size in zip(plan, model.sizes, strict=True)
+        )
+
+    def _stats(
+        self, layers: Sequence[LayerStats], progress: float, step: int
+    ) -> SearchStats:
+        return SearchStats(
+            layers=layers,
+            progress=progress,
+            step=step,
+            float_size=self.model.float_size,
+        )
+
+    def _add_logs(self, logs: Any) -> None:
+        if logs is None:
+            return
+        sizes = np.asarray(self.model.sizes, np.float64)
+        nonzero = self.model.search.lsb_nonzero.numpy()
+        logs["msq_bits"] = self.model.average_bits
+        logs["msq_compression"] = self.model.compression
+        logs["msq_lsb_nonzero"] = float((nonzero * sizes).sum() / sizes.sum())
+
+
+def _same_target(a: RuleState, b: RuleState) -> bool:
+    # Both went through float32 or come from the same division.
+    return abs(a.target_bits - b.target_bits) < 1e-5

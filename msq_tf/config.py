@@ -1,0 +1,175 @@
+"""What to quantize and how: frozen dataclasses that validate themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from msq_tf.round_clamp import MAX_BITS
+from msq_tf.round_clamp import MIN_BITS
+from msq_tf.round_clamp import QUANTIZERS
+from msq_tf.round_clamp import ROUND_CLAMP
+
+
+@dataclasses.dataclass(frozen=True)
+class PerTensor:
+    """One scale for the whole weight."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PerChannel:
+    """One scale per output channel."""
+
+
+Granularity = PerTensor | PerChannel
+
+_GRANULARITIES: dict[str, type[Granularity]] = {
+    "per_tensor": PerTensor,
+    "per_channel": PerChannel,
+}
+
+
+def granularity_name(granularity: Granularity) -> str:
+    """The granularity's name in saved configurations."""
+    return "per_tensor" if granularity == PerTensor() else "per_channel"
+
+
+def granularity_from_name(name: str) -> Granularity:
+    """The granularity of a saved configuration.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    if name not in _GRANULARITIES:
+        raise ValueError(
+            "Unknown granularity. Expected one of "
+            f"{sorted(_GRANULARITIES)}. Received: {name!r}"
+        )
+    return _GRANULARITIES[name]()
+
+
+def _check_granularity(value: Any) -> None:
+    if not isinstance(value, PerTensor | PerChannel):
+        raise ValueError(
+            "`granularity` must be `PerTensor()` or `PerChannel()`. "
+            f"Received: granularity={value!r}"
+        )
+
+
+def check_bits(name: str, value: Any) -> None:
+    """Raises a ValueError unless `value` is a supported bit width."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(
+            f"`{name}` must be an integer. Received: {name}={value!r}"
+        )
+    if not MIN_BITS <= value <= MAX_BITS:
+        raise ValueError(
+            f"`{name}` is out of range. Expected {MIN_BITS} to {MAX_BITS} "
+            "stored bits (the sign counts as one; 2 bits are the ternary "
+            f"codes -1, 0, 1). Received: {name}={value}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerConfig:
+    """What differs for one layer. `None` means: as in `MSQConfig`.
+
+    Attributes:
+        start_bits: Stored bits at the start.
+        min_bits: Fewest stored bits a search may give the layer. Set both to
+            the same width to pin a layer.
+        granularity: `PerChannel()` or `PerTensor()`.
+        skip: Leave the layer in float. Its weights then count as 32-bit
+            weights in every compression figure.
+    """
+
+    start_bits: int | None = None
+    min_bits: int | None = None
+    granularity: Granularity | None = None
+    skip: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("start_bits", "min_bits"):
+            if getattr(self, name) is not None:
+                check_bits(name, getattr(self, name))
+        if self.granularity is not None:
+            _check_granularity(self.granularity)
+
+
+@dataclasses.dataclass(frozen=True)
+class MSQConfig:
+    """How `quantize_model` prepares a model.
+
+    Attributes:
+        start_bits: Stored bits of every layer at the start, the sign
+            included. Defaults to 8.
+        min_bits: Fewest stored bits a search may choose. Defaults to 2.
+        granularity: `PerChannel()` (a scale per output channel, the default)
+            or `PerTensor()`.
+        quantizer: `"round_clamp"` (the default) or the baseline `"dorefa"`.
+        overrides: Per-layer settings. A key is a path as in
+            `MSQModel.bits`, or a regular expression that matches a whole
+            path. An exact path beats an expression; among expressions the
+            first that matches wins.
+
+    Raises:
+        ValueError: If a value is out of range or of the wrong kind.
+
+    Example:
+    ```python
+    config = msq_tf.MSQConfig(
+        min_bits=2,
+        overrides={
+            "stem": msq_tf.LayerConfig(min_bits=4),
+            r".*/attention/.*": msq_tf.LayerConfig(skip=True),
+        },
+    )
+    ```
+    """
+
+    start_bits: int = 8
+    min_bits: int = 2
+    granularity: Granularity = PerChannel()
+    quantizer: str = ROUND_CLAMP
+    overrides: Mapping[str, LayerConfig] = dataclasses.field(
+        default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        check_bits("start_bits", self.start_bits)
+        check_bits("min_bits", self.min_bits)
+        if self.min_bits > self.start_bits:
+            raise ValueError(
+                "`min_bits` cannot exceed `start_bits`. Received: "
+                f"min_bits={self.min_bits}, start_bits={self.start_bits}"
+            )
+        _check_granularity(self.granularity)
+        if self.quantizer not in QUANTIZERS:
+            raise ValueError(
+                f"`quantizer` is unknown. Expected one of {QUANTIZERS}. "
+                f"Received: quantizer={self.quantizer!r}"
+            )
+        for key, value in self.overrides.items():
+            if not isinstance(value, LayerConfig):
+                raise ValueError(
+                    "`overrides` maps paths to `LayerConfig`. Received: "
+                    f"overrides[{key!r}]={value!r}"
+                )
+            try:
+                re.compile(key)
+            except re.error as error:
+                raise ValueError(
+                    "A key of `overrides` is neither a path nor a regular "
+                    f"expression ({error}). Received: {key!r}"
+                ) from error
+
+    def override_key(self, path: str) -> str | None:
+        """The key of the override that decides for `path`, if there is one."""
+        if path in self.overrides:
+            return path
+        for key in self.overrides:
+            if re.fullmatch(key, path):
+                return key
+        return None

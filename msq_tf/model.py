@@ -1,0 +1,422 @@
+"""MSQModel: a Keras model that computes with quantized weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from msq_tf import round_clamp
+from msq_tf.config import MSQConfig
+from msq_tf.config import PerChannel
+from msq_tf.config import check_bits
+from msq_tf.overlay import Overlay
+from msq_tf.overlay import read_float32
+from msq_tf.plan import Filters
+from msq_tf.plan import WeightPlan
+from msq_tf.plan import check_filters
+from msq_tf.plan import make_plan
+from msq_tf.plan import match_plan
+from msq_tf.state import SearchVariables
+from msq_tf.weights import QuantizedWeight
+from msq_tf.weights import SkippedWeight
+
+
+def quantize_model(
+    model: keras.Model,
+    config: MSQConfig | None = None,
+    *,
+    filters: Filters | None = None,
+) -> MSQModel:
+    """Prepares a Keras model for MSQ training.
+
+    The model is wrapped, not copied: the result trains the very variables
+    of `model`, and its trainable variables are those of `model`.
+
+    Args:
+        model: Any built Keras 3 model: Sequential, Functional, subclassed,
+            nested, with shared or frozen layers.
+        config: An `MSQConfig`. Defaults to `MSQConfig()`.
+        filters: Which layers to quantize, as in `keras.Model.quantize`: a
+            regular expression to search for in a layer's path, a list of
+            them, or a function of the layer. Defaults to all.
+
+    Returns:
+        An `MSQModel`. `print(msq_tf.precision_report(qmodel))` shows what
+        was quantized and what was skipped, and why.
+
+    Raises:
+        ValueError: If the model is unbuilt, already quantized, holds weights
+            that are not finite, or has nothing to quantize.
+
+    Example:
+    ```python
+    qmodel = msq_tf.quantize_model(model, msq_tf.MSQConfig(min_bits=2))
+    qmodel.compile("adam", "sparse_categorical_crossentropy")
+    ```
+    """
+    if isinstance(model, MSQModel):
+        raise ValueError(
+            "The model is quantized already. Expected a float Keras model. "
+            f"Received: an MSQModel, '{model.name}'"
+        )
+    if not isinstance(model, keras.layers.Layer):
+        raise ValueError(
+            "`quantize_model` takes a Keras 3 model. A tf_keras model goes "
+            "through the TF Model Optimization API instead. Received: "
+            f"model={model!r}"
+        )
+    if not model.built or not model.variables:
+        raise ValueError(
+            "The model is unbuilt: its weights do not exist yet. Expected a "
+            "built model; call it on a batch or call `model.build(shape)` "
+            f"first. Received: model '{model.name}'"
+        )
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, MSQModel):
+            raise ValueError(
+                "A part of the model is quantized already. Expected a float "
+                f"Keras model. Received: '{layer.name}' inside it"
+            )
+    check_filters(filters)
+    config = config or MSQConfig()
+    plan = make_plan(model, config, filters)
+    return MSQModel(model, plan, quantizer=config.quantizer)
+
+
+@keras.saving.register_keras_serializable(package="msq_tf")
+class MSQModel(keras.Model):
+    """A Keras model that computes with quantized weights.
+
+    Made by `quantize_model`. It is an ordinary `keras.Model` from there on:
+    `compile`, `fit`, `save` and every callback work. In `call`, an `Overlay`
+    lays `codes * step` over the kernels of `base` while `base` runs; the
+    gradient reaches the float ("latent") weights straight through.
+
+    Bits and all state of a search are non-trainable variables, so that every
+    Keras checkpoint carries them and a change of bits never retraces.
+
+    Args:
+        base: The built float model. Not copied.
+        plan: A `WeightPlan` for each weight of `base`, in traversal order.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+        name: Name of the model. Defaults to `"msq_"` and the base's name.
+
+    Attributes:
+        base: The float model whose variables are the latent weights.
+        plan: What was decided for each weight.
+        search: The search's variables, a `SearchVariables`.
+    """
+
+    def __init__(
+        self,
+        base: keras.Model,
+        plan: Sequence[WeightPlan],
+        quantizer: str = round_clamp.ROUND_CLAMP,
+        name: str | None = None,
+    ):
+        # The inputs are cast by the layers of `base`, by their own policies.
+        super().__init__(
+            name=name or f"msq_{base.name}",
+            dtype=base.dtype_policy,
+            autocast=False,
+        )
+        self.base = base
+        self.plan = tuple(plan)
+        self.quantizer = quantizer
+        found = match_plan(base, self.plan)
+        self._quantized = [
+            (entry, weight)
+            for entry, weight in zip(self.plan, found, strict=True)
+            if not entry.skip_reason
+        ]
+        self._skipped = [
+            (entry, weight)
+            for entry, weight in zip(self.plan, found, strict=True)
+            if entry.skip_reason
+        ]
+        self._axes = [
+            weight.spec.axes(weight.layer, len(weight.variable.shape))
+            for _, weight in self._quantized
+        ]
+        self.paths = tuple(entry.path for entry, _ in self._quantized)
+        self.sizes = tuple(
+            int(np.prod(weight.variable.shape)) for _, weight in self._quantized
+        )
+        self.search = SearchVariables(
+            start_bits=[entry.start_bits for entry, _ in self._quantized],
+            name="search",
+        )
+        self.fit_data: Any = None
+        self._given_values: Sequence[tf.Tensor] | None = None
+        self.built = True
+
+    def build(self, input_shape: Any = None) -> None:
+        """Does nothing: a base model is built before it is wrapped."""
+
+    def call(
+        self, inputs: Any, training: bool | None = None, mask: Any = None
+    ) -> Any:
+        del mask  # attached to the inputs, where `base` finds it
+        pull = bool(training)
+        if self._given_values is not None:
+            values, penalty = self._given_values, tf.constant(0.0)
+        else:
+            values, penalty = self._fake_quantize(pull)
+        with Overlay(zip(self.kernels, values, strict=True)) as scope:
+            outputs = self.base(inputs, training=training)
+        for loss in scope.losses:
+            self.add_loss(loss)
+        if pull:
+            self.add_loss(self.search.strength * penalty)
+        return outputs
+
+    @property
+    def kernels(self) -> list[Any]:
+        """The quantized weights' latent variables, in the order of `paths`."""
+        return [weight.variable for _, weight in self._quantized]
+
+    def scales(self) -> list[tf.Tensor]:
+        """Current scale of each quantized weight: `max|w|`, no gradient."""
+        return [
+            round_clamp.max_scale(
+                read_float32(weight.variable), self._scale_axes(i)
+            )
+            for i, (_, weight) in enumerate(self._quantized)
+        ]
+
+    def _scale_axes(self, index: int) -> tuple[int, ...] | None:
+        if self._quantized[index][0].granularity == PerChannel():
+            return self._axes[index]
+        return None
+
+    def _fake_quantize(
+        self, with_penalty: bool
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        bits = tf.unstack(tf.convert_to_tensor(self.search.bits))
+        lsb = tf.unstack(tf.convert_to_tensor(self.search.lsb))
+        values, penalty = [], tf.constant(0.0)
+        for i, variable in enumerate(self.kernels):
+            w = read_float32(variable)
+            scale = round_clamp.max_scale(w, self._scale_axes(i))
+            k = lsb[i] if with_penalty else 0
+            quantized = round_clamp.quantize(
+                w, scale, bits[i], k, self.quantizer
+            )
+            values.append(quantized.value)
+            if with_penalty:
+                penalty += round_clamp.lsb_penalty(
+                    quantized.lsb, scale, bits[i], k, self.quantizer
+                )
+        return values, penalty
+
+    def quantized_values(self) -> list[tf.Tensor]:
+        """float32 tensors: each kernel as `codes * step` at current bits."""
+        return self._fake_quantize(with_penalty=False)[0]
+
+    def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
+        """The compiled loss in inference mode, kernels as given.
+
+        Args:
+            values: float32 tensors that stand for `kernels`.
+            batch: `(x, y, sample_weight)`.
+
+        Returns:
+            float32 scalar, differentiable with respect to `values`.
+        """
+        x, y, sample_weight = batch
+        self._given_values = values
+        try:
+            y_pred = self(x, training=False)
+            loss = self.compute_loss(
+                x=x,
+                y=y,
+                y_pred=y_pred,
+                sample_weight=sample_weight,
+                training=False,
+            )
+        finally:
+            self._given_values = None
+        return tf.cast(loss, tf.float32)
+
+    def quantized_scope(self) -> Overlay:
+        """A scope in which `base` computes with its quantized weights.
+
+        The values are constants taken on entry, so that a graph traced inside
+        holds exactly the codes of `quantized_weights()`.
+
+        Example:
+        ```python
+        with qmodel.quantized_scope():
+            y = qmodel.base(x, training=False)
+        ```
+        """
+        weights = self.quantized_weights()
+        return Overlay(
+            (variable, tf.constant(weight.values))
+            for variable, weight in zip(self.kernels, weights, strict=True)
+        )
+
+    def quantized_weights(self) -> list[QuantizedWeight]:
+        """The codes, steps and bits of every quantized weight.
+
+        Returns:
+            `QuantizedWeight` records in the order of `paths`.
+
+        Raises:
+            ValueError: If a latent weight is not finite.
+        """
+        records = []
+        bits = self.search.bits.numpy()
+        for i, (entry, weight) in enumerate(self._quantized):
+            with tf.init_scope():
+                w = read_float32(weight.variable)
+                scale = round_clamp.max_scale(w, self._scale_axes(i))
+                codes = round_clamp.quantize(
+                    w, scale, bits[i], 0, self.quantizer
+                ).codes.numpy()
+                step = round_clamp.step_size(scale, bits[i], self.quantizer)
+            if not np.isfinite(codes).all():
+                raise ValueError(
+                    f"Weight '{entry.path}' is not finite. Expected numbers "
+                    "only. Received: "
+                    f"{int(np.isnan(w.numpy()).sum())} NaN values; did the "
+                    "training diverge?"
+                )
+            records.append(
+                QuantizedWeight(
+                    path=entry.path,
+                    layer=entry.layer,
+                    attribute=entry.attribute,
+                    layout=weight.spec.layout,
+                    channel_axes=self._axes[i],
+                    codes=codes.astype(np.int8),
+                    step=step.numpy(),
+                    bits=int(bits[i]),
+                )
+            )
+        return records
+
+    def skipped_weights(self) -> list[SkippedWeight]:
+        """The weights of two or more dimensions that stay in float."""
+        records = []
+        for entry, weight in self._skipped:
+            value = np.asarray(weight.variable, np.float32)
+            spec = weight.spec
+            records.append(
+                SkippedWeight(
+                    path=entry.path,
+                    layer=entry.layer,
+                    attribute=entry.attribute,
+                    size=value.size,
+                    reason=entry.skip_reason,
+                    quantizable=entry.quantizable,
+                    value=value,
+                    layout=spec.layout,
+                    channel_axes=spec.axes(weight.layer, value.ndim),
+                )
+            )
+        return records
+
+    @property
+    def bits(self) -> dict[str, int]:
+        """Stored bits of every quantized weight, the sign included."""
+        return dict(
+            zip(self.paths, map(int, self.search.bits.numpy()), strict=True)
+        )
+
+    def set_bits(self, bits: Mapping[str, int]) -> None:
+        """Sets stored bits by hand. Nothing retraces.
+
+        Args:
+            bits: Maps paths, as in `bits`, to widths from 2 to 8. Paths that
+                are left out keep theirs.
+
+        Raises:
+            ValueError: If a path is unknown or a width is out of range; then
+                nothing is changed.
+        """
+        unknown = sorted(set(bits) - set(self.paths))
+        if unknown:
+            raise ValueError(
+                "Unknown layer names in `set_bits`. Expected names among "
+                f"{list(self.paths)}. Received: {unknown}"
+            )
+        current = self.search.bits.numpy()
+        for path, width in bits.items():
+            width = int(width) if isinstance(width, np.integer) else width
+            check_bits(f"bits[{path!r}]", width)
+            current[self.paths.index(path)] = width
+        self.search.restart(current)
+
+    @property
+    def float_size(self) -> int:
+        """Elements of quantizable weights that stay in float."""
+        return sum(
+            int(np.prod(weight.variable.shape))
+            for entry, weight in self._skipped
+            if entry.quantizable
+        )
+
+    @property
+    def average_bits(self) -> float:
+        """Stored bits per quantizable weight; skipped ones count 32."""
+        stored = 32 * self.float_size + sum(
+            size * width
+            for size, width in zip(self.sizes, self.bits.values(), strict=True)
+        )
+        return stored / (self.float_size + sum(self.sizes))
+
+    @property
+    def compression(self) -> float:
+        """32 divided by `average_bits`."""
+        return 32.0 / self.average_bits
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`.
+
+        The data stays at hand in `fit_data` while it runs, so that
+        `MSQCallback` can take its statistics on the first batches.
+        """
+        self.fit_data = (x, y, kwargs.get("sample_weight"))
+        try:
+            return super().fit(x, y, **kwargs)
+        finally:
+            self.fit_data = None
+
+    @property
+    def output_names(self) -> Any:
+        """Output names of a functional base, which `compile` looks up."""
+        return self.base.output_names
+
+    def get_layer(
+        self, name: str | None = None, index: int | None = None
+    ) -> Any:
+        """A layer of the base model, by name or index."""
+        return self.base.get_layer(name, index)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "base": keras.saving.serialize_keras_object(self.base),
+            "plan": [entry.to_config() for entry in self.plan],
+            "quantizer": self.quantizer,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> MSQModel:
+        base = keras.saving.deserialize_keras_object(
+            config["base"], custom_objects=custom_objects
+        )
+        return cls(
+            base,
+            [WeightPlan.from_config(entry) for entry in config["plan"]],
+            quantizer=config["quantizer"],
+            name=config["name"],
+        )

@@ -1,0 +1,84 @@
+"""The one place that knows how values are laid over Keras variables.
+
+`Overlay` is a `keras.StatelessScope`: while it is open, reading a chosen
+variable gives another tensor, so any layer computes with quantized weights
+and none has to know. Everything in this package that Keras does not promise
+is in this file: the scope's hooks, `_direct_assign`, a layer's `_layers`. If
+a Keras release breaks one, `tests/msq_tf/test_overlay.py` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "msq_tf needs the TensorFlow backend of Keras 3. Expected "
+        "KERAS_BACKEND=tensorflow in the environment before the first import "
+        f"of keras. Received: {keras.backend.backend()!r}"
+    )
+
+
+class Overlay(keras.StatelessScope):
+    """Substitutes tensors for variables while layers run.
+
+    Losses that layers add inside are collected in `losses`: the caller has to
+    add them again outside. Updates of variables (batch-norm statistics, seed
+    generators) are written through to the variable, or to the enclosing
+    `StatelessScope` when there is one.
+
+    Args:
+        values: Pairs of a `keras.Variable` and the tensor that stands for it,
+            in the variable's shape.
+    """
+
+    def __init__(self, values: Iterable[tuple[Any, Any]]):
+        super().__init__(
+            state_mapping=values,
+            collect_losses=True,
+            initialize_variables=False,
+        )
+        self._substituted = frozenset(self.state_mapping)
+        self.original_scope: Any = None
+
+    def get_current_value(self, variable: Any) -> Any:
+        value = super().get_current_value(variable)
+        if value is None and self.original_scope is not None:
+            return self.original_scope.get_current_value(variable)
+        return value
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        variable, value = update
+        if self.original_scope is not None:
+            self.original_scope.add_update(update)
+        else:
+            variable._direct_assign(value)
+
+
+def read_float32(variable: Any) -> tf.Tensor:
+    """The variable's stored value in float32, under any autocast policy.
+
+    Keras casts on read under `mixed_float16`; codes computed from a
+    half-precision copy would not be those of the stored weight.
+    """
+    scope = keras.src.backend.get_stateless_scope()
+    value = scope.get_current_value(variable) if scope else None
+    if value is None:
+        value = variable._value
+    return tf.cast(tf.convert_to_tensor(value), tf.float32)
+
+
+def child_layers(layer: Any) -> list[Any]:
+    """Direct sublayers of a layer, in the order of their tracking."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """Variables that belong to the layer itself, not to a sublayer."""
+    return list(layer._trainable_variables) + list(
+        layer._non_trainable_variables
+    )

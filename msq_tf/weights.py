@@ -1,0 +1,108 @@
+"""Quantized weights as data: what leaves a model for reports and files.
+
+These records hold numpy arrays only, so that everything downstream of
+training (reports, the exporter) works the same for any front end that can
+state its codes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+import numpy as np
+
+
+class Layout(enum.Enum):
+    """How a weight's axes are used by its layer, named by the Keras layout.
+
+    The exporter needs it to recognize the weight after the converter has
+    permuted and folded it.
+    """
+
+    DENSE = "dense"  # (in, out)
+    CONV = "conv"  # (*spatial, in / groups, out), 1 to 3 spatial axes
+    DEPTHWISE = "depthwise"  # (*spatial, in, multiplier)
+    CONV_TRANSPOSE = "conv_transpose"  # (*spatial, out, in)
+    EINSUM = "einsum"  # output axes anywhere, named by `channel_axes`
+    EMBEDDING = "embedding"  # (vocabulary, features)
+    RECURRENT = "recurrent"  # (in, gates * units)
+    OTHER = "other"  # a custom layer's weight, `channel_axes` as registered
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class QuantizedWeight:
+    """One weight tensor as integer codes.
+
+    `codes * step` in float32 is, bit for bit, the value the layer computed
+    with in training.
+
+    Attributes:
+        path: The key in `MSQModel.bits`: the traversal path of the layer from
+            the root, with the attribute's name appended when a layer has
+            more than one quantized weight.
+        layer: Class name of the owning layer, such as `"Conv2D"`.
+        attribute: Name of the weight on its layer, such as `"kernel"`.
+        layout: Meaning of the axes.
+        channel_axes: Axes of the variable that index output channels, also
+            where the granularity is per tensor.
+        codes: int8 array in the variable's shape, with
+            `|codes| <= 2**(bits - 1) - 1`.
+        step: float32 array that broadcasts against `codes`; positive. One
+            entry per output channel, or a single entry.
+        bits: Stored bits, the sign included.
+    """
+
+    path: str
+    layer: str
+    attribute: str
+    layout: Layout
+    channel_axes: tuple[int, ...]
+    codes: np.ndarray
+    step: np.ndarray
+    bits: int
+
+    @property
+    def values(self) -> np.ndarray:
+        """float32 array: the quantized weight, `codes * step`."""
+        return self.codes.astype(np.float32) * self.step
+
+    @property
+    def distinct_codes(self) -> int:
+        """Number of different codes in use."""
+        return int(np.unique(self.codes).size)
+
+    @property
+    def entropy_bits(self) -> float:
+        """Total Shannon entropy of the codes, in bits (i.i.d. model)."""
+        _, counts = np.unique(self.codes, return_counts=True)
+        p = counts / counts.sum()
+        return float(-(p * np.log2(p)).sum() * self.codes.size) + 0.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SkippedWeight:
+    """One weight tensor left in float, and why.
+
+    Attributes:
+        path: Traversal path of the layer and the weight's name.
+        layer: Class name of the owning layer.
+        attribute: Name of the weight on its layer.
+        size: Number of elements.
+        reason: A sentence for a person.
+        quantizable: Whether MSQ could quantize it; such weights count as
+            32-bit weights in every compression figure.
+        value: float32 array, the weight itself.
+        layout: Meaning of the axes, where known.
+        channel_axes: Axes that index output channels, where known.
+    """
+
+    path: str
+    layer: str
+    attribute: str
+    size: int
+    reason: str
+    quantizable: bool
+    value: np.ndarray
+    layout: Layout = Layout.OTHER
+    channel_axes: tuple[int, ...] = ()
