@@ -9,7 +9,7 @@ from msq_tf.config import PerTensor as PerTensor
 from msq_tf.discovery import WeightSpec as WeightSpec
 from msq_tf.discovery import register_layer as register_layer
 from msq_tf.model import MSQModel as MSQModel
-from msq_tf.model import quantize_model as quantize_model
+from msq_tf.prepare import quantize_model as quantize_model
 from msq_tf.regularizers import LSBRegularizer as LSBRegularizer
 from msq_tf.report import PrecisionReport as PrecisionReport
 from msq_tf.report import precision_report as precision_report

@@ -10,11 +10,11 @@ import numpy as np
 
 from msq_tf.batches import take_batches
 from msq_tf.model import MSQModel
-from msq_tf.rules import Decision
-from msq_tf.rules import LayerStats
 from msq_tf.rules import Rule
-from msq_tf.rules import RuleState
-from msq_tf.rules import SearchStats
+from msq_tf.search import Decision
+from msq_tf.search import LayerStats
+from msq_tf.search import RuleState
+from msq_tf.search import SearchStats
 from msq_tf.statistics import MEASURED
 from msq_tf.statistics import StatisticsGatherer
 from msq_tf.summaries import ProgressPrinter

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from msq_tf.round_clamp import MAX_BITS
-from msq_tf.rules import RuleState
+from msq_tf.search import RuleState
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")

@@ -16,8 +16,8 @@ from msq_tf.hessian import BlockHessian
 from msq_tf.hessian import TraceEstimate
 from msq_tf.model import MSQModel
 from msq_tf.overlay import read_float32
-from msq_tf.rules import LayerStats
 from msq_tf.rules import Rule
+from msq_tf.search import LayerStats
 
 MEASURED = "measured"
 HESSIAN = "hessian"

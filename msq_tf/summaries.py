@@ -9,7 +9,7 @@ import rich.markup
 import tensorflow as tf
 
 from msq_tf.model import MSQModel
-from msq_tf.rules import Change
+from msq_tf.search import Change
 
 # More changes than this in one epoch are summed up.
 _SHOWN = 6

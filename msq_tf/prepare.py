@@ -1,0 +1,74 @@
+"""quantize_model: the first step of prepare, train, export."""
+
+from __future__ import annotations
+
+import keras
+
+from msq_tf.config import MSQConfig
+from msq_tf.discovery import walk
+from msq_tf.model import MSQModel
+from msq_tf.plan import Filters
+from msq_tf.plan import check_filters
+from msq_tf.plan import make_plan
+
+
+def quantize_model(
+    model: keras.Model,
+    config: MSQConfig | None = None,
+    *,
+    filters: Filters | None = None,
+) -> MSQModel:
+    """Prepares a Keras model for MSQ training.
+
+    The model is wrapped, not copied: the result trains the very variables
+    of `model`, and its trainable variables are those of `model`.
+
+    Args:
+        model: Any built Keras 3 model: Sequential, Functional, subclassed,
+            nested, with shared or frozen layers.
+        config: An `MSQConfig`. Defaults to `MSQConfig()`.
+        filters: Which layers to quantize, as in `keras.Model.quantize`: a
+            regular expression to search for in a layer's path, a list of
+            them, or a function of the layer. Defaults to all.
+
+    Returns:
+        An `MSQModel`. `print(msq_tf.precision_report(qmodel))` shows what
+        was quantized and what was skipped, and why.
+
+    Raises:
+        ValueError: If the model is unbuilt, already quantized, holds weights
+            that are not finite, or has nothing to quantize.
+
+    Example:
+    ```python
+    qmodel = msq_tf.quantize_model(model, msq_tf.MSQConfig(min_bits=2))
+    qmodel.compile("adam", "sparse_categorical_crossentropy")
+    ```
+    """
+    if isinstance(model, MSQModel):
+        raise ValueError(
+            "The model is quantized already. Expected a float Keras model. "
+            f"Received: an MSQModel, '{model.name}'"
+        )
+    if not isinstance(model, keras.layers.Layer):
+        raise ValueError(
+            "`quantize_model` takes a Keras 3 model. A tf_keras model goes "
+            "through the TF Model Optimization API instead. Received: "
+            f"model={model!r}"
+        )
+    if not model.built or not model.variables:
+        raise ValueError(
+            "The model is unbuilt: its weights do not exist yet. Expected a "
+            "built model; call it on a batch or call `model.build(shape)` "
+            f"first. Received: model '{model.name}'"
+        )
+    for path, layer in walk(model):
+        if isinstance(layer, MSQModel):
+            raise ValueError(
+                "A part of the model is quantized already. Expected a float "
+                f"Keras model. Received: '{path}' inside it"
+            )
+    check_filters(filters)
+    config = config or MSQConfig()
+    plan = make_plan(model, config, filters)
+    return MSQModel(model, plan, quantizer=config.quantizer)
