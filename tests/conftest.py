@@ -1,0 +1,41 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+# Before anything imports TensorFlow or matplotlib.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import keras
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same random numbers, alone or among others."""
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def root() -> pathlib.Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data_dir(root: pathlib.Path) -> pathlib.Path:
+    """A folder of prepared TFDS data sets that are not embedded."""
+    folder = pathlib.Path(
+        os.environ.get("MSQ_TF_DATA_DIR", root.parent / "shared" / "tfds")
+    )
+    if not folder.is_dir():
+        pytest.skip(
+            "no prepared data sets; MSQ_TF_DATA_DIR names a folder of them"
+        )
+    return folder

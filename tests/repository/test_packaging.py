@@ -1,0 +1,51 @@
+"""What is published: versions, dependencies, files of the wheel."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def project(root):
+    return tomllib.loads((root / "pyproject.toml").read_text())["project"]
+
+
+def names(requirements):
+    return {
+        re.split(r"[\[<>=!; ]", line)[0].lower().replace("_", "-")
+        for line in requirements
+    }
+
+
+def test_every_dependency_is_pinned(root, project):
+    lines = [
+        line
+        for line in (root / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    extras = project["optional-dependencies"]
+    wanted = names(
+        project["dependencies"] + extras["train"] + extras["dev"]
+    ) - {"msq-tf"}
+    assert wanted <= names(lines)
+
+
+def test_the_version_is_one(root, project):
+    version = project["version"]
+    assert f'version = "{version}"' in (root / "MODULE.bazel").read_text()
+    assert f"version: {version}\n" in (root / "CITATION.cff").read_text()
+
+
+def test_the_licence_is_whole(root):
+    text = (root / "LICENSE").read_text()
+    assert "Apache License" in text
+    assert text.rstrip().endswith("limitations under the License.")
+
+
+@pytest.mark.parametrize("package", ["msq_tf", "tflite_export"])
+def test_a_package_states_that_it_is_typed(root, package):
+    assert (root / package / "py.typed").exists()

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from train import flags as train_flags
+from train import recipes
+
+
+def parsed(*arguments: str):
+    flags.FLAGS(["train", "--output_dir=out/x", *arguments])
+    return train_flags.settings()
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    with flagsaver.flagsaver():
+        yield
+
+
+def test_defaults_are_the_demo_with_the_recipe_of_its_data():
+    settings = parsed()
+    assert settings.model == "resnet8"
+    assert settings.recipe == recipes.RECIPES["fashion_mnist_mini"]
+    assert settings.allowed_bits == (8, 4, 2)
+    assert settings.targets == ("cpu_float", "min_size")
+
+
+def test_flags_replace_what_the_recipe_says():
+    settings = parsed("--dataset=cifar10", "--epochs=3", "--noflip")
+    assert settings.recipe.epochs == 3
+    assert settings.recipe.flip is False
+    assert settings.recipe.shift == recipes.RECIPES["cifar10"].shift
+
+
+def test_a_version_does_not_change_the_recipe():
+    assert recipes.for_dataset("cifar10:3.0.2") == recipes.RECIPES["cifar10"]
+    assert recipes.for_dataset("unheard_of") == recipes.DEFAULT
+
+
+def test_all_widths_can_be_allowed():
+    assert parsed("--allowed_bits=all").allowed_bits is None
+    assert parsed("--rule=threshold").allowed_bits is None
+
+
+def test_where_a_run_lies_is_no_part_of_what_it_is():
+    here = parsed("--data_dir=a", "--resume").identity()
+    flags.FLAGS["resume"].unparse()
+    assert here == parsed("--output_dir=out/y", "--data_dir=b").identity()
+    assert here != parsed("--seed=1").identity()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output_dir="], "no place for the results"),
+        (["--allowed_bits=8,x"], "Received: allowed_bits=8,x"),
+        (["--resume", "--overwrite"], "cannot be resumed and overwritten"),
+        (["--rule=threshold", "--allowed_bits=8,4"], "no allowed_bits"),
+        (["--epochs=0"], "Received: epochs=0"),
+        (["--batch_size=-1"], "Received: batch_size=-1"),
+        (["--learning_rate=0"], "Received: learning_rate=0"),
+        (["--shift=-1"], "Received: shift=-1"),
+        (["--seed=-1"], "Received: seed=-1"),
+        (["--image_size=0"], "Received: image_size=0"),
+    ],
+)
+def test_flags_that_cannot_be_carried_out_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        parsed(*arguments)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from train import workspace as workspace_lib
+from train.workspace import Workspace
+
+IDENTITY = {"model": "resnet8", "seed": 0, "targets": ["min_size"]}
+
+
+def claimed(folder) -> Workspace:
+    workspace = Workspace(folder)
+    workspace.claim(IDENTITY, resume=False, overwrite=False)
+    return workspace
+
+
+def test_a_run_is_named_by_its_settings(tmp_path):
+    workspace = claimed(tmp_path / "new/run")
+    assert json.loads(workspace.path("run.json").read_text()) == IDENTITY
+
+
+def test_a_second_run_needs_resume_or_overwrite(tmp_path):
+    workspace = claimed(tmp_path)
+    with pytest.raises(ValueError, match="holds a run. Expected --resume"):
+        workspace.claim(IDENTITY, resume=False, overwrite=False)
+    workspace.claim(IDENTITY, resume=True, overwrite=False)
+
+
+def test_overwrite_removes_the_run_and_nothing_else(tmp_path):
+    workspace = claimed(tmp_path)
+    names = ["model.keras", "history.jsonl", "min_size.tflite"]
+    names += ["checkpoints/msq/epoch-0001.weights.h5", "notes.txt"]
+    for name in names:
+        workspace.path(name).parent.mkdir(parents=True, exist_ok=True)
+        workspace.path(name).write_text("x")
+    other = IDENTITY | {"seed": 1}
+    workspace.claim(other, resume=False, overwrite=True)
+    left = sorted(
+        str(path.relative_to(tmp_path))
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    )
+    assert left == ["notes.txt", "run.json"]
+    assert json.loads(workspace.path("run.json").read_text()) == other
+
+
+def test_resume_needs_a_run(tmp_path):
+    with pytest.raises(ValueError, match="no checkpoint to resume"):
+        Workspace(tmp_path).claim(IDENTITY, resume=True, overwrite=False)
+
+
+def test_resume_refuses_other_settings_and_names_them(tmp_path):
+    workspace = claimed(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"Expected seed=0\. Received: seed=7$"
+    ):
+        workspace.claim(IDENTITY | {"seed": 7}, resume=True, overwrite=False)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        claimed(file / "run")
+
+
+def test_a_broken_run_file_is_refused(tmp_path):
+    (tmp_path / workspace_lib.RUN).write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json .* cannot be read"):
+        Workspace(tmp_path).claim(IDENTITY, resume=True, overwrite=False)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    workspace = claimed(tmp_path)
+    with workspace.replacing("a/b.txt") as path:
+        path.write_text("old")
+    with pytest.raises(RuntimeError):
+        with workspace.replacing("a/b.txt") as path:
+            path.write_text("half")
+            raise RuntimeError
+    assert workspace.path("a/b.txt").read_text() == "old"
+    assert list(workspace.path("a").iterdir()) == [workspace.path("a/b.txt")]

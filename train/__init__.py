@@ -1,0 +1,1 @@
+"""The command line: `python -m train`, from data to verified files."""

@@ -1,0 +1,60 @@
+r"""Trains a Keras model, quantizes it with MSQ and exports verified files.
+
+    python -m train --output_dir=out/run
+    python -m train --model=resnet20 --dataset=cifar10 --data_dir=$HOME/tfds \
+        --target_compression=10 --output_dir=out/run
+    python -m train --start_from=mine.keras --dataset=cifar10 \
+        --output_dir=out/run
+    python -m train ... --output_dir=out/run --resume
+
+How long and how fast to train is by default a matter of the data set: see
+train/recipes.py.
+
+Written to the output folder: model.keras, float.tflite, one .tflite for each
+target, report.json, bits.png, history.jsonl and checkpoints. Exit code: 0 when
+every verification passed, 1 when one failed, 2 when the run could not be done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from absl import app
+from absl import flags
+
+from train import flags as train_flags
+
+
+def main(argv: list[str]) -> int:
+    """Runs what the parsed flags say.
+
+    Args:
+        argv: What the flags left over.
+
+    Returns:
+        The exit code.
+    """
+    # TensorFlow takes seconds to import: not before the flags are known to
+    # be right, and not for `--help`.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        if argv[1:]:
+            raise ValueError(
+                "There are arguments that belong to no flag. Expected "
+                f"--flag=value only. Received: {' '.join(argv[1:])}"
+            )
+        settings = train_flags.settings()
+        from train import pipeline
+
+        results = pipeline.run(settings)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0 if results.passed else 1
+
+
+if __name__ == "__main__":
+    flags.FLAGS.set_gnu_getopt(True)
+    flags.adopt_module_key_flags(train_flags)
+    app.run(main)

@@ -1,0 +1,106 @@
+"""Checkpoints at the end of every epoch, and the history of the epochs.
+
+`keras.callbacks.BackupAndRestore` writes weights and epoch number to two
+files, one after the other: a kill in between repeats an epoch on weights that
+have it behind them. Here the number is in the file's name, and the file
+appears whole, by a rename. Optimizer state, bits and schedule state are
+variables that the weights file holds.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+from typing import Any
+
+import keras
+
+from train.workspace import HISTORY
+from train.workspace import Workspace
+
+# The last one, and one before it in case the disk lost the last.
+_KEPT = 2
+
+
+class EpochCheckpoint(keras.callbacks.Callback):
+    """Saves the weights of model and optimizer after every epoch.
+
+    Place it last in the list of callbacks, so that it sees what the others
+    did and logged.
+
+    Args:
+        workspace: Folder of the run.
+        phase: Name of the phase of training.
+    """
+
+    def __init__(self, workspace: Workspace, phase: str) -> None:
+        super().__init__()
+        self._workspace = workspace
+        self._phase = phase
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Appends to the history, then saves."""
+        row = {"phase": self._phase, "epoch": epoch + 1}
+        row |= {name: float(value) for name, value in (logs or {}).items()}
+        with self._workspace.path(HISTORY).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        name = f"checkpoints/{self._phase}/epoch-{epoch + 1:04d}.weights.h5"
+        with self._workspace.replacing(name) as path:
+            self.model.save_weights(path)
+        for old in _files(self._workspace, self._phase)[_KEPT:]:
+            old.unlink()
+
+
+def restore(workspace: Workspace, phase: str, model: keras.Model) -> int:
+    """Loads the last checkpoint of a phase into a compiled model.
+
+    Rows of the history that lie after it are removed: those epochs will be
+    trained again.
+
+    Args:
+        workspace: Folder of the run.
+        phase: Name of the phase of training.
+        model: The compiled model.
+
+    Returns:
+        The number of epochs that the model has behind it.
+    """
+    model.optimizer.build(model.trainable_variables)
+    epoch = 0
+    for path in _files(workspace, phase):
+        try:
+            model.load_weights(path)
+        except OSError:  # torn by a crash of the machine
+            continue
+        epoch = int(re.findall(r"\d+", path.name)[0])
+        break
+    kept = [
+        row
+        for row in history(workspace)
+        if row["phase"] != phase or row["epoch"] <= epoch
+    ]
+    with workspace.replacing(HISTORY) as path:
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    return epoch
+
+
+def history(workspace: Workspace) -> list[dict[str, Any]]:
+    """Returns the logs of all epochs, in order.
+
+    A last line that was cut short by a kill is left out.
+    """
+    path = workspace.path(HISTORY)
+    rows = []
+    if path.exists():
+        for line in path.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                rows.append(json.loads(line))
+    return rows
+
+
+def _files(workspace: Workspace, phase: str) -> list[pathlib.Path]:
+    folder = workspace.path(f"checkpoints/{phase}")
+    return sorted(folder.glob("epoch-*.weights.h5"), reverse=True)

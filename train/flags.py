@@ -1,0 +1,170 @@
+"""The flags of `python -m train`."""
+
+from __future__ import annotations
+
+from absl import flags
+
+from train import recipes
+from train import settings as settings_lib
+
+_FLAGS = flags.FLAGS
+_PACKED_BITS = (8, 4, 2)
+
+flags.DEFINE_string(
+    "model",
+    "resnet8",
+    "Model to train: resnet8, resnet20, mobilenet_v2 or "
+    "keras.applications.<Name>. With --start_from it is only a label.",
+)
+flags.DEFINE_string(
+    "dataset",
+    "fashion_mnist_mini",
+    "Data set to train on: fashion_mnist_mini, which is embedded, or any image "
+    "classification data set of TFDS, such as cifar10.",
+)
+flags.DEFINE_string("output_dir", None, "Folder for the results.")
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder of prepared TFDS data sets. Without it TFDS's own folder is used, "
+    "and a data set that is not there is downloaded.",
+)
+flags.DEFINE_string(
+    "start_from",
+    None,
+    "A saved Keras model (.keras or .h5) to quantize; no float training then.",
+)
+flags.DEFINE_integer("seed", 0, "Seed of everything random.")
+flags.DEFINE_bool("resume", False, "Go on with the run in --output_dir.")
+flags.DEFINE_bool("overwrite", False, "Replace the run in --output_dir.")
+
+flags.DEFINE_float(
+    "target_compression",
+    8.0,
+    "Compression to reach: 32 bits over the mean stored bits of a weight, the "
+    "sign counted.",
+)
+flags.DEFINE_list(
+    "allowed_bits",
+    None,
+    "Widths that a layer may end with; `all` for 8 down to --min_bits. Default "
+    "for the budget rule: 8,4,2, the widths that a packed file stores.",
+)
+flags.DEFINE_integer("min_bits", 2, "Least bits of a layer.")
+flags.DEFINE_enum(
+    "rule",
+    "budget",
+    settings_lib.RULES,
+    "How bits are chosen: budget reaches its target; threshold is the "
+    "paper's rule.",
+)
+flags.DEFINE_list(
+    "targets",
+    ["cpu_float", "min_size"],
+    "Export targets: one .tflite file is written for each.",
+)
+flags.DEFINE_float(
+    "max_accuracy_drop",
+    None,
+    "Points of test accuracy that quantization may cost before the run counts "
+    "as failed. Without it any drop is only reported.",
+)
+
+flags.DEFINE_integer("float_epochs", None, "Epochs of float training.")
+flags.DEFINE_integer("epochs", None, "Epochs of fine-tuning with MSQ.")
+flags.DEFINE_integer("batch_size", None, "Examples in a step.")
+flags.DEFINE_enum(
+    "optimizer", None, recipes.OPTIMIZERS, "Optimizer of both phases."
+)
+flags.DEFINE_float(
+    "float_learning_rate", None, "Peak learning rate of float training."
+)
+flags.DEFINE_float(
+    "learning_rate", None, "First learning rate of fine-tuning with MSQ."
+)
+flags.DEFINE_float("weight_decay", None, "Decoupled weight decay of kernels.")
+flags.DEFINE_integer("shift", None, "Largest random shift, in pixels.")
+flags.DEFINE_bool("flip", None, "Whether half of the images are mirrored.")
+flags.DEFINE_bool("mixed_precision", False, "Train with float16 activations.")
+
+flags.DEFINE_enum(
+    "pixels",
+    "unit",
+    list(settings_lib.PIXELS),
+    "Input range of the model: unit is 0..1, signed is -1..1, raw is 0..255.",
+)
+flags.DEFINE_integer("image_size", None, "Resize images to this size.")
+flags.DEFINE_integer("train_examples", None, "Use so many training examples.")
+flags.DEFINE_integer("test_examples", None, "Use so many test examples.")
+flags.DEFINE_float("width_multiplier", 1.0, "Width of mobilenet_v2 (alpha).")
+
+# Without a default here: the data set's recipe has one.
+_RECIPE_FLAGS = (
+    "float_epochs",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "float_learning_rate",
+    "learning_rate",
+    "weight_decay",
+    "shift",
+    "flip",
+)
+_PLAIN_FLAGS = (
+    "model",
+    "dataset",
+    "data_dir",
+    "start_from",
+    "seed",
+    "resume",
+    "overwrite",
+    "target_compression",
+    "min_bits",
+    "rule",
+    "max_accuracy_drop",
+    "mixed_precision",
+    "pixels",
+    "image_size",
+    "train_examples",
+    "test_examples",
+    "width_multiplier",
+)
+
+
+def settings() -> settings_lib.Settings:
+    """Returns the settings that the parsed flags state.
+
+    Raises:
+        ValueError: If a flag is missing, malformed or contradicts another.
+    """
+    if not _FLAGS.output_dir:
+        raise ValueError(
+            "There is no place for the results. Expected "
+            f"--output_dir=<folder>. Received: output_dir={_FLAGS.output_dir}"
+        )
+    recipe = recipes.for_dataset(
+        _FLAGS.dataset, **{name: _FLAGS[name].value for name in _RECIPE_FLAGS}
+    )
+    return settings_lib.Settings(
+        output_dir=_FLAGS.output_dir,
+        recipe=recipe,
+        allowed_bits=_allowed_bits(_FLAGS.allowed_bits, _FLAGS.rule),
+        targets=tuple(_FLAGS.targets),
+        **{name: _FLAGS[name].value for name in _PLAIN_FLAGS},
+    )
+
+
+def _allowed_bits(
+    values: list[str] | None, rule: str
+) -> tuple[int, ...] | None:
+    if values is None:
+        return _PACKED_BITS if rule == "budget" else None
+    if values == ["all"]:
+        return None
+    try:
+        return tuple(int(value) for value in values)
+    except ValueError:
+        raise ValueError(
+            "--allowed_bits is no list of widths. Expected `all`, or numbers "
+            f"such as 8,4,2. Received: allowed_bits={','.join(values)}"
+        ) from None

@@ -1,0 +1,145 @@
+"""The models that `--model` can name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+
+Shape = tuple[int, int, int]
+
+APPLICATIONS = "keras.applications."
+_STAGES = (16, 32, 64)
+
+
+def build(
+    name: str, input_shape: Shape, classes: int, alpha: float = 1.0
+) -> keras.Model:
+    """Builds a classifier with fresh weights and logits as its output.
+
+    Args:
+        name: `"resnet8"`, `"resnet20"`, `"mobilenet_v2"`, or
+            `"keras.applications."` followed by the name of a model there.
+        input_shape: Height, width and channels of an image.
+        classes: Number of classes.
+        alpha: Width multiplier of `mobilenet_v2`. Defaults to `1.0`.
+
+    Returns:
+        A built Functional model.
+
+    Raises:
+        ValueError: If there is no such model, or it takes no such images.
+    """
+    if name.startswith(APPLICATIONS):
+        application = name.removeprefix(APPLICATIONS)
+        return _application(application, input_shape, classes)
+    if name not in BUILDERS:
+        raise ValueError(
+            f"There is no such model. Expected one of {', '.join(BUILDERS)}, "
+            f"{APPLICATIONS}<Name>. Received: model={name}"
+        )
+    return BUILDERS[name](input_shape, classes, alpha)
+
+
+def _resnet(
+    name: str, input_shape: Shape, classes: int, blocks: int
+) -> keras.Model:
+    """A residual network of three stages for small images.
+
+    One block a stage is the ResNet-8 of MLPerf Tiny. Three are the ResNet-20
+    of He et al. 2016 (arXiv 1512.03385, section 4.2), with 1x1 convolutions
+    instead of padding on the shortcuts that change shape.
+    """
+    inputs = keras.Input(input_shape, name="image")
+    x = _convolution(inputs, _STAGES[0], 3, 1, "stem")
+    x = keras.layers.Activation("relu", name="stem_relu")(x)
+    for stage, filters in enumerate(_STAGES, start=1):
+        for block in range(1, blocks + 1):
+            strides = 2 if stage > 1 and block == 1 else 1
+            x = _block(x, filters, strides, f"stage{stage}_block{block}")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    outputs = keras.layers.Dense(
+        classes, kernel_initializer="he_normal", name="logits"
+    )(x)
+    return keras.Model(inputs, outputs, name=name)
+
+
+def _block(
+    inputs: keras.KerasTensor, filters: int, strides: int, name: str
+) -> keras.KerasTensor:
+    x = _convolution(inputs, filters, 3, strides, f"{name}_conv1")
+    x = keras.layers.Activation("relu", name=f"{name}_relu1")(x)
+    x = _convolution(x, filters, 3, 1, f"{name}_conv2")
+    if strides > 1:
+        inputs = keras.layers.Conv2D(
+            filters,
+            1,
+            strides=strides,
+            padding="same",
+            kernel_initializer="he_normal",
+            name=f"{name}_shortcut",
+        )(inputs)
+    x = keras.layers.Add(name=f"{name}_add")([x, inputs])
+    return keras.layers.Activation("relu", name=f"{name}_relu2")(x)
+
+
+def _convolution(
+    inputs: keras.KerasTensor, filters: int, size: int, strides: int, name: str
+) -> keras.KerasTensor:
+    x = keras.layers.Conv2D(
+        filters,
+        size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=name,
+    )(inputs)
+    # Keras's momentum of 0.99 lags too far behind in a run of a few epochs.
+    return keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+
+
+def _resnet8(input_shape: Shape, classes: int, _: float) -> keras.Model:
+    return _resnet("resnet8", input_shape, classes, blocks=1)
+
+
+def _resnet20(input_shape: Shape, classes: int, _: float) -> keras.Model:
+    return _resnet("resnet20", input_shape, classes, blocks=3)
+
+
+def _mobilenet_v2(
+    input_shape: Shape, classes: int, alpha: float
+) -> keras.Model:
+    return _application("MobileNetV2", input_shape, classes, alpha=alpha)
+
+
+def _application(
+    application: str, input_shape: Shape, classes: int, **options: float
+) -> keras.Model:
+    builder = getattr(keras.applications, application, None)
+    if not isinstance(builder, Callable):  # also not a submodule
+        raise ValueError(
+            "keras.applications has no such model. Expected a name such as "
+            f"MobileNetV3Small. Received: model={APPLICATIONS}{application}"
+        )
+    try:
+        return builder(
+            weights=None,
+            input_shape=input_shape,
+            classes=classes,
+            classifier_activation=None,
+            **options,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"keras.applications.{application} cannot be built for these "
+            "images. Expected a size that it takes; --image_size resizes the "
+            f"data set. Received: input_shape={input_shape} ({error})"
+        ) from error
+
+
+BUILDERS: dict[str, Callable[[Shape, int, float], keras.Model]] = {
+    "resnet8": _resnet8,
+    "resnet20": _resnet20,
+    "mobilenet_v2": _mobilenet_v2,
+}

@@ -1,0 +1,274 @@
+"""The two phases of training: float, then quantized with MSQ."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import rich.console
+import tensorflow as tf
+
+import msq_tf
+from train import batches
+from train import checkpoints
+from train import models
+from train.datasets import ImageDataset
+from train.progress import EpochProgress
+from train.recipes import Recipe
+from train.settings import Settings
+from train.workspace import FLOAT_MODEL
+from train.workspace import MODEL
+from train.workspace import Workspace
+
+# Examples on which MSQ measures the sensitivity of the layers.
+_SENSITIVITY_EXAMPLES = 256
+# Share of the first learning rate at which warm-up starts.
+_WARM_UP_START = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What both phases work with."""
+
+    settings: Settings
+    data: ImageDataset
+    workspace: Workspace
+    console: rich.console.Console
+
+
+def float_model(context: Context) -> keras.Model:
+    """Trains the float model, or loads the one to start from.
+
+    A finished float model in the run's folder is loaded.
+
+    Args:
+        context: The run.
+
+    Returns:
+        The trained float model, compiled.
+
+    Raises:
+        ValueError: If the model cannot be built or loaded, or does not
+            classify this data set.
+    """
+    settings, recipe = context.settings, context.settings.recipe
+    finished = context.workspace.path(FLOAT_MODEL)
+    if settings.start_from is not None:
+        model = _load(settings.start_from)
+    elif finished.exists():
+        model = _load(finished)
+    else:
+        model = models.build(
+            settings.model,
+            context.data.image_shape,
+            context.data.classes,
+            settings.width_multiplier,
+        )
+    logits = _check_outputs(model, context)
+    _compile(model, context, recipe.float_learning_rate, 1, logits=logits)
+    if settings.start_from is None and not finished.exists():
+        _fit(model, context, "float", recipe.float_epochs, [])
+        with context.workspace.replacing(FLOAT_MODEL) as path:
+            model.save(path)
+    return model
+
+
+def quantized_model(context: Context, model: keras.Model) -> msq_tf.MSQModel:
+    """Fine-tunes a float model with MSQ until its target is reached.
+
+    A finished model in the run's folder is loaded. The variables of `model`
+    are those that are trained.
+
+    Args:
+        context: The run.
+        model: The float model.
+
+    Returns:
+        The quantized model, compiled.
+
+    Raises:
+        ValueError: If the model cannot be quantized, or the target cannot
+            be reached.
+    """
+    settings, recipe = context.settings, context.settings.recipe
+    finished = context.workspace.path(MODEL)
+    logits = _check_outputs(model, context)
+    if finished.exists():
+        qmodel = _load(finished)
+    else:
+        config = msq_tf.MSQConfig(min_bits=settings.min_bits)
+        qmodel = msq_tf.quantize_model(model, config)
+    _compile(qmodel, context, recipe.learning_rate, 0, logits=logits)
+    if not finished.exists():
+        search = msq_tf.MSQCallback(
+            rule(settings), data=_sensitivity_data(context), verbose=0
+        )
+        _fit(qmodel, context, "msq", recipe.epochs, [search])
+        with context.workspace.replacing(MODEL) as path:
+            qmodel.save(path)
+    return qmodel
+
+
+def rule(settings: Settings) -> msq_tf.BudgetRule | msq_tf.ThresholdRule:
+    """Returns the rule by which bits are chosen."""
+    if settings.rule == "threshold":
+        return msq_tf.ThresholdRule(
+            target_compression=settings.target_compression
+        )
+    return msq_tf.BudgetRule(
+        target_compression=settings.target_compression,
+        allowed_bits=settings.allowed_bits,
+    )
+
+
+def spread(count: int, wanted: int) -> np.ndarray:
+    """Returns evenly spaced indices, for data that is sorted by class."""
+    return np.linspace(0, count - 1, min(count, wanted)).astype(np.int64)
+
+
+def _sensitivity_data(context: Context) -> tuple[tf.Tensor, tf.Tensor]:
+    train = context.data.train
+    index = spread(len(train), _SENSITIVITY_EXAMPLES)
+    images = batches.scaled(train.images[index], context.settings.pixels)
+    return images, tf.constant(train.labels[index])
+
+
+def _fit(
+    model: keras.Model,
+    context: Context,
+    phase: str,
+    epochs: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    settings, recipe = context.settings, context.settings.recipe
+    # Whatever draws from Keras's global seed draws the same in a resumed run.
+    keras.utils.set_random_seed(settings.seed)
+    done = checkpoints.restore(context.workspace, phase, model)
+    if done:
+        context.console.print(f"Resuming {phase} training at epoch {done + 1}.")
+    steps = _steps(context)
+    data = batches.training_batches(
+        context.data.train,
+        recipe.batch_size,
+        range(done, epochs),
+        settings.seed,
+        batches.Augmentation(recipe.shift, recipe.flip),
+        settings.pixels,
+    )
+    with EpochProgress(context.console, phase, epochs, steps, done) as progress:
+        model.fit(
+            data,
+            epochs=epochs,
+            initial_epoch=done,
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                *callbacks,
+                progress,
+                checkpoints.EpochCheckpoint(context.workspace, phase),
+            ],
+        )
+
+
+def _compile(
+    model: keras.Model,
+    context: Context,
+    learning_rate: float,
+    warm_up_epochs: int,
+    logits: bool,
+) -> None:
+    recipe = context.settings.recipe
+    epochs = recipe.float_epochs if warm_up_epochs else recipe.epochs
+    model.compile(
+        optimizer=_optimizer(
+            recipe, learning_rate, epochs, warm_up_epochs, _steps(context)
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=logits),
+        metrics=["accuracy"],
+    )
+
+
+def _optimizer(
+    recipe: Recipe,
+    learning_rate: float,
+    epochs: int,
+    warm_up_epochs: int,
+    steps: int,
+) -> keras.optimizers.Optimizer:
+    warm_up_epochs = min(warm_up_epochs, epochs - 1)
+    decay_steps = (epochs - warm_up_epochs) * steps
+    if warm_up_epochs:
+        schedule = keras.optimizers.schedules.CosineDecay(
+            _WARM_UP_START * learning_rate,
+            decay_steps,
+            warmup_target=learning_rate,
+            warmup_steps=warm_up_epochs * steps,
+        )
+    else:
+        schedule = keras.optimizers.schedules.CosineDecay(
+            learning_rate, decay_steps
+        )
+    build = {
+        "sgd": functools.partial(
+            keras.optimizers.SGD,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=recipe.weight_decay,
+        ),
+        "adam": keras.optimizers.Adam,
+        "adamw": functools.partial(
+            keras.optimizers.AdamW, weight_decay=recipe.weight_decay
+        ),
+    }[recipe.optimizer]
+    optimizer = build(schedule)
+    if optimizer.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    return optimizer
+
+
+def _steps(context: Context) -> int:
+    return batches.steps_per_epoch(
+        context.data.train, context.settings.recipe.batch_size
+    )
+
+
+def _load(path: str | pathlib.Path) -> keras.Model:
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            "The model cannot be loaded. Expected a whole Keras model in a "
+            f".keras or .h5 file. Received: {path} ({reason})"
+        ) from error
+
+
+def _check_outputs(model: keras.Model, context: Context) -> bool:
+    """Checks that a model classifies the data, and how it says so.
+
+    Returns:
+        Whether its outputs are logits; False for probabilities.
+    """
+    train, classes = context.data.train, context.data.classes
+    images = batches.scaled(train.images[:8], context.settings.pixels)
+    try:
+        outputs = np.asarray(model(images, training=False), np.float32)
+        fits = outputs.shape == (len(images), classes)
+        received = f"outputs of shape {outputs.shape}"
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        fits, received = False, str(error).strip().partition("\n")[0]
+    if not fits:
+        raise ValueError(
+            "The model does not classify this data set. Expected images of "
+            f"shape {context.data.image_shape} and {classes} outputs. "
+            f"Received: {received}"
+        )
+    probabilities = outputs.min() >= 0 and np.allclose(
+        outputs.sum(axis=-1), 1.0, atol=1e-2
+    )
+    return not probabilities

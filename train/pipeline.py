@@ -1,0 +1,236 @@
+"""One run, from data to verified files."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import platform
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ai_edge_litert
+import keras
+import numpy as np
+import rich.console
+import tensorflow as tf
+
+import msq_tf
+import tflite_export
+from train import batches
+from train import datasets
+from train import measure
+from train import phases
+from train import results as results_lib
+from train import workspace as workspace_lib
+from train.settings import Settings
+
+# Examples on which the exporter compares the kernels with Keras.
+_VERIFY_EXAMPLES = 64
+
+
+def run(
+    settings: Settings, console: rich.console.Console | None = None
+) -> results_lib.Results:
+    """Trains, quantizes, exports and verifies.
+
+    Args:
+        settings: What to do.
+        console: Where to print. Defaults to standard output.
+
+    Returns:
+        What came out; `passed` says whether every verification passed. All
+        of it is in the output folder too.
+
+    Raises:
+        ValueError: If the settings cannot be carried out.
+    """
+    _check_targets(settings.targets)
+    phases.rule(settings)  # refuses what no rule can do, before training
+    workspace = workspace_lib.Workspace(settings.output_dir)
+    data = datasets.load(
+        settings.dataset,
+        settings.data_dir,
+        settings.image_size,
+        settings.train_examples,
+        settings.test_examples,
+    )
+    batches.steps_per_epoch(data.train, settings.recipe.batch_size)
+    workspace.claim(settings.identity(), settings.resume, settings.overwrite)
+    keras.utils.set_random_seed(settings.seed)
+    tf.config.experimental.enable_op_determinism()
+    with _policy(settings.mixed_precision):
+        context = phases.Context(
+            settings, data, workspace, console or rich.console.Console()
+        )
+        return _Run(context).run()
+
+
+class _Run:
+    """The steps of a run, with the seconds that each took."""
+
+    def __init__(self, context: phases.Context) -> None:
+        self._context = context
+        self._settings = context.settings
+        self._test = context.data.test
+        self._workspace = context.workspace
+        self._seconds: dict[str, float] = {}
+
+    def run(self) -> results_lib.Results:
+        """Takes all steps and writes the report."""
+        console, data = self._context.console, self._context.data
+        console.rule(f"{self._settings.model} on {data.name}")
+        with self._timed("float_training"):
+            model = phases.float_model(self._context)
+        # Before MSQ, which goes on to train the same variables.
+        with self._timed("float_export"):
+            float_outputs = self._outputs(model)
+            float_file = self._float_file(model, float_outputs)
+        with self._timed("msq_training"):
+            qmodel = phases.quantized_model(self._context, model)
+        with self._timed("export"):
+            msq_outputs = self._outputs(qmodel)
+            files = {
+                target: self._export(qmodel, target, msq_outputs)
+                for target in self._settings.targets
+            }
+        precision = msq_tf.precision_report(qmodel)
+        with self._workspace.replacing(workspace_lib.PLOT) as path:
+            precision.plot(path)
+        labels = self._test.labels
+        results = results_lib.Results(
+            dataset=data.name,
+            test_examples=len(self._test),
+            float_accuracy=measure.accuracy(float_outputs, labels),
+            msq_accuracy=measure.accuracy(msq_outputs, labels),
+            compression=float(qmodel.compression),
+            bits=dict(qmodel.bits),
+            float_file=float_file,
+            files=files,
+            int8_bytes=_int8_bytes(files),
+            checks=(),
+            seconds=self._seconds,
+        )
+        results = dataclasses.replace(results, checks=self._checks(results))
+        self._write(results, precision)
+        console.print(precision)
+        results_lib.print_results(console, results)
+        console.print(f"Written to {self._workspace.folder}", highlight=False)
+        return results
+
+    @contextlib.contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self._seconds[step] = round(time.monotonic() - start, 2)
+
+    def _outputs(self, model: keras.Model) -> np.ndarray:
+        return measure.outputs(model, self._test, self._settings.pixels)
+
+    def _float_file(
+        self, model: keras.Model, reference: np.ndarray
+    ) -> results_lib.FileResult:
+        name = workspace_lib.FLOAT_FILE
+        with self._workspace.replacing(name) as path:
+            path.write_bytes(tflite_export.float_file(model))
+        return self._file_result(name, reference)
+
+    def _export(
+        self, qmodel: msq_tf.MSQModel, target: str, reference: np.ndarray
+    ) -> results_lib.FileResult:
+        name = f"{target}.tflite"
+        images = self._test.images
+        index = phases.spread(len(images), _VERIFY_EXAMPLES)
+        report = tflite_export.export(
+            qmodel,
+            self._workspace.path(name),
+            target=target,
+            representative_data=batches.scaled(
+                images[index], self._settings.pixels
+            ).numpy(),
+        )
+        return self._file_result(name, reference, json.loads(report.to_json()))
+
+    def _file_result(
+        self,
+        name: str,
+        reference: np.ndarray,
+        export: dict[str, Any] | None = None,
+    ) -> results_lib.FileResult:
+        path = self._workspace.path(name)
+        score = measure.score(
+            path, self._test, self._settings.pixels, reference
+        )
+        return results_lib.FileResult(name, path.stat().st_size, score, export)
+
+    def _checks(
+        self, results: results_lib.Results
+    ) -> tuple[results_lib.Check, ...]:
+        settings = self._settings
+        checks = [
+            results_lib.compression_check(
+                results.compression, settings.target_compression
+            )
+        ]
+        if settings.max_accuracy_drop is not None:
+            checks.append(
+                results_lib.accuracy_check(results, settings.max_accuracy_drop)
+            )
+        checks += [
+            results_lib.agreement_check(file)
+            for file in (results.float_file, *results.files.values())
+        ]
+        return tuple(checks)
+
+    def _write(
+        self, results: results_lib.Results, precision: msq_tf.PrecisionReport
+    ) -> None:
+        self._workspace.write_json(
+            workspace_lib.REPORT,
+            {
+                "settings": self._settings.identity(),
+                "versions": _versions(),
+                **results.to_dict(),
+                "precision": json.loads(precision.to_json()),
+            },
+        )
+
+
+@contextlib.contextmanager
+def _policy(mixed_precision: bool) -> Iterator[None]:
+    before = keras.mixed_precision.dtype_policy()
+    if mixed_precision:
+        keras.mixed_precision.set_dtype_policy("mixed_float16")
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+
+
+def _check_targets(targets: tuple[str, ...]) -> None:
+    known = tflite_export.targets.names()
+    unknown = [target for target in targets if target not in known]
+    if unknown or not targets:
+        raise ValueError(
+            "There is no such export target. Expected some of "
+            f"{', '.join(known)}. Received: targets={','.join(targets)}"
+        )
+
+
+def _int8_bytes(files: dict[str, results_lib.FileResult]) -> int | None:
+    sizes = [
+        file.export["int8_file_bytes"]
+        for file in files.values()
+        if file.export is not None
+    ]
+    return min(sizes, default=None)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "keras": keras.version(),
+        "tensorflow": tf.__version__,
+        "ai_edge_litert": ai_edge_litert.__version__,
+    }

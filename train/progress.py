@@ -1,0 +1,103 @@
+"""Progress of training that a person can read."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+import rich.console
+import rich.progress
+
+# Logs that are shares.
+_PERCENT = ("accuracy", "msq_lsb_nonzero")
+_NAMES = {
+    "msq_bits": "mean bits",
+    "msq_compression": "compression",
+    "msq_lsb_nonzero": "nonzero LSBs",
+}
+
+
+class EpochProgress(keras.callbacks.Callback):
+    """Shows a bar while an epoch runs, and a line for each that is over.
+
+    Args:
+        console: Where to print. The bar shows only on a terminal.
+        title: What the phase is called.
+        epochs: Number of epochs of the phase.
+        steps: Steps in an epoch.
+        done: Epochs that an earlier run has behind it.
+    """
+
+    def __init__(
+        self,
+        console: rich.console.Console,
+        title: str,
+        epochs: int,
+        steps: int,
+        done: int = 0,
+    ) -> None:
+        super().__init__()
+        self._console = console
+        self._title = title
+        self._epochs = epochs
+        self._steps = steps
+        self._start = 0.0
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            title, total=epochs * steps, completed=done * steps
+        )
+
+    def __enter__(self) -> EpochProgress:
+        """Starts the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Removes the bar, whether or not training came to its end."""
+        self._bar.stop()
+
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Starts the clock of the epoch."""
+        del epoch, logs
+        self._start = time.monotonic()
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Moves the bar."""
+        del batch, logs
+        self._bar.advance(self._task)
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Prints the line of the epoch."""
+        seconds = time.monotonic() - self._start
+        width = len(str(self._epochs))
+        shown = "  ".join(
+            _shown(name, float(value))
+            for name, value in (logs or {}).items()
+            if not name.startswith("val_")
+        )
+        self._console.print(
+            f"{self._title} {epoch + 1:{width}}/{self._epochs}  {shown}  "
+            f"{seconds:.1f} s",
+            highlight=False,
+        )
+
+
+def _shown(name: str, value: float) -> str:
+    title = _NAMES.get(name, name)
+    if name in _PERCENT:
+        return f"{title} {100 * value:.1f} %"
+    return f"{title} {value:.3g}"

@@ -1,0 +1,162 @@
+"""What came out of a run: verdicts, tables, `report.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import rich.console
+import rich.table
+
+from train.measure import Score
+
+# Share of the test examples on which file and Keras model must agree.
+LEAST_AGREEMENT = 0.999
+
+
+@dataclasses.dataclass(frozen=True)
+class FileResult:
+    """One exported file.
+
+    Attributes:
+        name: Name of the file in the output folder.
+        bytes: Its size.
+        score: How it does on the test examples.
+        export: The exporter's report, as JSON; None for the float file.
+    """
+
+    name: str
+    bytes: int
+    score: Score
+    export: dict[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One verification.
+
+    Attributes:
+        name: What was verified.
+        passed: Whether it holds.
+        detail: The figure, and what was expected.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What came out of a run.
+
+    Attributes:
+        dataset: Name and version of the data set.
+        test_examples: Number of test examples measured on.
+        float_accuracy: Test accuracy of the float model in Keras.
+        msq_accuracy: Test accuracy of the quantized model in Keras.
+        compression: 32 bits over the mean stored bits of a weight.
+        bits: Stored bits of every weight.
+        float_file: The float model's file.
+        files: The exported files by target.
+        int8_bytes: Size that the model has with int8 weights throughout.
+        checks: All verifications.
+        seconds: Seconds that each step took.
+    """
+
+    dataset: str
+    test_examples: int
+    float_accuracy: float
+    msq_accuracy: float
+    compression: float
+    bits: dict[str, int]
+    float_file: FileResult
+    files: dict[str, FileResult]
+    int8_bytes: int | None
+    checks: tuple[Check, ...]
+    seconds: dict[str, float]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every verification passed."""
+        return all(check.passed for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as JSON."""
+        return {"passed": self.passed, **dataclasses.asdict(self)}
+
+
+def agreement_check(file: FileResult) -> Check:
+    """Verifies that a file predicts what its Keras model predicts."""
+    agreement = file.score.agreement
+    return Check(
+        f"{file.name} agrees with Keras",
+        agreement >= LEAST_AGREEMENT,
+        f"{_percent(agreement, 2)} of the test examples, at least "
+        f"{_percent(LEAST_AGREEMENT)} expected",
+    )
+
+
+def compression_check(compression: float, target: float) -> Check:
+    """Verifies that the compression asked for is reached."""
+    return Check(
+        "compression",
+        # A target such as 32/5 is not a binary fraction.
+        compression >= target * (1 - 1e-9),
+        f"{compression:.3f}, at least {target:g} expected",
+    )
+
+
+def accuracy_check(results: Results, most: float) -> Check:
+    """Verifies that quantization costs at most so many points of accuracy."""
+    lost = 100 * (results.float_accuracy - results.msq_accuracy)
+    return Check(
+        "accuracy",
+        lost <= most + 1e-6,
+        f"{lost:.2f} points below float, at most {most:g} expected",
+    )
+
+
+def print_results(console: rich.console.Console, results: Results) -> None:
+    """Prints the table of results and the verdicts."""
+    table = rich.table.Table(
+        title=f"Results on {results.test_examples:,} test examples"
+    )
+    table.add_column("")
+    for column in ("accuracy", "agreement", "bytes", "of float", "of int8"):
+        table.add_column(column, justify="right")
+    table.add_row("float, Keras", _percent(results.float_accuracy, 2))
+    _add_file(table, results.float_file, results)
+    table.add_row("MSQ, Keras", _percent(results.msq_accuracy, 2))
+    for file in results.files.values():
+        _add_file(table, file, results)
+    if results.int8_bytes is not None:
+        table.add_row(
+            "int8 weights", "", "", *_sizes(results.int8_bytes, results)
+        )
+    console.print(table)
+    for check in results.checks:
+        verdict = "[green]ok[/]" if check.passed else "[red]FAILED[/]"
+        console.print(
+            f"{verdict} {check.name}: {check.detail}", highlight=False
+        )
+
+
+def _add_file(
+    table: rich.table.Table, file: FileResult, results: Results
+) -> None:
+    table.add_row(
+        file.name,
+        _percent(file.score.accuracy, 2),
+        _percent(file.score.agreement, 2),
+        *_sizes(file.bytes, results),
+    )
+
+
+def _sizes(size: int, results: Results) -> tuple[str, str, str]:
+    of_int8 = _percent(size / results.int8_bytes) if results.int8_bytes else ""
+    return f"{size:,}", _percent(size / results.float_file.bytes), of_int8
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"

@@ -1,0 +1,114 @@
+"""What one run does: the command line as data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from train.recipes import Recipe
+
+# Input range of a model: pixel * scale + offset.
+PIXELS = {
+    "unit": (1.0 / 255.0, 0.0),
+    "signed": (2.0 / 255.0, -1.0),
+    "raw": (1.0, 0.0),
+}
+RULES = ("budget", "threshold")
+# Where a run reads and writes, which does not change what it computes.
+_PLACES = ("output_dir", "data_dir", "resume", "overwrite")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of a run.
+
+    Attributes:
+        output_dir: Folder of the results.
+        model: Name of a model, as `train.models.build` takes it.
+        dataset: Name of a data set, as `train.datasets.load` takes it.
+        recipe: How to train.
+        data_dir: Folder of prepared data sets.
+        start_from: A saved Keras model to use instead of float training.
+        seed: Seed of everything random.
+        target_compression: Compression over 32-bit weights to reach.
+        allowed_bits: Widths that a layer may end with; None for all.
+        min_bits: Least bits of a layer.
+        rule: One of `RULES`.
+        targets: Targets of `tflite_export` to write files for.
+        pixels: Input range of the model: 0..1, -1..1 or 0..255.
+        image_size: Size to which images are resized.
+        train_examples: Training examples to use; None for all.
+        test_examples: Test examples to use; None for all.
+        width_multiplier: Width of `mobilenet_v2`.
+        mixed_precision: Whether to train with float16 activations.
+        max_accuracy_drop: Points of test accuracy that MSQ may cost
+            before the run counts as failed; None for any.
+        resume: Whether to go on with the run in `output_dir`.
+        overwrite: Whether to replace the run in `output_dir`.
+    """
+
+    output_dir: str
+    model: str
+    dataset: str
+    recipe: Recipe
+    data_dir: str | None = None
+    start_from: str | None = None
+    seed: int = 0
+    target_compression: float = 8.0
+    allowed_bits: tuple[int, ...] | None = None
+    min_bits: int = 2
+    rule: str = "budget"
+    targets: tuple[str, ...] = ("cpu_float", "min_size")
+    pixels: str = "unit"
+    image_size: int | None = None
+    train_examples: int | None = None
+    test_examples: int | None = None
+    width_multiplier: float = 1.0
+    mixed_precision: bool = False
+    max_accuracy_drop: float | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses settings that contradict each other."""
+        for name, choices in (("pixels", PIXELS), ("rule", RULES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"There is no such {name}. Expected one of "
+                    f"{', '.join(choices)}. Received: "
+                    f"{name}={getattr(self, name)}"
+                )
+        if self.resume and self.overwrite:
+            raise ValueError(
+                "A run cannot be resumed and overwritten. Expected at most "
+                "one of them. Received: resume=True, overwrite=True"
+            )
+        if self.rule == "threshold" and self.allowed_bits is not None:
+            raise ValueError(
+                "The threshold rule takes one or two bits at a time. Expected "
+                "no allowed_bits with rule=threshold. Received: "
+                f"allowed_bits={self.allowed_bits}"
+            )
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(
+                "The seed is out of range. Expected 0 <= seed < 2**31. "
+                f"Received: seed={self.seed}"
+            )
+        for name in ("image_size", "train_examples", "test_examples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(
+                    f"`{name}` is too small. Expected at least 1. "
+                    f"Received: {name}={value}"
+                )
+
+    def identity(self) -> dict[str, Any]:
+        """Returns, as JSON, all that decides what the run computes."""
+        values = dataclasses.asdict(self)
+        values |= values.pop("recipe")
+        for name in _PLACES:
+            del values[name]
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }

@@ -1,0 +1,132 @@
+"""The folder of a run: what is in it, and whose it is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+RUN = "run.json"
+REPORT = "report.json"
+HISTORY = "history.jsonl"
+MODEL = "model.keras"
+FLOAT_MODEL = "checkpoints/float.keras"
+PLOT = "bits.png"
+FLOAT_FILE = "float.tflite"
+
+
+class Workspace:
+    """A folder that holds one run.
+
+    `run.json`, written first, says which run it is. Every other file is
+    written under another name and renamed when it is whole, so that a file
+    that exists is a finished one.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = pathlib.Path(folder)
+
+    def path(self, name: str) -> pathlib.Path:
+        """Returns the path of a file in the folder."""
+        return self.folder / name
+
+    def claim(
+        self, identity: dict[str, Any], resume: bool, overwrite: bool
+    ) -> None:
+        """Makes the folder that of a run, or finds it there.
+
+        Args:
+            identity: What makes the run this one, as JSON.
+            resume: Whether to go on with the run in the folder.
+            overwrite: Whether to remove the run in the folder. Files that
+                no run writes stay.
+
+        Raises:
+            ValueError: If the folder cannot be written, holds a run and
+                neither `resume` nor `overwrite` is set, holds none to
+                resume, or holds another.
+        """
+        found = self._found()
+        if resume:
+            self._check_same(found, identity)
+            return
+        if found is not None:
+            if not overwrite:
+                raise ValueError(
+                    "The output folder holds a run. Expected --resume to go "
+                    "on with it, --overwrite to replace it, or another "
+                    f"folder. Received: output_dir={self.folder}"
+                )
+            self._remove(found)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.write_json(RUN, identity)
+        except OSError as error:
+            raise ValueError(
+                "The output folder cannot be written. Expected a folder "
+                f"with write access. Received: output_dir={self.folder} "
+                f"({error.strerror})"
+            ) from error
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Writes a JSON file."""
+        with self.replacing(name) as path:
+            path.write_text(json.dumps(data, indent=2) + "\n")
+
+    @contextlib.contextmanager
+    def replacing(self, name: str) -> Iterator[pathlib.Path]:
+        """Gives a path to write to, which becomes `name` at the end.
+
+        The path has the suffix of `name`, because Keras goes by it. When
+        the block raises, a file of that name stays as it was.
+        """
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"partial-{path.name}")
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _found(self) -> dict[str, Any] | None:
+        try:
+            return json.loads(self.path(RUN).read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{RUN} of the output folder cannot be read. Expected the "
+                f"JSON that a run writes. Received: output_dir={self.folder} "
+                f"({error})"
+            ) from error
+
+    def _check_same(
+        self, found: dict[str, Any] | None, identity: dict[str, Any]
+    ) -> None:
+        if found is None:
+            raise ValueError(
+                "There is no checkpoint to resume. Expected the output "
+                "folder of an interrupted run. Received: "
+                f"output_dir={self.folder}"
+            )
+        other = [name for name in identity if found.get(name) != identity[name]]
+        if other:
+            expected = ", ".join(f"{name}={found.get(name)}" for name in other)
+            received = ", ".join(f"{name}={identity[name]}" for name in other)
+            raise ValueError(
+                "The run to resume has other settings. Expected "
+                f"{expected}. Received: {received}"
+            )
+
+    def _remove(self, found: dict[str, Any]) -> None:
+        shutil.rmtree(self.path("checkpoints"), ignore_errors=True)
+        files = [HISTORY, MODEL, REPORT, PLOT, FLOAT_FILE]
+        files += [f"{target}.tflite" for target in found.get("targets", ())]
+        # Last what marks the folder, so that a killed removal is repeated.
+        for name in (*files, RUN):
+            self.path(name).unlink(missing_ok=True)
