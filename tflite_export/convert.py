@@ -1,0 +1,168 @@
+"""From a Keras model to a float TFLite file.
+
+`run_converter` is the only place that holds the converter, so that its
+successor can replace it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import flatbuffer as fb
+from tflite_export.errors import ExportError
+from tflite_export.source import Source
+from tflite_export.source import from_model
+from tflite_export.source import output_names
+
+SIGNATURE = "serving_default"
+
+
+@dataclasses.dataclass(frozen=True)
+class FloatFile:
+    """A float TFLite file and what is known about it.
+
+    Attributes:
+        data: The bytes.
+        source: The model with the inputs the file really takes.
+        constants: Float arrays of two or more axes that the model's own code
+            writes into the graph.
+        notes: Sentences for the report.
+    """
+
+    data: bytes
+    source: Source
+    constants: tuple[np.ndarray, ...]
+    notes: tuple[str, ...]
+
+
+def to_float_file(source: Source) -> FloatFile:
+    """Converts a model, with its weights as `source.scope()` shows them.
+
+    Args:
+        source: The model.
+
+    Returns:
+        The float file, with a signature and readable input and output names.
+
+    Raises:
+        ExportError: If the converter refuses the model.
+    """
+    notes = []
+    function, names = _trace(source)
+    graph = function.graph.as_graph_def()
+    dynamic = any(spec.shape[0] is None for spec in source.specs)
+    if dynamic and any(n.op == "TensorListReserve" for n in _nodes(graph)):
+        # Lists of tensors (recurrent layers) need a known element shape.
+        source = from_model(
+            source.model or source.base, source.structure, batch_size=1
+        )
+        function, names = _trace(source)
+        graph = function.graph.as_graph_def()
+        notes.append(
+            "batch size fixed to 1: the converter needs a static batch for "
+            "the loop of a recurrent layer; unroll=True keeps it dynamic"
+        )
+    data = _with_signature(
+        run_converter(function), [spec.name for spec in source.specs], names
+    )
+    return FloatFile(data, source, tuple(_constants(graph)), tuple(notes))
+
+
+def run_converter(function: tf.types.experimental.ConcreteFunction) -> bytes:
+    """Converts a concrete function without any quantization.
+
+    Raises:
+        ExportError: If the converter refuses an operator.
+    """
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [function], tf.Module()
+    )
+    try:
+        return converter.convert()
+    except Exception as error:  # the converter raises several kinds
+        raise ExportError(_converter_message(str(error))) from error
+
+
+def _trace(
+    source: Source,
+) -> tuple[tf.types.experimental.ConcreteFunction, list[str]]:
+    names: list[str] = []
+
+    def serve(*flat_inputs):
+        outputs = source.call(flat_inputs)
+        names[:] = output_names(source.base, outputs)
+        # Identity keeps an output that is an input, or is given twice, apart.
+        return [tf.identity(y) for y in keras.tree.flatten(outputs)]
+
+    traced = tf.function(serve, input_signature=source.specs, autograph=False)
+    with source.scope():
+        return traced.get_concrete_function(), names
+
+
+def _nodes(graph: tf.compat.v1.GraphDef) -> Iterator:
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def
+
+
+def _constants(graph: tf.compat.v1.GraphDef) -> Iterator[np.ndarray]:
+    for node in _nodes(graph):
+        if node.op == "Const":
+            proto = node.attr["value"].tensor
+            rank = len(proto.tensor_shape.dim)
+            if rank >= 2 and proto.dtype == tf.float32.as_datatype_enum:
+                yield tf.make_ndarray(proto)
+
+
+def _with_signature(
+    data: bytes, input_names: list[str], output_names: list[str]
+) -> bytes:
+    model = fb.load(data)
+    graph = model.subgraphs[0]
+    for indices, names in (
+        (fb.inputs(graph), input_names),
+        (fb.outputs(graph), output_names),
+    ):
+        if len(indices) != len(names):
+            raise ExportError(
+                f"The converter kept {len(indices)} of the inputs or outputs "
+                f"{names}: one of them isn't used, or is given twice"
+            )
+        for index, name in zip(indices, names, strict=True):
+            graph.tensors[index].name = name.encode()
+    signature = schema.SignatureDefT()
+    signature.signatureKey = SIGNATURE.encode()
+    signature.subgraphIndex = 0
+    signature.inputs = _tensor_maps(fb.inputs(graph), input_names)
+    signature.outputs = _tensor_maps(fb.outputs(graph), output_names)
+    model.signatureDefs = [signature]
+    return fb.dump(model)
+
+
+def _tensor_maps(
+    indices: list[int], names: list[str]
+) -> list[schema.TensorMapT]:
+    maps = []
+    for index, name in zip(indices, names, strict=True):
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name.encode(), index
+        maps.append(entry)
+    return maps
+
+
+def _converter_message(text: str) -> str:
+    missing = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", text)))
+    if missing:
+        return (
+            "The converter has no TFLite operator for "
+            f"{', '.join(missing)}. Replace the layer that uses it"
+        )
+    errors = re.findall(r"error: (.+)", text) or text.strip().splitlines()
+    return f"The converter refused the model: {errors[0] if errors else '?'}"

@@ -1,0 +1,158 @@
+"""Inputs for verification, from whatever a user has at hand."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Stands in for axes that a model leaves open, when inputs are random.
+_OPEN_AXIS = 32
+
+
+def collect(
+    data: Any, structure: Any, limit: int
+) -> tuple[list[np.ndarray], str]:
+    """Takes samples for verification.
+
+    Args:
+        data: An array (one input), a dict or list of arrays (several inputs),
+            a `tf.data.Dataset` or another iterable of batches of these, or
+            `None` for random inputs. Labels, as in Keras' `(x, y)` tuples,
+            are dropped.
+        structure: Nested structure of `tf.TensorSpec` of the model's inputs.
+        limit: Largest number of samples.
+
+    Returns:
+        One array per input, and `"given"` or `"random"`.
+
+    Raises:
+        ValueError: If the data doesn't fit the inputs.
+    """
+    specs = keras.tree.flatten(structure)
+    if data is None:
+        return [_random(spec, min(limit, 16)) for spec in specs], "random"
+    if _is_batch(data, specs):
+        # A tuple of a dataset is (x, y) in Keras; this one is all inputs.
+        whole = list(data) if isinstance(data, tuple) else data
+        batches: Iterable[Any] = [whole]
+    elif isinstance(data, Iterable):
+        batches = data
+    else:
+        raise ValueError(
+            "Expected representative_data to be an array, a dict or list of "
+            "arrays, a tf.data.Dataset or an iterable of batches. Received: "
+            f"representative_data={type(data).__name__}"
+        )
+    taken: list[list[np.ndarray]] = [[] for _ in specs]
+    count = 0
+    for batch in batches:
+        flat = _flatten(batch, structure, specs)
+        for slot, array in zip(taken, flat, strict=True):
+            slot.append(array[: limit - count])
+        count += len(flat[0])
+        if count >= limit:
+            break
+    if count == 0:
+        raise ValueError("representative_data holds no sample")
+    return [np.concatenate(slot) for slot in taken], "given"
+
+
+def first_batch(data: Any) -> tuple[Any, Any]:
+    """Looks at the first batch of inputs without losing it.
+
+    Args:
+        data: As in `collect`.
+
+    Returns:
+        The inputs of the first batch, and data to use in the place of `data`
+        from now on.
+    """
+    if data is None or _is_array(data) or isinstance(data, dict):
+        return data, data
+    if isinstance(data, tf.data.Dataset) or isinstance(data, Sequence):
+        return _inputs_of(next(iter(data), None)), data
+    iterator = iter(data)
+    head = next(iterator, None)
+    return _inputs_of(head), itertools.chain([head], iterator)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, tf.Tensor)) or hasattr(
+        value, "__array__"
+    )
+
+
+def _is_batch(data: Any, specs: Sequence[tf.TensorSpec]) -> bool:
+    if _is_array(data) or isinstance(data, dict):
+        return True
+    # A list of arrays is one array per input where there are several inputs,
+    # else a list of batches.
+    return (
+        isinstance(data, (list, tuple))
+        and len(data) == len(specs) > 1
+        and all(_is_array(item) for item in data)
+    )
+
+
+def _inputs_of(batch: Any) -> Any:
+    if isinstance(batch, tuple):
+        return keras.utils.unpack_x_y_sample_weight(batch)[0]
+    return batch
+
+
+def _flatten(
+    batch: Any, structure: Any, specs: Sequence[tf.TensorSpec]
+) -> list[np.ndarray]:
+    inputs = _inputs_of(batch)
+    if isinstance(inputs, dict):
+        names = (
+            sorted(structure)
+            if isinstance(structure, dict)
+            else [spec.name for spec in specs]
+        )
+        missing = sorted(set(names) - set(inputs))
+        if missing:
+            raise ValueError(
+                f"representative_data lacks the inputs {missing}. Received: "
+                f"{sorted(inputs)}"
+            )
+        inputs = [inputs[name] for name in names]
+    flat = [np.asarray(x) for x in keras.tree.flatten(inputs)]
+    if len(flat) != len(specs):
+        raise ValueError(
+            f"Expected {len(specs)} inputs in representative_data. Received: "
+            f"{len(flat)} arrays"
+        )
+    for array, spec in zip(flat, specs, strict=True):
+        fits = array.ndim == len(spec.shape) and all(
+            wanted is None or wanted == got
+            for wanted, got in zip(
+                spec.shape[1:], array.shape[1:], strict=False
+            )
+        )
+        if not fits or len(array) != len(flat[0]):
+            raise ValueError(
+                f"representative_data doesn't fit the input '{spec.name}'. "
+                f"Expected shape {tuple(spec.shape)}. Received: "
+                f"shape={array.shape}"
+            )
+    return [
+        array.astype(spec.dtype.as_numpy_dtype)
+        for array, spec in zip(flat, specs, strict=True)
+    ]
+
+
+def _random(spec: tf.TensorSpec, count: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    shape = [count] + [n or _OPEN_AXIS for n in spec.shape[1:]]
+    dtype = spec.dtype.as_numpy_dtype
+    if spec.dtype.is_floating:
+        return rng.normal(size=shape).astype(dtype)
+    # 0 and 1 are valid indices of anything.
+    return rng.integers(0, 2, shape).astype(dtype)

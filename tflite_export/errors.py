@@ -1,0 +1,11 @@
+"""The one error of the exporter."""
+
+from __future__ import annotations
+
+
+class ExportError(ValueError):
+    """A file was not written, and why.
+
+    The message names the layer, the operator and the figure that stopped the
+    export, as far as they are known.
+    """

@@ -1,0 +1,112 @@
+"""Sentences for weights that could not be matched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msq_tf.weights import QuantizedWeight
+from tflite_export import fit as fitting
+from tflite_export.layouts import Arrangement
+from tflite_export.layouts import arrangements
+
+if TYPE_CHECKING:
+    from tflite_export.match import Constant
+
+# Folding in float32 stays far below this; a different weight far above.
+_LOST_PRECISION = 1e-3
+
+
+def unmatched(weight: QuantizedWeight, constants: Sequence[Constant]) -> str:
+    """Says why a quantized weight isn't in the file.
+
+    Args:
+        weight: The weight.
+        constants: Float constants of the file.
+
+    Returns:
+        A sentence with the layer, the nearest tensor, its operator and the
+        figure by which it fails, and what the user can do.
+    """
+    head = (
+        f"Layer '{weight.path}' ({weight.layer} {weight.attribute}, "
+        f"{weight.bits} bits, shape {weight.codes.shape}): no tensor of the "
+        "converted file holds its codes. "
+    )
+    nearest = _nearest(weight, constants)
+    if nearest is None:
+        return head + (
+            "No constant of that size is left. The layer's output is probably "
+            "not used in inference, or its input is a constant. Leave the "
+            "layer out of quantize_model (filters=)."
+        )
+    error, constant, arrangement = nearest
+    head += (
+        f"Nearest: tensor '{constant.name}' of shape {constant.value.shape}, "
+        f"read by {', '.join(constant.readers) or 'nothing'}; its largest "
+        f"error is {error:.2g} of its largest weight. Expected every weight "
+        f"within {fitting.RELATIVE_TOLERANCE:.2g} of code times factor. "
+    )
+    codes = arrangement.apply(weight.codes, constant.value.shape)
+    axes = fitting.two_factor_axes(constant.value, codes)
+    if axes is not None:
+        return head + (
+            f"Its factors differ along two axes, {axes[0]} and {axes[1]}, but "
+            "a tensor holds scales along one: the converter multiplied the "
+            "weight by a vector along its inputs, or the layer has channels "
+            "on two axes. Use per-tensor granularity for this layer, or leave "
+            "it out of quantize_model (filters=)."
+        )
+    if error < _LOST_PRECISION:
+        return head + (
+            "The converter folded a following batch normalization or "
+            "multiplication into the weight and lost precision on the way. "
+            "Check its moving variance and gamma for very large or very small "
+            "values."
+        )
+    return head + (
+        "The model probably changes this weight before use (normalization, "
+        "masking, tying). Leave the layer out of quantize_model (filters=)."
+    )
+
+
+def unexplained(
+    constant: Constant, quantized: Sequence[QuantizedWeight]
+) -> str:
+    """Says which float weight of the file nothing explains."""
+    text = (
+        f"Tensor '{constant.name}' of shape {constant.value.shape}, read by "
+        f"{', '.join(constant.readers)}, holds float weights that are no "
+        "weight of the model as it is, neither a quantized nor a float one. "
+    )
+    near = [
+        (found[0], weight)
+        for weight in quantized
+        if (found := _nearest(weight, [constant])) is not None
+    ]
+    if near:
+        error, weight = min(near, key=lambda item: item[0])
+        text += (
+            f"Nearest: layer '{weight.path}', whose codes leave an error of "
+            f"{error:.2g} of the largest weight. "
+        )
+    return text + (
+        "The model probably computes it from a variable (normalization, "
+        "masking, tying): such a layer can't be exported."
+    )
+
+
+def _nearest(
+    weight: QuantizedWeight, constants: Sequence[Constant]
+) -> tuple[float, Constant, Arrangement] | None:
+    best: tuple[float, Constant, Arrangement] | None = None
+    for constant in constants:
+        shape = constant.value.shape
+        for arrangement in arrangements(
+            weight.layout, weight.codes.shape, weight.channel_axes, shape
+        ):
+            codes = arrangement.apply(weight.codes, shape)
+            error, _ = fitting.residual(constant.value, codes)
+            if best is None or error < best[0]:
+                best = (error, constant, arrangement)
+    return best

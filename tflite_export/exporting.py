@@ -1,0 +1,261 @@
+"""`export`: from a quantized model to a verified file."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from msq_tf.weights import QuantizedWeight
+from msq_tf.weights import SkippedWeight
+from tflite_export import convert
+from tflite_export import data as samples_of
+from tflite_export import flatbuffer as fb
+from tflite_export import readback
+from tflite_export import runtime
+from tflite_export import targets
+from tflite_export import verify
+from tflite_export.errors import ExportError
+from tflite_export.files import staged
+from tflite_export.match import FloatWeight
+from tflite_export.match import Matching
+from tflite_export.match import match
+from tflite_export.report import FLOAT_BITS
+from tflite_export.report import ExportReport
+from tflite_export.report import FloatTensor
+from tflite_export.report import TensorReport
+from tflite_export.rewrite import Written
+from tflite_export.rewrite import rewrite
+from tflite_export.slim import slim
+from tflite_export.source import QuantizedModel
+from tflite_export.source import from_model
+from tflite_export.targets import CONTAINERS
+from tflite_export.targets import Target
+
+
+def export(
+    model: QuantizedModel,
+    path: str | os.PathLike[str],
+    target: str = "min_size",
+    representative_data: Any = None,
+    max_relative_error: float = 1e-4,
+    samples: int = 64,
+    input_signature: Any = None,
+    batch_size: int | None = None,
+) -> ExportReport:
+    """Writes a model as a TFLite file that holds exactly the trained codes.
+
+    The file appears at `path` only after it was read back and run: the codes
+    in its bytes equal the trained codes, and XNNPACK, builtin and reference
+    kernels compute what Keras computes.
+
+    Args:
+        model: A model of `msq_tf.quantize_model`.
+        path: Where to write. An existing file is replaced.
+        target: Name of a target, see `tflite_export.targets.names()`.
+        representative_data: Inputs to verify with: an array, a list or dict
+            of arrays for several inputs, a `tf.data.Dataset` or an iterable
+            of batches. Random inputs if `None`.
+        max_relative_error: Largest difference from Keras that is accepted,
+            relative to the range of the output.
+        samples: Largest number of samples to verify with.
+        input_signature: Nested structure of `tf.TensorSpec`; only needed for
+            subclassed models without `representative_data`.
+        batch_size: Fixed batch size of the file, `None` for any.
+
+    Returns:
+        The report: sizes, tensors and checks; `str()` prints it.
+
+    Raises:
+        ExportError: If the file can't be exact on the target, with the layer,
+            the operator and the figure that stand against it. No file is
+            left behind.
+        ValueError: If an argument is wrong.
+
+    Example:
+        >>> report = export(qmodel, "m.tflite", representative_data=images)
+        >>> print(report)
+    """
+    chosen = targets.load(target)
+    if not isinstance(model, QuantizedModel):
+        raise ValueError(
+            "Expected a model of msq_tf.quantize_model; write other models "
+            f"with float_file. Received: model={model!r}"
+        )
+    example, representative_data = samples_of.first_batch(representative_data)
+    source = from_model(model, input_signature, example, batch_size)
+    inputs, origin = samples_of.collect(
+        representative_data, source.structure, samples
+    )
+    quantized, skipped = model.quantized_weights(), model.skipped_weights()
+    _check_weights(quantized)
+    with staged(path) as temporary:
+        converted = convert.to_float_file(source)
+        matching = match(
+            fb.load(converted.data),
+            quantized,
+            _known_floats(converted, quantized, skipped),
+        )
+        data, written = _build(converted, matching, chosen)
+        temporary.write_bytes(data)
+        data = temporary.read_bytes()
+        readback.check_codes(data, written)
+        readback.check_versions(data)
+        runtime.load_everywhere(data)
+        checks = verify.check_outputs(
+            data, converted.data, converted.source, inputs, max_relative_error
+        )
+        int8, _ = _build(converted, matching, targets.load("cpu_float"))
+    average, paper = _average_bits(quantized, skipped)
+    return ExportReport(
+        path=str(path),
+        target=target,
+        tensors=tuple(_tensor_report(record) for record in written),
+        float_tensors=_float_reports(matching),
+        other_constants=matching.others,
+        average_bits=average,
+        paper_bits=paper,
+        file_bytes=len(data),
+        deflated_bytes=len(zlib.compress(data, 9)),
+        ideal_bytes=sum(-(-w.codes.size * w.bits // 8) for w in quantized),
+        entropy_bytes=round(sum(w.entropy_bits for w in quantized) / 8),
+        float_file_bytes=len(converted.data),
+        int8_file_bytes=len(int8),
+        checks=tuple(checks),
+        inputs=origin,
+        notes=converted.notes,
+    )
+
+
+def float_tflite(
+    model: Any, input_signature: Any = None, batch_size: int | None = None
+) -> bytes:
+    """Converts a Keras model to a float TFLite file, in memory.
+
+    Args:
+        model: A plain Keras model, or a model of `msq_tf.quantize_model`,
+            whose quantized values are then stored as floats.
+        input_signature: As in `export`.
+        batch_size: As in `export`.
+
+    Returns:
+        The bytes of the file.
+    """
+    source = from_model(model, input_signature, batch_size=batch_size)
+    return convert.to_float_file(source).data
+
+
+def float_file(
+    model: Any,
+    path: str | os.PathLike[str],
+    input_signature: Any = None,
+    batch_size: int | None = None,
+) -> int:
+    """Writes `float_tflite(model)` to a file, in one step.
+
+    Returns:
+        The size of the file in bytes.
+    """
+    with staged(path) as temporary:
+        data = float_tflite(model, input_signature, batch_size)
+        temporary.write_bytes(data)
+    return len(data)
+
+
+def _build(
+    converted: convert.FloatFile, matching: Matching, target: Target
+) -> tuple[bytes, list[Written]]:
+    model = fb.load(converted.data)
+    written = rewrite(model, matching.matches, target)
+    named = {(m.constant.graph, m.constant.tensor) for m in matching.matches}
+    slim(model, named, f"msq_tf {target.name}")
+    return fb.dump(model), written
+
+
+def _known_floats(
+    converted: convert.FloatFile,
+    quantized: Sequence[QuantizedWeight],
+    skipped: Sequence[SkippedWeight],
+) -> list[FloatWeight]:
+    """Everything float that a file may hold without anyone having missed it."""
+    known = [
+        FloatWeight(s.path, s.value, s.reason, s.layout, s.channel_axes)
+        for s in skipped
+    ]
+    trained = [w.values for w in quantized]
+    for array in converted.constants:
+        # The trained values are constants of the graph, too: those must be
+        # found as codes.
+        if not any(
+            array.shape == values.shape and np.array_equal(array, values)
+            for values in trained
+        ):
+            known.append(
+                FloatWeight("(constant)", array, "written in the model's code")
+            )
+    return known
+
+
+def _check_weights(quantized: Sequence[QuantizedWeight]) -> None:
+    if not quantized:
+        raise ExportError("The model has no quantized weight to export")
+    for weight in quantized:
+        limit = (1 << (weight.bits - 1)) - 1
+        top = int(np.abs(weight.codes.astype(np.int16)).max(initial=0))
+        step = weight.step
+        if top > limit:
+            raise ExportError(
+                f"Layer '{weight.path}': codes reach {top}, expected at most "
+                f"{limit} at {weight.bits} bits"
+            )
+        if not (np.isfinite(step).all() and (step > 0).all()):
+            raise ExportError(
+                f"Layer '{weight.path}': its steps are not all positive "
+                "finite numbers. Was the model trained to NaN?"
+            )
+
+
+def _average_bits(
+    quantized: Sequence[QuantizedWeight], skipped: Sequence[SkippedWeight]
+) -> tuple[float, float]:
+    left = sum(s.size for s in skipped if s.quantizable)
+    count = sum(w.codes.size for w in quantized)
+    stored = sum(w.bits * w.codes.size for w in quantized)
+    total = stored + FLOAT_BITS * left
+    return total / (count + left), (total - count) / (count + left)
+
+
+def _tensor_report(record: Written) -> TensorReport:
+    found = record.match
+    return TensorReport(
+        name=found.weight.path,
+        ops=found.constant.readers,
+        shape=found.constant.value.shape,
+        bits=found.weight.bits,
+        container=record.container,
+        container_bits=CONTAINERS[record.container],
+        granularity=record.granularity,
+        bytes=record.payload_bytes,
+        distinct_codes=int(np.unique(found.codes).size),
+        exact_scale=found.fit.exact,
+        flipped=int((found.fit.signs < 0).sum()),
+        dead=found.fit.dead,
+        muted=found.fit.muted,
+        also=tuple(twin.weight.path for twin in found.twins),
+    )
+
+
+def _float_reports(matching: Matching) -> tuple[FloatTensor, ...]:
+    return tuple(
+        FloatTensor(
+            name=weight.path,
+            ops=constant.readers,
+            shape=constant.value.shape,
+            bytes=constant.value.nbytes,
+            reason=weight.reason,
+        )
+        for constant, weight in matching.floats
+    )

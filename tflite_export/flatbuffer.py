@@ -1,0 +1,230 @@
+"""Reading and writing TFLite files as objects.
+
+The only module that touches the generated schema's classes for reading and
+writing whole files.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+FILE_IDENTIFIER = b"TFL3"
+# `Buffer.data` is declared with force_align 16, which the generated Python
+# code ignores.
+_BUFFER_ALIGNMENT = 16
+
+_OP_NAMES = {
+    value: name
+    for name, value in vars(schema.BuiltinOperator).items()
+    if not name.startswith("_")
+}
+_TYPE_NAMES = {
+    value: name
+    for name, value in vars(schema.TensorType).items()
+    if not name.startswith("_")
+}
+_NUMPY_TYPES = {
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.FLOAT16: np.float16,
+    schema.TensorType.FLOAT64: np.float64,
+    schema.TensorType.INT8: np.int8,
+    schema.TensorType.UINT8: np.uint8,
+    schema.TensorType.INT16: np.int16,
+    schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT64: np.int64,
+    schema.TensorType.BOOL: np.bool_,
+}
+
+
+class _SharingBuilder(flatbuffers.Builder):
+    """A builder that writes equal vectors and strings once.
+
+    A float file of a convolutional network repeats the same shapes, zero
+    points and names many times; readers do not care who else points at a
+    vector.
+    """
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self._vectors: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x):  # noqa: N802 (name of the base class)
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._vectors:
+            if x.dtype == np.uint8:
+                self._vectors[key] = self._aligned_bytes(key[1])
+            else:
+                self._vectors[key] = super().CreateNumpyVector(x)
+        return self._vectors[key]
+
+    def CreateString(self, s, encoding="utf-8", errors="strict"):  # noqa: N802
+        data = s if isinstance(s, bytes) else s.encode(encoding, errors)
+        key = ("str", bytes(data))
+        if key not in self._vectors:
+            self._vectors[key] = super().CreateString(data, encoding, errors)
+        return self._vectors[key]
+
+    def _aligned_bytes(self, data: bytes) -> int:
+        self.StartVector(1, len(data), _BUFFER_ALIGNMENT)
+        self.head = self.head - len(data)
+        self.Bytes[self.head : self.head + len(data)] = data
+        self.vectorNumElems = len(data)
+        return self.EndVector()
+
+
+def load(data: bytes) -> schema.ModelT:
+    """Parses a TFLite file.
+
+    Buffers that a writer placed behind the flatbuffer (files beyond 2 GB and
+    those of some editors) are resolved, so that every constant is in
+    `model.buffers[i].data`.
+
+    Args:
+        data: The bytes of the file.
+
+    Returns:
+        The model as the schema's object tree.
+
+    Raises:
+        ValueError: If `data` is no TFLite file.
+    """
+    data = bytes(data)
+    if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:
+        raise ValueError(
+            "Not a TFLite file. Expected the identifier 'TFL3' at byte 4. "
+            f"Received: {len(data)} bytes starting with {data[:8]!r}"
+        )
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+        _resolve_outside_data(model, data)
+        _check_indices(model)
+    except (
+        struct.error,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ValueError(
+            f"Damaged TFLite file of {len(data)} bytes: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return model
+
+
+def dump(model: schema.ModelT) -> bytes:
+    """Serializes a model; equal vectors are written once."""
+    builder = _SharingBuilder(1 << 16)
+    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _resolve_outside_data(model: schema.ModelT, data: bytes) -> None:
+    for buffer in model.buffers:
+        # An offset of 0 or 1 is a placeholder in the schema's own words.
+        if buffer.offset > 1:
+            end = buffer.offset + buffer.size
+            if end > len(data):
+                raise ValueError(f"a buffer ends at byte {end}")
+            buffer.data = np.frombuffer(
+                data, np.uint8, buffer.size, buffer.offset
+            )
+        buffer.offset = buffer.size = 0
+    for graph in model.subgraphs:
+        for op in graph.operators or ():
+            if op.largeCustomOptionsOffset > 1:
+                start, size = (
+                    op.largeCustomOptionsOffset,
+                    op.largeCustomOptionsSize,
+                )
+                if start + size > len(data):
+                    raise ValueError(f"custom options end at {start + size}")
+                op.customOptions = np.frombuffer(data, np.uint8, size, start)
+                op.largeCustomOptionsOffset = op.largeCustomOptionsSize = 0
+
+
+def _check_indices(model: schema.ModelT) -> None:
+    if not model.subgraphs or not model.buffers:
+        raise ValueError("the file holds no graph")
+    for graph in model.subgraphs:
+        tensors = len(graph.tensors or ())
+        for tensor in graph.tensors or ():
+            if not 0 <= tensor.buffer < len(model.buffers):
+                raise ValueError(f"no buffer {tensor.buffer}")
+        for op in graph.operators or ():
+            if not 0 <= op.opcodeIndex < len(model.operatorCodes or ()):
+                raise ValueError(f"no operator code {op.opcodeIndex}")
+            for index in (*inputs(op), *outputs(op)):
+                if not -1 <= index < tensors:
+                    raise ValueError(f"no tensor {index}")
+        for index in (*inputs(graph), *outputs(graph)):
+            if not -1 <= index < tensors:
+                raise ValueError(f"no tensor {index}")
+
+
+def inputs(node: schema.OperatorT | schema.SubGraphT) -> list[int]:
+    """Tensor indices that an operator or a graph reads."""
+    return [] if node.inputs is None else [int(i) for i in node.inputs]
+
+
+def outputs(node: schema.OperatorT | schema.SubGraphT) -> list[int]:
+    """Tensor indices that an operator or a graph writes."""
+    return [] if node.outputs is None else [int(i) for i in node.outputs]
+
+
+def shape(tensor: schema.TensorT) -> tuple[int, ...]:
+    """Shape of a tensor; `()` for a scalar."""
+    return () if tensor.shape is None else tuple(int(d) for d in tensor.shape)
+
+
+def name(tensor: schema.TensorT) -> str:
+    """Name of a tensor, possibly empty."""
+    raw = tensor.name or b""
+    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
+
+
+def type_name(tensor: schema.TensorT) -> str:
+    """Type of a tensor as the schema spells it, such as `"INT4"`."""
+    return _TYPE_NAMES.get(tensor.type, f"type {tensor.type}")
+
+
+def op_code(model: schema.ModelT, op: schema.OperatorT) -> schema.OperatorCodeT:
+    """The operator code entry of an operator."""
+    return model.operatorCodes[op.opcodeIndex]
+
+
+def op_name(model: schema.ModelT, op: schema.OperatorT) -> str:
+    """Name of an operator as the schema spells it, such as `"CONV_2D"`."""
+    code = op_code(model, op)
+    # Codes below 127 may be in the deprecated field alone.
+    value = max(code.builtinCode, code.deprecatedBuiltinCode)
+    if code.customCode:
+        return f"CUSTOM {code.customCode.decode('utf-8', 'replace')}"
+    return _OP_NAMES.get(value, f"operator {value}")
+
+
+def raw_data(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
+    """Bytes of a constant tensor, or `None` when it is no constant."""
+    data = model.buffers[tensor.buffer].data
+    if data is None or len(data) == 0:
+        return None
+    return np.asarray(data, np.uint8)
+
+
+def constant(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
+    """Value of a constant tensor of a whole-byte type, else `None`."""
+    data = raw_data(model, tensor)
+    dtype = _NUMPY_TYPES.get(tensor.type)
+    if data is None or dtype is None:
+        return None
+    count = int(np.prod(shape(tensor), dtype=np.int64))
+    if data.size != count * np.dtype(dtype).itemsize:
+        return None
+    return np.frombuffer(data.tobytes(), dtype).reshape(shape(tensor))

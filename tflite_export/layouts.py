@@ -1,0 +1,109 @@
+"""Where a Keras weight's elements end up in a TFLite tensor.
+
+The converter permutes, expands and reshapes weights. An `Arrangement` is one
+such way; `arrangements` lists those that a layout allows. Nothing here looks
+at values: `match.py` proves which arrangement is the right one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from msq_tf.weights import Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrangement:
+    """A way to lay a weight out in a tensor.
+
+    Attributes:
+        permutation: Order of the weight's axes in the tensor, before the
+            reshape to the tensor's shape.
+        start: First index along the weight's last axis (recurrent weights are
+            cut into gates), 0 for the whole weight.
+        stop: End index along the weight's last axis, `None` for the whole.
+    """
+
+    permutation: tuple[int, ...]
+    start: int = 0
+    stop: int | None = None
+
+    def apply(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Lays `array`, in the weight's own shape, out in `shape`."""
+        part = array[..., self.start : self.stop]
+        return part.transpose(self.permutation).reshape(shape)
+
+
+def arrangements(
+    layout: Layout,
+    weight_shape: tuple[int, ...],
+    channel_axes: tuple[int, ...],
+    tensor_shape: tuple[int, ...],
+) -> Iterator[Arrangement]:
+    """Ways in which a weight may be laid out in a tensor.
+
+    Args:
+        layout: Meaning of the weight's axes.
+        weight_shape: Shape of the weight in Keras.
+        channel_axes: Axes of the weight that index output channels.
+        tensor_shape: Shape of the tensor in the file.
+
+    Yields:
+        Arrangements whose element count fits, the likeliest first, each once.
+    """
+    size, wanted = math.prod(weight_shape), math.prod(tensor_shape)
+    orders = _orders(layout, weight_shape, channel_axes)
+    if size == wanted:
+        for order in orders:
+            yield Arrangement(order)
+    elif layout is Layout.RECURRENT and size and size > wanted:
+        yield from _gate_slices(weight_shape, wanted, orders)
+
+
+def _orders(
+    layout: Layout, shape: tuple[int, ...], channel_axes: tuple[int, ...]
+) -> list[tuple[int, ...]]:
+    axes = tuple(range(len(shape)))
+    rest = tuple(a for a in axes if a not in channel_axes)
+    orders = []
+    if layout in (Layout.CONV, Layout.CONV_TRANSPOSE):
+        # OHWI for CONV_2D and TRANSPOSE_CONV; the 3-D kernels stay as they
+        # are.
+        orders = [(*channel_axes, *rest), axes]
+    elif layout is Layout.DEPTHWISE:
+        # 1HW(IM); a convolution with as many groups as channels is OHWI.
+        orders = [axes, (*axes[-2:], *axes[:-2])]
+    elif layout in (Layout.DENSE, Layout.RECURRENT, Layout.EMBEDDING):
+        orders = [axes[::-1], axes]
+    else:
+        orders = [(*channel_axes, *rest), (*rest, *channel_axes), axes]
+        orders += itertools.permutations(axes)
+    if layout is Layout.EMBEDDING:
+        orders.reverse()
+    return list(dict.fromkeys(_canonical(order, shape) for order in orders))
+
+
+def _canonical(
+    order: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    # Axes of length 1 may stand anywhere: put them first so that equal
+    # layouts compare equal.
+    long = [a for a in order if shape[a] != 1]
+    return (*sorted(set(order) - set(long)), *long)
+
+
+def _gate_slices(
+    shape: tuple[int, ...], wanted: int, orders: list[tuple[int, ...]]
+) -> Iterator[Arrangement]:
+    gates, rows = shape[-1], math.prod(shape[:-1])
+    if wanted == 0 or wanted % rows:
+        return
+    width = wanted // rows
+    for start in range(0, gates - width + 1, math.gcd(width, gates)):
+        for order in orders:
+            yield Arrangement(order, start, start + width)

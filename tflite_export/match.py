@@ -1,0 +1,303 @@
+"""Which tensor of a converted file holds which trained weight.
+
+Matching is by value and needs no names: every element of a matched tensor is
+proven to be its trained code times the factor of its channel. What the
+converter did in between (permuting, batch-norm folding, sharing) is found
+out, not assumed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from collections.abc import Sequence
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from msq_tf.weights import Layout
+from msq_tf.weights import QuantizedWeight
+from tflite_export import explain
+from tflite_export import fit as fitting
+from tflite_export import flatbuffer as fb
+from tflite_export.errors import ExportError
+from tflite_export.layouts import Arrangement
+from tflite_export.layouts import arrangements
+
+# Inputs of operators that hold weights. A float constant there that no weight
+# of the model explains would be a weight left behind unnoticed.
+WEIGHT_INPUTS = {
+    "BATCH_MATMUL": (0, 1),
+    "CONV_2D": (1,),
+    "CONV_3D": (1,),
+    "CONV_3D_TRANSPOSE": (1,),
+    "DEPTHWISE_CONV_2D": (1,),
+    "EMBEDDING_LOOKUP": (1,),
+    "FULLY_CONNECTED": (1,),
+    "GATHER": (0,),
+    "TRANSPOSE_CONV": (1,),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FloatWeight:
+    """A float array that a model is known to hold.
+
+    Attributes:
+        path: Name for reports.
+        value: float32 array.
+        reason: Why it stays float.
+        layout: Meaning of the axes, where known.
+        channel_axes: Axes that index output channels, where known.
+    """
+
+    path: str
+    value: np.ndarray
+    reason: str
+    layout: Layout = Layout.OTHER
+    channel_axes: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Constant:
+    """A float32 constant of two or more axes in a file.
+
+    Attributes:
+        graph: Index of the subgraph.
+        tensor: Index of the tensor in it.
+        name: Name the converter gave it.
+        value: float32 array.
+        readers: Names of the operators that read it, each once.
+        is_weight: Whether an operator reads it where weights belong.
+    """
+
+    graph: int
+    tensor: int
+    name: str
+    value: np.ndarray
+    readers: tuple[str, ...]
+    is_weight: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Match:
+    """A constant explained by a quantized weight.
+
+    Attributes:
+        constant: The tensor.
+        weight: The quantized weight.
+        arrangement: How the weight is laid out in the tensor.
+        fit: Factors and signs.
+        twins: Further weights that the same tensor holds, because the
+            converter merged equal constants.
+    """
+
+    constant: Constant
+    weight: QuantizedWeight
+    arrangement: Arrangement
+    fit: fitting.Fit
+    twins: tuple[Match, ...] = ()
+
+    @property
+    def codes(self) -> np.ndarray:
+        """int8 codes in the tensor's shape, signs of the factors applied."""
+        shape = self.constant.value.shape
+        codes = self.arrangement.apply(self.weight.codes, shape)
+        return codes * self.fit.along(self.fit.signs, len(shape))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Matching:
+    """All float constants of a file, explained.
+
+    Attributes:
+        matches: Tensors that hold quantized weights.
+        floats: Tensors that stay float, with the weight that explains them.
+        others: Number of further float constants (vectors, scalars and
+            operands of elementwise operators).
+    """
+
+    matches: tuple[Match, ...]
+    floats: tuple[tuple[Constant, FloatWeight], ...]
+    others: int
+
+
+def match(
+    model: schema.ModelT,
+    quantized: Sequence[QuantizedWeight],
+    floats: Sequence[FloatWeight],
+) -> Matching:
+    """Explains the float constants of a file by the weights of a model.
+
+    Args:
+        model: A float TFLite model.
+        quantized: The quantized weights.
+        floats: Weights and constants that are float on purpose.
+
+    Returns:
+        The matching; every quantized weight is in it.
+
+    Raises:
+        ExportError: If a quantized weight isn't in the file, or an operator
+            reads a float weight that nothing explains.
+    """
+    constants, vectors = find_constants(model)
+    candidates = {
+        index: _candidates(constant, quantized)
+        for index, constant in enumerate(constants)
+    }
+    chosen = _assign(constants, candidates, quantized)
+    for number, weight in enumerate(quantized):
+        if not _covered(weight, number, candidates):
+            raise ExportError(explain.unmatched(weight, constants))
+    matches, explained, others = [], [], vectors
+    for index, constant in enumerate(constants):
+        if index in chosen:
+            matches.append(chosen[index])
+        elif (found := _float_for(constant, floats)) is not None:
+            explained.append((constant, found))
+        elif constant.is_weight and constant.value.any():
+            raise ExportError(explain.unexplained(constant, quantized))
+        else:
+            others += 1
+    return Matching(tuple(matches), tuple(explained), others)
+
+
+def find_constants(model: schema.ModelT) -> tuple[list[Constant], int]:
+    """Float32 constants of all subgraphs.
+
+    Returns:
+        Those of two or more axes, and the number of the others.
+    """
+    found, others = [], 0
+    for number, graph in enumerate(model.subgraphs):
+        readers = _readers(model, graph)
+        for index, tensor in enumerate(graph.tensors):
+            if tensor.type != schema.TensorType.FLOAT32:
+                continue
+            value = fb.constant(model, tensor)
+            if value is None:
+                continue
+            if value.ndim < 2:
+                others += 1
+                continue
+            uses = readers.get(index, [])
+            found.append(
+                Constant(
+                    graph=number,
+                    tensor=index,
+                    name=fb.name(tensor),
+                    value=value,
+                    readers=tuple(dict.fromkeys(op for op, _ in uses)),
+                    is_weight=any(
+                        position in WEIGHT_INPUTS.get(op, ())
+                        for op, position in uses
+                    ),
+                )
+            )
+    return found, others
+
+
+def _readers(
+    model: schema.ModelT, graph: schema.SubGraphT
+) -> dict[int, list[tuple[str, int]]]:
+    readers: dict[int, list[tuple[str, int]]] = {}
+    for op in graph.operators or ():
+        for position, index in enumerate(fb.inputs(op)):
+            readers.setdefault(index, []).append(
+                (fb.op_name(model, op), position)
+            )
+    return readers
+
+
+def _candidates(
+    constant: Constant, quantized: Sequence[QuantizedWeight]
+) -> list[tuple[int, Match]]:
+    found = []
+    shape = constant.value.shape
+    for number, weight in enumerate(quantized):
+        step = np.broadcast_to(weight.step, weight.codes.shape)
+        for arrangement in arrangements(
+            weight.layout, weight.codes.shape, weight.channel_axes, shape
+        ):
+            fit = fitting.fit(
+                constant.value,
+                arrangement.apply(weight.codes, shape),
+                arrangement.apply(step, shape),
+            )
+            if fit is not None:
+                match = Match(constant, weight, arrangement, fit)
+                found.append((number, match))
+                if fit.exact:
+                    break
+    return found
+
+
+def _assign(
+    constants: Sequence[Constant],
+    candidates: dict[int, list[tuple[int, Match]]],
+    quantized: Sequence[QuantizedWeight],
+) -> dict[int, Match]:
+    """Chooses one weight for every constant that has candidates.
+
+    Any candidate is right, since each reproduces the tensor. What is left to
+    choose is the name, so that each weight gets a tensor of its own if there
+    are enough: the least ambiguous constants choose first.
+    """
+    chosen: dict[int, Match] = {}
+    taken: set[int] = set()
+    for index in sorted(candidates, key=lambda i: len(candidates[i])):
+        options = candidates[index]
+        if not options:
+            continue
+        number, match = min(
+            options,
+            key=lambda option: (
+                not option[1].fit.exact,
+                option[1].fit.muted,
+                option[0] in taken,
+            ),
+        )
+        taken.add(number)
+        chosen[index] = match
+    for number in set(range(len(quantized))) - taken:
+        for index, twin in _holding(number, candidates):
+            if np.array_equal(twin.codes, chosen[index].codes):
+                twins = (*chosen[index].twins, twin)
+                chosen[index] = dataclasses.replace(chosen[index], twins=twins)
+                break
+    return chosen
+
+
+def _holding(
+    number: int, candidates: dict[int, list[tuple[int, Match]]]
+) -> Iterator[tuple[int, Match]]:
+    for index, options in candidates.items():
+        for other, match in options:
+            if other == number:
+                yield index, match
+
+
+def _covered(
+    weight: QuantizedWeight,
+    number: int,
+    candidates: dict[int, list[tuple[int, Match]]],
+) -> bool:
+    seen = np.zeros(weight.codes.shape[-1], bool)
+    for _, match in _holding(number, candidates):
+        seen[match.arrangement.start : match.arrangement.stop] = True
+    return bool(seen.all())
+
+
+def _float_for(
+    constant: Constant, floats: Sequence[FloatWeight]
+) -> FloatWeight | None:
+    shape = constant.value.shape
+    for weight in floats:
+        for arrangement in arrangements(
+            weight.layout, weight.value.shape, weight.channel_axes, shape
+        ):
+            laid_out = arrangement.apply(weight.value, shape)
+            if fitting.fit(constant.value, laid_out, None) is not None:
+                return weight
+    return None

@@ -1,0 +1,147 @@
+"""Reads the codes back from the bytes of a file and compares them.
+
+On purpose this shares nothing with the writing side but the description of
+where a weight lies: it reads through the schema's accessors and unpacks by
+single bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import flatbuffer as fb
+from tflite_export import targets
+from tflite_export.errors import ExportError
+from tflite_export.fit import RELATIVE_TOLERANCE
+from tflite_export.match import Match
+from tflite_export.rewrite import Written
+
+_BITS = {
+    schema.TensorType.INT2: 2,
+    schema.TensorType.INT4: 4,
+    schema.TensorType.INT8: 8,
+}
+# Versions as the runtimes register them (tflite op_version.cc), kept apart
+# from the targets' tables so that one checks the other.
+_DEQUANTIZE_VERSIONS = {(8, False): 2, (8, True): 5, 4: 6, 2: 7}
+
+
+def check_codes(data: bytes, written: Sequence[Written]) -> None:
+    """Compares the codes in a file with the trained codes, bit for bit.
+
+    Args:
+        data: The bytes of the file.
+        written: What was meant to be written.
+
+    Raises:
+        ExportError: If a code, a scale or a tensor differs.
+    """
+    model = schema.Model.GetRootAs(data, 0)
+    for record in written:
+        match = record.match
+        path = match.weight.path
+        graph = model.Subgraphs(match.constant.graph)
+        tensor = graph.Tensors(match.constant.tensor)
+        codes = _codes(model, tensor, path)
+        scales = _scales(tensor, codes.ndim, path)
+        for held in (match, *match.twins):
+            _compare_codes(codes, record.container, held)
+        _compare_values(codes * scales, match)
+
+
+def _compare_codes(codes: np.ndarray, container: str, match: Match) -> None:
+    expected = match.arrangement.apply(match.weight.codes, codes.shape)
+    signs = match.fit.along(match.fit.signs, codes.ndim)
+    wrong = int((codes * signs != expected).sum())
+    if wrong:
+        raise ExportError(
+            f"Layer '{match.weight.path}': {wrong} of {codes.size} codes in "
+            f"the file ({container}) differ from the trained codes"
+        )
+
+
+def _compare_values(values: np.ndarray, match: Match) -> None:
+    wanted = match.constant.value.astype(np.float64)
+    error = np.abs(values - wanted)
+    # A muted channel is zero in the float file and next to zero here.
+    over = (error > 2 * RELATIVE_TOLERANCE * np.abs(wanted)) & (wanted != 0)
+    if over.any():
+        raise ExportError(
+            f"Layer '{match.weight.path}': {int(over.sum())} of {wanted.size} "
+            "weights in the file differ from the converter's by up to "
+            f"{error[over].max():.2g}"
+        )
+
+
+def check_versions(data: bytes) -> None:
+    """Checks every operator that reads integer weights.
+
+    Raises:
+        ExportError: If a DEQUANTIZE has the wrong version, or another
+            operator reads integer weights in a way known to fail.
+    """
+    model = fb.load(data)
+    for graph in model.subgraphs:
+        for op in graph.operators or ():
+            name = fb.op_name(model, op)
+            version = fb.op_code(model, op).version
+            for index in fb.inputs(op):
+                tensor = graph.tensors[index]
+                bits = _BITS.get(tensor.type)
+                if index < 0 or bits is None:
+                    continue
+                channels = len(tensor.quantization.scale) > 1
+                if name == "DEQUANTIZE":
+                    wanted = _DEQUANTIZE_VERSIONS.get(
+                        bits, _DEQUANTIZE_VERSIONS.get((bits, channels))
+                    )
+                    if version != wanted:
+                        raise ExportError(
+                            f"Tensor '{fb.name(tensor)}': DEQUANTIZE has "
+                            f"version {version}, expected {wanted}"
+                        )
+                    continue
+                against = targets.verdict(
+                    name,
+                    fb.type_name(tensor),
+                    "dynamic_range",
+                    "per_channel" if channels else "per_tensor",
+                )
+                if against:
+                    raise ExportError(
+                        f"Tensor '{fb.name(tensor)}' is read by {name}: "
+                        f"{against}"
+                    )
+
+
+def _codes(model: schema.Model, tensor: schema.Tensor, path: str) -> np.ndarray:
+    bits = _BITS.get(tensor.Type())
+    shape = tuple(tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
+    count = int(np.prod(shape, dtype=np.int64))
+    buffer = model.Buffers(tensor.Buffer())
+    if bits is None or buffer.DataLength() != -(-count * bits // 8):
+        raise ExportError(
+            f"Layer '{path}': its tensor holds {buffer.DataLength()} bytes of "
+            f"type {tensor.Type()}, which are no {count} codes"
+        )
+    stream = np.unpackbits(buffer.DataAsNumpy(), bitorder="little")
+    digits = stream[: count * bits].reshape(count, bits).astype(np.int64)
+    weights = 2 ** np.arange(bits)
+    weights[-1] *= -1  # two's complement
+    return (digits @ weights).reshape(shape)
+
+
+def _scales(tensor: schema.Tensor, rank: int, path: str) -> np.ndarray:
+    parameters = tensor.Quantization()
+    scale = parameters.ScaleAsNumpy().astype(np.float64)
+    if parameters.ZeroPointLength() != scale.size or any(
+        parameters.ZeroPointAsNumpy()
+    ):
+        raise ExportError(f"Layer '{path}': zero points are not all zero")
+    shape = [1] * rank
+    if scale.size > 1:
+        shape[parameters.QuantizedDimension()] = scale.size
+    return scale.reshape(shape)

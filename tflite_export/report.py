@@ -1,0 +1,223 @@
+"""What an export produced, as data and as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+
+import rich.box
+import rich.console
+import rich.table
+
+from tflite_export.verify import Check
+
+FLOAT_BITS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorReport:
+    """One weight tensor of the file.
+
+    Attributes:
+        name: Path of the layer, the key of `MSQModel.bits`.
+        ops: Operators that read it.
+        shape: Shape in the file.
+        bits: Bits trained, the sign included.
+        container: Weight type in the file.
+        container_bits: Width of the weight type.
+        granularity: `"per_tensor"` or `"per_channel"`.
+        bytes: Bytes of the packed codes.
+        distinct_codes: Number of different codes in use.
+        exact_scale: Whether the scales are the trained steps; else they hold
+            a folded batch normalization.
+        flipped: Channels whose codes changed sign, because their folded
+            factor is negative.
+        dead: Channels whose codes are all zero.
+        muted: Channels whose folded factor is zero.
+        also: Further layers that share the tensor.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    shape: tuple[int, ...]
+    bits: int
+    container: str
+    container_bits: int
+    granularity: str
+    bytes: int
+    distinct_codes: int
+    exact_scale: bool
+    flipped: int = 0
+    dead: int = 0
+    muted: int = 0
+    also: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class FloatTensor:
+    """One weight tensor that stays float.
+
+    Attributes:
+        name: Path of the weight.
+        ops: Operators that read it.
+        shape: Shape in the file.
+        bytes: Bytes of the values.
+        reason: Why it stays float.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    shape: tuple[int, ...]
+    bytes: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """What an export produced and how it was verified.
+
+    Sizes count the sign bit unless a name says otherwise.
+
+    Attributes:
+        path: The file.
+        target: Name of the target.
+        tensors: The quantized weight tensors, in the order of the file.
+        float_tensors: Weight tensors that stay float.
+        other_constants: Further float constants: biases, folded
+            normalization, operands of elementwise operators.
+        average_bits: Stored bits per quantizable weight, a float one counting
+            as 32.
+        paper_bits: The same without the sign bits (the paper's convention).
+        file_bytes: Size of the file.
+        deflated_bytes: Size of the file after zlib, level 9.
+        ideal_bytes: The codes at n bits each, nothing else; every layer once.
+        entropy_bytes: The codes at their entropy.
+        float_file_bytes: Size of the float file of the same model.
+        int8_file_bytes: Size of the file with 8-bit containers throughout.
+        checks: Agreement with Keras per kernel set.
+        inputs: Whether verification ran on `"given"` or `"random"` inputs.
+        notes: Further remarks.
+    """
+
+    path: str
+    target: str
+    tensors: tuple[TensorReport, ...]
+    float_tensors: tuple[FloatTensor, ...]
+    other_constants: int
+    average_bits: float
+    paper_bits: float
+    file_bytes: int
+    deflated_bytes: int
+    ideal_bytes: int
+    entropy_bytes: int
+    float_file_bytes: int
+    int8_file_bytes: int
+    checks: tuple[Check, ...]
+    inputs: str
+    notes: tuple[str, ...] = ()
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """All fields as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=indent)
+
+    def __str__(self) -> str:
+        return render(self._weights(), self._sizes(), self._checks()) + "".join(
+            f"note: {note}\n" for note in self.notes
+        )
+
+    def _weights(self) -> rich.table.Table:
+        rows = table(
+            f"{self.path}: weights for {self.target}",
+            ["layer", "operator"],
+            ["bits", "codes", "bytes"],
+            last=["stored as"],
+        )
+        for t in self.tensors:
+            rows.add_row(
+                " = ".join((t.name, *t.also)),
+                ", ".join(t.ops),
+                str(t.bits),
+                str(t.distinct_codes),
+                f"{t.bytes:,}",
+                f"{t.container} {t.granularity.replace('_', ' ')}",
+            )
+        for f in self.float_tensors:
+            rows.add_row(
+                f.name,
+                ", ".join(f.ops),
+                str(FLOAT_BITS),
+                "-",
+                f"{f.bytes:,}",
+                f"FLOAT32: {f.reason}",
+            )
+        return rows
+
+    def _sizes(self) -> rich.table.Table:
+        rows = table("bytes", ["what"], ["bytes", "of float"])
+        for label, size in (
+            ("this file", self.file_bytes),
+            ("this file, deflated", self.deflated_bytes),
+            ("codes at n bits (ideal)", self.ideal_bytes),
+            ("codes at their entropy", self.entropy_bytes),
+            ("int8 weight file", self.int8_file_bytes),
+            ("float file", self.float_file_bytes),
+        ):
+            share = size / self.float_file_bytes
+            rows.add_row(label, f"{size:,}", f"{share:.1%}")
+        rows.add_section()
+        rows.add_row("bits per weight", f"{self.average_bits:.2f}", "")
+        rows.add_row(
+            "bits per weight, sign not counted", f"{self.paper_bits:.2f}", ""
+        )
+        return rows
+
+    def _checks(self) -> rich.table.Table:
+        rows = table(
+            f"against Keras, {self.inputs} inputs",
+            ["kernels"],
+            ["samples", "max error", "of range", "same class", "partitions"],
+        )
+        for c in self.checks:
+            if not c.ran:
+                rows.add_row(c.kernels, "cannot run", c.reason, "", "", "")
+                continue
+            rows.add_row(
+                c.kernels,
+                str(c.samples),
+                f"{c.max_abs_error:.1e}",
+                f"{c.relative_error:.1e}",
+                "-" if c.agreement is None else f"{c.agreement:.1%}",
+                "-" if c.partitions is None else str(c.partitions),
+            )
+        return rows
+
+
+def render(*tables: rich.table.Table) -> str:
+    """Renders tables as plain text."""
+    console = rich.console.Console(
+        file=io.StringIO(), width=100, color_system=None, force_terminal=False
+    )
+    for table in tables:
+        console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def table(
+    title: str,
+    left: Sequence[str],
+    right: Sequence[str] = (),
+    last: Sequence[str] = (),
+) -> rich.table.Table:
+    """An empty table with left-, right- and again left-aligned columns."""
+    result = rich.table.Table(
+        title=title, box=rich.box.SIMPLE_HEAD, title_justify="left"
+    )
+    for name in left:
+        result.add_column(name, overflow="fold")
+    for name in right:
+        result.add_column(name, justify="right", overflow="fold")
+    for name in last:
+        result.add_column(name, overflow="fold")
+    return result

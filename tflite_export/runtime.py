@@ -1,0 +1,193 @@
+"""Running TFLite files: the only place that holds an interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import interpreter as litert
+
+KERNELS = {
+    "xnnpack": litert.OpResolverType.AUTO,
+    "builtin": litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    "reference": litert.OpResolverType.BUILTIN_REF,
+}
+
+
+class Session:
+    """A file loaded for one set of kernels.
+
+    Args:
+        data: The bytes of the file.
+        kernels: `"xnnpack"` (what applications get), `"builtin"` or
+            `"reference"`.
+        keep_all: Whether intermediate tensors can be read after a run.
+
+    Raises:
+        ValueError: If there is no such set of kernels, or the file is none.
+        RuntimeError: If the kernels can't run the file.
+    """
+
+    def __init__(self, data: bytes, kernels: str, keep_all: bool = False):
+        if kernels not in KERNELS:
+            raise ValueError(
+                f"No such kernels. Expected one of {', '.join(KERNELS)}. "
+                f"Received: kernels={kernels!r}"
+            )
+        self._interpreter = litert.Interpreter(
+            model_content=data,
+            experimental_op_resolver_type=KERNELS[kernels],
+            experimental_preserve_all_tensors=keep_all,
+        )
+        self._interpreter.allocate_tensors()
+        self.inputs = self._interpreter.get_input_details()
+        self.outputs = self._interpreter.get_output_details()
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """Batch size the file insists on, `None` if it takes any."""
+        for detail in self.inputs:
+            signature = detail["shape_signature"]
+            if len(signature) and signature[0] > 0:
+                return int(signature[0])
+        return None
+
+    def delegated(self) -> int | None:
+        """Number of pieces a delegate took over, `None` if not known."""
+        details = getattr(self._interpreter, "_get_ops_details", None)
+        if details is None:
+            return None
+        return sum(op["op_name"] == "DELEGATE" for op in details())
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs one batch; arrays in the order of the file's inputs."""
+        resized = False
+        for detail, array in zip(self.inputs, arrays, strict=True):
+            if tuple(detail["shape"]) != array.shape:
+                self._interpreter.resize_tensor_input(
+                    detail["index"], array.shape, strict=True
+                )
+                resized = True
+        if resized:
+            self._interpreter.allocate_tensors()
+            self.inputs = self._interpreter.get_input_details()
+        for detail, array in zip(self.inputs, arrays, strict=True):
+            self._interpreter.set_tensor(
+                detail["index"], array.astype(detail["dtype"], copy=False)
+            )
+        self._interpreter.invoke()
+        return [self.tensor(detail["index"]) for detail in self.outputs]
+
+    def tensor(self, index: int) -> np.ndarray:
+        """Value of a tensor of the main graph."""
+        return self._interpreter.get_tensor(index)
+
+
+def run(
+    model: str | os.PathLike[str] | bytes,
+    inputs: Any,
+    kernels: str = "xnnpack",
+    batch_size: int = 64,
+) -> Any:
+    """Runs a TFLite file over many samples.
+
+    Args:
+        model: Path or bytes of a file.
+        inputs: One array, a list of arrays in the order of the file's inputs,
+            or a dict by their names; samples along the first axis.
+        kernels: `"xnnpack"`, `"builtin"` or `"reference"`.
+        batch_size: Samples per run, where the file leaves it open.
+
+    Returns:
+        The output array, or a dict of arrays by name for several outputs.
+
+    Raises:
+        ValueError: If the inputs do not fit the file.
+
+    Example:
+        >>> probabilities = tflite_export.run("model.tflite", images)
+    """
+    data = model if isinstance(model, bytes) else Path(model).read_bytes()
+    session = Session(data, kernels)
+    arrays = _in_order(inputs, session)
+    pieces = [session(c) for c in chunks(arrays, batch_size, session)]
+    rows = len(arrays[0])
+    results = {}
+    for k, detail in enumerate(session.outputs):
+        parts = [np.atleast_1d(piece[k]) for piece in pieces]
+        results[_plain_name(detail["name"])] = np.concatenate(parts)[:rows]
+    return next(iter(results.values())) if len(results) == 1 else results
+
+
+def chunks(
+    arrays: Sequence[np.ndarray], batch_size: int, session: Session
+) -> Iterator[list[np.ndarray]]:
+    """Cuts samples into batches that a file takes.
+
+    Where the file fixes the batch size, the last batch is filled up by
+    repeating its last sample.
+    """
+    fixed = session.fixed_batch
+    size = fixed or batch_size
+    for start in range(0, len(arrays[0]), size):
+        piece = [array[start : start + size] for array in arrays]
+        missing = size - len(piece[0])
+        if fixed and missing:
+            piece = [
+                np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+                for array in piece
+            ]
+        yield piece
+
+
+@contextlib.contextmanager
+def without_deprecation() -> Iterator[None]:
+    """Silences the notice that `tf.lite.Interpreter` is leaving TensorFlow."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s).*tf.lite.Interpreter")
+        yield
+
+
+def load_everywhere(data: bytes) -> None:
+    """Loads and allocates a file in TensorFlow's own interpreter, too.
+
+    Raises:
+        RuntimeError: If it can't.
+    """
+    import tensorflow as tf
+
+    with without_deprecation():
+        tf.lite.Interpreter(model_content=data).allocate_tensors()
+
+
+def _in_order(inputs: Any, session: Session) -> list[np.ndarray]:
+    names = [_plain_name(detail["name"]) for detail in session.inputs]
+    if isinstance(inputs, dict):
+        if sorted(inputs) != sorted(names):
+            raise ValueError(
+                f"Expected inputs {names}. Received: {sorted(inputs)}"
+            )
+        arrays = [np.asarray(inputs[name]) for name in names]
+    elif isinstance(inputs, (list, tuple)):
+        arrays = [np.asarray(x) for x in inputs]
+    else:
+        arrays = [np.asarray(inputs)]
+    if len(arrays) != len(names) or any(
+        len(array) != len(arrays[0]) or len(array) == 0 for array in arrays
+    ):
+        raise ValueError(
+            f"Expected {len(names)} arrays of equally many samples for the "
+            f"inputs {names}. Received: shapes "
+            f"{[array.shape for array in arrays]}"
+        )
+    return arrays
+
+
+def _plain_name(name: str) -> str:
+    return name.removeprefix("serving_default_").split(":")[0]

@@ -1,0 +1,189 @@
+"""What the exporter needs of a model, and how it reads it.
+
+Any object with the four members of `QuantizedModel` can be exported; nothing
+here knows how a model was quantized.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+from typing import Protocol
+from typing import runtime_checkable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from msq_tf.weights import QuantizedWeight
+from msq_tf.weights import SkippedWeight
+
+
+@runtime_checkable
+class QuantizedModel(Protocol):
+    """A model that knows its codes."""
+
+    @property
+    def base(self) -> Any:
+        """The float Keras model."""
+
+    def quantized_weights(self) -> list[QuantizedWeight]:
+        """Codes and steps of all quantized weights."""
+
+    def skipped_weights(self) -> list[SkippedWeight]:
+        """Weights that stay float."""
+
+    def quantized_scope(self) -> contextlib.AbstractContextManager[Any]:
+        """While entered, `base` reads `codes * step` as its weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A Keras model with a flat list of named inputs and outputs.
+
+    Attributes:
+        base: The Keras model.
+        model: The quantized model around it, or `None` for a plain model.
+        structure: Nested structure of `tf.TensorSpec`, as the model takes it.
+    """
+
+    base: Any
+    model: QuantizedModel | None
+    structure: Any
+
+    @property
+    def specs(self) -> list[tf.TensorSpec]:
+        """The inputs, flat, each with its name."""
+        return keras.tree.flatten(self.structure)
+
+    def call(self, flat_inputs: Sequence[Any]) -> Any:
+        """Runs the model in inference mode; call it inside `scope()`."""
+        inputs = keras.tree.pack_sequence_as(
+            self.structure, [tf.convert_to_tensor(x) for x in flat_inputs]
+        )
+        return self.base(inputs, training=False)
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Where the model's weights read as they shall be exported."""
+        if self.model is None:
+            return contextlib.nullcontext()
+        return self.model.quantized_scope()
+
+    def predict(self, flat_inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs of the model as a flat list of arrays."""
+        with self.scope():
+            outputs = keras.tree.flatten(self.call(flat_inputs))
+        return [np.asarray(y) for y in outputs]
+
+
+def from_model(
+    model: Any,
+    input_signature: Any = None,
+    example: Any = None,
+    batch_size: int | None = None,
+) -> Source:
+    """Finds out how a model is called.
+
+    Args:
+        model: A `QuantizedModel` or a plain Keras model, built.
+        input_signature: Nested structure of `tf.TensorSpec` or
+            `keras.InputSpec`, needed for subclassed models only.
+        example: One batch of inputs that stands in for `input_signature`.
+        batch_size: Fixed batch size, `None` for any.
+
+    Returns:
+        The source.
+
+    Raises:
+        ValueError: If `model` isn't a built Keras model, or its inputs are
+            not known.
+    """
+    wrapped = model if isinstance(model, QuantizedModel) else None
+    base = model.base if wrapped is not None else model
+    if not isinstance(base, keras.Model) or not base.built:
+        raise ValueError(
+            "Expected a built keras.Model or a model of "
+            f"msq_tf.quantize_model. Received: model={model!r}"
+        )
+    if input_signature is not None:
+        nested = input_signature
+    elif isinstance(base, keras.Sequential):
+        nested = base.inputs[0]
+    elif getattr(base, "inputs", None):
+        nested = base.input
+    elif example is not None:
+        nested = keras.tree.map_structure(_spec_like, example)
+    else:
+        raise ValueError(
+            "The inputs of a subclassed model are not known. Expected "
+            "input_signature or representative_data. Received: neither"
+        )
+    flat = keras.tree.flatten(nested)
+    names = _input_names(nested, flat)
+    specs = [
+        _spec(item, name, batch_size)
+        for item, name in zip(flat, names, strict=True)
+    ]
+    return Source(base, wrapped, keras.tree.pack_sequence_as(nested, specs))
+
+
+def output_names(base: Any, outputs: Any) -> list[str]:
+    """Readable, unique names for a nested structure of outputs."""
+    flat = keras.tree.flatten(outputs)
+    if isinstance(outputs, dict) and len(outputs) == len(flat):
+        return _unique(sorted(outputs))
+    if len(flat) == 1:
+        return ["output"]
+    names = getattr(base, "output_names", None) or []
+    if len(names) == len(flat):
+        return _unique(names)
+    return [f"output_{k}" for k in range(len(flat))]
+
+
+def _input_names(nested: Any, flat: Sequence[Any]) -> list[str]:
+    if isinstance(nested, dict) and len(nested) == len(flat):
+        return _unique(sorted(nested))
+    names = [getattr(item, "name", None) for item in flat]
+    plain = ["input"] if len(flat) == 1 else [f"input_{k}" for k in range(99)]
+    # Keras counts unnamed inputs over the whole process.
+    return _unique(
+        name if name and not name.startswith("keras_tensor") else plain[k]
+        for k, name in enumerate(names)
+    )
+
+
+def _unique(names: Any) -> list[str]:
+    result: list[str] = []
+    for name in names:
+        name = re.sub(r"\W", "_", name)
+        while name in result:
+            name += "_"
+        result.append(name)
+    return result
+
+
+def _spec(item: Any, name: str, batch_size: int | None) -> tf.TensorSpec:
+    if item.shape is None or len(item.shape) == 0:
+        raise ValueError(
+            f"Input '{name}' needs a shape with a batch axis. Received: "
+            f"shape={item.shape}"
+        )
+    dtype = tf.as_dtype(item.dtype)
+    if dtype == tf.string:
+        raise ValueError(
+            f"Input '{name}' is text, which no TFLite file takes. Expected a "
+            "model that starts behind its text preprocessing"
+        )
+    shape = list(item.shape)
+    if batch_size is not None:
+        shape[0] = batch_size
+    return tf.TensorSpec(shape, dtype, name=name)
+
+
+def _spec_like(array: Any) -> tf.TensorSpec:
+    array = np.asarray(array)
+    dtype = np.float32 if array.dtype.kind == "f" else array.dtype
+    return tf.TensorSpec((None, *array.shape[1:]), dtype)

@@ -1,0 +1,197 @@
+"""Targets: what a runtime is known to run, as data.
+
+A target is a JSON file in `targets/`. Each of its cells states for some
+operators and one weight type which granularities run, on which kernels, and
+the evidence. `targets/_known_bad.json` lists the combinations that a runtime
+computes wrongly or refuses; a target that holds one of them does not load.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.resources
+import json
+from typing import Any
+
+from tflite_export.errors import ExportError
+
+CONTAINERS = {"INT2": 2, "INT4": 4, "INT8": 8}
+GRANULARITIES = ("per_tensor", "per_channel")
+_MODES = ("weight_only",)
+_FIELDS = ("name", "summary", "mode", "containers", "cells", "dequantize")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One row of a target's table.
+
+    Attributes:
+        ops: Operators that may read the weight.
+        weights: Weight type, such as `"INT4"`.
+        granularities: `"per_tensor"`, `"per_channel"` or both.
+        kernels: Which kernels run it, by interpreter.
+        evidence: How this is known.
+    """
+
+    ops: tuple[str, ...]
+    weights: str
+    granularities: tuple[str, ...]
+    kernels: dict[str, str]
+    evidence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A place where a file shall run.
+
+    Attributes:
+        name: Name, such as `"min_size"`.
+        summary: One sentence.
+        mode: How weights meet activations; `"weight_only"` puts a DEQUANTIZE
+            in front of a float operator.
+        containers: Weight types by rising width.
+        cells: What runs.
+        dequantize: Version of DEQUANTIZE by weight type and granularity.
+    """
+
+    name: str
+    summary: str
+    mode: str
+    containers: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    dequantize: dict[str, dict[str, int]]
+
+    def container(self, bits: int) -> str:
+        """Smallest weight type of this target that holds `bits` bits."""
+        for name in self.containers:
+            if bits <= CONTAINERS[name]:
+                return name
+        raise ExportError(
+            f"Target '{self.name}' has no container for {bits} bits. Expected "
+            f"at most {CONTAINERS[self.containers[-1]]}"
+        )
+
+    def allows(self, op: str, weights: str, granularity: str) -> bool:
+        """Whether an operator may read a weight of this type."""
+        return any(
+            op in cell.ops
+            and weights == cell.weights
+            and granularity in cell.granularities
+            for cell in self.cells
+        )
+
+
+def names() -> list[str]:
+    """Names of the targets that exist."""
+    return sorted(
+        entry.name.removesuffix(".json")
+        for entry in _directory().iterdir()
+        if entry.name.endswith(".json") and not entry.name.startswith("_")
+    )
+
+
+@functools.cache
+def load(name: str) -> Target:
+    """Loads a target by name.
+
+    Raises:
+        ValueError: If there is no such target, or its table is not valid.
+    """
+    if name not in names():
+        raise ValueError(
+            f"No such target. Expected one of {', '.join(names())}. "
+            f"Received: target={name!r}"
+        )
+    text = (_directory() / f"{name}.json").read_text(encoding="utf-8")
+    return parse(json.loads(text))
+
+
+def parse(table: dict[str, Any]) -> Target:
+    """Makes a target of a JSON table and checks it.
+
+    Raises:
+        ValueError: If the table is not valid or holds a combination that is
+            known to be computed wrongly.
+    """
+    missing = [field for field in _FIELDS if field not in table]
+    if missing:
+        raise ValueError(f"Target table lacks {', '.join(missing)}")
+    target = Target(
+        name=table["name"],
+        summary=table["summary"],
+        mode=table["mode"],
+        containers=tuple(table["containers"]),
+        cells=tuple(
+            Cell(
+                ops=tuple(cell["ops"]),
+                weights=cell["weights"],
+                granularities=tuple(cell["granularities"]),
+                kernels=dict(cell["kernels"]),
+                evidence=cell["evidence"],
+            )
+            for cell in table["cells"]
+        ),
+        dequantize=table["dequantize"],
+    )
+    _check(target)
+    return target
+
+
+@functools.cache
+def known_bad() -> tuple[dict[str, str], ...]:
+    """Combinations that a runtime is known to fail on.
+
+    Returns:
+        Rows with `op`, `weights`, `mode`, `granularity`, `verdict` and
+        `evidence`; `"any"` stands for every granularity.
+    """
+    text = (_directory() / "_known_bad.json").read_text(encoding="utf-8")
+    return tuple(json.loads(text)["cells"])
+
+
+def verdict(op: str, weights: str, mode: str, granularity: str) -> str | None:
+    """What is known against a combination, or `None`."""
+    for row in known_bad():
+        if (
+            row["op"] == op
+            and row["weights"] == weights
+            and row["mode"] == mode
+            and row["granularity"] in ("any", granularity)
+        ):
+            return f"{row['verdict']}: {row['evidence']}"
+    return None
+
+
+def _check(target: Target) -> None:
+    where = f"Target '{target.name}'"
+    if target.mode not in _MODES:
+        raise ValueError(f"{where}: mode {target.mode!r} is not in {_MODES}")
+    widths = [CONTAINERS.get(name, 0) for name in target.containers]
+    if not widths or 0 in widths or widths != sorted(set(widths)):
+        raise ValueError(
+            f"{where}: containers must be of {', '.join(CONTAINERS)}, by "
+            f"rising width. Received: {target.containers}"
+        )
+    for name in target.containers:
+        versions = target.dequantize.get(name, {})
+        if sorted(versions) != sorted(GRANULARITIES):
+            raise ValueError(f"{where}: no DEQUANTIZE version for {name}")
+    for cell in target.cells:
+        unknown = set(cell.granularities) - set(GRANULARITIES)
+        if cell.weights not in target.containers or unknown:
+            raise ValueError(f"{where}: cell out of range: {cell}")
+        if not cell.evidence or not cell.kernels:
+            raise ValueError(f"{where}: cell without evidence: {cell}")
+        for op in cell.ops:
+            for granularity in cell.granularities:
+                known = verdict(op, cell.weights, target.mode, granularity)
+                if known:
+                    raise ValueError(
+                        f"{where}: {op} with {granularity} {cell.weights} "
+                        f"weights ({target.mode}) is refused. {known}"
+                    )
+
+
+def _directory() -> Any:
+    return importlib.resources.files("tflite_export") / "targets"

@@ -1,0 +1,206 @@
+"""Compares a file, run by every kernel set, with the Keras model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from tflite_export import flatbuffer as fb
+from tflite_export import runtime
+from tflite_export.errors import ExportError
+from tflite_export.source import Source
+
+BATCH = 16
+# The reference kernels are loops without any optimization.
+_REFERENCE_SAMPLES = 8
+# Outputs far from zero in a narrow band carry float32 noise of their size.
+_RANGE_FLOOR = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """How one set of kernels agrees with Keras.
+
+    Attributes:
+        kernels: `"xnnpack"`, `"builtin"` or `"reference"`.
+        ran: Whether the kernels could run the file.
+        reason: Why not, else empty.
+        samples: Number of samples compared.
+        max_abs_error: Largest difference over all outputs.
+        relative_error: The same relative to the range of its output.
+        agreement: Share of samples with the same largest class, `None` where
+            no output looks like classes.
+        partitions: Pieces of the graph a delegate took, `None` if unknown.
+    """
+
+    kernels: str
+    ran: bool
+    reason: str = ""
+    samples: int = 0
+    max_abs_error: float = 0.0
+    relative_error: float = 0.0
+    agreement: float | None = None
+    partitions: int | None = None
+
+
+def check_outputs(
+    data: bytes,
+    float_data: bytes,
+    source: Source,
+    samples: Sequence[np.ndarray],
+    max_relative_error: float,
+) -> list[Check]:
+    """Runs a file on every kernel set and compares it with Keras.
+
+    Args:
+        data: The bytes of the file.
+        float_data: The float file it was made from, to find the operator
+            that goes wrong.
+        source: The Keras model.
+        samples: Inputs, one array per input.
+        max_relative_error: Largest difference allowed, relative to the range
+            of the output.
+
+    Returns:
+        One check per kernel set.
+
+    Raises:
+        ExportError: If numbers differ, or the default kernels can't run the
+            file.
+    """
+    expected = _expected(data, source, samples)
+    checks = []
+    for kernels in runtime.KERNELS:
+        limit = _REFERENCE_SAMPLES if kernels == "reference" else None
+        inputs = [array[:limit] for array in samples]
+        try:
+            check = _check(data, kernels, inputs, expected)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            if kernels == "xnnpack":
+                raise ExportError(
+                    f"LiteRT can't run the file: {reason}"
+                ) from error
+            check = Check(kernels, ran=False, reason=reason)
+        if check.ran and not check.relative_error <= max_relative_error:
+            where = _first_difference(
+                data, float_data, kernels, inputs, max_relative_error
+            )
+            raise ExportError(
+                f"The file computes other numbers than Keras on the {kernels} "
+                f"kernels: the largest difference is {check.max_abs_error:.3g}"
+                f", {check.relative_error:.2g} of the output's range. "
+                f"Expected at most {max_relative_error:.2g}. {where}"
+            )
+        checks.append(check)
+    return checks
+
+
+def _expected(
+    data: bytes, source: Source, samples: Sequence[np.ndarray]
+) -> list[list[np.ndarray]]:
+    session = runtime.Session(data, "builtin")
+    batches = [
+        source.predict(chunk)
+        for chunk in runtime.chunks(samples, BATCH, session)
+    ]
+    names = [detail["name"] for detail in session.outputs]
+    for batch in batches:
+        for name, output in zip(names, batch, strict=True):
+            if not np.isfinite(output).all():
+                raise ExportError(
+                    f"The Keras model itself gives NaN or infinite numbers "
+                    f"in its output '{name}' on the verification inputs"
+                )
+    return batches
+
+
+def _check(
+    data: bytes,
+    kernels: str,
+    inputs: Sequence[np.ndarray],
+    expected: Sequence[Sequence[np.ndarray]],
+) -> Check:
+    session = runtime.Session(data, kernels)
+    got, wanted = [], []
+    for chunk, outputs in zip(
+        runtime.chunks(inputs, BATCH, session), expected, strict=False
+    ):
+        got.append(session(chunk))
+        # The reference kernels may see a part of a batch.
+        wanted.append(
+            [
+                y[: len(x)] if np.ndim(y) else y
+                for x, y in zip(got[-1], outputs, strict=True)
+            ]
+        )
+    worst, relative, agreements = 0.0, 0.0, []
+    for k in range(len(session.outputs)):
+        y = np.concatenate([np.atleast_1d(batch[k]) for batch in got])
+        t = np.concatenate([np.atleast_1d(batch[k]) for batch in wanted])
+        if y.shape != t.shape:
+            raise ExportError(
+                f"Output {k} has shape {y.shape} in the file and {t.shape} in "
+                "Keras"
+            )
+        error = _max_error(y, t)
+        whole = np.concatenate([np.atleast_1d(b[k]).ravel() for b in expected])
+        worst = max(worst, error)
+        relative = max(relative, error / _range(whole))
+        if t.ndim == 2 and t.shape[1] > 1 and t.dtype.kind == "f":
+            agreements.append(np.mean(y.argmax(1) == t.argmax(1)))
+    return Check(
+        kernels,
+        ran=True,
+        samples=len(inputs[0]),
+        max_abs_error=worst,
+        relative_error=relative,
+        agreement=float(min(agreements)) if agreements else None,
+        partitions=session.delegated(),
+    )
+
+
+def _first_difference(
+    data: bytes,
+    float_data: bytes,
+    kernels: str,
+    inputs: Sequence[np.ndarray],
+    limit: float,
+) -> str:
+    """Compares intermediate tensors with the float file's."""
+    if kernels == "xnnpack":
+        return "The delegate hides which operator differs first."
+    float_session = runtime.Session(float_data, "builtin", keep_all=True)
+    session = runtime.Session(data, kernels, keep_all=True)
+    for own in (float_session, session):
+        own(next(runtime.chunks(inputs, BATCH, own)))
+    model = fb.load(float_data)
+    graph = model.subgraphs[0]
+    for op in graph.operators:
+        for index in fb.outputs(op):
+            tensor = graph.tensors[index]
+            if fb.type_name(tensor) != "FLOAT32":
+                continue
+            # Tensors keep their indices when codes are put in.
+            wanted, got = float_session.tensor(index), session.tensor(index)
+            if _max_error(got, wanted) > limit * _range(wanted):
+                return (
+                    f"The first operator to differ is {fb.op_name(model, op)} "
+                    f"with the output '{fb.name(tensor)}'."
+                )
+    return "No single operator differs by as much."
+
+
+def _max_error(got: np.ndarray, wanted: np.ndarray) -> float:
+    error = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
+    # NaN is no small number.
+    return float(np.where(np.isnan(error), np.inf, error).max(initial=0.0))
+
+
+def _range(values: np.ndarray) -> float:
+    values = values.astype(np.float64)
+    spread = values.max(initial=-np.inf) - values.min(initial=np.inf)
+    top = np.abs(values).max(initial=0.0)
+    return float(max(spread, _RANGE_FLOOR * top, 1e-6))
