@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from msq_tf.weights import QuantizedWeight
 from tflite_export import fit as fitting
-from tflite_export.layouts import Arrangement
 from tflite_export.layouts import arrangements
 
 if TYPE_CHECKING:
@@ -40,23 +39,13 @@ def unmatched(weight: QuantizedWeight, constants: Sequence[Constant]) -> str:
             "not used in inference, or its input is a constant. Leave the "
             "layer out of quantize_model (filters=)."
         )
-    error, constant, arrangement = nearest
+    error, constant = nearest
     head += (
         f"Nearest: tensor '{constant.name}' of shape {constant.value.shape}, "
         f"read by {', '.join(constant.readers) or 'nothing'}; its largest "
         f"error is {error:.2g} of its largest weight. Expected every weight "
         f"within {fitting.RELATIVE_TOLERANCE:.2g} of code times factor. "
     )
-    codes = arrangement.apply(weight.codes, constant.value.shape)
-    axes = fitting.two_factor_axes(constant.value, codes)
-    if axes is not None:
-        return head + (
-            f"Its factors differ along two axes, {axes[0]} and {axes[1]}, but "
-            "a tensor holds scales along one: the converter multiplied the "
-            "weight by a vector along its inputs, or the layer has channels "
-            "on two axes. Use per-tensor granularity for this layer, or leave "
-            "it out of quantize_model (filters=)."
-        )
     if error < _LOST_PRECISION:
         return head + (
             "The converter folded a following batch normalization or "
@@ -65,8 +54,10 @@ def unmatched(weight: QuantizedWeight, constants: Sequence[Constant]) -> str:
             "values."
         )
     return head + (
-        "The model probably changes this weight before use (normalization, "
-        "masking, tying). Leave the layer out of quantize_model (filters=)."
+        "The model changes this weight before use (normalization, masking), "
+        "or the layer has channels on two axes of the tensor, of which one "
+        "can hold scales: try per-tensor granularity, or leave the layer out "
+        "of quantize_model (filters=)."
     )
 
 
@@ -98,8 +89,8 @@ def unexplained(
 
 def _nearest(
     weight: QuantizedWeight, constants: Sequence[Constant]
-) -> tuple[float, Constant, Arrangement] | None:
-    best: tuple[float, Constant, Arrangement] | None = None
+) -> tuple[float, Constant] | None:
+    best: tuple[float, Constant] | None = None
     for constant in constants:
         shape = constant.value.shape
         for arrangement in arrangements(
@@ -108,5 +99,5 @@ def _nearest(
             codes = arrangement.apply(weight.codes, shape)
             error, _ = fitting.residual(constant.value, codes)
             if best is None or error < best[0]:
-                best = (error, constant, arrangement)
+                best = (error, constant)
     return best

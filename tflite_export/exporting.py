@@ -244,6 +244,7 @@ def _tensor_report(record: Written) -> TensorReport:
         flipped=int((found.fit.signs < 0).sum()),
         dead=found.fit.dead,
         muted=found.fit.muted,
+        unfolded=found.fit.columns is not None,
         also=tuple(twin.weight.path for twin in found.twins),
     )
 

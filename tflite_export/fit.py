@@ -35,6 +35,8 @@ class Fit:
         residual: Largest error relative to the largest weight.
         dead: Channels whose codes are all zero.
         muted: Channels whose codes are not zero but whose factor is.
+        columns: Factors along the last axis that are no part of the stored
+            weight, see `unfold.py`; `None` for none.
     """
 
     axis: int | None
@@ -44,6 +46,7 @@ class Fit:
     residual: float
     dead: int
     muted: int
+    columns: np.ndarray | None = None
 
     def along(self, values: np.ndarray, rank: int) -> np.ndarray:
         """Reshapes a vector of this fit to broadcast over the tensor."""
@@ -71,7 +74,7 @@ def fit(
     if not _zeros_agree(tensor, codes):
         return None
     for axis in (None, *_long_axes(tensor.shape)):
-        found = _fit_axis(tensor, codes, step, axis)
+        found = fit_axis(tensor, codes, step, axis)
         if found is not None:
             return found
     return None
@@ -90,45 +93,19 @@ def residual(tensor: np.ndarray, codes: np.ndarray) -> tuple[float, int | None]:
     best: tuple[float, int | None] = (np.inf, None)
     for axis in (None, *_long_axes(tensor.shape)):
         rows, known = _rows(tensor, axis), _rows(codes, axis)
-        error = _relative(rows, known * _least_squares(rows, known)[:, None])
+        error = relative(rows, known * _least_squares(rows, known)[:, None])
         if error < best[0]:
             best = (error, axis)
     return best
 
 
-def two_factor_axes(
-    tensor: np.ndarray, codes: np.ndarray
-) -> tuple[int, int] | None:
-    """Axes along which two sets of factors together explain a tensor.
-
-    A tensor type holds scales along one axis only; this finds out whether a
-    weight failed to match for that reason alone.
-    """
-    axes = _long_axes(tensor.shape)
-    wide = tensor.astype(np.float64)
-    known = codes.astype(np.float64)
-    for i, first in enumerate(axes):
-        for second in axes[i + 1 :]:
-            rest = tuple(
-                a for a in range(tensor.ndim) if a not in (first, second)
-            )
-            power = (known * known).sum(rest, keepdims=True)
-            factor = (wide * known).sum(rest, keepdims=True) / np.where(
-                power == 0, 1, power
-            )
-            # One code per pair of channels would explain anything.
-            free = power.size * 2 > tensor.size
-            if not free and _close(wide, known * factor):
-                return first, second
-    return None
-
-
-def _fit_axis(
+def fit_axis(
     tensor: np.ndarray,
     codes: np.ndarray,
     step: np.ndarray | None,
     axis: int | None,
 ) -> Fit | None:
+    """`fit` with factors along one given axis, or one factor for `None`."""
     rows, known = _rows(tensor, axis), _rows(codes, axis)
     alive = known.any(axis=1)
     muted = alive & ~rows.any(axis=1)
@@ -139,7 +116,7 @@ def _fit_axis(
     if factor is None:
         factor = _least_squares(rows, known).astype(np.float32)
     product = known * factor.astype(np.float64)[:, None]
-    if not _close(rows, product):
+    if not close(rows, product):
         return None
     scale = np.abs(factor)
     scale[muted] = MUTED_SCALE
@@ -155,7 +132,7 @@ def _fit_axis(
         scale=scale,
         signs=np.where(factor < 0, -1, 1).astype(np.int8),
         exact=exact,
-        residual=_relative(rows, product),
+        residual=relative(rows, product),
         dead=int((~alive).sum()),
         muted=int(muted.sum()),
     )
@@ -200,12 +177,14 @@ def _zeros_agree(tensor: np.ndarray, codes: np.ndarray) -> bool:
     return not (tensor[codes == 0] != 0).any()
 
 
-def _close(rows: np.ndarray, product: np.ndarray) -> bool:
+def close(rows: np.ndarray, product: np.ndarray) -> bool:
+    """Whether every element agrees up to a few float32 roundings."""
     limit = RELATIVE_TOLERANCE * np.abs(rows) + _ABSOLUTE_TOLERANCE
     return bool((np.abs(rows - product) <= limit).all())
 
 
-def _relative(rows: np.ndarray, product: np.ndarray) -> float:
+def relative(rows: np.ndarray, product: np.ndarray) -> float:
+    """Largest error relative to the largest element."""
     top = np.abs(rows).max(initial=0.0)
     return float(np.abs(rows - product).max(initial=0.0) / (top or 1.0))
 

@@ -20,6 +20,7 @@ from msq_tf.weights import QuantizedWeight
 from tflite_export import explain
 from tflite_export import fit as fitting
 from tflite_export import flatbuffer as fb
+from tflite_export import unfold
 from tflite_export.errors import ExportError
 from tflite_export.layouts import Arrangement
 from tflite_export.layouts import arrangements
@@ -154,12 +155,12 @@ def match(
     for index, constant in enumerate(constants):
         if index in chosen:
             matches.append(chosen[index])
+        elif not (constant.is_weight and constant.value.any()):
+            others += 1
         elif (found := _float_for(constant, floats)) is not None:
             explained.append((constant, found))
-        elif constant.is_weight and constant.value.any():
-            raise ExportError(explain.unexplained(constant, quantized))
         else:
-            others += 1
+            raise ExportError(explain.unexplained(constant, quantized))
     return Matching(tuple(matches), tuple(explained), others)
 
 
@@ -213,18 +214,21 @@ def _readers(
 def _candidates(
     constant: Constant, quantized: Sequence[QuantizedWeight]
 ) -> list[tuple[int, Match]]:
-    found = []
+    found: list[tuple[int, Match]] = []
     shape = constant.value.shape
+    if not (constant.is_weight or constant.value.any()):
+        return found  # an initial state, not a weight
     for number, weight in enumerate(quantized):
         step = np.broadcast_to(weight.step, weight.codes.shape)
         for arrangement in arrangements(
             weight.layout, weight.codes.shape, weight.channel_axes, shape
         ):
+            codes = arrangement.apply(weight.codes, shape)
             fit = fitting.fit(
-                constant.value,
-                arrangement.apply(weight.codes, shape),
-                arrangement.apply(step, shape),
+                constant.value, codes, arrangement.apply(step, shape)
             )
+            if fit is None and constant.readers == ("FULLY_CONNECTED",):
+                fit = unfold.fit_rows_and_columns(constant.value, codes)
             if fit is not None:
                 match = Match(constant, weight, arrangement, fit)
                 found.append((number, match))
@@ -254,6 +258,7 @@ def _assign(
             options,
             key=lambda option: (
                 not option[1].fit.exact,
+                option[1].fit.columns is not None,
                 option[1].fit.muted,
                 option[0] in taken,
             ),

@@ -49,7 +49,9 @@ def check_codes(data: bytes, written: Sequence[Written]) -> None:
         scales = _scales(tensor, codes.ndim, path)
         for held in (match, *match.twins):
             _compare_codes(codes, record.container, held)
-        _compare_values(codes * scales, match)
+        columns = match.fit.columns
+        stored = codes * scales
+        _compare_values(stored if columns is None else stored * columns, match)
 
 
 def _compare_codes(codes: np.ndarray, container: str, match: Match) -> None:

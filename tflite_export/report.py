@@ -36,6 +36,8 @@ class TensorReport:
             factor is negative.
         dead: Channels whose codes are all zero.
         muted: Channels whose folded factor is zero.
+        unfolded: Whether factors along the inputs were taken out of the
+            weight and multiply the operator's input instead.
         also: Further layers that share the tensor.
     """
 
@@ -52,6 +54,7 @@ class TensorReport:
     flipped: int = 0
     dead: int = 0
     muted: int = 0
+    unfolded: bool = False
     also: tuple[str, ...] = ()
 
 

@@ -94,6 +94,8 @@ def _rewrite_one(model: schema.ModelT, match: Match, target: Target) -> Written:
     tensor.buffer = _new_buffer(model, data)
     version = target.dequantize[container][granularity]
     _insert_dequantize(model, graph, index, output, version)
+    if match.fit.columns is not None:
+        _scale_inputs(model, graph, output, match)
     return Written(match, container, granularity, data.size, output)
 
 
@@ -151,6 +153,48 @@ def _insert_dequantize(
         len(graph.operators),
     )
     graph.operators.insert(first, op)
+
+
+def _scale_inputs(
+    model: schema.ModelT, graph: schema.SubGraphT, weight: int, match: Match
+) -> None:
+    """Multiplies the inputs of the readers instead of the weight's columns."""
+    columns = match.fit.columns
+    factors = schema.TensorT()
+    factors.shape = np.array(columns.shape, np.int32)
+    factors.type = schema.TensorType.FLOAT32
+    factors.buffer = _new_buffer(model, columns.view(np.uint8))
+    graph.tensors.append(factors)
+    place = len(graph.tensors) - 1
+    for reader in [op for op in graph.operators if weight in fb.inputs(op)]:
+        data = fb.inputs(reader)[0]
+        plain = graph.tensors[data]
+        if fb.shape(plain)[-1:] != columns.shape:
+            raise ExportError(
+                f"Layer '{match.weight.path}': the converter multiplied the "
+                "weight by a vector along its inputs and flattens the input "
+                f"of shape {fb.shape(plain)} in the same operator. Put a "
+                "Flatten layer before the normalization"
+            )
+        scaled = schema.TensorT()
+        scaled.shape = plain.shape
+        scaled.shapeSignature = plain.shapeSignature
+        scaled.hasRank = plain.hasRank
+        scaled.type = schema.TensorType.FLOAT32
+        scaled.buffer = 0
+        graph.tensors.append(scaled)
+        result = len(graph.tensors) - 1
+        op = schema.OperatorT()
+        op.opcodeIndex = _op_code(model, schema.BuiltinOperator.MUL, 1)
+        op.inputs = np.array([data, place], np.int32)
+        op.outputs = np.array([result], np.int32)
+        op.builtinOptionsType = schema.BuiltinOptions.MulOptions
+        op.builtinOptions = schema.MulOptionsT()
+        position = next(
+            k for k, other in enumerate(graph.operators) if other is reader
+        )
+        graph.operators.insert(position, op)
+        reader.inputs = np.array([result, *fb.inputs(reader)[1:]], np.int32)
 
 
 def _op_code(model: schema.ModelT, builtin: int, version: int) -> int:
