@@ -15,10 +15,13 @@ import re
 from typing import Any
 
 import keras
+import numpy as np
 
 from train.workspace import HISTORY
 from train.workspace import Workspace
 
+# Draws of a seed generator that one epoch may take.
+_DRAWS = 1 << 20
 # The last one, and one before it in case the disk lost the last.
 _KEPT = 2
 
@@ -52,6 +55,36 @@ class EpochCheckpoint(keras.callbacks.Callback):
             self.model.save_weights(path)
         for old in _files(self._workspace, self._phase)[_KEPT:]:
             old.unlink()
+
+
+class EpochSeeds(keras.callbacks.Callback):
+    """Makes the draws of dropout a function of the seed and the epoch.
+
+    Keras saves no state of its seed generators, so a resumed run would
+    otherwise drop other units than an uninterrupted one.
+
+    Args:
+        seed: Seed of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed = seed
+
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Sets the state of every seed generator of the model."""
+        del logs
+        states = [
+            variable
+            for variable in self.model.variables
+            if variable.path.endswith("seed_generator_state")
+        ]
+        for index, state in enumerate(states):
+            draws = epoch * _DRAWS
+            key = (self._seed * len(states) + index, draws)
+            state.assign(np.array(key, np.int64).astype(np.uint32))
 
 
 def restore(workspace: Workspace, phase: str, model: keras.Model) -> int:

@@ -49,7 +49,7 @@ def float_model(context: Context) -> keras.Model:
         context: The run.
 
     Returns:
-        The trained float model, compiled.
+        The trained float model, not compiled.
 
     Raises:
         ValueError: If the model cannot be built or loaded, or does not
@@ -57,24 +57,20 @@ def float_model(context: Context) -> keras.Model:
     """
     settings, recipe = context.settings, context.settings.recipe
     finished = context.workspace.path(FLOAT_MODEL)
-    if settings.start_from is not None:
-        model = _load(settings.start_from)
-    elif finished.exists():
-        model = _load(finished)
-    else:
+    if settings.start_from is None and not finished.exists():
         model = models.build(
             settings.model,
             context.data.image_shape,
             context.data.classes,
             settings.width_multiplier,
         )
-    logits = _check_outputs(model, context)
-    _compile(model, context, recipe.float_learning_rate, 1, logits=logits)
-    if settings.start_from is None and not finished.exists():
+        _compile(model, context, recipe.float_learning_rate, 1, logits=True)
         _fit(model, context, "float", recipe.float_epochs, [])
         with context.workspace.replacing(FLOAT_MODEL) as path:
             model.save(path)
-    return model
+    # From the file even if it was written just now: what follows then starts
+    # from the same, in this run and in a resumed one.
+    return _load(settings.start_from or finished)
 
 
 def quantized_model(context: Context, model: keras.Model) -> msq_tf.MSQModel:
@@ -168,6 +164,7 @@ def _fit(
             shuffle=False,
             verbose=0,
             callbacks=[
+                checkpoints.EpochSeeds(settings.seed),
                 *callbacks,
                 progress,
                 checkpoints.EpochCheckpoint(context.workspace, phase),
