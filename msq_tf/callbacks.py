@@ -184,6 +184,7 @@ class MSQCallback(keras.callbacks.Callback):
             # The length of an epoch was unknown; from here on it is not.
             self._steps = self._seen
             self._search((epoch + 1) * self._steps, epoch + 1.0)
+        self.model.search.epoch.assign(float(epoch + 1))
         self._add_logs(logs)
         self._printer.note(self.model, epoch)
         if self._writer is not None:

@@ -217,6 +217,9 @@ def find_weights(root: Any) -> list[FoundWeight]:
                         reason=_refusal(layer, variable),
                     )
                 )
+        if known:
+            # What is left of a known layer is its biases.
+            continue
         for variable in own_variables(layer):
             if (
                 id(variable) in seen

@@ -24,7 +24,7 @@ def plot_bits(report: PrecisionReport, path: str | Path) -> None:
     """
     layers = report.layers
     last = max(epoch for layer in layers for epoch, _ in layer.history)
-    end = last * 1.15 if last else 1.0
+    end = max(report.epochs, last * 1.15) or 1.0
     figure = Figure(
         figsize=(8.0, 1.2 + 0.34 * len(layers)), layout="constrained"
     )

@@ -74,6 +74,7 @@ class PrecisionReport:
         paper_bits: The same without the sign, the convention of BSQ, CSQ
             and MSQ; for comparison only, no file gets this small.
         compression: 32 / `average_bits`.
+        epochs: Epochs trained with `MSQCallback`.
     """
 
     layers: tuple[LayerPrecision, ...]
@@ -81,6 +82,7 @@ class PrecisionReport:
     average_bits: float
     paper_bits: float
     compression: float
+    epochs: float
 
     @property
     def packed_bytes(self) -> int:
@@ -230,4 +232,5 @@ def precision_report(qmodel: MSQModel) -> PrecisionReport:
         average_bits=qmodel.average_bits,
         paper_bits=qmodel.average_bits - sum(qmodel.sizes) / total,
         compression=qmodel.compression,
+        epochs=float(search.epoch.numpy()),
     )

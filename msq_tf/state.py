@@ -37,6 +37,7 @@ class SearchVariables(keras.layers.Layer):
         reached: float32 of shape (weights, 9): the epoch (with its fraction)
             at which a weight came to a width; negative for never. Widths
             only fall during a search, so this is its whole history.
+        epoch: float32 scalar: epochs trained.
         rule: float32 of shape (len(RuleState),): the rule's state.
     """
 
@@ -52,6 +53,7 @@ class SearchVariables(keras.layers.Layer):
         self.sensitivity = self._variable("sensitivity", (count,))
         self.lsb_nonzero = self._variable("lsb_nonzero", (count,))
         self.reached = self._variable("reached", (count, MAX_BITS + 1))
+        self.epoch = self._variable("epoch", ())
         self.rule = self._variable("rule", (len(RuleState._fields),))
         self.built = True
         self.restart(self.start_bits)
@@ -82,6 +84,7 @@ class SearchVariables(keras.layers.Layer):
             self.trace_error,
             self.sensitivity,
             self.lsb_nonzero,
+            self.epoch,
             self.rule,
         ):
             variable.assign(np.zeros(variable.shape, np.float32))

@@ -12,6 +12,13 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import keras
 import pytest
+import tensorflow as tf
+
+# For tf.distribute; has to come before TensorFlow starts its runtime.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -1,0 +1,57 @@
+"""Statistics batches from whatever `fit` takes."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from msq_tf.batches import take_batches
+
+X = np.arange(20, dtype=np.float32).reshape(10, 2)
+Y = np.arange(10)
+
+
+def test_arrays_give_full_batches_of_one_size():
+    batches = take_batches((X, Y), samples=9, batch_size=4)
+    assert len(batches) == 2
+    x, y, weight = batches[1]
+    np.testing.assert_array_equal(x, X[4:8])
+    np.testing.assert_array_equal(y, Y[4:8])
+    assert weight is None
+
+
+def test_a_dataset_is_rebatched_and_read_only_as_far_as_needed():
+    seen = []
+
+    def note(x, y):
+        tf.py_function(lambda: seen.append(1), [], [])
+        return x, y
+
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).map(note).batch(3)
+    batches = take_batches(data, samples=4, batch_size=2)
+    assert [len(x) for x, _, _ in batches] == [2, 2]
+    np.testing.assert_array_equal(batches[1][0], X[2:4])
+    assert len(seen) <= 6
+
+
+def test_structures_and_weights():
+    inputs = {"a": X, "b": [X, Y]}
+    ((x, y, weight),) = take_batches((inputs, Y, Y), 5, 8)
+    np.testing.assert_array_equal(x["b"][1], Y[:5])
+    np.testing.assert_array_equal(weight, Y[:5])
+    np.testing.assert_array_equal(y, Y[:5])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, iter([]), 3, (X,), (X[:0], Y[:0])],
+    ids=["none", "iterator", "number", "no targets", "empty"],
+)
+def test_bad_data(data):
+    with pytest.raises(ValueError, match="Statistics need data.*Received"):
+        take_batches(data, 4, 2)
+
+
+def test_an_empty_dataset():
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).take(0).batch(2)
+    with pytest.raises(ValueError, match="Received: an empty stream"):
+        take_batches(data, 4, 2)

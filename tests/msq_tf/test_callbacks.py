@@ -1,0 +1,399 @@
+"""MSQCallback in `fit`: decides, logs, resumes, never retraces."""
+
+import glob
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import msq_tf
+from msq_tf.statistics import StatisticsGatherer
+
+EPOCHS = 4
+
+
+def budget(**kwargs):
+    return msq_tf.BudgetRule(target_compression=8.0, **kwargs)
+
+
+def new_model(compiled):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Conv2D(6, 3, name="conv"),
+            keras.layers.BatchNormalization(name="bn"),
+            keras.layers.ReLU(name="relu"),
+            keras.layers.DepthwiseConv2D(3, name="dw"),
+            keras.layers.GlobalAveragePooling2D(name="pool"),
+            keras.layers.Dense(4, name="head"),
+        ]
+    )
+    return compiled(msq_tf.quantize_model(model))
+
+
+def fit(qmodel, data, *callbacks, **kwargs):
+    options = {
+        "epochs": EPOCHS,
+        "batch_size": 32,
+        "shuffle": False,
+        "verbose": 0,
+        **kwargs,
+    }
+    return qmodel.fit(*data, callbacks=list(callbacks), **options)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        budget(),
+        budget(allowed_bits=(8, 4, 2)),
+        msq_tf.ThresholdRule(target_compression=8.0, alpha=0.9),
+        msq_tf.BudgetRule(target_bytes=60, begin=0.2, end=0.4),
+    ],
+    ids=["budget", "containers", "threshold", "bytes"],
+)
+def test_reaches_the_target_in_its_phase(rule, tiny_data, compiled):
+    qmodel = new_model(compiled)
+    history = fit(qmodel, tiny_data, msq_tf.MSQCallback(rule, interval=1))
+    bits = history.history["msq_bits"]
+    assert bits[-1] <= 32 / 8.0
+    # Two epochs are the phase; the rest is fine-tuning at the frozen scheme.
+    assert bits[1] == bits[-1]
+    state = qmodel.search.rule_state
+    assert state.done
+    assert float(qmodel.search.strength.numpy()) == 0.0
+    assert not qmodel.search.lsb.numpy().any()
+    if getattr(rule, "allowed_bits", None):
+        assert set(qmodel.bits.values()) <= set(rule.allowed_bits)
+
+
+def test_a_whole_search_traces_once(tiny_data, compiled):
+    qmodel = new_model(compiled)
+    traces = []
+    call = qmodel.base.call
+
+    def counted(*args, **kwargs):
+        traces.append(1)
+        return call(*args, **kwargs)
+
+    qmodel.base.call = counted
+    callback = msq_tf.MSQCallback(budget(), interval=1)
+    fit(qmodel, tiny_data, callback, epochs=1)
+    once = len(traces)
+    assert qmodel.search.rule_state.decisions > 1
+    qmodel.search.restart([8, 8, 8])
+    fit(qmodel, tiny_data, epochs=2)
+    qmodel.set_bits({"conv": 2, "dw": 5})
+    fit(qmodel, tiny_data, epochs=2)
+    assert len(traces) == once
+    # The training step, the loss and its Hessian: one trace each, and the
+    # symbolic build of the metrics.
+    assert once <= 4
+
+
+def test_logs_reach_every_keras_tool(tiny_data, compiled, tmp_path):
+    qmodel = new_model(compiled)
+    history = fit(
+        qmodel,
+        tiny_data,
+        msq_tf.MSQCallback(budget(), log_dir=str(tmp_path / "tb")),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "best.keras",
+            monitor="msq_compression",
+            mode="max",
+            save_best_only=True,
+        ),
+        validation_data=tiny_data,
+    )
+    for key in ("msq_bits", "msq_compression", "msq_lsb_nonzero"):
+        assert len(history.history[key]) == EPOCHS
+    assert history.history["msq_compression"][-1] == qmodel.compression
+    assert 0 < history.history["msq_lsb_nonzero"][0] < 1
+    header = (tmp_path / "log.csv").read_text().splitlines()[0]
+    assert "msq_bits" in header
+    best = keras.models.load_model(tmp_path / "best.keras")
+    assert best.compression >= 8.0
+
+    tags = set()
+    for file in glob.glob(str(tmp_path / "tb" / "*")):
+        for event in tf.compat.v1.train.summary_iterator(file):
+            tags |= {value.tag for value in event.summary.value}
+    assert {
+        "msq/average_bits",
+        "msq/compression",
+        "msq/bits/conv",
+        "msq/lsb_nonzero/dw",
+        "msq/sensitivity/head",
+    } <= tags
+
+
+def test_progress_is_readable_and_quiet_when_asked(
+    tiny_data, compiled, capsys
+):
+    fit(new_model(compiled), tiny_data, msq_tf.MSQCallback(budget()))
+    assert capsys.readouterr().out == ""
+    fit(
+        new_model(compiled),
+        tiny_data,
+        msq_tf.MSQCallback(budget(), verbose=1),
+    )
+    out = capsys.readouterr().out
+    assert "MSQ epoch 1" in out
+    assert "of 8.00x" in out
+    assert "target reached, bits frozen" in out
+
+
+class Stop(keras.callbacks.Callback):
+    """Raises at the end of a batch of an epoch."""
+
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.at = (epoch, batch)
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("first", ["msq", "backup"])
+def test_a_resumed_search_equals_an_uninterrupted_one(
+    first, tiny_data, compiled, tmp_path
+):
+    def callbacks():
+        pair = [
+            msq_tf.MSQCallback(budget(), interval=1, hessian_every=3),
+            keras.callbacks.BackupAndRestore(
+                tmp_path / "backup", delete_checkpoint=False
+            ),
+        ]
+        return pair if first == "msq" else pair[::-1]
+
+    whole = new_model(compiled)
+    fit(whole, tiny_data, msq_tf.MSQCallback(
+        budget(), interval=1, hessian_every=3
+    ))
+
+    killed = new_model(compiled)
+    with pytest.raises(KeyboardInterrupt):
+        fit(killed, tiny_data, *callbacks(), Stop(epoch=1, batch=1))
+    resumed = new_model(compiled)
+    fit(resumed, tiny_data, *callbacks())
+    assert resumed.bits == whole.bits
+    for a, b in zip(resumed.weights, whole.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+
+
+def test_a_saved_search_goes_on_where_it_stood(tiny_data, compiled, tmp_path):
+    qmodel = new_model(compiled)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            qmodel,
+            tiny_data,
+            msq_tf.MSQCallback(budget(), interval=1),
+            Stop(epoch=0, batch=3),
+        )
+    assert 1 < qmodel.search.rule_state.decisions
+    qmodel.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert loaded.search.rule_state == qmodel.search.rule_state
+    for model in (qmodel, loaded):
+        fit(
+            model,
+            tiny_data,
+            msq_tf.MSQCallback(budget(), interval=1),
+            initial_epoch=1,
+        )
+    assert loaded.bits == qmodel.bits
+    assert loaded.compression >= 8.0
+
+
+def test_a_new_target_starts_a_new_search(tiny_data, compiled):
+    qmodel = new_model(compiled)
+    fit(qmodel, tiny_data, msq_tf.MSQCallback(budget()))
+    assert qmodel.search.rule_state.done
+    again = msq_tf.BudgetRule(target_compression=12.0)
+    fit(qmodel, tiny_data, msq_tf.MSQCallback(again))
+    assert qmodel.compression >= 12.0
+    # The first epoch of each history entry is where its search began.
+    assert qmodel.search.history(0)[0] == (0.0, 8)
+
+
+@pytest.mark.parametrize("ranking", ["measured", "hessian"])
+def test_both_rankings_and_no_hessian(ranking, tiny_data, compiled):
+    qmodel = new_model(compiled)
+    callback = msq_tf.MSQCallback(
+        budget(), ranking=ranking, hessian=ranking == "measured"
+    )
+    # Without traces a Hessian ranking has nothing to rank by, but it must
+    # still reach the target.
+    fit(qmodel, tiny_data, callback)
+    assert qmodel.compression >= 8.0
+
+
+@pytest.mark.parametrize("kind", ["dataset", "infinite", "pydataset", "given"])
+def test_kinds_of_data(kind, tiny_data, compiled):
+    x, y = tiny_data
+    options = {}
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
+    callback = msq_tf.MSQCallback(budget())
+    if kind == "infinite":
+        data = data.repeat()
+        options["steps_per_epoch"] = 4
+    elif kind == "pydataset":
+
+        class Sequence(keras.utils.PyDataset):
+            def __len__(self):
+                return 4
+
+            def __getitem__(self, i):
+                return x[32 * i :][:32], y[32 * i :][:32]
+
+        data = Sequence()
+    elif kind == "given":
+        source = data
+
+        def data():
+            while True:
+                yield from source
+
+        data = data()
+        options["steps_per_epoch"] = 4
+        callback = msq_tf.MSQCallback(budget(), data=tiny_data)
+    qmodel = new_model(compiled)
+    qmodel.fit(data, epochs=4, verbose=0, callbacks=[callback], **options)
+    assert qmodel.compression >= 8.0
+
+
+def test_an_unknown_epoch_length(tiny_data, compiled):
+    """Keras learns the length of a filtered dataset by running through it."""
+    data = (
+        tf.data.Dataset.from_tensor_slices(tiny_data)
+        .filter(lambda x, y: True)
+        .batch(32)
+    )
+    for epochs in (1, 3):
+        qmodel = new_model(compiled)
+        qmodel.fit(
+            data,
+            epochs=epochs,
+            verbose=0,
+            callbacks=[msq_tf.MSQCallback(budget())],
+        )
+        assert qmodel.compression >= 8.0
+
+
+def test_a_generator_without_data_says_what_to_give(tiny_data, compiled):
+    def batches():
+        while True:
+            yield tiny_data
+
+    with pytest.raises(ValueError, match="MSQCallback.data=.*generator"):
+        new_model(compiled).fit(
+            batches(),
+            steps_per_epoch=1,
+            verbose=0,
+            callbacks=[msq_tf.MSQCallback(budget())],
+        )
+
+
+def test_an_impossible_target_is_refused_before_the_first_step(
+    tiny_data, compiled
+):
+    qmodel = new_model(compiled)
+    before = [v.numpy() for v in qmodel.trainable_variables]
+    rule = msq_tf.BudgetRule(target_compression=17.0)
+    with pytest.raises(ValueError, match="cannot be reached.*at most 16"):
+        fit(qmodel, tiny_data, msq_tf.MSQCallback(rule))
+    for variable, old in zip(qmodel.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable, old)
+
+
+def test_a_float_model_is_refused(tiny, tiny_data, compiled):
+    with pytest.raises(ValueError, match="quantize_model.*Sequential"):
+        fit(compiled(tiny), tiny_data, msq_tf.MSQCallback(budget()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rule": 8.0}, "rule"),
+        ({"interval": 0}, "interval"),
+        ({"samples": 0}, "samples"),
+        ({"lsb_strength": -1.0}, "lsb_strength"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=f"{message}.*Received"):
+        msq_tf.MSQCallback(**{"rule": budget(), **arguments})
+
+
+def test_statistics_leave_metrics_alone(tiny_data, compiled):
+    qmodel = new_model(compiled)
+    fit(qmodel, tiny_data, epochs=1)
+    before = [v.numpy() for v in qmodel.metrics_variables]
+    batch = tuple(map(tf.constant, tiny_data)) + (None,)
+    gatherer = StatisticsGatherer(qmodel, [batch])
+    estimate = gatherer.traces(max_probes=2)
+    layers = gatherer.layers(budget(), estimate.trace, with_cost=True)
+    for variable, old in zip(qmodel.metrics_variables, before, strict=True):
+        np.testing.assert_array_equal(variable, old)
+    assert [layer.path for layer in layers] == list(qmodel.paths)
+
+
+def test_measured_cost_is_the_difference_of_losses(tiny_data, compiled):
+    qmodel = new_model(compiled)
+    batch = tuple(map(tf.constant, tiny_data)) + (None,)
+    gatherer = StatisticsGatherer(qmodel, [batch])
+    (stats, *_) = gatherer.layers(budget(), np.zeros(3), with_cost=True)
+
+    def loss():
+        return qmodel.evaluate(*tiny_data, batch_size=128, verbose=0)[0]
+
+    before = loss()
+    qmodel.set_bits({"conv": 6})
+    assert stats.cost[6] == pytest.approx(loss() - before, abs=1e-6)
+    assert stats.lsb_nonzero[1] == pytest.approx(
+        np.mean(_codes_at(qmodel, 8) % 2 != 0), abs=0.02
+    )
+
+
+def _codes_at(qmodel, bits):
+    qmodel.set_bits({"conv": bits})
+    return qmodel.quantized_weights()[0].codes
+
+
+def test_report_is_a_table_data_and_a_picture(
+    tiny_data, compiled, tmp_path
+):
+    qmodel = new_model(compiled)
+    fit(qmodel, tiny_data, msq_tf.MSQCallback(budget()))
+    report = msq_tf.precision_report(qmodel)
+    text = str(report)
+    assert "8 → " in text
+    assert "DepthwiseConv2D" in text
+    assert "sign counted" in text
+    data = json.loads(report.to_json())
+    assert {entry["path"]: entry["bits"] for entry in data["layers"]} == (
+        qmodel.bits
+    )
+    assert data["packed_bytes"] == sum(
+        -(-entry["size"] * entry["bits"] // 8) for entry in data["layers"]
+    )
+    assert data["epochs"] == EPOCHS
+    for layer in report.layers:
+        epochs, widths = zip(*layer.history, strict=True)
+        assert list(epochs) == sorted(epochs)
+        assert list(widths) == sorted(widths, reverse=True)
+        assert widths[-1] == layer.bits
+    report.plot(tmp_path / "bits.png")
+    assert (tmp_path / "bits.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match="MSQModel.*Received"):
+        msq_tf.precision_report(qmodel.base)

@@ -1,0 +1,102 @@
+"""Bad input: a message of its own for each kind."""
+
+import keras
+import numpy as np
+import pytest
+
+import msq_tf
+
+
+def test_an_unbuilt_model():
+    model = keras.Sequential([keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="unbuilt.*Received"):
+        msq_tf.quantize_model(model)
+
+
+def test_no_quantizable_layer():
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.LayerNormalization()]
+    )
+    with pytest.raises(ValueError, match="no layer to quantize.*Received"):
+        msq_tf.quantize_model(model)
+
+
+def test_everything_filtered_out(tiny):
+    with pytest.raises(ValueError, match="not selected by `filters`"):
+        msq_tf.quantize_model(tiny, filters="nothing_like_this")
+
+
+def test_a_model_already_quantized_by_msq(tiny):
+    qmodel = msq_tf.quantize_model(tiny)
+    with pytest.raises(ValueError, match="quantized already.*MSQModel"):
+        msq_tf.quantize_model(qmodel)
+    outer = keras.Sequential(
+        [keras.Input((8, 8, 1)), qmodel, keras.layers.Dense(2)]
+    )
+    with pytest.raises(ValueError, match="A part of the model"):
+        msq_tf.quantize_model(outer)
+
+
+def test_a_model_already_quantized_by_keras():
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="by Keras.*int8"):
+        msq_tf.quantize_model(model)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_weight_that_is_not_finite(tiny, bad):
+    kernel = tiny.get_layer("dw").kernel
+    value = kernel.numpy()
+    value[0, 0, 0, 0] = bad
+    kernel.assign(value)
+    with pytest.raises(ValueError, match="'dw' is not finite.*1 of 54"):
+        msq_tf.quantize_model(tiny)
+
+
+def test_a_weight_that_became_nan(tiny):
+    qmodel = msq_tf.quantize_model(tiny)
+    kernel = tiny.get_layer("head").kernel
+    kernel.assign(np.full(kernel.shape, np.nan))
+    with pytest.raises(ValueError, match="'head' is not finite.*diverge"):
+        qmodel.quantized_weights()
+
+
+def test_unknown_names_in_set_bits(tiny):
+    qmodel = msq_tf.quantize_model(tiny)
+    with pytest.raises(ValueError, match="Unknown layer names.*Received.*nope"):
+        qmodel.set_bits({"conv": 4, "nope": 4})
+    assert qmodel.bits["conv"] == 8
+
+
+@pytest.mark.parametrize("bits", [1, 9, 4.5, "4"])
+def test_bits_out_of_range(tiny, bits):
+    qmodel = msq_tf.quantize_model(tiny)
+    with pytest.raises(ValueError, match="bits.*Received"):
+        qmodel.set_bits({"head": 4, "conv": bits})
+    assert qmodel.bits["head"] == 8
+
+
+def test_an_override_that_matches_nothing(tiny):
+    config = msq_tf.MSQConfig(
+        overrides={"cnov": msq_tf.LayerConfig(min_bits=4)}
+    )
+    with pytest.raises(ValueError, match="names no weight.*cnov"):
+        msq_tf.quantize_model(tiny, config)
+
+
+def test_something_that_is_no_model():
+    with pytest.raises(ValueError, match="Keras 3 model.*Received"):
+        msq_tf.quantize_model("model.keras")
+
+
+@pytest.mark.parametrize("filters", [3, [3], {"a": 1}])
+def test_filters_of_the_wrong_kind(tiny, filters):
+    with pytest.raises(ValueError, match="filters.*Received"):
+        msq_tf.quantize_model(tiny, filters=filters)
+
+
+def test_a_plan_for_another_architecture(tiny):
+    qmodel = msq_tf.quantize_model(tiny)
+    with pytest.raises(ValueError, match="does not fit.*register_layer"):
+        msq_tf.MSQModel(tiny, qmodel.plan[:-1])

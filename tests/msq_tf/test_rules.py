@@ -1,0 +1,271 @@
+"""The rules are pure: tables of numbers in, decisions out."""
+
+import dataclasses
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+import msq_tf
+from msq_tf.search import LayerStats
+from msq_tf.search import SearchStats
+
+
+def layer(path, size=1000, bits=8, cost=1.0, **kwargs):
+    shares = {k: 0.5 for k in range(1, 7)} | kwargs.pop("shares", {})
+    costs = {width: cost * 4.0**-width for width in range(2, bits)}
+    return LayerStats(
+        path, size, bits, lsb_nonzero=shares, cost=costs, **kwargs
+    )
+
+
+def stats(*layers, progress=1.0, step=10, float_size=0):
+    return SearchStats(layers, progress, step, float_size)
+
+
+def apply(current, decision):
+    new = {change.path: change.new for change in decision.changes}
+    return [
+        dataclasses.replace(entry, bits=new.get(entry.path, entry.bits))
+        for entry in current
+    ]
+
+
+class TestBudgetRule:
+    def test_budget_is_the_cubic(self):
+        rule = msq_tf.BudgetRule(target_bits=4, begin=0.2, end=0.6)
+        state = rule.start(stats(layer("a")))
+        assert rule.budget(0.0, state) == 8
+        assert rule.budget(0.2, state) == 8
+        assert rule.budget(0.4, state) == pytest.approx(4 + 4 * 0.5**3)
+        assert rule.budget(0.6, state) == 4
+        assert rule.budget(1.0, state) == 4
+
+    def test_drops_what_costs_least_per_byte(self):
+        rule = msq_tf.BudgetRule(target_bits=7.5)
+        now = stats(
+            layer("dear", cost=9.0, sensitivity=5.0),
+            layer("cheap", cost=1.0, sensitivity=5.0),
+        )
+        decision, after = rule.decide(now, rule.start(now))
+        assert [(c.path, c.old, c.new) for c in decision.changes] == [
+            ("cheap", 8, 7)
+        ]
+        assert "predicted loss" in decision.changes[0].reason
+        assert after.done
+        assert decision.lsb == {}
+
+    def test_a_small_step_is_preferred_where_it_suffices(self):
+        """Bits beyond the budget are worth nothing."""
+        rule = msq_tf.BudgetRule(target_bits=7.99)
+        now = stats(
+            layer("small", size=2_000, cost=1.0),
+            layer("large", size=90_000, cost=1.5),
+        )
+        decision, _ = rule.decide(now, rule.start(now))
+        assert [change.path for change in decision.changes] == ["small"]
+
+    def test_two_widths_at_once_only_below_the_mean_sensitivity(self):
+        rule = msq_tf.BudgetRule(target_bits=6)
+        now = stats(
+            layer("flat", cost=1.0, sensitivity=0.1),
+            layer("steep", cost=1e-9, sensitivity=10.0),
+        )
+        decision, _ = rule.decide(now, rule.start(now))
+        new = {change.path: change.new for change in decision.changes}
+        assert new["steep"] == 7
+        assert new["flat"] == 6
+
+    def test_allowed_bits(self):
+        rule = msq_tf.BudgetRule(target_bits=4, allowed_bits=(2, 8, 4))
+        assert rule.allowed_bits == (8, 4, 2)
+        assert rule.widths(8, 2) == (4, 2)
+        assert rule.widths(8, 3) == (4,)
+        assert rule.widths(6, 2) == (4, 2)
+        assert rule.widths(2, 2) == ()
+        assert rule.lowest(8, 3) == 4
+
+    def test_pulls_only_layers_that_are_next(self):
+        rule = msq_tf.BudgetRule(target_bits=7, allowed_bits=(8, 4))
+        now = stats(
+            layer("next", cost=1.0),
+            layer("safe", size=100, cost=1e9),
+            layer("later", cost=1e9),
+            progress=0.0,
+        )
+        decision, after = rule.decide(now, rule.start(now))
+        assert not decision.changes
+        assert decision.lsb == {"next": 4}
+        assert not after.done
+
+    def test_is_due_only_above_the_budget(self):
+        rule = msq_tf.BudgetRule(target_bits=4, begin=0.1, end=0.5)
+        state = rule.start(stats(layer("a")))
+        assert not rule.due(0.05, 8.0, state)
+        assert rule.due(0.1, 8.0, state)  # the first, for the pulls
+        later = state._replace(decisions=1.0)
+        assert not rule.due(0.1, 8.0, later)
+        assert rule.due(0.3, 8.0, later)
+        assert not rule.due(0.3, 4.1, later)
+        assert not rule.due(0.3, 8.0, later._replace(done=1.0))
+
+    @hypothesis.settings(deadline=None, max_examples=80)
+    @hypothesis.given(
+        st.lists(
+            st.tuples(
+                st.integers(1, 10**6), st.floats(-1, 10), st.floats(0, 1)
+            ),
+            min_size=1,
+            max_size=8,
+        ),
+        st.floats(2.0, 8.0),
+        st.sampled_from([None, (8, 4, 2)]),
+    )
+    def test_reaches_its_target_and_overshoots_by_one_step_at_most(
+        self, layers, target, allowed
+    ):
+        rule = msq_tf.BudgetRule(target_bits=target, allowed_bits=allowed)
+        current = [
+            layer(str(i), size=size, cost=cost, sensitivity=sensitivity)
+            for i, (size, cost, sensitivity) in enumerate(layers)
+        ]
+        now = stats(*current)
+        state = rule.start(now)
+        last_steps = [0]
+        while not state.done:
+            before = now.average_bits
+            decision, state = rule.decide(now, state)
+            sizes = {entry.path: entry.size for entry in current}
+            last_steps = [
+                (change.old - change.new) * sizes[change.path]
+                for change in decision.changes
+            ]
+            current = apply(current, decision)
+            now = stats(*current)
+            assert now.average_bits < before
+        overshoot = target - now.average_bits
+        assert overshoot >= -2e-6
+        if last_steps != [0]:
+            assert overshoot < max(last_steps) / now.size
+
+class TestThresholdRule:
+    rule = msq_tf.ThresholdRule(target_bits=4, alpha=0.3)
+
+    def test_two_bits_below_the_mean_sensitivity_and_one_above(self):
+        shares = {1: 0.2, 2: 0.2}
+        now = stats(
+            layer("flat", sensitivity=1.0, shares=shares),
+            layer("steep", sensitivity=9.0, shares=shares),
+        )
+        decision, after = self.rule.decide(now, self.rule.start(now))
+        new = {change.path: change.new for change in decision.changes}
+        assert new == {"flat": 6, "steep": 7}
+        assert decision.lsb == {"flat": 2, "steep": 1}
+        assert not after.done
+        assert after.decisions == 1
+        assert after.last_step == 10
+
+    def test_waits_while_lsbs_are_not_zero(self):
+        now = stats(
+            layer("a", sensitivity=1.0, shares={1: 0.1, 2: 0.31}),
+            layer("b", sensitivity=2.0, shares={1: 0.31, 2: 0.1}),
+        )
+        decision, after = self.rule.decide(now, self.rule.start(now))
+        assert not decision.changes
+        assert decision.lsb == {"a": 2, "b": 1}
+        assert not after.done
+
+    def test_stops_at_the_target(self):
+        rule = msq_tf.ThresholdRule(target_bits=7, alpha=1.0)
+        now = stats(
+            layer("a", sensitivity=1.0),
+            layer("b", sensitivity=2.0),
+            layer("c", sensitivity=1.5, size=10),
+        )
+        decision, after = rule.decide(now, rule.start(now))
+        assert [c.path for c in decision.changes] == ["a", "c"]
+        assert after.done
+        assert decision.lsb == {}
+
+    def test_respects_min_bits(self):
+        rule = msq_tf.ThresholdRule(target_bits=4, alpha=1.0)
+        now = stats(
+            layer("a", bits=4, min_bits=3),
+            layer("b", size=9000),
+        )
+        decision, _ = rule.decide(now, rule.start(now))
+        new = {change.path: change.new for change in decision.changes}
+        assert new["a"] == 3
+        assert "a" not in decision.lsb
+
+    def test_is_due_within_its_phase(self):
+        rule = msq_tf.ThresholdRule(target_bits=4, begin=0.2, end=0.6)
+        state = rule.start(stats(layer("a")))
+        assert [rule.due(p, 8.0, state) for p in (0.1, 0.2, 0.6, 0.7)] == [
+            False,
+            True,
+            True,
+            False,
+        ]
+
+
+class TestTargets:
+    @pytest.mark.parametrize(
+        ("target", "bits"),
+        [
+            ({"target_bits": 4}, 4.0),
+            ({"target_compression": 8.0}, 4.0),
+            ({"target_bytes": 500}, 4.0),
+        ],
+    )
+    def test_all_say_the_same(self, target, bits):
+        rule = msq_tf.BudgetRule(**target)
+        assert rule.start(stats(layer("a"))).target_bits == bits
+
+    def test_a_target_already_met_ends_the_search(self):
+        rule = msq_tf.BudgetRule(target_bits=8)
+        assert rule.start(stats(layer("a"))).done
+
+    def test_float_layers_count_32_bits(self):
+        now = stats(layer("a"), float_size=1000)
+        assert now.average_bits == 20
+        rule = msq_tf.BudgetRule(target_compression=8.0)
+        with pytest.raises(ValueError, match=r"compression at most 1\.882"):
+            rule.start(now)
+
+    @pytest.mark.parametrize(
+        ("rule", "lowest"),
+        [
+            (msq_tf.BudgetRule(target_bits=2.5), "3.0000"),
+            (
+                msq_tf.BudgetRule(target_bits=3, allowed_bits=(8, 4, 2)),
+                "4.0000",
+            ),
+        ],
+    )
+    def test_an_impossible_target_says_what_is_possible(self, rule, lowest):
+        with pytest.raises(
+            ValueError, match=f"cannot be reached.*{lowest}.*Received"
+        ):
+            rule.start(stats(layer("a", min_bits=3)))
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({}, "exactly one"),
+            ({"target_bits": 4, "target_bytes": 10}, "exactly one"),
+            ({"target_compression": 0}, "must be positive"),
+            ({"target_bits": float("nan")}, "must be positive"),
+            ({"target_bits": 4, "begin": 0.5, "end": 0.5}, "phase"),
+            ({"target_bits": 4, "end": 1.5}, "phase"),
+            ({"target_bits": 4, "allowed_bits": ()}, "allowed_bits"),
+            ({"target_bits": 4, "allowed_bits": (8, 1)}, "allowed_bits"),
+        ],
+    )
+    def test_bad_arguments(self, arguments, message):
+        with pytest.raises(ValueError, match=f"{message}.*Received"):
+            msq_tf.BudgetRule(**arguments)
+
+    def test_bad_alpha(self):
+        with pytest.raises(ValueError, match="alpha.*Received"):
+            msq_tf.ThresholdRule(target_bits=4, alpha=1.1)
