@@ -35,14 +35,14 @@ def take_batches(data: Any, samples: int, batch_size: int) -> list[Batch]:
         data = data[0]
     if _is_stream(data):
         structure = _from_stream(data, samples)
-    elif isinstance(data, tuple) and 2 <= len(data) <= 3:
+    elif isinstance(data, tuple) and 2 <= len(data) <= 3 and _indexable(data):
         structure = _map(lambda a: np.asarray(a)[:samples], _triple(data))
     else:
         raise ValueError(
             "Statistics need data that can be read twice. Expected `(x, y)` "
             "arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`, given "
             "to `fit` or as `MSQCallback(data=...)`. Received: "
-            f"{type(data).__name__}"
+            f"{_kinds(data)}"
         )
     count = min(samples, _count(structure))
     if not count:
@@ -66,6 +66,16 @@ def _map(function: Callable[..., Any], *structures: Any) -> Any:
 
 def _is_stream(data: Any) -> bool:
     return isinstance(data, tf.data.Dataset | keras.utils.PyDataset)
+
+
+def _indexable(data: Any) -> bool:
+    return all(hasattr(x, "__getitem__") for x in tf.nest.flatten(data[0]))
+
+
+def _kinds(data: Any) -> str:
+    if isinstance(data, tuple):
+        return f"({', '.join(type(part).__name__ for part in data)})"
+    return type(data).__name__
 
 
 def _triple(batch: Any) -> Batch:

@@ -131,9 +131,7 @@ def test_logs_reach_every_keras_tool(tiny_data, compiled, tmp_path):
     } <= tags
 
 
-def test_progress_is_readable_and_quiet_when_asked(
-    tiny_data, compiled, capsys
-):
+def test_progress_is_readable_and_quiet_when_asked(tiny_data, compiled, capsys):
     fit(new_model(compiled), tiny_data, msq_tf.MSQCallback(budget()))
     assert capsys.readouterr().out == ""
     fit(
@@ -141,7 +139,7 @@ def test_progress_is_readable_and_quiet_when_asked(
         tiny_data,
         msq_tf.MSQCallback(budget(), verbose=1),
     )
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "MSQ epoch 1" in out
     assert "of 8.00x" in out
     assert "target reached, bits frozen" in out
@@ -177,9 +175,11 @@ def test_a_resumed_search_equals_an_uninterrupted_one(
         return pair if first == "msq" else pair[::-1]
 
     whole = new_model(compiled)
-    fit(whole, tiny_data, msq_tf.MSQCallback(
-        budget(), interval=1, hessian_every=3
-    ))
+    fit(
+        whole,
+        tiny_data,
+        msq_tf.MSQCallback(budget(), interval=1, hessian_every=3),
+    )
 
     killed = new_model(compiled)
     with pytest.raises(KeyboardInterrupt):
@@ -241,7 +241,7 @@ def test_both_rankings_and_no_hessian(ranking, tiny_data, compiled):
 @pytest.mark.parametrize("kind", ["dataset", "infinite", "pydataset", "given"])
 def test_kinds_of_data(kind, tiny_data, compiled):
     x, y = tiny_data
-    options = {}
+    options = {"shuffle": False}
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
     callback = msq_tf.MSQCallback(budget())
     if kind == "infinite":
@@ -272,6 +272,8 @@ def test_kinds_of_data(kind, tiny_data, compiled):
     assert qmodel.compression >= 8.0
 
 
+# Keras's own way to find the end of such a dataset.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_an_unknown_epoch_length(tiny_data, compiled):
     """Keras learns the length of a filtered dataset by running through it."""
     data = (
@@ -284,6 +286,7 @@ def test_an_unknown_epoch_length(tiny_data, compiled):
         qmodel.fit(
             data,
             epochs=epochs,
+            shuffle=False,
             verbose=0,
             callbacks=[msq_tf.MSQCallback(budget())],
         )
@@ -299,6 +302,7 @@ def test_a_generator_without_data_says_what_to_give(tiny_data, compiled):
         new_model(compiled).fit(
             batches(),
             steps_per_epoch=1,
+            shuffle=False,
             verbose=0,
             callbacks=[msq_tf.MSQCallback(budget())],
         )
@@ -360,19 +364,13 @@ def test_measured_cost_is_the_difference_of_losses(tiny_data, compiled):
     before = loss()
     qmodel.set_bits({"conv": 6})
     assert stats.cost[6] == pytest.approx(loss() - before, abs=1e-6)
-    assert stats.lsb_nonzero[1] == pytest.approx(
-        np.mean(_codes_at(qmodel, 8) % 2 != 0), abs=0.02
-    )
+    # At 8 bits the codes are those of round(128 w / s), before the clamp.
+    kernel = qmodel.kernels[0].numpy()
+    codes = np.round(128 * kernel / np.abs(kernel).max((0, 1, 2)))
+    assert stats.lsb_nonzero[1] == np.float32(np.mean(codes % 2 != 0))
 
 
-def _codes_at(qmodel, bits):
-    qmodel.set_bits({"conv": bits})
-    return qmodel.quantized_weights()[0].codes
-
-
-def test_report_is_a_table_data_and_a_picture(
-    tiny_data, compiled, tmp_path
-):
+def test_report_is_a_table_data_and_a_picture(tiny_data, compiled, tmp_path):
     qmodel = new_model(compiled)
     fit(qmodel, tiny_data, msq_tf.MSQCallback(budget()))
     report = msq_tf.precision_report(qmodel)

@@ -39,7 +39,7 @@ def test_a_model_already_quantized_by_msq(tiny):
 
 def test_a_model_already_quantized_by_keras():
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-    model.quantize("int8")
+    model.layers[0].quantize("int8")
     with pytest.raises(ValueError, match="by Keras.*int8"):
         msq_tf.quantize_model(model)
 

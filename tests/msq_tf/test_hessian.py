@@ -35,7 +35,8 @@ def test_exact_for_a_quadratic():
 
     def loss(values, scale):
         return scale * (
-            tf.reduce_sum(a * values[0] ** 2) + tf.reduce_sum(b * values[1] ** 2)
+            tf.reduce_sum(a * values[0] ** 2)
+            + tf.reduce_sum(b * values[1] ** 2)
         )
 
     estimate = BlockHessian(loss).traces(
@@ -143,6 +144,4 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="at least one batch"):
         hessian.traces([tf.ones(2)], [])
     with pytest.raises(ValueError, match="Received: min_probes=5"):
-        hessian.traces(
-            [tf.ones(2)], [()], min_probes=5, max_probes=4
-        )
+        hessian.traces([tf.ones(2)], [()], min_probes=5, max_probes=4)

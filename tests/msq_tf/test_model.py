@@ -111,9 +111,7 @@ def test_losses_added_inside_are_kept(subclassed, compiled):
     )
     assert want > float(only_data) + 1e-4
     qmodel = compiled(msq_tf.quantize_model(subclassed))
-    assert qmodel.evaluate(x, y, verbose=0)[0] == pytest.approx(
-        want, rel=2e-2
-    )
+    assert qmodel.evaluate(x, y, verbose=0)[0] == pytest.approx(want, rel=2e-2)
     assert qmodel.evaluate(x, y, verbose=0)[0] > float(only_data)
 
 

@@ -10,9 +10,7 @@ from msq_tf import round_clamp
 
 
 def test_value_is_the_distance_to_the_coarser_grid_in_bins():
-    regularizer = msq_tf.LSBRegularizer(
-        0.5, bits=4, lsb=1, channel_axes=None
-    )
+    regularizer = msq_tf.LSBRegularizer(0.5, bits=4, lsb=1, channel_axes=None)
     # Scale 1, step 1/8: codes 8 (saturated, at rest), 3, -2, 5.
     w = np.array([1.0, 0.375, -0.25, 0.625], np.float32)
     np.testing.assert_allclose(

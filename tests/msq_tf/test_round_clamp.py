@@ -53,9 +53,7 @@ def reference(w, scale, bits, lsb, quantizer):
 def test_matches_the_float64_reference(w, bits, lsb, quantizer):
     lsb = min(lsb, bits - 2)
     value, codes, low, scale = quantize(w, bits, lsb, quantizer)
-    want_value, want_codes, want_low = reference(
-        w, scale, bits, lsb, quantizer
-    )
+    want_value, want_codes, want_low = reference(w, scale, bits, lsb, quantizer)
     np.testing.assert_array_equal(codes, want_codes)
     np.testing.assert_array_equal(low, want_low)
     np.testing.assert_allclose(value, want_value, rtol=1e-7)

@@ -148,6 +148,7 @@ class TestBudgetRule:
         if last_steps != [0]:
             assert overshoot < max(last_steps) / now.size
 
+
 class TestThresholdRule:
     rule = msq_tf.ThresholdRule(target_bits=4, alpha=0.3)
 
