@@ -72,7 +72,8 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
         if not values[name].value:
             return _fail(f"--{name} is missing; see --help", 2)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from tflite_export import exporting, targets
+    from tflite_export import exporting
+    from tflite_export import targets
 
     # Cheap mistakes first: loading TensorFlow and a model takes a while.
     targets.load(values.target)

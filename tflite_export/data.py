@@ -75,6 +75,8 @@ def first_batch(data: Any) -> tuple[Any, Any]:
     """
     if data is None or _is_array(data) or isinstance(data, dict):
         return data, data
+    if not isinstance(data, Iterable):
+        return None, data
     if isinstance(data, tf.data.Dataset) or isinstance(data, Sequence):
         return _inputs_of(next(iter(data), None)), data
     iterator = iter(data)

@@ -109,7 +109,8 @@ def fit_axis(
     rows, known = _rows(tensor, axis), _rows(codes, axis)
     alive = known.any(axis=1)
     muted = alive & ~rows.any(axis=1)
-    if (((rows == 0) != (known == 0)) & ~muted[:, None]).any():
+    heard = ~muted
+    if not np.array_equal(rows[heard] == 0, known[heard] == 0):
         return None
     factor = _trained_factor(tensor, codes, step, axis)
     exact = factor is not None and not muted.any()
@@ -161,7 +162,7 @@ def _least_squares(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _rows(
     array: np.ndarray, axis: int | None, dtype: type = np.float64
 ) -> np.ndarray:
-    wide = array.astype(dtype)
+    wide: np.ndarray = array.astype(dtype)
     if axis is None:
         return wide.reshape(1, -1)
     return np.moveaxis(wide, axis, 0).reshape(array.shape[axis], -1)

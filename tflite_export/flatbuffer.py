@@ -70,8 +70,9 @@ class _SharingBuilder(flatbuffers.Builder):
 
     def _aligned_bytes(self, data: bytes) -> int:
         self.StartVector(1, len(data), _BUFFER_ALIGNMENT)
-        self.head = self.head - len(data)
-        self.Bytes[self.head : self.head + len(data)] = data
+        start = self.head - len(data)  # type: ignore[has-type]
+        self.Bytes[start : start + len(data)] = data
+        self.head = start
         self.vectorNumElems = len(data)
         return self.EndVector()
 

@@ -184,10 +184,8 @@ def _constants(
     found = []
     for index, tensor in enumerate(graph.tensors or ()):
         data = fb.raw_data(model, tensor)
-        scale = None
-        if tensor.quantization is not None:
-            scale = tensor.quantization.scale
-        scales = 0 if scale is None else len(scale)
+        scale = _scale(tensor)
+        scales = scale.size
         if data is None or (len(fb.shape(tensor)) < 2 and not scales):
             continue
         codes = _codes(data, tensor)
@@ -224,6 +222,13 @@ def _codes(data: np.ndarray, tensor: schema.TensorT) -> np.ndarray | None:
         return None
     count = int(np.prod(fb.shape(tensor), dtype=np.int64))
     return packing.unpack(data, bits, count)
+
+
+def _scale(tensor: schema.TensorT) -> np.ndarray:
+    parameters = tensor.quantization
+    if parameters is None or parameters.scale is None:
+        return np.zeros(0, np.float32)
+    return np.asarray(parameters.scale, np.float32)
 
 
 def _used_bits(codes: np.ndarray) -> int:

@@ -168,12 +168,15 @@ def find_constants(model: schema.ModelT) -> tuple[list[Constant], int]:
     """Float32 constants of all subgraphs.
 
     Returns:
-        Those of two or more axes, and the number of the others.
+        Those of two or more axes in the order in which they are first read,
+        and the number of the others.
     """
     found, others = [], 0
     for number, graph in enumerate(model.subgraphs):
         readers = _readers(model, graph)
-        for index, tensor in enumerate(graph.tensors):
+        rest = [i for i in range(len(graph.tensors)) if i not in readers]
+        for index in (*readers, *rest):
+            tensor = graph.tensors[index]
             if tensor.type != schema.TensorType.FLOAT32:
                 continue
             value = fb.constant(model, tensor)
@@ -205,6 +208,8 @@ def _readers(
     readers: dict[int, list[tuple[str, int]]] = {}
     for op in graph.operators or ():
         for position, index in enumerate(fb.inputs(op)):
+            if index < 0:
+                continue  # an optional input that isn't there
             readers.setdefault(index, []).append(
                 (fb.op_name(model, op), position)
             )

@@ -95,7 +95,9 @@ def _rewrite_one(model: schema.ModelT, match: Match, target: Target) -> Written:
     version = target.dequantize[container][granularity]
     _insert_dequantize(model, graph, index, output, version)
     if match.fit.columns is not None:
-        _scale_inputs(model, graph, output, match)
+        _scale_inputs(
+            model, graph, output, match.fit.columns, match.weight.path
+        )
     return Written(match, container, granularity, data.size, output)
 
 
@@ -156,10 +158,13 @@ def _insert_dequantize(
 
 
 def _scale_inputs(
-    model: schema.ModelT, graph: schema.SubGraphT, weight: int, match: Match
+    model: schema.ModelT,
+    graph: schema.SubGraphT,
+    weight: int,
+    columns: np.ndarray,
+    path: str,
 ) -> None:
     """Multiplies the inputs of the readers instead of the weight's columns."""
-    columns = match.fit.columns
     factors = schema.TensorT()
     factors.shape = np.array(columns.shape, np.int32)
     factors.type = schema.TensorType.FLOAT32
@@ -171,7 +176,7 @@ def _scale_inputs(
         plain = graph.tensors[data]
         if fb.shape(plain)[-1:] != columns.shape:
             raise ExportError(
-                f"Layer '{match.weight.path}': the converter multiplied the "
+                f"Layer '{path}': the converter multiplied the "
                 "weight by a vector along its inputs and flattens the input "
                 f"of shape {fb.shape(plain)} in the same operator. Put a "
                 "Flatten layer before the normalization"

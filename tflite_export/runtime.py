@@ -48,6 +48,7 @@ class Session:
         self._interpreter.allocate_tensors()
         self.inputs = self._interpreter.get_input_details()
         self.outputs = self._interpreter.get_output_details()
+        self.input_names, self.output_names = self._names()
 
     @property
     def fixed_batch(self) -> int | None:
@@ -64,6 +65,22 @@ class Session:
         if details is None:
             return None
         return sum(op["op_name"] == "DELEGATE" for op in details())
+
+    def _names(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Position of each input and output by its name in the signature.
+
+        Files without a signature go by the names of their tensors. Several
+        names may stand for one tensor.
+        """
+        keys = list(self._interpreter.get_signature_list())
+        inputs, outputs = self.inputs, self.outputs
+        if len(keys) != 1:
+            return _positions(inputs, {}), _positions(outputs, {})
+        runner = self._interpreter.get_signature_runner(keys[0])
+        return (
+            _positions(inputs, runner.get_input_details()),
+            _positions(outputs, runner.get_output_details()),
+        )
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs one batch; arrays in the order of the file's inputs."""
@@ -119,9 +136,9 @@ def run(
     pieces = [session(c) for c in chunks(arrays, batch_size, session)]
     rows = len(arrays[0])
     results = {}
-    for k, detail in enumerate(session.outputs):
-        parts = [np.atleast_1d(piece[k]) for piece in pieces]
-        results[_plain_name(detail["name"])] = np.concatenate(parts)[:rows]
+    for name, position in session.output_names.items():
+        parts = [np.atleast_1d(piece[position]) for piece in pieces]
+        results[name] = np.concatenate(parts)[:rows]
     return next(iter(results.values())) if len(results) == 1 else results
 
 
@@ -167,7 +184,7 @@ def load_everywhere(data: bytes) -> None:
 
 
 def _in_order(inputs: Any, session: Session) -> list[np.ndarray]:
-    names = [_plain_name(detail["name"]) for detail in session.inputs]
+    names = list(session.input_names)
     if isinstance(inputs, dict):
         if sorted(inputs) != sorted(names):
             raise ValueError(
@@ -189,5 +206,14 @@ def _in_order(inputs: Any, session: Session) -> list[np.ndarray]:
     return arrays
 
 
-def _plain_name(name: str) -> str:
-    return name.removeprefix("serving_default_").split(":")[0]
+def _positions(
+    details: list[dict[str, Any]], signature: dict[str, dict[str, Any]]
+) -> dict[str, int]:
+    indices = [detail["index"] for detail in details]
+    if not signature:
+        return {detail["name"]: k for k, detail in enumerate(details)}
+    found = {
+        name: indices.index(detail["index"])
+        for name, detail in signature.items()
+    }
+    return dict(sorted(found.items(), key=lambda item: item[1]))

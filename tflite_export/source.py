@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
@@ -66,11 +67,14 @@ class Source:
         )
         return self.base(inputs, training=False)
 
-    def scope(self) -> contextlib.AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
         """Where the model's weights read as they shall be exported."""
-        if self.model is None:
-            return contextlib.nullcontext()
-        return self.model.quantized_scope()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_float32_policy(self.base))
+            if self.model is not None:
+                stack.enter_context(self.model.quantized_scope())
+            yield
 
     def predict(self, flat_inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs of the model as a flat list of arrays."""
@@ -141,6 +145,27 @@ def output_names(base: Any, outputs: Any) -> list[str]:
     if len(names) == len(flat):
         return _unique(names)
     return [f"output_{k}" for k in range(len(flat))]
+
+
+@contextlib.contextmanager
+def _float32_policy(base: Any) -> Iterator[None]:
+    """Lets every layer compute in float32, whatever it trained in.
+
+    TFLite has no float16 kernels on CPUs. Variables are float32 under the
+    mixed policies already.
+    """
+    changed = [
+        (layer, layer.dtype_policy)
+        for layer in base._flatten_layers()
+        if layer.dtype_policy.name.startswith("mixed_")
+    ]
+    try:
+        for layer, _ in changed:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in changed:
+            layer.dtype_policy = policy
 
 
 def _input_names(nested: Any, flat: Sequence[Any]) -> list[str]:

@@ -68,23 +68,24 @@ def _columns(wide: np.ndarray, known: np.ndarray) -> np.ndarray:
     columns = np.zeros(wide.shape[1])
     while (unset := (columns == 0) & edges.any(axis=0)).any():
         columns[np.flatnonzero(unset)[0]] = 1.0
-        count = -1
-        while count != (count := np.count_nonzero(columns)):
-            usable = edges & (columns != 0)
-            first = usable.argmax(axis=1)
-            reached = usable.any(axis=1)
-            index = np.arange(len(wide))
-            rows = np.where(
-                reached,
-                ratio[index, first] / np.where(reached, columns[first], 1),
-                0,
-            )
-            usable = edges & (rows != 0)[:, None] & (columns == 0)
-            first = usable.argmax(axis=0)
-            index = np.arange(len(columns))
-            new = usable.any(axis=0)
-            columns[new] = (ratio[first, index] / rows[first])[new]
+        known_before = -1
+        while known_before != np.count_nonzero(columns):
+            known_before = int(np.count_nonzero(columns))
+            rows = _along_edges(ratio, edges, columns)
+            spread = _along_edges(ratio.T, edges.T, rows)
+            columns = np.where(columns == 0, spread, columns)
     return columns[None]
+
+
+def _along_edges(
+    ratio: np.ndarray, edges: np.ndarray, factors: np.ndarray
+) -> np.ndarray:
+    """Factor of each row from its first edge to a known factor, else 0."""
+    usable = edges & (factors != 0)
+    first = usable.argmax(axis=1)
+    reached = usable.any(axis=1)
+    divisor = np.where(reached, factors[first], 1)
+    return np.where(reached, ratio[np.arange(len(ratio)), first] / divisor, 0)
 
 
 def _ratio(wide: np.ndarray, known: np.ndarray, axis: int) -> np.ndarray:

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tests.tflite_export.samples import quantized
+from tflite_export import flatbuffer
+from tflite_export import inspect_file
+from tflite_export import inspection
+from tflite_export.cli import main
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    inputs = keras.Input((6,), name="x")
+    model = quantized(keras.Model(inputs, keras.layers.Dense(3)(inputs)))
+    path = tmp_path_factory.mktemp("model") / "m.keras"
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_export_and_inspect(saved, suffix, tmp_path, capsys):
+    output, data = tmp_path / "m.tflite", tmp_path / f"x.{suffix}"
+    x = np.ones((4, 6), np.float32)
+    if suffix == "npy":
+        np.save(data, x)
+    else:
+        np.savez(data, x=x)
+    arguments = [f"--model={saved}", f"--output={output}", f"--data={data}"]
+    assert main([*arguments, "--target=cpu_float", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["target"] == "cpu_float" and report["inputs"] == "given"
+    assert main(["inspect", str(output)]) == 0
+    assert "INT8" in capsys.readouterr().out
+    assert main(["inspect", str(output), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] == report["file_bytes"]
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        ([], 2, "--model is missing"),
+        (["--model=m.keras"], 2, "--output is missing"),
+        (["--modle=m"], 2, "modle"),
+        (["convert"], 2, "unexpected argument 'convert'"),
+        (["inspect"], 2, "inspect takes one file"),
+        (["inspect", "no.tflite"], 1, "can't be read"),
+        (["--model=no.keras", "--output=o"], 1, "No such model"),
+        (["--model=m", "--output=o", "--target=x"], 1, "cpu_float, min_size"),
+        (["--model=m", "--output=o", "--data=no.npy"], 1, "no.npy"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, code, message, capsys):
+    assert main(arguments) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("msq-export: ") and error.count("\n") == 1
+
+
+def test_output_directory_that_does_not_exist(saved, tmp_path, capsys):
+    output = tmp_path / "no" / "m.tflite"
+    assert main([f"--model={saved}", f"--output={output}"]) == 1
+    assert "directory can't be written" in capsys.readouterr().err
+
+
+def test_help(capsys):
+    assert main(["--help"]) == 0
+    assert "--target" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"TFL3", b"\0" * 64, b"\x1c\0\0\0TFL3" + b"\xff" * 64, b"PK\3\4" * 9],
+)
+def test_garbage_is_a_value_error(data, tmp_path, capsys):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="TFLite file"):
+        inspect_file(path)
+    assert main(["inspect", str(path)]) == 1
+    assert "TFLite file" in capsys.readouterr().err
+
+
+def test_cut_files_are_value_errors(saved, tmp_path):
+    output = tmp_path / "m.tflite"
+    main([f"--model={saved}", f"--output={output}"])
+    data = output.read_bytes()
+    for size in range(0, len(data), 97):
+        with pytest.raises(ValueError):
+            inspection.describe(data[:size])
+
+
+def test_data_behind_the_flatbuffer_is_read(saved, tmp_path):
+    output = tmp_path / "m.tflite"
+    main([f"--model={saved}", f"--output={output}"])
+    model = flatbuffer.load(output.read_bytes())
+    outside = b""
+    expected = inspection.describe(output.read_bytes()).tensors
+    holes = [b for b in model.buffers if b.data is not None]
+    kept = [np.asarray(b.data).tobytes() for b in holes]
+    # The offsets do not change the size of the flatbuffer in front of them.
+    for start in (2, None):
+        if start is None:
+            start = len(flatbuffer.dump(model))
+        outside = b""
+        for buffer, data in zip(holes, kept, strict=True):
+            buffer.data = None
+            buffer.offset, buffer.size = start + len(outside), len(data)
+            outside += data
+    whole = flatbuffer.dump(model) + outside
+    assert inspection.describe(whole).tensors == expected
+    with pytest.raises(ValueError, match="a buffer ends"):
+        inspection.describe(whole[:-1])
