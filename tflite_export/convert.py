@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -70,9 +71,13 @@ def to_float_file(source: Source) -> FloatFile:
             "the loop of a recurrent layer; unroll=True keeps it dynamic"
         )
     data = _with_signature(
-        run_converter(function), [spec.name for spec in source.specs], names
+        run_converter(function),
+        function,
+        [spec.name for spec in source.specs],
+        names,
     )
-    return FloatFile(data, source, tuple(_constants(graph)), tuple(notes))
+    constants = (*_constants(graph), *_captured(function))
+    return FloatFile(data, source, constants, tuple(notes))
 
 
 def run_converter(function: tf.types.experimental.ConcreteFunction) -> bytes:
@@ -84,6 +89,9 @@ def run_converter(function: tf.types.experimental.ConcreteFunction) -> bytes:
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [function], tf.Module()
     )
+    # By way of a SavedModel the order and the names of the outputs get lost
+    # (for models without variables of their own; TensorFlow 2.21).
+    converter.experimental_lower_to_saved_model = False
     try:
         return converter.convert()
     except Exception as error:  # the converter raises several kinds
@@ -121,29 +129,58 @@ def _constants(graph: tf.compat.v1.GraphDef) -> Iterator[np.ndarray]:
                 yield tf.make_ndarray(proto)
 
 
+def _captured(
+    function: tf.types.experimental.ConcreteFunction,
+) -> Iterator[np.ndarray]:
+    for tensor in function.captured_inputs:
+        if tensor.dtype == tf.float32 and tensor.shape.rank >= 2:
+            yield tensor.numpy()
+
+
 def _with_signature(
-    data: bytes, input_names: list[str], output_names: list[str]
+    data: bytes,
+    function: tf.types.experimental.ConcreteFunction,
+    input_names: list[str],
+    output_names: list[str],
 ) -> bytes:
     model = fb.load(data)
     graph = model.subgraphs[0]
-    for indices, names in (
-        (fb.inputs(graph), input_names),
-        (fb.outputs(graph), output_names),
-    ):
-        if len(indices) != len(names):
-            raise ExportError(
-                f"The converter kept {len(indices)} of the inputs or outputs "
-                f"{names}: one of them isn't used, or is given twice"
-            )
+    arguments = function.inputs[: len(input_names)]
+    inputs = _in_order(graph, fb.inputs(graph), arguments)
+    outputs = _in_order(graph, fb.outputs(graph), function.outputs)
+    for indices, names in ((inputs, input_names), (outputs, output_names)):
         for index, name in zip(indices, names, strict=True):
             graph.tensors[index].name = name.encode()
+    graph.inputs = np.array(inputs, np.int32)
+    graph.outputs = np.array(outputs, np.int32)
     signature = schema.SignatureDefT()
     signature.signatureKey = SIGNATURE.encode()
     signature.subgraphIndex = 0
-    signature.inputs = _tensor_maps(fb.inputs(graph), input_names)
-    signature.outputs = _tensor_maps(fb.outputs(graph), output_names)
+    signature.inputs = _tensor_maps(inputs, input_names)
+    signature.outputs = _tensor_maps(outputs, output_names)
     model.signatureDefs = [signature]
     return fb.dump(model)
+
+
+def _in_order(
+    graph: schema.SubGraphT,
+    indices: list[int],
+    tensors: Sequence[tf.Tensor],
+) -> list[int]:
+    """Tensor indices of a file in the order of the function's tensors."""
+    wanted = [tensor.name.split(":")[0] for tensor in tensors]
+    if len(indices) != len(wanted):
+        raise ExportError(
+            f"The converter kept {len(indices)} of {len(wanted)} inputs or "
+            "outputs: one of them isn't used"
+        )
+    found = {fb.name(graph.tensors[index]): index for index in indices}
+    # Where the function gives one value twice, the second name is gone and
+    # the place has to do.
+    return [
+        found.get(name, index)
+        for name, index in zip(wanted, indices, strict=True)
+    ]
 
 
 def _tensor_maps(
