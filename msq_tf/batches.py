@@ -17,9 +17,11 @@ def take_batches(data: Any, samples: int, batch_size: int) -> list[Batch]:
     """Collects full batches of one fixed size.
 
     Args:
-        data: `(x, y)` or `(x, y, sample_weight)` of arrays, or a
-            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, alone or
-            as the first entry of such a tuple, as `fit` receives it.
+        data: `(x, y)` or `(x, y, sample_weight)` of arrays, of which evenly
+            spaced samples are taken, since arrays may be sorted by class; or
+            a `tf.data.Dataset` or `keras.utils.PyDataset` of batches, of
+            which the first are taken, alone or as the first entry of such a
+            tuple, as `fit` receives it.
         samples: Samples to take, at most.
         batch_size: Samples per batch, at most; a source with fewer gives one
             smaller batch.
@@ -36,7 +38,9 @@ def take_batches(data: Any, samples: int, batch_size: int) -> list[Batch]:
     if _is_stream(data):
         structure = _from_stream(data, samples)
     elif isinstance(data, tuple) and 2 <= len(data) <= 3 and _indexable(data):
-        structure = _map(lambda a: np.asarray(a)[:samples], _triple(data))
+        total = _count(_triple(data))
+        index = np.linspace(0, total - 1, min(total, samples)).astype(int)
+        structure = _map(lambda a: np.asarray(a)[index], _triple(data))
     else:
         raise ValueError(
             "Statistics need data that can be read twice. Expected `(x, y)` "

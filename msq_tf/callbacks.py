@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -192,6 +193,13 @@ class MSQCallback(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         self._printer.flush()
+        state = self.model.search.rule_state
+        if state.started and not state.done:
+            warnings.warn(
+                f"The search ended at {self.model.average_bits:.3f} average "
+                f"bits, above its target of {state.target_bits:.3f}.",
+                stacklevel=2,
+            )
         if self._writer is not None:
             self._writer.close()
         self._gatherer = None

@@ -201,6 +201,9 @@ def find_weights(root: Any) -> list[FoundWeight]:
         specs = {}
         for spec in _specs(layer):
             variable = getattr(layer, spec.attribute, None)
+            if getattr(layer, "lora_enabled", False):
+                # The attribute is then a sum, no variable.
+                variable = getattr(layer, f"_{spec.attribute}", None)
             if isinstance(variable, keras.Variable):
                 specs[id(variable)] = (spec, variable)
         known = len(specs)

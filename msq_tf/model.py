@@ -310,7 +310,9 @@ class MSQModel(keras.Model):
         """32 divided by `average_bits`."""
         return 32.0 / self.average_bits
 
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """As `keras.Model.fit`.
 
         The data stays at hand in `fit_data` while it runs, so that
@@ -318,7 +320,7 @@ class MSQModel(keras.Model):
         """
         self.fit_data = (x, y, kwargs.get("sample_weight"))
         try:
-            return super().fit(x, y, **kwargs)
+            return super().fit(x, y, *args, **kwargs)
         finally:
             self.fit_data = None
 

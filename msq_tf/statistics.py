@@ -63,11 +63,20 @@ class StatisticsGatherer:
 
         Args:
             **options: As `BlockHessian.traces` takes them.
+
+        Raises:
+            ValueError: If an operation has no second derivative.
         """
+        values = self.model.quantized_values()
         with _metrics_kept(self.model):
-            return self._hessian.traces(
-                self.model.quantized_values(), self.batches, **options
-            )
+            try:
+                return self._hessian.traces(values, self.batches, **options)
+            except LookupError as error:
+                raise ValueError(
+                    "The loss has no second derivative in TensorFlow. Expected "
+                    "a model and loss that are twice differentiable, or "
+                    f"`MSQCallback(hessian=False)`. Received: {error}"
+                ) from error
 
     def layers(
         self, rule: Rule, trace: np.ndarray, *, with_cost: bool

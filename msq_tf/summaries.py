@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 import rich.console
@@ -71,6 +72,12 @@ class SummaryWriter:
     """
 
     def __init__(self, log_dir: str):
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ImportError(
+                "TensorBoard summaries need the tensorboard package: "
+                "pip install 'msq-tf[tensorboard]'. Received: "
+                f"log_dir={log_dir!r}"
+            )
         self._writer = tf.summary.create_file_writer(log_dir)
 
     def write(self, model: MSQModel, epoch: int) -> None:

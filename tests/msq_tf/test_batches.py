@@ -11,12 +11,17 @@ Y = np.arange(10)
 
 
 def test_arrays_give_full_batches_of_one_size():
-    batches = take_batches((X, Y), samples=9, batch_size=4)
+    batches = take_batches((X, Y), samples=10, batch_size=4)
     assert len(batches) == 2
     x, y, weight = batches[1]
     np.testing.assert_array_equal(x, X[4:8])
     np.testing.assert_array_equal(y, Y[4:8])
     assert weight is None
+
+
+def test_samples_of_arrays_are_spread_over_them():
+    ((_, y, _),) = take_batches((X, Y), samples=4, batch_size=8)
+    np.testing.assert_array_equal(y, [0, 3, 6, 9])
 
 
 def test_a_dataset_is_rebatched_and_read_only_as_far_as_needed():
@@ -36,9 +41,10 @@ def test_a_dataset_is_rebatched_and_read_only_as_far_as_needed():
 def test_structures_and_weights():
     inputs = {"a": X, "b": [X, Y]}
     ((x, y, weight),) = take_batches((inputs, Y, Y), 5, 8)
-    np.testing.assert_array_equal(x["b"][1], Y[:5])
-    np.testing.assert_array_equal(weight, Y[:5])
-    np.testing.assert_array_equal(y, Y[:5])
+    np.testing.assert_array_equal(y, [0, 2, 4, 6, 9])
+    np.testing.assert_array_equal(x["b"][1], y)
+    np.testing.assert_array_equal(x["a"], X[y])
+    np.testing.assert_array_equal(weight, y)
 
 
 @pytest.mark.parametrize(

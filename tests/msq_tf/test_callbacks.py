@@ -320,6 +320,46 @@ def test_an_impossible_target_is_refused_before_the_first_step(
         np.testing.assert_array_equal(variable, old)
 
 
+def test_a_target_that_is_missed_is_said(tiny_data, compiled):
+    qmodel = new_model(compiled)
+    rule = msq_tf.ThresholdRule(target_compression=8.0, alpha=0.0)
+    with pytest.warns(UserWarning, match="above its target of 4.000"):
+        fit(qmodel, tiny_data, msq_tf.MSQCallback(rule), epochs=1)
+
+
+def test_an_operation_without_second_derivative(tiny_data):
+    @tf.custom_gradient
+    def once(x):
+        def gradient(upstream):
+            def unknown(_):
+                raise LookupError("gradient registry has no entry")
+
+            return tf.custom_gradient(lambda u: (u, unknown))(upstream)
+
+        return x, gradient
+
+    class Once(keras.layers.Layer):
+        def call(self, x):
+            return once(x)
+
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4),
+            Once(),
+        ]
+    )
+    qmodel = msq_tf.quantize_model(model)
+    qmodel.compile(
+        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    with pytest.raises(ValueError, match="no second derivative.*hessian=Fal"):
+        fit(qmodel, tiny_data, msq_tf.MSQCallback(budget()))
+    fit(qmodel, tiny_data, msq_tf.MSQCallback(budget(), hessian=False))
+    assert qmodel.compression >= 8.0
+
+
 def test_a_float_model_is_refused(tiny, tiny_data, compiled):
     with pytest.raises(ValueError, match="quantize_model.*Sequential"):
         fit(compiled(tiny), tiny_data, msq_tf.MSQCallback(budget()))

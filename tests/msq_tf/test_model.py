@@ -250,6 +250,21 @@ def test_an_unknown_layer_is_skipped_with_a_reason_until_registered():
         msq_tf.register_layer("Gate", msq_tf.WeightSpec("w_gate"))
 
 
+def test_lora_is_skipped_with_its_reason():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(4, name="adapted"),
+            keras.layers.Dense(2, name="plain"),
+        ]
+    )
+    model.get_layer("adapted").enable_lora(2)
+    qmodel = msq_tf.quantize_model(model)
+    assert set(qmodel.bits) == {"plain"}
+    (skipped,) = qmodel.skipped_weights()
+    assert "LoRA" in skipped.reason
+
+
 def test_a_weight_shared_by_two_layers_counts_once():
     class Tied(keras.layers.Dense):
         def __init__(self, other, **kwargs):

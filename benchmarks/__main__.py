@@ -1,0 +1,40 @@
+"""`python -m benchmarks [cost] [strength]`: runs and records benchmarks."""
+
+from __future__ import annotations
+
+import sys
+
+import rich.console
+
+from benchmarks import cost
+from benchmarks import record
+from benchmarks import strength
+
+# `make bench` runs the first; the others take longer.
+BENCHMARKS = {"cost": cost, "strength": strength}
+
+
+def main(names: list[str]) -> int:
+    """Runs the named benchmarks, by default the first.
+
+    Returns:
+        The exit status.
+    """
+    unknown = sorted(set(names) - set(BENCHMARKS))
+    if unknown:
+        print(
+            f"There is no such benchmark. Expected {', '.join(BENCHMARKS)}. "
+            f"Received: {', '.join(unknown)}",
+            file=sys.stderr,
+        )
+        return 2
+    console = rich.console.Console()
+    for name in names or [next(iter(BENCHMARKS))]:
+        results = BENCHMARKS[name].measure()
+        console.print(BENCHMARKS[name].table(results))
+        console.print(f"written to {record.write(name, results).name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

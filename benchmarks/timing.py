@@ -1,0 +1,46 @@
+"""Interleaved timings: ratios that hold while the machine's speed drifts."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+
+
+def interleaved(
+    functions: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 3
+) -> dict[str, list[float]]:
+    """Times functions in turn, in alternating order, in this process.
+
+    Args:
+        functions: What to time, by name. Each has to end synchronously.
+        rounds: Timed calls of each.
+        warmup: Calls of each before that.
+
+    Returns:
+        Seconds of every call by name; entries of one index are neighbours.
+    """
+    names = list(functions)
+    for _ in range(warmup):
+        for name in names:
+            functions[name]()
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        for name in names if turn % 2 else reversed(names):
+            start = time.perf_counter()
+            functions[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], a: str, b: str) -> float:
+    """Median over rounds of the time of `a` divided by that of `b`."""
+    return statistics.median(
+        x / y for x, y in zip(seconds[a], seconds[b], strict=True)
+    )
+
+
+def milliseconds(seconds: list[float]) -> float:
+    """Median in milliseconds."""
+    return 1e3 * statistics.median(seconds)
