@@ -196,9 +196,7 @@ def _target(root: pathlib.Path, path: pathlib.Path) -> tuple[str, str]:
         rule = "py_binary"
     elif path.name.startswith("test_"):
         rule = "pytest_test"
-        if (root / "tests/conftest.py").exists():
-            conftest = _relative("//tests:conftest", path)
-            deps = sorted({*deps, conftest}, key=_buildifier_order)
+        deps = sorted({*deps, *_conftests(root, path)}, key=_buildifier_order)
     else:
         rule = "py_library"
     rows.append(("srcs", f'["{path.name}"]'))
@@ -215,6 +213,14 @@ def _target(root: pathlib.Path, path: pathlib.Path) -> tuple[str, str]:
         rows.append(("deps", f"[\n{lines}    ]"))
     body = "".join(f"    {key} = {value},\n" for key, value in rows)
     return rule, f"{rule}(\n{body})\n"
+
+
+def _conftests(root: pathlib.Path, path: pathlib.Path) -> list[str]:
+    """Labels of the `conftest.py` files that pytest loads for a test."""
+    files = [folder / "conftest.py" for folder in path.parents]
+    return [
+        _relative(label(file), path) for file in files if (root / file).exists()
+    ]
 
 
 if __name__ == "__main__":

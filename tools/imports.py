@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import pathlib
 import sys
+from collections.abc import Iterator
 
 PACKAGES = (
     "msq_tf",
@@ -46,7 +47,8 @@ def imported_modules(root: pathlib.Path, path: pathlib.Path) -> set[str]:
 
     Imports inside functions count. `from package import name` gives
     `package.name` where that is a module of the project, and `package`
-    where it is not. The standard library is left out.
+    where it is not. The standard library is left out, and what is imported
+    under `if TYPE_CHECKING`, because nothing runs it.
 
     Args:
         root: Root of the repository.
@@ -56,7 +58,7 @@ def imported_modules(root: pathlib.Path, path: pathlib.Path) -> set[str]:
         Names of project modules in full, and of other modules as written.
     """
     names: set[str] = set()
-    for node in ast.walk(ast.parse((root / path).read_bytes())):
+    for node in _running(ast.parse((root / path).read_bytes())):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -69,6 +71,16 @@ def imported_modules(root: pathlib.Path, path: pathlib.Path) -> set[str]:
         for name in names
         if name.partition(".")[0] not in sys.stdlib_module_names
     }
+
+
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if not (
+            isinstance(child, ast.If)
+            and ast.unparse(child.test).endswith("TYPE_CHECKING")
+        ):
+            yield from _running(child)
 
 
 def _absolute(path: pathlib.Path, node: ast.ImportFrom) -> str:

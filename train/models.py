@@ -53,10 +53,10 @@ def _resnet(
     inputs = keras.Input(input_shape, name="image")
     x = _convolution(inputs, _STAGES[0], 3, 1, "stem")
     x = keras.layers.Activation("relu", name="stem_relu")(x)
-    for stage, filters in enumerate(_STAGES, start=1):
-        for block in range(1, blocks + 1):
-            strides = 2 if stage > 1 and block == 1 else 1
-            x = _block(x, filters, strides, f"stage{stage}_block{block}")
+    for block in range(len(_STAGES) * blocks):
+        stage, first = block // blocks, block % blocks == 0
+        strides = 2 if stage > 0 and first else 1
+        x = _block(x, _STAGES[stage], strides, f"block{block + 1}")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     outputs = keras.layers.Dense(
         classes, kernel_initializer="he_normal", name="logits"
@@ -117,7 +117,7 @@ def _application(
     application: str, input_shape: Shape, classes: int, **options: float
 ) -> keras.Model:
     builder = getattr(keras.applications, application, None)
-    if not isinstance(builder, Callable):  # also not a submodule
+    if not callable(builder):  # missing, or a submodule
         raise ValueError(
             "keras.applications has no such model. Expected a name such as "
             f"MobileNetV3Small. Received: model={APPLICATIONS}{application}"

@@ -96,8 +96,7 @@ def quantized_model(context: Context, model: keras.Model) -> msq_tf.MSQModel:
     if finished.exists():
         qmodel = _load(finished)
     else:
-        config = msq_tf.MSQConfig(min_bits=settings.min_bits)
-        qmodel = msq_tf.quantize_model(model, config)
+        qmodel = msq_tf.quantize_model(model, config(settings))
     _compile(qmodel, context, recipe.learning_rate, 0, logits=logits)
     if not finished.exists():
         search = msq_tf.MSQCallback(
@@ -107,6 +106,11 @@ def quantized_model(context: Context, model: keras.Model) -> msq_tf.MSQModel:
         with context.workspace.replacing(MODEL) as path:
             qmodel.save(path)
     return qmodel
+
+
+def config(settings: Settings) -> msq_tf.MSQConfig:
+    """Returns what MSQ starts from."""
+    return msq_tf.MSQConfig(min_bits=settings.min_bits)
 
 
 def rule(settings: Settings) -> msq_tf.BudgetRule | msq_tf.ThresholdRule:

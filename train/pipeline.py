@@ -47,7 +47,9 @@ def run(
         ValueError: If the settings cannot be carried out.
     """
     _check_targets(settings.targets)
-    phases.rule(settings)  # refuses what no rule can do, before training
+    # What these refuse is refused before training.
+    phases.config(settings)
+    phases.rule(settings)
     workspace = workspace_lib.Workspace(settings.output_dir)
     data = datasets.load(
         settings.dataset,
@@ -132,8 +134,7 @@ class _Run:
         self, model: keras.Model, reference: np.ndarray
     ) -> results_lib.FileResult:
         name = workspace_lib.FLOAT_FILE
-        with self._workspace.replacing(name) as path:
-            path.write_bytes(tflite_export.float_file(model))
+        tflite_export.float_file(model, self._workspace.path(name))
         return self._file_result(name, reference)
 
     def _export(

@@ -9,12 +9,12 @@ import keras
 import rich.console
 import rich.progress
 
-# Logs that are shares.
-_PERCENT = ("accuracy", "msq_lsb_nonzero")
-_NAMES = {
-    "msq_bits": "mean bits",
-    "msq_compression": "compression",
-    "msq_lsb_nonzero": "nonzero LSBs",
+# How logs are shown; others by their names.
+_FORMATS = {
+    "accuracy": "accuracy {:.1%}",
+    "msq_bits": "{:.2f} bits",
+    "msq_compression": "{:.2f}x smaller",
+    "msq_lsb_nonzero": "LSBs {:.1%}",
 }
 
 
@@ -97,7 +97,4 @@ class EpochProgress(keras.callbacks.Callback):
 
 
 def _shown(name: str, value: float) -> str:
-    title = _NAMES.get(name, name)
-    if name in _PERCENT:
-        return f"{title} {100 * value:.1f} %"
-    return f"{title} {value:.3g}"
+    return _FORMATS.get(name, name + " {:.3f}").format(value)

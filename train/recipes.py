@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 
@@ -64,9 +65,9 @@ class Recipe:
 
 # Photographs and clothes may be mirrored, so these recipes flip.
 RECIPES = {
-    # Two minutes on two cores.
+    # A minute and a half on two cores, with a ResNet-8.
     "fashion_mnist_mini": Recipe(
-        float_epochs=12, epochs=12, shift=2, flip=True
+        float_epochs=10, epochs=8, batch_size=64, shift=1, flip=True
     ),
     "fashion_mnist": Recipe(float_epochs=30, epochs=30, shift=2, flip=True),
     "cifar10": Recipe(float_epochs=60, epochs=40, shift=4, flip=True),
@@ -75,7 +76,7 @@ RECIPES = {
 DEFAULT = Recipe(float_epochs=30, epochs=30)
 
 
-def for_dataset(name: str, **overrides: object) -> Recipe:
+def for_dataset(name: str, **overrides: Any) -> Recipe:
     """Returns the recipe of a data set, with some fields replaced.
 
     Args:

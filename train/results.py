@@ -92,7 +92,7 @@ def agreement_check(file: FileResult) -> Check:
     return Check(
         f"{file.name} agrees with Keras",
         agreement >= LEAST_AGREEMENT,
-        f"{_percent(agreement, 2)} of the test examples, at least "
+        f"{_percent(agreement, 2)}, at least "
         f"{_percent(LEAST_AGREEMENT)} expected",
     )
 
@@ -159,4 +159,4 @@ def _sizes(size: int, results: Results) -> tuple[str, str, str]:
 
 
 def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
+    return f"{share:.{digits}%}"

@@ -89,6 +89,7 @@ class Settings:
                 "no allowed_bits with rule=threshold. Received: "
                 f"allowed_bits={self.allowed_bits}"
             )
+        self._check_target()
         if not 0 <= self.seed < 2**31:
             raise ValueError(
                 "The seed is out of range. Expected 0 <= seed < 2**31. "
@@ -101,6 +102,18 @@ class Settings:
                     f"`{name}` is too small. Expected at least 1. "
                     f"Received: {name}={value}"
                 )
+
+    def _check_target(self) -> None:
+        """Refuses now what would be refused after float training."""
+        widths = [w for w in self.allowed_bits or () if w >= self.min_bits]
+        most = 32 / max(1, min(widths, default=self.min_bits))
+        if self.target_compression > most:
+            raise ValueError(
+                "The target cannot be reached with these widths. Expected "
+                f"target_compression of at most {most:g}. Received: "
+                f"target_compression={self.target_compression:g}, "
+                f"min_bits={self.min_bits}, allowed_bits={self.allowed_bits}"
+            )
 
     def identity(self) -> dict[str, Any]:
         """Returns, as JSON, all that decides what the run computes."""

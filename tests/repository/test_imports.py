@@ -13,13 +13,9 @@ ARROWS = {
     "msq_tf": {"msq_tf"},
     "tflite_export": {"msq_tf", "tflite_export"},
     "train": {"msq_tf", "tflite_export", "train"},
-    "tools": {"tools"},
+    "tools": {"benchmarks", "tools"},
 }
-# Modules that know no Keras layer or model, and what they may import.
-PURE = {
-    "msq_tf/round_clamp.py": {"msq_tf.round_clamp"},
-    "msq_tf/rules.py": {"msq_tf.round_clamp", "msq_tf.rules"},
-}
+# Modules that know no Keras layer or model.
 NO_MODEL = ("msq_tf/round_clamp.py", "msq_tf/rules.py", "msq_tf/hessian.py")
 MODELS = ("keras", "msq_tf.model", "msq_tf.overlay", "msq_tf.callbacks")
 LEGACY = ("tf_keras", "tensorflow_model_optimization")

@@ -58,6 +58,8 @@ def test_where_a_run_lies_is_no_part_of_what_it_is():
         (["--allowed_bits=8,x"], "Received: allowed_bits=8,x"),
         (["--resume", "--overwrite"], "cannot be resumed and overwritten"),
         (["--rule=threshold", "--allowed_bits=8,4"], "no allowed_bits"),
+        (["--target_compression=17"], "cannot be reached.* at most 16"),
+        (["--min_bits=4", "--target_compression=9"], "at most 8"),
         (["--epochs=0"], "Received: epochs=0"),
         (["--batch_size=-1"], "Received: batch_size=-1"),
         (["--learning_rate=0"], "Received: learning_rate=0"),
