@@ -105,7 +105,7 @@ def export(
         readback.check_codes(data, written)
         readback.check_versions(data)
         runtime.load_everywhere(data)
-        checks = verify.check_outputs(
+        checks, remarks = verify.check_outputs(
             data, converted.data, converted.source, inputs, max_relative_error
         )
         int8, _ = _build(converted, matching, targets.load("cpu_float"))
@@ -126,7 +126,7 @@ def export(
         int8_file_bytes=len(int8),
         checks=tuple(checks),
         inputs=origin,
-        notes=converted.notes,
+        notes=(*converted.notes, *remarks),
     )
 
 

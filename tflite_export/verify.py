@@ -51,7 +51,7 @@ def check_outputs(
     source: Source,
     samples: Sequence[np.ndarray],
     max_relative_error: float,
-) -> list[Check]:
+) -> tuple[list[Check], list[str]]:
     """Runs a file on every kernel set and compares it with Keras.
 
     Args:
@@ -64,7 +64,7 @@ def check_outputs(
             of the output.
 
     Returns:
-        One check per kernel set.
+        One check per kernel set, and remarks on what the inputs can't show.
 
     Raises:
         ExportError: If numbers differ, or the default kernels can't run the
@@ -95,7 +95,23 @@ def check_outputs(
                 f"Expected at most {max_relative_error:.2g}. {where}"
             )
         checks.append(check)
-    return checks
+    return checks, _blind_spots(data, expected)
+
+
+def _blind_spots(
+    data: bytes, expected: Sequence[Sequence[np.ndarray]]
+) -> list[str]:
+    """Outputs that are the same for all samples show little."""
+    notes = []
+    for position, detail in enumerate(runtime.Session(data, "builtin").outputs):
+        rows = np.concatenate([np.atleast_1d(b[position]) for b in expected])
+        if len(rows) > 1 and np.ptp(rows, axis=0).max(initial=0) == 0:
+            notes.append(
+                f"output '{detail['name']}' is the same for all "
+                f"{len(rows)} verification inputs: that it agrees with Keras "
+                "says little; give other representative_data"
+            )
+    return notes
 
 
 def _expected(

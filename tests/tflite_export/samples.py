@@ -83,7 +83,7 @@ def dense_model() -> HandMade:
 
 
 def randomize(model: keras.Model) -> None:
-    """Gives vectors values as after training, with negative gammas."""
+    """Gives a model negative gammas, as after training, and a dead channel."""
     rng = np.random.default_rng(1)
     for variable in model.variables:
         if len(variable.shape) == 1 and "float" in variable.dtype:
@@ -91,6 +91,8 @@ def randomize(model: keras.Model) -> None:
             if "variance" in variable.path:
                 value = np.abs(value) + 0.3
             variable.assign(value)
+    kernel = next(v for v in model.variables if len(v.shape) > 1)
+    kernel.assign(kernel.numpy() * (np.arange(kernel.shape[-1]) != 1))
 
 
 def quantized(model: keras.Model, **config) -> msq_tf.MSQModel:

@@ -322,3 +322,36 @@ def test_unsupported_operator_is_named(tmp_path):
     with pytest.raises(ExportError, match="tf.Digamma"):
         export(qmodel, tmp_path / "m.tflite")
     assert files(tmp_path) == []
+
+
+def test_inputs_that_show_nothing_are_remarked(model, tmp_path):
+    same = np.ones((4, 6), np.float32)
+    report = export(model, tmp_path / "m.tflite", representative_data=same)
+    (note,) = report.notes
+    assert "'output' is the same for all 4" in note and note in str(report)
+
+
+def test_weight_that_is_changed_before_use(tmp_path):
+    inputs = keras.Input((6,))
+    layer = keras.layers.Dense(4, name="centered")
+    layer.build((None, 6))
+
+    class Centered(keras.layers.Layer):
+        def __init__(self):
+            super().__init__(name="outer")
+            self.inner = layer
+
+        def call(self, x):
+            kernel = self.inner.kernel
+            return keras.ops.matmul(x, kernel - keras.ops.mean(kernel, axis=0))
+
+    qmodel = quantized(keras.Model(inputs, Centered()(inputs)))
+    with pytest.raises(ExportError, match="centered.*changes this weight"):
+        export(qmodel, tmp_path / "m.tflite")
+    assert files(tmp_path) == []
+
+
+def test_text_inputs(model, tmp_path):
+    spec = tf.TensorSpec((None, 6), tf.string)
+    with pytest.raises(ValueError, match="is text"):
+        export(model, tmp_path / "m.tflite", input_signature=spec)

@@ -158,6 +158,11 @@ def test_codes_and_numbers_survive(build, tmp_path):
         assert all(check.ran for check in report.checks)
         assert {t.name for t in report.tensors} == set(qmodel.bits)
         assert report.inputs == "given"
+        if build in (convolutions, sequences):
+            assert sum(t.dead for t in report.tensors) >= 1
+            assert sum(t.flipped for t in report.tensors) >= 1
+        if build is normalized:
+            assert [t.unfolded for t in report.tensors].count(True) == 2
         assert path.stat().st_size == report.file_bytes
         # Readback is the exporter's own work; here once more, from outside.
         codes = stored_codes(path)
