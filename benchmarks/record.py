@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "msq-tf")
 
 
-def environment() -> dict[str, Any]:
-    """Versions, processor and command of this run."""
+def environment(command: str) -> dict[str, Any]:
+    """Versions and processor of this run, under the command that made it."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -25,7 +24,7 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return {
-        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
+        "command": command,
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -38,6 +37,9 @@ def write(name: str, results: Any) -> Path:
     """Writes `results` with the environment to `results/<name>.json`."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    content = {"environment": environment(), "results": results}
+    content = {
+        "environment": environment(f"python -m benchmarks {name}"),
+        "results": results,
+    }
     path.write_text(json.dumps(content, indent=2) + "\n")
     return path

@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from msq_tf.report import PrecisionReport
 
+# Narrower stretches, as shares of the width, have no room for a digit.
+_LEAST_LABELLED = 0.02
+
 
 def plot_bits(report: PrecisionReport, path: str | Path) -> None:
     """Draws each layer's stored bits over training as a heat map.
@@ -43,6 +46,8 @@ def plot_bits(report: PrecisionReport, path: str | Path) -> None:
                 edgecolor="white",
                 linewidth=0.8,
             )
+            if stop - start < _LEAST_LABELLED * end:
+                continue
             axes.text(
                 (start + stop) / 2,
                 row,

@@ -1,0 +1,156 @@
+"""Writes the README's figures from the results of real runs.
+
+`python -m tools.readme` takes `out/demo`, where `make demo` left its results,
+and `benchmarks/results`; `--check` only compares.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+
+_ROOT = Path(__file__).resolve().parent.parent
+_DEMO = _ROOT / "out" / "demo"
+_RESULTS = _ROOT / "docs" / "results" / "demo.json"
+_PICTURE = _ROOT / "docs" / "images" / "bits.png"
+_COST = _ROOT / "benchmarks" / "results" / "cost.json"
+_README = _ROOT / "README.md"
+_BEGIN = "<!-- figures: written by tools/readme.py -->\n"
+_END = "<!-- end of figures -->\n"
+
+
+def collect() -> None:
+    """Keeps the demo's report, without its details, and its picture."""
+    report = json.loads((_DEMO / "report.json").read_text())
+    run = json.loads((_DEMO / "run.json").read_text())
+    names = (
+        "dataset",
+        "test_examples",
+        "float_accuracy",
+        "msq_accuracy",
+        "compression",
+        "bits",
+        "float_file",
+        "files",
+        "int8_bytes",
+        "seconds",
+    )
+    kept = {name: report[name] for name in names}
+    for file in (kept["float_file"], *kept["files"].values()):
+        file.pop("export")
+    environment = record.environment("make demo")
+    content = {"environment": environment, "run": run, "results": kept}
+    _RESULTS.parent.mkdir(exist_ok=True)
+    _RESULTS.write_text(json.dumps(content, indent=2) + "\n")
+    _PICTURE.parent.mkdir(exist_ok=True)
+    shutil.copyfile(_DEMO / "bits.png", _PICTURE)
+
+
+def render() -> str:
+    """The README's figures as Markdown, from the files that are kept."""
+    demo = json.loads(_RESULTS.read_text())
+    cost = json.loads(_COST.read_text())
+    return _demo(demo) + "\n" + _cost(cost)
+
+
+def _demo(demo: dict[str, Any]) -> str:
+    results, run = demo["results"], demo["run"]
+    environment = demo["environment"]
+    small = results["files"]["min_size"]
+    whole = results["float_file"]
+    rows = [
+        ("float, Keras", results["float_accuracy"], None, None),
+        ("MSQ, Keras", results["msq_accuracy"], None, None),
+    ]
+    for file in (whole, *results["files"].values()):
+        score = file["score"]
+        rows.append(
+            (
+                f"`{file['name']}`",
+                score["accuracy"],
+                score["agreement"],
+                file["bytes"],
+            )
+        )
+    lines = [
+        f"`make demo`, {run['model']} on {results['dataset']}, seed "
+        f"{run['seed']}, {environment['date']}, {environment['cores']} cores, "
+        f"{sum(results['seconds'].values()):.0f} s: "
+        f"{results['compression']:.2f}x by stored bits (sign counted), "
+        f"`{small['name']}` {whole['bytes'] / small['bytes']:.1f}x smaller "
+        "than the float file.",
+        "",
+        f"| | accuracy on {results['test_examples']:,} test images | agrees "
+        "with Keras | bytes |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, accuracy, agreement, size in rows:
+        agrees = "" if agreement is None else f"{agreement:.2%}"
+        count = "" if size is None else f"{size:,}"
+        lines.append(f"| {name} | {accuracy:.2%} | {agrees} | {count} |")
+    if results["int8_bytes"]:
+        lines.append(f"| int8 weights | | | {results['int8_bytes']:,} |")
+    lines += [
+        "",
+        f"The float model trained {run['float_epochs']} epochs; MSQ "
+        f"fine-tunes it for {run['epochs']} more, so part of its accuracy is "
+        "longer training.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cost(cost: dict[str, Any]) -> str:
+    results, environment = cost["results"], cost["environment"]
+    ratios, counts = results["step_ratio"], results["trainable_parameters"]
+    return "\n".join(
+        [
+            f"`make bench`, {results['model']}, batch "
+            f"{results['batch_size']}, medians of {results['rounds']} "
+            f"interleaved rounds in one process, {environment['date']}, "
+            f"{environment['cores']} cores:",
+            "",
+            "| | against float |",
+            "| --- | ---: |",
+            "| trainable parameters | "
+            f"{counts['msq'] / counts['float']:.2f}x |",
+            f"| training step, searching | {ratios['search']:.2f}x |",
+            f"| training step, bits frozen | {ratios['frozen']:.2f}x |",
+            f"| Hessian probe, all {results['layers_per_probe']} layers | "
+            f"{results['probe_in_gradients']:.2f} gradients |",
+            "",
+        ]
+    )
+
+
+def updated(readme: str) -> str:
+    """The README's text with its figures replaced."""
+    before, rest = readme.split(_BEGIN)
+    _, after = rest.split(_END)
+    return before + _BEGIN + render() + _END + after
+
+
+def main(arguments: list[str]) -> int:
+    """Collects and writes, or with `--check` compares.
+
+    Returns:
+        The exit status.
+    """
+    readme = _README.read_text()
+    if arguments == ["--check"]:
+        if updated(readme) != readme:
+            print("README.md is out of date: run make readme")
+            return 1
+        return 0
+    collect()
+    _README.write_text(updated(readme))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
