@@ -161,6 +161,8 @@ def test_codes_and_numbers_survive(build, tmp_path):
         if build in (convolutions, sequences):
             assert sum(t.dead for t in report.tensors) >= 1
             assert sum(t.flipped for t in report.tensors) >= 1
+        fixed = any("batch size fixed to 1" in note for note in report.notes)
+        assert fixed == (build is recurrent)
         if build is normalized:
             assert [t.unfolded for t in report.tensors].count(True) == 2
         assert path.stat().st_size == report.file_bytes
@@ -197,8 +199,3 @@ def test_mixed_precision_policy(tmp_path):
     qmodel = quantized(keras.Model(inputs, outputs))
     report = export(qmodel, tmp_path / "m.tflite")
     assert len(report.tensors) == 2
-
-
-def test_recurrent_layers_fix_the_batch(tmp_path):
-    report = export(quantized(recurrent()), tmp_path / "m.tflite")
-    assert any("batch size fixed to 1" in note for note in report.notes)
