@@ -204,16 +204,20 @@ class MSQModel(keras.Model):
         Raises:
             ValueError: If a latent weight is not finite.
         """
+        # Also inside a trace: today's values, as constants.
+        with tf.init_scope():
+            return self._records()
+
+    def _records(self) -> list[QuantizedWeight]:
         records = []
         bits = self.search.bits.numpy()
         for i, (entry, weight) in enumerate(self._quantized):
-            with tf.init_scope():
-                w = read_float32(weight.variable)
-                scale = round_clamp.max_scale(w, self._scale_axes(i))
-                codes = round_clamp.quantize(
-                    w, scale, bits[i], 0, self.quantizer
-                ).codes.numpy()
-                step = round_clamp.step_size(scale, bits[i], self.quantizer)
+            w = read_float32(weight.variable)
+            scale = round_clamp.max_scale(w, self._scale_axes(i))
+            codes = round_clamp.quantize(
+                w, scale, bits[i], 0, self.quantizer
+            ).codes.numpy()
+            step = round_clamp.step_size(scale, bits[i], self.quantizer)
             if not np.isfinite(codes).all():
                 raise ValueError(
                     f"Weight '{entry.path}' is not finite. Expected numbers "

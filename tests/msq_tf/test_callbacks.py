@@ -1,7 +1,6 @@
 """MSQCallback in `fit`: decides, logs, resumes, never retraces."""
 
 import glob
-import json
 
 import keras
 import numpy as np
@@ -9,40 +8,10 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
-from msq_tf.statistics import StatisticsGatherer
-
-EPOCHS = 4
-
-
-def budget(**kwargs):
-    return msq_tf.BudgetRule(target_compression=8.0, **kwargs)
-
-
-def new_model(compiled):
-    keras.utils.set_random_seed(3)
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 1)),
-            keras.layers.Conv2D(6, 3, name="conv"),
-            keras.layers.BatchNormalization(name="bn"),
-            keras.layers.ReLU(name="relu"),
-            keras.layers.DepthwiseConv2D(3, name="dw"),
-            keras.layers.GlobalAveragePooling2D(name="pool"),
-            keras.layers.Dense(4, name="head"),
-        ]
-    )
-    return compiled(msq_tf.quantize_model(model))
-
-
-def fit(qmodel, data, *callbacks, **kwargs):
-    options = {
-        "epochs": EPOCHS,
-        "batch_size": 32,
-        "shuffle": False,
-        "verbose": 0,
-        **kwargs,
-    }
-    return qmodel.fit(*data, callbacks=list(callbacks), **options)
+from tests.msq_tf.samples import EPOCHS
+from tests.msq_tf.samples import budget
+from tests.msq_tf.samples import fit
+from tests.msq_tf.samples import new_model
 
 
 @pytest.mark.parametrize(
@@ -55,8 +24,8 @@ def fit(qmodel, data, *callbacks, **kwargs):
     ],
     ids=["budget", "containers", "threshold", "bytes"],
 )
-def test_reaches_the_target_in_its_phase(rule, tiny_data, compiled):
-    qmodel = new_model(compiled)
+def test_reaches_the_target_in_its_phase(rule, tiny_data):
+    qmodel = new_model()
     history = fit(qmodel, tiny_data, msq_tf.MSQCallback(rule, interval=1))
     bits = history.history["msq_bits"]
     assert bits[-1] <= 32 / 8.0
@@ -70,8 +39,8 @@ def test_reaches_the_target_in_its_phase(rule, tiny_data, compiled):
         assert set(qmodel.bits.values()) <= set(rule.allowed_bits)
 
 
-def test_a_whole_search_traces_once(tiny_data, compiled):
-    qmodel = new_model(compiled)
+def test_a_whole_search_traces_once(tiny_data):
+    qmodel = new_model()
     traces = []
     call = qmodel.base.call
 
@@ -94,8 +63,8 @@ def test_a_whole_search_traces_once(tiny_data, compiled):
     assert once <= 4
 
 
-def test_logs_reach_every_keras_tool(tiny_data, compiled, tmp_path):
-    qmodel = new_model(compiled)
+def test_logs_reach_every_keras_tool(tiny_data, tmp_path):
+    qmodel = new_model()
     history = fit(
         qmodel,
         tiny_data,
@@ -131,11 +100,11 @@ def test_logs_reach_every_keras_tool(tiny_data, compiled, tmp_path):
     } <= tags
 
 
-def test_progress_is_readable_and_quiet_when_asked(tiny_data, compiled, capsys):
-    fit(new_model(compiled), tiny_data, msq_tf.MSQCallback(budget()))
+def test_progress_is_readable_and_quiet_when_asked(tiny_data, capsys):
+    fit(new_model(), tiny_data, msq_tf.MSQCallback(budget()))
     assert capsys.readouterr().out == ""
     fit(
-        new_model(compiled),
+        new_model(),
         tiny_data,
         msq_tf.MSQCallback(budget(), verbose=1),
     )
@@ -163,7 +132,7 @@ class Stop(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("first", ["msq", "backup"])
 def test_a_resumed_search_equals_an_uninterrupted_one(
-    first, tiny_data, compiled, tmp_path
+    first, tiny_data, tmp_path
 ):
     def callbacks():
         pair = [
@@ -174,25 +143,25 @@ def test_a_resumed_search_equals_an_uninterrupted_one(
         ]
         return pair if first == "msq" else pair[::-1]
 
-    whole = new_model(compiled)
+    whole = new_model()
     fit(
         whole,
         tiny_data,
         msq_tf.MSQCallback(budget(), interval=1, hessian_every=3),
     )
 
-    killed = new_model(compiled)
+    killed = new_model()
     with pytest.raises(KeyboardInterrupt):
         fit(killed, tiny_data, *callbacks(), Stop(epoch=1, batch=1))
-    resumed = new_model(compiled)
+    resumed = new_model()
     fit(resumed, tiny_data, *callbacks())
     assert resumed.bits == whole.bits
     for a, b in zip(resumed.weights, whole.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
-def test_a_saved_search_goes_on_where_it_stood(tiny_data, compiled, tmp_path):
-    qmodel = new_model(compiled)
+def test_a_saved_search_goes_on_where_it_stood(tiny_data, tmp_path):
+    qmodel = new_model()
     with pytest.raises(KeyboardInterrupt):
         fit(
             qmodel,
@@ -215,8 +184,8 @@ def test_a_saved_search_goes_on_where_it_stood(tiny_data, compiled, tmp_path):
     assert loaded.compression >= 8.0
 
 
-def test_a_new_target_starts_a_new_search(tiny_data, compiled):
-    qmodel = new_model(compiled)
+def test_a_new_target_starts_a_new_search(tiny_data):
+    qmodel = new_model()
     fit(qmodel, tiny_data, msq_tf.MSQCallback(budget()))
     assert qmodel.search.rule_state.done
     again = msq_tf.BudgetRule(target_compression=12.0)
@@ -226,20 +195,8 @@ def test_a_new_target_starts_a_new_search(tiny_data, compiled):
     assert qmodel.search.history(0)[0] == (0.0, 8)
 
 
-@pytest.mark.parametrize("ranking", ["measured", "hessian"])
-def test_both_rankings_and_no_hessian(ranking, tiny_data, compiled):
-    qmodel = new_model(compiled)
-    callback = msq_tf.MSQCallback(
-        budget(), ranking=ranking, hessian=ranking == "measured"
-    )
-    # Without traces a Hessian ranking has nothing to rank by, but it must
-    # still reach the target.
-    fit(qmodel, tiny_data, callback)
-    assert qmodel.compression >= 8.0
-
-
 @pytest.mark.parametrize("kind", ["dataset", "infinite", "pydataset", "given"])
-def test_kinds_of_data(kind, tiny_data, compiled):
+def test_kinds_of_data(kind, tiny_data):
     x, y = tiny_data
     options = {"shuffle": False}
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
@@ -267,14 +224,14 @@ def test_kinds_of_data(kind, tiny_data, compiled):
         data = data()
         options["steps_per_epoch"] = 4
         callback = msq_tf.MSQCallback(budget(), data=tiny_data)
-    qmodel = new_model(compiled)
+    qmodel = new_model()
     qmodel.fit(data, epochs=4, verbose=0, callbacks=[callback], **options)
     assert qmodel.compression >= 8.0
 
 
 # Keras's own way to find the end of such a dataset.
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
-def test_an_unknown_epoch_length(tiny_data, compiled):
+def test_an_unknown_epoch_length(tiny_data):
     """Keras learns the length of a filtered dataset by running through it."""
     data = (
         tf.data.Dataset.from_tensor_slices(tiny_data)
@@ -282,7 +239,7 @@ def test_an_unknown_epoch_length(tiny_data, compiled):
         .batch(32)
     )
     for epochs in (1, 3):
-        qmodel = new_model(compiled)
+        qmodel = new_model()
         qmodel.fit(
             data,
             epochs=epochs,
@@ -293,13 +250,13 @@ def test_an_unknown_epoch_length(tiny_data, compiled):
         assert qmodel.compression >= 8.0
 
 
-def test_a_generator_without_data_says_what_to_give(tiny_data, compiled):
+def test_a_generator_without_data_says_what_to_give(tiny_data):
     def batches():
         while True:
             yield tiny_data
 
     with pytest.raises(ValueError, match="MSQCallback.data=.*generator"):
-        new_model(compiled).fit(
+        new_model().fit(
             batches(),
             steps_per_epoch=1,
             shuffle=False,
@@ -308,10 +265,8 @@ def test_a_generator_without_data_says_what_to_give(tiny_data, compiled):
         )
 
 
-def test_an_impossible_target_is_refused_before_the_first_step(
-    tiny_data, compiled
-):
-    qmodel = new_model(compiled)
+def test_an_impossible_target_is_refused_before_the_first_step(tiny_data):
+    qmodel = new_model()
     before = [v.numpy() for v in qmodel.trainable_variables]
     rule = msq_tf.BudgetRule(target_compression=17.0)
     with pytest.raises(ValueError, match="cannot be reached.*at most 16"):
@@ -320,44 +275,11 @@ def test_an_impossible_target_is_refused_before_the_first_step(
         np.testing.assert_array_equal(variable, old)
 
 
-def test_a_target_that_is_missed_is_said(tiny_data, compiled):
-    qmodel = new_model(compiled)
+def test_a_target_that_is_missed_is_said(tiny_data):
+    qmodel = new_model()
     rule = msq_tf.ThresholdRule(target_compression=8.0, alpha=0.0)
     with pytest.warns(UserWarning, match="above its target of 4.000"):
         fit(qmodel, tiny_data, msq_tf.MSQCallback(rule), epochs=1)
-
-
-def test_an_operation_without_second_derivative(tiny_data):
-    @tf.custom_gradient
-    def once(x):
-        def gradient(upstream):
-            def unknown(_):
-                raise LookupError("gradient registry has no entry")
-
-            return tf.custom_gradient(lambda u: (u, unknown))(upstream)
-
-        return x, gradient
-
-    class Once(keras.layers.Layer):
-        def call(self, x):
-            return once(x)
-
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 1)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(4),
-            Once(),
-        ]
-    )
-    qmodel = msq_tf.quantize_model(model)
-    qmodel.compile(
-        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
-    with pytest.raises(ValueError, match="no second derivative.*hessian=Fal"):
-        fit(qmodel, tiny_data, msq_tf.MSQCallback(budget()))
-    fit(qmodel, tiny_data, msq_tf.MSQCallback(budget(), hessian=False))
-    assert qmodel.compression >= 8.0
 
 
 def test_a_float_model_is_refused(tiny, tiny_data, compiled):
@@ -377,61 +299,3 @@ def test_a_float_model_is_refused(tiny, tiny_data, compiled):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=f"{message}.*Received"):
         msq_tf.MSQCallback(**{"rule": budget(), **arguments})
-
-
-def test_statistics_leave_metrics_alone(tiny_data, compiled):
-    qmodel = new_model(compiled)
-    fit(qmodel, tiny_data, epochs=1)
-    before = [v.numpy() for v in qmodel.metrics_variables]
-    batch = tuple(map(tf.constant, tiny_data)) + (None,)
-    gatherer = StatisticsGatherer(qmodel, [batch])
-    estimate = gatherer.traces(max_probes=2)
-    layers = gatherer.layers(budget(), estimate.trace, with_cost=True)
-    for variable, old in zip(qmodel.metrics_variables, before, strict=True):
-        np.testing.assert_array_equal(variable, old)
-    assert [layer.path for layer in layers] == list(qmodel.paths)
-
-
-def test_measured_cost_is_the_difference_of_losses(tiny_data, compiled):
-    qmodel = new_model(compiled)
-    batch = tuple(map(tf.constant, tiny_data)) + (None,)
-    gatherer = StatisticsGatherer(qmodel, [batch])
-    (stats, *_) = gatherer.layers(budget(), np.zeros(3), with_cost=True)
-
-    def loss():
-        return qmodel.evaluate(*tiny_data, batch_size=128, verbose=0)[0]
-
-    before = loss()
-    qmodel.set_bits({"conv": 6})
-    assert stats.cost[6] == pytest.approx(loss() - before, abs=1e-6)
-    # At 8 bits the codes are those of round(128 w / s), before the clamp.
-    kernel = qmodel.kernels[0].numpy()
-    codes = np.round(128 * kernel / np.abs(kernel).max((0, 1, 2)))
-    assert stats.lsb_nonzero[1] == np.float32(np.mean(codes % 2 != 0))
-
-
-def test_report_is_a_table_data_and_a_picture(tiny_data, compiled, tmp_path):
-    qmodel = new_model(compiled)
-    fit(qmodel, tiny_data, msq_tf.MSQCallback(budget()))
-    report = msq_tf.precision_report(qmodel)
-    text = str(report)
-    assert "8 → " in text
-    assert "DepthwiseConv2D" in text
-    assert "sign counted" in text
-    data = json.loads(report.to_json())
-    assert {entry["path"]: entry["bits"] for entry in data["layers"]} == (
-        qmodel.bits
-    )
-    assert data["packed_bytes"] == sum(
-        -(-entry["size"] * entry["bits"] // 8) for entry in data["layers"]
-    )
-    assert data["epochs"] == EPOCHS
-    for layer in report.layers:
-        epochs, widths = zip(*layer.history, strict=True)
-        assert list(epochs) == sorted(epochs)
-        assert list(widths) == sorted(widths, reverse=True)
-        assert widths[-1] == layer.bits
-    report.plot(tmp_path / "bits.png")
-    assert (tmp_path / "bits.png").read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(ValueError, match="MSQModel.*Received"):
-        msq_tf.precision_report(qmodel.base)
