@@ -13,7 +13,7 @@ import rich.progress
 _FORMATS = {
     "accuracy": "accuracy {:.1%}",
     "msq_bits": "{:.2f} bits",
-    "msq_compression": "{:.2f}x smaller",
+    "msq_compression": "{:.2f}x",
     "msq_lsb_nonzero": "LSBs {:.1%}",
 }
 
