@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format build-files bench clean
+.PHONY: help setup demo test lint format build-files bench readme clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -58,6 +58,9 @@ build-files: $(STAMP) ## Write the BUILD files anew from the imports.
 
 bench: $(STAMP) ## Measure what training and the Hessian cost.
 	$(BIN)/python -m benchmarks
+
+readme: $(STAMP) ## Write the README's figures from out/demo and benchmarks.
+	$(BIN)/python -m tools.readme
 
 clean: ## Remove results, caches and .venv.
 	rm -rf out build dist *.egg-info $(VENV) .mypy_cache .pytest_cache \

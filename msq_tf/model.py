@@ -14,6 +14,7 @@ from msq_tf import round_clamp
 from msq_tf.config import PerChannel
 from msq_tf.config import check_bits
 from msq_tf.overlay import Overlay
+from msq_tf.overlay import drop_optimizers
 from msq_tf.overlay import read_float32
 from msq_tf.plan import WeightPlan
 from msq_tf.plan import match_plan
@@ -59,6 +60,7 @@ class MSQModel(keras.Model):
             dtype=base.dtype_policy,
             autocast=False,
         )
+        drop_optimizers(base)
         self.base = base
         self.plan = tuple(plan)
         self.quantizer = quantizer
@@ -340,9 +342,11 @@ class MSQModel(keras.Model):
         return self.base.get_layer(name, index)
 
     def get_config(self) -> dict[str, Any]:
+        base = keras.saving.serialize_keras_object(self.base)
+        base.pop("compile_config", None)
         return {
             "name": self.name,
-            "base": keras.saving.serialize_keras_object(self.base),
+            "base": base,
             "plan": [entry.to_config() for entry in self.plan],
             "quantizer": self.quantizer,
         }

@@ -72,6 +72,18 @@ def read_float32(variable: Any) -> tf.Tensor:
     return tf.cast(tf.convert_to_tensor(value), tf.float32)
 
 
+def drop_optimizers(model: Any) -> None:
+    """Takes the optimizers from a model and the models inside it.
+
+    A wrapped model is trained by its wrapper. Keras would save the state of
+    an old optimizer with every checkpoint, and refuse to load it into a base
+    that was compiled anew. Metrics and losses stay: `evaluate` still works.
+    """
+    for layer in model._flatten_layers():
+        if getattr(layer, "optimizer", None) is not None:
+            layer.optimizer = None
+
+
 def child_layers(layer: Any) -> list[Any]:
     """Direct sublayers of a layer, in the order of their tracking."""
     return list(layer._flatten_layers(include_self=False, recursive=False))

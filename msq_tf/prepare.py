@@ -21,7 +21,8 @@ def quantize_model(
     """Prepares a Keras model for MSQ training.
 
     The model is wrapped, not copied: the result trains the very variables
-    of `model`, and its trainable variables are those of `model`.
+    of `model`, and its trainable variables are those of `model`. If `model`
+    was compiled, it loses its optimizer; `model.evaluate` still works.
 
     Args:
         model: Any built Keras 3 model: Sequential, Functional, subclassed,

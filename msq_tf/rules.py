@@ -330,9 +330,10 @@ class BudgetRule(Rule):
                     layer.cost[before] if n else 0.0
                 )
                 freed = layer.size * (before - widths[n])
-                # Bits beyond the budget are worth nothing: this keeps the
-                # last step small where a small one is enough.
-                price = max(cost, 0.0) / min(freed, excess)
+                # Bits beyond the budget are worth nothing, and charged for:
+                # the last step stays small where a small one is enough.
+                needed = min(freed, excess)
+                price = max(cost, 0.0) / needed * (freed / needed)
                 rank = (price, max(freed - excess, 0.0), -freed)
                 if best is None or rank < best[0]:
                     best = (rank, freed, layer.path)

@@ -65,6 +65,17 @@ class TestBudgetRule:
         decision, _ = rule.decide(now, rule.start(now))
         assert [change.path for change in decision.changes] == ["small"]
 
+    def test_a_large_layer_is_not_dropped_for_a_small_excess(self):
+        """Many small steps beat one that goes far below the target."""
+        rule = msq_tf.BudgetRule(target_bits=7.9, allowed_bits=(8, 4, 2))
+        now = stats(
+            layer("large", size=600_000, cost=1.0),
+            *(layer(f"small{i}", size=9_000, cost=0.1) for i in range(10)),
+        )
+        decision, after = rule.decide(now, rule.start(now))
+        assert "large" not in {change.path for change in decision.changes}
+        assert after.done
+
     def test_two_widths_at_once_only_below_the_mean_sensitivity(self):
         rule = msq_tf.BudgetRule(target_bits=6)
         now = stats(

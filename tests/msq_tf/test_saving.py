@@ -86,3 +86,23 @@ def test_bake_refuses_a_model_it_cannot_rebuild():
     model(np.ones((1, 2)))
     with pytest.raises(ValueError, match="cannot be copied.*Opaque"):
         msq_tf.bake(msq_tf.quantize_model(model))
+
+
+def test_a_base_that_was_trained_before(tiny, tiny_data, compiled, tmp_path):
+    """Its old optimizer is neither saved nor missed."""
+    compiled(tiny).fit(*tiny_data, verbose=0)
+    want = tiny.evaluate(*tiny_data, verbose=0)
+    qmodel = compiled(msq_tf.quantize_model(tiny))
+    assert tiny.evaluate(*tiny_data, verbose=0) == want
+    qmodel.fit(*tiny_data, verbose=0)
+    qmodel.save_weights(tmp_path / "m.weights.h5")
+    qmodel.save(tmp_path / "m.keras")
+
+    again = keras.models.clone_model(tiny)
+    fresh = compiled(msq_tf.quantize_model(compiled(again)))
+    fresh.optimizer.build(fresh.trainable_variables)
+    fresh.load_weights(tmp_path / "m.weights.h5")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    for model in (fresh, loaded):
+        assert int(model.optimizer.iterations.numpy()) == 4
+        np.testing.assert_array_equal(model(tiny_data[0]), qmodel(tiny_data[0]))
