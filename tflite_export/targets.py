@@ -14,12 +14,15 @@ import importlib.resources
 import json
 from typing import Any
 
+from tflite_export import policy
 from tflite_export.errors import ExportError
 
 CONTAINERS = {"INT2": 2, "INT4": 4, "INT8": 8}
 GRANULARITIES = ("per_tensor", "per_channel")
-_MODES = ("weight_only",)
-_FIELDS = ("name", "summary", "mode", "containers", "cells", "dequantize")
+_MODES = ("weight_only", *policy.ACTIVATIONS)
+_FIELDS = ("name", "summary", "mode", "containers", "cells")
+# What a mode needs beyond that.
+_MODE_FIELDS = {"weight_only": ("dequantize",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Cell:
         granularities: `"per_tensor"`, `"per_channel"` or both.
         kernels: Which kernels run it, by interpreter.
         evidence: How this is known.
+        input_multiple: What the number of inputs per output, the last axis
+            of the weight, must be a multiple of.
     """
 
     ops: tuple[str, ...]
@@ -39,6 +44,7 @@ class Cell:
     granularities: tuple[str, ...]
     kernels: dict[str, str]
     evidence: str
+    input_multiple: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +55,19 @@ class Target:
         name: Name, such as `"min_size"`.
         summary: One sentence.
         mode: How weights meet activations; `"weight_only"` puts a DEQUANTIZE
-            in front of a float operator.
+            in front of a float operator, `"int8"` and `"int16"` are the type
+            of the activations of integer operators.
         containers: Weight types by rising width.
         cells: What runs.
-        dequantize: Version of DEQUANTIZE by weight type and granularity.
+        dequantize: Version of DEQUANTIZE by weight type and granularity, of
+            weight-only targets.
+        operators: How integer targets use operators.
+        pointwise_as_fully_connected: Whether 1x1 convolutions without strides
+            become FULLY_CONNECTED where that takes a smaller weight type.
+        after_build: `"module:function"` that takes the verified bytes further
+            (compiles them, runs them on a simulator) and returns a dict for
+            `ExportReport.device`; empty for none.
+        options: Further settings of the target, for `after_build`.
     """
 
     name: str
@@ -61,23 +76,46 @@ class Target:
     containers: tuple[str, ...]
     cells: tuple[Cell, ...]
     dequantize: dict[str, dict[str, int]]
+    operators: dict[str, policy.OperatorRow]
+    pointwise_as_fully_connected: bool = False
+    after_build: str = ""
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def integer(self) -> bool:
+        """Whether activations are integers."""
+        return self.mode in policy.ACTIVATIONS
 
     def container(self, bits: int) -> str:
         """Smallest weight type of this target that holds `bits` bits."""
-        for name in self.containers:
-            if bits <= CONTAINERS[name]:
-                return name
-        raise ExportError(
-            f"Target '{self.name}' has no container for {bits} bits. Expected "
-            f"at most {CONTAINERS[self.containers[-1]]}"
-        )
+        return self.containers_for(bits)[0]
 
-    def allows(self, op: str, weights: str, granularity: str) -> bool:
-        """Whether an operator may read a weight of this type."""
+    def containers_for(self, bits: int) -> list[str]:
+        """Weight types of this target that hold `bits` bits, smallest first."""
+        found = [c for c in self.containers if bits <= CONTAINERS[c]]
+        if not found:
+            raise ExportError(
+                f"Target '{self.name}' has no container for {bits} bits. "
+                f"Expected at most {CONTAINERS[self.containers[-1]]}"
+            )
+        return found
+
+    def allows(
+        self, op: str, weights: str, granularity: str, inputs: int = 0
+    ) -> bool:
+        """Whether an operator may read a weight of this type.
+
+        Args:
+            op: The operator.
+            weights: The weight type.
+            granularity: `"per_tensor"` or `"per_channel"`.
+            inputs: Length of the weight's last axis.
+        """
         return any(
             op in cell.ops
             and weights == cell.weights
             and granularity in cell.granularities
+            and inputs % cell.input_multiple == 0
             for cell in self.cells
         )
 
@@ -114,7 +152,8 @@ def parse(table: dict[str, Any]) -> Target:
         ValueError: If the table is not valid or holds a combination that is
             known to be computed wrongly.
     """
-    missing = [field for field in _FIELDS if field not in table]
+    needed = (*_FIELDS, *_MODE_FIELDS.get(table.get("mode", ""), ()))
+    missing = [field for field in needed if field not in table]
     if missing:
         raise ValueError(f"Target table lacks {', '.join(missing)}")
     target = Target(
@@ -129,10 +168,19 @@ def parse(table: dict[str, Any]) -> Target:
                 granularities=tuple(cell["granularities"]),
                 kernels=dict(cell["kernels"]),
                 evidence=cell["evidence"],
+                input_multiple=cell.get("input_multiple", 1),
             )
             for cell in table["cells"]
         ),
-        dequantize=table["dequantize"],
+        dequantize=table.get("dequantize", {}),
+        operators=policy.parse_rows(
+            table.get("operators", {}), f"Target '{table['name']}'"
+        ),
+        pointwise_as_fully_connected=table.get(
+            "pointwise_as_fully_connected", False
+        ),
+        after_build=table.get("after_build", ""),
+        options=dict(table.get("options", {})),
     )
     _check(target)
     return target
@@ -173,7 +221,7 @@ def _check(target: Target) -> None:
             f"{where}: containers must be of {', '.join(CONTAINERS)}, by "
             f"rising width. Received: {target.containers}"
         )
-    for name in target.containers:
+    for name in target.containers if not target.integer else ():
         versions = target.dequantize.get(name, {})
         if sorted(versions) != sorted(GRANULARITIES):
             raise ValueError(f"{where}: no DEQUANTIZE version for {name}")

@@ -1,0 +1,120 @@
+"""How integer graphs use operators, as data.
+
+A row says for one operator which of its tensors need a grid of their own,
+which share one, and which the kernel takes for granted. Rows live in
+`targets/_integer.json`; a target names that table and what it does otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.resources
+import json
+from collections.abc import Mapping
+from typing import Any
+
+ROLES = ("activation", "same", "weight", "bias", "integers", "any")
+OUTPUTS = ("free", "same", "fixed", "integers")
+ACTIVATIONS = {"int8": "INT8", "int16": "INT16"}
+_REPEAT = "..."
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatorRow:
+    """How one operator runs on integers.
+
+    Attributes:
+        name: Operator, as the schema spells it.
+        operands: Role of each input, see `role`.
+        output: `"free"` (a grid of its own), `"same"` (that of the inputs
+            with the role `"same"`), `"fixed"` (`grid`) or `"integers"`.
+        versions: Operator version by activation type, `"int8"` or `"int16"`,
+            with the weight type behind it where that makes a difference.
+        grid: Scale and zero point of a fixed output, by activation type.
+        mixes: Whether output values are weighted sums of input values, so
+            that a narrower grid of the output must not clip the input.
+        channel_axis: Axis of a weight's scales.
+    """
+
+    name: str
+    operands: tuple[str, ...]
+    output: str
+    versions: Mapping[str, int]
+    grid: Mapping[str, tuple[float, int]]
+    mixes: bool
+    channel_axis: int
+
+    def role(self, position: int) -> str:
+        """Role of an input by its position."""
+        if self.operands[-1] == _REPEAT:
+            return self.operands[min(position, len(self.operands) - 2)]
+        if position < len(self.operands):
+            return self.operands[position]
+        return "integers"
+
+    def version(self, mode: str, weights: str = "") -> int | None:
+        """Operator version, `None` where there is no such kernel."""
+        default = self.versions.get(mode)
+        return self.versions.get(f"{mode} {weights}", default)
+
+
+def parse_rows(table: Mapping[str, Any], where: str) -> dict[str, OperatorRow]:
+    """Makes rows of a target's `operators` entry.
+
+    Args:
+        table: `like` names a shared table; `without` lists operators that the
+            target lacks, `only` those it has; `change` holds rows, whole or
+            the fields that differ.
+        where: Start of error messages.
+
+    Returns:
+        Rows by operator.
+
+    Raises:
+        ValueError: If a row is not valid.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    if "like" in table:
+        rows = {k: dict(v) for k, v in _shared(table["like"]).items()}
+    kept = table.get("only", list(rows))
+    unknown = sorted({*kept, *table.get("without", ())} - set(rows))
+    if unknown:
+        raise ValueError(f"{where}: no rows for {', '.join(unknown)}")
+    for name in set(rows) - (set(kept) - set(table.get("without", ()))):
+        del rows[name]
+    for name, change in table.get("change", {}).items():
+        rows[name] = {**rows.get(name, {}), **change}
+    return {name: _row(name, row, where) for name, row in sorted(rows.items())}
+
+
+def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
+    try:
+        result = OperatorRow(
+            name=name,
+            operands=tuple(row["operands"]),
+            output=row["output"],
+            versions=dict(row["versions"]),
+            grid={k: (v[0], v[1]) for k, v in row.get("grid", {}).items()},
+            mixes=row.get("mixes", False),
+            channel_axis=row.get("channel_axis", 0),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{where}: row of {name} lacks {error}") from error
+    valid = (
+        set(result.operands) <= {*ROLES, _REPEAT}
+        and result.output in OUTPUTS
+        and {key.split()[0] for key in result.versions} <= set(ACTIVATIONS)
+        and (result.output != "fixed" or result.grid)
+    )
+    if not valid:
+        raise ValueError(f"{where}: row out of range: {result}")
+    return result
+
+
+@functools.cache
+def _shared(name: str) -> dict[str, Any]:
+    folder = importlib.resources.files("tflite_export") / "targets"
+    text = (folder / f"{name}.json").read_text(encoding="utf-8")
+    rows: dict[str, Any] = json.loads(text)["operators"]
+    return rows
