@@ -23,6 +23,10 @@ class PerChannel:
     """One scale per output channel."""
 
 
+ACTIVATION_BITS = (None, 2, 3, 4, 5, 6, 7, 8, 16)
+EMA = "ema"
+LEARNED = "learned"
+
 Granularity = PerTensor | PerChannel
 
 _GRANULARITIES: dict[str, type[Granularity]] = {
@@ -109,6 +113,12 @@ class MSQConfig:
         granularity: `PerChannel()` (a scale per output channel, the default)
             or `PerTensor()`.
         quantizer: `"round_clamp"` (the default) or the baseline `"dorefa"`.
+        activation_bits: Bits of activations: 8 or 16 as integer runtimes
+            hold them, 2 to 7 for experiments (no runtime stores them), or
+            `None` for float activations (the default).
+        activation_ranges: `"ema"`, a moving average of each batch's
+            extremes, or `"learned"`, two trainable scalars a tensor as in
+            PACT. Defaults to `"learned"` below 8 bits, `"ema"` from there.
         overrides: Per-layer settings. A key is a path as in
             `MSQModel.bits`, or a regular expression that matches a whole
             path. An exact path beats an expression; among expressions the
@@ -133,6 +143,8 @@ class MSQConfig:
     min_bits: int = 2
     granularity: Granularity = PerChannel()
     quantizer: str = ROUND_CLAMP
+    activation_bits: int | None = None
+    activation_ranges: str | None = None
     overrides: Mapping[str, LayerConfig] = dataclasses.field(
         default_factory=dict
     )
@@ -151,6 +163,23 @@ class MSQConfig:
                 f"`quantizer` is unknown. Expected one of {QUANTIZERS}. "
                 f"Received: quantizer={self.quantizer!r}"
             )
+        if self.activation_bits not in ACTIVATION_BITS:
+            raise ValueError(
+                "`activation_bits` is not supported. Expected 8 or 16, 2 to 7 "
+                "for experiments, or None. Received: "
+                f"activation_bits={self.activation_bits!r}"
+            )
+        if self.activation_ranges not in (None, EMA, LEARNED):
+            raise ValueError(
+                f"`activation_ranges` must be {EMA!r} or {LEARNED!r}. "
+                f"Received: activation_ranges={self.activation_ranges!r}"
+            )
+        if self.activation_ranges and self.activation_bits is None:
+            raise ValueError(
+                "`activation_ranges` needs `activation_bits`. Received: "
+                f"activation_ranges={self.activation_ranges!r}, "
+                "activation_bits=None"
+            )
         for key, value in self.overrides.items():
             if not isinstance(value, LayerConfig):
                 raise ValueError(
@@ -164,6 +193,13 @@ class MSQConfig:
                     "A key of `overrides` is neither a path nor a regular "
                     f"expression ({error}). Received: {key!r}"
                 ) from error
+
+    @property
+    def ranges(self) -> str:
+        """How ranges of activations are found, the default resolved."""
+        if self.activation_ranges is not None:
+            return self.activation_ranges
+        return LEARNED if (self.activation_bits or 8) < 8 else EMA
 
     def override_key(self, path: str) -> str | None:
         """The key of the override that decides for `path`, if there is one."""

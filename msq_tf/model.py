@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +13,19 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf import round_clamp
+from msq_tf.activations import ActivationOverlay
+from msq_tf.activations import ActivationPlan
+from msq_tf.activations import ActivationQuantizers
 from msq_tf.config import PerChannel
 from msq_tf.config import check_bits
+from msq_tf.hooks import CallScope
 from msq_tf.overlay import Overlay
 from msq_tf.overlay import drop_optimizers
 from msq_tf.overlay import read_float32
 from msq_tf.plan import WeightPlan
 from msq_tf.plan import match_plan
+from msq_tf.records import quantized_record
+from msq_tf.records import skipped_record
 from msq_tf.state import SearchVariables
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
@@ -39,6 +47,7 @@ class MSQModel(keras.Model):
         base: The built float model. Not copied.
         plan: A `WeightPlan` for each weight of `base`, in traversal order.
         quantizer: `"round_clamp"` or `"dorefa"`.
+        activations: How activations are quantized; `None` for not at all.
         name: Name of the model. Defaults to `"msq_"` and the base's name.
 
     Attributes:
@@ -52,6 +61,7 @@ class MSQModel(keras.Model):
         base: keras.Model,
         plan: Sequence[WeightPlan],
         quantizer: str = round_clamp.ROUND_CLAMP,
+        activations: ActivationPlan | None = None,
         name: str | None = None,
     ):
         # The inputs are cast by the layers of `base`, by their own policies.
@@ -87,6 +97,19 @@ class MSQModel(keras.Model):
             start_bits=[entry.start_bits for entry, _ in self._quantized],
             name="search",
         )
+        self.activations = activations
+        self.activation_quantizers: ActivationQuantizers | None = None
+        self._activation_overlay: ActivationOverlay | None = None
+        if activations is not None:
+            self.activation_quantizers = ActivationQuantizers(
+                [site.path for site in activations.sites],
+                activations.bits,
+                activations.ranges,
+                name="activation_quantizers",
+            )
+            self._activation_overlay = ActivationOverlay(
+                base, activations, self.activation_quantizers
+            )
         self.fit_data: Any = None
         self._given_values: Sequence[tf.Tensor] | None = None
         self.built = True
@@ -103,13 +126,21 @@ class MSQModel(keras.Model):
             values, penalty = self._given_values, tf.constant(0.0)
         else:
             values, penalty = self._fake_quantize(pull)
-        with Overlay(zip(self.kernels, values, strict=True)) as scope:
+        with (
+            Overlay(zip(self.kernels, values, strict=True)) as scope,
+            self._activation_scope(pull),
+        ):
             outputs = self.base(inputs, training=training)
         for loss in scope.losses:
             self.add_loss(loss)
         if pull:
             self.add_loss(self.search.strength * penalty)
         return outputs
+
+    def _activation_scope(self, training: bool) -> CallScope:
+        if self._activation_overlay is None:
+            return CallScope(None)
+        return self._activation_overlay.scope(training)
 
     @property
     def kernels(self) -> list[Any]:
@@ -197,6 +228,25 @@ class MSQModel(keras.Model):
             for variable, weight in zip(self.kernels, weights, strict=True)
         )
 
+    @contextlib.contextmanager
+    def integer_scope(self) -> Iterator[None]:
+        """Like `quantized_scope`, with the trained activation ranges too.
+
+        In it, `base` computes what a runtime with integer activations
+        computes. Weights and ranges are constants taken on entry.
+
+        Raises:
+            ValueError: If the model has no trained activations.
+        """
+        if self._activation_overlay is None:
+            raise ValueError(
+                "The model has float activations. Expected one prepared with "
+                "`MSQConfig(activation_bits=8)`. Received: "
+                f"'{self.name}'"
+            )
+        with self.quantized_scope(), self._activation_overlay.constant_scope():
+            yield
+
     def quantized_weights(self) -> list[QuantizedWeight]:
         """The codes, steps and bits of every quantized weight.
 
@@ -208,59 +258,24 @@ class MSQModel(keras.Model):
         """
         # Also inside a trace: today's values, as constants.
         with tf.init_scope():
-            return self._records()
-
-    def _records(self) -> list[QuantizedWeight]:
-        records = []
-        bits = self.search.bits.numpy()
-        for i, (entry, weight) in enumerate(self._quantized):
-            w = read_float32(weight.variable)
-            scale = round_clamp.max_scale(w, self._scale_axes(i))
-            codes = round_clamp.quantize(
-                w, scale, bits[i], 0, self.quantizer
-            ).codes.numpy()
-            step = round_clamp.step_size(scale, bits[i], self.quantizer)
-            if not np.isfinite(codes).all():
-                raise ValueError(
-                    f"Weight '{entry.path}' is not finite. Expected numbers "
-                    "only. Received: "
-                    f"{int(np.isnan(w.numpy()).sum())} NaN values; did the "
-                    "training diverge?"
+            widths = self.search.bits.numpy()
+            return [
+                quantized_record(
+                    entry,
+                    weight,
+                    int(bits),
+                    self._axes[i],
+                    self._scale_axes(i),
+                    self.quantizer,
                 )
-            records.append(
-                QuantizedWeight(
-                    path=entry.path,
-                    layer=entry.layer,
-                    attribute=entry.attribute,
-                    layout=weight.spec.layout,
-                    channel_axes=self._axes[i],
-                    codes=codes.astype(np.int8),
-                    step=step.numpy(),
-                    bits=int(bits[i]),
+                for i, ((entry, weight), bits) in enumerate(
+                    zip(self._quantized, widths, strict=True)
                 )
-            )
-        return records
+            ]
 
     def skipped_weights(self) -> list[SkippedWeight]:
         """The weights of two or more dimensions that stay in float."""
-        records = []
-        for entry, weight in self._skipped:
-            value = np.asarray(weight.variable, np.float32)
-            spec = weight.spec
-            records.append(
-                SkippedWeight(
-                    path=entry.path,
-                    layer=entry.layer,
-                    attribute=entry.attribute,
-                    size=value.size,
-                    reason=entry.skip_reason,
-                    quantizable=entry.quantizable,
-                    value=value,
-                    layout=spec.layout,
-                    channel_axes=spec.axes(weight.layer, value.ndim),
-                )
-            )
-        return records
+        return [skipped_record(*entry) for entry in self._skipped]
 
     @property
     def bits(self) -> dict[str, int]:
@@ -349,6 +364,7 @@ class MSQModel(keras.Model):
             "base": base,
             "plan": [entry.to_config() for entry in self.plan],
             "quantizer": self.quantizer,
+            "activations": self.activations and self.activations.to_config(),
         }
 
     @classmethod
@@ -362,5 +378,7 @@ class MSQModel(keras.Model):
             base,
             [WeightPlan.from_config(entry) for entry in config["plan"]],
             quantizer=config["quantizer"],
+            activations=config["activations"]
+            and ActivationPlan.from_config(config["activations"]),
             name=config["name"],
         )

@@ -89,6 +89,26 @@ def child_layers(layer: Any) -> list[Any]:
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
+def symbolic_inputs(model: Any) -> Any:
+    """The inputs of a Functional or Sequential model, as it takes them.
+
+    Returns:
+        A structure of `KerasTensor`, or `None` where the model has none.
+    """
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0]
+    return getattr(model, "_inputs_struct", None)
+
+
+def operations(layer: Any) -> list[Any]:
+    """Operations of a functional graph that are no layers, such as `a + b`."""
+    return [
+        operation
+        for operation in getattr(layer, "operations", [])
+        if not isinstance(operation, keras.layers.Layer)
+    ]
+
+
 def own_variables(layer: Any) -> list[Any]:
     """Variables that belong to the layer itself, not to a sublayer."""
     return list(layer._trainable_variables) + list(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
+from msq_tf.activations import ActivationPlan
 from msq_tf.config import MSQConfig
 from msq_tf.discovery import walk
 from msq_tf.model import MSQModel
 from msq_tf.plan import Filters
 from msq_tf.plan import check_filters
 from msq_tf.plan import make_plan
+from msq_tf.sites import find_sites
+from msq_tf.sites import input_signature
 
 
 def quantize_model(
@@ -17,6 +22,7 @@ def quantize_model(
     config: MSQConfig | None = None,
     *,
     filters: Filters | None = None,
+    example_inputs: Any = None,
 ) -> MSQModel:
     """Prepares a Keras model for MSQ training.
 
@@ -31,6 +37,8 @@ def quantize_model(
         filters: Which layers to quantize, as in `keras.Model.quantize`: a
             regular expression to search for in a layer's path, a list of
             them, or a function of the layer. Defaults to all.
+        example_inputs: A batch of inputs. Only needed to quantize the
+            activations of a subclassed model.
 
     Returns:
         An `MSQModel`. `print(msq_tf.precision_report(qmodel))` shows what
@@ -72,4 +80,10 @@ def quantize_model(
     check_filters(filters)
     config = config or MSQConfig()
     plan = make_plan(model, config, filters)
-    return MSQModel(model, plan, quantizer=config.quantizer)
+    activations = None
+    if config.activation_bits is not None:
+        signature = input_signature(model, example_inputs)
+        activations = ActivationPlan(
+            find_sites(model, signature), config.activation_bits, config.ranges
+        )
+    return MSQModel(model, plan, config.quantizer, activations)

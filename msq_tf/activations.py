@@ -1,0 +1,370 @@
+"""Fake-quantized activations: numerics, ranges, and the visitor of calls.
+
+Numerics are those of LiteRT's integer tensors, per tensor:
+
+    scale = (high - low) / (2**bits - 1)
+    zero_point = round(-low / scale)
+    code = clip(round(x / scale) + zero_point, 0, 2**bits - 1)
+    value = (code - zero_point) * scale
+
+with `low <= 0 <= high` nudged so that zero is a code. 16 bits use
+`low = -high` and `2**16 - 2` steps. The gradient passes where `x` is inside of
+the range. Learned ranges get the gradient of what is clipped (PACT, Choi et
+al., arXiv 1805.06085, equation 3, at both ends).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from msq_tf.config import EMA
+from msq_tf.config import LEARNED
+from msq_tf.hooks import CallScope
+from msq_tf.hooks import install
+from msq_tf.sites import INPUT
+from msq_tf.sites import Site
+from msq_tf.sites import hookable
+
+# Share of the old range that a training step keeps.
+_MOMENTUM = 0.95
+# An input that is constant zero has no range; any sane one will do.
+_LEAST_RANGE = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class ActivationPlan:
+    """How activations are quantized. Saved with the model.
+
+    Attributes:
+        sites: Where.
+        bits: Bits of their codes.
+        ranges: `"ema"` or `"learned"`.
+    """
+
+    sites: tuple[Site, ...]
+    bits: int
+    ranges: str
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ActivationPlan:
+        """The inverse of `to_config`."""
+        sites = tuple(Site(**site) for site in config["sites"])
+        return cls(sites, config["bits"], config["ranges"])
+
+
+@dataclasses.dataclass(frozen=True)
+class ActivationRange:
+    """The trained range of one site.
+
+    Attributes:
+        path: Name of the site.
+        bits: Bits of its codes.
+        low: Smallest value, at most 0.
+        high: Largest value, at least 0.
+    """
+
+    path: str
+    bits: int
+    low: float
+    high: float
+
+
+def fake_quantize(
+    x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int
+) -> tf.Tensor:
+    """Rounds activations to the grid of an integer tensor.
+
+    Args:
+        x: float32 tensor.
+        low: float32 scalar, at most 0; for 16 bits `-high`.
+        high: float32 scalar, at least 0.
+        bits: Bits of the codes, 2 to 8 or 16.
+
+    Returns:
+        float32 tensor. Differentiable in all of `x`, `low` and `high`, and
+        twice in `x`.
+    """
+    narrow = bits == 16
+
+    @tf.custom_gradient
+    def quantize(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> Any:
+        value = tf.quantization.fake_quant_with_min_max_vars(
+            x, low, high, num_bits=bits, narrow_range=narrow
+        )
+
+        def gradient(upstream: tf.Tensor) -> Any:
+            # Comparing with the result avoids nudging the range once more.
+            step = (high - low) / (2.0**bits - 1.0)
+            below = x < low - step / 2
+            above = x > high + step / 2
+            zero = tf.zeros_like(upstream)
+            return (
+                tf.where(below | above, zero, upstream),
+                tf.reduce_sum(tf.where(below, upstream, zero)),
+                tf.reduce_sum(tf.where(above, upstream, zero)),
+            )
+
+        return value, gradient
+
+    return quantize(x, low, high)
+
+
+@keras.saving.register_keras_serializable(package="msq_tf")
+class ActivationQuantizers(keras.layers.Layer):
+    """The ranges of all sites of a model, and what is done with them.
+
+    Args:
+        sites: Names of the sites.
+        bits: Bits of every site, 2 to 8 or 16.
+        ranges: `"ema"`: an exponential moving average of each batch's
+            extremes, no trainable parameter. `"learned"`: two trainable
+            scalars a site, set from the first training batch.
+        name: Name of the layer.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[str],
+        bits: int,
+        ranges: str = EMA,
+        name: str | None = None,
+    ):
+        super().__init__(name=name, dtype="float32")
+        self.sites = list(sites)
+        self.bits = bits
+        self.ranges = ranges
+        learned = ranges == LEARNED
+        self.low = [self._scalar(f"low_{i}", learned) for i in self._indices()]
+        self.high = [
+            self._scalar(f"high_{i}", learned) for i in self._indices()
+        ]
+        self.seen = [self._scalar(f"seen_{i}", False) for i in self._indices()]
+        self.built = True
+
+    def _indices(self) -> range:
+        return range(len(self.sites))
+
+    def _scalar(self, name: str, trainable: bool) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=(),
+            initializer="zeros",
+            trainable=trainable,
+            autocast=False,
+            aggregation="mean",
+        )
+
+    def call(self, x: Any, index: int, training: bool = False) -> Any:
+        """Quantizes the activations of one site.
+
+        Args:
+            x: The site's output.
+            index: Which site.
+            training: Whether to update its range.
+        """
+        dtype = x.dtype
+        x = tf.cast(x, tf.float32)
+        if training:
+            self._observe(x, index)
+        # Before the first training step, the range is that of the batch.
+        low, high = tf.cond(
+            tf.convert_to_tensor(self.seen[index]) > 0.0,
+            lambda: self._range(index),
+            lambda: _sane(tf.reduce_min(x), tf.reduce_max(x), self.bits),
+        )
+        return tf.cast(fake_quantize(x, low, high, self.bits), dtype)
+
+    def _range(self, index: int) -> tuple[tf.Tensor, tf.Tensor]:
+        return _sane(
+            tf.convert_to_tensor(self.low[index]),
+            tf.convert_to_tensor(self.high[index]),
+            self.bits,
+        )
+
+    def _observe(self, x: tf.Tensor, index: int) -> None:
+        fresh = tf.convert_to_tensor(self.seen[index]) == 0.0
+        keep = tf.where(fresh, 0.0, 1.0 if self._learned else _MOMENTUM)
+        for variable, value in (
+            (self.low[index], tf.reduce_min(x)),
+            (self.high[index], tf.reduce_max(x)),
+        ):
+            old = tf.convert_to_tensor(variable)
+            value = tf.stop_gradient(value)
+            variable.assign(keep * old + (1.0 - keep) * value)
+        self.seen[index].assign(1.0)
+
+    @property
+    def _learned(self) -> bool:
+        return self.ranges == LEARNED
+
+    def trained_ranges(self) -> list[ActivationRange]:
+        """The ranges as they stand, in the order of the sites.
+
+        Raises:
+            ValueError: If a site has seen no training batch.
+        """
+        unseen = [
+            path
+            for path, seen in zip(self.sites, self.seen, strict=True)
+            if not float(seen.numpy())
+        ]
+        if unseen:
+            raise ValueError(
+                "Activation ranges are not trained. Expected at least one "
+                "training step after `quantize_model`. Received: no data at "
+                f"{unseen}"
+            )
+        ranges = []
+        for index, path in enumerate(self.sites):
+            low, high = self._range(index)
+            low, high = float(low.numpy()), float(high.numpy())
+            if not np.isfinite([low, high]).all():
+                raise ValueError(
+                    f"The activation range of '{path}' is not finite. "
+                    f"Received: [{low}, {high}]; did the training diverge?"
+                )
+            ranges.append(ActivationRange(path, self.bits, low, high))
+        return ranges
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "sites": self.sites,
+            "bits": self.bits,
+            "ranges": self.ranges,
+            "name": self.name,
+        }
+
+
+def _sane(
+    low: tf.Tensor, high: tf.Tensor, bits: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A range that holds zero, is not empty, and is symmetric at 16 bits."""
+    low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
+    high = tf.maximum(high, low + _LEAST_RANGE)
+    if bits == 16:
+        high = tf.maximum(high, -low)
+        low = -high
+    return low, high
+
+
+class SiteVisitor:
+    """Applies a function to the outputs at sites, call by call.
+
+    Args:
+        root: The model; its inputs are sites too.
+        sites: The sites.
+        layers: The hookable layers, in the order that sites count.
+        apply: Function of a tensor and the index of its site.
+    """
+
+    def __init__(
+        self,
+        root: Any,
+        sites: Sequence[Site],
+        layers: Sequence[Any],
+        apply: Callable[[Any, int], Any],
+    ):
+        self._root = root
+        self._index = {
+            (INPUT if s.layer == INPUT else id(layers[s.layer]), s.call): i
+            for i, s in enumerate(sites)
+        }
+        self._counts: dict[int, int] = {}
+        self._apply = apply
+
+    def enter(self, layer: Any, inputs: Any) -> Any:
+        """Quantizes the model's inputs that are sites."""
+        if layer is not self._root:
+            return inputs
+        self._counts = {}
+        flat = [
+            self._apply(x, self._index[INPUT, i])
+            if (INPUT, i) in self._index
+            else x
+            for i, x in enumerate(keras.tree.flatten(inputs))
+        ]
+        return keras.tree.pack_sequence_as(inputs, flat)
+
+    def leave(self, layer: Any, inputs: Any, outputs: Any) -> Any:
+        """Quantizes the output of a call if it is a site."""
+        del inputs
+        number = self._counts.get(id(layer), 0)
+        self._counts[id(layer)] = number + 1
+        index = self._index.get((id(layer), number))
+        if index is None:
+            return outputs
+        return keras.tree.map_structure(
+            lambda x: self._apply(x, index), outputs
+        )
+
+
+class ActivationOverlay:
+    """Lays fake quantization over the activations of a model.
+
+    Args:
+        base: The float model.
+        plan: Where and how.
+        quantizers: The ranges.
+
+    Raises:
+        ValueError: If the plan was made for another architecture.
+    """
+
+    def __init__(
+        self,
+        base: Any,
+        plan: ActivationPlan,
+        quantizers: ActivationQuantizers,
+    ):
+        layers = [layer for _, layer in hookable(base)]
+        if any(site.layer >= len(layers) for site in plan.sites):
+            raise ValueError(
+                "The activation plan does not fit the model. Expected more "
+                f"than {max(s.layer for s in plan.sites)} layers and "
+                f"operations. Received: {len(layers)}"
+            )
+        install([*layers, base])
+        self._base = base
+        self._layers = layers
+        self._sites = plan.sites
+        self.quantizers = quantizers
+
+    def scope(self, training: bool) -> CallScope:
+        """A scope in which `base` computes with quantized activations."""
+        return self._scope(
+            lambda x, index: self.quantizers(x, index=index, training=training)
+        )
+
+    def constant_scope(self) -> CallScope:
+        """A scope with today's ranges as constants of the graph.
+
+        A converter finds `tf.quantization.fake_quant_with_min_max_args`.
+        """
+        ranges = self.quantizers.trained_ranges()
+
+        def apply(x: tf.Tensor, index: int) -> tf.Tensor:
+            found = ranges[index]
+            return tf.quantization.fake_quant_with_min_max_args(
+                x,
+                found.low,
+                found.high,
+                num_bits=found.bits,
+                narrow_range=found.bits == 16,
+            )
+
+        return self._scope(apply)
+
+    def _scope(self, apply: Callable[[Any, int], Any]) -> CallScope:
+        visitor = SiteVisitor(self._base, self._sites, self._layers, apply)
+        return CallScope(visitor)

@@ -1,0 +1,77 @@
+"""Lets a scope see what every layer of a model computes.
+
+Keras has no hook on a layer's output that reaches nested, subclassed and
+shared layers alike. `install` replaces `call` on the layer *instances*; the
+replacement asks the scope that is active in this thread, and does nothing
+without one. Nothing of it is saved, and a model behaves as before outside of a
+scope.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from collections.abc import Iterable
+from typing import Any
+from typing import Protocol
+
+_ACTIVE: contextvars.ContextVar[CallScope | None] = contextvars.ContextVar(
+    "msq_tf_call_scope", default=None
+)
+_MARK = "_msq_tf_hooked"
+
+
+class Visitor(Protocol):
+    """What a scope does with calls."""
+
+    def enter(self, layer: Any, inputs: Any) -> Any:
+        """Takes a call's first argument and returns what to call with."""
+
+    def leave(self, layer: Any, inputs: Any, outputs: Any) -> Any:
+        """Takes a call's outputs and returns those to go on with."""
+
+
+class CallScope:
+    """While open, calls of hooked layers pass through a visitor.
+
+    Scopes of different threads (replicas) do not see each other.
+
+    Args:
+        visitor: A `Visitor`; `None` shields from an enclosing scope.
+    """
+
+    def __init__(self, visitor: Visitor | None):
+        self.visitor = visitor
+        self._token: contextvars.Token[CallScope | None] | None = None
+
+    def __enter__(self) -> CallScope:
+        self._token = _ACTIVE.set(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._token is not None:
+            _ACTIVE.reset(self._token)
+
+
+def install(layers: Iterable[Any]) -> None:
+    """Hooks layers and operations; those that are hooked already stay so."""
+    for layer in layers:
+        if not hasattr(layer, _MARK):
+            _hook(layer)
+
+
+def _hook(layer: Any) -> None:
+    call = layer.call
+
+    @functools.wraps(call)
+    def hooked(*args: Any, **kwargs: Any) -> Any:
+        scope = _ACTIVE.get()
+        if scope is None or scope.visitor is None:
+            return call(*args, **kwargs)
+        if args:
+            args = (scope.visitor.enter(layer, args[0]), *args[1:])
+        outputs = call(*args, **kwargs)
+        return scope.visitor.leave(layer, (args, kwargs), outputs)
+
+    layer.call = hooked
+    setattr(layer, _MARK, True)
