@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOSA_VENV := .venv-tosa
+TOSA_STAMP := $(TOSA_VENV)/.installed
 BUILDIFIER_VERSION := 8.2.1
 
 # Only fatal messages of native code; Python's exceptions say the rest.
@@ -11,7 +13,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format build-files bench readme clean
+.PHONY: help setup setup-tosa demo test lint format build-files bench readme \
+	clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,6 +28,15 @@ $(STAMP): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps --no-build-isolation --editable .
 	touch $(STAMP)
+
+setup-tosa: $(TOSA_STAMP) ## Create .venv-tosa, for the TOSA reference model.
+
+# Its tools pin other versions of what the packages need.
+$(TOSA_STAMP): requirements-tosa.txt
+	$(PYTHON) -m venv $(TOSA_VENV)
+	$(TOSA_VENV)/bin/python -m pip install --quiet \
+		--disable-pip-version-check -r requirements-tosa.txt
+	touch $(TOSA_STAMP)
 
 demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
 	$(BIN)/python -m train --model=resnet8 --dataset=fashion_mnist_mini \
@@ -62,7 +74,7 @@ bench: $(STAMP) ## Measure what training and the Hessian cost.
 readme: $(STAMP) ## Write the README's figures from out/demo and benchmarks.
 	$(BIN)/python -m tools.readme
 
-clean: ## Remove results, caches and .venv.
-	rm -rf out build dist *.egg-info $(VENV) .mypy_cache .pytest_cache \
-		.ruff_cache .hypothesis
+clean: ## Remove results, caches and environments.
+	rm -rf out build dist *.egg-info $(VENV) $(TOSA_VENV) .mypy_cache \
+		.pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,12 +30,18 @@ DISTRIBUTIONS = {
     "rich": "rich",
     "tensorflow": "tensorflow",
     "tensorflow_datasets": "tensorflow_datasets",
+    "tflite_micro": "tflite_micro",
 }
 
 # What a target needs that no import shows.
 EXTRA_DEPS = {
     # An undeclared dependency of tensorflow-datasets.
     "train/datasets.py": ["@pip//importlib_resources"],
+    # Started as commands.
+    "tflite_export/devices/ethos_u.py": ["@pip//ethos_u_vela"],
+    "tflite_export/devices/micro.py": [
+        "//tflite_export/devices:micro_worker",
+    ],
 }
 DATA = {
     "msq_tf/__init__.py": '["py.typed"]',

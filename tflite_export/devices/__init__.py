@@ -1,0 +1,7 @@
+"""What comes after a file is right: the tools and rules of its device."""
+
+from tflite_export.devices.finishing import check_options
+from tflite_export.devices.finishing import finish
+from tflite_export.devices.result import DeviceResult
+
+__all__ = ["DeviceResult", "check_options", "finish"]

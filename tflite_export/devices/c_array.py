@@ -1,0 +1,89 @@
+"""A file as C++ source, for programs that are linked with their model."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+_PER_LINE = 12
+_SOURCE = """\
+#include "{name}.h"
+
+alignas(16) const unsigned char g_{name}[] = {{
+{rows}
+}};
+const std::size_t g_{name}_size = {size};
+"""
+_HEADER = """\
+// {about}
+#ifndef {guard}
+#define {guard}
+
+#include <cstddef>
+
+// The flatbuffer, aligned to 16 bytes.
+extern const unsigned char g_{name}[];
+extern const std::size_t g_{name}_size;
+
+{constants}#endif  // {guard}
+"""
+_CONSTANT = """\
+// {comment}
+constexpr std::size_t g_{name}_{what} = {value};
+
+"""
+
+
+def check_name(name: str) -> None:
+    """Refuses names that can't be C++ identifiers and file names.
+
+    Raises:
+        ValueError: If the name is none.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or keyword.iskeyword(
+        name
+    ):
+        raise ValueError(
+            "Expected a name of letters, digits and underscores that starts "
+            f"with a letter. Received: name={name!r}"
+        )
+
+
+def sources(
+    data: bytes,
+    name: str,
+    about: str,
+    constants: dict[str, tuple[int, str]] | None = None,
+) -> dict[str, bytes]:
+    """Makes `<name>.cc` and `<name>.h`; equal inputs give equal bytes.
+
+    Args:
+        data: The bytes of the file.
+        name: Name of both files and, behind `g_`, of the array.
+        about: One line for the header.
+        constants: Value and comment of further constants by name.
+
+    Returns:
+        Contents by file name.
+    """
+    check_name(name)
+    rows = (
+        ", ".join(f"0x{byte:02x}" for byte in data[start : start + _PER_LINE])
+        for start in range(0, len(data), _PER_LINE)
+    )
+    source = _SOURCE.format(
+        name=name,
+        size=len(data),
+        rows="\n".join(f"    {row}," for row in rows),
+    )
+    extra = "".join(
+        _CONSTANT.format(name=name, what=what, value=value, comment=comment)
+        for what, (value, comment) in (constants or {}).items()
+    )
+    header = _HEADER.format(
+        name=name,
+        about=" ".join(about.split()),
+        guard=f"{name.upper()}_H_",
+        constants=extra,
+    )
+    return {f"{name}.cc": source.encode(), f"{name}.h": header.encode()}

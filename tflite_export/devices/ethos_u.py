@@ -1,0 +1,243 @@
+"""Arm Ethos-U: compiling a file with Vela."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tflite_export import flatbuffer as fb
+from tflite_export import targets
+from tflite_export.devices.result import DeviceResult
+from tflite_export.errors import ExportError
+
+_TIMEOUT_SECONDS = 900
+_KIB = 1024
+_CPU = re.compile(r"^ *CPU: \S+ = (.*) \(outputs ", re.MULTILINE)
+_REASON = re.compile(
+    r"operator: \S+, ofm: '(.*)'\nReason: (.*(?:\n.+)*)", re.MULTILINE
+)
+_NPU_COUNT = re.compile(r"^NPU operators = (\d+)", re.MULTILINE)
+
+
+def known_accelerators() -> dict[str, dict[str, str]]:
+    """Settings of Vela by the name of an accelerator."""
+    table: dict[str, dict[str, str]] = targets.load("ethos_u").options[
+        "accelerators"
+    ]
+    return table
+
+
+def check_accelerators(names: Sequence[str]) -> None:
+    """Refuses accelerators that there are no settings for.
+
+    Raises:
+        ValueError: If a name is unknown.
+    """
+    known = list(known_accelerators())
+    if isinstance(names, str) or set(names) - set(known):
+        raise ValueError(
+            f"Expected a list of some of {', '.join(known)}. Received: "
+            f"accelerators={names!r}"
+        )
+
+
+def is_installed() -> bool:
+    """Whether Vela is there."""
+    return importlib.util.find_spec("ethosu") is not None
+
+
+def finish(
+    data: bytes,
+    stem: str,
+    inputs: Sequence[np.ndarray],
+    *,
+    accelerators: Sequence[str] | None = None,
+    allow_cpu: bool = False,
+) -> DeviceResult:
+    """Compiles a file for Ethos-U accelerators.
+
+    Args:
+        data: The bytes of an int8 file.
+        stem: Start of the names of the compiled files.
+        inputs: Not used: Vela doesn't run the file.
+        accelerators: Which to compile for; all known ones if `None`, none if
+            empty.
+        allow_cpu: Whether operators may be left to the CPU.
+
+    Returns:
+        Vela's figures by accelerator, and the compiled files.
+
+    Raises:
+        ExportError: If Vela isn't installed, fails, or leaves operators to
+            the CPU.
+    """
+    del inputs
+    table = known_accelerators()
+    chosen = list(table) if accelerators is None else list(accelerators)
+    check_accelerators(chosen)
+    figures: dict[str, Any] = {}
+    files = {}
+    for name in chosen:
+        figures[name], compiled = compile_file(data, name, table[name])
+        left = figures[name]["cpu_operators"]
+        if left and not allow_cpu:
+            raise ExportError(
+                f"Vela leaves {len(left)} operators to the CPU for {name}: "
+                f"{'; '.join(left)}. Change the model, or allow it with the "
+                "option allow_cpu"
+            )
+        files[f"{stem}_{name}.tflite"] = compiled
+    notes = () if chosen else ("Vela was not run: no accelerator was named",)
+    return DeviceResult(figures, files, notes)
+
+
+def compile_file(
+    data: bytes, accelerator: str, settings: Mapping[str, str]
+) -> tuple[dict[str, Any], bytes]:
+    """Runs Vela once.
+
+    Args:
+        data: The bytes of a file.
+        accelerator: Vela's name of the accelerator.
+        settings: `config`, `system_config` and `memory_mode`.
+
+    Returns:
+        Figures and the compiled file.
+
+    Raises:
+        ExportError: If Vela isn't installed or fails; with its own words.
+    """
+    if not is_installed():
+        raise ExportError(
+            "Vela, the compiler for Ethos-U, isn't installed. Install it "
+            "with: pip install 'msq-tf[ethos]'"
+        )
+    named, operators = _with_names(data)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "model.tflite")
+        source.write_bytes(named)
+        done = _vela(source, accelerator, settings)
+        output = done.stdout + done.stderr
+        compiled = source.with_name("model_vela.tflite")
+        summary = next(source.parent.glob("model_summary_*.csv"), None)
+        if done.returncode or summary is None or not compiled.exists():
+            raise ExportError(
+                f"Vela failed for {accelerator}: "
+                f"{_last_words(output, done.returncode)}"
+            )
+        with summary.open(encoding="utf-8", newline="") as stream:
+            row = next(csv.DictReader(stream))
+        result = compiled.read_bytes()
+    figures = _figures(row, settings)
+    figures["compiled_bytes"] = len(result)
+    figures["npu_operators"] = _number(_NPU_COUNT.search(output))
+    figures["cpu_operators"] = _cpu_operators(output, operators)
+    return figures, result
+
+
+def _vela(
+    source: Path, accelerator: str, settings: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "ethosu.vela",
+                str(source),
+                f"--accelerator-config={accelerator}",
+                f"--config={settings['config']}",
+                f"--system-config={settings['system_config']}",
+                f"--memory-mode={settings['memory_mode']}",
+                f"--output-dir={source.parent}",
+                "--show-cpu-operations",
+                "--verbose-weights",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            cwd=source.parent,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ExportError(
+            f"Vela didn't finish within {_TIMEOUT_SECONDS} s for {accelerator}"
+        ) from error
+
+
+def _figures(
+    row: Mapping[str, str], settings: Mapping[str, str]
+) -> dict[str, Any]:
+    weights = round(float(row.get("total_original_weights") or 0))
+    encoded = round(float(row.get("total_npu_encoded_weights") or 0))
+    flash = sum(
+        float(row.get(f"{place}_flash_memory_used") or 0)
+        for place in ("on_chip", "off_chip")
+    )
+    return {
+        "system_config": settings["system_config"],
+        "memory_mode": settings["memory_mode"],
+        "weights": weights,
+        "encoded_bytes": encoded,
+        "bits_per_weight": 8 * encoded / weights if weights else None,
+        "sram_bytes": round(float(row["sram_memory_used"]) * _KIB),
+        "dram_bytes": round(float(row["dram_memory_used"]) * _KIB),
+        "flash_bytes": round(flash * _KIB),
+        "estimated_ms": float(row["inference_time"]) * 1e3,
+    }
+
+
+def _with_names(data: bytes) -> tuple[bytes, dict[str, str]]:
+    """Names what operators write, so that Vela can say which it means.
+
+    Returns:
+        The file with names, and operators by the name of what they write.
+    """
+    model = fb.load(data)
+    operators = {}
+    taken = set()
+    graph = model.subgraphs[0]
+    ends = set(fb.outputs(graph))
+    for number, op in enumerate(graph.operators or ()):
+        label = f"{fb.op_name(model, op)} (operator {number})"
+        for index in fb.outputs(op):
+            tensor = graph.tensors[index]
+            if index not in ends or fb.name(tensor) in taken:
+                tensor.name = f"op{number}_{index}".encode()
+            taken.add(fb.name(tensor))
+            operators[fb.name(tensor)] = label
+    return fb.dump(model), operators
+
+
+def _cpu_operators(output: str, operators: Mapping[str, str]) -> list[str]:
+    reasons = {
+        name: " ".join(text.split()).rstrip(".")
+        for name, text in _REASON.findall(output)
+    }
+    found = []
+    for name in _CPU.findall(output):
+        label = operators.get(name, name)
+        why = reasons.get(name)
+        found.append(f"{label}: {why}" if why else label)
+    return found
+
+
+def _last_words(output: str, code: int) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    words = lines[-1] if lines else "no message"
+    ending = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    return f"{words} ({ending})"
+
+
+def _number(found: re.Match[str] | None) -> int | None:
+    return int(found[1]) if found else None

@@ -1,0 +1,86 @@
+"""The step of an export that belongs to one kind of device."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tflite_export.devices import edgetpu
+from tflite_export.devices import ethos_u
+from tflite_export.devices import mcu
+from tflite_export.devices.result import DeviceResult
+
+_STEPS: dict[str, Callable[..., DeviceResult]] = {
+    "edgetpu": edgetpu.finish,
+    "ethos_u": ethos_u.finish,
+    "mcu": mcu.finish,
+}
+
+
+def check_options(target: str, options: Mapping[str, Any]) -> None:
+    """Refuses options that a device doesn't know, before any work.
+
+    Args:
+        target: Name of a target; those without a device step take no option.
+        options: As in `finish`.
+
+    Raises:
+        ValueError: If an option is unknown, or its value is.
+    """
+    known = _options(target)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(
+            f"Unknown options for the target '{target}'. Expected some of "
+            f"{', '.join(known) or '(none)'}. Received: {', '.join(unknown)}"
+        )
+    if "accelerators" in options:
+        ethos_u.check_accelerators(options["accelerators"])
+    if "name" in options:
+        mcu.check_name(options["name"])
+
+
+def finish(
+    target: str,
+    data: bytes,
+    stem: str,
+    inputs: Sequence[np.ndarray],
+    options: Mapping[str, Any] | None = None,
+) -> DeviceResult:
+    """Runs the tools of a device over a file.
+
+    Args:
+        target: Name of a target; those without a device step give an empty
+            result.
+        data: The bytes of the file.
+        stem: Name of the file without its ending, for those beside it.
+        inputs: Samples to run, one array per input.
+        options: `mcu`: `name` of the C array. `ethos_u`: `accelerators` to
+            compile for, `allow_cpu` for operators left to the CPU.
+
+    Returns:
+        Figures and further files. Nothing is written here.
+
+    Raises:
+        ExportError: If a tool or a rule refuses the file.
+        ValueError: If an option is wrong.
+    """
+    options = dict(options or {})
+    check_options(target, options)
+    step = _STEPS.get(target)
+    if step is None:
+        return DeviceResult()
+    return step(data, stem, inputs, **options)
+
+
+def _options(target: str) -> list[str]:
+    step = _STEPS.get(target)
+    if step is None:
+        return []
+    parameters = inspect.signature(step).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]

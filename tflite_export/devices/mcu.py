@@ -1,0 +1,109 @@
+"""Microcontrollers: TFLite Micro and a C array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tflite_export import lint
+from tflite_export import runtime
+from tflite_export.devices import c_array
+from tflite_export.devices import micro
+from tflite_export.devices import ports
+from tflite_export.devices.result import DeviceResult
+from tflite_export.errors import ExportError
+
+# Kernels that round requantized values in another place differ by one unit.
+_UNITS = 1.0
+_SAMPLES = 8
+_ARENA = (
+    "What the interpreter allocates, measured on a 64-bit host with the "
+    "reference kernels."
+)
+check_name = c_array.check_name
+
+
+def finish(
+    data: bytes,
+    stem: str,
+    inputs: Sequence[np.ndarray],
+    *,
+    name: str = "model_data",
+) -> DeviceResult:
+    """Runs a file on TFLite Micro and makes a C array of it.
+
+    Args:
+        data: The bytes of the file.
+        stem: Not used: the array is named by `name`.
+        inputs: Samples, one array per input.
+        name: Name of the C array and its files.
+
+    Returns:
+        The size of the arena, the largest difference from LiteRT, and the
+        two source files.
+
+    Raises:
+        ExportError: If TFLite Micro refuses the file or computes something
+            else than LiteRT.
+    """
+    del stem
+    severe = lint.severe(lint.check(data, "mcu"))
+    if severe:
+        raise ExportError(
+            f"TFLite Micro can't run the file: {'; '.join(severe)}"
+        )
+    samples = [array[:_SAMPLES] for array in inputs]
+    done = micro.run(data, samples)
+    # An arena of just that size must do.
+    micro.run(data, samples, done.arena_bytes)
+    kernels, wanted = _litert(data, samples)
+    count = len(done.outputs[0])
+    got_ports = ports.outputs(data)
+    worst = ports.units(
+        got_ports, done.outputs, [array[:count] for array in wanted]
+    )
+    if not worst <= _UNITS:
+        raise ExportError(
+            "TFLite Micro computes something else than LiteRT's "
+            f"{kernels} kernels: outputs differ by {worst:g} units. Expected "
+            f"at most {_UNITS:g}"
+        )
+    files = c_array.sources(
+        data,
+        name,
+        f"A TFLite model of {len(data)} bytes.",
+        {"arena_bytes": (done.arena_bytes, _ARENA)},
+    )
+    figures = {
+        "arena_bytes": done.arena_bytes,
+        "max_units": worst,
+        "compared_with": f"LiteRT {kernels} kernels",
+        "samples": count,
+        "c_array": sorted(files),
+    }
+    return DeviceResult(figures, files)
+
+
+def _litert(
+    data: bytes, samples: Sequence[np.ndarray]
+) -> tuple[str, list[np.ndarray]]:
+    """Outputs of the reference kernels, or of those that run the file.
+
+    LiteRT's table of reference kernels lacks INT4 DEPTHWISE_CONV_2D.
+    """
+    for kernels in ("reference", "builtin"):
+        try:
+            session = runtime.Session(data, kernels)
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            continue
+        fed = [
+            port.quantize(array)
+            for port, array in zip(ports.inputs(data), samples, strict=True)
+        ]
+        batches = [session(part) for part in runtime.chunks(fed, 1, session)]
+        return kernels, [
+            np.concatenate(parts) for parts in zip(*batches, strict=True)
+        ]
+    raise ExportError(f"LiteRT can't run the file: {reason}")

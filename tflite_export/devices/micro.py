@@ -1,0 +1,163 @@
+"""Running a file in the TFLite Micro interpreter."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tflite_export import flatbuffer as fb
+from tflite_export.devices import ports
+from tflite_export.errors import ExportError
+
+_WORKER = Path(__file__).with_name("micro_worker.py")
+_TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
+# Offsets in the arena are 32-bit.
+_LARGEST_ARENA = (1 << 31) - 1
+_TIMEOUT_SECONDS = 600
+
+
+@dataclasses.dataclass(frozen=True)
+class MicroRun:
+    """One run in the TFLite Micro interpreter.
+
+    Attributes:
+        outputs: One array per output, all samples.
+        arena_bytes: What the interpreter allocated in its arena.
+    """
+
+    outputs: list[np.ndarray]
+    arena_bytes: int
+
+
+def is_installed() -> bool:
+    """Whether the wheel `tflite-micro` is there."""
+    return importlib.util.find_spec("tflite_micro") is not None
+
+
+def run(
+    data: bytes, samples: Sequence[np.ndarray], arena_bytes: int | None = None
+) -> MicroRun:
+    """Runs samples through the TFLite Micro interpreter.
+
+    It runs in a process of its own: a wrong arena ends the process.
+
+    Args:
+        data: The bytes of a file.
+        samples: One array per input; float values are quantized where the
+            file takes integers. Samples that fill no batch are dropped.
+        arena_bytes: Size of the arena; generous if `None`.
+
+    Returns:
+        The outputs and the size of the arena that is really needed.
+
+    Raises:
+        ExportError: If the interpreter isn't installed, or refuses the file;
+            with its own words.
+    """
+    if not is_installed():
+        raise ExportError(
+            "The TFLite Micro interpreter isn't installed. Install it with: "
+            "pip install 'msq-tf[mcu]'"
+        )
+    batches = [
+        _batches(port, array)
+        for port, array in zip(ports.inputs(data), samples, strict=True)
+    ]
+    arena = arena_bytes or _generous(data)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder, "model.tflite")
+        fed, got = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+        model.write_bytes(data)
+        count = len(ports.outputs(data))
+        np.savez(fed, count=np.int64(count), **_named(batches))
+        done = _work([str(model), str(fed), str(got), str(arena)])
+        total = _TOTAL.search(done.stderr)
+        if done.returncode or total is None or not got.exists():
+            raise ExportError(
+                "TFLite Micro can't run the file: "
+                f"{_reason(done.stderr, done.returncode)}"
+            )
+        with np.load(got) as loaded:
+            outputs = [_flat(loaded[name]) for name in loaded.files]
+    return MicroRun(outputs, int(total[1]))
+
+
+def _named(batches: Sequence[np.ndarray]) -> dict[str, Any]:
+    return {f"input_{k:03}": array for k, array in enumerate(batches)}
+
+
+def _work(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        # -P: modules beside the worker must not shadow others.
+        return subprocess.run(
+            [sys.executable, "-P", str(_WORKER), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ExportError(
+            f"TFLite Micro didn't finish within {_TIMEOUT_SECONDS} s"
+        ) from error
+
+
+def _batches(port: ports.Port, array: np.ndarray) -> np.ndarray:
+    """Cuts samples into the batches that the file takes."""
+    size = port.shape[0] if port.shape else 1
+    count = len(array) // size
+    if count == 0 or array.shape[1:] != port.shape[1:]:
+        raise ValueError(
+            f"Samples don't fit the input '{port.name}'. Expected shape "
+            f"{port.shape} and at least {size} samples. Received: "
+            f"shape={array.shape}"
+        )
+    cut = port.quantize(array[: count * size])
+    return cut.reshape(count, *port.shape)
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    # (batches, batch, ...) -> (samples, ...)
+    return array.reshape(-1, *array.shape[2:]) if array.ndim > 1 else array
+
+
+def _generous(data: bytes) -> int:
+    """More than any plan of the arena can need."""
+    model = fb.load(data)
+    room = 1 << 20
+    for graph in model.subgraphs:
+        room += 1024 * (len(graph.tensors) + len(graph.operators or ()))
+        for tensor in graph.tensors:
+            if fb.raw_data(model, tensor) is None:
+                # 8: the widest type. Kernels' scratch buffers are as large
+                # as a feature map at most.
+                room += 2 * 8 * math.prod(fb.shape(tensor))
+            else:
+                # Scales and zero points get copies, 16 bytes a channel.
+                room += 64 * max(fb.shape(tensor), default=1)
+    return min(room, _LARGEST_ARENA)
+
+
+def _reason(stderr: str, code: int) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    # The interpreter's own lines come before Python's traceback.
+    own = [
+        line
+        for line in lines
+        if not line.startswith(("Traceback", "File ", "^", "[Recording"))
+        and "runtime.py" not in line
+    ]
+    words = " ".join(own[:3])
+    if not words or code < 0:
+        words += f" (ended by signal {-code})" if code < 0 else f" exit {code}"
+    return words.strip()

@@ -1,0 +1,202 @@
+"""Restrictions of single operators, by the names that targets use.
+
+Each says what stands against an operator of a file, or `None`. A sentence
+that starts with "note:" warns of what only the compiler can decide.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import flatbuffer as fb
+
+_LONGEST_SOFTMAX = 16_000
+_LARGE_RESHAPE = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """An operator of a file and what it reads and writes."""
+
+    model: schema.ModelT
+    graph: schema.SubGraphT
+    op: schema.OperatorT
+
+    def input(self, position: int) -> schema.TensorT | None:
+        """Tensor at an input, `None` where there is none."""
+        indices = fb.inputs(self.op)
+        if position >= len(indices) or indices[position] < 0:
+            return None
+        return self.graph.tensors[indices[position]]
+
+    def output(self) -> schema.TensorT:
+        """The first output."""
+        return self.graph.tensors[fb.outputs(self.op)[0]]
+
+    def constant(self, position: int) -> np.ndarray | None:
+        """Value of a constant input."""
+        tensor = self.input(position)
+        return None if tensor is None else fb.constant(self.model, tensor)
+
+    def option(self, name: str, default: int = 0) -> int:
+        """An option of the operator."""
+        return int(getattr(self.op.builtinOptions, name, default) or default)
+
+
+def _no_fused_activation(node: Node) -> str | None:
+    if node.option("fusedActivationFunction"):
+        return "has a fused activation function"
+    return None
+
+
+def _same_dilation(node: Node) -> str | None:
+    x = node.option("dilationWFactor", 1)
+    y = node.option("dilationHFactor", 1)
+    return None if x == y else f"has dilations {y} and {x} along y and x"
+
+
+def _zero_constant(node: Node) -> str | None:
+    count = len(fb.inputs(node.op))
+    for position in range(count):
+        value, tensor = node.constant(position), node.input(position)
+        if value is None or tensor is None:
+            continue
+        q = tensor.quantization
+        zero = 0 if q is None or q.zeroPoint is None else int(q.zeroPoint[0])
+        if count != 2 or (value != zero).any():
+            return "joins a constant that isn't one tensor of zeros"
+    return None
+
+
+def _default_weights_format(node: Node) -> str | None:
+    if node.option("weightsFormat"):
+        return "has weights in a shuffled format"
+    return None
+
+
+def _one_dimensional_output(node: Node) -> str | None:
+    shape = fb.shape(node.output())
+    if any(n > 1 for n in shape[:-1]):
+        return f"has an output of shape {shape}, which isn't one-dimensional"
+    return None
+
+
+def _axes(node: Node, position: int = 1) -> list[int]:
+    value, tensor = node.constant(position), node.input(0)
+    if value is None or tensor is None:
+        return []
+    rank = len(fb.shape(tensor))
+    return [int(a) % rank for a in np.atleast_1d(value)] if rank else []
+
+
+def _axes_not_batch(node: Node) -> str | None:
+    rank = len(fb.shape(node.output()))
+    if rank and 0 in _axes(node):
+        return "reduces the batch axis"
+    return None
+
+
+def _depth_mean_by_4(node: Node) -> str | None:
+    tensor = node.input(0)
+    shape = () if tensor is None else fb.shape(tensor)
+    if len(shape) > 1 and len(shape) - 1 in _axes(node) and shape[-1] % 4:
+        return f"reduces {shape[-1]} channels, which is no multiple of 4"
+    return None
+
+
+def _pack_not_batch(node: Node) -> str | None:
+    return None if node.option("axis") else "packs along the batch axis"
+
+
+def _pad_not_batch(node: Node) -> str | None:
+    paddings = node.constant(1)
+    if paddings is not None and paddings.size and paddings[0].any():
+        return "pads the batch axis"
+    return None
+
+
+def _alpha_along_depth(node: Node) -> str | None:
+    alpha = node.input(1)
+    shape = () if alpha is None else fb.shape(alpha)
+    if any(n > 1 for n in shape[:-1]):
+        return f"has slopes of shape {shape}; set shared_axes=[1, 2]"
+    return None
+
+
+def _large_reshape(node: Node) -> str | None:
+    # "Certain reshapes might not be mapped for large tensor sizes": no figure
+    # is published.
+    if np.prod(fb.shape(node.output()), dtype=np.int64) >= _LARGE_RESHAPE:
+        return "note: may not be mapped, as its tensor is large"
+    return None
+
+
+def _resize_precision(node: Node) -> str | None:
+    return (
+        "note: may not be mapped, depending on its sizes, to avoid a loss of "
+        "precision"
+    )
+
+
+def _softmax_length(node: Node) -> str | None:
+    shape = fb.shape(node.output())
+    if any(n > 1 for n in shape[:-1]):
+        return f"has an input of shape {shape}, which isn't one-dimensional"
+    if shape and shape[-1] > _LONGEST_SOFTMAX:
+        return f"has more than {_LONGEST_SOFTMAX:,} elements"
+    return None
+
+
+def _split_not_batch(node: Node) -> str | None:
+    axis, tensor = node.constant(0), node.input(1)
+    rank = 0 if tensor is None else len(fb.shape(tensor))
+    if axis is not None and rank and int(axis.ravel()[0]) % rank == 0:
+        return "splits the batch axis"
+    return None
+
+
+def _leading_ones(node: Node) -> str | None:
+    tensor = node.input(0)
+    shape = () if tensor is None else fb.shape(tensor)
+    seen = False
+    for length in shape:
+        if seen and length == 1:
+            return f"removes an axis behind longer ones, of shape {shape}"
+        seen = seen or length > 1
+    return None
+
+
+def _unit_strides(node: Node) -> str | None:
+    strides = node.constant(3)
+    if strides is None or (strides != 1).any():
+        return "has strides other than 1"
+    if node.option("ellipsisMask") or node.option("newAxisMask"):
+        return "has an ellipsis or a new axis"
+    return None
+
+
+RESTRICTIONS: dict[str, Callable[[Node], str | None]] = {
+    function.__name__.removeprefix("_"): function
+    for function in (
+        _alpha_along_depth,
+        _axes_not_batch,
+        _default_weights_format,
+        _depth_mean_by_4,
+        _large_reshape,
+        _leading_ones,
+        _no_fused_activation,
+        _one_dimensional_output,
+        _pack_not_batch,
+        _pad_not_batch,
+        _resize_precision,
+        _same_dilation,
+        _softmax_length,
+        _split_not_batch,
+        _unit_strides,
+        _zero_constant,
+    )
+}

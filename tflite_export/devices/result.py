@@ -1,0 +1,21 @@
+"""What a device's tools say about a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceResult:
+    """What a device's tools say about a file.
+
+    Attributes:
+        figures: Sizes, times and agreements by name; JSON can hold them.
+        files: Further files to write beside the exported one, by name.
+        notes: Remarks for the report.
+    """
+
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()

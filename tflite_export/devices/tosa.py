@@ -1,0 +1,216 @@
+"""The TOSA reference model: integer arithmetic to the bit.
+
+TOSA specifies each operator's integer arithmetic exactly, and its reference
+model is that specification as a program. The tools pin other versions of what
+this package needs, so they live in an environment of their own and run as
+commands.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tflite_export import runtime
+from tflite_export.devices import ports
+from tflite_export.devices.result import DeviceResult
+from tflite_export.errors import ExportError
+
+CONVERTER = "tosa-converter-for-tflite"
+SERIALIZER = "tosa-opt"
+MODEL = "tosa_reference_model"
+# Where `make setup-tosa` puts them, and how to say otherwise.
+ENVIRONMENT = "MSQ_TF_TOSA_DIR"
+_DEFAULT = Path(".venv-tosa", "bin")
+_TIMEOUT_SECONDS = 600
+_SAMPLES = 4
+
+
+def folder() -> Path | None:
+    """Folder of the tools, `None` where they are not installed.
+
+    The folder that `MSQ_TF_TOSA_DIR` names comes first, then `.venv-tosa/bin`
+    in the current folder, then the command path.
+    """
+    named = os.environ.get(ENVIRONMENT)
+    on_path = shutil.which(MODEL)
+    candidates = [
+        *([Path(named)] if named else [_DEFAULT]),
+        *([Path(on_path).parent] if on_path and not named else []),
+    ]
+    for candidate in candidates:
+        if all(
+            os.access(candidate / tool, os.X_OK)
+            for tool in (CONVERTER, SERIALIZER, MODEL)
+        ):
+            return candidate.absolute()
+    return None
+
+
+def absent() -> str:
+    """Why the tools can't be used, empty where they can."""
+    if folder() is not None:
+        return ""
+    return (
+        f"the TOSA tools are not installed: run `make setup-tosa`, or set "
+        f"{ENVIRONMENT} to the folder that holds {MODEL}"
+    )
+
+
+def run(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Runs samples through the TOSA reference model.
+
+    Args:
+        data: The bytes of a file with integer inputs and outputs.
+        samples: One array per input; float values are quantized. Samples
+            that fill no batch are dropped.
+
+    Returns:
+        One array per output, all samples.
+
+    Raises:
+        ExportError: If the tools are not installed, or one fails; with its
+            own words.
+    """
+    tools = folder()
+    if tools is None:
+        raise ExportError(f"The file can't be run: {absent()}")
+    given, wanted = ports.inputs(data), ports.outputs(data)
+    fed = [
+        port.quantize(array) for port, array in zip(given, samples, strict=True)
+    ]
+    results: list[list[np.ndarray]] = [[] for _ in wanted]
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        _convert(tools, data, place)
+        size = given[0].shape[0] if given[0].shape else 1
+        for start in range(0, len(fed[0]) - size + 1, size):
+            for k, (port, array) in enumerate(zip(given, fed, strict=True)):
+                part = array[start : start + size].reshape(port.shape)
+                np.save(place / f"in{k}.npy", part)
+            _evaluate(tools, place, len(given), len(wanted))
+            for k, slot in enumerate(results):
+                slot.append(np.load(place / f"out{k}.npy"))
+    if not results[0]:
+        raise ValueError(f"Expected at least {size} samples. Received: none")
+    return [np.concatenate(slot) for slot in results]
+
+
+def verify(data: bytes, samples: Sequence[np.ndarray]) -> DeviceResult:
+    """Compares LiteRT's kernels with the TOSA reference model.
+
+    Args:
+        data: The bytes of a file with integer inputs and outputs.
+        samples: One array per input.
+
+    Returns:
+        The largest difference in units of the output per set of kernels; a
+        note instead where the tools are not installed.
+
+    Raises:
+        ExportError: If a tool fails.
+    """
+    reason = absent()
+    if reason:
+        note = f"The TOSA reference model was not run: {reason}"
+        return DeviceResult(notes=(note,))
+    few = [array[:_SAMPLES] for array in samples]
+    wanted = run(data, few)
+    count = len(wanted[0])
+    outputs = ports.outputs(data)
+    figures = {}
+    for kernels in runtime.KERNELS:
+        try:
+            got = _litert(data, few, kernels, count)
+        except (RuntimeError, ValueError):
+            # Not every set of kernels holds every operator.
+            continue
+        figures[kernels] = ports.units(outputs, got, wanted)
+    return DeviceResult({"tosa_units": figures, "tosa_samples": count})
+
+
+def _litert(
+    data: bytes, samples: Sequence[np.ndarray], kernels: str, count: int
+) -> list[np.ndarray]:
+    session = runtime.Session(data, kernels)
+    fed = [
+        port.quantize(array)[:count]
+        for port, array in zip(ports.inputs(data), samples, strict=True)
+    ]
+    batches = [session(part) for part in runtime.chunks(fed, 1, session)]
+    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+
+
+def _convert(tools: Path, data: bytes, place: Path) -> None:
+    (place / "model.tflite").write_bytes(data)
+    _command(
+        [
+            str(tools / CONVERTER),
+            "model.tflite",
+            "--bytecode",
+            "-o",
+            "model.mlirbc",
+        ],
+        place,
+        "model.mlirbc",
+    )
+    _command(
+        [
+            str(tools / SERIALIZER),
+            "--tosa-serialize",
+            "--tosa-flatbuffer-filename=model.tosa",
+            "model.mlirbc",
+            "-o",
+            os.devnull,
+        ],
+        place,
+        "model.tosa",
+    )
+
+
+def _evaluate(tools: Path, place: Path, inputs: int, outputs: int) -> None:
+    def listed(pattern: str, count: int) -> str:
+        return ",".join(pattern.format(k) for k in range(count))
+
+    _command(
+        [
+            str(tools / MODEL),
+            "--tosa_file=model.tosa",
+            "--flatbuffer_dir=.",
+            "--output_dir=.",
+            f"--ifm_name={listed('TosaInput_{}', inputs)}",
+            f"--ifm_file={listed('in{}.npy', inputs)}",
+            f"--ofm_name={listed('TosaOutput_{}', outputs)}",
+            f"--ofm_file={listed('out{}.npy', outputs)}",
+        ],
+        place,
+        f"out{outputs - 1}.npy",
+    )
+
+
+def _command(arguments: list[str], place: Path, product: str) -> None:
+    name = Path(arguments[0]).name
+    try:
+        done = subprocess.run(
+            arguments,
+            cwd=place,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ExportError(
+            f"{name} didn't finish within {_TIMEOUT_SECONDS} s"
+        ) from error
+    if done.returncode or not (place / product).exists():
+        words = " ".join((done.stderr + done.stdout).split())
+        raise ExportError(
+            f"{name} failed (exit code {done.returncode}): {words[-300:]}"
+        )
