@@ -11,13 +11,14 @@ import numpy as np
 
 from msq_tf.batches import take_batches
 from msq_tf.model import MSQModel
-from msq_tf.rules import Rule
 from msq_tf.search import Decision
 from msq_tf.search import LayerStats
+from msq_tf.search import Rule
 from msq_tf.search import RuleState
 from msq_tf.search import SearchStats
 from msq_tf.statistics import MEASURED
 from msq_tf.statistics import StatisticsGatherer
+from msq_tf.statistics import layer_outlines
 from msq_tf.summaries import ProgressPrinter
 from msq_tf.summaries import SummaryWriter
 
@@ -169,7 +170,7 @@ class MSQCallback(keras.callbacks.Callback):
         # after this callback's turn.
         search = self.model.search
         state = search.rule_state
-        fresh = self.rule.start(self._stats(self._sizes(), 0.0, 0))
+        fresh = self.rule.start(self._stats(layer_outlines(self.model), 0.0, 0))
         if not state.started or not _same_target(state, fresh):
             search.rule_state = fresh
 
@@ -219,7 +220,7 @@ class MSQCallback(keras.callbacks.Callback):
         over = progress >= rule.end
         if state.decisions and step < state.last_step + interval and not over:
             return
-        while rule.due(progress, self.model.average_bits, state):
+        while rule.due(progress, self._average(), state):
             decision, after = self._decide(progress, step, state)
             self._apply(decision, epoch)
             search.rule_state = state = after
@@ -262,19 +263,8 @@ class MSQCallback(keras.callbacks.Callback):
         search.strength.assign(self.lsb_strength if decision.lsb else 0.0)
         self._printer.add(decision.changes)
 
-    def _sizes(self) -> tuple[LayerStats, ...]:
-        """What is known of the layers without looking at data."""
-        model = self.model
-        plan = [entry for entry in model.plan if not entry.skip_reason]
-        return tuple(
-            LayerStats(
-                path=entry.path,
-                size=size,
-                bits=model.bits[entry.path],
-                min_bits=entry.min_bits,
-            )
-            for entry, size in zip(plan, model.sizes, strict=True)
-        )
+    def _average(self) -> float:
+        return self.rule.average(self._stats(layer_outlines(self.model), 0, 0))
 
     def _stats(
         self, layers: Sequence[LayerStats], progress: float, step: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
 from msq_tf.config import PerChannel
 from msq_tf.config import check_bits
+from msq_tf.devices import kind_of
 from msq_tf.hooks import CallScope
 from msq_tf.overlay import Overlay
 from msq_tf.overlay import drop_optimizers
@@ -92,6 +94,19 @@ class MSQModel(keras.Model):
         self.paths = tuple(entry.path for entry, _ in self._quantized)
         self.sizes = tuple(
             int(np.prod(weight.variable.shape)) for _, weight in self._quantized
+        )
+        # Path, kind and output channels of each quantized weight.
+        self.outlines = tuple(
+            (
+                entry,
+                kind_of(
+                    weight.layer, weight.spec.layout, weight.variable.shape
+                ),
+                math.prod(weight.variable.shape[axis] for axis in axes),
+            )
+            for (entry, weight), axes in zip(
+                self._quantized, self._axes, strict=True
+            )
         )
         self.search = SearchVariables(
             start_bits=[entry.start_bits for entry, _ in self._quantized],

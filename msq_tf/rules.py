@@ -8,145 +8,21 @@ resumed search decides what the uninterrupted one would have.
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import ClassVar
 
+from msq_tf import devices
 from msq_tf.round_clamp import MAX_BITS
 from msq_tf.round_clamp import MIN_BITS
+from msq_tf.search import EPSILON
 from msq_tf.search import Change
 from msq_tf.search import Decision
 from msq_tf.search import LayerStats
+from msq_tf.search import Rule
 from msq_tf.search import RuleState
 from msq_tf.search import SearchStats
-
-# Average bits are ratios of integers: equal up to this is equal.
-_EPSILON = 1e-6
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule(abc.ABC):
-    """Base of the rules: a target and a phase of the training.
-
-    Exactly one target has to be given. All count stored bits, the sign
-    included, over the quantizable weights (kernels and embeddings; weights
-    that were skipped count 32 bits; biases and normalization do not count).
-
-    Attributes:
-        target_compression: 32 divided by the average stored bits.
-        target_bits: Average stored bits.
-        target_bytes: Bytes of the packed weights, without metadata.
-        begin: Share of the training before the first decision.
-        end: Share of the training by which the search should be over.
-        uses_cost: Whether `decide` looks at `LayerStats.cost`.
-    """
-
-    target_compression: float | None = None
-    target_bits: float | None = None
-    target_bytes: int | None = None
-    begin: float = 0.0
-    end: float = 0.5
-
-    uses_cost: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        targets = {
-            name: getattr(self, name)
-            for name in ("target_compression", "target_bits", "target_bytes")
-            if getattr(self, name) is not None
-        }
-        if len(targets) != 1:
-            raise ValueError(
-                "Expected exactly one of `target_compression`, `target_bits` "
-                f"and `target_bytes`. Received: {targets or 'none'}"
-            )
-        (name, value), *_ = targets.items()
-        if not value > 0:
-            raise ValueError(
-                f"`{name}` must be positive. Received: {name}={value}"
-            )
-        if not 0.0 <= self.begin < self.end <= 1.0:
-            raise ValueError(
-                "The search phase must satisfy 0 <= begin < end <= 1 (shares "
-                f"of the training). Received: begin={self.begin}, "
-                f"end={self.end}"
-            )
-
-    def average_target(self, size: int) -> float:
-        """The target as average stored bits over `size` elements."""
-        if self.target_bits is not None:
-            return float(self.target_bits)
-        if self.target_bytes is not None:
-            return 8.0 * self.target_bytes / size
-        if self.target_compression is None:  # excluded in __post_init__
-            raise ValueError("The rule has no target.")
-        return 32.0 / self.target_compression
-
-    @abc.abstractmethod
-    def widths(self, bits: int, min_bits: int) -> tuple[int, ...]:
-        """The widths a weight may take at one decision, widest first."""
-
-    @abc.abstractmethod
-    def due(
-        self, progress: float, average_bits: float, state: RuleState
-    ) -> bool:
-        """Whether a decision is wanted now; cheap, asked at every interval."""
-
-    @abc.abstractmethod
-    def decide(
-        self, stats: SearchStats, state: RuleState
-    ) -> tuple[Decision, RuleState]:
-        """Takes one decision. Pure."""
-
-    def lowest(self, bits: int, min_bits: int) -> int:
-        """The smallest width a weight can ever reach."""
-        while widths := self.widths(bits, min_bits):
-            bits = widths[-1]
-        return bits
-
-    def start(self, stats: SearchStats) -> RuleState:
-        """The state at the start of a search.
-
-        Raises:
-            ValueError: If the target cannot be reached.
-        """
-        target = self.average_target(stats.size)
-        floor = 32 * stats.float_size + sum(
-            layer.size * self.lowest(layer.bits, layer.min_bits)
-            for layer in stats.layers
-        )
-        lowest = floor / stats.size
-        if lowest > target + _EPSILON:
-            raise ValueError(
-                "The target cannot be reached with these minimum bits, "
-                "allowed widths and skipped layers. Expected a target of at "
-                f"least {lowest:.4f} average stored bits (compression at "
-                f"most {32 / lowest:.3f}, {-(-floor // 8)} bytes). Received: "
-                f"{target:.4f} bits (compression {32 / target:.3f})"
-            )
-        average = stats.average_bits
-        return RuleState(
-            started=1.0,
-            start_bits=average,
-            target_bits=target,
-            done=float(average <= target + _EPSILON),
-        )
-
-    def _after(
-        self, stats: SearchStats, state: RuleState, changes: Sequence[Change]
-    ) -> RuleState:
-        saved = {c.path: c.old - c.new for c in changes}
-        freed = sum(
-            layer.size * saved.get(layer.path, 0) for layer in stats.layers
-        )
-        average = stats.average_bits - freed / stats.size
-        return state._replace(
-            decisions=state.decisions + 1.0,
-            last_step=float(stats.step),
-            done=float(average <= state.target_bits + _EPSILON),
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,8 +60,9 @@ class ThresholdRule(Rule):
                 f"Received: alpha={self.alpha}"
             )
 
-    def widths(self, bits: int, min_bits: int) -> tuple[int, ...]:
-        return tuple(w for w in (bits - 1, bits - 2) if w >= min_bits)
+    def widths(self, layer: LayerStats) -> tuple[int, ...]:
+        below = (layer.bits - 1, layer.bits - 2)
+        return tuple(width for width in below if width >= layer.min_bits)
 
     def due(
         self, progress: float, average_bits: float, state: RuleState
@@ -197,19 +74,19 @@ class ThresholdRule(Rule):
         self, stats: SearchStats, state: RuleState
     ) -> tuple[Decision, RuleState]:
         mean = _mean_sensitivity(stats.layers)
-        excess = (stats.average_bits - state.target_bits) * stats.size
+        excess = (self.average(stats) - state.target_bits) * stats.size
         changes = []
         lsb = {}
         # Least sensitive first: the target may be reached on the way.
         for layer in sorted(stats.layers, key=lambda s: s.sensitivity):
-            widths = self.widths(layer.bits, layer.min_bits)
+            widths = self.widths(layer)
             if not widths:
                 continue
             below = layer.sensitivity <= mean
             new = widths[-1] if below else widths[0]
             k = layer.bits - new
             share = layer.lsb_nonzero[k]
-            if share <= self.alpha and excess > _EPSILON:
+            if share <= self.alpha and excess > EPSILON:
                 excess -= k * layer.size
                 changes.append(
                     Change(
@@ -221,7 +98,7 @@ class ThresholdRule(Rule):
                         f"{'<=' if below else '>'} mean {mean:.3g}",
                     )
                 )
-                widths = self.widths(new, layer.min_bits)
+                widths = self.widths(dataclasses.replace(layer, bits=new))
                 k = min(k, new - widths[-1]) if widths else 0
             if k:
                 lsb[layer.path] = k
@@ -247,6 +124,9 @@ class BudgetRule(Rule):
     Attributes:
         allowed_bits: Widths a layer may take, for instance the containers
             `(8, 4, 2)` that a packed file stores. `None` allows all.
+        device: Name of an export target, see `devices.DEVICES`. The search
+            then uses only widths that pay there and counts bytes as its
+            files store them; `target_bytes` is the size of the whole file.
 
     Example:
     ```python
@@ -255,9 +135,12 @@ class BudgetRule(Rule):
     """
 
     allowed_bits: tuple[int, ...] | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.device is not None:
+            devices.device(self.device)
         if self.allowed_bits is None:
             return
         allowed = tuple(sorted({*self.allowed_bits}, reverse=True))
@@ -271,9 +154,26 @@ class BudgetRule(Rule):
             )
         object.__setattr__(self, "allowed_bits", allowed)
 
-    def widths(self, bits: int, min_bits: int) -> tuple[int, ...]:
-        allowed = self.allowed_bits or range(MAX_BITS, MIN_BITS - 1, -1)
-        return tuple(w for w in allowed if min_bits <= w < bits)[:2]
+    def overhead(self, stats: SearchStats) -> float:
+        if self.device is None:
+            return 0.0
+        return devices.device(self.device).overhead(stats.layers)
+
+    def stored(self, layer: LayerStats, bits: int) -> int:
+        if self.device is None:
+            return bits
+        return devices.device(self.device).stored(layer.kind, bits)
+
+    def widths(self, layer: LayerStats) -> tuple[int, ...]:
+        allowed: Sequence[int] = range(MAX_BITS, MIN_BITS - 1, -1)
+        if self.device is not None:
+            allowed = devices.device(self.device).widths[layer.kind]
+        return tuple(
+            width
+            for width in allowed
+            if layer.min_bits <= width < layer.bits
+            and (self.allowed_bits is None or width in self.allowed_bits)
+        )[:2]
 
     def budget(self, progress: float, state: RuleState) -> float:
         """Average stored bits allowed at `progress` (0 to 1) of training."""
@@ -288,7 +188,7 @@ class BudgetRule(Rule):
     ) -> bool:
         if state.done or progress < self.begin:
             return False
-        above = average_bits > self.budget(progress, state) + _EPSILON
+        above = average_bits > self.budget(progress, state) + EPSILON
         return above or not state.decisions
 
     def decide(
@@ -298,15 +198,17 @@ class BudgetRule(Rule):
         changes = []
         for path, count in steps.items():
             layer = next(s for s in stats.layers if s.path == path)
-            new = self.widths(layer.bits, layer.min_bits)[count - 1]
-            saved = layer.size * (layer.bits - new) / 8
+            new = self.widths(layer)[count - 1]
+            saved = layer.size * (
+                self.stored(layer, layer.bits) - self.stored(layer, new)
+            )
             changes.append(
                 Change(
                     path,
                     layer.bits,
                     new,
                     f"predicted loss {layer.cost[new]:+.2e} for "
-                    f"{saved:,.0f} bytes, the cheapest"
+                    f"{saved / 8:,.0f} bytes, the cheapest"
                     + (", two widths at once" if count == 2 else ""),
                 )
             )
@@ -316,12 +218,12 @@ class BudgetRule(Rule):
     def _cheapest(self, stats: SearchStats, budget: float) -> dict[str, int]:
         """How many widths each layer drops, cheapest first, to the budget."""
         mean = _mean_sensitivity(stats.layers)
-        excess = (stats.average_bits - budget) * stats.size
+        excess = (self.average(stats) - budget) * stats.size
         taken: dict[str, int] = {}
-        while excess > _EPSILON * stats.size:
+        while excess > EPSILON * stats.size:
             best: tuple[tuple[float, float, float], float, str] | None = None
             for layer in stats.layers:
-                widths = self.widths(layer.bits, layer.min_bits)
+                widths = self.widths(layer)
                 n = taken.get(layer.path, 0)
                 if n >= len(widths) or (n and layer.sensitivity > mean):
                     continue
@@ -329,7 +231,9 @@ class BudgetRule(Rule):
                 cost = layer.cost[widths[n]] - (
                     layer.cost[before] if n else 0.0
                 )
-                freed = layer.size * (before - widths[n])
+                freed = layer.size * (
+                    self.stored(layer, before) - self.stored(layer, widths[n])
+                )
                 # Bits beyond the budget are worth nothing, and charged for:
                 # the last step stays small where a small one is enough.
                 needed = min(freed, excess)
@@ -356,10 +260,7 @@ class BudgetRule(Rule):
         pulls = {}
         planned = self._cheapest(stats, after.target_bits)
         for layer in stats.layers:
-            widths = (
-                layer.bits,
-                *self.widths(layer.bits, layer.min_bits),
-            )
+            widths = (layer.bits, *self.widths(layer))
             now = steps.get(layer.path, 0)
             if planned.get(layer.path, 0) > now:
                 pulls[layer.path] = widths[now] - widths[now + 1]

@@ -1,13 +1,19 @@
-"""What a precision rule sees, remembers and answers: plain data."""
+"""What a precision rule is, and the data it sees, remembers and answers."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
+import math
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import ClassVar
 from typing import NamedTuple
 
 from msq_tf.round_clamp import MIN_BITS
+
+# Average bits are ratios of integers: equal up to this is equal.
+EPSILON = 1e-6
 
 
 class RuleState(NamedTuple):
@@ -39,6 +45,8 @@ class LayerStats:
         size: Number of elements.
         bits: Stored bits now.
         min_bits: Fewest stored bits allowed.
+        kind: Kind of the weight, one of `devices.KINDS`.
+        channels: Number of output channels.
         sensitivity: `Omega = Tr(H) / N * ||Q_next(w) - w||**2` at the next
             width (HAWQ-V2's form): loss per weight tensor.
         lsb_nonzero: Maps k to the share of elements whose low k bits are not
@@ -51,6 +59,8 @@ class LayerStats:
     size: int
     bits: int
     min_bits: int = MIN_BITS
+    kind: str = "other"
+    channels: int = 0
     sensitivity: float = 0.0
     lsb_nonzero: Mapping[int, float] = dataclasses.field(default_factory=dict)
     cost: Mapping[int, float] = dataclasses.field(default_factory=dict)
@@ -78,12 +88,6 @@ class SearchStats:
         """Number of quantizable elements, those left in float included."""
         return self.float_size + sum(layer.size for layer in self.layers)
 
-    @property
-    def average_bits(self) -> float:
-        """Stored bits per quantizable element."""
-        stored = sum(layer.size * layer.bits for layer in self.layers)
-        return (stored + 32 * self.float_size) / self.size
-
 
 @dataclasses.dataclass(frozen=True)
 class Change:
@@ -107,3 +111,151 @@ class Decision:
 
     changes: tuple[Change, ...] = ()
     lsb: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule(abc.ABC):
+    """Base of the rules: a target and a phase of the training.
+
+    Exactly one target has to be given. All count stored bits, the sign
+    included, over the quantizable weights (kernels and embeddings; weights
+    that were skipped count 32 bits; biases and normalization do not count).
+
+    Attributes:
+        target_compression: 32 divided by the average stored bits.
+        target_bits: Average stored bits.
+        target_bytes: Bytes of the packed weights, without metadata.
+        begin: Share of the training before the first decision.
+        end: Share of the training by which the search should be over.
+        uses_cost: Whether `decide` looks at `LayerStats.cost`.
+    """
+
+    target_compression: float | None = None
+    target_bits: float | None = None
+    target_bytes: int | None = None
+    begin: float = 0.0
+    end: float = 0.5
+
+    uses_cost: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        targets = {
+            name: getattr(self, name)
+            for name in ("target_compression", "target_bits", "target_bytes")
+            if getattr(self, name) is not None
+        }
+        if len(targets) != 1:
+            raise ValueError(
+                "Expected exactly one of `target_compression`, `target_bits` "
+                f"and `target_bytes`. Received: {targets or 'none'}"
+            )
+        (name, value), *_ = targets.items()
+        if not value > 0:
+            raise ValueError(
+                f"`{name}` must be positive. Received: {name}={value}"
+            )
+        if not 0.0 <= self.begin < self.end <= 1.0:
+            raise ValueError(
+                "The search phase must satisfy 0 <= begin < end <= 1 (shares "
+                f"of the training). Received: begin={self.begin}, "
+                f"end={self.end}"
+            )
+
+    def average_target(self, stats: SearchStats) -> float:
+        """The target as average stored bits of an element."""
+        if self.target_bits is not None:
+            return float(self.target_bits)
+        if self.target_bytes is not None:
+            codes = self.target_bytes - self.overhead(stats)
+            return 8.0 * codes / stats.size
+        if self.target_compression is None:  # excluded in __post_init__
+            raise ValueError("The rule has no target.")
+        return 32.0 / self.target_compression
+
+    def overhead(self, stats: SearchStats) -> float:
+        """Bytes besides codes that count towards `target_bytes`."""
+        del stats
+        return 0.0
+
+    def stored(self, layer: LayerStats, bits: int) -> int:
+        """Bits that an element of a layer takes at a width."""
+        del layer
+        return bits
+
+    def average(self, stats: SearchStats) -> float:
+        """Average stored bits of an element now."""
+        stored = sum(
+            layer.size * self.stored(layer, layer.bits)
+            for layer in stats.layers
+        )
+        return (stored + 32 * stats.float_size) / stats.size
+
+    @abc.abstractmethod
+    def widths(self, layer: LayerStats) -> tuple[int, ...]:
+        """The widths a layer may take at one decision, widest first."""
+
+    @abc.abstractmethod
+    def due(
+        self, progress: float, average_bits: float, state: RuleState
+    ) -> bool:
+        """Whether a decision is wanted now; cheap, asked at every interval."""
+
+    @abc.abstractmethod
+    def decide(
+        self, stats: SearchStats, state: RuleState
+    ) -> tuple[Decision, RuleState]:
+        """Takes one decision. Pure."""
+
+    def lowest(self, layer: LayerStats) -> int:
+        """The smallest width a layer can ever reach."""
+        while widths := self.widths(layer):
+            layer = dataclasses.replace(layer, bits=widths[-1])
+        return layer.bits
+
+    def start(self, stats: SearchStats) -> RuleState:
+        """The state at the start of a search.
+
+        Raises:
+            ValueError: If the target cannot be reached.
+        """
+        target = self.average_target(stats)
+        floor = 32 * stats.float_size + sum(
+            layer.size * self.stored(layer, self.lowest(layer))
+            for layer in stats.layers
+        )
+        lowest = floor / stats.size
+        least_bytes = math.ceil(floor / 8 + self.overhead(stats))
+        if lowest > target + EPSILON:
+            raise ValueError(
+                "The target cannot be reached with these minimum bits, "
+                "allowed widths and skipped layers. Expected a target of at "
+                f"least {lowest:.4f} average stored bits (compression at "
+                f"most {32 / lowest:.3f}, {least_bytes:,} bytes). Received: "
+                f"{target:.4f} bits"
+            )
+        average = self.average(stats)
+        return RuleState(
+            started=1.0,
+            start_bits=average,
+            target_bits=target,
+            done=float(average <= target + EPSILON),
+        )
+
+    def _after(
+        self, stats: SearchStats, state: RuleState, changes: Sequence[Change]
+    ) -> RuleState:
+        new = {change.path: change.new for change in changes}
+        average = self.average(
+            dataclasses.replace(
+                stats,
+                layers=[
+                    dataclasses.replace(s, bits=new.get(s.path, s.bits))
+                    for s in stats.layers
+                ],
+            )
+        )
+        return state._replace(
+            decisions=state.decisions + 1.0,
+            last_step=float(stats.step),
+            done=float(average <= state.target_bits + EPSILON),
+        )

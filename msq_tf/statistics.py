@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +17,30 @@ from msq_tf.hessian import BlockHessian
 from msq_tf.hessian import TraceEstimate
 from msq_tf.model import MSQModel
 from msq_tf.overlay import read_float32
-from msq_tf.rules import Rule
 from msq_tf.search import LayerStats
+from msq_tf.search import Rule
 
 MEASURED = "measured"
 HESSIAN = "hessian"
 RANKINGS = (MEASURED, HESSIAN)
+
+
+def layer_outlines(model: MSQModel) -> tuple[LayerStats, ...]:
+    """What is known of the quantized weights without looking at data."""
+    bits = model.bits
+    return tuple(
+        LayerStats(
+            path=entry.path,
+            size=size,
+            bits=bits[entry.path],
+            min_bits=entry.min_bits,
+            kind=kind,
+            channels=channels,
+        )
+        for (entry, kind, channels), size in zip(
+            model.outlines, model.sizes, strict=True
+        )
+    )
 
 
 class StatisticsGatherer:
@@ -96,14 +115,13 @@ class StatisticsGatherer:
         self, rule: Rule, trace: np.ndarray, with_cost: bool
     ) -> tuple[LayerStats, ...]:
         model = self.model
-        plan = [entry for entry in model.plan if not entry.skip_reason]
         current = list(model.quantized_values())
         scales = model.scales()
         records = []
-        for i, entry in enumerate(plan):
+        for i, outline in enumerate(layer_outlines(model)):
             w = read_float32(model.kernels[i])
-            bits = model.bits[entry.path]
-            widths = rule.widths(bits, entry.min_bits)
+            bits = outline.bits
+            widths = rule.widths(outline)
             quantized = {
                 width: round_clamp.quantize(
                     w, scales[i], width, 0, model.quantizer
@@ -119,11 +137,8 @@ class StatisticsGatherer:
             curvature = max(float(trace[i]), 0.0) / model.sizes[i]
             records.append(
                 (
-                    LayerStats(
-                        path=entry.path,
-                        size=model.sizes[i],
-                        bits=bits,
-                        min_bits=entry.min_bits,
+                    dataclasses.replace(
+                        outline,
                         sensitivity=curvature * distance,
                         lsb_nonzero={
                             bits - width: self._share(
@@ -166,15 +181,7 @@ class StatisticsGatherer:
                 else:
                     moved = float(tf.reduce_sum((value - current[i]) ** 2))
                     cost[width] = 0.5 * curvature * moved
-            yield LayerStats(
-                path=stats.path,
-                size=stats.size,
-                bits=stats.bits,
-                min_bits=stats.min_bits,
-                sensitivity=stats.sensitivity,
-                lsb_nonzero=stats.lsb_nonzero,
-                cost=cost,
-            )
+            yield dataclasses.replace(stats, cost=cost)
 
     def _mean_loss(self, values: list[tf.Tensor]) -> float:
         losses = [self._loss(values, batch) for batch in self.batches]

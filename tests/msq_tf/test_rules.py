@@ -90,11 +90,11 @@ class TestBudgetRule:
     def test_allowed_bits(self):
         rule = msq_tf.BudgetRule(target_bits=4, allowed_bits=(2, 8, 4))
         assert rule.allowed_bits == (8, 4, 2)
-        assert rule.widths(8, 2) == (4, 2)
-        assert rule.widths(8, 3) == (4,)
-        assert rule.widths(6, 2) == (4, 2)
-        assert rule.widths(2, 2) == ()
-        assert rule.lowest(8, 3) == 4
+        assert rule.widths(layer("a")) == (4, 2)
+        assert rule.widths(layer("a", min_bits=3)) == (4,)
+        assert rule.widths(layer("a", bits=6)) == (4, 2)
+        assert rule.widths(layer("a", bits=2)) == ()
+        assert rule.lowest(layer("a", min_bits=3)) == 4
 
     def test_pulls_only_layers_that_are_next(self):
         rule = msq_tf.BudgetRule(target_bits=7, allowed_bits=(8, 4))
@@ -144,7 +144,7 @@ class TestBudgetRule:
         state = rule.start(now)
         last_steps = [0]
         while not state.done:
-            before = now.average_bits
+            before = rule.average(now)
             decision, state = rule.decide(now, state)
             sizes = {entry.path: entry.size for entry in current}
             last_steps = [
@@ -153,11 +153,39 @@ class TestBudgetRule:
             ]
             current = apply(current, decision)
             now = stats(*current)
-            assert now.average_bits < before
-        overshoot = target - now.average_bits
+            assert rule.average(now) < before
+        overshoot = target - rule.average(now)
         assert overshoot >= -2e-6
         if last_steps != [0]:
             assert overshoot < max(last_steps) / now.size
+
+
+class TestDevices:
+    def test_only_widths_that_pay_and_bytes_as_stored(self):
+        rule = msq_tf.BudgetRule(target_bytes=10_000, device="min_size")
+        assert rule.widths(layer("a", bits=7)) == (4, 2)
+        assert rule.stored(layer("a"), 7) == 8
+        assert rule.stored(layer("a"), 3) == 4
+        # Seven bits are stored in eight: nothing is gained by the start.
+        assert rule.average(stats(layer("a", bits=7))) == 8
+
+    def test_target_bytes_is_the_whole_file(self):
+        now = stats(layer("a", size=100_000, channels=64))
+        rule = msq_tf.BudgetRule(target_bytes=60_000, device="min_size")
+        overhead = rule.overhead(now)
+        assert overhead > 64 * 16
+        target = rule.start(now).target_bits
+        assert target == pytest.approx(8 * (60_000 - overhead) / 100_000)
+
+    def test_an_unknown_device(self):
+        with pytest.raises(ValueError, match="min_size.*Received.*'cpu_fl"):
+            msq_tf.BudgetRule(target_bits=4, device="cpu_float")
+
+    def test_an_unreachable_file_size_says_what_is_possible(self):
+        rule = msq_tf.BudgetRule(target_bytes=20_000, device="min_size")
+        now = stats(layer("a", size=100_000, channels=64))
+        with pytest.raises(ValueError, match=r"26,5\d\d bytes"):
+            rule.start(now)
 
 
 class TestThresholdRule:
@@ -240,8 +268,8 @@ class TestTargets:
 
     def test_float_layers_count_32_bits(self):
         now = stats(layer("a"), float_size=1000)
-        assert now.average_bits == 20
         rule = msq_tf.BudgetRule(target_compression=8.0)
+        assert rule.average(now) == 20
         with pytest.raises(ValueError, match=r"compression at most 1\.882"):
             rule.start(now)
 
