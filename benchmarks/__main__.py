@@ -1,4 +1,4 @@
-"""`python -m benchmarks [cost] [strength]`: runs and records benchmarks."""
+"""`python -m benchmarks [name ...]`: runs benchmarks and records them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import rich.console
 
 from benchmarks import cost
 from benchmarks import record
+from benchmarks import sizes
 from benchmarks import strength
 
 # `make bench` runs the first; the others take longer.
-BENCHMARKS = {"cost": cost, "strength": strength}
+BENCHMARKS = {"cost": cost, "sizes": sizes, "strength": strength}
 
 
 def main(names: list[str]) -> int:
