@@ -61,8 +61,11 @@ def to_float_file(source: Source) -> FloatFile:
     dynamic = any(spec.shape[0] is None for spec in source.specs)
     if dynamic and any(n.op == "TensorListReserve" for n in _nodes(graph)):
         # Lists of tensors (recurrent layers) need a known element shape.
-        source = from_model(
-            source.model or source.base, source.structure, batch_size=1
+        source = dataclasses.replace(
+            from_model(
+                source.model or source.base, source.structure, batch_size=1
+            ),
+            trained_ranges=source.trained_ranges,
         )
         function, names = _trace(source)
         graph = function.graph.as_graph_def()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import zlib
+from collections.abc import Mapping
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +17,12 @@ from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 from tflite_export import convert
 from tflite_export import data as samples_of
+from tflite_export import devices
 from tflite_export import flatbuffer as fb
+from tflite_export import plans
 from tflite_export import readback
 from tflite_export import runtime
 from tflite_export import targets
-from tflite_export import verify
 from tflite_export.errors import ExportError
 from tflite_export.files import staged
 from tflite_export.match import FloatWeight
@@ -28,10 +33,10 @@ from tflite_export.report import ExportReport
 from tflite_export.report import FloatTensor
 from tflite_export.report import TensorReport
 from tflite_export.rewrite import Written
-from tflite_export.rewrite import rewrite
-from tflite_export.slim import slim
 from tflite_export.source import QuantizedModel
+from tflite_export.source import Source
 from tflite_export.source import from_model
+from tflite_export.source import trained_bits
 from tflite_export.targets import CONTAINERS
 from tflite_export.targets import Target
 
@@ -45,12 +50,17 @@ def export(
     samples: int = 64,
     input_signature: Any = None,
     batch_size: int | None = None,
+    integer_io: bool | None = None,
+    save_failure_to: str | os.PathLike[str] | None = None,
+    device_options: Mapping[str, Any] | None = None,
 ) -> ExportReport:
     """Writes a model as a TFLite file that holds exactly the trained codes.
 
     The file appears at `path` only after it was read back and run: the codes
     in its bytes equal the trained codes, and XNNPACK, builtin and reference
-    kernels compute what Keras computes.
+    kernels compute what Keras computes; for integer targets what the float
+    simulation of the same integers computes, operator by operator and from
+    end to end.
 
     Args:
         model: A model of `msq_tf.quantize_model`.
@@ -58,13 +68,21 @@ def export(
         target: Name of a target, see `tflite_export.targets.names()`.
         representative_data: Inputs to verify with: an array, a list or dict
             of arrays for several inputs, a `tf.data.Dataset` or an iterable
-            of batches. Random inputs if `None`.
+            of batches. Random inputs if `None`. Integer targets measure
+            ranges of activations on them where training left none.
         max_relative_error: Largest difference from Keras that is accepted,
-            relative to the range of the output.
-        samples: Largest number of samples to verify with.
+            relative to the range of the output, for float activations.
+        samples: Largest number of samples to measure ranges and verify with.
         input_signature: Nested structure of `tf.TensorSpec`; only needed for
             subclassed models without `representative_data`.
         batch_size: Fixed batch size of the file, `None` for any.
+        integer_io: Whether inputs and outputs of integer targets are integers
+            themselves instead of floats that the file converts. `None` for
+            what the target prefers.
+        save_failure_to: Where to write the inputs of an integer operator that
+            computes wrong numbers: `.npz` and, beside it, the `.tflite`.
+        device_options: Options of the target's tools, see
+            `tflite_export.devices.finish`.
 
     Returns:
         The report: sizes, tensors and checks; `str()` prints it.
@@ -85,36 +103,59 @@ def export(
             "Expected a model of msq_tf.quantize_model; write other models "
             f"with float_file. Received: model={model!r}"
         )
+    devices.check_options(target, device_options or {})
     example, representative_data = samples_of.first_batch(representative_data)
     source = from_model(model, input_signature, example, batch_size)
+    if chosen.integer:
+        source = _with_ranges(model, source, chosen, representative_data)
     inputs, origin = samples_of.collect(
         representative_data, source.structure, samples
     )
     quantized, skipped = model.quantized_weights(), model.skipped_weights()
     _check_weights(quantized)
-    with staged(path) as temporary:
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(staged(path))
         converted = convert.to_float_file(source)
         matching = match(
             fb.load(converted.data),
             quantized,
             _known_floats(converted, quantized, skipped),
         )
-        data, written = _build(converted, matching, chosen)
-        temporary.write_bytes(data)
+        plan: plans.Plan
+        if chosen.integer:
+            if integer_io is None:
+                integer_io = bool(chosen.options.get("integer_io", False))
+            plan = plans.Integer(
+                converted,
+                matching,
+                chosen,
+                inputs if origin == "given" else None,
+                integer_io,
+                save_failure_to,
+            )
+        else:
+            plan = plans.WeightOnly(converted, matching, max_relative_error)
+        built = plan.build(chosen)
+        temporary.write_bytes(built.data)
         data = temporary.read_bytes()
-        readback.check_codes(data, written)
+        readback.check_codes(data, built.written)
         readback.check_versions(data)
         runtime.load_everywhere(data)
-        checks, remarks = verify.check_outputs(
-            data, converted.data, converted.source, inputs, max_relative_error
+        verified = plan.verify(data, inputs)
+        device = devices.finish(
+            target, data, Path(path).stem, inputs, device_options
         )
-        int8, _ = _build(converted, matching, targets.load("cpu_float"))
+        for name, content in device.files.items():
+            # These are renamed before the file itself.
+            beside = stack.enter_context(staged(Path(path).with_name(name)))
+            beside.write_bytes(content)
+        plain = plan.plain()
     average, paper = _average_bits(quantized, skipped)
     return ExportReport(
         path=str(path),
         target=target,
-        tensors=tuple(_tensor_report(record) for record in written),
-        float_tensors=_float_reports(matching),
+        tensors=tuple(_tensor_report(record) for record in built.written),
+        float_tensors=() if chosen.integer else _float_reports(matching),
         other_constants=matching.others,
         average_bits=average,
         paper_bits=paper,
@@ -123,11 +164,43 @@ def export(
         ideal_bytes=sum(-(-w.codes.size * w.bits // 8) for w in quantized),
         entropy_bytes=round(sum(w.entropy_bits for w in quantized) / 8),
         float_file_bytes=len(converted.data),
-        int8_file_bytes=len(int8),
-        checks=tuple(checks),
+        int8_file_bytes=len(plain),
+        checks=verified.checks,
         inputs=origin,
-        notes=(*converted.notes, *remarks),
+        activations=built.activations,
+        operators=verified.operators,
+        device=device.figures,
+        notes=(
+            *converted.notes,
+            *built.notes,
+            *verified.notes,
+            *device.notes,
+        ),
     )
+
+
+def _with_ranges(
+    model: QuantizedModel, source: Source, target: Target, data: Any
+) -> Source:
+    """The model with its trained ranges, for integer targets."""
+    bits = trained_bits(model)
+    if bits is None:
+        if data is None:
+            raise ExportError(
+                f"Target '{target.name}' needs activation ranges. Give "
+                "representative_data, or train the model with "
+                "MSQConfig(activation_bits=8)"
+            )
+        return source
+    wanted = int(target.mode.removeprefix("int"))
+    if bits != wanted:
+        stored = "" if bits in (8, 16) else "no runtime stores them, and "
+        raise ExportError(
+            f"The model was trained with {bits}-bit activations: {stored}"
+            f"target '{target.name}' has {wanted} bits. Train with "
+            f"MSQConfig(activation_bits={wanted})"
+        )
+    return dataclasses.replace(source, trained_ranges=True)
 
 
 def float_tflite(
@@ -163,16 +236,6 @@ def float_file(
         data = float_tflite(model, input_signature, batch_size)
         temporary.write_bytes(data)
     return len(data)
-
-
-def _build(
-    converted: convert.FloatFile, matching: Matching, target: Target
-) -> tuple[bytes, list[Written]]:
-    model = fb.load(converted.data)
-    written = rewrite(model, matching.matches, target)
-    named = {(m.constant.graph, m.constant.tensor) for m in matching.matches}
-    slim(model, named, f"msq_tf {target.name}")
-    return fb.dump(model), written
 
 
 def _known_floats(

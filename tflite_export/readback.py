@@ -47,15 +47,31 @@ def check_codes(data: bytes, written: Sequence[Written]) -> None:
         tensor = graph.Tensors(match.constant.tensor)
         codes = _codes(model, tensor, path)
         scales = _scales(tensor, codes.ndim, path)
+        # A 1x1 convolution may have become FULLY_CONNECTED.
+        codes = codes.reshape(match.constant.value.shape)
+        heard = _heard(record)
         for held in (match, *match.twins):
-            _compare_codes(codes, record.container, held)
+            _compare_codes(codes, record.container, held, heard)
         columns = match.fit.columns
-        stored = codes * scales
-        _compare_values(stored if columns is None else stored * columns, match)
+        stored = codes * scales.reshape(_at_rank(scales.shape, codes.ndim))
+        _compare_values(
+            stored if columns is None else stored * columns, match, heard
+        )
 
 
-def _compare_codes(codes: np.ndarray, container: str, match: Match) -> None:
+def _heard(record: Written) -> np.ndarray:
+    """1 for channels with codes, 0 for those that were silenced."""
+    fit, shape = record.match.fit, record.match.constant.value.shape
+    heard = np.ones(fit.scale.shape, np.int64)
+    heard[list(record.silenced)] = 0
+    return fit.along(heard, len(shape))
+
+
+def _compare_codes(
+    codes: np.ndarray, container: str, match: Match, heard: np.ndarray
+) -> None:
     expected = match.arrangement.apply(match.weight.codes, codes.shape)
+    expected = expected * heard
     signs = match.fit.along(match.fit.signs, codes.ndim)
     wrong = int((codes * signs != expected).sum())
     if wrong:
@@ -65,8 +81,17 @@ def _compare_codes(codes: np.ndarray, container: str, match: Match) -> None:
         )
 
 
-def _compare_values(values: np.ndarray, match: Match) -> None:
-    wanted = match.constant.value.astype(np.float64)
+def _at_rank(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Shape with axes of length 1 put in before the last axis."""
+    if len(shape) == rank:
+        return shape
+    return (*shape[:-1], *[1] * (rank - len(shape)), shape[-1])
+
+
+def _compare_values(
+    values: np.ndarray, match: Match, heard: np.ndarray
+) -> None:
+    wanted = match.constant.value.astype(np.float64) * heard
     error = np.abs(values - wanted)
     # A muted channel is zero in the float file and next to zero here.
     over = (error > 2 * RELATIVE_TOLERANCE * np.abs(wanted)) & (wanted != 0)
@@ -109,7 +134,7 @@ def check_versions(data: bytes) -> None:
                 against = targets.verdict(
                     name,
                     fb.type_name(tensor),
-                    "dynamic_range",
+                    _mode(graph, op),
                     "per_channel" if channels else "per_tensor",
                 )
                 if against:
@@ -117,6 +142,12 @@ def check_versions(data: bytes) -> None:
                         f"Tensor '{fb.name(tensor)}' is read by {name}: "
                         f"{against}"
                     )
+
+
+def _mode(graph: schema.SubGraphT, op: schema.OperatorT) -> str:
+    """How an operator that reads integer weights sees its activations."""
+    kind = fb.type_name(graph.tensors[fb.outputs(op)[0]])
+    return {"INT8": "int8", "INT16": "int16"}.get(kind, "dynamic_range")
 
 
 def _codes(model: schema.Model, tensor: schema.Tensor, path: str) -> np.ndarray:

@@ -6,11 +6,13 @@ import dataclasses
 import io
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import rich.box
 import rich.console
 import rich.table
 
+from tflite_export.integer.check import OperatorCheck
 from tflite_export.verify import Check
 
 FLOAT_BITS = 32
@@ -101,6 +103,10 @@ class ExportReport:
         int8_file_bytes: Size of the file with 8-bit containers throughout.
         checks: Agreement with Keras per kernel set.
         inputs: Whether verification ran on `"given"` or `"random"` inputs.
+        activations: How activations are stored.
+        operators: Agreement of each integer operator with its float
+            arithmetic.
+        device: What the target's own tools found.
         notes: Further remarks.
     """
 
@@ -119,6 +125,9 @@ class ExportReport:
     int8_file_bytes: int
     checks: tuple[Check, ...]
     inputs: str
+    activations: str = "float32"
+    operators: tuple[OperatorCheck, ...] = ()
+    device: dict[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def to_json(self, indent: int | None = 2) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export import edit
 from tflite_export import flatbuffer as fb
 from tflite_export import packing
 from tflite_export.errors import ExportError
@@ -29,14 +29,15 @@ class Written:
         container: Weight type, such as `"INT4"`.
         granularity: `"per_tensor"` or `"per_channel"`.
         payload_bytes: Bytes of the packed codes.
-        output: Index of the float tensor behind the DEQUANTIZE.
+        silenced: Channels whose codes are zero in the file, because what they
+            contribute is far below one unit of the integer output.
     """
 
     match: Match
     container: str
     granularity: str
     payload_bytes: int
-    output: int
+    silenced: tuple[int, ...] = ()
 
 
 def rewrite(
@@ -80,57 +81,19 @@ def _rewrite_one(model: schema.ModelT, match: Match, target: Target) -> Written:
     tensor = graph.tensors[index]
     data = packing.pack(match.codes, CONTAINERS[container])
 
-    dequantized = schema.TensorT()
-    dequantized.shape = tensor.shape
-    dequantized.type = schema.TensorType.FLOAT32
-    dequantized.buffer = 0
-    graph.tensors.append(dequantized)
-    output = len(graph.tensors) - 1
-    _redirect(graph, index, output)
-
+    output = edit.new_tensor(graph, "FLOAT32", tensor)
+    edit.redirect(graph, index, output)
     tensor.type = getattr(schema.TensorType, container)
     tensor.name = match.weight.path.encode()
-    tensor.quantization = _quantization(scale, axis)
-    tensor.buffer = _new_buffer(model, data)
+    tensor.quantization = edit.quantization(scale, axis=axis)
+    tensor.buffer = edit.new_buffer(model, data)
     version = target.dequantize[container][granularity]
     _insert_dequantize(model, graph, index, output, version)
     if match.fit.columns is not None:
-        _scale_inputs(
+        edit.scale_inputs(
             model, graph, output, match.fit.columns, match.weight.path
         )
-    return Written(match, container, granularity, data.size, output)
-
-
-def _quantization(
-    scale: np.ndarray, axis: int | None
-) -> schema.QuantizationParametersT:
-    parameters = schema.QuantizationParametersT()
-    parameters.scale = np.ascontiguousarray(scale, np.float32)
-    # As many zero points as scales: runtimes check it.
-    parameters.zeroPoint = np.zeros(scale.shape, np.int64)
-    parameters.quantizedDimension = axis or 0
-    return parameters
-
-
-def _new_buffer(model: schema.ModelT, data: np.ndarray) -> int:
-    buffer = schema.BufferT()
-    buffer.data = data
-    model.buffers.append(buffer)
-    return len(model.buffers) - 1
-
-
-def _redirect(graph: schema.SubGraphT, old: int, new: int) -> None:
-    for node in (*graph.operators, graph):
-        indices = fb.inputs(node) if node is not graph else []
-        if old in indices:
-            node.inputs = np.array(
-                [new if i == old else i for i in indices], np.int32
-            )
-    indices = fb.outputs(graph)
-    if old in indices:
-        graph.outputs = np.array(
-            [new if i == old else i for i in indices], np.int32
-        )
+    return Written(match, container, granularity, data.size)
 
 
 def _insert_dequantize(
@@ -140,12 +103,9 @@ def _insert_dequantize(
     result: int,
     version: int,
 ) -> None:
-    op = schema.OperatorT()
-    op.opcodeIndex = _op_code(model, schema.BuiltinOperator.DEQUANTIZE, version)
-    op.inputs = np.array([source], np.int32)
-    op.outputs = np.array([result], np.int32)
-    op.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
-    op.builtinOptions = schema.DequantizeOptionsT()
+    op = edit.new_operator(
+        model, "DEQUANTIZE", version, [source], [result], "DequantizeOptions"
+    )
     first = next(
         (
             position
@@ -155,59 +115,3 @@ def _insert_dequantize(
         len(graph.operators),
     )
     graph.operators.insert(first, op)
-
-
-def _scale_inputs(
-    model: schema.ModelT,
-    graph: schema.SubGraphT,
-    weight: int,
-    columns: np.ndarray,
-    path: str,
-) -> None:
-    """Multiplies the inputs of the readers instead of the weight's columns."""
-    factors = schema.TensorT()
-    factors.shape = np.array(columns.shape, np.int32)
-    factors.type = schema.TensorType.FLOAT32
-    factors.buffer = _new_buffer(model, columns.view(np.uint8))
-    graph.tensors.append(factors)
-    place = len(graph.tensors) - 1
-    for reader in [op for op in graph.operators if weight in fb.inputs(op)]:
-        data = fb.inputs(reader)[0]
-        plain = graph.tensors[data]
-        if fb.shape(plain)[-1:] != columns.shape:
-            raise ExportError(
-                f"Layer '{path}': the converter multiplied the "
-                "weight by a vector along its inputs and flattens the input "
-                f"of shape {fb.shape(plain)} in the same operator. Put a "
-                "Flatten layer before the normalization"
-            )
-        scaled = schema.TensorT()
-        scaled.shape = plain.shape
-        scaled.shapeSignature = plain.shapeSignature
-        scaled.hasRank = plain.hasRank
-        scaled.type = schema.TensorType.FLOAT32
-        scaled.buffer = 0
-        graph.tensors.append(scaled)
-        result = len(graph.tensors) - 1
-        op = schema.OperatorT()
-        op.opcodeIndex = _op_code(model, schema.BuiltinOperator.MUL, 1)
-        op.inputs = np.array([data, place], np.int32)
-        op.outputs = np.array([result], np.int32)
-        op.builtinOptionsType = schema.BuiltinOptions.MulOptions
-        op.builtinOptions = schema.MulOptionsT()
-        position = next(
-            k for k, other in enumerate(graph.operators) if other is reader
-        )
-        graph.operators.insert(position, op)
-        reader.inputs = np.array([result, *fb.inputs(reader)[1:]], np.int32)
-
-
-def _op_code(model: schema.ModelT, builtin: int, version: int) -> int:
-    for index, code in enumerate(model.operatorCodes):
-        if (code.builtinCode, code.version) == (builtin, version):
-            return index
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = builtin
-    code.version = version
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1

@@ -49,11 +49,13 @@ class Source:
         base: The Keras model.
         model: The quantized model around it, or `None` for a plain model.
         structure: Nested structure of `tf.TensorSpec`, as the model takes it.
+        trained_ranges: Whether activations read on their trained grids.
     """
 
     base: Any
     model: QuantizedModel | None
     structure: Any
+    trained_ranges: bool = False
 
     @property
     def specs(self) -> list[tf.TensorSpec]:
@@ -72,7 +74,9 @@ class Source:
         """Where the model's weights read as they shall be exported."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(_float32_policy(self.base))
-            if self.model is not None:
+            if self.trained_ranges:
+                stack.enter_context(self.model.integer_scope())  # type: ignore[union-attr]
+            elif self.model is not None:
                 stack.enter_context(self.model.quantized_scope())
             yield
 
@@ -132,6 +136,14 @@ def from_model(
         for item, name in zip(flat, names, strict=True)
     ]
     return Source(base, wrapped, keras.tree.pack_sequence_as(nested, specs))
+
+
+def trained_bits(model: Any) -> int | None:
+    """Bits of a model's trained activations, `None` for float ones."""
+    activations = getattr(model, "activations", None)
+    if activations is None or not hasattr(model, "integer_scope"):
+        return None
+    return int(activations.bits)
 
 
 def output_names(base: Any, outputs: Any) -> list[str]:

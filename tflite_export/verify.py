@@ -33,6 +33,9 @@ class Check:
         agreement: Share of samples with the same largest class, `None` where
             no output looks like classes.
         partitions: Pieces of the graph a delegate took, `None` if unknown.
+        max_units: Largest difference of an output in units of its grid, for
+            integer targets.
+        operator_units: Largest difference that one operator makes, in units.
     """
 
     kernels: str
@@ -43,6 +46,8 @@ class Check:
     relative_error: float = 0.0
     agreement: float | None = None
     partitions: int | None = None
+    max_units: int | None = None
+    operator_units: int | None = None
 
 
 def check_outputs(

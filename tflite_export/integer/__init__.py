@@ -1,0 +1,1 @@
+"""Files whose activations are integers from end to end."""

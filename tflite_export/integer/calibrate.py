@@ -1,0 +1,53 @@
+"""Ranges of activations over representative inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Sequence
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import flatbuffer as fb
+from tflite_export import runtime
+from tflite_export.errors import ExportError
+
+BATCH = 16
+
+Range = tuple[float, float]
+
+
+def calibrate(
+    model: schema.ModelT,
+    tensors: Collection[int],
+    samples: Sequence[np.ndarray],
+) -> dict[int, Range]:
+    """Smallest and largest value of each tensor over all samples.
+
+    Args:
+        model: A float model.
+        tensors: Tensors of the main graph.
+        samples: Inputs, one array per input.
+
+    Returns:
+        The ranges.
+
+    Raises:
+        ExportError: If a tensor is not finite.
+    """
+    session = runtime.Session(fb.dump(model), "builtin", keep_all=True)
+    found: dict[int, Range] = {}
+    for chunk in runtime.chunks(samples, BATCH, session):
+        session(chunk)
+        for index in tensors:
+            values = session.tensor(index)
+            low, high = float(values.min()), float(values.max())
+            if not np.isfinite(low) or not np.isfinite(high):
+                raise ExportError(
+                    "The model computes NaN or infinite numbers on "
+                    "representative_data, first seen in the tensor "
+                    f"'{fb.name(model.subgraphs[0].tensors[index])}'"
+                )
+            before = found.get(index, (low, high))
+            found[index] = (min(before[0], low), max(before[1], high))
+    return found

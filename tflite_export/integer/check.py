@@ -1,0 +1,305 @@
+"""Compares an integer file with its float twins, kernel set by kernel set."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tflite_export import runtime
+from tflite_export.devices import ports
+from tflite_export.errors import ExportError
+from tflite_export.integer import simulate
+from tflite_export.verify import Check
+
+BATCH = 16
+# Largest differences, in units of the output's grid.
+OPERATOR_UNITS = 1
+END_UNITS = 2
+AGREEMENT = 0.99
+_REFERENCE_SAMPLES = 8
+# Operators are compared on a part of the samples: all tensors are kept.
+_OPERATOR_SAMPLES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatorCheck:
+    """How one kind of operator agrees with float arithmetic in between.
+
+    Attributes:
+        kernels: `"xnnpack"`, `"builtin"` or `"reference"`.
+        op: The operator.
+        count: How many there are.
+        units: Largest difference in units of the output's grid.
+        off: Share of output values that differ at all.
+    """
+
+    kernels: str
+    op: str
+    count: int
+    units: int
+    off: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Where one operator of one file differs, with all it takes to see it."""
+
+    step: simulate.Step
+    units: int
+    off: int
+    size: int
+    got: np.ndarray
+    expected: np.ndarray
+    inputs: tuple[np.ndarray, ...]
+
+
+def check(
+    data: bytes,
+    samples: Sequence[np.ndarray],
+    save_failure_to: str | os.PathLike[str] | None = None,
+) -> tuple[list[Check], list[OperatorCheck]]:
+    """Runs a file on every kernel set and compares it with simulations.
+
+    Each operator is given what the kernels before it computed, so that its
+    own difference shows; the whole file is compared with the whole simulation.
+
+    Args:
+        data: The bytes of the integer file.
+        samples: Inputs, one array per input, in float.
+        save_failure_to: Where to write the inputs of an operator that
+            differs too much (`.npz`); the file goes beside it.
+
+    Returns:
+        One check per kernel set, and one row per kernel set and operator.
+
+    Raises:
+        ExportError: If a difference is too large, with the first operator
+            that diverges.
+    """
+    failure = None if save_failure_to is None else Path(save_failure_to)
+    inputs = [
+        port.quantize(array)
+        for port, array in zip(ports.inputs(data), samples, strict=True)
+    ]
+    wanted = _run(simulate.chained(data).data, inputs, "builtin")
+    checks: list[Check] = []
+    rows: list[OperatorCheck] = []
+    for kernels in runtime.KERNELS:
+        limit = _REFERENCE_SAMPLES if kernels == "reference" else None
+        part = [array[:limit] for array in inputs]
+        few = [array[:_OPERATOR_SAMPLES] for array in part]
+        try:
+            found = list(differences(data, few, kernels))
+            got = _run(data, part, kernels)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            if kernels == "xnnpack":
+                raise ExportError(
+                    f"LiteRT can't run the file: {reason}"
+                ) from error
+            checks.append(Check(kernels, ran=False, reason=reason))
+            continue
+        _refuse_operators(found, kernels, data, failure)
+        rows += _summarize(found, kernels)
+        checks.append(_end_check(data, kernels, got, wanted, found))
+        _refuse_end(checks[-1], found, data, part, failure)
+    return checks, rows
+
+
+def differences(
+    data: bytes, inputs: Sequence[np.ndarray], kernels: str
+) -> Iterator[Difference]:
+    """Compares every operator, in order, on the kernels' own tensors.
+
+    Args:
+        data: The bytes of an integer file.
+        inputs: Its inputs, few enough for one batch.
+        kernels: The kernel set.
+
+    Yields:
+        One difference per operator, also where it is zero.
+    """
+    twin = simulate.isolated(data)
+    session = runtime.Session(simulate.probe(data), kernels)
+    chunk = next(runtime.chunks(inputs, BATCH, session))
+    session(chunk)
+    own = dict(zip((d["index"] for d in session.inputs), chunk, strict=True))
+    recorded = {
+        index: own[index] if index in own else session.tensor(index)
+        for index in {*twin.inputs, *twin.outputs}
+    }
+    other = runtime.Session(twin.data, "builtin", strict=False)
+    results = other([recorded[index] for index in twin.inputs])
+    wanted = dict(zip(twin.outputs, results, strict=True))
+    for step in twin.steps:
+        got, expected = recorded[step.writes[0]], wanted[step.writes[0]]
+        apart = np.abs(got.astype(np.int64) - expected.astype(np.int64))
+        yield Difference(
+            step=step,
+            units=int(apart.max(initial=0)),
+            off=int((apart > 0).sum()),
+            size=apart.size,
+            got=got,
+            expected=expected,
+            inputs=tuple(recorded[i] for i in step.reads),
+        )
+
+
+def _run(
+    data: bytes, inputs: Sequence[np.ndarray], kernels: str
+) -> list[np.ndarray]:
+    session = runtime.Session(data, kernels)
+    parts = [session(c) for c in runtime.chunks(inputs, BATCH, session)]
+    rows = len(inputs[0])
+    return [
+        np.concatenate([np.atleast_1d(part[k]) for part in parts])[:rows]
+        for k in range(len(session.outputs))
+    ]
+
+
+def _end_check(
+    data: bytes,
+    kernels: str,
+    got: Sequence[np.ndarray],
+    wanted: Sequence[np.ndarray],
+    found: Sequence[Difference],
+) -> Check:
+    units, worst, relative, agreements = 0, 0.0, 0.0, []
+    for y, t, port in zip(got, wanted, ports.outputs(data), strict=True):
+        t = t[: len(y)]
+        if y.shape != t.shape:
+            raise ExportError(
+                f"An output has shape {y.shape} in the file and {t.shape} in "
+                "the simulation"
+            )
+        y, t = port.real(y), port.real(t)
+        error = float(np.abs(y - t).max(initial=0.0))
+        # A DEQUANTIZE rounds to float32, and exact outputs have no scale.
+        unit = port.scale or 1.0
+        units = max(units, round(error / unit))
+        worst = max(worst, error)
+        relative = max(relative, error / (float(np.ptp(t)) or 1.0))
+        if t.ndim == 2 and t.shape[1] > 1 and port.scale:
+            agreements.append(_same_class(y, t))
+    return Check(
+        kernels,
+        ran=True,
+        samples=len(got[0]),
+        max_abs_error=worst,
+        relative_error=relative,
+        agreement=min(agreements) if agreements else None,
+        partitions=runtime.Session(data, kernels).delegated(),
+        max_units=units,
+        operator_units=max((d.units for d in found), default=0),
+    )
+
+
+def _same_class(y: np.ndarray, t: np.ndarray) -> float:
+    """Share of samples whose largest class is one of the largest expected.
+
+    Integer outputs have ties, of which `argmax` takes the first.
+    """
+    best = np.take_along_axis(t, y.argmax(1)[:, None], 1)[:, 0]
+    return float(np.mean(best >= t.max(1) - 1e-9))
+
+
+def _summarize(
+    found: Sequence[Difference], kernels: str
+) -> list[OperatorCheck]:
+    rows = []
+    for op in sorted({d.step.name for d in found}):
+        own = [d for d in found if d.step.name == op]
+        size = sum(d.size for d in own)
+        rows.append(
+            OperatorCheck(
+                kernels,
+                op,
+                len(own),
+                max(d.units for d in own),
+                sum(d.off for d in own) / max(size, 1),
+            )
+        )
+    return rows
+
+
+def _refuse_operators(
+    found: Sequence[Difference],
+    kernels: str,
+    data: bytes,
+    failure: Path | None,
+) -> None:
+    for difference in found:
+        if difference.units > OPERATOR_UNITS:
+            step = difference.step
+            raise ExportError(
+                f"{step.name} (operator {step.position}) differs by "
+                f"{difference.units} units from its float arithmetic on the "
+                f"{kernels} kernels, in {difference.off} of {difference.size} "
+                f"values. Expected at most {OPERATOR_UNITS}."
+                + _save(failure, data, kernels, difference)
+            )
+
+
+def _refuse_end(
+    check: Check,
+    found: Sequence[Difference],
+    data: bytes,
+    inputs: Sequence[np.ndarray],
+    failure: Path | None,
+) -> None:
+    first = next((d for d in found if d.units), None)
+    where = (
+        " No single operator differs."
+        if first is None
+        else f" The first operator to differ is {first.step.name} (operator "
+        f"{first.step.position}), by {first.units} units."
+    )
+    units = check.max_units or 0
+    if units > END_UNITS:
+        raise ExportError(
+            f"The file's output is {units} units from the simulation on the "
+            f"{check.kernels} kernels. Expected at most {END_UNITS}.{where}"
+            + _save(failure, data, check.kernels, first, inputs)
+        )
+    allowed = max(1, int((1 - AGREEMENT) * check.samples))
+    if (
+        check.agreement is not None
+        and round((1 - check.agreement) * check.samples) > allowed
+    ):
+        raise ExportError(
+            f"The {check.kernels} kernels choose the simulation's class on "
+            f"{check.agreement:.1%} of {check.samples} samples. Expected "
+            f"{AGREEMENT:.0%}.{where}"
+            + _save(failure, data, check.kernels, first, inputs)
+        )
+
+
+def _save(
+    failure: Path | None,
+    data: bytes,
+    kernels: str,
+    difference: Difference | None,
+    inputs: Sequence[np.ndarray] = (),
+) -> str:
+    if failure is None:
+        return ""
+    arrays = {f"file_input_{k}": array for k, array in enumerate(inputs)}
+    if difference is not None:
+        arrays["got"], arrays["expected"] = difference.got, difference.expected
+        for k, array in enumerate(difference.inputs):
+            arrays[f"operator_input_{k}"] = array
+    np.savez_compressed(
+        failure.with_suffix(".npz"),
+        kernels=np.array(kernels),
+        operator=np.array(
+            -1 if difference is None else difference.step.position
+        ),
+        **arrays,  # type: ignore[arg-type]
+    )
+    failure.with_suffix(".tflite").write_bytes(data)
+    return f" Its inputs are in '{failure.with_suffix('.npz')}'."

@@ -1,0 +1,123 @@
+"""Trained ranges, as the converter leaves them in a float file.
+
+A fake quantization becomes a QUANTIZE and a DEQUANTIZE behind each other. Its
+scale and zero point are the trained ones; the pair itself goes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import edit
+from tflite_export import flatbuffer as fb
+from tflite_export.errors import ExportError
+from tflite_export.integer.grids import Grid
+from tflite_export.integer.grids import make_grid
+
+# What an unsigned grid is shifted by to become a signed one.
+_SHIFTS = {
+    "int8": {"UINT8": 128, "INT8": 0},
+    "int16": {"UINT16": 32768, "INT16": 0},
+}
+
+
+def take_pairs(model: schema.ModelT, mode: str) -> dict[int, Grid]:
+    """Removes the pairs of the main graph.
+
+    Tensors keep their indices. Where one tensor has sites of different
+    ranges, the first stays its grid and the others become requantizations.
+
+    Args:
+        model: The float model, changed in place.
+        mode: `"int8"` or `"int16"`, what the target wants.
+
+    Returns:
+        The trained grid of each tensor that has one.
+
+    Raises:
+        ExportError: If a site was trained for another width.
+    """
+    graph = model.subgraphs[0]
+    trained: dict[int, Grid] = {}
+    for op in list(graph.operators):
+        if fb.op_name(model, op) != "QUANTIZE":
+            continue
+        source, middle = fb.inputs(op)[0], fb.outputs(op)[0]
+        if fb.type_name(graph.tensors[source]) != "FLOAT32":
+            continue
+        grid = _grid(graph.tensors[middle], mode)
+        readers = [o for o in graph.operators if middle in fb.inputs(o)]
+        for reader in readers:
+            result = fb.outputs(reader)[0]
+            if trained.setdefault(source, grid) == grid:
+                _drop(graph, reader)
+                edit.redirect(graph, result, source)
+                # An output of the graph keeps its name.
+                graph.tensors[source].name = (
+                    graph.tensors[result].name
+                    if source in fb.outputs(graph)
+                    else graph.tensors[source].name
+                )
+                _rename_signature(model, result, source)
+            else:
+                trained[result] = grid
+                edit.set_input(reader, 0, source)
+                reader.opcodeIndex = op.opcodeIndex
+                reader.builtinOptionsType = op.builtinOptionsType
+                reader.builtinOptions = op.builtinOptions
+        _drop(graph, op)
+    return trained
+
+
+def _grid(tensor: schema.TensorT, mode: str) -> Grid:
+    kind = fb.type_name(tensor)
+    shift = _SHIFTS[mode].get(kind)
+    parameters = tensor.quantization
+    if shift is None or len(parameters.scale) != 1:
+        raise ExportError(
+            f"The model was trained with {kind} activations, which target "
+            f"activations of {mode} can't store. Expected activation_bits="
+            f"{mode.removeprefix('int')} in training"
+        )
+    zero_point = int(parameters.zeroPoint[0]) - shift
+    if mode == "int16" and zero_point:
+        raise ExportError(
+            "The model was trained with asymmetric 16-bit activations, which "
+            f"no kernel runs. Received: zero point {zero_point}"
+        )
+    return make_grid(mode, float(parameters.scale[0]), zero_point)
+
+
+def _drop(graph: schema.SubGraphT, op: schema.OperatorT) -> None:
+    del graph.operators[edit.before(graph, op)]
+
+
+def _rename_signature(model: schema.ModelT, old: int, new: int) -> None:
+    for signature in model.signatureDefs or ():
+        for entry in signature.outputs:
+            if entry.tensorIndex == old:
+                entry.tensorIndex = new
+
+
+def float_tensors(model: schema.ModelT) -> set[int]:
+    """Float tensors of the main graph that are no constants."""
+    graph = model.subgraphs[0]
+    used = {*fb.inputs(graph), *fb.outputs(graph)}
+    for op in graph.operators:
+        used |= {*fb.inputs(op), *fb.outputs(op)}
+    return {
+        index
+        for index in used
+        if index >= 0
+        and fb.type_name(graph.tensors[index]) == "FLOAT32"
+        and fb.raw_data(model, graph.tensors[index]) is None
+    }
+
+
+def as_float32(model: schema.ModelT, index: int) -> np.ndarray | None:
+    """Value of a float constant of the main graph, else `None`."""
+    tensor = model.subgraphs[0].tensors[index]
+    if fb.type_name(tensor) != "FLOAT32":
+        return None
+    return fb.constant(model, tensor)

@@ -1,0 +1,172 @@
+"""How an integer target makes its file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import convert
+from tflite_export import flatbuffer as fb
+from tflite_export.errors import ExportError
+from tflite_export.integer import calibrate
+from tflite_export.integer import pairs
+from tflite_export.integer.grids import Grid
+from tflite_export.integer.grids import make_grid
+from tflite_export.integer.prepare import prepare
+from tflite_export.integer.quantize import Quantizer
+from tflite_export.integer.quantize import Rows
+from tflite_export.integer.solve import Solver
+from tflite_export.match import Match
+from tflite_export.match import Matching
+from tflite_export.rewrite import Written
+from tflite_export.slim import slim
+from tflite_export.targets import Target
+
+
+@dataclasses.dataclass(frozen=True)
+class IntegerFile:
+    """An integer file before it is verified.
+
+    Attributes:
+        data: The bytes.
+        written: Its trained weights.
+        trained: Activation tensors whose grid comes from training.
+        activations: Activation tensors in all.
+        notes: Sentences for the report.
+    """
+
+    data: bytes
+    written: tuple[Written, ...]
+    trained: int
+    activations: int
+    notes: tuple[str, ...]
+
+
+def build(
+    converted: convert.FloatFile,
+    matching: Matching,
+    target: Target,
+    samples: Sequence[np.ndarray] | None,
+    integer_io: bool = False,
+) -> IntegerFile:
+    """Makes an integer file of a float file.
+
+    Args:
+        converted: The float file, with the trained ranges as pairs of
+            QUANTIZE and DEQUANTIZE.
+        matching: Which constants hold which weights.
+        target: Where it shall run.
+        samples: Inputs to measure ranges with that were not trained.
+        integer_io: Whether the inputs and outputs are integers, too.
+
+    Returns:
+        The file.
+
+    Raises:
+        ExportError: If the target has no row for an operator, no cell for a
+            weight, or a range is not known.
+    """
+    model = fb.load(converted.data)
+    trained = pairs.take_pairs(model, target.mode)
+    prepare(model, matching.matches, target)
+    rows = rows_of(model, target)
+    activations = pairs.float_tensors(model)
+    ranges = {}
+    if samples is not None and activations - set(trained):
+        ranges = calibrate.calibrate(model, activations, samples)
+    solution = Solver(
+        model,
+        rows,
+        target,
+        activations,
+        trained,
+        ranges,
+        _tables(model, rows, matching.matches, target),
+    ).solve()
+    quantizer = Quantizer(model, rows, matching.matches, solution, target)
+    written = quantizer.run(integer_io)
+    named = {(0, record.match.constant.tensor) for record in written}
+    slim(model, named, f"msq_tf {target.name}")
+    return IntegerFile(
+        data=fb.dump(model),
+        written=tuple(written),
+        trained=len(set(trained) & activations),
+        activations=len(activations),
+        notes=tuple(quantizer.notes),
+    )
+
+
+def rows_of(model: schema.ModelT, target: Target) -> Rows:
+    """The row of each operator of the main graph.
+
+    Returns:
+        One entry per operator, `None` where it touches no float tensor.
+
+    Raises:
+        ExportError: If the target has no row for an operator that does, with
+            the names of all of them.
+    """
+    rows: Rows = []
+    missing: dict[str, str] = {}
+    for number, graph in enumerate(model.subgraphs):
+        for op in graph.operators or ():
+            name = fb.op_name(model, op)
+            touched = [
+                graph.tensors[i]
+                for i in (*fb.inputs(op), *fb.outputs(op))
+                if i >= 0 and fb.type_name(graph.tensors[i]) == "FLOAT32"
+            ]
+            row = target.operators.get(name) if touched else None
+            if touched and (
+                row is None or row.version(target.mode) is None or number
+            ):
+                output = graph.tensors[fb.outputs(op)[0]]
+                missing.setdefault(name, fb.name(output))
+            if not number:
+                rows.append(row)
+    if missing:
+        listed = ", ".join(f"{k} (tensor '{v}')" for k, v in missing.items())
+        raise ExportError(
+            f"Target '{target.name}' has no policy for the operators "
+            f"{listed} with {target.mode} activations. Expected operators "
+            f"from {', '.join(sorted(target.operators))}"
+        )
+    return rows
+
+
+def _tables(
+    model: schema.ModelT,
+    rows: Rows,
+    matches: Sequence[Match],
+    target: Target,
+) -> Mapping[int, Grid]:
+    """Grids of trained weights that operators read as activations."""
+    found = {m.constant.tensor: m for m in matches}
+    tables: dict[int, Grid] = {}
+    for position, op in enumerate(model.subgraphs[0].operators):
+        row = rows[position]
+        for place, index in enumerate(fb.inputs(op)):
+            match = found.get(index)
+            if row is None or match is None:
+                continue
+            if row.role(place) not in ("activation", "same"):
+                continue
+            scale = match.fit.scale
+            if (
+                target.mode != "int8"
+                or (scale != scale[0]).any()
+                or not target.allows(row.name, "INT8", "per_tensor")
+            ):
+                raise ExportError(
+                    f"Layer '{match.weight.path}': {row.name} reads its "
+                    f"weight like an activation, which target '{target.name}' "
+                    "does with int8 and one scale for all channels only. Use "
+                    "per-tensor granularity for the layer, or leave it out of "
+                    "quantize_model (filters=)"
+                )
+            tables[index] = make_grid(target.mode, float(scale[0]), 0)
+    return tables

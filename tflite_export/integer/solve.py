@@ -1,0 +1,225 @@
+"""Gives every activation tensor a grid.
+
+The operators' rows are the rules. Where a rule wants another grid than a
+tensor has, the operator reads or writes a copy on the grid of the rule, which
+a QUANTIZE converts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import flatbuffer as fb
+from tflite_export.errors import ExportError
+from tflite_export.integer.calibrate import Range
+from tflite_export.integer.grids import Grid
+from tflite_export.integer.grids import grid_of_range
+from tflite_export.integer.grids import make_grid
+from tflite_export.policy import OperatorRow
+from tflite_export.targets import Target
+
+
+@dataclasses.dataclass
+class Solution:
+    """Grids of a graph.
+
+    Attributes:
+        tensors: Grid of each activation tensor.
+        reads: By position of an operator and of its input: the grid on which
+            it reads, where the input is an activation or a constant.
+        writes: By position of an operator: the grid of its outputs.
+    """
+
+    tensors: dict[int, Grid]
+    reads: dict[tuple[int, int], Grid]
+    writes: dict[int, Grid]
+
+
+class Solver:
+    """One walk over a graph.
+
+    Args:
+        model: The prepared float model.
+        rows: The row of each operator of the main graph, `None` where no
+            float tensor is involved.
+        target: Where it shall run.
+        activations: Float tensors that are no constants.
+        trained: Grids from training.
+        ranges: Ranges from calibration.
+        tables: Grids of constant weights that are read as activations.
+    """
+
+    def __init__(
+        self,
+        model: schema.ModelT,
+        rows: list[OperatorRow | None],
+        target: Target,
+        activations: set[int],
+        trained: Mapping[int, Grid],
+        ranges: Mapping[int, Range],
+        tables: Mapping[int, Grid],
+    ):
+        self._model = model
+        self._graph = model.subgraphs[0]
+        self._rows = rows
+        self._mode = target.mode
+        self._activations = activations
+        self._trained = trained
+        self._ranges = ranges
+        self._tables = tables
+        self._wanted = self._adopted()
+
+    def solve(self) -> Solution:
+        """Assigns all grids.
+
+        Raises:
+            ExportError: If the range of a tensor is not known.
+        """
+        found = Solution({}, {}, {})
+        for index in fb.inputs(self._graph):
+            if index in self._activations:
+                found.tensors[index] = self._own(index)
+        for position, op in enumerate(self._graph.operators):
+            row = self._rows[position]
+            if row is not None:
+                self._step(position, op, row, found)
+        return found
+
+    def _step(
+        self,
+        position: int,
+        op: schema.OperatorT,
+        row: OperatorRow,
+        found: Solution,
+    ) -> None:
+        common = self._common(op, row, found)
+        for place, index in enumerate(fb.inputs(op)):
+            role = row.role(place)
+            if index < 0 or role not in ("activation", "same", "any"):
+                continue
+            grid = found.tensors.get(index)
+            if role == "same" and common is not None:
+                grid = common
+            elif grid is None:
+                grid = self._constant(index)
+            if grid is not None:
+                found.reads[position, place] = grid
+        outputs = [i for i in fb.outputs(op) if i in self._activations]
+        if not outputs:
+            return
+        if row.output == "fixed":
+            common = make_grid(self._mode, *row.grid[self._mode])
+        if common is not None:
+            found.writes[position] = common
+        for index in outputs:
+            grid = self._trained.get(index)
+            if grid is None:
+                grid = common or self._own(index)
+            found.tensors[index] = grid
+            found.writes.setdefault(position, grid)
+
+    def _common(
+        self, op: schema.OperatorT, row: OperatorRow, found: Solution
+    ) -> Grid | None:
+        """The grid that the inputs and outputs of an operator share."""
+        if row.output != "same":
+            return None
+        same = [
+            index
+            for place, index in enumerate(fb.inputs(op))
+            if row.role(place) == "same"
+        ]
+        for index in same:
+            if index in self._tables:
+                return self._tables[index]
+        if len(same) == 1:
+            return found.tensors.get(same[0]) or self._constant(same[0])
+        return self._of_parts(op, same, found)
+
+    def _of_parts(
+        self, op: schema.OperatorT, same: list[int], found: Solution
+    ) -> Grid:
+        grids = {found.tensors[i] for i in same if i in found.tensors}
+        output = fb.outputs(op)[0]
+        if len(grids) == 1 and output not in self._trained:
+            # What is added to them may need more room.
+            grid = next(iter(grids))
+            if all(i in found.tensors or self._fits(i, grid) for i in same):
+                return grid
+        return self._wanted.get(output) or self._own(output)
+
+    def _fits(self, index: int, grid: Grid) -> bool:
+        value = fb.constant(self._model, self._graph.tensors[index])
+        low, high = grid.range
+        slack = grid.scale / 2
+        return value is not None and bool(
+            np.all(value >= low - slack) and np.all(value <= high + slack)
+        )
+
+    def _adopted(self) -> dict[int, Grid]:
+        """Grids that tensors take over from what reads them.
+
+        A tensor with one reader that wants a common grid can be produced on
+        it right away, if its producer leaves the grid free.
+        """
+        wanted = dict(self._trained)
+        readers: dict[int, int] = {}
+        for op in self._graph.operators:
+            for index in fb.inputs(op):
+                readers[index] = readers.get(index, 0) + 1
+        for index in fb.outputs(self._graph):
+            readers[index] = readers.get(index, 0) + 1
+        for position in reversed(range(len(self._rows))):
+            row = self._rows[position]
+            op = self._graph.operators[position]
+            if row is None or row.output != "same":
+                continue
+            outputs = fb.outputs(op)
+            same = [
+                index
+                for place, index in enumerate(fb.inputs(op))
+                if row.role(place) == "same"
+            ]
+            grid = wanted.get(outputs[0])
+            if grid is None and len(same) > 1 and outputs[0] in self._ranges:
+                grid = grid_of_range(self._mode, *self._ranges[outputs[0]])
+                wanted[outputs[0]] = grid
+            if grid is None or row.mixes or len(outputs) > 1:
+                continue
+            for index in same:
+                if readers.get(index) == 1 and index in self._activations:
+                    wanted.setdefault(index, grid)
+        return wanted
+
+    def _own(self, index: int) -> Grid:
+        if index in self._wanted:
+            return self._wanted[index]
+        if index in self._ranges:
+            return grid_of_range(self._mode, *self._ranges[index])
+        tensor = self._graph.tensors[index]
+        raise ExportError(
+            "The range of an activation is not known: tensor "
+            f"'{fb.name(tensor)}', written by {self._producer(index)}. Give "
+            "representative_data, or train the model with activation_bits"
+        )
+
+    def _constant(self, index: int) -> Grid | None:
+        if index in self._tables:
+            return self._tables[index]
+        tensor = self._graph.tensors[index]
+        if fb.type_name(tensor) != "FLOAT32":
+            return None
+        value = fb.constant(self._model, tensor)
+        if value is None:
+            return None
+        return grid_of_range(self._mode, float(value.min()), float(value.max()))
+
+    def _producer(self, index: int) -> str:
+        for op in self._graph.operators:
+            if index in fb.outputs(op):
+                return fb.op_name(self._model, op)
+        return "the caller"

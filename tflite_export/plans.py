@@ -1,0 +1,158 @@
+"""The two ways from a float file to the file of a target."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from tflite_export import convert
+from tflite_export import flatbuffer as fb
+from tflite_export import targets
+from tflite_export import verify
+from tflite_export.integer import check
+from tflite_export.integer import keras_check
+from tflite_export.integer import plan as integer
+from tflite_export.match import Matching
+from tflite_export.rewrite import Written
+from tflite_export.rewrite import rewrite
+from tflite_export.slim import slim
+from tflite_export.targets import Target
+from tflite_export.verify import Check
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A file before it is verified.
+
+    Attributes:
+        data: The bytes.
+        written: Its trained weights.
+        activations: How its activations are stored, in words.
+        notes: Sentences for the report.
+    """
+
+    data: bytes
+    written: tuple[Written, ...]
+    activations: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Verified:
+    """What verification found.
+
+    Attributes:
+        checks: One per kernel set.
+        operators: One row per kernel set and operator, of integer files.
+        notes: Sentences for the report.
+    """
+
+    checks: tuple[Check, ...]
+    operators: tuple[check.OperatorCheck, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Plan(Protocol):
+    """Makes and verifies the file of a target."""
+
+    def build(self, target: Target) -> Built:
+        """Makes the file."""
+
+    def plain(self) -> bytes:
+        """The same with 8-bit weights throughout, to compare sizes with."""
+
+    def verify(self, data: bytes, samples: Sequence[np.ndarray]) -> Verified:
+        """Runs the file on every kernel set."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightOnly:
+    """Integer weights, float operators.
+
+    Attributes:
+        converted: The float file.
+        matching: Which constants hold which weights.
+        max_relative_error: Largest difference from Keras, relative to the
+            range of an output.
+    """
+
+    converted: convert.FloatFile
+    matching: Matching
+    max_relative_error: float
+
+    def build(self, target: Target) -> Built:
+        model = fb.load(self.converted.data)
+        written = rewrite(model, self.matching.matches, target)
+        named = {
+            (r.match.constant.graph, r.match.constant.tensor) for r in written
+        }
+        slim(model, named, f"msq_tf {target.name}")
+        return Built(fb.dump(model), tuple(written), "float32")
+
+    def plain(self) -> bytes:
+        return self.build(targets.load("cpu_float")).data
+
+    def verify(self, data: bytes, samples: Sequence[np.ndarray]) -> Verified:
+        checks, notes = verify.check_outputs(
+            data,
+            self.converted.data,
+            self.converted.source,
+            samples,
+            self.max_relative_error,
+        )
+        return Verified(tuple(checks), notes=tuple(notes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Integer:
+    """Integers from end to end.
+
+    Attributes:
+        converted: The float file, trained ranges in it.
+        matching: Which constants hold which weights.
+        target: Where it shall run.
+        calibration: Inputs to measure ranges with, `None` for none.
+        integer_io: Whether inputs and outputs are integers, too.
+        save_failure_to: Where to write what shows a difference.
+    """
+
+    converted: convert.FloatFile
+    matching: Matching
+    target: Target
+    calibration: Sequence[np.ndarray] | None
+    integer_io: bool
+    save_failure_to: str | os.PathLike[str] | None
+
+    def build(self, target: Target) -> Built:
+        made = integer.build(
+            self.converted,
+            self.matching,
+            target,
+            self.calibration,
+            self.integer_io,
+        )
+        measured = made.activations - made.trained
+        return Built(
+            made.data,
+            made.written,
+            f"{target.mode}: {made.trained} tensors on trained ranges, "
+            f"{measured} on calibrated, fixed or shared ones",
+            made.notes,
+        )
+
+    def plain(self) -> bytes:
+        plain = dataclasses.replace(
+            self.target,
+            containers=("INT8",),
+            pointwise_as_fully_connected=False,
+        )
+        return self.build(plain).data
+
+    def verify(self, data: bytes, samples: Sequence[np.ndarray]) -> Verified:
+        checks, rows = check.check(data, samples, self.save_failure_to)
+        notes = keras_check.against_keras(data, self.converted.source, samples)
+        return Verified(tuple(checks), tuple(rows), tuple(notes))
