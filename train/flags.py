@@ -51,6 +51,12 @@ flags.DEFINE_list(
     "for the budget rule: 8,4,2, the widths that a packed file stores.",
 )
 flags.DEFINE_integer("min_bits", 2, "Least bits of a layer.")
+flags.DEFINE_integer(
+    "activation_bits",
+    None,
+    "Bits of activations in MSQ training: 8 or 16 for integer targets, which "
+    "otherwise calibrate on training images. Default: float activations.",
+)
 flags.DEFINE_enum(
     "rule",
     "budget",
@@ -61,7 +67,7 @@ flags.DEFINE_enum(
 flags.DEFINE_list(
     "targets",
     ["cpu_float", "min_size"],
-    "Export targets: one .tflite file is written for each.",
+    "Export targets: one .tflite file is written for each; `all` for all.",
 )
 flags.DEFINE_float(
     "max_accuracy_drop",
@@ -120,6 +126,7 @@ _PLAIN_FLAGS = (
     "overwrite",
     "target_compression",
     "min_bits",
+    "activation_bits",
     "rule",
     "max_accuracy_drop",
     "mixed_precision",

@@ -110,7 +110,9 @@ def quantized_model(context: Context, model: keras.Model) -> msq_tf.MSQModel:
 
 def config(settings: Settings) -> msq_tf.MSQConfig:
     """Returns what MSQ starts from."""
-    return msq_tf.MSQConfig(min_bits=settings.min_bits)
+    return msq_tf.MSQConfig(
+        min_bits=settings.min_bits, activation_bits=settings.activation_bits
+    )
 
 
 def rule(settings: Settings) -> msq_tf.BudgetRule | msq_tf.ThresholdRule:

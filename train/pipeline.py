@@ -46,7 +46,7 @@ def run(
     Raises:
         ValueError: If the settings cannot be carried out.
     """
-    _check_targets(settings.targets)
+    _check_targets(_targets(settings))
     # What these refuse is refused before training.
     phases.config(settings)
     phases.rule(settings)
@@ -93,9 +93,14 @@ class _Run:
             qmodel = phases.quantized_model(self._context, model)
         with self._timed("export"):
             msq_outputs = self._outputs(qmodel)
+            weight_only = self._weight_only_outputs(qmodel, msq_outputs)
             files = {
-                target: self._export(qmodel, target, msq_outputs)
-                for target in self._settings.targets
+                target: self._export(
+                    qmodel,
+                    target,
+                    msq_outputs if _is_integer(target) else weight_only,
+                )
+                for target in _targets(self._settings)
             }
         precision = msq_tf.precision_report(qmodel)
         with self._workspace.replacing(workspace_lib.PLOT) as path:
@@ -130,6 +135,14 @@ class _Run:
     def _outputs(self, model: keras.Model) -> np.ndarray:
         return measure.outputs(model, self._test, self._settings.pixels)
 
+    def _weight_only_outputs(
+        self, qmodel: msq_tf.MSQModel, outputs: np.ndarray
+    ) -> np.ndarray:
+        """What files with float activations are compared with."""
+        if qmodel.activations is None:
+            return outputs
+        return self._outputs(msq_tf.bake(qmodel))
+
     def _float_file(
         self, model: keras.Model, reference: np.ndarray
     ) -> results_lib.FileResult:
@@ -141,7 +154,8 @@ class _Run:
         self, qmodel: msq_tf.MSQModel, target: str, reference: np.ndarray
     ) -> results_lib.FileResult:
         name = f"{target}.tflite"
-        images = self._test.images
+        # Integer targets calibrate on these: no test images.
+        images = self._context.data.train.images
         index = phases.spread(len(images), _VERIFY_EXAMPLES)
         report = tflite_export.export(
             qmodel,
@@ -178,9 +192,10 @@ class _Run:
             checks.append(
                 results_lib.accuracy_check(results, settings.max_accuracy_drop)
             )
+        checks.append(results_lib.agreement_check(results.float_file, False))
         checks += [
-            results_lib.agreement_check(file)
-            for file in (results.float_file, *results.files.values())
+            results_lib.agreement_check(file, _is_integer(target))
+            for target, file in results.files.items()
         ]
         return tuple(checks)
 
@@ -207,6 +222,16 @@ def _policy(mixed_precision: bool) -> Iterator[None]:
         yield
     finally:
         keras.mixed_precision.set_dtype_policy(before)
+
+
+def _is_integer(target: str) -> bool:
+    return tflite_export.targets.load(target).integer
+
+
+def _targets(settings: Settings) -> tuple[str, ...]:
+    if settings.targets == ("all",):
+        return tuple(tflite_export.targets.names())
+    return settings.targets
 
 
 def _check_targets(targets: tuple[str, ...]) -> None:

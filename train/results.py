@@ -12,6 +12,8 @@ from train.measure import Score
 
 # Share of the test examples on which file and Keras model must agree.
 LEAST_AGREEMENT = 0.999
+# The same for files with integer activations.
+LEAST_INTEGER_AGREEMENT = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,14 +88,14 @@ class Results:
         return {"passed": self.passed, **dataclasses.asdict(self)}
 
 
-def agreement_check(file: FileResult) -> Check:
+def agreement_check(file: FileResult, integer: bool) -> Check:
     """Verifies that a file predicts what its Keras model predicts."""
     agreement = file.score.agreement
+    least = LEAST_INTEGER_AGREEMENT if integer else LEAST_AGREEMENT
     return Check(
         f"{file.name} agrees with Keras",
-        agreement >= LEAST_AGREEMENT,
-        f"{_percent(agreement, 2)}, at least "
-        f"{_percent(LEAST_AGREEMENT)} expected",
+        agreement >= least,
+        f"{_percent(agreement, 2)}, at least {_percent(least)} expected",
     )
 
 

@@ -33,6 +33,7 @@ class Settings:
         target_compression: Compression over 32-bit weights to reach.
         allowed_bits: Widths that a layer may end with; None for all.
         min_bits: Least bits of a layer.
+        activation_bits: Bits of activations in MSQ training; None for float.
         rule: One of `RULES`.
         targets: Targets of `tflite_export` to write files for.
         pixels: Input range of the model: 0..1, -1..1 or 0..255.
@@ -57,6 +58,7 @@ class Settings:
     target_compression: float = 8.0
     allowed_bits: tuple[int, ...] | None = None
     min_bits: int = 2
+    activation_bits: int | None = None
     rule: str = "budget"
     targets: tuple[str, ...] = ("cpu_float", "min_size")
     pixels: str = "unit"
