@@ -75,7 +75,8 @@ def export(
         samples: Largest number of samples to measure ranges and verify with.
         input_signature: Nested structure of `tf.TensorSpec`; only needed for
             subclassed models without `representative_data`.
-        batch_size: Fixed batch size of the file, `None` for any.
+        batch_size: Fixed batch size of the file. `None` for what the target
+            needs: 1 for devices, any for the others.
         integer_io: Whether inputs and outputs of integer targets are integers
             themselves instead of floats that the file converts. `None` for
             what the target prefers.
@@ -104,6 +105,8 @@ def export(
             f"with float_file. Received: model={model!r}"
         )
     devices.check_options(target, device_options or {})
+    if batch_size is None:
+        batch_size = chosen.options.get("batch_size")
     example, representative_data = samples_of.first_batch(representative_data)
     source = from_model(model, input_signature, example, batch_size)
     if chosen.integer:
