@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import flags
 
-_USAGE = """Write a packed, verified TFLite file, or look into one.
+_USAGE = """Write packed, verified TFLite files for devices, or look into files.
 
-  msq-export --model=m.keras --target=min_size --output=m.tflite [--data=x.npy]
-  msq-export inspect file.tflite [--json]
+Export a model for one target or several:
+  msq-export --model=m.keras --target=min_size --output=m.tflite
+  msq-export --model=m.keras --target=cpu_int8,ethos_u --output_dir=out \\
+      --representative_data=cifar10:train
+What a file holds, and what in it a target can't run (then the exit code is 1):
+  msq-export inspect m.tflite [--target=edgetpu] [--json]
+Two files side by side, their outputs, sizes and latencies:
+  msq-export compare a.tflite b.tflite [--representative_data=x.npy] [--json]
+
+Targets:
+{targets}
 
 Flags:
-"""
+{flags}"""
+# What a device step takes, and the flag for it.
+_DEVICE_FLAGS = {
+    "accelerators": ("ethos_u", "accelerators"),
+    "allow_cpu": ("ethos_u", "allow_cpu"),
+    "name": ("mcu", "c_name"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             `None`.
 
     Returns:
-        The exit code: 0, 1 where the work failed, 2 for wrong arguments.
+        The exit code: 0, 1 where the work failed or a rule is broken, 2 for
+        wrong arguments.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     values = _flags()
@@ -36,11 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except flags.Error as error:
         return _fail(error, 2)
     if values.help:
-        print(_USAGE + values.module_help(__name__))
+        print(_help(values))
         return 0
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         if positional[:1] == ["inspect"]:
             return _inspect(positional[1:], values)
+        if positional[:1] == ["compare"]:
+            return _compare(positional[1:], values)
         return _export(positional, values)
     except (ValueError, OSError) as error:
         return _fail(error, 1)
@@ -51,50 +72,196 @@ def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
     own: dict[str, Any] = {"flag_values": values, "module_name": __name__}
     flags.DEFINE_string("model", None, "Model saved by Keras (.keras).", **own)
-    flags.DEFINE_string("output", None, "File to write (.tflite).", **own)
-    flags.DEFINE_string("target", "min_size", "Where it shall run.", **own)
-    flags.DEFINE_string(
-        "data",
+    flags.DEFINE_list(
+        "target",
         None,
-        "Inputs to verify with: .npy, or .npz with one array per input name. "
-        "Random inputs if not given.",
+        "Where the file shall run; several behind commas. min_size if not "
+        "given.",
         **own,
+    )
+    flags.DEFINE_string("output", None, "File to write (.tflite).", **own)
+    flags.DEFINE_string(
+        "output_dir",
+        None,
+        "Folder to write <model>_<target>.tflite to, in the place of --output.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "representative_data",
+        None,
+        "Inputs to measure ranges and to verify with: an .npy, an .npz with "
+        "one array per input name, or a data set of TFDS as name or "
+        "name:split. Random inputs if not given.",
+        **own,
+    )
+    flags.DEFINE_enum(
+        "pixels",
+        "unit",
+        ["unit", "signed", "raw"],
+        "How the model takes images of a data set: 0..1, -1..1 or 0..255.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Folder of prepared TFDS data sets.", **own
+    )
+    flags.DEFINE_integer(
+        "samples",
+        64,
+        "Largest number of inputs to use.",
+        lower_bound=1,
+        **own,
+    )
+    flags.DEFINE_integer(
+        "batch_size",
+        None,
+        "Batch size to fix in the file. Open if not given, 1 for devices.",
+        lower_bound=1,
+        **own,
+    )
+    flags.DEFINE_boolean(
+        "integer_io",
+        None,
+        "Whether inputs and outputs of integer targets are integers, too. "
+        "The target decides if not given.",
+        **own,
+    )
+    flags.DEFINE_list(
+        "accelerators",
+        None,
+        "ethos_u: accelerators to compile for, such as ethos-u55-128.",
+        **own,
+    )
+    flags.DEFINE_boolean(
+        "allow_cpu",
+        None,
+        "ethos_u: whether operators may be left to the CPU.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "c_name", None, "mcu: name of the C array and its files.", **own
     )
     flags.DEFINE_boolean("json", False, "Print JSON.", **own)
     flags.DEFINE_boolean("help", False, "Print this help.", **own)
     return values
 
 
+def _help(values: flags.FlagValues) -> str:
+    from tflite_export import targets
+
+    rows = (targets.load(name) for name in targets.names())
+    return _USAGE.format(
+        targets="\n".join(f"  {t.name:10} {t.summary}" for t in rows),
+        flags=values.module_help(__name__),
+    )
+
+
 def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
     if positional:
         return _fail(f"unexpected argument '{positional[0]}'", 2)
-    for name in ("model", "output"):
-        if not values[name].value:
-            return _fail(f"--{name} is missing; see --help", 2)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not values.model:
+        return _fail("--model is missing; see --help", 2)
+    if (values.output is None) == (values.output_dir is None):
+        return _fail(
+            "--output is missing, or --output_dir; see --help"
+            if values.output is None
+            else "--output and --output_dir exclude each other",
+            2,
+        )
+    wanted = values.target or ["min_size"]
+    if values.output is not None and len(wanted) > 1:
+        return _fail("several targets need --output_dir", 2)
+    # Cheap mistakes first: loading TensorFlow and a model takes a while.
+    options = {name: _device_options(name, values) for name in wanted}
+    if not os.path.exists(values.model):
+        raise ValueError(f"No such model. Received: --model={values.model}")
+    paths = _paths(wanted, values)
     from tflite_export import exporting
+
+    model = _load_model(values.model)
+    data = _read_data(values, getattr(model, "input_shape", None))
+    settings: dict[str, Any] = {"representative_data": data}
+    for name in ("samples", "batch_size", "integer_io"):
+        if values[name].value is not None:
+            settings[name] = values[name].value
+    reports = []
+    for name in wanted:
+        if options[name]:
+            settings["device_options"] = options[name]
+        report = exporting.export(model, paths[name], target=name, **settings)
+        settings.pop("device_options", None)
+        reports.append(report)
+        if not values.json:
+            print(report)
+    if values.json:
+        texts = [json.loads(report.to_json()) for report in reports]
+        print(json.dumps(texts[0] if values.output else texts, indent=2))
+    return 0
+
+
+def _device_options(target: str, values: flags.FlagValues) -> dict[str, Any]:
+    from tflite_export import devices
     from tflite_export import targets
 
-    # Cheap mistakes first: loading TensorFlow and a model takes a while.
-    targets.load(values.target)
-    data = _read_data(values.data) if values.data else None
-    report = exporting.export(
-        _load_model(values.model),
-        values.output,
-        target=values.target,
-        representative_data=data,
-    )
-    print(report.to_json() if values.json else report)
-    return 0
+    targets.load(target)
+    options = {
+        option: values[flag].value
+        for option, (owner, flag) in _DEVICE_FLAGS.items()
+        if owner == target and values[flag].value is not None
+    }
+    devices.check_options(target, options)
+    return options
+
+
+def _paths(wanted: Sequence[str], values: flags.FlagValues) -> dict[str, Path]:
+    if values.output is not None:
+        return {wanted[0]: Path(values.output)}
+    folder = Path(values.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = Path(values.model).stem
+    return {name: folder / f"{stem}_{name}.tflite" for name in wanted}
 
 
 def _inspect(paths: Sequence[str], values: flags.FlagValues) -> int:
     if len(paths) != 1:
         return _fail("inspect takes one file", 2)
     from tflite_export import inspection
+    from tflite_export import lint
+    from tflite_export import targets
 
+    wanted = values.target or []
+    for name in wanted:
+        targets.load(name)
     info = inspection.inspect_file(paths[0])
-    print(info.to_json() if values.json else info)
+    data = Path(paths[0]).read_bytes()
+    found = {name: lint.check(data, name) for name in wanted}
+    if values.json:
+        tree = json.loads(info.to_json())
+        if wanted:
+            tree["findings"] = {
+                name: [dataclasses.asdict(f) for f in findings]
+                for name, findings in found.items()
+            }
+        print(json.dumps(tree, indent=2))
+    else:
+        print(info)
+        for name, findings in found.items():
+            print(lint.summary(name, findings))
+    return int(any(lint.severe(findings) for findings in found.values()))
+
+
+def _compare(paths: Sequence[str], values: flags.FlagValues) -> int:
+    if len(paths) != 2:
+        return _fail("compare takes two files", 2)
+    from tflite_export import comparison
+    from tflite_export import inspection
+
+    shape = None
+    if values.representative_data:
+        inputs = inspection.inspect_file(paths[0]).inputs
+        shape = inputs[0].shape if len(inputs) == 1 else None
+    data = _read_data(values, shape)
+    result = comparison.compare_files(*paths, inputs=data)
+    print(result.to_json() if values.json else result)
     return 0
 
 
@@ -103,14 +270,21 @@ def _load_model(path: str) -> Any:
 
     import msq_tf  # noqa: F401 (registers the classes of saved models)
 
-    if not os.path.exists(path):
-        raise ValueError(f"No such model. Received: --model={path}")
     return keras.models.load_model(path, compile=False)
 
 
-def _read_data(path: str) -> Any:
-    loaded = np.load(path, allow_pickle=False)
-    return dict(loaded) if hasattr(loaded, "files") else loaded
+def _read_data(values: flags.FlagValues, shape: Any) -> Any:
+    if not values.representative_data:
+        return None
+    from tflite_export import named_data
+
+    return named_data.read(
+        values.representative_data,
+        shape if isinstance(shape, tuple) else None,
+        values.pixels,
+        values.data_dir,
+        values.samples,
+    )
 
 
 def _fail(message: object, code: int) -> int:

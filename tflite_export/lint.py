@@ -11,8 +11,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import flatbuffer as fb
 from tflite_export import targets
-from tflite_export.devices.restrictions import RESTRICTIONS
-from tflite_export.devices.restrictions import Node
+from tflite_export.report import render
+from tflite_export.report import table
+from tflite_export.restrictions import RESTRICTIONS
+from tflite_export.restrictions import Node
 
 _FLOATS = {"FLOAT16", "FLOAT32", "FLOAT64"}
 _PACKED = tuple(targets.CONTAINERS)
@@ -280,3 +282,14 @@ def _granularity(tensor: schema.TensorT) -> str:
 
 def _one_of(names: Collection[str]) -> str:
     return " or ".join(names)
+
+
+def summary(target: str, findings: Collection[Finding]) -> str:
+    """Findings as a table; one line where there are none."""
+    if not findings:
+        return f"nothing in the file goes against the target {target}\n"
+    rows = table(f"against the target {target}", ["", "where", "what"])
+    for finding in findings:
+        kind = "refused" if finding.severe else "note"
+        rows.add_row(kind, finding.where, finding.message)
+    return render(rows)

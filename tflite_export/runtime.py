@@ -28,31 +28,28 @@ class Session:
         kernels: `"xnnpack"` (what applications get), `"builtin"` or
             `"reference"`.
         keep_all: Whether intermediate tensors can be read after a run.
-        strict: Whether inputs may change in open axes only.
 
     Raises:
         ValueError: If there is no such set of kernels, or the file is none.
         RuntimeError: If the kernels can't run the file.
     """
 
-    def __init__(
-        self,
-        data: bytes,
-        kernels: str,
-        keep_all: bool = False,
-        strict: bool = True,
-    ):
+    def __init__(self, data: bytes, kernels: str, keep_all: bool = False):
         if kernels not in KERNELS:
             raise ValueError(
                 f"No such kernels. Expected one of {', '.join(KERNELS)}. "
                 f"Received: kernels={kernels!r}"
             )
-        self._interpreter = litert.Interpreter(
-            model_content=data,
-            experimental_op_resolver_type=KERNELS[kernels],
-            experimental_preserve_all_tensors=keep_all,
-        )
-        self._strict = strict
+        try:
+            self._interpreter = litert.Interpreter(
+                model_content=data,
+                experimental_op_resolver_type=KERNELS[kernels],
+                experimental_preserve_all_tensors=keep_all,
+            )
+        except ValueError as error:
+            if "Didn't find op" not in str(error):
+                raise
+            raise RuntimeError(str(error)) from error
         self._interpreter.allocate_tensors()
         self.inputs = self._interpreter.get_input_details()
         self.outputs = self._interpreter.get_output_details()
@@ -96,7 +93,7 @@ class Session:
         for detail, array in zip(self.inputs, arrays, strict=True):
             if tuple(detail["shape"]) != array.shape:
                 self._interpreter.resize_tensor_input(
-                    detail["index"], array.shape, strict=self._strict
+                    detail["index"], array.shape, strict=True
                 )
                 resized = True
         if resized:

@@ -24,6 +24,7 @@ _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 # Offsets in the arena are 32-bit.
 _LARGEST_ARENA = (1 << 31) - 1
 _TIMEOUT_SECONDS = 600
+_NOISE = ("Traceback", "File ", "^", "[Recording", "main(")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _reason(stderr: str, code: int) -> str:
     own = [
         line
         for line in lines
-        if not line.startswith(("Traceback", "File ", "^", "[Recording"))
+        if not line.startswith(_NOISE)
         and "runtime.py" not in line
     ]
     words = " ".join(own[:3])

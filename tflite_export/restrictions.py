@@ -127,6 +127,10 @@ def _alpha_along_depth(node: Node) -> str | None:
     return None
 
 
+def _has_bias(node: Node) -> str | None:
+    return None if node.input(2) is not None else "has no bias"
+
+
 def _large_reshape(node: Node) -> str | None:
     # "Certain reshapes might not be mapped for large tensor sizes": no figure
     # is published.
@@ -186,6 +190,7 @@ RESTRICTIONS: dict[str, Callable[[Node], str | None]] = {
         _axes_not_batch,
         _default_weights_format,
         _depth_mean_by_4,
+        _has_bias,
         _large_reshape,
         _leading_ones,
         _no_fused_activation,

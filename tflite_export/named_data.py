@@ -1,0 +1,144 @@
+"""Representative data by name, for the command line."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# Value of one step of a pixel, and of 0: as `train --pixels` has them.
+PIXELS = {
+    "unit": (1.0 / 255.0, 0.0),
+    "signed": (2.0 / 255.0, -1.0),
+    "raw": (1.0, 0.0),
+}
+_NAME = re.compile(
+    r"(?P<name>[\w/-]+(?::\d+\.\d+\.\d+)?)(?::(?P<split>[a-z_]\S*))?"
+)
+
+
+def read(
+    where: str,
+    shape: Sequence[int | None] | None = None,
+    pixels: str = "unit",
+    data_dir: str | None = None,
+    limit: int = 256,
+) -> Any:
+    """Reads inputs from a file of arrays or a TensorFlow data set.
+
+    Args:
+        where: Path of an `.npy` (one input) or `.npz` (one array per input
+            name), or the name of a data set of images in TFDS, with a split
+            behind a colon: `cifar10`, `cifar10:test`, `cifar10:3.0.2:train`.
+        shape: Shape of the model's input with the batch; images of another
+            size are resized to it.
+        pixels: Input range of the model: a key of `PIXELS`.
+        data_dir: Folder of prepared data sets.
+        limit: Largest number of images.
+
+    Returns:
+        An array, or a dict of arrays.
+
+    Raises:
+        ValueError: If there is no such file, data set or split, or it is not
+            one of images.
+    """
+    if where.endswith((".npy", ".npz")):
+        return _arrays(where)
+    found = _NAME.fullmatch(where)
+    if found is None or os.sep in where and os.path.exists(where):
+        raise ValueError(
+            "Expected a path ending in .npy or .npz, or the name of a data "
+            f"set, with or without :split. Received: '{where}'"
+        )
+    images = _images(found["name"], found["split"], data_dir, limit)
+    return _scaled(images, shape, pixels)
+
+
+def _arrays(path: str) -> Any:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if not hasattr(loaded, "files"):
+            return loaded
+        with loaded:
+            return dict(loaded)
+    except OSError as error:
+        raise ValueError(
+            f"The data can't be read ({error.strerror or error}). Received: "
+            f"'{path}'"
+        ) from error
+    except (EOFError, ValueError) as error:
+        raise ValueError(
+            f"The data can't be read ({error}). Expected arrays of numbers "
+            f"saved by NumPy. Received: '{path}'"
+        ) from error
+
+
+def _images(
+    name: str, split: str | None, data_dir: str | None, limit: int
+) -> np.ndarray:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ValueError(
+            "Data sets by name need TensorFlow Datasets. Install it with: pip "
+            f"install 'msq-tf[train]'. Received: '{name}'"
+        ) from error
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        if not builder.is_prepared():
+            if data_dir is not None:
+                raise ValueError(
+                    f"it is not prepared in {builder.data_dir}; leave out "
+                    "--data_dir to download it"
+                )
+            builder.download_and_prepare()
+        rows = builder.as_dataset(split=split or "train").take(limit)
+        images = [row["image"] for row in tfds.as_numpy(rows)]
+    except KeyError as error:
+        raise ValueError(
+            f"The data set '{name}' holds no images under 'image'"
+        ) from error
+    except Exception as error:
+        # TFDS raises errors of many kinds, some several lines long.
+        words = " ".join(str(error).split())
+        raise ValueError(
+            f"The data set can't be read: {words[:300]}. Received: "
+            f"name={name}, split={split}, data_dir={data_dir}"
+        ) from error
+    if not images:
+        raise ValueError(
+            f"The data set holds no image. Received: name={name}, split={split}"
+        )
+    if len({image.shape for image in images}) == 1:
+        return np.stack(images)
+    result = np.empty(len(images), object)
+    result[:] = images
+    return result
+
+
+def _scaled(
+    images: np.ndarray, shape: Sequence[int | None] | None, pixels: str
+) -> np.ndarray:
+    if pixels not in PIXELS:
+        raise ValueError(
+            f"Expected one of {', '.join(PIXELS)}. Received: pixels='{pixels}'"
+        )
+    factor, offset = PIXELS[pixels]
+    size = None if shape is None or len(shape) != 4 else shape[1:3]
+    if size is not None and None not in size:
+        import tensorflow as tf
+
+        resized = [
+            image
+            if image.shape[:2] == tuple(size)
+            else tf.image.resize(image, size, antialias=True).numpy()
+            for image in images
+        ]
+        images = np.stack(resized)
+    elif images.dtype == object:
+        raise ValueError("The images of the data set have different sizes")
+    return images.astype(np.float32) * np.float32(factor) + np.float32(offset)
