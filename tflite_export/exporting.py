@@ -51,6 +51,7 @@ def export(
     input_signature: Any = None,
     batch_size: int | None = None,
     integer_io: bool | None = None,
+    max_units: int = 2,
     save_failure_to: str | os.PathLike[str] | None = None,
     device_options: Mapping[str, Any] | None = None,
 ) -> ExportReport:
@@ -80,6 +81,10 @@ def export(
         integer_io: Whether inputs and outputs of integer targets are integers
             themselves instead of floats that the file converts. `None` for
             what the target prefers.
+        max_units: Largest difference of an integer output from the float
+            simulation that is accepted, in units of the output. One operator
+            may always differ by one; operators such as a softmax can turn
+            that into more.
         save_failure_to: Where to write the inputs of an integer operator that
             computes wrong numbers: `.npz` and, beside it, the `.tflite`.
         device_options: Options of the target's tools, see
@@ -134,6 +139,7 @@ def export(
                 chosen,
                 inputs if origin == "given" else None,
                 integer_io,
+                max_units,
                 save_failure_to,
             )
         else:
@@ -144,7 +150,7 @@ def export(
         readback.check_codes(data, built.written)
         readback.check_versions(data)
         runtime.load_everywhere(data)
-        verified = plan.verify(data, inputs)
+        verified = plan.verify(dataclasses.replace(built, data=data), inputs)
         device = devices.finish(
             target, data, Path(path).stem, inputs, device_options
         )

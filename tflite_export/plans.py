@@ -32,12 +32,15 @@ class Built:
         data: The bytes.
         written: Its trained weights.
         activations: How its activations are stored, in words.
+        untrained: Integer operators that round to grids which training
+            doesn't know.
         notes: Sentences for the report.
     """
 
     data: bytes
     written: tuple[Written, ...]
     activations: str
+    untrained: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -65,7 +68,7 @@ class Plan(Protocol):
     def plain(self) -> bytes:
         """The same with 8-bit weights throughout, to compare sizes with."""
 
-    def verify(self, data: bytes, samples: Sequence[np.ndarray]) -> Verified:
+    def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
         """Runs the file on every kernel set."""
 
 
@@ -96,9 +99,9 @@ class WeightOnly:
     def plain(self) -> bytes:
         return self.build(targets.load("cpu_float")).data
 
-    def verify(self, data: bytes, samples: Sequence[np.ndarray]) -> Verified:
+    def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
         checks, notes = verify.check_outputs(
-            data,
+            built.data,
             self.converted.data,
             self.converted.source,
             samples,
@@ -117,6 +120,7 @@ class Integer:
         target: Where it shall run.
         calibration: Inputs to measure ranges with, `None` for none.
         integer_io: Whether inputs and outputs are integers, too.
+        max_units: Largest difference of an output that is accepted.
         save_failure_to: Where to write what shows a difference.
     """
 
@@ -125,6 +129,7 @@ class Integer:
     target: Target
     calibration: Sequence[np.ndarray] | None
     integer_io: bool
+    max_units: int
     save_failure_to: str | os.PathLike[str] | None
 
     def build(self, target: Target) -> Built:
@@ -141,6 +146,7 @@ class Integer:
             made.written,
             f"{target.mode}: {made.trained} tensors on trained ranges, "
             f"{measured} on calibrated, fixed or shared ones",
+            made.untrained,
             made.notes,
         )
 
@@ -152,7 +158,15 @@ class Integer:
         )
         return self.build(plain).data
 
-    def verify(self, data: bytes, samples: Sequence[np.ndarray]) -> Verified:
-        checks, rows = check.check(data, samples, self.save_failure_to)
-        notes = keras_check.against_keras(data, self.converted.source, samples)
+    def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
+        checks, rows = check.check(
+            built.data, samples, self.max_units, self.save_failure_to
+        )
+        notes = keras_check.against_keras(
+            built.data,
+            self.converted.source,
+            samples,
+            self.max_units,
+            built.untrained,
+        )
         return Verified(tuple(checks), tuple(rows), tuple(notes))

@@ -44,7 +44,7 @@ def check_codes(data: bytes, written: Sequence[Written]) -> None:
         match = record.match
         path = match.weight.path
         graph = model.Subgraphs(match.constant.graph)
-        tensor = graph.Tensors(match.constant.tensor)
+        tensor = graph.Tensors(record.tensor)
         codes = _codes(model, tensor, path)
         scales = _scales(tensor, codes.ndim, path)
         # A 1x1 convolution may have become FULLY_CONNECTED.

@@ -26,6 +26,7 @@ class Written:
 
     Attributes:
         match: Which weight it is.
+        tensor: Index of the tensor in the file's graph.
         container: Weight type, such as `"INT4"`.
         granularity: `"per_tensor"` or `"per_channel"`.
         payload_bytes: Bytes of the packed codes.
@@ -34,6 +35,7 @@ class Written:
     """
 
     match: Match
+    tensor: int
     container: str
     granularity: str
     payload_bytes: int
@@ -93,7 +95,7 @@ def _rewrite_one(model: schema.ModelT, match: Match, target: Target) -> Written:
         edit.scale_inputs(
             model, graph, output, match.fit.columns, match.weight.path
         )
-    return Written(match, container, granularity, data.size)
+    return Written(match, index, container, granularity, data.size)
 
 
 def _insert_dequantize(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tflite_export import flatbuffer as fb
 from tflite_export import runtime
 from tflite_export.devices import ports
 from tflite_export.errors import ExportError
@@ -61,6 +62,7 @@ class Difference:
 def check(
     data: bytes,
     samples: Sequence[np.ndarray],
+    max_units: int = END_UNITS,
     save_failure_to: str | os.PathLike[str] | None = None,
 ) -> tuple[list[Check], list[OperatorCheck]]:
     """Runs a file on every kernel set and compares it with simulations.
@@ -71,6 +73,7 @@ def check(
     Args:
         data: The bytes of the integer file.
         samples: Inputs, one array per input, in float.
+        max_units: Largest difference of an output that is accepted.
         save_failure_to: Where to write the inputs of an operator that
             differs too much (`.npz`); the file goes beside it.
 
@@ -107,7 +110,7 @@ def check(
         _refuse_operators(found, kernels, data, failure)
         rows += _summarize(found, kernels)
         checks.append(_end_check(data, kernels, got, wanted, found))
-        _refuse_end(checks[-1], found, data, part, failure)
+        _refuse_end(checks[-1], max_units, found, data, part, failure)
     return checks, rows
 
 
@@ -124,16 +127,18 @@ def differences(
     Yields:
         One difference per operator, also where it is zero.
     """
-    twin = simulate.isolated(data)
     session = runtime.Session(simulate.probe(data), kernels)
     chunk = next(runtime.chunks(inputs, BATCH, session))
     session(chunk)
-    own = dict(zip((d["index"] for d in session.inputs), chunk, strict=True))
     recorded = {
-        index: own[index] if index in own else session.tensor(index)
-        for index in {*twin.inputs, *twin.outputs}
+        detail["index"]: array
+        for detail, array in zip(session.inputs, chunk, strict=True)
     }
-    other = runtime.Session(twin.data, "builtin", strict=False)
+    for index in simulate.activations(fb.load(data)):
+        if index not in recorded:
+            recorded[index] = session.tensor(index)
+    twin = simulate.isolated(data, recorded)
+    other = runtime.Session(twin.data, "builtin")
     results = other([recorded[index] for index in twin.inputs])
     wanted = dict(zip(twin.outputs, results, strict=True))
     for step in twin.steps:
@@ -247,6 +252,7 @@ def _refuse_operators(
 
 def _refuse_end(
     check: Check,
+    max_units: int,
     found: Sequence[Difference],
     data: bytes,
     inputs: Sequence[np.ndarray],
@@ -260,10 +266,11 @@ def _refuse_end(
         f"{first.step.position}), by {first.units} units."
     )
     units = check.max_units or 0
-    if units > END_UNITS:
+    if units > max_units:
         raise ExportError(
             f"The file's output is {units} units from the simulation on the "
-            f"{check.kernels} kernels. Expected at most {END_UNITS}.{where}"
+            f"{check.kernels} kernels. Expected at most max_units={max_units}."
+            + where
             + _save(failure, data, check.kernels, first, inputs)
         )
     allowed = max(1, int((1 - AGREEMENT) * check.samples))

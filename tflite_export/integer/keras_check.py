@@ -11,12 +11,15 @@ from tflite_export.devices import ports
 from tflite_export.errors import ExportError
 from tflite_export.integer.check import AGREEMENT
 from tflite_export.integer.check import BATCH
-from tflite_export.integer.check import END_UNITS
 from tflite_export.source import Source
 
 
 def against_keras(
-    data: bytes, source: Source, samples: Sequence[np.ndarray]
+    data: bytes,
+    source: Source,
+    samples: Sequence[np.ndarray],
+    max_units: int,
+    untrained: Sequence[str],
 ) -> list[str]:
     """Runs the file on XNNPACK and the model in Keras.
 
@@ -26,6 +29,9 @@ def against_keras(
             with them, and the file has to agree; float activations can differ
             from integer ones by any amount.
         samples: Inputs, one array per input, in float.
+        max_units: Largest difference of an output that is accepted, with
+            trained ranges.
+        untrained: Operators of the file that round where Keras does not.
 
     Returns:
         Sentences for the report.
@@ -67,14 +73,22 @@ def against_keras(
             "against the float activations of Keras the output differs by up "
             f"to {worst:.0f} units{agree} of the inputs"
         ]
+    if untrained:
+        kinds = ", ".join(sorted(set(untrained)))
+        return [
+            f"{len(untrained)} tensors ({kinds}) are rounded in the file and "
+            "not in Keras, because no site of training covers them; against "
+            f"Keras the output differs by up to {worst:.0f} units{agree} of "
+            "the inputs"
+        ]
     allowed = max(1, int((1 - AGREEMENT) * count))
-    if round(worst) > END_UNITS or (
+    if round(worst) > max_units or (
         share is not None and count - same > allowed
     ):
         raise ExportError(
             "The file computes something else than the Keras model with its "
             f"trained ranges: outputs differ by {worst:.0f} units{agree} of "
-            f"{count} inputs. Expected at most {END_UNITS} units and "
+            f"{count} inputs. Expected at most {max_units} units and "
             f"{AGREEMENT:.0%}"
         )
     return [
@@ -84,7 +98,7 @@ def against_keras(
 
 
 def _on_grid(values: np.ndarray, port: ports.Port) -> np.ndarray:
-    """Values rounded to the integers of an output and clipped to them."""
+    """Values rounded to the units of an output."""
     if port.scale is None:
         return values
     return np.round(values / port.scale) * port.scale

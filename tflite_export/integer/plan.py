@@ -11,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import convert
 from tflite_export import flatbuffer as fb
+from tflite_export.compact import compact
 from tflite_export.errors import ExportError
 from tflite_export.integer import calibrate
 from tflite_export.integer import pairs
@@ -36,6 +37,7 @@ class IntegerFile:
         written: Its trained weights.
         trained: Activation tensors whose grid comes from training.
         activations: Activation tensors in all.
+        untrained: Operators that round to a grid which training doesn't know.
         notes: Sentences for the report.
     """
 
@@ -43,6 +45,7 @@ class IntegerFile:
     written: tuple[Written, ...]
     trained: int
     activations: int
+    untrained: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -87,17 +90,32 @@ def build(
         ranges,
         _tables(model, rows, matching.matches, target),
     ).solve()
+    untrained = tuple(_producer(model, i) for i in solution.untrained)
     quantizer = Quantizer(model, rows, matching.matches, solution, target)
     written = quantizer.run(integer_io)
-    named = {(0, record.match.constant.tensor) for record in written}
+    # Float biases and what stood between the pairs are still there.
+    places = compact(model)
+    written = [
+        dataclasses.replace(record, tensor=places[0, record.tensor])
+        for record in written
+    ]
+    named = {(0, record.tensor) for record in written}
     slim(model, named, f"msq_tf {target.name}")
     return IntegerFile(
         data=fb.dump(model),
         written=tuple(written),
         trained=len(set(trained) & activations),
         activations=len(activations),
+        untrained=untrained,
         notes=tuple(quantizer.notes),
     )
+
+
+def _producer(model: schema.ModelT, index: int) -> str:
+    for op in model.subgraphs[0].operators:
+        if index in fb.outputs(op):
+            return fb.op_name(model, op)
+    return "input"
 
 
 def rows_of(model: schema.ModelT, target: Target) -> Rows:

@@ -108,9 +108,16 @@ class Quantizer:
                     match, uses, row.channel_axis, self._target
                 )
                 continue
-            found = weights.float_weight(value, row.channel_axis)
-            self._weights[index] = found
             name = fb.name(self._graph.tensors[index])
+            found = weights.float_weight(
+                value, [use.op for use in uses], row.channel_axis, self._target
+            )
+            if found is None:
+                raise ExportError(
+                    f"Target '{self._target.name}' has no evidence that "
+                    f"{row.name} runs with INT8 weights (tensor '{name}')"
+                )
+            self._weights[index] = found
             self.notes.append(
                 f"weight '{name}' was not trained with MSQ: rounded to 8 bits"
             )
@@ -289,7 +296,12 @@ class Quantizer:
             return None
         tensor.name = match.weight.path.encode()
         return Written(
-            match, found.container, found.granularity, data.size, found.silenced
+            match=match,
+            tensor=index,
+            container=found.container,
+            granularity=found.granularity,
+            payload_bytes=data.size,
+            silenced=found.silenced,
         )
 
     def _float_ports(self) -> None:

@@ -9,6 +9,7 @@ isolated twin it reads what a kernel recorded.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -90,14 +91,19 @@ def probe(data: bytes) -> bytes:
     return fb.dump(model)
 
 
-def isolated(data: bytes) -> Twin:
-    """The twin in which every operator reads recorded tensors."""
-    return _Builder(data, isolate=True).build()
+def isolated(data: bytes, recorded: Mapping[int, np.ndarray]) -> Twin:
+    """The twin in which every operator reads recorded tensors.
+
+    Args:
+        data: The bytes of the integer file.
+        recorded: Inputs and activations, for their shapes.
+    """
+    return _Builder(data, recorded).build()
 
 
 def chained(data: bytes) -> Twin:
     """The twin that computes the whole graph; inputs as in the file."""
-    return _Builder(data, isolate=False).build()
+    return _Builder(data, None).build()
 
 
 def _is_activation(model: schema.ModelT, index: int) -> bool:
@@ -114,10 +120,14 @@ def _is_activation(model: schema.ModelT, index: int) -> bool:
 
 
 class _Builder:
-    def __init__(self, data: bytes, isolate: bool):
+    def __init__(self, data: bytes, recorded: Mapping[int, np.ndarray] | None):
         self._model = fb.load(data)
         self._graph = self._model.subgraphs[0]
-        self._isolate = isolate
+        self._isolate = recorded is not None
+        for index, array in (recorded or {}).items():
+            tensor = self._graph.tensors[index]
+            tensor.shape = np.array(array.shape, np.int32)
+            tensor.shapeSignature = None
         self._floats: dict[int, int] = {}
         self._steps = steps(self._model)
 

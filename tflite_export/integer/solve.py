@@ -32,11 +32,14 @@ class Solution:
         reads: By position of an operator and of its input: the grid on which
             it reads, where the input is an activation or a constant.
         writes: By position of an operator: the grid of its outputs.
+        untrained: Tensors that are rounded to a grid of their own which no
+            training knows. Outputs of the graph on fixed grids don't count.
     """
 
     tensors: dict[int, Grid]
     reads: dict[tuple[int, int], Grid]
     writes: dict[int, Grid]
+    untrained: list[int] = dataclasses.field(default_factory=list)
 
 
 class Solver:
@@ -83,6 +86,8 @@ class Solver:
         for index in fb.inputs(self._graph):
             if index in self._activations:
                 found.tensors[index] = self._own(index)
+                if index not in self._trained:
+                    found.untrained.append(index)
         for position, op in enumerate(self._graph.operators):
             row = self._rows[position]
             if row is not None:
@@ -121,6 +126,11 @@ class Solver:
                 grid = common or self._own(index)
             found.tensors[index] = grid
             found.writes.setdefault(position, grid)
+            ends = index in fb.outputs(self._graph)
+            if index not in self._trained and (
+                row.output == "free" or (row.output == "fixed" and not ends)
+            ):
+                found.untrained.append(index)
 
     def _common(
         self, op: schema.OperatorT, row: OperatorRow, found: Solution

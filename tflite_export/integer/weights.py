@@ -113,11 +113,13 @@ def _container(
             ):
                 return container, granularity
     kinds = ", ".join(target.containers_for(match.weight.bits))
+    remedy = "Leave the layer out of quantize_model (filters=)"
+    if per_channel and _rounded(ops, target) == "per_tensor":
+        remedy = "Train the layer with LayerConfig(granularity=PerTensor())"
     raise ExportError(
         f"Layer '{match.weight.path}': target '{target.name}' has no evidence "
         f"that {' and '.join(sorted(set(ops)))} runs with {choices[0]} "
-        f"{kinds} weights ({target.mode}). Leave the layer out of "
-        "quantize_model (filters=), or choose another target"
+        f"{kinds} weights ({target.mode}). {remedy}, or choose another target"
     )
 
 
@@ -172,10 +174,26 @@ def _sane(scale: float, uses: Sequence[Use]) -> np.float32:
     return np.float32(scale or 1.0)
 
 
-def float_weight(value: np.ndarray, axis: int) -> IntegerWeight:
-    """Rounds a weight that MSQ left in float to 8 bits per channel."""
-    rest = tuple(k for k in range(value.ndim) if k != axis)
-    top = np.abs(value).max(axis=rest)
+def float_weight(
+    value: np.ndarray, ops: Sequence[str], axis: int, target: Target
+) -> IntegerWeight | None:
+    """Rounds a weight that MSQ left in float to 8 bits.
+
+    Args:
+        value: The weight.
+        ops: What reads it.
+        axis: Axis along which these operators take scales.
+        target: Where it shall run.
+
+    Returns:
+        The weight, `None` where the target's table has no INT8 for it.
+    """
+    granularity = _rounded(ops, target)
+    if granularity is None:
+        return None
+    per_channel = granularity == "per_channel"
+    rest = tuple(k for k in range(value.ndim) if not per_channel or k != axis)
+    top = np.atleast_1d(np.abs(value).max(axis=rest))
     known = top[top > 0]
     top = np.where(top > 0, top, np.median(known) if known.size else 1.0)
     scale = (top / _INT8_TOP).astype(np.float32)
@@ -183,7 +201,17 @@ def float_weight(value: np.ndarray, axis: int) -> IntegerWeight:
     shape[axis] = -1
     codes = np.round(value / scale.reshape(shape))
     codes = np.clip(codes, -_INT8_TOP, _INT8_TOP).astype(np.int8)
-    return IntegerWeight(codes, scale, axis, "INT8", ())
+    return IntegerWeight(
+        codes, scale, axis if per_channel else None, "INT8", ()
+    )
+
+
+def _rounded(ops: Sequence[str], target: Target) -> str | None:
+    """The finest granularity of INT8 weights that all operators take."""
+    for granularity in ("per_channel", "per_tensor"):
+        if all(target.allows(op, "INT8", granularity) for op in ops):
+            return granularity
+    return None
 
 
 def integer_bias(
