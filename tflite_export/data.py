@@ -145,9 +145,24 @@ def _flatten(
                 f"shape={array.shape}"
             )
     return [
-        array.astype(spec.dtype.as_numpy_dtype)
-        for array, spec in zip(flat, specs, strict=True)
+        _converted(array, spec) for array, spec in zip(flat, specs, strict=True)
     ]
+
+
+def _converted(array: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
+    numbers = "biuf" if spec.dtype.is_floating else "biu"
+    if array.dtype.kind not in numbers:
+        raise ValueError(
+            f"representative_data doesn't fit the input '{spec.name}'. "
+            f"Expected numbers of type {spec.dtype.name}. Received: "
+            f"dtype={array.dtype}"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(
+            "Expected finite numbers in representative_data. Received: NaN "
+            f"or infinite values for the input '{spec.name}'"
+        )
+    return array.astype(spec.dtype.as_numpy_dtype)
 
 
 def _random(spec: tf.TensorSpec, count: int) -> np.ndarray:

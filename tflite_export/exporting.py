@@ -51,7 +51,7 @@ def export(
     input_signature: Any = None,
     batch_size: int | None = None,
     integer_io: bool | None = None,
-    max_units: int = 2,
+    max_units: int | None = None,
     save_failure_to: str | os.PathLike[str] | None = None,
     device_options: Mapping[str, Any] | None = None,
 ) -> ExportReport:
@@ -82,9 +82,10 @@ def export(
             themselves instead of floats that the file converts. `None` for
             what the target prefers.
         max_units: Largest difference of an integer output from the float
-            simulation that is accepted, in units of the output. One operator
-            may always differ by one; operators such as a softmax can turn
-            that into more.
+            simulation that is accepted, in units of the output; `None` for 2
+            with 8-bit and 16 with 16-bit activations. One operator may always
+            differ by one; operators such as a softmax can turn that into
+            more.
         save_failure_to: Where to write the inputs of an integer operator that
             computes wrong numbers: `.npz` and, beside it, the `.tflite`.
         device_options: Options of the target's tools, see
@@ -304,7 +305,7 @@ def _tensor_report(record: Written) -> TensorReport:
     found = record.match
     return TensorReport(
         name=found.weight.path,
-        ops=found.constant.readers,
+        ops=record.ops,
         shape=found.constant.value.shape,
         bits=found.weight.bits,
         container=record.container,
@@ -315,7 +316,7 @@ def _tensor_report(record: Written) -> TensorReport:
         exact_scale=found.fit.exact,
         flipped=int((found.fit.signs < 0).sum()),
         dead=found.fit.dead,
-        muted=found.fit.muted,
+        muted=max(found.fit.muted, len(record.silenced)),
         unfolded=found.fit.columns is not None,
         also=tuple(twin.weight.path for twin in found.twins),
     )

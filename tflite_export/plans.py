@@ -16,6 +16,7 @@ from tflite_export import verify
 from tflite_export.integer import check
 from tflite_export.integer import keras_check
 from tflite_export.integer import plan as integer
+from tflite_export.integer import ranges
 from tflite_export.match import Matching
 from tflite_export.rewrite import Written
 from tflite_export.rewrite import rewrite
@@ -120,7 +121,8 @@ class Integer:
         target: Where it shall run.
         calibration: Inputs to measure ranges with, `None` for none.
         integer_io: Whether inputs and outputs are integers, too.
-        max_units: Largest difference of an output that is accepted.
+        max_units: Largest difference of an output that is accepted, `None`
+            for the usual one.
         save_failure_to: Where to write what shows a difference.
     """
 
@@ -129,7 +131,7 @@ class Integer:
     target: Target
     calibration: Sequence[np.ndarray] | None
     integer_io: bool
-    max_units: int
+    max_units: int | None
     save_failure_to: str | os.PathLike[str] | None
 
     def build(self, target: Target) -> Built:
@@ -159,14 +161,25 @@ class Integer:
         return self.build(plain).data
 
     def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
+        if self.calibration is not None:
+            ranges.check_samples(
+                built.data, samples, self.converted.source.trained_ranges
+            )
         checks, rows = check.check(
-            built.data, samples, self.max_units, self.save_failure_to
+            built.data,
+            samples,
+            self.target,
+            self.max_units,
+            self.save_failure_to,
         )
+        most = self.max_units
+        if most is None:
+            most = check.END_UNITS[self.target.mode]
         notes = keras_check.against_keras(
             built.data,
             self.converted.source,
             samples,
-            self.max_units,
+            most,
             built.untrained,
         )
         return Verified(tuple(checks), tuple(rows), tuple(notes))

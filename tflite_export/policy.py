@@ -35,6 +35,9 @@ class OperatorRow:
         mixes: Whether output values are weighted sums of input values, so
             that a narrower grid of the output must not clip the input.
         channel_axis: Axis of a weight's scales.
+        units: Largest difference from float arithmetic that is known of the
+            kernels, by activation type, where it is more than one unit.
+        evidence: Why, with the measurement.
     """
 
     name: str
@@ -44,6 +47,8 @@ class OperatorRow:
     grid: Mapping[str, tuple[float, int]]
     mixes: bool
     channel_axis: int
+    units: Mapping[str, int]
+    evidence: str
 
     def role(self, position: int) -> str:
         """Role of an input by its position."""
@@ -98,6 +103,8 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
             grid={k: (v[0], v[1]) for k, v in row.get("grid", {}).items()},
             mixes=row.get("mixes", False),
             channel_axis=row.get("channel_axis", 0),
+            units=dict(row.get("units", {})),
+            evidence=row.get("evidence", ""),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{where}: row of {name} lacks {error}") from error
@@ -106,6 +113,7 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
         and result.output in OUTPUTS
         and {key.split()[0] for key in result.versions} <= set(ACTIVATIONS)
         and (result.output != "fixed" or result.grid)
+        and (result.evidence or not result.units)
     )
     if not valid:
         raise ValueError(f"{where}: row out of range: {result}")

@@ -37,7 +37,8 @@ class TensorReport:
         flipped: Channels whose codes changed sign, because their folded
             factor is negative.
         dead: Channels whose codes are all zero.
-        muted: Channels whose folded factor is zero.
+        muted: Channels whose folded factor is zero, or next to it beside
+            integer activations.
         unfolded: Whether factors along the inputs were taken out of the
             weight and multiply the operator's input instead.
         also: Further layers that share the tensor.
@@ -135,7 +136,10 @@ class ExportReport:
         return json.dumps(dataclasses.asdict(self), indent=indent)
 
     def __str__(self) -> str:
-        return render(self._weights(), self._sizes(), self._checks()) + "".join(
+        tables = [self._weights(), self._sizes(), self._checks()]
+        if self.operators:
+            tables.append(self._operators())
+        return render(*tables) + "".join(
             f"note: {note}\n" for note in self.notes
         )
 
@@ -186,22 +190,56 @@ class ExportReport:
         return rows
 
     def _checks(self) -> rich.table.Table:
+        integer = bool(self.operators)
+        against = (
+            "float arithmetic of the same integers" if integer else "Keras"
+        )
         rows = table(
-            f"against Keras, {self.inputs} inputs",
+            f"against {against}, {self.inputs} inputs",
             ["kernels"],
-            ["samples", "max error", "of range", "same class", "partitions"],
+            ["samples", "max error", "of range"]
+            + ["units", "operators' units"] * integer
+            + ["same class", "partitions"],
         )
         for c in self.checks:
             if not c.ran:
-                rows.add_row(c.kernels, "cannot run", c.reason, "", "", "")
+                rows.add_row(c.kernels, "cannot run", c.reason)
                 continue
-            rows.add_row(
+            cells = [
                 c.kernels,
                 str(c.samples),
                 f"{c.max_abs_error:.1e}",
                 f"{c.relative_error:.1e}",
+            ]
+            if integer:
+                cells += [str(c.max_units), str(c.operator_units)]
+            rows.add_row(
+                *cells,
                 "-" if c.agreement is None else f"{c.agreement:.1%}",
                 "-" if c.partitions is None else str(c.partitions),
+            )
+        return rows
+
+    def _operators(self) -> rich.table.Table:
+        rows = table(
+            "integer operators, each on what the kernels before it computed",
+            ["operator"],
+            ["count"],
+        )
+        kernels = list(dict.fromkeys(o.kernels for o in self.operators))
+        for name in kernels:
+            rows.add_column(f"{name}: units, values off", justify="right")
+        found = {(o.kernels, o.op): o for o in self.operators}
+        for op in sorted({o.op for o in self.operators}):
+            cells = [found.get((name, op)) for name in kernels]
+            count = max(c.count for c in cells if c is not None)
+            rows.add_row(
+                op,
+                str(count),
+                *(
+                    "-" if c is None else f"{c.units}, {c.off:.2%}"
+                    for c in cells
+                ),
             )
         return rows
 

@@ -30,6 +30,7 @@ class Written:
         container: Weight type, such as `"INT4"`.
         granularity: `"per_tensor"` or `"per_channel"`.
         payload_bytes: Bytes of the packed codes.
+        ops: Operators of the file that read it.
         silenced: Channels whose codes are zero in the file, because what they
             contribute is far below one unit of the integer output.
     """
@@ -39,6 +40,7 @@ class Written:
     container: str
     granularity: str
     payload_bytes: int
+    ops: tuple[str, ...]
     silenced: tuple[int, ...] = ()
 
 
@@ -95,7 +97,9 @@ def _rewrite_one(model: schema.ModelT, match: Match, target: Target) -> Written:
         edit.scale_inputs(
             model, graph, output, match.fit.columns, match.weight.path
         )
-    return Written(match, index, container, granularity, data.size)
+    return Written(
+        match, index, container, granularity, data.size, match.constant.readers
+    )
 
 
 def _insert_dequantize(

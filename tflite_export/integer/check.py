@@ -15,12 +15,15 @@ from tflite_export import runtime
 from tflite_export.devices import ports
 from tflite_export.errors import ExportError
 from tflite_export.integer import simulate
+from tflite_export.targets import Target
 from tflite_export.verify import Check
 
 BATCH = 16
-# Largest differences, in units of the output's grid.
-OPERATOR_UNITS = 1
-END_UNITS = 2
+# Largest differences from end to end, in units of the output's grid. A unit
+# of 16 bits is 1/256 of one of 8 bits.
+END_UNITS = {"int8": 2, "int16": 16}
+# Of one operator, where its row doesn't say otherwise.
+_OPERATOR_UNITS = 1
 AGREEMENT = 0.99
 _REFERENCE_SAMPLES = 8
 # Operators are compared on a part of the samples: all tensors are kept.
@@ -62,7 +65,8 @@ class Difference:
 def check(
     data: bytes,
     samples: Sequence[np.ndarray],
-    max_units: int = END_UNITS,
+    target: Target,
+    max_units: int | None = None,
     save_failure_to: str | os.PathLike[str] | None = None,
 ) -> tuple[list[Check], list[OperatorCheck]]:
     """Runs a file on every kernel set and compares it with simulations.
@@ -73,7 +77,9 @@ def check(
     Args:
         data: The bytes of the integer file.
         samples: Inputs, one array per input, in float.
-        max_units: Largest difference of an output that is accepted.
+        target: Where it shall run.
+        max_units: Largest difference of an output that is accepted;
+            `END_UNITS` if `None`.
         save_failure_to: Where to write the inputs of an operator that
             differs too much (`.npz`); the file goes beside it.
 
@@ -85,6 +91,7 @@ def check(
             that diverges.
     """
     failure = None if save_failure_to is None else Path(save_failure_to)
+    most = END_UNITS[target.mode] if max_units is None else max_units
     inputs = [
         port.quantize(array)
         for port, array in zip(ports.inputs(data), samples, strict=True)
@@ -107,10 +114,10 @@ def check(
                 ) from error
             checks.append(Check(kernels, ran=False, reason=reason))
             continue
-        _refuse_operators(found, kernels, data, failure)
+        _refuse_operators(found, kernels, target, data, failure)
         rows += _summarize(found, kernels)
         checks.append(_end_check(data, kernels, got, wanted, found))
-        _refuse_end(checks[-1], max_units, found, data, part, failure)
+        _refuse_end(checks[-1], most, found, data, part, failure)
     return checks, rows
 
 
@@ -235,17 +242,21 @@ def _summarize(
 def _refuse_operators(
     found: Sequence[Difference],
     kernels: str,
+    target: Target,
     data: bytes,
     failure: Path | None,
 ) -> None:
     for difference in found:
-        if difference.units > OPERATOR_UNITS:
-            step = difference.step
+        step = difference.step
+        row = target.operators.get(step.name)
+        known = {} if row is None else row.units
+        most = known.get(target.mode, _OPERATOR_UNITS)
+        if difference.units > most:
             raise ExportError(
                 f"{step.name} (operator {step.position}) differs by "
                 f"{difference.units} units from its float arithmetic on the "
                 f"{kernels} kernels, in {difference.off} of {difference.size} "
-                f"values. Expected at most {OPERATOR_UNITS}."
+                f"values. Expected at most {most}."
                 + _save(failure, data, kernels, difference)
             )
 

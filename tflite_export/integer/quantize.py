@@ -301,6 +301,13 @@ class Quantizer:
             container=found.container,
             granularity=found.granularity,
             payload_bytes=data.size,
+            ops=tuple(
+                dict.fromkeys(
+                    fb.op_name(self._model, op)
+                    for op in self._graph.operators
+                    if index in fb.inputs(op)
+                )
+            ),
             silenced=found.silenced,
         )
 
