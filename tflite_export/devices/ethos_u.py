@@ -85,11 +85,11 @@ def finish(
     table = known_accelerators()
     chosen = list(table) if accelerators is None else list(accelerators)
     check_accelerators(chosen)
-    figures: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     files = {}
     for name in chosen:
-        figures[name], compiled = compile_file(data, name, table[name])
-        left = figures[name]["cpu_operators"]
+        rows[name], compiled = compile_file(data, name, table[name])
+        left = rows[name]["cpu_operators"]
         if left and not allow_cpu:
             raise ExportError(
                 f"Vela leaves {len(left)} operators to the CPU for {name}: "
@@ -98,7 +98,7 @@ def finish(
             )
         files[f"{stem}_{name}.tflite"] = compiled
     notes = () if chosen else ("Vela was not run: no accelerator was named",)
-    return DeviceResult(figures, files, notes)
+    return DeviceResult({"accelerators": rows}, files, notes)
 
 
 def compile_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -10,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from tflite_export import targets
 from tflite_export.devices import edgetpu
 from tflite_export.devices import ethos_u
 from tflite_export.devices import mcu
+from tflite_export.devices import tosa
 from tflite_export.devices.result import DeviceResult
 
 _STEPS: dict[str, Callable[..., DeviceResult]] = {
@@ -54,9 +57,10 @@ def finish(
 ) -> DeviceResult:
     """Runs the tools of a device over a file.
 
+    Integer files also run on the TOSA reference model, where it is installed.
+
     Args:
-        target: Name of a target; those without a device step give an empty
-            result.
+        target: Name of a target.
         data: The bytes of the file.
         stem: Name of the file without its ending, for those beside it.
         inputs: Samples to run, one array per input.
@@ -72,10 +76,12 @@ def finish(
     """
     options = dict(options or {})
     check_options(target, options)
-    step = _STEPS.get(target)
-    if step is None:
+    if not targets.load(target).integer:
         return DeviceResult()
-    return step(data, stem, inputs, **options)
+    step = _STEPS.get(target)
+    result = step(data, stem, inputs, **options) if step else DeviceResult()
+    figures = {**result.figures, "tosa": tosa.verify(data, inputs)}
+    return dataclasses.replace(result, figures=figures)
 
 
 def _options(target: str) -> list[str]:

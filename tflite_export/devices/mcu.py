@@ -11,6 +11,7 @@ from tflite_export import runtime
 from tflite_export.devices import c_array
 from tflite_export.devices import micro
 from tflite_export.devices import ports
+from tflite_export.devices import widen
 from tflite_export.devices.result import DeviceResult
 from tflite_export.errors import ExportError
 
@@ -57,7 +58,7 @@ def finish(
     done = micro.run(data, samples)
     # An arena of just that size must do.
     micro.run(data, samples, done.arena_bytes)
-    kernels, wanted = _litert(data, samples)
+    wanted = _litert(data, samples)
     count = len(done.outputs[0])
     got_ports = ports.outputs(data)
     worst = ports.units(
@@ -65,9 +66,9 @@ def finish(
     )
     if not worst <= _UNITS:
         raise ExportError(
-            "TFLite Micro computes something else than LiteRT's "
-            f"{kernels} kernels: outputs differ by {worst:g} units. Expected "
-            f"at most {_UNITS:g}"
+            "TFLite Micro computes something else than LiteRT's reference "
+            f"kernels: outputs differ by {worst:g} units. Expected at most "
+            f"{_UNITS:g}"
         )
     files = c_array.sources(
         data,
@@ -78,32 +79,22 @@ def finish(
     figures = {
         "arena_bytes": done.arena_bytes,
         "max_units": worst,
-        "compared_with": f"LiteRT {kernels} kernels",
         "samples": count,
         "c_array": sorted(files),
     }
     return DeviceResult(figures, files)
 
 
-def _litert(
-    data: bytes, samples: Sequence[np.ndarray]
-) -> tuple[str, list[np.ndarray]]:
-    """Outputs of the reference kernels, or of those that run the file.
+def _litert(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Outputs of LiteRT's reference kernels.
 
-    LiteRT's table of reference kernels lacks INT4 DEPTHWISE_CONV_2D.
+    They get the weights in int8 containers: they lack DEPTHWISE_CONV_2D with
+    INT4.
     """
-    for kernels in ("reference", "builtin"):
-        try:
-            session = runtime.Session(data, kernels)
-        except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            continue
-        fed = [
-            port.quantize(array)
-            for port, array in zip(ports.inputs(data), samples, strict=True)
-        ]
-        batches = [session(part) for part in runtime.chunks(fed, 1, session)]
-        return kernels, [
-            np.concatenate(parts) for parts in zip(*batches, strict=True)
-        ]
-    raise ExportError(f"LiteRT can't run the file: {reason}")
+    session = runtime.Session(widen.widened(data), "reference")
+    fed = [
+        port.quantize(array)
+        for port, array in zip(ports.inputs(data), samples, strict=True)
+    ]
+    batches = [session(part) for part in runtime.chunks(fed, 1, session)]
+    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]

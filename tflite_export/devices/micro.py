@@ -155,8 +155,7 @@ def _reason(stderr: str, code: int) -> str:
     own = [
         line
         for line in lines
-        if not line.startswith(_NOISE)
-        and "runtime.py" not in line
+        if not line.startswith(_NOISE) and "runtime.py" not in line
     ]
     words = " ".join(own[:3])
     if not words or code < 0:

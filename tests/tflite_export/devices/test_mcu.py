@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from tests.tflite_export.devices.files import files
+from tests.tflite_export.devices.files import images
+from tflite_export import devices
+from tflite_export import runtime
+from tflite_export.devices import c_array
+from tflite_export.devices import micro
+from tflite_export.errors import ExportError
+
+
+@pytest.mark.parametrize("kind", ["int8", "float_ports"])
+def test_outputs_arena_and_sources(kind):
+    data = files()[kind]
+    result = devices.finish("mcu", data, "m", [images(20)])
+    figures = result.figures
+    assert figures["max_units"] <= 1 and figures["samples"] == 8
+    assert set(result.files) == {"model_data.cc", "model_data.h"}
+    arena = f"g_model_data_arena_bytes = {figures['arena_bytes']};"
+    assert arena in result.files["model_data.h"].decode()
+
+
+def test_the_arena_is_the_smallest_that_does():
+    data, samples = files()["int8"], [images(2)]
+    arena = micro.run(data, samples).arena_bytes
+    assert micro.run(data, samples, arena).arena_bytes == arena
+    with pytest.raises(ExportError, match="can't run the file: .*memory"):
+        micro.run(data, samples, arena - 16)
+
+
+def test_outputs_are_those_of_the_reference_kernels():
+    data = files()["float_ports"]
+    x = images(3)
+    got = micro.run(data, [x]).outputs[0]
+    np.testing.assert_allclose(
+        got, runtime.run(data, x, "reference"), atol=1 / 256 + 1e-6
+    )
+
+
+def test_float_operators_are_named():
+    with pytest.raises(ExportError, match=r"CONV_2D \(operator 0\).*SOFTMAX"):
+        devices.finish("mcu", files()["float"], "m", [images(2)])
+
+
+def test_wrong_samples():
+    with pytest.raises(ValueError, match="at least 1 samples"):
+        micro.run(files()["int8"], [images(2)[:, :4]])
+
+
+def test_without_the_interpreter(monkeypatch):
+    monkeypatch.setattr(micro, "is_installed", lambda: False)
+    with pytest.raises(ExportError, match=r"pip install 'msq-tf\[mcu\]'"):
+        devices.finish("mcu", files()["int8"], "m", [images(2)])
+
+
+def test_results_that_differ_are_refused(monkeypatch):
+    right = micro.run
+    monkeypatch.setattr(
+        micro,
+        "run",
+        lambda *arguments: micro.MicroRun(
+            [right(*arguments).outputs[0] - 2], 4096
+        ),
+    )
+    with pytest.raises(ExportError, match="differ by 2 units"):
+        devices.finish("mcu", files()["int8"], "m", [images(2)])
+
+
+@pytest.mark.parametrize("name", ["", "1a", "a-b", "a b", "a/b", "class"])
+def test_bad_names(name):
+    with pytest.raises(ValueError, match="starts with a letter"):
+        devices.check_options("mcu", {"name": name})
+
+
+def test_sources_are_the_same_every_time():
+    data = bytes(range(256)) + b"\0"
+    first = c_array.sources(data, "net", "about\nit", {"size_2": (3, "why")})
+    assert first == c_array.sources(
+        data, "net", "about it", {"size_2": (3, "why")}
+    )
+    assert b"alignas(16)" in first["net.cc"]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+def test_sources_compile_to_the_file(tmp_path):
+    data = files()["int8"]
+    sources = c_array.sources(data, "net", "A test.", {"n": (7, "why")})
+    sources["main.cc"] = b"""
+#include <cstdint>
+#include <cstdio>
+#include "net.h"
+int main() {
+  if (reinterpret_cast<std::uintptr_t>(g_net) % 16 || g_net_n != 7) return 1;
+  return std::fwrite(g_net, 1, g_net_size, stdout) != g_net_size;
+}
+"""
+    for name, content in sources.items():
+        (tmp_path / name).write_bytes(content)
+    command = ["g++", "-std=c++17", "-Wall", "-Werror", "-o", "main"]
+    subprocess.run([*command, "main.cc", "net.cc"], cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [str(tmp_path / "main")], capture_output=True, check=True
+    )
+    assert done.stdout == data

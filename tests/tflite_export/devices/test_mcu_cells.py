@@ -1,0 +1,37 @@
+"""What TFLite Micro computes, type by type: the evidence of `mcu.json`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.tflite_export.devices.files import one_op
+from tflite_export import lint
+from tflite_export import targets
+from tflite_export.devices import micro
+from tflite_export.errors import ExportError
+
+OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+@pytest.mark.parametrize("weights", ["INT8", "INT4", "INT2"])
+@pytest.mark.parametrize("op", OPS)
+def test_cell(op, weights):
+    target = targets.load("mcu")
+    for granularity in targets.GRANULARITIES:
+        data, x, exact = one_op(op, weights, granularity)
+        try:
+            got = micro.run(data, [x]).outputs[0]
+            runs = np.abs(got.astype(int) - exact).max() <= 1
+        except ExportError:
+            runs = False
+        assert target.allows(op, weights, granularity) == runs, granularity
+        assert runs == (not lint.severe(lint.check(data, "mcu")))
+
+
+def test_a_depthwise_convolution_without_bias_ends_the_process():
+    data, x, _ = one_op("DEPTHWISE_CONV_2D", "INT8", "per_channel", bias=False)
+    with pytest.raises(ExportError, match="signal 11"):
+        micro.run(data, [x])
+    [finding] = lint.check(data, "mcu")
+    assert str(finding) == "DEPTHWISE_CONV_2D (operator 0): has no bias"

@@ -1,0 +1,41 @@
+"""The same integer arithmetic with every weight in an int8 container.
+
+Not every program that runs integer files reads packed weights. The codes are
+the same, so results must be, too.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import flatbuffer as fb
+from tflite_export import packing
+from tflite_export.targets import CONTAINERS
+
+# Versions of the operators for int8 weights.
+_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 5}
+
+
+def widened(data: bytes) -> bytes:
+    """A file with its packed constants as INT8, and with closed axes."""
+    model = fb.load(data)
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.shapeSignature = None
+            bits = CONTAINERS.get(fb.type_name(tensor), 8)
+            packed = fb.raw_data(model, tensor)
+            if bits == 8 or packed is None:
+                continue
+            count = math.prod(fb.shape(tensor))
+            buffer = schema.BufferT()
+            buffer.data = packing.unpack(packed, bits, count).view("uint8")
+            tensor.type = schema.TensorType.INT8
+            tensor.buffer = len(model.buffers)
+            model.buffers.append(buffer)
+        for op in graph.operators or ():
+            code = fb.op_code(model, op)
+            most = _VERSIONS.get(fb.op_name(model, op), code.version)
+            code.version = min(code.version, most)
+    return fb.dump(model)
