@@ -10,6 +10,7 @@ from tests.tflite_export.samples import quantized
 from tflite_export import flatbuffer
 from tflite_export import inspect_file
 from tflite_export import inspection
+from tflite_export import targets
 from tflite_export.cli import main
 
 
@@ -30,7 +31,8 @@ def test_export_and_inspect(saved, suffix, tmp_path, capsys):
         np.save(data, x)
     else:
         np.savez(data, x=x)
-    arguments = [f"--model={saved}", f"--output={output}", f"--data={data}"]
+    arguments = [f"--model={saved}", f"--output={output}"]
+    arguments += [f"--representative_data={data}"]
     assert main([*arguments, "--target=cpu_float", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["target"] == "cpu_float" and report["inputs"] == "given"
@@ -51,7 +53,22 @@ def test_export_and_inspect(saved, suffix, tmp_path, capsys):
         (["inspect", "no.tflite"], 1, "can't be read"),
         (["--model=no.keras", "--output=o"], 1, "No such model"),
         (["--model=m", "--output=o", "--target=x"], 1, "one of cpu_float"),
-        (["--model=m", "--output=o", "--data=no.npy"], 1, "no.npy"),
+        (["--model=m", "--output_dir=o", "--output=o"], 2, "exclude each"),
+        (["--model=m", "--output=o", "--target=mcu,edgetpu"], 2, "output_dir"),
+        (
+            ["--model=m", "--output=o", "--target=mcu", "--c_name=a b"],
+            1,
+            "starts with a letter",
+        ),
+        (
+            ["--model=m", "--output=o", "--target=ethos_u", "--accelerators=u"],
+            1,
+            "some of ethos-u55-128",
+        ),
+        (["--model=m", "--output=o", "--pixels=rgb"], 2, "pixels"),
+        (["compare", "a.tflite"], 2, "compare takes two files"),
+        (["compare", "no.tflite", "b.tflite"], 1, "can't be read"),
+        (["inspect", "no.tflite", "--target=tpu"], 1, "No such target"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments, code, message, capsys):
@@ -59,6 +76,58 @@ def test_bad_arguments_are_one_line(arguments, code, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.startswith("msq-export: ") and error.count("\n") == 1
+
+
+def test_data_that_does_not_exist(saved, tmp_path, capsys):
+    arguments = [f"--model={saved}", f"--output={tmp_path / 'm.tflite'}"]
+    assert main([*arguments, "--representative_data=no.npy"]) == 1
+    assert "no.npy" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_several_targets(saved, tmp_path, capsys):
+    data, folder = tmp_path / "x.npy", tmp_path / "out"
+    rng = np.random.default_rng(0)
+    np.save(data, rng.normal(size=(20, 6)).astype(np.float32))
+    arguments = [
+        f"--model={saved}",
+        f"--output_dir={folder}",
+        f"--representative_data={data}",
+        "--target=cpu_int8,ethos_u,mcu",
+        "--accelerators=ethos-u55-128",
+        "--c_name=net",
+    ]
+    assert main([*arguments, "--json"]) == 0
+    reports = json.loads(capsys.readouterr().out)
+    assert [r["target"] for r in reports] == ["cpu_int8", "ethos_u", "mcu"]
+    assert list(reports[1]["device"]["accelerators"]) == ["ethos-u55-128"]
+    assert {path.name for path in folder.iterdir()} == {
+        "m_cpu_int8.tflite",
+        "m_ethos_u.tflite",
+        "m_ethos_u_ethos-u55-128.tflite",
+        "m_mcu.tflite",
+        "net.cc",
+        "net.h",
+    }
+    files = [str(folder / f"m_{name}.tflite") for name in ("cpu_int8", "mcu")]
+    assert main(["compare", *files, f"--representative_data={data}"]) == 0
+    assert "second / first" in capsys.readouterr().out
+    assert main(["compare", *files, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"] == "random"
+
+
+def test_inspect_shows_what_a_target_refuses(saved, tmp_path, capsys):
+    output = str(tmp_path / "m.tflite")
+    assert main([f"--model={saved}", f"--output={output}"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", output, "--target=min_size"]) == 0
+    assert "nothing in the file goes against" in capsys.readouterr().out
+    assert main(["inspect", output, "--target=edgetpu,mcu"]) == 1
+    text = capsys.readouterr().out
+    assert "against the target mcu" in text and "refused" in text
+    assert main(["inspect", output, "--target=edgetpu", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["findings"]["edgetpu"]
+    assert any("DEQUANTIZE" in finding["where"] for finding in found)
 
 
 def test_output_directory_that_does_not_exist(saved, tmp_path, capsys):
@@ -69,7 +138,10 @@ def test_output_directory_that_does_not_exist(saved, tmp_path, capsys):
 
 def test_help(capsys):
     assert main(["--help"]) == 0
-    assert "--target" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "--target" in text and "--output_dir" in text
+    for name in targets.names():
+        assert name in text
 
 
 @pytest.mark.parametrize(

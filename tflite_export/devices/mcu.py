@@ -19,7 +19,7 @@ from tflite_export.errors import ExportError
 _UNITS = 1.0
 _SAMPLES = 8
 _ARENA = (
-    "What the interpreter allocates, measured on a 64-bit host with the "
+    "The smallest arena that does, measured on a 64-bit host with the "
     "reference kernels."
 )
 check_name = c_array.check_name
@@ -56,8 +56,7 @@ def finish(
         )
     samples = [array[:_SAMPLES] for array in inputs]
     done = micro.run(data, samples)
-    # An arena of just that size must do.
-    micro.run(data, samples, done.arena_bytes)
+    arena = micro.smallest_arena(data, samples, done.arena_bytes)
     wanted = _litert(data, samples)
     count = len(done.outputs[0])
     got_ports = ports.outputs(data)
@@ -74,10 +73,10 @@ def finish(
         data,
         name,
         f"A TFLite model of {len(data)} bytes.",
-        {"arena_bytes": (done.arena_bytes, _ARENA)},
+        {"arena_bytes": (arena, _ARENA)},
     )
     figures = {
-        "arena_bytes": done.arena_bytes,
+        "arena_bytes": arena,
         "max_units": worst,
         "samples": count,
         "c_array": sorted(files),

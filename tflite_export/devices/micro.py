@@ -21,6 +21,7 @@ from tflite_export.errors import ExportError
 
 _WORKER = Path(__file__).with_name("micro_worker.py")
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
+_ALIGNMENT = 16
 # Offsets in the arena are 32-bit.
 _LARGEST_ARENA = (1 << 31) - 1
 _TIMEOUT_SECONDS = 600
@@ -33,7 +34,7 @@ class MicroRun:
 
     Attributes:
         outputs: One array per output, all samples.
-        arena_bytes: What the interpreter allocated in its arena.
+        arena_bytes: What stayed allocated in the arena.
     """
 
     outputs: list[np.ndarray]
@@ -59,7 +60,7 @@ def run(
         arena_bytes: Size of the arena; generous if `None`.
 
     Returns:
-        The outputs and the size of the arena that is really needed.
+        The outputs and what stayed allocated in the arena.
 
     Raises:
         ExportError: If the interpreter isn't installed, or refuses the file;
@@ -91,6 +92,45 @@ def run(
         with np.load(got) as loaded:
             outputs = [_flat(loaded[name]) for name in loaded.files]
     return MicroRun(outputs, int(total[1]))
+
+
+def smallest_arena(
+    data: bytes, samples: Sequence[np.ndarray], allocated: int
+) -> int:
+    """Size of the smallest arena that runs a file, to 16 bytes.
+
+    What stays allocated is a lower bound: while the interpreter sets up small
+    models it needs more for a moment.
+
+    Args:
+        data: The bytes of a file that runs in a generous arena.
+        samples: As in `run`; one batch does.
+        allocated: `MicroRun.arena_bytes` of that run.
+
+    Returns:
+        The size in bytes.
+    """
+
+    def does(size: int) -> bool:
+        try:
+            run(data, samples, size)
+        except ExportError:
+            return False
+        return True
+
+    low = -(-allocated // _ALIGNMENT)
+    step = 1
+    while not does(_ALIGNMENT * (low + step - 1)):
+        step *= 2
+    # The size lies above low + step / 2 - 1 and at most at low + step - 1.
+    low, high = low + step // 2, low + step - 1
+    while low < high:
+        middle = (low + high) // 2
+        if does(_ALIGNMENT * middle):
+            high = middle
+        else:
+            low = middle + 1
+    return _ALIGNMENT * high
 
 
 def _named(batches: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
+from tests.tflite_export.devices.files import one_op
 from tflite_export import devices
 from tflite_export import runtime
 from tflite_export.devices import c_array
@@ -28,10 +29,21 @@ def test_outputs_arena_and_sources(kind):
 
 def test_the_arena_is_the_smallest_that_does():
     data, samples = files()["int8"], [images(2)]
-    arena = micro.run(data, samples).arena_bytes
-    assert micro.run(data, samples, arena).arena_bytes == arena
+    allocated = micro.run(data, samples).arena_bytes
+    arena = micro.smallest_arena(data, samples, allocated)
+    assert arena % 16 == 0 and allocated <= arena < allocated + 4096
+    micro.run(data, samples, arena)
     with pytest.raises(ExportError, match="can't run the file: .*memory"):
         micro.run(data, samples, arena - 16)
+
+
+def test_small_models_need_more_than_stays_allocated():
+    data, x, _ = one_op("FULLY_CONNECTED", "INT8", "per_tensor")
+    allocated = micro.run(data, [x]).arena_bytes
+    arena = micro.smallest_arena(data, [x], allocated)
+    micro.run(data, [x], arena)
+    with pytest.raises(ExportError):
+        micro.run(data, [x], arena - 16)
 
 
 def test_outputs_are_those_of_the_reference_kernels():

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tflite_export import named_data
+
+SET = "fashion_mnist_mini"
+
+
+@pytest.fixture
+def folder(root):
+    return str(root / "train" / "data")
+
+
+def test_arrays(tmp_path):
+    x = np.arange(6.0).reshape(2, 3)
+    np.save(tmp_path / "x.npy", x)
+    np.testing.assert_array_equal(named_data.read(str(tmp_path / "x.npy")), x)
+    np.savez(tmp_path / "x.npz", a=x, b=x + 1)
+    loaded = named_data.read(str(tmp_path / "x.npz"))
+    assert sorted(loaded) == ["a", "b"]
+
+
+def test_images_of_a_data_set(folder):
+    given = {"data_dir": folder, "limit": 5}
+    unit = named_data.read(SET, **given)
+    assert unit.shape == (5, 28, 28, 1) and unit.dtype == np.float32
+    assert unit.min() == 0 and 0.5 < unit.max() <= 1
+    raw = named_data.read(f"{SET}:train", pixels="raw", **given)
+    np.testing.assert_allclose(raw / 255, unit, rtol=1e-6)
+    signed = named_data.read(f"{SET}:train[:3]", pixels="signed", **given)
+    np.testing.assert_allclose(signed, 2 * unit[:3] - 1, atol=1e-6)
+    test = named_data.read(f"{SET}:1.0.0:test", **given)
+    assert not np.array_equal(test, unit)
+
+
+def test_images_are_resized_to_the_model(folder):
+    images = named_data.read(SET, (None, 16, 16, 1), data_dir=folder, limit=3)
+    assert images.shape == (3, 16, 16, 1)
+
+
+@pytest.mark.parametrize(
+    "where, message",
+    [
+        ("no.npy", "can't be read"),
+        ("out dir/x", "Expected a path ending in .npy"),
+        ("no_such_set", "can't be read.*no_such_set"),
+        (f"{SET}:no_split", "can't be read.*no_split"),
+        (f"{SET}:train[:0]", "can't be read.*no data"),
+    ],
+)
+def test_errors_are_value_errors_of_one_line(where, message, folder):
+    with pytest.raises(ValueError, match=message) as caught:
+        named_data.read(where, data_dir=folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_and_pickled_arrays(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.array([{}], object), allow_pickle=True)
+    with pytest.raises(ValueError, match="can't be read"):
+        named_data.read(str(path))
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="can't be read"):
+        named_data.read(str(path))
+
+
+def test_unknown_pixels(folder):
+    with pytest.raises(ValueError, match="unit, signed, raw"):
+        named_data.read(SET, pixels="rgb", data_dir=folder, limit=1)
