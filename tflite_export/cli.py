@@ -260,7 +260,7 @@ def _compare(paths: Sequence[str], values: flags.FlagValues) -> int:
         inputs = inspection.inspect_file(paths[0]).inputs
         shape = inputs[0].shape if len(inputs) == 1 else None
     data = _read_data(values, shape)
-    result = comparison.compare_files(*paths, inputs=data)
+    result = comparison.compare_files(paths[0], paths[1], data)
     print(result.to_json() if values.json else result)
     return 0
 

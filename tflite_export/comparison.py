@@ -16,8 +16,8 @@ import numpy as np
 
 from tflite_export import runtime
 from tflite_export.devices import ports
-from tflite_export.report import render
-from tflite_export.report import table
+from tflite_export.tables import render
+from tflite_export.tables import table
 
 _SAMPLES = 16
 _WARM_UP = 5

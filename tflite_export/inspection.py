@@ -13,8 +13,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import flatbuffer as fb
 from tflite_export import packing
-from tflite_export.report import render
-from tflite_export.report import table
+from tflite_export.tables import render
+from tflite_export.tables import table
 
 _INTEGERS = {
     schema.TensorType.INT2: 2,

@@ -11,10 +11,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import flatbuffer as fb
 from tflite_export import targets
-from tflite_export.report import render
-from tflite_export.report import table
 from tflite_export.restrictions import RESTRICTIONS
 from tflite_export.restrictions import Node
+from tflite_export.tables import render
+from tflite_export.tables import table
 
 _FLOATS = {"FLOAT16", "FLOAT32", "FLOAT64"}
 _PACKED = tuple(targets.CONTAINERS)

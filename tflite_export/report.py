@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-from collections.abc import Sequence
 from typing import Any
 
-import rich.box
-import rich.console
 import rich.table
 
+from tflite_export import device_tables
 from tflite_export.integer.check import OperatorCheck
+from tflite_export.tables import render
+from tflite_export.tables import table
 from tflite_export.verify import Check
 
 FLOAT_BITS = 32
@@ -139,6 +138,7 @@ class ExportReport:
         tables = [self._weights(), self._sizes(), self._checks()]
         if self.operators:
             tables.append(self._operators())
+        tables += device_tables.tables(self.device)
         return render(*tables) + "".join(
             f"note: {note}\n" for note in self.notes
         )
@@ -242,32 +242,3 @@ class ExportReport:
                 ),
             )
         return rows
-
-
-def render(*tables: rich.table.Table) -> str:
-    """Renders tables as plain text."""
-    console = rich.console.Console(
-        file=io.StringIO(), width=100, color_system=None, force_terminal=False
-    )
-    for table in tables:
-        console.print(table)
-    return console.file.getvalue()  # type: ignore[attr-defined]
-
-
-def table(
-    title: str,
-    left: Sequence[str],
-    right: Sequence[str] = (),
-    last: Sequence[str] = (),
-) -> rich.table.Table:
-    """An empty table with left-, right- and again left-aligned columns."""
-    result = rich.table.Table(
-        title=title, box=rich.box.SIMPLE_HEAD, title_justify="left"
-    )
-    for name in left:
-        result.add_column(name, overflow="fold")
-    for name in right:
-        result.add_column(name, justify="right", overflow="fold")
-    for name in last:
-        result.add_column(name, overflow="fold")
-    return result

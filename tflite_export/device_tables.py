@@ -7,32 +7,33 @@ from typing import Any
 
 import rich.table
 
+from tflite_export.tables import table
+
 _COLUMNS = {
-    "encoded_bytes": "encoded bytes",
-    "bits_per_weight": "bits per weight",
+    "encoded_bytes": "weights",
+    "bits_per_weight": "bits each",
     "sram_bytes": "SRAM",
     "dram_bytes": "DRAM",
     "flash_bytes": "flash",
-    "estimated_ms": "estimated ms",
-    "compiled_bytes": "compiled bytes",
-    "cpu_operators": "on the CPU",
+    "estimated_ms": "ms",
+    "compiled_bytes": "file",
 }
 
 
 def tables(figures: dict[str, Any]) -> list[rich.table.Table]:
     """Tables of `DeviceResult.figures`; none where there are no figures."""
-    from tflite_export.report import table
-
     found = []
     accelerators = figures.get("accelerators")
     if accelerators:
         rows = table(
-            "Vela: weights as encoded, memory, estimated time",
+            "Vela: bytes of encoded weights, memory and file; estimated time",
             ["accelerator"],
             list(_COLUMNS.values()),
+            ["on the CPU"],
         )
         for name, values in accelerators.items():
-            rows.add_row(name, *(_cell(values[key]) for key in _COLUMNS))
+            cells = [_cell(values[key]) for key in _COLUMNS]
+            rows.add_row(name, *cells, _cell(values["cpu_operators"]))
         found.append(rows)
     rest = {k: v for k, v in figures.items() if k != "accelerators"}
     if rest:
