@@ -14,6 +14,7 @@ from tflite_export import flatbuffer as fb
 from tflite_export import runtime
 from tflite_export.devices import ports
 from tflite_export.errors import ExportError
+from tflite_export.integer import fixed_point
 from tflite_export.integer import simulate
 from tflite_export.targets import Target
 from tflite_export.verify import Check
@@ -96,7 +97,7 @@ def check(
         port.quantize(array)
         for port, array in zip(ports.inputs(data), samples, strict=True)
     ]
-    wanted = _run(simulate.chained(data).data, inputs, "builtin")
+    in_float = _run(simulate.chained(data).data, inputs, "builtin")
     checks: list[Check] = []
     rows: list[OperatorCheck] = []
     for kernels in runtime.KERNELS:
@@ -116,6 +117,10 @@ def check(
             continue
         _refuse_operators(found, kernels, target, data, failure)
         rows += _summarize(found, kernels)
+        wanted = in_float
+        # XNNPACK rescales in float, the others in fixed point.
+        if kernels != "xnnpack" and target.mode == "int8":
+            wanted = _fixed_point(data, part, kernels)
         checks.append(_end_check(data, kernels, got, wanted, found))
         _refuse_end(checks[-1], most, found, data, part, failure)
     return checks, rows
@@ -171,6 +176,21 @@ def _run(
     return [
         np.concatenate([np.atleast_1d(part[k]) for part in parts])[:rows]
         for k in range(len(session.outputs))
+    ]
+
+
+def _fixed_point(
+    data: bytes, inputs: Sequence[np.ndarray], kernels: str
+) -> list[np.ndarray]:
+    session = runtime.Session(data, kernels)  # it knows a fixed batch size
+    parts = [
+        fixed_point.run(data, chunk, kernels)
+        for chunk in runtime.chunks(inputs, BATCH, session)
+    ]
+    rows = len(inputs[0])
+    return [
+        np.concatenate([np.atleast_1d(part[k]) for part in parts])[:rows]
+        for k in range(len(parts[0]))
     ]
 
 

@@ -7,15 +7,17 @@ few-bit codes accumulators are small numbers, and the second rounding meets
 ties often: single units, which later operators may add up. So a file on those
 kernels is compared with this simulation.
 
-Operators that multiply weights and MEAN are computed here, in numpy and
-float64 sums of integers; any other runs alone on the reference kernels, from
-the simulated inputs.
+Convolutions are computed here, with sums of integers that float64 holds
+exactly, and equal the kernels' bit for bit (a test holds them to that): the
+reference kernels break ties away from zero, the optimized builtin ones
+upwards. Any other operator runs alone on the kernels, from the simulated
+inputs (LiteRT 2.3.0).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,8 +32,8 @@ from tflite_export.targets import CONTAINERS
 
 _PADDING = {schema.Padding.SAME: "SAME", schema.Padding.VALID: "VALID"}
 _INT32 = np.iinfo(np.int32)
-_NO_ACTIVATION = schema.ActivationFunctionType.NONE
 _ACTIVATIONS = {
+    schema.ActivationFunctionType.NONE: (-math.inf, math.inf),
     schema.ActivationFunctionType.RELU: (0.0, math.inf),
     schema.ActivationFunctionType.RELU6: (0.0, 6.0),
     schema.ActivationFunctionType.RELU_N1_TO_1: (-1.0, 1.0),
@@ -56,12 +58,16 @@ def multiplier(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return fixed, exponent.astype(np.int64)
 
 
-def rescale(x: np.ndarray, real: np.ndarray) -> np.ndarray:
+def rescale(
+    x: np.ndarray, real: np.ndarray, ties_up: bool = False
+) -> np.ndarray:
     """`round(x * real)` as the builtin kernels compute it.
 
     Args:
         x: int64 accumulators.
         real: float64 factors that broadcast against `x`.
+        ties_up: Whether both roundings break ties upwards, as the optimized
+            kernels do, instead of away from zero.
 
     Returns:
         int64 array.
@@ -69,12 +75,14 @@ def rescale(x: np.ndarray, real: np.ndarray) -> np.ndarray:
     fixed, exponent = multiplier(np.asarray(real, np.float64))
     shifted = x * 2 ** np.maximum(exponent, 0)
     product = np.clip(shifted, _INT32.min, _INT32.max) * fixed
-    nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    # C++ division rounds towards zero.
-    high = np.trunc((product + nudge) / 2.0**31).astype(np.int64)
-    total = product + nudge
+    shift = np.maximum(-exponent, 0)
+    if ties_up:
+        high = (product + (1 << 30)) >> 31
+        return (high + ((np.int64(1) << shift) >> 1)) >> shift
+    total = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
+    # C++ divides towards zero.
     high = np.where(total >= 0, total >> 31, -((-total) >> 31))
-    return _rounding_shift(high, np.maximum(-exponent, 0))
+    return _rounding_shift(high, shift)
 
 
 def _rounding_shift(x: np.ndarray, exponent: np.ndarray) -> np.ndarray:
@@ -82,3 +90,141 @@ def _rounding_shift(x: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     remainder = x & mask
     threshold = (mask >> 1) + (x < 0)
     return (x >> exponent) + (remainder > threshold)
+
+
+def run(
+    data: bytes, inputs: Sequence[np.ndarray], kernels: str
+) -> list[np.ndarray]:
+    """Runs an int8 file in this arithmetic.
+
+    Args:
+        data: The bytes of the file.
+        inputs: One array per input, as the file takes them, of one batch.
+        kernels: `"builtin"` or `"reference"`.
+
+    Returns:
+        One array per output.
+    """
+    model = fb.load(data)
+    graph = model.subgraphs[0]
+    values = dict(zip(fb.inputs(graph), inputs, strict=True))
+    for position, op in enumerate(graph.operators):
+        result = _convolved(model, op, values, kernels == "builtin")
+        if result is None:
+            values |= _alone(data, position, values, kernels)
+        else:
+            values[fb.outputs(op)[0]] = result
+    return [values[index] for index in fb.outputs(graph)]
+
+
+def _convolved(
+    model: schema.ModelT,
+    op: schema.OperatorT,
+    values: Mapping[int, np.ndarray],
+    ties_up: bool,
+) -> np.ndarray | None:
+    """The result of an int8 convolution, `None` for anything else."""
+    convolve = _CONVOLUTIONS.get(fb.op_name(model, op))
+    tensors = model.subgraphs[0].tensors
+    if convolve is None or fb.inputs(op)[0] not in values:
+        return None
+    source, weight = (tensors[i] for i in fb.inputs(op)[:2])
+    target = tensors[fb.outputs(op)[0]]
+    kinds = (fb.type_name(source), fb.type_name(target))
+    codes = _codes(model, weight)
+    if kinds != ("INT8", "INT8") or codes is None:
+        return None
+    x = values[fb.inputs(op)[0]].astype(np.float64)
+    x -= source.quantization.zeroPoint[0]
+    sums = convolve(x, codes, op.builtinOptions)
+    if sums is None:
+        return None
+    total = sums.astype(np.int64)
+    if len(fb.inputs(op)) > 2 and fb.inputs(op)[2] >= 0:
+        bias = fb.constant(model, tensors[fb.inputs(op)[2]])
+        if bias is None:
+            return None
+        total += bias.astype(np.int64)
+    unit = _scales(target)[0]
+    real = _scales(source)[0] * _scales(weight) / unit
+    zero = int(target.quantization.zeroPoint[0])
+    low, high = (
+        zero + round(end / unit) if math.isfinite(end) else end
+        for end in _ACTIVATIONS[op.builtinOptions.fusedActivationFunction]
+    )
+    result = np.clip(
+        rescale(total, real, ties_up) + zero, max(low, -128), min(high, 127)
+    )
+    return result.astype(np.int8)
+
+
+def _scales(tensor: schema.TensorT) -> np.ndarray:
+    scales = np.asarray(tensor.quantization.scale, np.float32)
+    return scales.astype(np.float64)
+
+
+def _codes(model: schema.ModelT, weight: schema.TensorT) -> np.ndarray | None:
+    raw = fb.raw_data(model, weight)
+    bits = CONTAINERS.get(fb.type_name(weight))
+    if raw is None or bits is None:
+        return None
+    shape = fb.shape(weight)
+    return packing.unpack(raw, bits, math.prod(shape)).reshape(shape)
+
+
+def _convolution(x: np.ndarray, codes: np.ndarray, options: Any) -> Any:
+    if codes.shape[3] != x.shape[3]:
+        return None  # grouped
+    return tf.nn.conv2d(
+        x,
+        np.transpose(codes, (1, 2, 3, 0)).astype(np.float64),
+        [1, options.strideH, options.strideW, 1],
+        _PADDING[options.padding],
+        dilations=[options.dilationHFactor, options.dilationWFactor],
+    ).numpy()
+
+
+def _depthwise(x: np.ndarray, codes: np.ndarray, options: Any) -> Any:
+    if options.strideH != options.strideW:
+        return None  # TensorFlow has no such operator
+    _, height, width, channels = codes.shape
+    depth = x.shape[3]
+    kernel = codes.reshape(height, width, depth, channels // depth)
+    return tf.nn.depthwise_conv2d(
+        x,
+        kernel.astype(np.float64),
+        [1, options.strideH, options.strideW, 1],
+        _PADDING[options.padding],
+        dilations=[options.dilationHFactor, options.dilationWFactor],
+    ).numpy()
+
+
+_CONVOLUTIONS = {
+    "CONV_2D": _convolution,
+    "DEPTHWISE_CONV_2D": _depthwise,
+}
+
+
+def _alone(
+    data: bytes,
+    position: int,
+    values: Mapping[int, np.ndarray],
+    kernels: str,
+) -> dict[int, np.ndarray]:
+    """Runs one operator of a file on its own."""
+    model = fb.load(data)
+    graph = model.subgraphs[0]
+    op = graph.operators[position]
+    reads = [i for i in dict.fromkeys(fb.inputs(op)) if i in values]
+    writes = fb.outputs(op)
+    for index in reads:
+        tensor = graph.tensors[index]
+        tensor.shape = np.array(values[index].shape, np.int32)
+        tensor.shapeSignature = None
+    graph.operators = [op]
+    graph.inputs = np.array(reads, np.int32)
+    graph.outputs = np.array(writes, np.int32)
+    model.signatureDefs = None
+    session = runtime.Session(fb.dump(model), kernels)
+    results = session([values[index] for index in reads])
+    return dict(zip(writes, results, strict=True))
