@@ -1,0 +1,155 @@
+"""Exports for devices, from the Keras model to the files beside the file."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import msq_tf
+from tests.tflite_export.devices.files import SHAPE
+from tests.tflite_export.devices.files import images
+from tests.tflite_export.samples import quantized
+from tflite_export import ExportError
+from tflite_export import export
+from tflite_export import inspect_file
+from tflite_export import lint
+from tflite_export.devices import ethos_u
+from tflite_export.devices import micro
+
+L = keras.layers
+
+
+def model(granularity=None) -> msq_tf.MSQModel:
+    """A network with a depthwise convolution that has 4 bits."""
+    x = inputs = keras.Input(SHAPE, name="image")
+    x = L.Conv2D(8, 3, padding="same", use_bias=False, name="conv")(x)
+    x = L.ReLU()(L.BatchNormalization()(x))
+    x = L.DepthwiseConv2D(3, padding="same", use_bias=False, name="dw")(x)
+    x = L.ReLU(6.0)(L.BatchNormalization()(x))
+    x = L.GlobalAveragePooling2D()(x)
+    base = keras.Model(inputs, L.Dense(4, name="dense")(x))
+    config = {} if granularity is None else {"granularity": granularity}
+    result = quantized(base, **config)
+    result.set_bits({"conv": 8, "dw": 4, "dense": 4})
+    return result
+
+
+@pytest.fixture(scope="module")
+def per_channel():
+    return model()
+
+
+@pytest.fixture(scope="module")
+def per_tensor():
+    return model(msq_tf.PerTensor())
+
+
+def types(path) -> dict[str, str]:
+    return {t.name: t.type for t in inspect_file(path).tensors if t.name}
+
+
+def test_mcu(per_channel, per_tensor, tmp_path):
+    path = tmp_path / "m.tflite"
+    report = export(
+        per_channel,
+        path,
+        "mcu",
+        images(16),
+        device_options={"name": "net"},
+    )
+    assert report.device["max_units"] <= 1
+    assert report.device["arena_bytes"] % 16 == 0
+    # Scales per channel: 4 bits for the convolution, 8 for the dense layer.
+    assert types(path) == {"conv": "INT8", "dw": "INT4", "dense": "INT8"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "m.tflite",
+        "net.cc",
+        "net.h",
+    }
+    size = f"g_net_size = {report.file_bytes};"
+    assert size in (tmp_path / "net.cc").read_text()
+    export(per_tensor, path, "mcu", images(16))
+    assert types(path) == {"conv": "INT8", "dw": "INT4", "dense": "INT4"}
+    assert not lint.severe(lint.check(path.read_bytes(), "mcu"))
+
+
+def test_ethos_u(per_channel, tmp_path):
+    path = tmp_path / "m.tflite"
+    report = export(
+        per_channel,
+        path,
+        "ethos_u",
+        images(16),
+        device_options={"accelerators": ["ethos-u55-128", "ethos-u85-256"]},
+    )
+    rows = report.device["accelerators"]
+    assert [row["cpu_operators"] for row in rows.values()] == [[], []]
+    assert set(types(path).values()) == {"INT8"}
+    ports = inspect_file(path).inputs + inspect_file(path).outputs
+    assert {port.type for port in ports} == {"INT8"}
+    for name in rows:
+        compiled = tmp_path / f"m_{name}.tflite"
+        assert compiled.stat().st_size == rows[name]["compiled_bytes"]
+    assert "ethos-u85-256" in str(report)
+
+
+def test_vela_gets_fewer_bytes_for_fewer_bits(per_channel):
+    # The whole of a network that is more than overhead: the benchmarks.
+    table = ethos_u.known_accelerators()["ethos-u55-256"]
+    sizes = []
+    for bits in (8, 4, 2):
+        data = wide_layer(bits)
+        figures, _ = ethos_u.compile_file(data, "ethos-u55-256", table)
+        sizes.append(figures["bits_per_weight"])
+    assert sizes[0] < 8.5 and sizes[1] < 4.5 and sizes[2] < 2.5
+
+
+def wide_layer(bits: int) -> bytes:
+    """An int8 file with codes of n bits; nothing but one layer."""
+    from tests.tflite_export.devices.files import one_op
+    from tflite_export import flatbuffer
+
+    data, _, _ = one_op("FULLY_CONNECTED", "INT8", "per_tensor")
+    model = flatbuffer.load(data)
+    x, w, y, b = model.subgraphs[0].tensors
+    x.shape, w.shape, y.shape, b.shape = [1, 256], [128, 256], [1, 128], [128]
+    top = 2 ** (bits - 1) - 1
+    codes = np.random.default_rng(0).integers(-top, top + 1, (128, 256))
+    model.buffers[w.buffer].data = codes.astype(np.int8).view(np.uint8).ravel()
+    model.buffers[b.buffer].data = np.zeros(128 * 4, np.uint8)
+    return flatbuffer.dump(model)
+
+
+def test_edgetpu(per_channel, per_tensor, tmp_path):
+    path = tmp_path / "m.tflite"
+    report = export(per_tensor, path, "edgetpu", images(16))
+    assert report.device["compiler_was_run"] is False
+    assert any("was not run" in note for note in report.notes)
+    # Its compiler wants dense layers with one scale.
+    with pytest.raises(ExportError, match="'dense'.*FULLY_CONNECTED.*per_chan"):
+        export(per_channel, path, "edgetpu", images(16))
+
+
+def test_a_failing_tool_leaves_older_files(per_channel, tmp_path, monkeypatch):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"older")
+    monkeypatch.setattr(ethos_u, "is_installed", lambda: False)
+    with pytest.raises(ExportError, match=r"msq-tf\[ethos\]"):
+        export(per_channel, path, "ethos_u", images(16))
+    monkeypatch.setattr(micro, "is_installed", lambda: False)
+    with pytest.raises(ExportError, match=r"msq-tf\[mcu\]"):
+        export(per_channel, path, "mcu", images(16))
+    assert path.read_bytes() == b"older"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
+
+
+def test_options_are_checked_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match="Unknown options.*'mcu'.*allow_cpu"):
+        export(
+            model(),
+            tmp_path / "m.tflite",
+            "mcu",
+            images(16),
+            device_options={"allow_cpu": True},
+        )
