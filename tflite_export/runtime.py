@@ -71,6 +71,27 @@ class Session:
             return None
         return sum(op["op_name"] == "DELEGATE" for op in details())
 
+    def not_delegated(self) -> list[str] | None:
+        """Operators that no delegate took over, `None` if not known."""
+        details = getattr(self._interpreter, "_get_ops_details", None)
+        if details is None:
+            return None
+        operators = [op for op in details() if op["op_name"] != "DELEGATE"]
+        writer = {int(t): op for op in operators for t in op["outputs"]}
+        taken: set[int] = set()
+        for piece in details():
+            if piece["op_name"] != "DELEGATE":
+                continue
+            # All that lies between the piece's outputs and its inputs.
+            known = {int(t) for t in piece["inputs"]}
+            front = [int(t) for t in piece["outputs"]]
+            while front:
+                op = writer.get(front.pop())
+                if op is not None and op["index"] not in taken:
+                    taken.add(op["index"])
+                    front += [int(t) for t in op["inputs"] if t not in known]
+        return [op["op_name"] for op in operators if op["index"] not in taken]
+
     def _names(self) -> tuple[dict[str, int], dict[str, int]]:
         """Position of each input and output by its name in the signature.
 
