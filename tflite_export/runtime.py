@@ -73,6 +73,11 @@ class Session:
 
     def not_delegated(self) -> list[str] | None:
         """Operators that no delegate took over, `None` if not known."""
+        left = self.left_over()
+        return None if left is None else list(left.values())
+
+    def left_over(self) -> dict[int, str] | None:
+        """The same by position in the file."""
         details = getattr(self._interpreter, "_get_ops_details", None)
         if details is None:
             return None
@@ -90,7 +95,11 @@ class Session:
                 if op is not None and op["index"] not in taken:
                     taken.add(op["index"])
                     front += [int(t) for t in op["inputs"] if t not in known]
-        return [op["op_name"] for op in operators if op["index"] not in taken]
+        return {
+            int(op["index"]): op["op_name"]
+            for op in operators
+            if op["index"] not in taken
+        }
 
     def _names(self) -> tuple[dict[str, int], dict[str, int]]:
         """Position of each input and output by its name in the signature.

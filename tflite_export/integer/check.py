@@ -118,9 +118,8 @@ def check(
         _refuse_operators(found, kernels, target, data, failure)
         rows += _summarize(found, kernels)
         wanted = in_float
-        # XNNPACK rescales in float, the others in fixed point.
-        if kernels != "xnnpack" and target.mode == "int8":
-            wanted = _fixed_point(data, part, kernels)
+        if target.mode == "int8":
+            wanted = _own_arithmetic(data, part, kernels, in_float)
         checks.append(_end_check(data, kernels, got, wanted, found))
         _refuse_end(checks[-1], most, found, data, part, failure)
     return checks, rows
@@ -179,12 +178,24 @@ def _run(
     ]
 
 
-def _fixed_point(
-    data: bytes, inputs: Sequence[np.ndarray], kernels: str
+def _own_arithmetic(
+    data: bytes,
+    inputs: Sequence[np.ndarray],
+    kernels: str,
+    in_float: list[np.ndarray],
 ) -> list[np.ndarray]:
-    session = runtime.Session(data, kernels)  # it knows a fixed batch size
+    """XNNPACK rescales in float, and what it leaves over in fixed point."""
+    session = runtime.Session(data, kernels)
+    left = session.left_over()
+    delegated: frozenset[int] = frozenset()
+    if kernels == "xnnpack":
+        if not left:
+            return in_float
+        kernels = "builtin"
+        count = len(fb.load(data).subgraphs[0].operators)
+        delegated = frozenset(range(count)) - left.keys()
     parts = [
-        fixed_point.run(data, chunk, kernels)
+        fixed_point.run(data, chunk, kernels, delegated)
         for chunk in runtime.chunks(inputs, BATCH, session)
     ]
     rows = len(inputs[0])

@@ -17,6 +17,7 @@ inputs (LiteRT 2.3.0).
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +29,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export import flatbuffer as fb
 from tflite_export import packing
 from tflite_export import runtime
+from tflite_export.integer import simulate
 from tflite_export.targets import CONTAINERS
 
 _PADDING = {schema.Padding.SAME: "SAME", schema.Padding.VALID: "VALID"}
@@ -93,7 +95,10 @@ def _rounding_shift(x: np.ndarray, exponent: np.ndarray) -> np.ndarray:
 
 
 def run(
-    data: bytes, inputs: Sequence[np.ndarray], kernels: str
+    data: bytes,
+    inputs: Sequence[np.ndarray],
+    kernels: str,
+    in_float: Container[int] = (),
 ) -> list[np.ndarray]:
     """Runs an int8 file in this arithmetic.
 
@@ -101,6 +106,8 @@ def run(
         data: The bytes of the file.
         inputs: One array per input, as the file takes them, of one batch.
         kernels: `"builtin"` or `"reference"`.
+        in_float: Positions of operators that a delegate computes, with
+            float rescaling.
 
     Returns:
         One array per output.
@@ -109,9 +116,12 @@ def run(
     graph = model.subgraphs[0]
     values = dict(zip(fb.inputs(graph), inputs, strict=True))
     for position, op in enumerate(graph.operators):
-        result = _convolved(model, op, values, kernels == "builtin")
+        result = None
+        if position not in in_float:
+            result = _convolved(model, op, values, kernels == "builtin")
         if result is None:
-            values |= _alone(data, position, values, kernels)
+            twin = position in in_float
+            values |= _alone(data, position, values, kernels, twin)
         else:
             values[fb.outputs(op)[0]] = result
     return [values[index] for index in fb.outputs(graph)]
@@ -210,6 +220,7 @@ def _alone(
     position: int,
     values: Mapping[int, np.ndarray],
     kernels: str,
+    in_float: bool,
 ) -> dict[int, np.ndarray]:
     """Runs one operator of a file on its own."""
     model = fb.load(data)
@@ -225,6 +236,9 @@ def _alone(
     graph.inputs = np.array(reads, np.int32)
     graph.outputs = np.array(writes, np.int32)
     model.signatureDefs = None
-    session = runtime.Session(fb.dump(model), kernels)
+    alone = fb.dump(model)
+    if in_float:
+        alone = simulate.chained(alone).data
+    session = runtime.Session(alone, kernels)
     results = session([values[index] for index in reads])
     return dict(zip(writes, results, strict=True))
