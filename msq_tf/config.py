@@ -112,6 +112,8 @@ class MSQConfig:
         min_bits: Fewest stored bits a search may choose. Defaults to 2.
         granularity: `PerChannel()` (a scale per output channel, the default)
             or `PerTensor()`.
+        dense_granularity: The same for dense and einsum layers, where it
+            differs: the Edge TPU's compiler takes only `PerTensor()` there.
         quantizer: `"round_clamp"` (the default) or the baseline `"dorefa"`.
         activation_bits: Bits of activations: 8 or 16 as integer runtimes
             hold them, 2 to 7 for experiments (no runtime stores them), or
@@ -142,6 +144,7 @@ class MSQConfig:
     start_bits: int = 8
     min_bits: int = 2
     granularity: Granularity = PerChannel()
+    dense_granularity: Granularity | None = None
     quantizer: str = ROUND_CLAMP
     activation_bits: int | None = None
     activation_ranges: str | None = None
@@ -158,6 +161,8 @@ class MSQConfig:
                 f"min_bits={self.min_bits}, start_bits={self.start_bits}"
             )
         _check_granularity(self.granularity)
+        if self.dense_granularity is not None:
+            _check_granularity(self.dense_granularity)
         if self.quantizer not in QUANTIZERS:
             raise ValueError(
                 f"`quantizer` is unknown. Expected one of {QUANTIZERS}. "

@@ -18,8 +18,10 @@ from msq_tf.round_clamp import MIN_BITS
 from msq_tf.search import LayerStats
 from msq_tf.weights import Layout
 
+# A matrix product, as fast kernels for packed weights take it: rows of a
+# multiple of four.
 DENSE = "dense"
-POINTWISE = "pointwise"  # a convolution that is a matrix product per pixel
+POINTWISE = "pointwise"  # a convolution that is such a product per pixel
 CONV = "conv"
 DEPTHWISE = "depthwise"
 OTHER = "other"
@@ -29,6 +31,7 @@ _ANY = tuple(range(MAX_BITS, MIN_BITS - 1, -1))
 _INT8 = (8,)
 _INT4 = (8, 4)
 _INT2 = (8, 4, 2)
+_PACKED_ROWS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +74,26 @@ def _same(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 # MobileNetV2 (benchmarks/results/sizes.json).
 DEVICES = {
     device.name: device
-    for device in (Device("min_size", _same(_INT2), 11.54, 182.0, 2182.0),)
+    for device in (
+        Device("min_size", _same(_INT2), 11.54, 182.0, 2182.0),
+        Device(
+            "cpu_int8",
+            {**_same(_INT8), DENSE: _INT2, POINTWISE: _INT2},
+            20.0,
+            300.0,
+            2500.0,
+        ),
+        Device(
+            "mcu",
+            {**_same(_INT4), DENSE: _INT8, OTHER: _INT8},
+            20.0,
+            300.0,
+            2500.0,
+        ),
+        # Vela stores n-bit codes in about n bits, without containers: bytes
+        # are those of the encoded weights.
+        Device("ethos_u", _same(_ANY), 0.0, 0.0, 0.0),
+    )
 }
 
 
@@ -98,8 +120,9 @@ def kind_of(layer: Any, layout: Layout, shape: Sequence[int]) -> str:
         layout: Meaning of the weight's axes.
         shape: Its shape.
     """
+    packs = shape[-2] % _PACKED_ROWS == 0 if len(shape) > 1 else False
     if layout in (Layout.DENSE, Layout.EINSUM):
-        return DENSE
+        return DENSE if packs else OTHER
     if layout == Layout.DEPTHWISE:
         return DEPTHWISE
     if layout != Layout.CONV:
@@ -109,4 +132,4 @@ def kind_of(layer: Any, layout: Layout, shape: Sequence[int]) -> str:
         and set(getattr(layer, "strides", (1,))) == {1}
         and getattr(layer, "groups", 1) == 1
     )
-    return POINTWISE if pointwise else CONV
+    return POINTWISE if pointwise and packs else CONV

@@ -17,6 +17,7 @@ from msq_tf.config import granularity_from_name
 from msq_tf.config import granularity_name
 from msq_tf.discovery import FoundWeight
 from msq_tf.discovery import find_weights
+from msq_tf.weights import Layout
 
 Filters = str | Sequence[str] | Callable[[Any], bool]
 
@@ -124,13 +125,16 @@ def _plan_weight(
         reason = "skipped by `overrides`"
     if not reason and not _selected(weight, filters):
         reason = "not selected by `filters`"
+    default = config.granularity
+    if weight.spec.layout in (Layout.DENSE, Layout.EINSUM):
+        default = config.dense_granularity or default
     return WeightPlan(
         path=weight.path,
         layer=type(weight.layer).__name__,
         attribute=weight.attribute,
         start_bits=start,
         min_bits=minimum,
-        granularity=override.granularity or config.granularity,
+        granularity=override.granularity or default,
         skip_reason=reason,
         quantizable=not weight.reason,
     )

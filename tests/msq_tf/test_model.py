@@ -232,6 +232,14 @@ def test_overrides_filters_and_skips(zoo):
     assert qmodel.average_bits > 16  # what is skipped counts 32 bits
 
 
+def test_dense_layers_may_have_a_granularity_of_their_own(zoo):
+    config = msq_tf.MSQConfig(dense_granularity=msq_tf.PerTensor())
+    qmodel = msq_tf.quantize_model(zoo, config)
+    steps = {w.path: w.step.size for w in qmodel.quantized_weights()}
+    assert steps["head"] == steps["mha/query"] == 1
+    assert steps["c1"] == 8
+
+
 def test_filters_as_in_keras(zoo):
     by_function = msq_tf.quantize_model(
         zoo, filters=lambda layer: isinstance(layer, keras.layers.Dense)
