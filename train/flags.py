@@ -67,7 +67,8 @@ flags.DEFINE_enum(
 flags.DEFINE_list(
     "targets",
     ["cpu_float", "min_size"],
-    "Export targets: one .tflite file is written for each; `all` for all.",
+    "Export targets: one .tflite file is written for each; `all` for "
+    "all that fit --activation_bits.",
 )
 flags.DEFINE_float(
     "max_accuracy_drop",

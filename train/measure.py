@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 import tflite_export
+from tflite_export.devices import ports
 from train import batches
 from train.datasets import Examples
 
@@ -59,9 +60,12 @@ def score(
     Returns:
         Its score.
     """
-    images = batches.scaled(examples.images, pixels).numpy()
-    values = np.asarray(tflite_export.run(file, images), np.float32)
-    values = values.reshape(reference.shape)
+    data = file.read_bytes()
+    (source,), (target,) = ports.inputs(data), ports.outputs(data)
+    # Some devices' files take and give integers.
+    images = source.quantize(batches.scaled(examples.images, pixels).numpy())
+    values = target.real(np.asarray(tflite_export.run(data, images)))
+    values = values.astype(np.float32).reshape(reference.shape)
     return Score(
         accuracy=accuracy(values, examples.labels),
         agreement=float(

@@ -229,9 +229,15 @@ def _is_integer(target: str) -> bool:
 
 
 def _targets(settings: Settings) -> tuple[str, ...]:
-    if settings.targets == ("all",):
-        return tuple(tflite_export.targets.names())
-    return settings.targets
+    if settings.targets != ("all",):
+        return settings.targets
+    modes = {"weight_only", f"int{settings.activation_bits}"}
+    return tuple(
+        name
+        for name in tflite_export.targets.names()
+        if settings.activation_bits is None
+        or tflite_export.targets.load(name).mode in modes
+    )
 
 
 def _check_targets(targets: tuple[str, ...]) -> None:
