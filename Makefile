@@ -41,7 +41,8 @@ $(TOSA_STAMP): requirements-tosa.txt
 demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
 	$(BIN)/python -m train --model=resnet8 --dataset=fashion_mnist_mini \
 		--target_compression=8 --allowed_bits=8,4,2 \
-		--max_accuracy_drop=1.5 --output_dir=out/demo --overwrite
+		--activation_bits=8 --targets=all --max_accuracy_drop=1.5 \
+		--output_dir=out/demo --overwrite
 
 test: $(STAMP) ## Run the test suite.
 	$(BIN)/python -m pytest -q
@@ -69,7 +70,7 @@ build-files: $(STAMP) ## Write the BUILD files anew from the imports.
 	$(BIN)/python -m tools.build_files
 
 bench: $(STAMP) ## Measure what training and the Hessian cost.
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks cost targets
 
 readme: $(STAMP) ## Write the README's figures from out/demo and benchmarks.
 	$(BIN)/python -m tools.readme
