@@ -79,16 +79,16 @@ DEVICES = {
         Device(
             "cpu_int8",
             {**_same(_INT8), DENSE: _INT2, POINTWISE: _INT2},
-            20.0,
-            300.0,
-            2500.0,
+            15.42,
+            196.0,
+            2333.0,
         ),
         Device(
             "mcu",
             {**_same(_INT4), DENSE: _INT8, OTHER: _INT8},
-            20.0,
-            300.0,
-            2500.0,
+            15.43,
+            191.0,
+            2232.0,
         ),
         # Vela stores n-bit codes in about n bits, without containers: bytes
         # are those of the encoded weights.

@@ -1,0 +1,56 @@
+"""`BudgetRule(device=)` promises what the files of that target keep."""
+
+import keras
+import numpy as np
+import pytest
+
+import msq_tf
+from msq_tf import devices
+from msq_tf.statistics import layer_outlines
+from tflite_export import export
+from tflite_export import targets
+from train import models
+
+
+@pytest.fixture(scope="module")
+def resnet8():
+    """ResNet-8 with trained-looking biases, at mixed widths."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    model = models.build("resnet8", (28, 28, 1), 10)
+    for variable in model.variables:
+        if len(variable.shape) == 1:
+            noise = rng.uniform(0.5, 1.5, variable.shape)
+            variable.assign(noise.astype(np.float32))
+    qmodel = msq_tf.quantize_model(model)
+    widths = (8, 4, 2, 4)
+    qmodel.set_bits({p: widths[i % 4] for i, p in enumerate(qmodel.paths)})
+    return qmodel, rng.normal(size=(8, 28, 28, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["min_size", "cpu_int8", "mcu"])
+def test_predicted_bytes_are_within_three_percent(name, resnet8, tmp_path):
+    qmodel, images = resnet8
+    layers = layer_outlines(qmodel)
+    device = devices.device(name)
+    codes = sum(
+        layer.size * device.stored(layer.kind, layer.bits) / 8
+        for layer in layers
+    )
+    report = export(
+        qmodel,
+        tmp_path / "m.tflite",
+        target=name,
+        representative_data=images,
+    )
+    predicted = codes + device.overhead(layers)
+    assert predicted == pytest.approx(report.file_bytes, rel=0.03)
+    # Containers are those of the prediction, weight by weight.
+    stored = {layer.path: layer for layer in layers}
+    for tensor in report.tensors:
+        layer = stored[tensor.name]
+        assert tensor.container_bits == device.stored(layer.kind, layer.bits)
+
+
+def test_devices_are_targets():
+    assert set(devices.DEVICES) <= set(targets.names())
