@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export import edit
 from tflite_export import flatbuffer as fb
 from tflite_export import runtime
 from tflite_export.errors import ExportError
@@ -35,7 +36,8 @@ def calibrate(
     Raises:
         ExportError: If a tensor is not finite.
     """
-    session = runtime.Session(fb.dump(model), "builtin", keep_all=True)
+    data = fb.dump(_runnable(fb.load(fb.dump(model))))
+    session = runtime.Session(data, "builtin", keep_all=True)
     found: dict[int, Range] = {}
     for chunk in runtime.chunks(samples, BATCH, session):
         session(chunk)
@@ -51,3 +53,24 @@ def calibrate(
             before = found.get(index, (low, high))
             found[index] = (min(before[0], low), max(before[1], high))
     return found
+
+
+def _runnable(model: schema.ModelT) -> schema.ModelT:
+    """Replaces the requantizations of a float graph by multiplications by 1.
+
+    They stand between two floats until both have grids, which no kernel runs.
+    """
+    graph = model.subgraphs[0]
+    one = np.ones((), np.float32)
+    for op in graph.operators:
+        if fb.op_name(model, op) != "QUANTIZE":
+            continue
+        factor = edit.new_tensor(
+            graph, "FLOAT32", buffer=edit.new_buffer(model, one)
+        )
+        inputs = [*fb.inputs(op), factor]
+        twin = edit.new_operator(
+            model, "MUL", 1, inputs, fb.outputs(op), "MulOptions"
+        )
+        graph.operators[edit.before(graph, op)] = twin
+    return model

@@ -40,9 +40,8 @@ def take_pairs(model: schema.ModelT, mode: str) -> dict[int, Grid]:
     """
     graph = model.subgraphs[0]
     trained: dict[int, Grid] = {}
-    for op in list(graph.operators):
-        if fb.op_name(model, op) != "QUANTIZE":
-            continue
+    sites = [o for o in graph.operators if fb.op_name(model, o) == "QUANTIZE"]
+    for op in sites:
         source, middle = fb.inputs(op)[0], fb.outputs(op)[0]
         if fb.type_name(graph.tensors[source]) != "FLOAT32":
             continue
@@ -50,6 +49,12 @@ def take_pairs(model: schema.ModelT, mode: str) -> dict[int, Grid]:
         readers = [o for o in graph.operators if middle in fb.inputs(o)]
         for reader in readers:
             result = fb.outputs(reader)[0]
+            if fb.op_name(model, reader) != "DEQUANTIZE":
+                # Where a reshape stands in between, the converter forgets
+                # the DEQUANTIZE (TensorFlow 2.21).
+                trained.setdefault(source, grid)
+                _read_instead(reader, middle, source)
+                continue
             if trained.setdefault(source, grid) == grid:
                 _drop(graph, reader)
                 edit.redirect(graph, result, source)
@@ -87,6 +92,12 @@ def _grid(tensor: schema.TensorT, mode: str) -> Grid:
             f"no kernel runs. Received: zero point {zero_point}"
         )
     return make_grid(mode, float(parameters.scale[0]), zero_point)
+
+
+def _read_instead(op: schema.OperatorT, old: int, new: int) -> None:
+    for position, index in enumerate(fb.inputs(op)):
+        if index == old:
+            edit.set_input(op, position, new)
 
 
 def _drop(graph: schema.SubGraphT, op: schema.OperatorT) -> None:

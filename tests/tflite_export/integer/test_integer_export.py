@@ -7,6 +7,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import msq_tf
 from msq_tf.config import PerTensor
@@ -160,6 +161,37 @@ def test_integer_inputs_and_outputs(residual, tmp_path):
     assert (info.inputs[0].type, info.outputs[0].type) == ("INT8", "INT8")
     assert (info.inputs[0].name, info.outputs[0].name) == ("input", "output")
     assert "QUANTIZE 1" not in info.ops
+
+
+@pytest.mark.parametrize("target", ["cpu_int8", "cpu_int16"])
+def test_two_ranges_of_one_tensor(target, tmp_path):
+    """Ranges of the model's own are taken over, too."""
+    bits = int(target.removeprefix("cpu_int"))
+
+    def fake(low, high):
+        return keras.layers.Lambda(
+            lambda x: tf.quantization.fake_quant_with_min_max_args(
+                x, low, high, bits, narrow_range=bits == 16
+            )
+        )
+
+    x = inputs = keras.Input((4, 4, 2))
+    x = keras.layers.Conv2D(3, 1)(x)
+    low = -1.0 if bits == 16 else 0.0
+    wide, narrow = fake(-2.0, 2.0)(x), fake(low, 1.0)(x)
+    outputs = keras.layers.Concatenate()([wide, narrow])
+    model = keras.Model(inputs, fake(-2.0, 2.0)(outputs))
+    qmodel = msq_tf.quantize_model(model)
+    x = networks.samples(model)
+    report = export(
+        qmodel, tmp_path / "m", target=target, representative_data=x
+    )
+    assert report.activations.split(": ")[1].startswith("3 tensors")
+    np.testing.assert_allclose(
+        run(tmp_path / "m", x),
+        np.asarray(qmodel(x, training=False)),
+        atol=2 * 4.0 / (2**bits - 1),
+    )
 
 
 def test_per_tensor_tables(tmp_path):
