@@ -11,6 +11,7 @@ from benchmarks import record
 from benchmarks import sizes
 from benchmarks import strength
 from benchmarks import targets
+from benchmarks import vela
 
 # `make bench` runs the first; the others take longer.
 BENCHMARKS = {
@@ -18,6 +19,7 @@ BENCHMARKS = {
     "sizes": sizes,
     "strength": strength,
     "targets": targets,
+    "vela": vela,
 }
 
 

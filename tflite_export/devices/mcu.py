@@ -54,10 +54,9 @@ def finish(
         raise ExportError(
             f"TFLite Micro can't run the file: {'; '.join(severe)}"
         )
-    samples = [array[:_SAMPLES] for array in inputs]
+    samples = ports.whole_batches(data, inputs, _SAMPLES)
     done = micro.run(data, samples)
     arena = micro.smallest_arena(data, samples, done.arena_bytes)
-    count = len(done.outputs[0])
     differences = {}
     for kernels in ("reference", "builtin"):
         try:
@@ -66,9 +65,7 @@ def finish(
             # The reference kernels lack operators (DEPTH_TO_SPACE on int8).
             continue
         differences[kernels] = ports.units(
-            ports.outputs(data),
-            done.outputs,
-            [array[:count] for array in wanted],
+            ports.outputs(data), done.outputs, wanted
         )
     nearest = min(differences, key=lambda kernels: differences[kernels])
     worst = differences[nearest]
@@ -88,7 +85,7 @@ def finish(
         "arena_bytes": arena,
         "max_units": worst,
         "compared_with": f"{nearest} kernels of LiteRT",
-        "samples": count,
+        "samples": len(samples[0]),
         "c_array": sorted(files),
     }
     return DeviceResult(figures, files)

@@ -85,6 +85,29 @@ def outputs(data: bytes) -> list[Port]:
     return ports
 
 
+def whole_batches(
+    data: bytes, samples: Sequence[np.ndarray], most: int
+) -> list[np.ndarray]:
+    """The first samples, as many as fill batches of the file.
+
+    Args:
+        data: The bytes of a file.
+        samples: One array per input.
+        most: Largest number of samples, if a batch is not larger.
+
+    Raises:
+        ValueError: If there are fewer samples than one batch takes.
+    """
+    size = max((port.shape or (1,))[0] for port in inputs(data))
+    count = min(max(most, size), len(samples[0])) // size * size
+    if not count:
+        raise ValueError(
+            f"Expected at least {size} samples, one batch of the file. "
+            f"Received: {len(samples[0])}"
+        )
+    return [array[:count] for array in samples]
+
+
 def units(
     ports: Sequence[Port],
     got: Sequence[np.ndarray],

@@ -127,19 +127,17 @@ def verify(data: bytes, samples: Sequence[np.ndarray]) -> dict[str, Any]:
     """
     wide = widen.widened(data)
     try:
-        least = max((p.shape or (1,))[0] for p in ports.inputs(wide))
-        few = [array[: max(_SAMPLES, least)] for array in samples]
+        few = ports.whole_batches(wide, samples, _SAMPLES)
         wanted = run(wide, few)
     except ValueError as error:
         return {"skipped": str(error)}
-    count = len(wanted[0])
     outputs = ports.outputs(data)
     figures = {}
     for kernels in runtime.KERNELS:
         try:
             # The reference kernels lack operators on packed weights.
             own = wide if kernels == "reference" else data
-            got = _litert(own, few, kernels, count)
+            got = _litert(own, few, kernels)
         except (RuntimeError, ValueError):
             # Not every set of kernels holds every operator.
             continue
@@ -151,15 +149,15 @@ def verify(data: bytes, samples: Sequence[np.ndarray]) -> dict[str, Any]:
             f"by {figures[nearest]:g} units of an output. Expected at most "
             f"{_UNITS:g}"
         )
-    return {"units": figures, "samples": count}
+    return {"units": figures, "samples": len(few[0])}
 
 
 def _litert(
-    data: bytes, samples: Sequence[np.ndarray], kernels: str, count: int
+    data: bytes, samples: Sequence[np.ndarray], kernels: str
 ) -> list[np.ndarray]:
     session = runtime.Session(data, kernels)
     fed = [
-        port.quantize(array)[:count]
+        port.quantize(array)
         for port, array in zip(ports.inputs(data), samples, strict=True)
     ]
     batches = [session(part) for part in runtime.chunks(fed, 1, session)]
