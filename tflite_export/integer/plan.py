@@ -130,22 +130,18 @@ def rows_of(model: schema.ModelT, target: Target) -> Rows:
     """
     rows: Rows = []
     missing: dict[str, str] = {}
-    for number, graph in enumerate(model.subgraphs):
-        for op in graph.operators or ():
-            name = fb.op_name(model, op)
-            touched = [
-                graph.tensors[i]
-                for i in (*fb.inputs(op), *fb.outputs(op))
-                if i >= 0 and fb.type_name(graph.tensors[i]) == "FLOAT32"
-            ]
-            row = target.operators.get(name) if touched else None
-            if touched and (
-                row is None or row.version(target.mode) is None or number
-            ):
-                output = graph.tensors[fb.outputs(op)[0]]
-                missing.setdefault(name, fb.name(output))
-            if not number:
-                rows.append(row)
+    graph = model.subgraphs[0]
+    for op in graph.operators:
+        name = fb.op_name(model, op)
+        touched = any(
+            i >= 0 and fb.type_name(graph.tensors[i]) == "FLOAT32"
+            for i in (*fb.inputs(op), *fb.outputs(op))
+        )
+        row = target.operators.get(name) if touched else None
+        if touched and (row is None or row.version(target.mode) is None):
+            output = graph.tensors[fb.outputs(op)[0]]
+            missing.setdefault(name, fb.name(output))
+        rows.append(row)
     if missing:
         listed = ", ".join(f"{k} (tensor '{v}')" for k, v in missing.items())
         raise ExportError(

@@ -60,10 +60,11 @@ ONE = {
         [2, 2],
         [[0, 0], [0, 0]],
     ),
+    "FILL": lambda x: tf.fill(tf.shape(x), 0.5) + x,
     "SHAPE": lambda x: tf.reshape(x, (tf.shape(x)[0], -1, 2)),
 }
 # With a fixed batch size they are a RESHAPE, or a constant.
-OPEN = ("EXPAND_DIMS", "SHAPE")
+OPEN = ("EXPAND_DIMS", "FILL", "SHAPE")
 # The converter writes RESHAPE in its place.
 NEVER = ("SQUEEZE",)
 TWO = {
