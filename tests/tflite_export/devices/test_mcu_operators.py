@@ -64,7 +64,7 @@ LAYERS = {
     "DEPTHWISE_CONV_2D": L.DepthwiseConv2D(3),
 }
 # The converter writes these as others, or fuses them.
-UNSEEN = {"EXPAND_DIMS", "RELU", "RELU6", "SHAPE", "SQUEEZE"}
+UNSEEN = {"EXPAND_DIMS", "FILL", "RELU", "RELU6", "SHAPE", "SQUEEZE"}
 # Between grids, and at float inputs and outputs.
 IN_EVERY_FILE = {"CONV_2D", "DEQUANTIZE", "QUANTIZE"}
 
