@@ -177,13 +177,24 @@ class ActivationQuantizers(keras.layers.Layer):
         x = tf.cast(x, tf.float32)
         if training:
             self._observe(x, index)
-        # Before the first training step, the range is that of the batch.
-        low, high = tf.cond(
-            tf.convert_to_tensor(self.seen[index]) > 0.0,
-            lambda: self._range(index),
-            lambda: _sane(tf.reduce_min(x), tf.reduce_max(x), self.bits),
-        )
+            low, high = self._range(index)
+        else:
+            low, high = self._range_or_that_of(x, index)
         return tf.cast(fake_quantize(x, low, high, self.bits), dtype)
+
+    def _range_or_that_of(
+        self, x: tf.Tensor, index: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The batch's own range, as long as no training step was taken.
+
+        A `tf.cond` would save two reductions, at ten times the tracing time
+        of second derivatives.
+        """
+        seen = tf.convert_to_tensor(self.seen[index]) > 0.0
+        low, high = self._range(index)
+        x = tf.stop_gradient(x)
+        own_low, own_high = _sane(tf.reduce_min(x), tf.reduce_max(x), self.bits)
+        return tf.where(seen, low, own_low), tf.where(seen, high, own_high)
 
     def _range(self, index: int) -> tuple[tf.Tensor, tf.Tensor]:
         return _sane(
