@@ -65,7 +65,7 @@ def test_equals_the_kernels(kernels, file):
     data, images, report = file
     inputs = [p.quantize(images) for p in ports.inputs(data)]
     want = runtime.Session(data, kernels)(inputs)
-    (got,) = fixed_point.run(data, inputs, kernels)
+    (got,) = fixed_point.FixedPoint(data, kernels)(inputs)
     np.testing.assert_array_equal(got, want[0])
     units = {check.kernels: check.max_units for check in report.checks}
     assert units[kernels] == 0

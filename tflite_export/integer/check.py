@@ -194,9 +194,9 @@ def _own_arithmetic(
         kernels = "builtin"
         count = len(fb.load(data).subgraphs[0].operators)
         delegated = frozenset(range(count)) - left.keys()
+    simulation = fixed_point.FixedPoint(data, kernels, delegated)
     parts = [
-        fixed_point.run(data, chunk, kernels, delegated)
-        for chunk in runtime.chunks(inputs, BATCH, session)
+        simulation(chunk) for chunk in runtime.chunks(inputs, BATCH, session)
     ]
     rows = len(inputs[0])
     return [

@@ -16,6 +16,7 @@ inputs (LiteRT 2.3.0).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Container
 from collections.abc import Mapping
@@ -94,37 +95,88 @@ def _rounding_shift(x: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     return (x >> exponent) + (remainder > threshold)
 
 
-def run(
-    data: bytes,
-    inputs: Sequence[np.ndarray],
-    kernels: str,
-    in_float: Container[int] = (),
-) -> list[np.ndarray]:
+class FixedPoint:
     """Runs an int8 file in this arithmetic.
 
     Args:
         data: The bytes of the file.
-        inputs: One array per input, as the file takes them, of one batch.
         kernels: `"builtin"` or `"reference"`.
         in_float: Positions of operators that a delegate computes, with
             float rescaling.
-
-    Returns:
-        One array per output.
     """
-    model = fb.load(data)
-    graph = model.subgraphs[0]
-    values = dict(zip(fb.inputs(graph), inputs, strict=True))
-    for position, op in enumerate(graph.operators):
-        result = None
-        if position not in in_float:
-            result = _convolved(model, op, values, kernels == "builtin")
-        if result is None:
-            twin = position in in_float
-            values |= _alone(data, position, values, kernels, twin)
-        else:
-            values[fb.outputs(op)[0]] = result
-    return [values[index] for index in fb.outputs(graph)]
+
+    def __init__(
+        self, data: bytes, kernels: str, in_float: Container[int] = ()
+    ):
+        self._model = fb.load(data)
+        self._kernels = kernels
+        self._in_float = in_float
+        self._sessions: dict[Any, runtime.Session] = {}
+
+    def __call__(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs one batch; arrays as the file takes them, in its order."""
+        graph = self._model.subgraphs[0]
+        values = dict(zip(fb.inputs(graph), inputs, strict=True))
+        ties_up = self._kernels == "builtin"
+        for position, op in enumerate(graph.operators):
+            result = None
+            if position not in self._in_float:
+                result = _convolved(self._model, op, values, ties_up)
+            if result is None:
+                values |= self._alone(position, op, values)
+            else:
+                values[fb.outputs(op)[0]] = result
+        return [values[index] for index in fb.outputs(graph)]
+
+    def _alone(
+        self,
+        position: int,
+        op: schema.OperatorT,
+        values: Mapping[int, np.ndarray],
+    ) -> dict[int, np.ndarray]:
+        """Runs one operator on its own."""
+        reads = [i for i in dict.fromkeys(fb.inputs(op)) if i in values]
+        shapes = tuple(values[index].shape for index in reads)
+        key = (position, shapes)
+        if key not in self._sessions:
+            data = _single(
+                self._model, op, dict(zip(reads, shapes, strict=True))
+            )
+            if position in self._in_float:
+                data = simulate.chained(data).data
+            self._sessions[key] = runtime.Session(data, self._kernels)
+        results = self._sessions[key]([values[index] for index in reads])
+        return dict(zip(fb.outputs(op), results, strict=True))
+
+
+def _single(
+    model: schema.ModelT,
+    op: schema.OperatorT,
+    reads: Mapping[int, tuple[int, ...]],
+) -> bytes:
+    """A file of one operator, with the constants that it needs."""
+    graph = copy.copy(model.subgraphs[0])
+    graph.tensors = [copy.copy(tensor) for tensor in graph.tensors]
+    needed = {graph.tensors[i].buffer for i in fb.inputs(op) if i >= 0}
+    for index, shape in reads.items():
+        graph.tensors[index].shape = np.array(shape, np.int32)
+        graph.tensors[index].shapeSignature = None
+    for tensor in graph.tensors:
+        if tensor.buffer not in needed:
+            tensor.buffer = 0
+    graph.operators = [copy.copy(op)]
+    graph.inputs = np.array(list(reads), np.int32)
+    graph.outputs = np.array(fb.outputs(op), np.int32)
+    single = copy.copy(model)
+    single.subgraphs = [graph, *model.subgraphs[1:]]
+    single.signatureDefs = None
+    single.operatorCodes = list(model.operatorCodes)
+    single.buffers = [
+        buffer if number in needed else schema.BufferT()
+        for number, buffer in enumerate(model.buffers)
+    ]
+    single.metadata = None
+    return fb.dump(single)
 
 
 def _convolved(
@@ -213,32 +265,3 @@ _CONVOLUTIONS = {
     "CONV_2D": _convolution,
     "DEPTHWISE_CONV_2D": _depthwise,
 }
-
-
-def _alone(
-    data: bytes,
-    position: int,
-    values: Mapping[int, np.ndarray],
-    kernels: str,
-    in_float: bool,
-) -> dict[int, np.ndarray]:
-    """Runs one operator of a file on its own."""
-    model = fb.load(data)
-    graph = model.subgraphs[0]
-    op = graph.operators[position]
-    reads = [i for i in dict.fromkeys(fb.inputs(op)) if i in values]
-    writes = fb.outputs(op)
-    for index in reads:
-        tensor = graph.tensors[index]
-        tensor.shape = np.array(values[index].shape, np.int32)
-        tensor.shapeSignature = None
-    graph.operators = [op]
-    graph.inputs = np.array(reads, np.int32)
-    graph.outputs = np.array(writes, np.int32)
-    model.signatureDefs = None
-    alone = fb.dump(model)
-    if in_float:
-        alone = simulate.chained(alone).data
-    session = runtime.Session(alone, kernels)
-    results = session([values[index] for index in reads])
-    return dict(zip(writes, results, strict=True))
