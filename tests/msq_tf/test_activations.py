@@ -36,8 +36,10 @@ def reference(x, low, high, bits):
 @hypothesis.given(activations, ends, ends, st.sampled_from([2, 4, 8, 16]))
 def test_numerics_are_those_of_an_integer_tensor(x, below, above, bits):
     low, high = (-above, above) if bits == 16 else (-below, above)
-    value = fake_quantize(tf.constant(x), low, high, bits).numpy()
     want, scale = reference(x, low, high, bits)
+    # A zero point halfway between two codes may become either.
+    hypothesis.assume(bits == 16 or abs(-low / scale % 1 - 0.5) > 1e-3)
+    value = fake_quantize(tf.constant(x), low, high, bits).numpy()
     # A tie may round to either side.
     assert np.abs(value - want).max() <= scale * (1 + 1e-4)
     ties = np.abs(value - want) > scale * 1e-2
