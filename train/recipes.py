@@ -67,7 +67,7 @@ class Recipe:
 RECIPES = {
     # A minute and a half on two cores, with a ResNet-8.
     "fashion_mnist_mini": Recipe(
-        float_epochs=10, epochs=8, batch_size=64, shift=1, flip=True
+        float_epochs=8, epochs=6, batch_size=64, shift=1, flip=True
     ),
     "fashion_mnist": Recipe(float_epochs=30, epochs=30, shift=2, flip=True),
     "cifar10": Recipe(float_epochs=60, epochs=40, shift=4, flip=True),

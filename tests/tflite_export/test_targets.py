@@ -35,9 +35,7 @@ def test_containers():
 
 
 def test_unknown_target_lists_the_known_ones():
-    with pytest.raises(
-        ValueError, match="cpu_float, cpu_int.*min_size.*'tpu'"
-    ):
+    with pytest.raises(ValueError, match="cpu_float, cpu_int.*min_size.*'tpu'"):
         targets.load("tpu")
 
 
