@@ -19,6 +19,7 @@ _DEMO = _ROOT / "out" / "demo"
 _RESULTS = _ROOT / "docs" / "results" / "demo.json"
 _PICTURE = _ROOT / "docs" / "images" / "bits.png"
 _COST = _ROOT / "benchmarks" / "results" / "cost.json"
+_TARGETS = _ROOT / "benchmarks" / "results" / "targets.json"
 _README = _ROOT / "README.md"
 _BEGIN = "<!-- figures: written by tools/readme.py -->\n"
 _END = "<!-- end of figures -->\n"
@@ -42,7 +43,7 @@ def collect() -> None:
     )
     kept = {name: report[name] for name in names}
     for file in (kept["float_file"], *kept["files"].values()):
-        file.pop("export")
+        file["device"] = (file.pop("export") or {}).get("device", {})
     environment = record.environment("make demo")
     content = {"environment": environment, "run": run, "results": kept}
     _RESULTS.parent.mkdir(exist_ok=True)
@@ -55,7 +56,8 @@ def render() -> str:
     """The README's figures as Markdown, from the files that are kept."""
     demo = json.loads(_RESULTS.read_text())
     cost = json.loads(_COST.read_text())
-    return _demo(demo) + "\n" + _cost(cost)
+    targets = json.loads(_TARGETS.read_text())
+    return "\n".join((_demo(demo), _cost(cost), _targets(targets)))
 
 
 def _demo(demo: dict[str, Any]) -> str:
@@ -65,7 +67,12 @@ def _demo(demo: dict[str, Any]) -> str:
     whole = results["float_file"]
     rows = [
         ("float, Keras", results["float_accuracy"], None, None),
-        ("MSQ, Keras", results["msq_accuracy"], None, None),
+        (
+            f"MSQ, Keras, {run['activation_bits']}-bit activations",
+            results["msq_accuracy"],
+            None,
+            None,
+        ),
     ]
     for file in (whole, *results["files"].values()):
         score = file["score"]
@@ -95,7 +102,13 @@ def _demo(demo: dict[str, Any]) -> str:
         lines.append(f"| {name} | {accuracy:.2%} | {agrees} | {count} |")
     if results["int8_bytes"]:
         lines.append(f"| int8 weights | | | {results['int8_bytes']:,} |")
+    arena = results["files"]["mcu"]["device"]["arena_bytes"]
+    npu = results["files"]["ethos_u"]["device"]["accelerators"]["ethos-u55-256"]
     lines += [
+        "",
+        f"On TFLite Micro its arena takes {arena:,} bytes. For an Ethos-U55-256 "
+        f"Vela encodes the weights in {npu['encoded_bytes']:,} bytes and "
+        f"estimates {npu['estimated_ms']:.2f} ms.",
         "",
         f"The float model trained {run['float_epochs']} epochs; MSQ "
         f"fine-tunes it for {run['epochs']} more, so part of its accuracy is "
@@ -126,6 +139,31 @@ def _cost(cost: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _targets(targets: dict[str, Any]) -> str:
+    results, environment = targets["results"], targets["environment"]
+    lines = [
+        f"`make bench`, all weights at {results['bits']} bits, LiteRT, one "
+        f"thread, medians of {results['rounds']} interleaved rounds, "
+        f"{environment['date']}, {environment['machine']} (ARM will differ); "
+        "plain int8 is `cpu_int8` with all weights at 8 bits:",
+        "",
+        "| model | file | bytes | of plain int8 | latency of plain int8 |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    plain = {
+        run["model"]: run["bytes"]
+        for run in results["runs"]
+        if run["file"] == "int8"
+    }
+    lines += [
+        f"| {run['model']} | {run['file']} | {run['bytes']:,} | "
+        f"{run['bytes'] / plain[run['model']]:.2f}x | {run['of_int8']:.2f}x |"
+        for run in results["runs"]
+        if run["file"] != "int8" and run["model"] != "resnet20"
+    ]
+    return "\n".join([*lines, ""])
 
 
 def updated(readme: str) -> str:
