@@ -69,8 +69,8 @@ format: $(STAMP) ## Rewrite the code in the project's style.
 build-files: $(STAMP) ## Write the BUILD files anew from the imports.
 	$(BIN)/python -m tools.build_files
 
-bench: $(STAMP) ## Measure what training and the Hessian cost.
-	$(BIN)/python -m benchmarks cost targets
+bench: $(STAMP) ## Measure training's cost, the targets, Vela (8 minutes).
+	$(BIN)/python -m benchmarks cost targets vela
 
 readme: $(STAMP) ## Write the README's figures from out/demo and benchmarks.
 	$(BIN)/python -m tools.readme

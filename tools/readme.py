@@ -106,8 +106,8 @@ def _demo(demo: dict[str, Any]) -> str:
     npu = results["files"]["ethos_u"]["device"]["accelerators"]["ethos-u55-256"]
     lines += [
         "",
-        f"On TFLite Micro its arena takes {arena:,} bytes. For an Ethos-U55-256 "
-        f"Vela encodes the weights in {npu['encoded_bytes']:,} bytes and "
+        f"On TFLite Micro its arena takes {arena:,} bytes. For an "
+        f"Ethos-U55-256 Vela encodes the weights in {npu['encoded_bytes']:,} bytes and "
         f"estimates {npu['estimated_ms']:.2f} ms.",
         "",
         f"The float model trained {run['float_epochs']} epochs; MSQ "
