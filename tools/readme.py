@@ -107,8 +107,8 @@ def _demo(demo: dict[str, Any]) -> str:
     lines += [
         "",
         f"On TFLite Micro its arena takes {arena:,} bytes. For an "
-        f"Ethos-U55-256 Vela encodes the weights in {npu['encoded_bytes']:,} bytes and "
-        f"estimates {npu['estimated_ms']:.2f} ms.",
+        "Ethos-U55-256 Vela encodes the weights in "
+        f"{npu['encoded_bytes']:,} bytes and estimates {npu['estimated_ms']:.2f} ms.",
         "",
         f"The float model trained {run['float_epochs']} epochs; MSQ "
         f"fine-tunes it for {run['epochs']} more, so part of its accuracy is "
