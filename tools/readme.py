@@ -108,7 +108,8 @@ def _demo(demo: dict[str, Any]) -> str:
         "",
         f"On TFLite Micro its arena takes {arena:,} bytes. For an "
         "Ethos-U55-256 Vela encodes the weights in "
-        f"{npu['encoded_bytes']:,} bytes and estimates {npu['estimated_ms']:.2f} ms.",
+        f"{npu['encoded_bytes']:,} bytes and estimates "
+        f"{npu['estimated_ms']:.2f} ms.",
         "",
         f"The float model trained {run['float_epochs']} epochs; MSQ "
         f"fine-tunes it for {run['epochs']} more, so part of its accuracy is "
