@@ -1,4 +1,4 @@
-"""Writes the README's figures from the results of real runs.
+"""Writes the documentation's figures from the results of real runs.
 
 `python -m tools.readme` takes `out/demo`, where `make demo` left its results,
 and `benchmarks/results`; `--check` only compares.
@@ -20,7 +20,9 @@ _RESULTS = _ROOT / "docs" / "results" / "demo.json"
 _PICTURE = _ROOT / "docs" / "images" / "bits.png"
 _COST = _ROOT / "benchmarks" / "results" / "cost.json"
 _TARGETS = _ROOT / "benchmarks" / "results" / "targets.json"
+_VELA = _ROOT / "benchmarks" / "results" / "vela.json"
 _README = _ROOT / "README.md"
+_TARGET_PAGES = _ROOT / "docs" / "targets"
 _BEGIN = "<!-- figures: written by tools/readme.py -->\n"
 _END = "<!-- end of figures -->\n"
 
@@ -52,12 +54,20 @@ def collect() -> None:
     shutil.copyfile(_DEMO / "bits.png", _PICTURE)
 
 
-def render() -> str:
-    """The README's figures as Markdown, from the files that are kept."""
-    demo = json.loads(_RESULTS.read_text())
-    cost = json.loads(_COST.read_text())
-    targets = json.loads(_TARGETS.read_text())
-    return "\n".join((_demo(demo), _cost(cost), _targets(targets)))
+def pages() -> dict[Path, str]:
+    """The figures of every page as Markdown, from the files that are kept."""
+    demo, cost, targets, vela = (
+        json.loads(path.read_text())
+        for path in (_RESULTS, _COST, _TARGETS, _VELA)
+    )
+    few = [r for r in targets["results"]["runs"] if r["model"] != "resnet20"]
+    return {
+        _README: "\n".join((_demo(demo), _cost(cost), _targets(targets, few))),
+        _TARGET_PAGES / "README.md": _targets(
+            targets, targets["results"]["runs"]
+        ),
+        _TARGET_PAGES / "ethos_u.md": _vela(vela),
+    }
 
 
 def _demo(demo: dict[str, Any]) -> str:
@@ -142,7 +152,7 @@ def _cost(cost: dict[str, Any]) -> str:
     )
 
 
-def _targets(targets: dict[str, Any]) -> str:
+def _targets(targets: dict[str, Any], runs: list[dict[str, Any]]) -> str:
     results, environment = targets["results"], targets["environment"]
     lines = [
         f"`make bench`, all weights at {results['bits']} bits, LiteRT, one "
@@ -150,28 +160,54 @@ def _targets(targets: dict[str, Any]) -> str:
         f"{environment['date']}, {environment['machine']} (ARM will differ); "
         "plain int8 is `cpu_int8` with all weights at 8 bits:",
         "",
-        "| model | file | bytes | of plain int8 | latency of plain int8 |",
-        "| --- | --- | ---: | ---: | ---: |",
+        "| model | file | bytes | deflated | of plain int8 | "
+        "latency of plain int8 |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    plain = {
-        run["model"]: run["bytes"]
-        for run in results["runs"]
-        if run["file"] == "int8"
-    }
+    plain = {r["model"]: r["bytes"] for r in runs if r["file"] == "int8"}
     lines += [
         f"| {run['model']} | {run['file']} | {run['bytes']:,} | "
+        f"{run['deflated_bytes']:,} | "
         f"{run['bytes'] / plain[run['model']]:.2f}x | {run['of_int8']:.2f}x |"
-        for run in results["runs"]
-        if run["file"] != "int8" and run["model"] != "resnet20"
+        for run in runs
+        if run["file"] != "int8"
     ]
     return "\n".join([*lines, ""])
 
 
-def updated(readme: str) -> str:
-    """The README's text with its figures replaced."""
-    before, rest = readme.split(_BEGIN)
+def _vela(vela: dict[str, Any]) -> str:
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for run in vela["results"]["runs"]:
+        row = rows.setdefault((run["model"], run["bits"]), {})
+        row[run["accelerator"].removeprefix("ethos-")] = run
+    lines = [
+        "| model | bits | ideal | U55-256: encoded (bits each), ms | "
+        "U55-128 ms | U65-256: encoded, ms | U85-256: encoded, ms | "
+        "U55-256 SRAM / flash KiB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (model, bits), row in rows.items():
+        small = row["u55-256"]
+        others = [
+            f"{row[name]['encoded_bytes']:,}, {row[name]['estimated_ms']:.3f}"
+            for name in ("u65-256", "u85-256")
+        ]
+        lines.append(
+            f"| {model} | {bits} | {small['ideal_bytes']:,} | "
+            f"{small['encoded_bytes']:,} ({small['bits_per_weight']:.2f}), "
+            f"{small['estimated_ms']:.3f} | "
+            f"{row['u55-128']['estimated_ms']:.3f} | {' | '.join(others)} | "
+            f"{small['sram_bytes'] / 1024:.0f} / "
+            f"{small['flash_bytes'] / 1024:.0f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def updated(page: Path) -> str:
+    """A page's text with its figures replaced."""
+    before, rest = page.read_text().split(_BEGIN)
     _, after = rest.split(_END)
-    return before + _BEGIN + render() + _END + after
+    return before + _BEGIN + pages()[page] + _END + after
 
 
 def main(arguments: list[str]) -> int:
@@ -180,14 +216,14 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit status.
     """
-    readme = _README.read_text()
     if arguments == ["--check"]:
-        if updated(readme) != readme:
-            print("README.md is out of date: run make readme")
-            return 1
-        return 0
+        stale = [str(p) for p in pages() if updated(p) != p.read_text()]
+        if stale:
+            print(f"Out of date: {', '.join(stale)}. Run make readme")
+        return int(bool(stale))
     collect()
-    _README.write_text(updated(readme))
+    for page in pages():
+        page.write_text(updated(page))
     return 0
 
 

@@ -48,9 +48,9 @@ def test_the_quickstart_runs(root, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
 
-def test_the_readmes_figures_are_those_of_the_results(root):
-    text = (root / "README.md").read_text()
-    assert readme.updated(text) == text
+@pytest.mark.parametrize("page", readme.pages(), ids=lambda page: page.name)
+def test_figures_are_those_of_the_results(page):
+    assert readme.updated(page) == page.read_text()
 
 
 def test_links_between_documents_lead_somewhere(root):
