@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import ClassVar
+from typing import NamedTuple
 
 from msq_tf import devices
 from msq_tf.round_clamp import MAX_BITS
@@ -118,7 +119,9 @@ class BudgetRule(Rule):
     with p the share of the search phase that is over. While the model is
     above it, the layer whose next width costs least predicted loss per byte
     saved drops to it; a layer whose sensitivity is at most the mean may drop
-    two widths in one decision. The model is never below the budget by more
+    two widths in one decision. Only steps are taken that a plan for the whole
+    way holds, from which steps that a larger one makes unnecessary are struck
+    out: so the search ends close to its target, and never below it by more
     than the last layer's step.
 
     Attributes:
@@ -194,7 +197,10 @@ class BudgetRule(Rule):
     def decide(
         self, stats: SearchStats, state: RuleState
     ) -> tuple[Decision, RuleState]:
-        steps = self._cheapest(stats, self.budget(stats.progress, state))
+        plan = self._plan(stats, state.target_bits)
+        steps = _counts(
+            self._cheapest(stats, self.budget(stats.progress, state), plan)
+        )
         changes = []
         for path, count in steps.items():
             layer = next(s for s in stats.layers if s.path == path)
@@ -213,19 +219,45 @@ class BudgetRule(Rule):
                 )
             )
         after = self._after(stats, state, changes)
-        return Decision(tuple(changes), self._pulls(stats, after, steps)), after
+        pulls = {} if after.done else self._pulls(stats, plan, steps)
+        return Decision(tuple(changes), pulls), after
 
-    def _cheapest(self, stats: SearchStats, budget: float) -> dict[str, int]:
-        """How many widths each layer drops, cheapest first, to the budget."""
+    def _plan(self, stats: SearchStats, target: float) -> dict[str, int]:
+        """How many widths each layer would drop to come to the target.
+
+        The cheapest steps, less those that a later, larger one made
+        unnecessary, dearest first: so the search ends close to its target,
+        also where one layer holds half of the model.
+        """
+        steps = self._cheapest(stats, target)
+        freed = sum(step.freed for step in steps)
+        slack = freed - (self.average(stats) - target) * stats.size
+        counts = _counts(steps)
+        for step in sorted(steps, key=lambda s: (-s.cost, -s.freed)):
+            # Of two steps of a layer only the second can go alone.
+            if step.freed <= slack and counts[step.path] == step.number:
+                slack -= step.freed
+                counts[step.path] -= 1
+        return counts
+
+    def _cheapest(
+        self,
+        stats: SearchStats,
+        budget: float,
+        plan: Mapping[str, int] | None = None,
+    ) -> list[_Step]:
+        """Steps to the budget, cheapest first, within a plan if given."""
         mean = _mean_sensitivity(stats.layers)
         excess = (self.average(stats) - budget) * stats.size
+        steps: list[_Step] = []
         taken: dict[str, int] = {}
         while excess > EPSILON * stats.size:
-            best: tuple[tuple[float, float, float], float, str] | None = None
+            best: tuple[tuple[float, float, float], _Step] | None = None
             for layer in stats.layers:
                 widths = self.widths(layer)
                 n = taken.get(layer.path, 0)
-                if n >= len(widths) or (n and layer.sensitivity > mean):
+                most = len(widths) if plan is None else plan.get(layer.path, 0)
+                if n >= most or (n and layer.sensitivity > mean):
                     continue
                 before = widths[n - 1] if n else layer.bits
                 cost = layer.cost[widths[n]] - (
@@ -240,31 +272,52 @@ class BudgetRule(Rule):
                 price = max(cost, 0.0) / needed * (freed / needed)
                 rank = (price, max(freed - excess, 0.0), -freed)
                 if best is None or rank < best[0]:
-                    best = (rank, freed, layer.path)
+                    best = (rank, _Step(layer.path, n + 1, freed, cost))
             if best is None:
                 break
-            _, dropped, path = best
-            excess -= dropped
-            taken[path] = taken.get(path, 0) + 1
-        return taken
+            step = best[1]
+            excess -= step.freed
+            taken[step.path] = step.number
+            steps.append(step)
+        return steps
 
     def _pulls(
-        self, stats: SearchStats, after: RuleState, steps: Mapping[str, int]
+        self,
+        stats: SearchStats,
+        plan: Mapping[str, int],
+        steps: Mapping[str, int],
     ) -> dict[str, int]:
-        """Low bits to pull: of the layers that today's costs would drop next.
+        """Low bits to pull: of the layers that the plan drops next.
 
         Pulling every layer would also disturb those whose bits stay.
         """
-        if after.done:
-            return {}
         pulls = {}
-        planned = self._cheapest(stats, after.target_bits)
         for layer in stats.layers:
             widths = (layer.bits, *self.widths(layer))
             now = steps.get(layer.path, 0)
-            if planned.get(layer.path, 0) > now:
+            if plan.get(layer.path, 0) > now:
                 pulls[layer.path] = widths[now] - widths[now + 1]
         return pulls
+
+
+class _Step(NamedTuple):
+    """One width less for one layer.
+
+    Attributes:
+        path: The layer.
+        number: 1 for its first step of the decision, 2 for its second.
+        freed: Stored bits that it frees, of all elements.
+        cost: Predicted increase of the loss.
+    """
+
+    path: str
+    number: int
+    freed: float
+    cost: float
+
+
+def _counts(steps: Sequence[_Step]) -> dict[str, int]:
+    return {step.path: step.number for step in steps}
 
 
 def _mean_sensitivity(layers: Sequence[LayerStats]) -> float:
