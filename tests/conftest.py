@@ -10,9 +10,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import hypothesis
 import keras
 import pytest
 import tensorflow as tf
+
+# A run of CI judges the change, not the luck of its draw.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 # For tf.distribute; has to come before TensorFlow starts its runtime.
 tf.config.set_logical_device_configuration(
