@@ -42,7 +42,6 @@ class Overlay(keras.StatelessScope):
             collect_losses=True,
             initialize_variables=False,
         )
-        self._substituted = frozenset(self.state_mapping)
         self.original_scope: Any = None
 
     def get_current_value(self, variable: Any) -> Any:

@@ -195,7 +195,7 @@ def precision_report(qmodel: MSQModel) -> PrecisionReport:
         )
     search = qmodel.search
     bits = qmodel.bits
-    plan = [entry for entry in qmodel.plan if not entry.skip_reason]
+    plan = [entry for entry, _, _ in qmodel.outlines]
     columns = zip(
         plan,
         qmodel.sizes,

@@ -64,10 +64,7 @@ class Target:
         operators: How integer targets use operators.
         pointwise_as_fully_connected: Whether 1x1 convolutions without strides
             become FULLY_CONNECTED where that takes a smaller weight type.
-        after_build: `"module:function"` that takes the verified bytes further
-            (compiles them, runs them on a simulator) and returns a dict for
-            `ExportReport.device`; empty for none.
-        options: Further settings of the target, for `after_build`.
+        options: Further settings of the target, for `devices.finish`.
     """
 
     name: str
@@ -78,7 +75,6 @@ class Target:
     dequantize: dict[str, dict[str, int]]
     operators: dict[str, policy.OperatorRow]
     pointwise_as_fully_connected: bool = False
-    after_build: str = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -179,7 +175,6 @@ def parse(table: dict[str, Any]) -> Target:
         pointwise_as_fully_connected=table.get(
             "pointwise_as_fully_connected", False
         ),
-        after_build=table.get("after_build", ""),
         options=dict(table.get("options", {})),
     )
     _check(target)

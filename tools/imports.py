@@ -27,12 +27,6 @@ def source_files(root: pathlib.Path) -> list[pathlib.Path]:
     )
 
 
-def module_name(path: pathlib.Path) -> str:
-    """Returns the dotted name under which `path` is imported."""
-    parts = path.with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
 def module_path(root: pathlib.Path, module: str) -> pathlib.Path | None:
     """Returns the file of a project module, None where there is none."""
     stem = pathlib.Path(*module.split("."))
