@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 
 from msq_tf.batches import take_batches
+from msq_tf.history import BitChange
 from msq_tf.model import MSQModel
 from msq_tf.search import Decision
 from msq_tf.search import LayerStats
@@ -221,16 +223,18 @@ class MSQCallback(keras.callbacks.Callback):
         if state.decisions and step < state.last_step + interval and not over:
             return
         while rule.due(progress, self._average(), state):
-            decision, after = self._decide(progress, step, state)
-            self._apply(decision, epoch)
+            layers = self._layers(state)
+            decision, after = rule.decide(
+                self._stats(layers, progress, step), state
+            )
+            self._apply(decision, step, epoch, layers)
             search.rule_state = state = after
             # At the phase's end the rest of the way is gone at once.
             if not (over and decision.changes):
                 break
 
-    def _decide(
-        self, progress: float, step: int, state: RuleState
-    ) -> tuple[Decision, RuleState]:
+    def _layers(self, state: RuleState) -> tuple[LayerStats, ...]:
+        """Fresh statistics of every weight, noted in the model too."""
         if self._gatherer is None:
             raise ValueError("MSQCallback is used outside of `fit`.")
         search = self.model.search
@@ -246,19 +250,45 @@ class MSQCallback(keras.callbacks.Callback):
         layers = self._gatherer.layers(
             self.rule,
             search.trace.numpy(),
+            search.trace_error.numpy(),
             with_cost=self.rule.uses_cost,
         )
         search.sensitivity.assign([s.sensitivity for s in layers])
+        search.sensitivity_error.assign([s.sensitivity_error for s in layers])
         search.lsb_nonzero.assign(
             [next(iter(s.lsb_nonzero.values()), 0.0) for s in layers]
         )
-        return self.rule.decide(self._stats(layers, progress, step), state)
+        return layers
 
-    def _apply(self, decision: Decision, epoch: float) -> None:
+    def _apply(
+        self,
+        decision: Decision,
+        step: int,
+        epoch: float,
+        layers: Sequence[LayerStats],
+    ) -> None:
         paths = self.model.paths
         search = self.model.search
+        known = {layer.path: layer for layer in layers}
         for change in decision.changes:
-            search.lower(paths.index(change.path), change.new, epoch)
+            layer = known[change.path]
+            search.change(
+                BitChange(
+                    step=step,
+                    epoch=epoch,
+                    path=change.path,
+                    old=change.old,
+                    new=change.new,
+                    cost=change.cost,
+                    lsb_nonzero=layer.lsb_nonzero.get(
+                        change.old - change.new, math.nan
+                    ),
+                    sensitivity=layer.sensitivity,
+                    sensitivity_error=layer.sensitivity_error,
+                    next_in_line=change.next_in_line,
+                ),
+                paths,
+            )
         search.lsb.assign([decision.lsb.get(path, 0) for path in paths])
         search.strength.assign(self.lsb_strength if decision.lsb else 0.0)
         self._printer.add(decision.changes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -17,18 +16,14 @@ from msq_tf import round_clamp
 from msq_tf.activations import ActivationOverlay
 from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
-from msq_tf.config import PerChannel
 from msq_tf.config import check_bits
-from msq_tf.devices import kind_of
+from msq_tf.history import BitChange
 from msq_tf.hooks import CallScope
 from msq_tf.overlay import Overlay
 from msq_tf.overlay import drop_optimizers
-from msq_tf.overlay import read_float32
 from msq_tf.plan import WeightPlan
-from msq_tf.plan import match_plan
-from msq_tf.records import quantized_record
-from msq_tf.records import skipped_record
 from msq_tf.state import SearchVariables
+from msq_tf.weight_quantizers import WeightQuantizers
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 
@@ -76,40 +71,12 @@ class MSQModel(keras.Model):
         self.base = base
         self.plan = tuple(plan)
         self.quantizer = quantizer
-        found = match_plan(base, self.plan)
-        self._quantized = [
-            (entry, weight)
-            for entry, weight in zip(self.plan, found, strict=True)
-            if not entry.skip_reason
-        ]
-        self._skipped = [
-            (entry, weight)
-            for entry, weight in zip(self.plan, found, strict=True)
-            if entry.skip_reason
-        ]
-        self._axes = [
-            weight.spec.axes(weight.layer, len(weight.variable.shape))
-            for _, weight in self._quantized
-        ]
-        self.paths = tuple(entry.path for entry, _ in self._quantized)
-        self.sizes = tuple(
-            int(np.prod(weight.variable.shape)) for _, weight in self._quantized
-        )
-        # Path, kind and output channels of each quantized weight.
-        self.outlines = tuple(
-            (
-                entry,
-                kind_of(
-                    weight.layer, weight.spec.layout, weight.variable.shape
-                ),
-                math.prod(weight.variable.shape[axis] for axis in axes),
-            )
-            for (entry, weight), axes in zip(
-                self._quantized, self._axes, strict=True
-            )
-        )
+        self._weights = WeightQuantizers(base, self.plan, quantizer)
+        self.paths = self._weights.paths
+        self.sizes = self._weights.sizes
+        self.outlines = self._weights.outlines
         self.search = SearchVariables(
-            start_bits=[entry.start_bits for entry, _ in self._quantized],
+            start_bits=self._weights.start_bits,
             name="search",
         )
         self.activations = activations
@@ -140,7 +107,9 @@ class MSQModel(keras.Model):
         if self._given_values is not None:
             values, penalty = self._given_values, tf.constant(0.0)
         else:
-            values, penalty = self._fake_quantize(pull)
+            values, penalty = self._weights.values_and_penalty(
+                self.search.bits, self.search.lsb if pull else None
+            )
         with (
             Overlay(zip(self.kernels, values, strict=True)) as scope,
             self._activation_scope(pull),
@@ -160,45 +129,15 @@ class MSQModel(keras.Model):
     @property
     def kernels(self) -> list[Any]:
         """The quantized weights' latent variables, in the order of `paths`."""
-        return [weight.variable for _, weight in self._quantized]
+        return self._weights.kernels
 
     def scales(self) -> list[tf.Tensor]:
         """Current scale of each quantized weight: `max|w|`, no gradient."""
-        return [
-            round_clamp.max_scale(
-                read_float32(weight.variable), self._scale_axes(i)
-            )
-            for i, (_, weight) in enumerate(self._quantized)
-        ]
-
-    def _scale_axes(self, index: int) -> tuple[int, ...] | None:
-        if self._quantized[index][0].granularity == PerChannel():
-            return self._axes[index]
-        return None
-
-    def _fake_quantize(
-        self, with_penalty: bool
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        bits = tf.unstack(tf.convert_to_tensor(self.search.bits))
-        lsb = tf.unstack(tf.convert_to_tensor(self.search.lsb))
-        values, penalty = [], tf.constant(0.0)
-        for i, variable in enumerate(self.kernels):
-            w = read_float32(variable)
-            scale = round_clamp.max_scale(w, self._scale_axes(i))
-            k = lsb[i] if with_penalty else 0
-            quantized = round_clamp.quantize(
-                w, scale, bits[i], k, self.quantizer
-            )
-            values.append(quantized.value)
-            if with_penalty:
-                penalty += round_clamp.lsb_penalty(
-                    quantized.lsb, scale, bits[i], k, self.quantizer
-                )
-        return values, penalty
+        return self._weights.scales()
 
     def quantized_values(self) -> list[tf.Tensor]:
         """float32 tensors: each kernel as `codes * step` at current bits."""
-        return self._fake_quantize(with_penalty=False)[0]
+        return self._weights.values(self.search.bits)
 
     def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
         """The compiled loss in inference mode, kernels as given.
@@ -273,24 +212,11 @@ class MSQModel(keras.Model):
         """
         # Also inside a trace: today's values, as constants.
         with tf.init_scope():
-            widths = self.search.bits.numpy()
-            return [
-                quantized_record(
-                    entry,
-                    weight,
-                    int(bits),
-                    self._axes[i],
-                    self._scale_axes(i),
-                    self.quantizer,
-                )
-                for i, ((entry, weight), bits) in enumerate(
-                    zip(self._quantized, widths, strict=True)
-                )
-            ]
+            return self._weights.records(self.search.bits.numpy())
 
     def skipped_weights(self) -> list[SkippedWeight]:
         """The weights of two or more dimensions that stay in float."""
-        return [skipped_record(*entry) for entry in self._skipped]
+        return self._weights.skipped_records()
 
     @property
     def bits(self) -> dict[str, int]:
@@ -323,14 +249,27 @@ class MSQModel(keras.Model):
             current[self.paths.index(path)] = width
         self.search.restart(current)
 
+    def history_of_bits(self) -> list[BitChange]:
+        """Every change of a width so far, in the order of time.
+
+        Returns:
+            `BitChange` records: step, epoch, path, old and new bits, the
+            predicted cost, the share of nonzero LSBs, the sensitivity with
+            its standard error, and the change that was next in line. They
+            are saved with the model. `set_bits` begins a new history.
+
+        Example:
+        ```python
+        for change in qmodel.history_of_bits():
+            print(change.step, change.path, change.old, change.new)
+        ```
+        """
+        return self.search.changes(self.paths)
+
     @property
     def float_size(self) -> int:
         """Elements of quantizable weights that stay in float."""
-        return sum(
-            int(np.prod(weight.variable.shape))
-            for entry, weight in self._skipped
-            if entry.quantizable
-        )
+        return self._weights.float_size
 
     @property
     def average_bits(self) -> float:

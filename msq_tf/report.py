@@ -199,6 +199,7 @@ def precision_report(qmodel: MSQModel) -> PrecisionReport:
     columns = zip(
         plan,
         qmodel.sizes,
+        search.course(qmodel.paths),
         search.sensitivity.numpy(),
         search.trace.numpy(),
         search.trace_error.numpy(),
@@ -212,15 +213,13 @@ def precision_report(qmodel: MSQModel) -> PrecisionReport:
             attribute=entry.attribute,
             size=size,
             bits=bits[entry.path],
-            history=tuple(search.history(i)),
+            history=tuple(history),
             sensitivity=float(sensitivity),
             trace=float(trace),
             trace_error=float(error),
             lsb_nonzero=float(nonzero),
         )
-        for i, (entry, size, sensitivity, trace, error, nonzero) in enumerate(
-            columns
-        )
+        for entry, size, history, sensitivity, trace, error, nonzero in columns
     )
     total = qmodel.float_size + sum(qmodel.sizes)
     return PrecisionReport(

@@ -15,6 +15,7 @@ from typing import ClassVar
 from typing import NamedTuple
 
 from msq_tf import devices
+from msq_tf.history import Candidate
 from msq_tf.round_clamp import MAX_BITS
 from msq_tf.round_clamp import MIN_BITS
 from msq_tf.search import EPSILON
@@ -198,9 +199,9 @@ class BudgetRule(Rule):
         self, stats: SearchStats, state: RuleState
     ) -> tuple[Decision, RuleState]:
         plan = self._plan(stats, state.target_bits)
-        steps = _counts(
-            self._cheapest(stats, self.budget(stats.progress, state), plan)
-        )
+        budget = self.budget(stats.progress, state)
+        steps = _counts(self._cheapest(stats, budget, plan))
+        following = self._following(stats, plan, steps)
         changes = []
         for path, count in steps.items():
             layer = next(s for s in stats.layers if s.path == path)
@@ -216,6 +217,8 @@ class BudgetRule(Rule):
                     f"predicted loss {layer.cost[new]:+.2e} for "
                     f"{saved / 8:,.0f} bytes, the cheapest"
                     + (", two widths at once" if count == 2 else ""),
+                    layer.cost[new],
+                    following,
                 )
             )
         after = self._after(stats, state, changes)
@@ -280,6 +283,20 @@ class BudgetRule(Rule):
             taken[step.path] = step.number
             steps.append(step)
         return steps
+
+    def _following(
+        self,
+        stats: SearchStats,
+        plan: Mapping[str, int],
+        steps: Mapping[str, int],
+    ) -> Candidate | None:
+        """The step of the plan that would have come next."""
+        for step in self._cheapest(stats, 0.0, plan):
+            if step.number > steps.get(step.path, 0):
+                layer = next(s for s in stats.layers if s.path == step.path)
+                width = self.widths(layer)[step.number - 1]
+                return Candidate(step.path, width, layer.cost[width])
+        return None
 
     def _pulls(
         self,

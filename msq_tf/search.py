@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 from typing import NamedTuple
 
+from msq_tf.history import Candidate
 from msq_tf.round_clamp import MIN_BITS
 
 # Average bits are ratios of integers: equal up to this is equal.
@@ -49,6 +50,7 @@ class LayerStats:
         channels: Number of output channels.
         sensitivity: `Omega = Tr(H) / N * ||Q_next(w) - w||**2` at the next
             width (HAWQ-V2's form): loss per weight tensor.
+        sensitivity_error: Its standard error over the Hessian's probes.
         lsb_nonzero: Maps k to the share of elements whose low k bits are not
             all zero.
         cost: Maps a width to the predicted increase of the loss if this
@@ -62,6 +64,7 @@ class LayerStats:
     kind: str = "other"
     channels: int = 0
     sensitivity: float = 0.0
+    sensitivity_error: float = 0.0
     lsb_nonzero: Mapping[int, float] = dataclasses.field(default_factory=dict)
     cost: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
@@ -91,12 +94,24 @@ class SearchStats:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """One weight's new width, and why."""
+    """One weight's new width, and why.
+
+    Attributes:
+        path: The weight.
+        old: Its bits before.
+        new: Its bits after.
+        reason: Why, for a person.
+        cost: Predicted increase of the loss by this change alone; NaN where
+            the rule predicts none.
+        next_in_line: The change that would have come next, if any.
+    """
 
     path: str
     old: int
     new: int
     reason: str
+    cost: float = math.nan
+    next_in_line: Candidate | None = None
 
 
 @dataclasses.dataclass(frozen=True)

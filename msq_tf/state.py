@@ -8,8 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from msq_tf.round_clamp import MAX_BITS
+from msq_tf import history
+from msq_tf.history import BitChange
 from msq_tf.search import RuleState
+
+# Changes that one weight can see at most: six drops from 8 bits to 2, and as
+# many bits given back.
+_CHANGES = 12
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
@@ -32,11 +37,13 @@ class SearchVariables(keras.layers.Layer):
         trace: float32 of shape (weights,): Hessian trace.
         trace_error: float32 of shape (weights,): its standard error.
         sensitivity: float32 of shape (weights,): `Omega`, see `LayerStats`.
+        sensitivity_error: float32 of shape (weights,): its standard error.
         lsb_nonzero: float32 of shape (weights,): share of weights whose low
             bits (those of the next width) are not zero.
-        reached: float32 of shape (weights, 9): the epoch (with its fraction)
-            at which a weight came to a width; negative for never. Widths
-            only fall during a search, so this is its whole history.
+        initial: int32 of shape (weights,): stored bits before the search.
+        grown: int32 of shape (weights,): bits that were given back.
+        log: float64 of shape (capacity, columns): a row for each change of
+            a width, see `history`; NaN where there is none yet.
         epoch: float32 scalar: epochs trained.
         rule: float32 of shape (len(RuleState),): the rule's state.
     """
@@ -51,8 +58,13 @@ class SearchVariables(keras.layers.Layer):
         self.trace = self._variable("trace", (count,))
         self.trace_error = self._variable("trace_error", (count,))
         self.sensitivity = self._variable("sensitivity", (count,))
+        self.sensitivity_error = self._variable("sensitivity_error", (count,))
         self.lsb_nonzero = self._variable("lsb_nonzero", (count,))
-        self.reached = self._variable("reached", (count, MAX_BITS + 1))
+        self.initial = self._variable("initial", (count,), "int32")
+        self.grown = self._variable("grown", (count,), "int32")
+        self.log = self._variable(
+            "log", (count * _CHANGES, history.COLUMNS), "float64"
+        )
         self.epoch = self._variable("epoch", ())
         self.rule = self._variable("rule", (len(RuleState._fields),))
         self.built = True
@@ -83,36 +95,50 @@ class SearchVariables(keras.layers.Layer):
             self.trace,
             self.trace_error,
             self.sensitivity,
+            self.sensitivity_error,
             self.lsb_nonzero,
+            self.grown,
             self.epoch,
             self.rule,
         ):
-            variable.assign(np.zeros(variable.shape, np.float32))
-        reached = np.full(self.reached.shape, -1.0, np.float32)
-        reached[np.arange(bits.size), bits] = 0.0
-        self.reached.assign(reached)
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+        self.initial.assign(bits)
+        self.log.assign(np.full(self.log.shape, history.EMPTY))
 
-    def lower(self, index: int, bits: int, epoch: float) -> None:
-        """Gives one weight a smaller width and notes when."""
+    def change(self, change: BitChange, paths: Sequence[str]) -> None:
+        """Gives one weight another width and logs it.
+
+        Args:
+            change: What is changed, and what was known.
+            paths: Names of the weights, in their order.
+        """
+        index = paths.index(change.path)
         widths = self.bits.numpy()
-        widths[index] = bits
+        widths[index] = change.new
         self.bits.assign(widths)
-        reached = self.reached.numpy()
-        reached[index, bits] = epoch
-        self.reached.assign(reached)
+        if change.new > change.old:
+            grown = self.grown.numpy()
+            grown[index] += change.new - change.old
+            self.grown.assign(grown)
+        log = self.log.numpy()
+        # Rows are filled in order, so the empty ones are at the end.
+        log[int(np.isfinite(log[:, 0]).sum())] = history.to_row(change, paths)
+        self.log.assign(log)
 
-    def history(self, index: int) -> list[tuple[float, int]]:
-        """`(epoch, bits)` of one weight, in the order of time."""
-        row = self.reached.numpy()[index]
-        # Two drops at one decision share an epoch: the wider came first.
-        return sorted(
-            (
-                (float(epoch), width)
-                for width, epoch in enumerate(row)
-                if epoch >= 0.0
-            ),
-            key=lambda entry: (entry[0], -entry[1]),
-        )
+    def changes(self, paths: Sequence[str]) -> list[BitChange]:
+        """All changes of widths so far, in the order they were made."""
+        return [
+            history.from_row(row, paths)
+            for row in self.log.numpy()
+            if np.isfinite(row[0])
+        ]
+
+    def course(self, paths: Sequence[str]) -> list[list[tuple[float, int]]]:
+        """`(epoch, bits)` of every weight from the start, in order of time."""
+        course = [[(0.0, int(width))] for width in self.initial.numpy()]
+        for change in self.changes(paths):
+            course[paths.index(change.path)].append((change.epoch, change.new))
+        return course
 
     @property
     def rule_state(self) -> RuleState:

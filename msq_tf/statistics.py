@@ -98,7 +98,12 @@ class StatisticsGatherer:
                 ) from error
 
     def layers(
-        self, rule: Rule, trace: np.ndarray, *, with_cost: bool
+        self,
+        rule: Rule,
+        trace: np.ndarray,
+        trace_error: np.ndarray,
+        *,
+        with_cost: bool,
     ) -> tuple[LayerStats, ...]:
         """Statistics of every quantized weight, in the model's order.
 
@@ -106,13 +111,18 @@ class StatisticsGatherer:
             rule: Says which widths are candidates.
             trace: float array of shape (weights,), from `traces`. Negative
                 entries, noise or a saddle, count as zero.
+            trace_error: Its standard error, in the same shape.
             with_cost: Whether to predict the cost of candidates too.
         """
         with _metrics_kept(self.model):
-            return self._layers(rule, trace, with_cost)
+            return self._layers(rule, trace, trace_error, with_cost)
 
     def _layers(
-        self, rule: Rule, trace: np.ndarray, with_cost: bool
+        self,
+        rule: Rule,
+        trace: np.ndarray,
+        trace_error: np.ndarray,
+        with_cost: bool,
     ) -> tuple[LayerStats, ...]:
         model = self.model
         current = list(model.quantized_values())
@@ -140,6 +150,9 @@ class StatisticsGatherer:
                     dataclasses.replace(
                         outline,
                         sensitivity=curvature * distance,
+                        sensitivity_error=float(trace_error[i])
+                        / model.sizes[i]
+                        * distance,
                         lsb_nonzero={
                             bits - width: self._share(
                                 w, scales[i], bits, bits - width

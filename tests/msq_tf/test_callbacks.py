@@ -192,7 +192,7 @@ def test_a_new_target_starts_a_new_search(tiny_data):
     fit(qmodel, tiny_data, msq_tf.MSQCallback(again))
     assert qmodel.compression >= 12.0
     # The first epoch of each history entry is where its search began.
-    assert qmodel.search.history(0)[0] == (0.0, 8)
+    assert qmodel.search.course(qmodel.paths)[0][0] == (0.0, 8)
 
 
 @pytest.mark.parametrize("kind", ["dataset", "infinite", "pydataset", "given"])

@@ -67,7 +67,9 @@ def test_statistics_leave_metrics_alone(tiny_data):
     batch = tuple(map(tf.constant, tiny_data)) + (None,)
     gatherer = StatisticsGatherer(qmodel, [batch])
     estimate = gatherer.traces(max_probes=2)
-    layers = gatherer.layers(budget(), estimate.trace, with_cost=True)
+    layers = gatherer.layers(
+        budget(), estimate.trace, estimate.error, with_cost=True
+    )
     for variable, old in zip(qmodel.metrics_variables, before, strict=True):
         np.testing.assert_array_equal(variable, old)
     assert [layer.path for layer in layers] == list(qmodel.paths)

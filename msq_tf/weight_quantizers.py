@@ -1,0 +1,159 @@
+"""Fake quantization of all chosen weights of a model, at given bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from msq_tf import round_clamp
+from msq_tf.config import PerChannel
+from msq_tf.devices import kind_of
+from msq_tf.overlay import read_float32
+from msq_tf.plan import WeightPlan
+from msq_tf.plan import match_plan
+from msq_tf.records import quantized_record
+from msq_tf.records import skipped_record
+from msq_tf.weights import QuantizedWeight
+from msq_tf.weights import SkippedWeight
+
+
+class WeightQuantizers:
+    """From latent weights and bits to values, penalties and codes.
+
+    Args:
+        base: The float model.
+        plan: A `WeightPlan` for each weight of `base`, in traversal order.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+
+    Attributes:
+        paths: Keys of the quantized weights, in traversal order.
+        sizes: Number of elements of each.
+        start_bits: Stored bits of each at the start.
+        outlines: `(plan entry, kind, output channels)` of each; the kind is
+            one of `devices.KINDS`.
+        kernels: The latent Keras variables of each.
+        float_size: Elements of quantizable weights that stay in float.
+    """
+
+    def __init__(
+        self, base: keras.Model, plan: Sequence[WeightPlan], quantizer: str
+    ):
+        self._quantizer = quantizer
+        pairs = list(zip(plan, match_plan(base, plan), strict=True))
+        self._quantized = [pair for pair in pairs if not pair[0].skip_reason]
+        self._skipped = [pair for pair in pairs if pair[0].skip_reason]
+        self.kernels = [weight.variable for _, weight in self._quantized]
+        self._axes = [
+            weight.spec.axes(weight.layer, len(weight.variable.shape))
+            for _, weight in self._quantized
+        ]
+        self.paths = tuple(entry.path for entry, _ in self._quantized)
+        self.sizes = tuple(map(_size, self.kernels))
+        self.start_bits = tuple(
+            entry.start_bits for entry, _ in self._quantized
+        )
+        self.outlines = tuple(
+            (
+                entry,
+                kind_of(
+                    weight.layer, weight.spec.layout, weight.variable.shape
+                ),
+                math.prod(weight.variable.shape[axis] for axis in axes),
+            )
+            for (entry, weight), axes in zip(
+                self._quantized, self._axes, strict=True
+            )
+        )
+        self.float_size = sum(
+            _size(weight.variable)
+            for entry, weight in self._skipped
+            if entry.quantizable
+        )
+
+    def scales(self) -> list[tf.Tensor]:
+        """Current scale of each quantized weight: `max|w|`, no gradient."""
+        return [
+            round_clamp.max_scale(read_float32(kernel), self._scale_axes(i))
+            for i, kernel in enumerate(self.kernels)
+        ]
+
+    def values(self, bits: Any) -> list[tf.Tensor]:
+        """Each kernel as `codes * step`, float32.
+
+        Args:
+            bits: int32 variable or tensor of shape (weights,).
+        """
+        return self.values_and_penalty(bits, None)[0]
+
+    def values_and_penalty(
+        self, bits: Any, lsb: Any
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Values of all kernels, and the L1 penalty on their low bits.
+
+        Args:
+            bits: int32 variable or tensor of shape (weights,).
+            lsb: The same, the number of low bits to penalize; `None` for no
+                penalty, which saves its cost.
+
+        Returns:
+            float32 tensors in the kernels' shapes, and a float32 scalar, see
+            `round_clamp.lsb_penalty`.
+        """
+        widths = tf.unstack(tf.convert_to_tensor(bits))
+        ks = [0] * len(widths)
+        if lsb is not None:
+            ks = tf.unstack(tf.convert_to_tensor(lsb))
+        values, penalty = [], tf.constant(0.0)
+        for i, (kernel, k) in enumerate(zip(self.kernels, ks, strict=True)):
+            w = read_float32(kernel)
+            scale = round_clamp.max_scale(w, self._scale_axes(i))
+            quantized = round_clamp.quantize(
+                w, scale, widths[i], k, self._quantizer
+            )
+            values.append(quantized.value)
+            if lsb is not None:
+                penalty += round_clamp.lsb_penalty(
+                    quantized.lsb, scale, widths[i], k, self._quantizer
+                )
+        return values, penalty
+
+    def records(self, bits: np.ndarray) -> list[QuantizedWeight]:
+        """Codes, steps and bits of every quantized weight.
+
+        Args:
+            bits: int array of shape (weights,).
+
+        Raises:
+            ValueError: If a latent weight is not finite.
+        """
+        return [
+            quantized_record(
+                entry,
+                weight,
+                int(width),
+                self._axes[i],
+                self._scale_axes(i),
+                self._quantizer,
+            )
+            for i, ((entry, weight), width) in enumerate(
+                zip(self._quantized, bits, strict=True)
+            )
+        ]
+
+    def skipped_records(self) -> list[SkippedWeight]:
+        """The weights of two or more dimensions that stay in float."""
+        return [skipped_record(*pair) for pair in self._skipped]
+
+    def _scale_axes(self, index: int) -> tuple[int, ...] | None:
+        if self._quantized[index][0].granularity == PerChannel():
+            return self._axes[index]
+        return None
+
+
+def _size(variable: Any) -> int:
+    return int(np.prod(variable.shape))
