@@ -79,7 +79,9 @@ def test_measured_cost_is_the_difference_of_losses(tiny_data):
     qmodel = new_model()
     batch = tuple(map(tf.constant, tiny_data)) + (None,)
     gatherer = StatisticsGatherer(qmodel, [batch])
-    (stats, *_) = gatherer.layers(budget(), np.zeros(3), with_cost=True)
+    (stats, *_) = gatherer.layers(
+        budget(), np.zeros(3), np.zeros(3), with_cost=True
+    )
 
     def loss():
         return qmodel.evaluate(*tiny_data, batch_size=128, verbose=0)[0]
