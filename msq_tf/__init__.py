@@ -9,6 +9,9 @@ from msq_tf.config import PerTensor as PerTensor
 from msq_tf.discovery import WeightSpec as WeightSpec
 from msq_tf.discovery import register_layer as register_layer
 from msq_tf.model import MSQModel as MSQModel
+from msq_tf.pareto import ParetoCheckpoint as ParetoCheckpoint
+from msq_tf.pareto import ParetoEntry as ParetoEntry
+from msq_tf.pareto import pareto_front as pareto_front
 from msq_tf.prepare import quantize_model as quantize_model
 from msq_tf.regularizers import LSBRegularizer as LSBRegularizer
 from msq_tf.report import PrecisionReport as PrecisionReport
