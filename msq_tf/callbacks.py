@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from msq_tf import decisions
 from msq_tf.batches import take_batches
 from msq_tf.history import BitChange
 from msq_tf.model import MSQModel
@@ -192,7 +193,7 @@ class MSQCallback(keras.callbacks.Callback):
         self._add_logs(logs)
         self._printer.note(self.model, epoch)
         if self._writer is not None:
-            self._writer.write(self.model, epoch)
+            self._writer.write(self.model, epoch, logs)
 
     def on_train_end(self, logs: Any = None) -> None:
         self._printer.flush()
@@ -291,7 +292,12 @@ class MSQCallback(keras.callbacks.Callback):
             )
         search.lsb.assign([decision.lsb.get(path, 0) for path in paths])
         search.strength.assign(self.lsb_strength if decision.lsb else 0.0)
-        self._printer.add(decision.changes)
+        changes = self.model.history_of_bits()
+        changes = changes[len(changes) - len(decision.changes) :]
+        decisions.log(changes)
+        self._printer.add(changes)
+        if self._writer is not None:
+            self._writer.add(changes)
 
     def _average(self) -> float:
         return self.rule.average(self._stats(layer_outlines(self.model), 0, 0))

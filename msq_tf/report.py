@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,16 @@ import rich.console
 import rich.markup
 import rich.table
 
+from msq_tf import fit_history
+from msq_tf.decisions import Decisions
+from msq_tf.decisions import as_text
+from msq_tf.decisions import with_error
+from msq_tf.fit_history import EpochPoint
+from msq_tf.history import BitChange
 from msq_tf.model import MSQModel
 
-_WIDTH = 110
+# Parts of the figure, in their order.
+PANELS = ("bits", "sensitivity", "accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +38,8 @@ class LayerPrecision:
         bits: Stored bits, the sign included.
         history: `(epoch, bits)` from the start, with fractions of epochs.
         sensitivity: `Omega` at the last decision, see `LayerStats`.
+        sensitivity_error: Its standard error; infinite where one probe
+            cannot tell.
         trace: Hessian trace at the last estimate.
         trace_error: Its standard error.
         lsb_nonzero: Share of elements whose low bits (down to the next
@@ -42,6 +53,7 @@ class LayerPrecision:
     bits: int
     history: tuple[tuple[float, int], ...]
     sensitivity: float
+    sensitivity_error: float
     trace: float
     trace_error: float
     lsb_nonzero: float
@@ -75,6 +87,10 @@ class PrecisionReport:
             and MSQ; for comparison only, no file gets this small.
         compression: 32 / `average_bits`.
         epochs: Epochs trained with `MSQCallback`.
+        changes: Every change of a width, with what was known when it was
+            made.
+        metric: Name of the metric of `points`; `None` without a history.
+        points: The metric and the bytes after each epoch of the history.
     """
 
     layers: tuple[LayerPrecision, ...]
@@ -83,6 +99,9 @@ class PrecisionReport:
     paper_bits: float
     compression: float
     epochs: float
+    changes: tuple[BitChange, ...] = ()
+    metric: str | None = None
+    points: tuple[EpochPoint, ...] = ()
 
     @property
     def packed_bytes(self) -> int:
@@ -95,22 +114,29 @@ class PrecisionReport:
         return 4 * sum(layer.size for layer in self.layers)
 
     def to_json(self, indent: int | None = 2) -> str:
-        """All fields, with the byte totals, as JSON."""
-        data = dataclasses.asdict(self)
+        """All fields, with the byte totals, as JSON.
+
+        What is not known or not finite is `null`.
+
+        Args:
+            indent: As `json.dumps` takes it.
+        """
+        data = _plain(self)
         data["packed_bytes"] = self.packed_bytes
         data["float_bytes"] = self.float_bytes
         for layer, record in zip(self.layers, data["layers"], strict=True):
             record["packed_bytes"] = layer.packed_bytes
-        return json.dumps(data, indent=indent)
+        return json.dumps(data, indent=indent, allow_nan=False)
+
+    def decisions(self) -> Decisions:
+        """Every change of a width and its reasons, as a table to print."""
+        return Decisions(self.changes)
 
     def __rich__(self) -> Any:
         return rich.console.Group(*self._tables())
 
     def __str__(self) -> str:
-        console = rich.console.Console(width=_WIDTH, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return as_text(self)
 
     def _tables(self) -> list[Any]:
         table = rich.table.Table(
@@ -127,7 +153,9 @@ class PrecisionReport:
                 layer.layer,
                 f"{layer.size:,}",
                 bits,
-                f"{layer.sensitivity:.1e}" if layer.sensitivity else "-",
+                with_error(layer.sensitivity, layer.sensitivity_error)
+                if layer.sensitivity
+                else "-",
                 f"{layer.lsb_nonzero:.2f}" if layer.lsb_nonzero else "-",
                 f"{layer.packed_bytes:,}",
             )
@@ -146,6 +174,11 @@ class PrecisionReport:
             f"(sign counted; {self.paper_bits:.2f} bits in the papers' "
             "convention, sign not counted)"
         )
+        if self.changes:
+            summary += (
+                f"\n{len(self.changes)} changes of bits: `decisions()` has the "
+                "reason of each"
+            )
         parts = [table, summary]
         if self.skipped:
             skipped = rich.table.Table(
@@ -165,28 +198,55 @@ class PrecisionReport:
             parts.append(skipped)
         return parts
 
-    def plot(self, path: str | Path) -> None:
-        """Draws the bits of every layer over training into an image file.
+    def plot(self, path: str | Path, panels: Sequence[str] = PANELS) -> None:
+        """Draws what the search did into an image file.
+
+        `"bits"` are the stored bits of every layer over training,
+        `"sensitivity"` is the sensitivity of every layer against its bits,
+        with standard errors, `"accuracy"` is the metric of the history
+        against the bytes of the codes. A panel that there is nothing to show
+        in, such as the last one without a history, is left out.
 
         Args:
             path: Where to write; the suffix chooses the format.
+            panels: Which panels to draw, some of these three.
+
+        Raises:
+            ValueError: If a panel is unknown, or there is nothing to draw.
+
+        Example:
+        ```python
+        history = qmodel.fit(x, y, callbacks=[search], validation_data=held)
+        report = msq_tf.precision_report(qmodel, history)
+        report.plot("search.png")
+        report.plot("bits.png", panels=["bits"])
+        ```
         """
-        from msq_tf.plots import plot_bits
+        from msq_tf import plots
 
-        plot_bits(self, path)
+        plots.save(self, path, panels)
 
 
-def precision_report(qmodel: MSQModel) -> PrecisionReport:
+def precision_report(
+    qmodel: MSQModel, history: Any = None, metric: str | None = None
+) -> PrecisionReport:
     """What every weight of a model got, and why others got nothing.
 
     Args:
         qmodel: An `MSQModel`, during, after or without a search.
+        history: What `fit` with `MSQCallback` returned, its `history`, or a
+            dictionary of logs for each epoch; for accuracy against bytes.
+        metric: Name of the log to take for accuracy. Defaults to
+            `val_accuracy`, else the first validation metric, else the loss
+            or accuracy that there is.
 
     Returns:
-        A `PrecisionReport`: `print` it, call `to_json()` or `plot(path)`.
+        A `PrecisionReport`: `print` it or its `decisions()`, call `to_json()`
+        or `plot(path)`.
 
     Raises:
-        ValueError: If `qmodel` is no `MSQModel`.
+        ValueError: If `qmodel` is no `MSQModel`, `history` is none of a fit
+            with `MSQCallback`, or has no such metric.
     """
     if not isinstance(qmodel, MSQModel):
         raise ValueError(
@@ -195,12 +255,16 @@ def precision_report(qmodel: MSQModel) -> PrecisionReport:
         )
     search = qmodel.search
     bits = qmodel.bits
+    size = sum(qmodel.sizes)
+    logs = [] if history is None else fit_history.rows(history)
+    name = fit_history.metric_name(logs, metric) if logs else None
     plan = [entry for entry, _, _ in qmodel.outlines]
     columns = zip(
         plan,
         qmodel.sizes,
         search.course(qmodel.paths),
         search.sensitivity.numpy(),
+        search.sensitivity_error.numpy(),
         search.trace.numpy(),
         search.trace_error.numpy(),
         search.lsb_nonzero.numpy(),
@@ -211,17 +275,26 @@ def precision_report(qmodel: MSQModel) -> PrecisionReport:
             path=entry.path,
             layer=entry.layer,
             attribute=entry.attribute,
-            size=size,
+            size=elements,
             bits=bits[entry.path],
-            history=tuple(history),
+            history=tuple(course),
             sensitivity=float(sensitivity),
+            sensitivity_error=float(sensitivity_error),
             trace=float(trace),
-            trace_error=float(error),
+            trace_error=float(trace_error),
             lsb_nonzero=float(nonzero),
         )
-        for entry, size, history, sensitivity, trace, error, nonzero in columns
+        for (
+            entry,
+            elements,
+            course,
+            sensitivity,
+            sensitivity_error,
+            trace,
+            trace_error,
+            nonzero,
+        ) in columns
     )
-    total = qmodel.float_size + sum(qmodel.sizes)
     return PrecisionReport(
         layers=layers,
         skipped=tuple(
@@ -229,7 +302,26 @@ def precision_report(qmodel: MSQModel) -> PrecisionReport:
             for w in qmodel.skipped_weights()
         ),
         average_bits=qmodel.average_bits,
-        paper_bits=qmodel.average_bits - sum(qmodel.sizes) / total,
+        paper_bits=qmodel.average_bits - size / (size + qmodel.float_size),
         compression=qmodel.compression,
         epochs=float(search.epoch.numpy()),
+        changes=tuple(qmodel.history_of_bits()),
+        metric=name,
+        points=()
+        if name is None
+        else fit_history.points(logs, name, size, qmodel.float_size),
     )
+
+
+def _plain(value: Any) -> Any:
+    """A report as what JSON has: records are objects, NaN is null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {f.name: _plain(getattr(value, f.name)) for f in fields}
+    if hasattr(value, "_asdict"):
+        return {name: _plain(part) for name, part in value._asdict().items()}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,26 +1,36 @@
-"""What a search shows while it runs: a terminal line, TensorBoard scalars."""
+"""What a search shows while it runs: a terminal line, TensorBoard."""
 
 from __future__ import annotations
 
 import importlib.util
+import math
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import rich.console
-import rich.markup
+import rich.text
 import tensorflow as tf
 
+from msq_tf.decisions import Decisions
+from msq_tf.decisions import shorten
+from msq_tf.history import BitChange
+from msq_tf.history import Candidate
 from msq_tf.model import MSQModel
-from msq_tf.search import Change
+from msq_tf.report import PANELS
+from msq_tf.report import precision_report
 
 # More changes than this in one epoch are summed up.
 _SHOWN = 6
+# Lengths that names are cut to, one after the other, until a line fits.
+_NAMES = (10_000, 20, 14, 11, 8)
 
 
 class ProgressPrinter:
     """Prints a line after each epoch in which bits changed.
 
     Lines wait until the next epoch begins: printing into an open Keras
-    progress bar would tear it.
+    progress bar would tear it. That the bits are frozen is said once.
 
     Args:
         enabled: Whether to print at all.
@@ -28,47 +38,109 @@ class ProgressPrinter:
 
     def __init__(self, enabled: bool):
         self._console = rich.console.Console(quiet=not enabled)
-        self._changes: list[Change] = []
+        self._changes: list[BitChange] = []
+        self._frozen = False
         self._line = ""
 
-    def add(self, changes: Sequence[Change]) -> None:
+    def add(self, changes: Sequence[BitChange]) -> None:
         """Notes changes of the epoch that is running."""
         self._changes.extend(changes)
 
     def note(self, model: MSQModel, epoch: int) -> None:
         """Composes the epoch's line."""
-        if not self._changes:
-            return
         state = model.search.rule_state
-        moves = [
-            f"{rich.markup.escape(c.path)} {c.old}→{c.new}"
-            for c in self._changes[:_SHOWN]
-        ]
-        rest = len(self._changes) - len(moves)
-        self._line = (
-            f"[bold]MSQ[/bold] epoch {epoch + 1}: "
-            f"{model.average_bits:.2f} bits, {model.compression:.2f}x of "
-            f"{32 / state.target_bits:.2f}x: {', '.join(moves)}"
-            + (f" and {rest} more" if rest else "")
-            + ("; target reached, bits frozen" if state.done else "")
+        freezes = bool(state.done) and not self._frozen
+        if not self._changes and not freezes:
+            return
+        self._frozen = bool(state.done)
+        head = (
+            f"MSQ epoch {epoch + 1}: {model.average_bits:.2f} bits, "
+            f"{model.compression:.2f}x"
         )
+        following: Candidate | None = None
+        if state.done:
+            head += "; target reached, bits frozen"
+        else:
+            head += f" of {32 / state.target_bits:.2f}x"
+            following = self._changes[-1].next_in_line
+        moves = _moves(
+            self._changes,
+            dict(zip(model.paths, model.sizes, strict=True)),
+        )
+        self._line = _fitted(head, moves, following, self._console.width)
         self._changes = []
 
     def flush(self) -> None:
         """Prints what waits."""
-        if self._line:
-            self._console.print(self._line, highlight=False)
-            self._line = ""
+        if not self._line:
+            return
+        text = rich.text.Text(self._line)
+        text.stylize("bold", 0, len("MSQ"))
+        self._console.print(text, no_wrap=True, overflow="ellipsis")
+        self._line = ""
+
+
+def _moves(
+    changes: Sequence[BitChange], sizes: Mapping[str, int]
+) -> list[tuple[str, int, int]]:
+    """Path, old and new bits of every weight that changed, largest first.
+
+    Several changes of a weight are one; how large is a matter of bytes.
+    """
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for change in changes:
+        first.setdefault(change.path, change.old)
+        last[change.path] = change.new
+    moves = [
+        (path, old, last[path])
+        for path, old in first.items()
+        if old != last[path]
+    ]
+    return sorted(moves, key=lambda m: -abs(m[1] - m[2]) * sizes[m[0]])
+
+
+def _fitted(
+    head: str,
+    moves: Sequence[tuple[str, int, int]],
+    following: Candidate | None,
+    width: int,
+) -> str:
+    """A line of at most `width` characters, with as many moves as fit."""
+    for length in _NAMES:
+        tail = ""
+        if following is not None:
+            name = shorten(following.path, length)
+            tail = f"; next {name}→{following.bits}"
+        for count in range(min(len(moves), _SHOWN), 0, -1):
+            told = [
+                f"{shorten(path, length)} {old}→{new}"
+                for path, old, new in moves[:count]
+            ]
+            if count < len(moves):
+                told.append(f"{len(moves) - count} more")
+            line = f"{head}; {', '.join(told)}{tail}"
+            if len(line) <= width:
+                return line
+        if not moves and len(head + tail) <= width:
+            return head + tail
+    return head
 
 
 class SummaryWriter:
-    """Writes TensorBoard scalars of a search, one step per epoch.
+    """Writes a search for TensorBoard, one step per epoch.
 
-    Tags: `msq/average_bits`, `msq/compression`, and for each weight
-    `msq/bits/<path>`, `msq/lsb_nonzero/<path>`, `msq/sensitivity/<path>`.
+    Scalars: `msq/average_bits`, `msq/compression`, `msq/packed_bytes`, and
+    for each weight `msq/bits/<path>`, `msq/lsb_nonzero/<path>`,
+    `msq/sensitivity/<path>` and `msq/sensitivity_error/<path>`. Text:
+    `msq/decisions`, a table of the epoch's changes. Image: `msq/search`, the
+    figure of `precision_report`, after epochs with changes and at the end.
 
     Args:
         log_dir: Folder of the event files.
+
+    Raises:
+        ImportError: If TensorBoard is not installed.
     """
 
     def __init__(self, log_dir: str):
@@ -79,26 +151,67 @@ class SummaryWriter:
                 f"log_dir={log_dir!r}"
             )
         self._writer = tf.summary.create_file_writer(log_dir)
+        self._changes: list[BitChange] = []
+        self._logs: list[dict[str, Any]] = []
+        # Model and epoch that no image shows yet.
+        self._undrawn: tuple[MSQModel, int] | None = None
 
-    def write(self, model: MSQModel, epoch: int) -> None:
-        """Writes the state after `epoch`."""
-        search = model.search
-        layers = zip(
-            model.paths,
-            search.bits.numpy(),
-            search.lsb_nonzero.numpy(),
-            search.sensitivity.numpy(),
-            strict=True,
-        )
+    def add(self, changes: Sequence[BitChange]) -> None:
+        """Notes changes of the epoch that is running."""
+        self._changes.extend(changes)
+
+    def write(
+        self,
+        model: MSQModel,
+        epoch: int,
+        logs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Writes the state after an epoch.
+
+        Args:
+            model: The model.
+            epoch: Number of the epoch, from 0.
+            logs: Its logs with `msq_bits`, for accuracy against bytes.
+        """
+        if logs:
+            self._logs.append({"epoch": epoch + 1, **logs})
+        report = precision_report(model)
         with self._writer.as_default(step=epoch):
-            tf.summary.scalar("msq/average_bits", model.average_bits)
-            tf.summary.scalar("msq/compression", model.compression)
-            for path, bits, nonzero, sensitivity in layers:
-                tf.summary.scalar(f"msq/bits/{path}", bits)
-                tf.summary.scalar(f"msq/lsb_nonzero/{path}", nonzero)
-                tf.summary.scalar(f"msq/sensitivity/{path}", sensitivity)
+            tf.summary.scalar("msq/average_bits", report.average_bits)
+            tf.summary.scalar("msq/compression", report.compression)
+            tf.summary.scalar("msq/packed_bytes", report.packed_bytes)
+            for layer in report.layers:
+                for name in (
+                    "bits",
+                    "lsb_nonzero",
+                    "sensitivity",
+                    "sensitivity_error",
+                ):
+                    value = getattr(layer, name)
+                    if math.isfinite(value):
+                        tf.summary.scalar(f"msq/{name}/{layer.path}", value)
+            if self._changes:
+                table = Decisions(tuple(self._changes)).markdown()
+                tf.summary.text("msq/decisions", table)
+        self._undrawn = model, epoch
+        if self._changes:
+            self._draw()
+        self._changes = []
         self._writer.flush()
 
     def close(self) -> None:
-        """Closes the event file."""
+        """Draws the end of the search and closes the event file."""
+        self._draw()
         self._writer.close()
+
+    def _draw(self) -> None:
+        if self._undrawn is None:
+            return
+        from msq_tf import plots
+
+        model, epoch = self._undrawn
+        report = precision_report(model, self._logs)
+        image = plots.pixels(report, PANELS)
+        with self._writer.as_default(step=epoch):
+            tf.summary.image("msq/search", image[None])
+        self._undrawn = None
