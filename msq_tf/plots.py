@@ -141,13 +141,13 @@ def _layout(
     if few:
         figure = Figure(figsize=(_WIDTH, tall + _PANEL), **options)
         panes = figure.subfigures(2, 1, height_ratios=[tall, _PANEL])
-        rest = _axes(panes[1], 1, len(others))
+        shape = 1, len(others)
     else:
         tall = max(tall, _PANEL * len(others))
         figure = Figure(figsize=(1.3 * _WIDTH, tall), **options)
         panes = figure.subfigures(1, 2)
-        rest = _axes(panes[1], len(others), 1)
-    return figure, panes[0].subplots(), rest
+        shape = len(others), 1
+    return figure, panes[0].subplots(), _axes(panes[1], *shape)
 
 
 def _axes(figure: Any, rows: int, columns: int) -> list[Any]:

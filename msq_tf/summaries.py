@@ -106,25 +106,33 @@ def _fitted(
     following: Candidate | None,
     width: int,
 ) -> str:
-    """A line of at most `width` characters, with as many moves as fit."""
-    for length in _NAMES:
-        tail = ""
-        if following is not None:
-            name = shorten(following.path, length)
-            tail = f"; next {name}→{following.bits}"
-        for count in range(min(len(moves), _SHOWN), 0, -1):
-            told = [
-                f"{shorten(path, length)} {old}→{new}"
-                for path, old, new in moves[:count]
-            ]
-            if count < len(moves):
-                told.append(f"{len(moves) - count} more")
-            line = f"{head}; {', '.join(told)}{tail}"
-            if len(line) <= width:
-                return line
-        if not moves and len(head + tail) <= width:
-            return head + tail
+    """A line of at most `width` characters, with as many moves as fit.
+
+    Names are cut before the change that is next in line is left out.
+    """
+    for candidate in (following, None):
+        for length in _NAMES:
+            tail = ""
+            if candidate is not None:
+                name = shorten(candidate.path, length)
+                tail = f"; next {name}→{candidate.bits}"
+            for count in range(min(len(moves), _SHOWN), -1, -1):
+                line = head + _told(moves, count, length) + tail
+                if len(line) <= width and (count or not moves):
+                    return line
     return head
+
+
+def _told(
+    moves: Sequence[tuple[str, int, int]], count: int, length: int
+) -> str:
+    told = [
+        f"{shorten(path, length)} {old}→{new}"
+        for path, old, new in moves[:count]
+    ]
+    if count < len(moves):
+        told.append(f"{len(moves) - count} more")
+    return "; " + ", ".join(told) if told else ""
 
 
 class SummaryWriter:

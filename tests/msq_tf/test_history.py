@@ -1,0 +1,88 @@
+"""The history of bits: kept with the model, complete, begun anew by hand."""
+
+import math
+
+import keras
+import pytest
+
+import msq_tf
+from msq_tf import history
+from msq_tf.history import BitChange
+from msq_tf.history import Candidate
+from tests.msq_tf.samples import tiny_model
+
+CHANGES = [
+    BitChange(
+        7, 0.5, "conv", 8, 6, 1e-3, 0.7, 2e-2, 1e-3, Candidate("dw", 7, 2e-3)
+    ),
+    BitChange(9, 0.75, "dw", 8, 7, math.nan, 0.5, 1e-2, math.inf, None),
+    BitChange(
+        12,
+        1.5,
+        "conv",
+        6,
+        7,
+        -1e-4,
+        math.nan,
+        3e-2,
+        0.0,
+        Candidate("head", 7, math.nan),
+    ),
+]
+
+
+def searched():
+    """A model whose history holds `CHANGES`."""
+    qmodel = msq_tf.quantize_model(tiny_model())
+    for change in CHANGES:
+        qmodel.search.change(change, qmodel.paths)
+    return qmodel
+
+
+def assert_same(changes, expected):
+    # NaN is not equal to itself; its text is.
+    assert list(map(repr, changes)) == list(map(repr, expected))
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["drop", "unknown", "growth"])
+def test_a_row_holds_the_whole_change(change):
+    paths = ("conv", "dw", "head")
+    row = history.to_row(change, paths)
+    assert row.shape == (history.COLUMNS,)
+    assert_same([history.from_row(row, paths)], [change])
+
+
+def test_changes_set_bits_and_are_told_in_order():
+    qmodel = searched()
+    assert qmodel.bits == {"conv": 7, "dw": 7, "head": 8}
+    assert_same(qmodel.history_of_bits(), CHANGES)
+    assert qmodel.search.course(qmodel.paths) == [
+        [(0.0, 8), (0.5, 6), (1.5, 7)],
+        [(0.0, 8), (0.75, 7)],
+        [(0.0, 8)],
+    ]
+
+
+def test_the_history_is_saved_with_the_model(tmp_path):
+    qmodel = searched()
+    qmodel.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert_same(loaded.history_of_bits(), CHANGES)
+    qmodel.save_weights(tmp_path / "m.weights.h5")
+    fresh = msq_tf.quantize_model(tiny_model())
+    fresh.load_weights(tmp_path / "m.weights.h5")
+    assert_same(fresh.history_of_bits(), CHANGES)
+    assert fresh.bits == qmodel.bits
+
+
+def test_bits_set_by_hand_begin_a_new_history():
+    qmodel = searched()
+    qmodel.set_bits({"head": 3})
+    assert qmodel.history_of_bits() == []
+    assert qmodel.search.course(qmodel.paths) == [
+        [(0.0, 7)],
+        [(0.0, 7)],
+        [(0.0, 3)],
+    ]
+    qmodel.search.change(CHANGES[0], qmodel.paths)
+    assert_same(qmodel.history_of_bits(), CHANGES[:1])
