@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from msq_tf import decisions
+from msq_tf.batches import Batch
 from msq_tf.batches import take_batches
 from msq_tf.history import BitChange
 from msq_tf.model import MSQModel
@@ -19,7 +20,7 @@ from msq_tf.search import LayerStats
 from msq_tf.search import Rule
 from msq_tf.search import RuleState
 from msq_tf.search import SearchStats
-from msq_tf.statistics import MEASURED
+from msq_tf.statistics import AUTO
 from msq_tf.statistics import StatisticsGatherer
 from msq_tf.statistics import layer_outlines
 from msq_tf.summaries import ProgressPrinter
@@ -56,11 +57,13 @@ class MSQCallback(keras.callbacks.Callback):
             the rule's phase.
         lsb_strength: The regularizer's lambda, see `LSBRegularizer` for its
             unit; 0 turns it off.
-        ranking: How costs of candidates are predicted, `"measured"` or
-            `"hessian"`, see `StatisticsGatherer`.
+        ranking: How costs of candidates are predicted: `"divergence"`,
+            `"measured"`, `"hessian"` or `"auto"`, see `StatisticsGatherer`.
         hessian: Whether to take Hessian traces. Without them every layer
             counts as equally sensitive.
-        hessian_every: Decisions between two estimates of the traces.
+        measure_every: Decisions between two estimates of traces and costs.
+        held_out: Data, as `data`, on which a rule with `growth` measures
+            what bits were worth. Defaults to the `validation_data` of `fit`.
         max_probes: Most Hutchinson probes per estimate.
         tolerance: Relative standard error at which probing stops.
         seed: Seed of the probes.
@@ -94,9 +97,10 @@ class MSQCallback(keras.callbacks.Callback):
         batch_size: int = 128,
         interval: int | None = None,
         lsb_strength: float = 0.05,
-        ranking: str = MEASURED,
+        ranking: str = AUTO,
         hessian: bool = True,
-        hessian_every: int = 4,
+        measure_every: int = 4,
+        held_out: Any = None,
         max_probes: int = 4,
         tolerance: float = 0.1,
         seed: int = 0,
@@ -113,7 +117,7 @@ class MSQCallback(keras.callbacks.Callback):
             ("samples", samples),
             ("batch_size", batch_size),
             ("interval", 1 if interval is None else interval),
-            ("hessian_every", hessian_every),
+            ("measure_every", measure_every),
             ("max_probes", max_probes),
         ):
             if value < 1:
@@ -133,7 +137,8 @@ class MSQCallback(keras.callbacks.Callback):
         self.lsb_strength = float(lsb_strength)
         self.ranking = ranking
         self.hessian = hessian
-        self.hessian_every = hessian_every
+        self.measure_every = measure_every
+        self.held_out = held_out
         self.max_probes = max_probes
         self.tolerance = tolerance
         self.seed = seed
@@ -157,6 +162,7 @@ class MSQCallback(keras.callbacks.Callback):
             self.model,
             take_batches(data, self.samples, self.batch_size),
             self.ranking,
+            self._held_out_batches(),
         )
         self._steps = int(self.params.get("steps") or 0)
         verbose = self.verbose
@@ -165,6 +171,20 @@ class MSQCallback(keras.callbacks.Callback):
         self._printer = ProgressPrinter(enabled=bool(verbose))
         if self.log_dir is not None:
             self._writer = SummaryWriter(self.log_dir)
+
+    def _held_out_batches(self) -> list[Batch]:
+        if not self.rule.uses_growth:
+            return []
+        data = self.held_out
+        if data is None:
+            data = self.model.fit_validation_data
+        if data is None:
+            raise ValueError(
+                "A rule with `growth` measures on held-out data. Expected "
+                "`fit(validation_data=...)` or `MSQCallback(held_out=...)`. "
+                "Received: neither"
+            )
+        return take_batches(data, self.samples, self.batch_size)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
@@ -239,20 +259,13 @@ class MSQCallback(keras.callbacks.Callback):
         if self._gatherer is None:
             raise ValueError("MSQCallback is used outside of `fit`.")
         search = self.model.search
-        if self.hessian and int(state.decisions) % self.hessian_every == 0:
-            estimate = self._gatherer.traces(
-                max_probes=self.max_probes,
-                min_probes=min(2, self.max_probes),
-                tolerance=self.tolerance,
-                seed=self.seed + int(state.decisions),
-            )
-            search.trace.assign(estimate.trace)
-            search.trace_error.assign(estimate.error)
+        if int(state.decisions) % self.measure_every == 0:
+            self._measure(self._gatherer, state)
         layers = self._gatherer.layers(
             self.rule,
             search.trace.numpy(),
             search.trace_error.numpy(),
-            with_cost=self.rule.uses_cost,
+            search.cost.numpy(),
         )
         search.sensitivity.assign([s.sensitivity for s in layers])
         search.sensitivity_error.assign([s.sensitivity_error for s in layers])
@@ -260,6 +273,21 @@ class MSQCallback(keras.callbacks.Callback):
             [next(iter(s.lsb_nonzero.values()), 0.0) for s in layers]
         )
         return layers
+
+    def _measure(self, gatherer: StatisticsGatherer, state: RuleState) -> None:
+        """Estimates what is kept for a few decisions: traces, costs, gains."""
+        search = self.model.search
+        if self.hessian:
+            estimate = gatherer.traces(
+                max_probes=self.max_probes,
+                min_probes=min(2, self.max_probes),
+                tolerance=self.tolerance,
+                seed=self.seed + int(state.decisions),
+            )
+            search.trace.assign(estimate.trace)
+            search.trace_error.assign(estimate.error)
+        if self.rule.uses_cost:
+            search.cost.assign(gatherer.costs(self.rule, search.trace.numpy()))
 
     def _apply(
         self,

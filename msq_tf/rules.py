@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 from typing import NamedTuple
 
+from msq_tf import allocation
 from msq_tf import devices
+from msq_tf.allocation import Option
 from msq_tf.history import Candidate
 from msq_tf.round_clamp import MAX_BITS
 from msq_tf.round_clamp import MIN_BITS
@@ -43,6 +45,8 @@ class ThresholdRule(Rule):
     Attributes:
         alpha: Largest share of nonzero LSBs at which bits are dropped, from
             0 to 1.
+        most: Bits that a layer below the mean sensitivity may drop in one
+            decision, 1 or 2.
 
     Example:
     ```python
@@ -51,6 +55,7 @@ class ThresholdRule(Rule):
     """
 
     alpha: float = 0.3
+    most: int = 2
 
     uses_cost: ClassVar[bool] = False
 
@@ -61,10 +66,10 @@ class ThresholdRule(Rule):
                 "`alpha` is a share. Expected a float from 0 to 1. "
                 f"Received: alpha={self.alpha}"
             )
+        _check_most(self.most)
 
     def widths(self, layer: LayerStats) -> tuple[int, ...]:
-        below = (layer.bits - 1, layer.bits - 2)
-        return tuple(width for width in below if width >= layer.min_bits)
+        return tuple(range(layer.bits - 1, layer.min_bits - 1, -1))
 
     def due(
         self, progress: float, average_bits: float, state: RuleState
@@ -85,7 +90,7 @@ class ThresholdRule(Rule):
             if not widths:
                 continue
             below = layer.sensitivity <= mean
-            new = widths[-1] if below else widths[0]
+            new = widths[: self.most][-1] if below else widths[0]
             k = layer.bits - new
             share = layer.lsb_nonzero[k]
             if share <= self.alpha and excess > EPSILON:
@@ -101,7 +106,7 @@ class ThresholdRule(Rule):
                     )
                 )
                 widths = self.widths(dataclasses.replace(layer, bits=new))
-                k = min(k, new - widths[-1]) if widths else 0
+                k = min(k, len(widths))
             if k:
                 lsb[layer.path] = k
         after = self._after(stats, state, changes)
@@ -117,13 +122,17 @@ class BudgetRule(Rule):
 
         budget(p) = target + (start - target) * (1 - p)**3
 
-    with p the share of the search phase that is over. While the model is
-    above it, the layer whose next width costs least predicted loss per byte
-    saved drops to it; a layer whose sensitivity is at most the mean may drop
-    two widths in one decision. Only steps are taken that a plan for the whole
-    way holds, from which steps that a larger one makes unnecessary are struck
-    out: so the search ends close to its target, and never below it by more
-    than the last layer's step.
+    with p the share of the search phase that is over. At every decision a
+    plan is made for the whole way: the widths of all layers that meet the
+    target at least predicted loss, see `allocation.allocate`. While the model
+    is above the budget, the layer whose next width in the plan costs least
+    predicted loss per byte saved drops to it; a layer whose sensitivity is
+    at most the mean may drop two widths in one decision, any other one. The
+    search ends at its target, or below it by less than one layer's step.
+
+    Bits may come back: with `growth`, a layer whose loss on held-out batches
+    falls by more when it is given a wider width than the plan pays to save
+    those bytes elsewhere gets that width, and keeps it.
 
     Attributes:
         allowed_bits: Widths a layer may take, for instance the containers
@@ -131,6 +140,10 @@ class BudgetRule(Rule):
         device: Name of an export target, see `devices.DEVICES`. The search
             then uses only widths that pay there and counts bytes as its
             files store them; `target_bytes` is the size of the whole file.
+        most: Widths that a layer below the mean sensitivity may drop in one
+            decision, 1 or 2.
+        growth: How many times in a search a layer may be given a wider width
+            again; 0 for never.
 
     Example:
     ```python
@@ -140,11 +153,19 @@ class BudgetRule(Rule):
 
     allowed_bits: tuple[int, ...] | None = None
     device: str | None = None
+    most: int = 2
+    growth: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.device is not None:
             devices.device(self.device)
+        _check_most(self.most)
+        if not isinstance(self.growth, int) or self.growth < 0:
+            raise ValueError(
+                "`growth` is a number of times. Expected an int of at least "
+                f"0. Received: growth={self.growth!r}"
+            )
         if self.allowed_bits is None:
             return
         allowed = tuple(sorted({*self.allowed_bits}, reverse=True))
@@ -158,6 +179,10 @@ class BudgetRule(Rule):
             )
         object.__setattr__(self, "allowed_bits", allowed)
 
+    @property
+    def uses_growth(self) -> bool:
+        return self.growth > 0
+
     def overhead(self, stats: SearchStats) -> float:
         if self.device is None:
             return 0.0
@@ -169,15 +194,31 @@ class BudgetRule(Rule):
         return devices.device(self.device).stored(layer.kind, bits)
 
     def widths(self, layer: LayerStats) -> tuple[int, ...]:
+        if layer.grown:  # what was given back stays
+            return ()
+        return tuple(
+            width
+            for width in self._allowed(layer)
+            if layer.min_bits <= width < layer.bits
+        )
+
+    def wider(self, layer: LayerStats) -> int | None:
+        above = [
+            width
+            for width in (*self._allowed(layer), layer.start_bits)
+            if layer.bits < width <= layer.start_bits
+        ]
+        return min(above) if above and self.growth else None
+
+    def _allowed(self, layer: LayerStats) -> tuple[int, ...]:
         allowed: Sequence[int] = range(MAX_BITS, MIN_BITS - 1, -1)
         if self.device is not None:
             allowed = devices.device(self.device).widths[layer.kind]
         return tuple(
             width
             for width in allowed
-            if layer.min_bits <= width < layer.bits
-            and (self.allowed_bits is None or width in self.allowed_bits)
-        )[:2]
+            if self.allowed_bits is None or width in self.allowed_bits
+        )
 
     def budget(self, progress: float, state: RuleState) -> float:
         """Average stored bits allowed at `progress` (0 to 1) of training."""
@@ -198,143 +239,198 @@ class BudgetRule(Rule):
     def decide(
         self, stats: SearchStats, state: RuleState
     ) -> tuple[Decision, RuleState]:
-        plan = self._plan(stats, state.target_bits)
-        budget = self.budget(stats.progress, state)
-        steps = _counts(self._cheapest(stats, budget, plan))
-        following = self._following(stats, plan, steps)
-        changes = []
-        for path, count in steps.items():
-            layer = next(s for s in stats.layers if s.path == path)
-            new = self.widths(layer)[count - 1]
-            saved = layer.size * (
-                self.stored(layer, layer.bits) - self.stored(layer, new)
+        stats, grown = self._grow(stats, state)
+        options = self._options(stats)
+        plan = self._plan(stats, state, options)
+        if plan is None:  # `start` and `_grow` have made sure
+            raise ValueError("The target has become unreachable.")
+        steps = self._steps(stats, options, plan)
+        excess = self._excess(stats, self.budget(stats.progress, state))
+        taken: dict[str, int] = {}
+        while excess > 0:
+            # A layer's first step comes before its second.
+            open_steps = (
+                s for s in steps if s.number == taken.get(s.path, 0) + 1
             )
+            step = next(open_steps, None)
+            if step is None:
+                break
+            taken[step.path] = step.number
+            excess -= step.freed
+        left = [s for s in steps if s.number > taken.get(s.path, 0)]
+        following = None
+        if left:
+            cost = options[left[0].path][left[0].number].cost
+            following = Candidate(left[0].path, left[0].bits, cost)
+        changes = list(grown)
+        for path, count in taken.items():
+            now, new = options[path][0], options[path][count]
             changes.append(
                 Change(
                     path,
-                    layer.bits,
-                    new,
-                    f"predicted loss {layer.cost[new]:+.2e} for "
-                    f"{saved / 8:,.0f} bytes, the cheapest"
+                    now.bits,
+                    new.bits,
+                    f"predicted loss {new.cost:+.2e} for "
+                    f"{(now.stored - new.stored) / 8:,.0f} bytes, the cheapest"
                     + (", two widths at once" if count == 2 else ""),
-                    layer.cost[new],
+                    new.cost,
                     following,
                 )
             )
-        after = self._after(stats, state, changes)
-        pulls = {} if after.done else self._pulls(stats, plan, steps)
+        after = self._after(stats, state, changes)._replace(
+            grown=state.grown + len(grown)
+        )
+        pulls = {} if after.done else _pulls(options, plan, taken)
         return Decision(tuple(changes), pulls), after
 
-    def _plan(self, stats: SearchStats, target: float) -> dict[str, int]:
-        """How many widths each layer would drop to come to the target.
+    def _options(self, stats: SearchStats) -> dict[str, list[Option]]:
+        """Every width that each layer may have, its width now first."""
+        return {
+            layer.path: [
+                Option(
+                    width,
+                    float(layer.size * self.stored(layer, width)),
+                    layer.cost.get(width, 0.0),
+                )
+                for width in (layer.bits, *self.widths(layer))
+            ]
+            for layer in stats.layers
+        }
 
-        The cheapest steps, less those that a later, larger one made
-        unnecessary, dearest first: so the search ends close to its target,
-        also where one layer holds half of the model.
-        """
-        steps = self._cheapest(stats, target)
-        freed = sum(step.freed for step in steps)
-        slack = freed - (self.average(stats) - target) * stats.size
-        counts = _counts(steps)
-        for step in sorted(steps, key=lambda s: (-s.cost, -s.freed)):
-            # Of two steps of a layer only the second can go alone.
-            if step.freed <= slack and counts[step.path] == step.number:
-                slack -= step.freed
-                counts[step.path] -= 1
-        return counts
+    def _excess(self, stats: SearchStats, budget: float) -> float:
+        """Stored bits above a budget; rounding is not excess."""
+        return max(self.average(stats) - budget - EPSILON, 0.0) * stats.size
 
-    def _cheapest(
+    def _plan(
         self,
         stats: SearchStats,
-        budget: float,
-        plan: Mapping[str, int] | None = None,
+        state: RuleState,
+        options: Mapping[str, Sequence[Option]],
+    ) -> dict[str, int] | None:
+        return allocation.allocate(
+            options, self._excess(stats, state.target_bits)
+        )
+
+    def _steps(
+        self,
+        stats: SearchStats,
+        options: Mapping[str, Sequence[Option]],
+        plan: Mapping[str, int],
     ) -> list[_Step]:
-        """Steps to the budget, cheapest first, within a plan if given."""
+        """The plan's steps that this decision may take, cheapest first."""
         mean = _mean_sensitivity(stats.layers)
-        excess = (self.average(stats) - budget) * stats.size
-        steps: list[_Step] = []
-        taken: dict[str, int] = {}
-        while excess > EPSILON * stats.size:
-            best: tuple[tuple[float, float, float], _Step] | None = None
+        steps = []
+        for layer in stats.layers:
+            row = options[layer.path]
+            most = self.most if layer.sensitivity <= mean else 1
+            for number in range(1, min(plan[layer.path], most) + 1):
+                before, after = row[number - 1], row[number]
+                freed = before.stored - after.stored
+                cost = max(after.cost - before.cost, 0.0)
+                steps.append(
+                    _Step(
+                        cost / freed if freed else 0.0,
+                        -freed,
+                        layer.path,
+                        number,
+                        after.bits,
+                    )
+                )
+        return sorted(steps)
+
+    def _grow(
+        self, stats: SearchStats, state: RuleState
+    ) -> tuple[SearchStats, list[Change]]:
+        """Gives back what was costly to lose, while the budget allows.
+
+        A layer grows where its gain on held-out batches is more than what
+        the plan then pays elsewhere, the target kept.
+        """
+        changes: list[Change] = []
+        while len(changes) + state.grown < self.growth:
+            options = self._options(stats)
+            plan = self._plan(stats, state, options)
+            if plan is None:
+                break
+            before = allocation.predicted_cost(options, plan)
+            best: tuple[float, SearchStats, Change] | None = None
             for layer in stats.layers:
-                widths = self.widths(layer)
-                n = taken.get(layer.path, 0)
-                most = len(widths) if plan is None else plan.get(layer.path, 0)
-                if n >= most or (n and layer.sensitivity > mean):
+                width = self.wider(layer)
+                if width is None or layer.grown or layer.gain <= 0.0:
                     continue
-                before = widths[n - 1] if n else layer.bits
-                cost = layer.cost[widths[n]] - (
-                    layer.cost[before] if n else 0.0
+                raised = dataclasses.replace(layer, bits=width, grown=1)
+                other = dataclasses.replace(
+                    stats,
+                    layers=[raised if s is layer else s for s in stats.layers],
                 )
-                freed = layer.size * (
-                    self.stored(layer, before) - self.stored(layer, widths[n])
-                )
-                # Bits beyond the budget are worth nothing, and charged for:
-                # the last step stays small where a small one is enough.
-                needed = min(freed, excess)
-                price = max(cost, 0.0) / needed * (freed / needed)
-                rank = (price, max(freed - excess, 0.0), -freed)
-                if best is None or rank < best[0]:
-                    best = (rank, _Step(layer.path, n + 1, freed, cost))
+                options = self._options(other)
+                plan = self._plan(other, state, options)
+                if plan is None:
+                    continue
+                paid = allocation.predicted_cost(options, plan) - before
+                worth = layer.gain - max(paid, 0.0)
+                if worth > 0.0 and (best is None or worth > best[0]):
+                    reason = (
+                        f"held-out loss {-layer.gain:+.2e}, paid elsewhere "
+                        f"{paid:+.2e}: bits come back"
+                    )
+                    change = Change(
+                        layer.path, layer.bits, width, reason, -layer.gain
+                    )
+                    best = (worth, other, change)
             if best is None:
                 break
-            step = best[1]
-            excess -= step.freed
-            taken[step.path] = step.number
-            steps.append(step)
-        return steps
-
-    def _following(
-        self,
-        stats: SearchStats,
-        plan: Mapping[str, int],
-        steps: Mapping[str, int],
-    ) -> Candidate | None:
-        """The step of the plan that would have come next."""
-        for step in self._cheapest(stats, 0.0, plan):
-            if step.number > steps.get(step.path, 0):
-                layer = next(s for s in stats.layers if s.path == step.path)
-                width = self.widths(layer)[step.number - 1]
-                return Candidate(step.path, width, layer.cost[width])
-        return None
-
-    def _pulls(
-        self,
-        stats: SearchStats,
-        plan: Mapping[str, int],
-        steps: Mapping[str, int],
-    ) -> dict[str, int]:
-        """Low bits to pull: of the layers that the plan drops next.
-
-        Pulling every layer would also disturb those whose bits stay.
-        """
-        pulls = {}
-        for layer in stats.layers:
-            widths = (layer.bits, *self.widths(layer))
-            now = steps.get(layer.path, 0)
-            if plan.get(layer.path, 0) > now:
-                pulls[layer.path] = widths[now] - widths[now + 1]
-        return pulls
+            stats = best[1]
+            changes.append(best[2])
+        return stats, changes
 
 
 class _Step(NamedTuple):
-    """One width less for one layer.
+    """One width less for one layer; ordered by price, largest first.
 
     Attributes:
+        price: Predicted increase of the loss per stored bit freed.
+        less: Stored bits that it frees, of all elements, negative.
         path: The layer.
         number: 1 for its first step of the decision, 2 for its second.
-        freed: Stored bits that it frees, of all elements.
-        cost: Predicted increase of the loss.
+        bits: The width that it leads to.
     """
 
+    price: float
+    less: float
     path: str
     number: int
-    freed: float
-    cost: float
+    bits: int
+
+    @property
+    def freed(self) -> float:
+        return -self.less
 
 
-def _counts(steps: Sequence[_Step]) -> dict[str, int]:
-    return {step.path: step.number for step in steps}
+def _pulls(
+    options: Mapping[str, Sequence[Option]],
+    plan: Mapping[str, int],
+    taken: Mapping[str, int],
+) -> dict[str, int]:
+    """Low bits to pull: of the layers that the plan drops next.
+
+    Pulling every layer would also disturb those whose bits stay.
+    """
+    pulls = {}
+    for path, last in plan.items():
+        now = taken.get(path, 0)
+        if last > now:
+            row = options[path]
+            pulls[path] = row[now].bits - row[now + 1].bits
+    return pulls
+
+
+def _check_most(most: int) -> None:
+    if most not in (1, 2):
+        raise ValueError(
+            "`most` is how many widths may go at once. Expected 1 or 2. "
+            f"Received: most={most!r}"
+        )
 
 
 def _mean_sensitivity(layers: Sequence[LayerStats]) -> float:

@@ -11,6 +11,7 @@ from typing import ClassVar
 from typing import NamedTuple
 
 from msq_tf.history import Candidate
+from msq_tf.round_clamp import MAX_BITS
 from msq_tf.round_clamp import MIN_BITS
 
 # Average bits are ratios of integers: equal up to this is equal.
@@ -27,6 +28,7 @@ class RuleState(NamedTuple):
         decisions: Number of decisions taken.
         last_step: Training step of the last one.
         done: 1 once the target is reached: the scheme is frozen.
+        grown: Number of times that bits were given back.
     """
 
     started: float = 0.0
@@ -35,6 +37,7 @@ class RuleState(NamedTuple):
     decisions: float = 0.0
     last_step: float = 0.0
     done: float = 0.0
+    grown: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,10 @@ class LayerStats:
             all zero.
         cost: Maps a width to the predicted increase of the loss if this
             weight alone came to it.
+        start_bits: Stored bits at the beginning.
+        grown: Bits that were given back to it.
+        gain: Decrease of the loss on held-out batches if this weight alone
+            got the next wider width; 0 where that was not measured.
     """
 
     path: str
@@ -67,6 +74,9 @@ class LayerStats:
     sensitivity_error: float = 0.0
     lsb_nonzero: Mapping[int, float] = dataclasses.field(default_factory=dict)
     cost: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    start_bits: int = MAX_BITS
+    grown: int = 0
+    gain: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,9 +215,19 @@ class Rule(abc.ABC):
         )
         return (stored + 32 * stats.float_size) / stats.size
 
+    @property
+    def uses_growth(self) -> bool:
+        """Whether `decide` looks at `LayerStats.gain`."""
+        return False
+
     @abc.abstractmethod
     def widths(self, layer: LayerStats) -> tuple[int, ...]:
-        """The widths a layer may take at one decision, widest first."""
+        """The widths below its own that a layer may come to, widest first."""
+
+    def wider(self, layer: LayerStats) -> int | None:
+        """The width that may be given back to a layer, if any."""
+        del layer
+        return None
 
     @abc.abstractmethod
     def due(
@@ -223,9 +243,7 @@ class Rule(abc.ABC):
 
     def lowest(self, layer: LayerStats) -> int:
         """The smallest width a layer can ever reach."""
-        while widths := self.widths(layer):
-            layer = dataclasses.replace(layer, bits=widths[-1])
-        return layer.bits
+        return min(self.widths(layer), default=layer.bits)
 
     def start(self, stats: SearchStats) -> RuleState:
         """The state at the start of a search.

@@ -10,6 +10,7 @@ import numpy as np
 
 from msq_tf import history
 from msq_tf.history import BitChange
+from msq_tf.round_clamp import MAX_BITS
 from msq_tf.search import RuleState
 
 # Changes that one weight can see at most: six drops from 8 bits to 2, and as
@@ -38,6 +39,8 @@ class SearchVariables(keras.layers.Layer):
         trace_error: float32 of shape (weights,): its standard error.
         sensitivity: float32 of shape (weights,): `Omega`, see `LayerStats`.
         sensitivity_error: float32 of shape (weights,): its standard error.
+        cost: float32 of shape (weights, MAX_BITS + 1): predicted increase of
+            the loss at every width, see `StatisticsGatherer.costs`.
         lsb_nonzero: float32 of shape (weights,): share of weights whose low
             bits (those of the next width) are not zero.
         initial: int32 of shape (weights,): stored bits before the search.
@@ -59,6 +62,7 @@ class SearchVariables(keras.layers.Layer):
         self.trace_error = self._variable("trace_error", (count,))
         self.sensitivity = self._variable("sensitivity", (count,))
         self.sensitivity_error = self._variable("sensitivity_error", (count,))
+        self.cost = self._variable("cost", (count, MAX_BITS + 1))
         self.lsb_nonzero = self._variable("lsb_nonzero", (count,))
         self.initial = self._variable("initial", (count,), "int32")
         self.grown = self._variable("grown", (count,), "int32")
@@ -96,6 +100,7 @@ class SearchVariables(keras.layers.Layer):
             self.trace_error,
             self.sensitivity,
             self.sensitivity_error,
+            self.cost,
             self.lsb_nonzero,
             self.grown,
             self.epoch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -13,21 +14,32 @@ import tensorflow as tf
 
 from msq_tf import round_clamp
 from msq_tf.batches import Batch
+from msq_tf.divergence import output_divergence
 from msq_tf.hessian import BlockHessian
 from msq_tf.hessian import TraceEstimate
 from msq_tf.model import MSQModel
 from msq_tf.overlay import read_float32
+from msq_tf.round_clamp import MAX_BITS
+from msq_tf.round_clamp import MIN_BITS
 from msq_tf.search import LayerStats
 from msq_tf.search import Rule
 
+AUTO = "auto"
+DIVERGENCE = "divergence"
 MEASURED = "measured"
 HESSIAN = "hessian"
-RANKINGS = (MEASURED, HESSIAN)
+RANKINGS = (AUTO, DIVERGENCE, MEASURED, HESSIAN)
+
+# Damage at these widths is taken from forward passes; that at others follows
+# from the nearest of them by the squared distance, which is exact enough at
+# high precision, where a forward pass sees little but rounding noise.
+_PROBED = (4, 3, 2)
 
 
 def layer_outlines(model: MSQModel) -> tuple[LayerStats, ...]:
     """What is known of the quantized weights without looking at data."""
     bits = model.bits
+    grown = model.search.grown.numpy()
     return tuple(
         LayerStats(
             path=entry.path,
@@ -36,9 +48,11 @@ def layer_outlines(model: MSQModel) -> tuple[LayerStats, ...]:
             min_bits=entry.min_bits,
             kind=kind,
             channels=channels,
+            start_bits=entry.start_bits,
+            grown=int(count),
         )
-        for (entry, kind, channels), size in zip(
-            model.outlines, model.sizes, strict=True
+        for (entry, kind, channels), size, count in zip(
+            model.outlines, model.sizes, grown, strict=True
         )
     )
 
@@ -54,17 +68,25 @@ class StatisticsGatherer:
     Args:
         model: A compiled `MSQModel`.
         batches: `(x, y, sample_weight)` tuples of tensors, of one size.
-        ranking: How the cost of a width is predicted. `"measured"` takes the
-            loss with that one weight changed, a forward pass each.
-            `"hessian"` takes the second-order estimate
-            `Tr(H) / (2 N) * ||change||**2`.
+        ranking: How the cost of a width is predicted. `"divergence"` takes
+            how far the outputs move with that one weight changed, see
+            `divergence`; `"measured"` takes the increase of the loss, both
+            a forward pass each; `"hessian"` takes the second-order estimate
+            `Tr(H) / (2 N) * ||change||**2`. `"auto"` is the divergence, or
+            the measured loss where the loss is the user's own function.
+        held_out: Batches for the gains of wider widths; none for no gains.
+
+    Raises:
+        ValueError: If `ranking` is unknown, or the compiled loss has no
+            divergence.
     """
 
     def __init__(
         self,
         model: MSQModel,
         batches: Sequence[Batch],
-        ranking: str = MEASURED,
+        ranking: str = AUTO,
+        held_out: Sequence[Batch] = (),
     ):
         if ranking not in RANKINGS:
             raise ValueError(
@@ -73,9 +95,29 @@ class StatisticsGatherer:
             )
         self.model = model
         self.batches = list(batches)
+        self.held_out = list(held_out)
+        divergence = None
+        if ranking in (AUTO, DIVERGENCE):
+            divergence = output_divergence(
+                model.loss,
+                model.loss_weights,
+                getattr(model, "output_names", None),
+            )
+            if divergence is None and ranking == DIVERGENCE:
+                raise ValueError(
+                    "The compiled loss has no divergence. Expected losses of "
+                    "`keras.losses` for cross entropy or regression, or "
+                    f"`ranking='measured'`. Received: loss={model.loss!r}"
+                )
+        if ranking == AUTO:
+            ranking = DIVERGENCE if divergence else MEASURED
         self.ranking = ranking
+        self._divergence = divergence
         self._hessian = BlockHessian(model.loss_at)
         self._loss = tf.function(model.loss_at, autograph=False)
+        self._outputs = tf.function(
+            lambda values, x: model.outputs_at(values, x), autograph=False
+        )
 
     def traces(self, **options: Any) -> TraceEstimate:
         """Hessian traces at the current quantized weights.
@@ -102,8 +144,7 @@ class StatisticsGatherer:
         rule: Rule,
         trace: np.ndarray,
         trace_error: np.ndarray,
-        *,
-        with_cost: bool,
+        costs: np.ndarray,
     ) -> tuple[LayerStats, ...]:
         """Statistics of every quantized weight, in the model's order.
 
@@ -112,61 +153,104 @@ class StatisticsGatherer:
             trace: float array of shape (weights,), from `traces`. Negative
                 entries, noise or a saddle, count as zero.
             trace_error: Its standard error, in the same shape.
-            with_cost: Whether to predict the cost of candidates too.
+            costs: float array of shape (weights, MAX_BITS + 1), from `costs`
+                or zeros.
         """
-        with _metrics_kept(self.model):
-            return self._layers(rule, trace, trace_error, with_cost)
-
-    def _layers(
-        self,
-        rule: Rule,
-        trace: np.ndarray,
-        trace_error: np.ndarray,
-        with_cost: bool,
-    ) -> tuple[LayerStats, ...]:
         model = self.model
-        current = list(model.quantized_values())
         scales = model.scales()
-        records = []
+        gains = self._gains(rule)
+        layers = []
         for i, outline in enumerate(layer_outlines(model)):
             w = read_float32(model.kernels[i])
             bits = outline.bits
-            widths = rule.widths(outline)
-            quantized = {
-                width: round_clamp.quantize(
-                    w, scales[i], width, 0, model.quantizer
-                ).value
-                for width in widths
-            }
             # A layer that cannot go lower is described one bit down.
-            nearest = widths[0] if widths else max(bits - 1, 2)
-            rounded = round_clamp.quantize(
-                w, scales[i], nearest, 0, model.quantizer
-            ).value
-            distance = float(tf.reduce_sum((rounded - w) ** 2))
+            nearest = self._quantized(w, scales[i], max(bits - 1, 2))
+            distance = _squared(nearest - w)
             curvature = max(float(trace[i]), 0.0) / model.sizes[i]
-            records.append(
-                (
-                    dataclasses.replace(
-                        outline,
-                        sensitivity=curvature * distance,
-                        sensitivity_error=float(trace_error[i])
-                        / model.sizes[i]
-                        * distance,
-                        lsb_nonzero={
-                            bits - width: self._share(
-                                w, scales[i], bits, bits - width
-                            )
-                            for width in widths
-                        },
-                    ),
-                    quantized,
-                    curvature,
+            layers.append(
+                dataclasses.replace(
+                    outline,
+                    sensitivity=curvature * distance,
+                    sensitivity_error=float(trace_error[i])
+                    / model.sizes[i]
+                    * distance,
+                    lsb_nonzero={
+                        bits - width: self._share(
+                            w, scales[i], bits, bits - width
+                        )
+                        for width in rule.widths(outline)[:2]
+                    },
+                    cost={
+                        width: float(costs[i, width] - costs[i, bits])
+                        for width in range(MIN_BITS, bits)
+                    },
+                    gain=float(gains[i]),
                 )
             )
-        if not with_cost:
-            return tuple(stats for stats, _, _ in records)
-        return tuple(self._with_costs(records, current))
+        return tuple(layers)
+
+    def costs(self, rule: Rule, trace: np.ndarray) -> np.ndarray:
+        """Predicted increase of the loss at every width below a layer's own.
+
+        Args:
+            rule: Says which widths are candidates.
+            trace: float array of shape (weights,), from `traces`; only
+                `ranking="hessian"` looks at it.
+
+        Returns:
+            float64 array of shape (weights, MAX_BITS + 1): entry (i, b) is
+            the cost of weight i coming to b bits alone; 0 at its own width
+            and at widths that are no candidates.
+        """
+        model = self.model
+        current = list(model.quantized_values())
+        scales = model.scales()
+        damage = self._damage(current)
+        costs = np.zeros((len(current), MAX_BITS + 1))
+        for i, outline in enumerate(layer_outlines(model)):
+            widths = rule.widths(outline)
+            w = read_float32(model.kernels[i])
+            values = {b: self._quantized(w, scales[i], b) for b in widths}
+            moved = {b: _squared(values[b] - current[i]) for b in widths}
+            if damage is None:
+                curvature = max(float(trace[i]), 0.0) / model.sizes[i]
+                for width in widths:
+                    costs[i, width] = 0.5 * curvature * moved[width]
+                continue
+            probed = [b for b in widths if b in _PROBED] or widths[-1:]
+            for width in probed:
+                changed = [*current[:i], values[width], *current[i + 1 :]]
+                costs[i, width] = damage(changed)
+            for width in widths:
+                nearest = min(probed, key=lambda b: abs(b - width))
+                if width not in probed and moved[nearest] > 0.0:
+                    ratio = moved[width] / moved[nearest]
+                    costs[i, width] = max(costs[i, nearest], 0.0) * ratio
+        return costs
+
+    def _gains(self, rule: Rule) -> np.ndarray:
+        """Decrease of the held-out loss by each weight's next wider width."""
+        model = self.model
+        gains = np.zeros(len(model.paths))
+        if not self.held_out:
+            return gains
+        current = list(model.quantized_values())
+        scales = model.scales()
+        with _metrics_kept(model):
+            before = self._mean_loss(current, self.held_out)
+            for i, outline in enumerate(layer_outlines(model)):
+                width = rule.wider(outline)
+                if width is None:
+                    continue
+                w = read_float32(model.kernels[i])
+                value = self._quantized(w, scales[i], width)
+                changed = [*current[:i], value, *current[i + 1 :]]
+                gains[i] = before - self._mean_loss(changed, self.held_out)
+        return gains
+
+    def _quantized(self, w: tf.Tensor, scale: tf.Tensor, bits: int) -> Any:
+        quantizer = self.model.quantizer
+        return round_clamp.quantize(w, scale, bits, 0, quantizer).value
 
     def _share(
         self, w: tf.Tensor, scale: tf.Tensor, bits: int, k: int
@@ -174,31 +258,48 @@ class StatisticsGatherer:
         lsb = round_clamp.quantize(w, scale, bits, k, self.model.quantizer).lsb
         return float(tf.math.count_nonzero(lsb)) / float(tf.size(lsb))
 
-    def _with_costs(
-        self,
-        records: Sequence[tuple[LayerStats, dict[int, tf.Tensor], float]],
-        current: list[tf.Tensor],
-    ) -> Iterator[LayerStats]:
-        measured = self.ranking == MEASURED
-        before = self._mean_loss(current) if measured else 0.0
-        mean = np.mean([stats.sensitivity for stats, _, _ in records])
-        for i, (stats, quantized, curvature) in enumerate(records):
-            cost = {}
-            for n, (width, value) in enumerate(quantized.items()):
-                # Only layers below the mean may take two widths at once.
-                if measured and n and stats.sensitivity > mean:
-                    break
-                if measured:
-                    changed = [*current[:i], value, *current[i + 1 :]]
-                    cost[width] = self._mean_loss(changed) - before
-                else:
-                    moved = float(tf.reduce_sum((value - current[i]) ** 2))
-                    cost[width] = 0.5 * curvature * moved
-            yield dataclasses.replace(stats, cost=cost)
+    def _damage(
+        self, current: list[tf.Tensor]
+    ) -> Callable[[list[tf.Tensor]], float] | None:
+        """What changed values do to the model; `None` for the Hessian's."""
+        batches = self.batches
+        divergence = self._divergence
+        if self.ranking == DIVERGENCE and divergence is not None:
+            before = [self._outputs(current, x) for x, _, _ in batches]
 
-    def _mean_loss(self, values: list[tf.Tensor]) -> float:
-        losses = [self._loss(values, batch) for batch in self.batches]
+            def diverged(values: list[tf.Tensor]) -> float:
+                return float(
+                    np.mean(
+                        [
+                            divergence(old, self._outputs(values, x)).numpy()
+                            for old, (x, _, _) in zip(
+                                before, batches, strict=True
+                            )
+                        ]
+                    )
+                )
+
+            return diverged
+        if self.ranking == HESSIAN:
+            return None
+        with _metrics_kept(self.model):
+            loss = self._mean_loss(current, batches)
+
+        def increased(values: list[tf.Tensor]) -> float:
+            with _metrics_kept(self.model):
+                return self._mean_loss(values, batches) - loss
+
+        return increased
+
+    def _mean_loss(
+        self, values: list[tf.Tensor], batches: Sequence[Batch]
+    ) -> float:
+        losses = [self._loss(values, batch) for batch in batches]
         return float(np.mean([loss.numpy() for loss in losses]))
+
+
+def _squared(x: tf.Tensor) -> float:
+    return float(tf.reduce_sum(x**2))
 
 
 @contextlib.contextmanager

@@ -112,15 +112,43 @@ class TestBudgetRule:
         return rule.average(stats(*current))
 
     def test_two_widths_at_once_only_below_the_mean_sensitivity(self):
-        rule = msq_tf.BudgetRule(target_bits=6)
+        rule = msq_tf.BudgetRule(target_bits=4)
         now = stats(
             layer("flat", cost=1.0, sensitivity=0.1),
             layer("steep", cost=1e-9, sensitivity=10.0),
         )
         decision, _ = rule.decide(now, rule.start(now))
         new = {change.path: change.new for change in decision.changes}
-        assert new["steep"] == 7
-        assert new["flat"] == 6
+        assert new == {"steep": 7, "flat": 6}
+        single = dataclasses.replace(rule, most=1)
+        decision, _ = single.decide(now, single.start(now))
+        assert {c.path: c.new for c in decision.changes} == {
+            "steep": 7,
+            "flat": 7,
+        }
+
+    def test_a_change_says_what_it_costs_and_what_was_next(self):
+        rule = msq_tf.BudgetRule(target_bits=6)
+        now = stats(
+            layer("dear", cost=9.0), layer("cheap", cost=1.0), progress=0.05
+        )
+        decision, _ = rule.decide(now, rule.start(now))
+        assert [change.path for change in decision.changes] == ["cheap"]
+        (change,) = decision.changes
+        assert change.cost == now.layers[1].cost[change.new]
+        assert change.next_in_line.path in ("cheap", "dear")
+        assert change.next_in_line.bits < 8
+
+    def test_steps_of_one_price_go_together_with_their_plan(self):
+        """A layer that the plan leaves alone is left alone from the start."""
+        rule = msq_tf.BudgetRule(target_bits=5)
+        current = [layer("fragile", cost=1e6), layer("tough", cost=1e-3)]
+        state = rule.start(stats(*current))
+        while not state.done:
+            decision, state = rule.decide(stats(*current), state)
+            assert {c.path for c in decision.changes} == {"tough"}
+            current = apply(current, decision)
+        assert [entry.bits for entry in current] == [8, 2]
 
     def test_allowed_bits(self):
         rule = msq_tf.BudgetRule(target_bits=4, allowed_bits=(2, 8, 4))
@@ -193,6 +221,70 @@ class TestBudgetRule:
         assert overshoot >= -2e-6
         if last_steps != [0]:
             assert overshoot < max(last_steps) / now.size
+
+
+class TestGrowth:
+    def dropped(self, **kwargs):
+        """A layer that lost four bits, and one that could lose more."""
+        return stats(
+            layer("dropped", bits=4, **kwargs),
+            layer("other", bits=6, size=3000, cost=0.1),
+        )
+
+    def decide(self, rule, now):
+        state = rule.start(now)._replace(start_bits=8.0, done=0.0)
+        return rule.decide(now, state)
+
+    def test_bits_come_back_where_that_is_worth_more_than_it_costs(self):
+        rule = msq_tf.BudgetRule(target_bits=5.5, growth=1)
+        decision, after = self.decide(rule, self.dropped(gain=0.5))
+        (grown,) = [c for c in decision.changes if c.new > c.old]
+        assert (grown.path, grown.old, grown.new) == ("dropped", 4, 5)
+        assert grown.cost == -0.5
+        assert "come back" in grown.reason
+        assert after.grown == 1
+        assert after.done  # the other layer paid
+        new = {c.path: c.new for c in decision.changes}
+        assert new["other"] < 6
+
+    def test_not_where_the_others_pay_more(self):
+        rule = msq_tf.BudgetRule(target_bits=5.5, growth=1)
+        decision, after = self.decide(rule, self.dropped(gain=1e-9))
+        assert all(c.new < c.old for c in decision.changes)
+        assert after.grown == 0
+
+    def test_off_by_default(self):
+        rule = msq_tf.BudgetRule(target_bits=5.5)
+        decision, _ = self.decide(rule, self.dropped(gain=9.0))
+        assert all(c.new < c.old for c in decision.changes)
+        assert not rule.uses_growth
+
+    def test_not_beyond_its_bound_the_start_or_twice(self):
+        rule = msq_tf.BudgetRule(target_bits=5.5, growth=1)
+        now = self.dropped(gain=9.0)
+        state = rule.start(now)._replace(start_bits=8.0, done=0.0, grown=1.0)
+        decision, _ = rule.decide(now, state)
+        assert all(c.new < c.old for c in decision.changes)
+        for kwargs in ({"start_bits": 4}, {"grown": 1}):
+            decision, _ = self.decide(rule, self.dropped(gain=9.0, **kwargs))
+            assert all(c.new < c.old for c in decision.changes)
+
+    def test_never_at_the_target_s_expense(self):
+        rule = msq_tf.BudgetRule(target_bits=3.0, growth=1)
+        now = stats(layer("only", bits=4, min_bits=3, gain=9.0))
+        decision, after = self.decide(rule, now)
+        assert [(c.old, c.new) for c in decision.changes] == [(4, 3)]
+        assert after.done
+
+    def test_what_grew_stays(self):
+        rule = msq_tf.BudgetRule(target_bits=4, growth=2)
+        assert rule.widths(layer("a", grown=1)) == ()
+        assert rule.wider(layer("a", bits=5)) == 6
+        allowed = msq_tf.BudgetRule(
+            target_bits=4, growth=1, allowed_bits=(8, 4, 2)
+        )
+        assert allowed.wider(layer("a", bits=4)) == 8
+        assert allowed.wider(layer("a", bits=8)) is None
 
 
 class TestDevices:
@@ -335,6 +427,9 @@ class TestTargets:
             ({"target_bits": 4, "end": 1.5}, "phase"),
             ({"target_bits": 4, "allowed_bits": ()}, "allowed_bits"),
             ({"target_bits": 4, "allowed_bits": (8, 1)}, "allowed_bits"),
+            ({"target_bits": 4, "most": 3}, "`most`"),
+            ({"target_bits": 4, "growth": -1}, "`growth`"),
+            ({"target_bits": 4, "growth": 1.5}, "`growth`"),
         ],
     )
     def test_bad_arguments(self, arguments, message):

@@ -1,0 +1,164 @@
+"""Accuracy for bytes: MSQ, uniform training and ablations, one budget.
+
+Every row fine-tunes the same float model with the same data, schedule and
+number of steps; see `accuracy_study` for what the rows are. Runs go on where
+they were killed: those in `results/accuracy.json` are done, those that were
+under way continue from their last epoch in `out/accuracy`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import queue
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import rich.console
+import rich.table
+
+from benchmarks import accuracy_run
+from benchmarks import record
+from benchmarks.accuracy_study import STUDIES
+from benchmarks.accuracy_study import Row
+from benchmarks.accuracy_study import Study
+from benchmarks.accuracy_table import study_table
+
+_FOLDER = Path("out/accuracy")
+NAME = "accuracy"
+
+
+def measure() -> dict[str, Any]:
+    """Runs what is missing, a process for each core.
+
+    The results are written after every run, so that a kill loses none.
+
+    Returns:
+        For every study its budget, its runs with all epochs, and the reason
+        where it could not run here; JSON values.
+    """
+    results = _recorded()
+    console = rich.console.Console()
+    for study in STUDIES.values():
+        reason = accuracy_run.missing(study)
+        if reason:
+            console.print(f"{study.name} is skipped: {reason}.")
+            if study.name not in results:
+                results[study.name] = {"skipped": reason, "runs": []}
+            continue
+        entry = results.get(study.name)
+        if entry is None or entry.get("budget") != study.budget():
+            entry = {"budget": study.budget(), "runs": []}
+            results[study.name] = entry
+        _run_study(study, entry["runs"], results, console)
+    return results
+
+
+def table(results: dict[str, Any]) -> rich.console.Group:
+    """A table for every study."""
+    return rich.console.Group(
+        *(
+            study_table(name, entry)
+            for name, entry in results.items()
+            if entry["runs"]
+        )
+    )
+
+
+def _recorded() -> dict[str, Any]:
+    path = record.RESULTS / f"{NAME}.json"
+    if not path.exists():
+        return {}
+    return json.loads(path.read_text())["results"]
+
+
+def _run_study(
+    study: Study,
+    runs: list[dict[str, Any]],
+    results: dict[str, Any],
+    console: rich.console.Console,
+) -> None:
+    folder = _FOLDER / study.name
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {(run["row"]["name"], run["seed"]) for run in runs}
+    todo = [
+        (row, seed)
+        for row, seed in study.runs()
+        if (row.name, seed) not in done
+    ]
+    if not todo:
+        return
+    _process(study, "base", 0, folder, folder / "base.log", core=None)
+    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0)):
+        cores.put(core)
+
+    def one(row: Row, seed: int) -> dict[str, Any]:
+        core = cores.get()
+        try:
+            name = f"{row.name.replace(' ', '_')}-{seed}"
+            path = folder / name
+            path.mkdir(exist_ok=True)
+            log = folder / f"{name}.log"
+            result = path / accuracy_run.RESULT
+            if not result.exists():
+                _process(study, row.name, seed, path, log, core)
+            return json.loads(result.read_text())
+        finally:
+            cores.put(core)
+
+    with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
+        waiting = [pool.submit(one, row, seed) for row, seed in todo]
+        for future in concurrent.futures.as_completed(waiting):
+            run = future.result()
+            runs.append(run)
+            order = {key: i for i, key in enumerate(_keys(study))}
+            runs.sort(key=lambda r: order[r["row"]["name"], r["seed"]])
+            record.write(NAME, results)
+            console.print(
+                f"{study.name}: {run['row']['name']}, seed {run['seed']}: "
+                f"{100 * run['accuracy']:.2f} % at "
+                f"{run['compression']:.2f}x ({len(runs)} of "
+                f"{len(study.runs())} runs)"
+            )
+
+
+def _keys(study: Study) -> list[tuple[str, int]]:
+    return [(row.name, seed) for row in study.rows for seed in study.seeds]
+
+
+def _process(
+    study: Study,
+    row: str,
+    seed: int,
+    folder: Path,
+    log: Path,
+    core: int | None,
+) -> None:
+    """Runs one row in a process of its own, on one core where it is given.
+
+    One thread a run: two runs side by side are faster than one on two cores,
+    and what a run computes does not depend on how many cores there are.
+    """
+    threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    command = [
+        *([] if core is None else ["taskset", "-c", str(core)]),
+        sys.executable,
+        "-m",
+        "benchmarks.accuracy_run",
+        study.name,
+        row,
+        str(seed),
+        str(folder),
+    ]
+    with log.open("a") as file:
+        subprocess.run(
+            command,
+            check=True,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | threads,
+        )

@@ -1,0 +1,183 @@
+"""What the accuracy benchmark trains: its studies and their rows, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+# Prepared TFDS folders and pretrained models, where there are any.
+SHARED = Path(
+    os.environ.get(
+        "MSQ_SHARED", Path(__file__).resolve().parent.parent.parent / "shared"
+    )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One way to fine-tune the float model.
+
+    Attributes:
+        name: Key in tables and results.
+        target: Compression by stored bits that a search aims for; `None`
+            for no search.
+        bits: Fixed stored bits of every weight; `None` for a search, or for
+            the float model where `target` is `None` too.
+        rule: `"budget"` or `"threshold"`.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+        scale: `"max"` or `"learned"`.
+        lsb_strength: The regularizer's lambda; `None` for the default.
+        hessian: Whether Hessian traces are taken.
+        ranking: As `MSQCallback` takes it.
+        most: Widths that may go in one decision.
+        growth: How often bits may come back.
+        alpha: Largest share of nonzero LSBs, for the threshold rule.
+        seeds: How many of the study's seeds to run; `None` for all.
+    """
+
+    name: str
+    target: float | None = None
+    bits: int | None = None
+    rule: str = "budget"
+    quantizer: str = "round_clamp"
+    scale: str = "max"
+    lsb_strength: float | None = None
+    hessian: bool = True
+    ranking: str = "auto"
+    most: int = 2
+    growth: int = 0
+    alpha: float = 0.3
+    seeds: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """One data set, one float model, one budget of fine-tuning for all rows.
+
+    Attributes:
+        name: Key in the results.
+        dataset: Name in TFDS.
+        pixels: Input range of the model, a key of `train.settings.PIXELS`.
+        pretrained: File of a Keras model under `SHARED / "models"`; `None`
+            for a fresh ResNet-8.
+        base_epochs: Passes over the data that make the float baseline.
+        base_learning_rate: Start of its cosine schedule.
+        epochs: Epochs of fine-tuning, for every row.
+        steps: Training steps in each of them.
+        learning_rate: Start of the cosine schedule, for every row.
+        batch_size: Examples in a step.
+        shift: Largest random shift of a training image, in pixels.
+        held_out: Training examples left out of fine-tuning, the last ones.
+        watched: Test examples looked at after every epoch, the first ones;
+            the accuracy that counts is that on all, at the end.
+        rows: What to run.
+        seeds: Seeds of the order of the data and of its augmentation.
+    """
+
+    name: str
+    dataset: str
+    pixels: str
+    pretrained: str | None
+    base_epochs: int
+    base_learning_rate: float
+    epochs: int
+    steps: int
+    learning_rate: float
+    batch_size: int
+    shift: int
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    held_out: int = 1000
+    watched: int = 2000
+
+    def budget(self) -> dict[str, float | int | str | None]:
+        """What all rows share; results with another budget are stale."""
+        fields = dataclasses.asdict(self)
+        del fields["rows"], fields["seeds"]
+        return fields
+
+    def runs(self) -> list[tuple[Row, int]]:
+        """Rows with seeds, every row's first seed before any second one."""
+        return [
+            (row, seed)
+            for n, seed in enumerate(self.seeds)
+            for row in self.rows
+            if row.seeds is None or n < row.seeds
+        ]
+
+
+FLOAT = Row("float")
+
+
+def _ablations(target: float, seeds: int | None) -> tuple[Row, ...]:
+    return (
+        Row("no Hessian", target, hessian=False, seeds=seeds),
+        Row("no LSB regularizer", target, lsb_strength=0.0, seeds=seeds),
+        Row("DoReFa", target, quantizer="dorefa", seeds=seeds),
+        Row(
+            "ThresholdRule",
+            target,
+            rule="threshold",
+            lsb_strength=1.0,
+            alpha=0.45,
+            seeds=seeds,
+        ),
+        Row("one bit at a time", target, most=1, seeds=seeds),
+        Row("learned scale", target, scale="learned", seeds=seeds),
+        Row("Hessian ranking", target, ranking="hessian", seeds=seeds),
+        Row("growth", target, growth=4, seeds=seeds),
+    )
+
+
+def _searched_and_uniform() -> tuple[Row, ...]:
+    return (
+        Row("MSQ 8x", 8.0),
+        Row("uniform 4", bits=4),
+        Row("MSQ 10.7x", 32 / 3),
+        Row("uniform 3", bits=3),
+        Row("MSQ 12.8x", 12.8),
+        Row("uniform 2", bits=2),
+    )
+
+
+STUDIES = {
+    study.name: study
+    for study in (
+        Study(
+            name="cifar10",
+            dataset="cifar10",
+            pixels="raw",
+            pretrained="mlperf_tiny_resnet8_cifar10.h5",
+            base_epochs=8,
+            base_learning_rate=0.02,
+            epochs=8,
+            steps=150,
+            learning_rate=0.01,
+            batch_size=128,
+            shift=4,
+            rows=(
+                FLOAT,
+                *_searched_and_uniform(),
+                Row("MSQ 12x", 12.0),
+                *_ablations(32 / 3, 1),
+            ),
+            seeds=(0, 1, 2),
+        ),
+        Study(
+            name="fashion_mnist_mini",
+            dataset="fashion_mnist_mini",
+            pixels="unit",
+            pretrained=None,
+            base_epochs=8,
+            base_learning_rate=0.1,
+            epochs=4,
+            steps=70,
+            learning_rate=0.02,
+            batch_size=128,
+            shift=1,
+            rows=(FLOAT, *_searched_and_uniform(), *_ablations(12.8, None)),
+            seeds=(0, 1, 2, 3, 4),
+        ),
+    )
+}
