@@ -25,9 +25,11 @@ class TraceEstimate(NamedTuple):
     """Hutchinson's estimate for every layer.
 
     Attributes:
-        trace: float64 array of shape (layers,): `Tr(H_l)`. It may come out
-            negative, by noise or away from a minimum.
-        error: float64 array of shape (layers,): standard error over probes.
+        trace: float64 array of shape (layers,): `Tr(H_l)`. It comes out
+            negative where the loss curves downwards, away from a minimum, or
+            by noise where it is small beside `error`.
+        error: float64 array of shape (layers,): standard error over probes;
+            infinite after a single probe.
         probes: Number of probes spent.
         converged: Whether the tolerance was met before the probes ran out.
     """
@@ -41,10 +43,15 @@ class TraceEstimate(NamedTuple):
 class BlockHessian:
     """Estimates the Hessian traces of a loss with respect to weight blocks.
 
+    Beside the weights, a probe holds three vectors of their size (the probe,
+    the gradient and the product) and the activations of both passes for one
+    batch. Nothing of it outlives the probe: only one number a block does.
+
     Args:
         loss: Function of `(values, batch)` that returns a float32 scalar,
             where `values` is a list of tensors, one per block. It has to be
             free of randomness: inference mode.
+        names: Names of the blocks, for messages. Defaults to their numbers.
 
     Example:
     >>> a = tf.constant([1.0, 2.0, 3.0])
@@ -54,14 +61,28 @@ class BlockHessian:
     array([12.])
     """
 
-    def __init__(self, loss: Callable[[Sequence[tf.Tensor], Any], tf.Tensor]):
+    def __init__(
+        self,
+        loss: Callable[[Sequence[tf.Tensor], Any], tf.Tensor],
+        names: Sequence[str] | None = None,
+    ):
         self._product = tf.function(self._block_products, autograph=False)
         self._loss = loss
+        self._names = names
 
     def _block_products(
         self, values: Sequence[tf.Tensor], batch: Any, seed: tf.Tensor
-    ) -> tf.Tensor:
-        """`v_l . (H v)_l` of every block, for one probe and one batch."""
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """`v_l . (H v)_l` of every block, for one probe and one batch.
+
+        Args:
+            values: Tensors at which to take the Hessian, one per block.
+            batch: What the loss takes.
+            seed: int32 of shape (2,), of the probe.
+
+        Returns:
+            float32 of shape (layers,), and the loss, a float32 scalar.
+        """
         seeds = tf.random.split(seed, len(values))
         probes = [
             2.0
@@ -96,12 +117,10 @@ class BlockHessian:
             values,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        return tf.stack(
-            [
-                tf.reduce_sum(h * v)
-                for h, v in zip(products, probes, strict=True)
-            ]
-        )
+        sums = [
+            tf.reduce_sum(h * v) for h, v in zip(products, probes, strict=True)
+        ]
+        return tf.stack(sums), loss
 
     def traces(
         self,
@@ -116,8 +135,11 @@ class BlockHessian:
         """Estimates all traces of the mean loss over `batches`.
 
         Every probe goes through all batches with the same vector. Probing
-        stops when the standard error of the summed magnitude of traces is
-        below `tolerance` of it, or when `max_probes` are spent.
+        stops when the standard errors, summed over blocks, are at most
+        `tolerance` of the summed magnitudes of the traces, or when
+        `max_probes` are spent. So the many blocks count, not one large one,
+        and a block whose trace is nearly zero need not be known to
+        `tolerance` of itself. Traces that are all exactly zero have converged.
 
         Args:
             values: Tensors at which to take the Hessian, one per block.
@@ -131,7 +153,8 @@ class BlockHessian:
             A `TraceEstimate`.
 
         Raises:
-            ValueError: If an argument is out of range or there is no batch.
+            ValueError: If an argument is out of range, there is no batch, or
+                the loss or its second derivative is not finite.
         """
         if not batches:
             raise ValueError(
@@ -143,6 +166,11 @@ class BlockHessian:
                 "Expected 1 <= min_probes <= max_probes. Received: "
                 f"min_probes={min_probes}, max_probes={max_probes}"
             )
+        if not tolerance >= 0:
+            raise ValueError(
+                "`tolerance` cannot be negative. Received: "
+                f"tolerance={tolerance}"
+            )
         samples: list[np.ndarray] = []
         error = np.full(len(values), np.inf)
         converged = False
@@ -150,16 +178,42 @@ class BlockHessian:
             key = tf.constant([seed, probe], tf.int32)
             total = np.zeros(len(values))
             for batch in batches:
-                total += self._product(list(values), batch, key).numpy()
+                sums, loss = self._product(list(values), batch, key)
+                self._check(sums.numpy(), float(loss))
+                total += sums.numpy()
             samples.append(total / len(batches))
             count = len(samples)
             if count > 1:
                 error = np.std(samples, axis=0, ddof=1) / np.sqrt(count)
-            scale = np.abs(np.mean(samples, axis=0)).sum()
-            spread = np.sqrt((error**2).sum())
-            converged = bool(spread <= tolerance * scale)
+            size = np.abs(np.mean(samples, axis=0)).sum()
+            # Sums of both: in quadrature, the noise of many blocks would
+            # look small beside their magnitudes, which are noise too.
+            converged = bool(error.sum() <= tolerance * size)
             if converged and count >= min_probes:
                 break
         return TraceEstimate(
             np.mean(samples, axis=0), error, len(samples), converged
         )
+
+    def _check(self, sums: np.ndarray, loss: float) -> None:
+        """Raises a ValueError unless a product and its loss are finite."""
+        advice = (
+            "Expected finite data and a training that has not diverged: look "
+            "for NaN in inputs, targets and sample weights, or lower the "
+            "learning rate."
+        )
+        if not np.isfinite(loss):
+            raise ValueError(
+                "The loss is not finite on the data that Hessian traces are "
+                f"taken on. {advice} Received: loss={loss}"
+            )
+        wrong = np.flatnonzero(~np.isfinite(sums)).tolist()
+        if wrong:
+            names = self._names or [str(i) for i in range(len(sums))]
+            raise ValueError(
+                "The loss is finite, but its second derivative is not. "
+                f"{advice} Some losses have none at some points, such as a "
+                "root at zero: use `MSQCallback(hessian=False)` with them. "
+                "Received: "
+                + ", ".join(f"{names[i]}: {sums[i]}" for i in wrong)
+            )
