@@ -23,7 +23,7 @@ from msq_tf.report import precision_report
 # More changes than this in one epoch are summed up.
 _SHOWN = 6
 # Lengths that names are cut to, one after the other, until a line fits.
-_NAMES = (10_000, 20, 14, 11, 8)
+_NAMES = (10_000, 20, 14, 11)
 
 
 class ProgressPrinter:
@@ -61,7 +61,7 @@ class ProgressPrinter:
         if state.done:
             head += "; target reached, bits frozen"
         else:
-            head += f" of {32 / state.target_bits:.2f}x"
+            head += f" of {32 / state.target_bits:.4g}x"
             following = self._changes[-1].next_in_line
         moves = _moves(
             self._changes,
@@ -131,7 +131,7 @@ def _told(
         for path, old, new in moves[:count]
     ]
     if count < len(moves):
-        told.append(f"{len(moves) - count} more")
+        told.append(f"+{len(moves) - count}")
     return "; " + ", ".join(told) if told else ""
 
 

@@ -85,8 +85,7 @@ def change(path, old, new, following=None):
 def test_a_line_says_where_the_search_is_and_what_comes(printer, capsys):
     printer([DROP, change("dw", 8, 7, Candidate("head", 7, 1e-3))], 100)
     assert capsys.readouterr().out == (
-        "MSQ epoch 3: 8.00 bits, 4.00x of 8.00x; conv 8→6, dw 8→7; "
-        "next head→7\n"
+        "MSQ epoch 3: 8.00 bits, 4.00x of 8x; conv 8→6, dw 8→7; next head→7\n"
     )
 
 
@@ -107,10 +106,10 @@ def test_the_largest_move_comes_first_and_steps_are_summed(printer, capsys):
 @pytest.mark.parametrize(
     ("width", "end"),
     [
-        (100, "; conv 8→5, dw 8→5, head 8→5; next head→7"),
-        (79, "; conv 8→5, dw 8→5, 1 more; next head→7"),
-        (70, "; conv 8→5, 2 more; next head→7"),
-        (60, "; conv 8→5, 2 more"),
+        (76, "; conv 8→5, dw 8→5, head 8→5; next head→7"),
+        (70, "; conv 8→5, dw 8→5, +1; next head→7"),
+        (62, "; conv 8→5, +2; next head→7"),
+        (49, "; conv 8→5, +2"),
         (40, ""),
     ],
 )
@@ -118,7 +117,7 @@ def test_a_line_fits_the_terminal(printer, capsys, width, end):
     following = Candidate("head", 7, 1e-3)
     printer([change(p, 8, 5, following) for p in ("conv", "dw", "head")], width)
     out = capsys.readouterr().out
-    assert out == f"MSQ epoch 3: 8.00 bits, 4.00x of 8.00x{end}\n"
+    assert out == f"MSQ epoch 3: 8.00 bits, 4.00x of 8x{end}\n"
     assert len(out) <= width + 1
 
 
