@@ -13,8 +13,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tosa demo test lint format build-files bench readme \
-	clean
+.PHONY: help setup setup-tosa demo test lint format build-files bench \
+	bench-accuracy readme clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -71,6 +71,13 @@ build-files: $(STAMP) ## Write the BUILD files anew from the imports.
 
 bench: $(STAMP) ## Measure training's cost, the targets, Vela (8 minutes).
 	$(BIN)/python -m benchmarks cost targets vela
+
+bench-accuracy: $(STAMP) ## Accuracy for bytes, all rows, in the background.
+	@mkdir -p out/accuracy
+	@nohup $(BIN)/python -m benchmarks accuracy \
+		> out/accuracy/log 2>&1 & \
+	echo "Running in the background; out/accuracy/log says how far it is." \
+		"Give the same command again to go on after an interruption."
 
 readme: $(STAMP) ## Write the README's figures from out/demo and benchmarks.
 	$(BIN)/python -m tools.readme

@@ -6,7 +6,9 @@ import sys
 
 import rich.console
 
+from benchmarks import accuracy
 from benchmarks import cost
+from benchmarks import predictions
 from benchmarks import record
 from benchmarks import sizes
 from benchmarks import strength
@@ -16,6 +18,8 @@ from benchmarks import vela
 # `make bench` runs the first; the others take longer.
 BENCHMARKS = {
     "cost": cost,
+    "accuracy": accuracy,
+    "predictions": predictions,
     "sizes": sizes,
     "strength": strength,
     "targets": targets,

@@ -27,7 +27,6 @@ from benchmarks.accuracy_study import Row
 from benchmarks.accuracy_study import Study
 from benchmarks.accuracy_table import study_table
 
-_FOLDER = Path("out/accuracy")
 NAME = "accuracy"
 
 
@@ -81,7 +80,7 @@ def _run_study(
     results: dict[str, Any],
     console: rich.console.Console,
 ) -> None:
-    folder = _FOLDER / study.name
+    folder = accuracy_run.FOLDER / study.name
     folder.mkdir(parents=True, exist_ok=True)
     done = {(run["row"]["name"], run["seed"]) for run in runs}
     todo = [

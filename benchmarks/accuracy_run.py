@@ -29,7 +29,8 @@ from train import models
 from train.workspace import Workspace
 
 RESULT = "result.json"
-_BASE = "base.weights.h5"
+FOLDER = Path("out/accuracy")
+BASE = "base.weights.h5"
 
 
 def missing(study: Study) -> str:
@@ -61,7 +62,7 @@ def float_model(study: Study, data: datasets.ImageDataset) -> keras.Model:
 
 def make_base(study: Study, folder: Path) -> None:
     """Trains the float baseline that all rows start from, once."""
-    path = folder / _BASE
+    path = folder / BASE
     if path.exists():
         return
     data = load_data(study)
@@ -79,7 +80,7 @@ def make_base(study: Study, folder: Path) -> None:
         verbose=2,
         callbacks=[checkpoints.EpochCheckpoint(workspace, "base")],
     )
-    with workspace.replacing(_BASE) as partial:
+    with workspace.replacing(BASE) as partial:
         model.save_weights(partial)
 
 
@@ -97,7 +98,7 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
     """
     data = load_data(study)
     base = float_model(study, data)
-    base.load_weights(folder.parent / _BASE)
+    base.load_weights(folder.parent / BASE)
     model, callbacks = _prepared(study, row, base, data)
     _compile(study, model, study.learning_rate, study.epochs * study.steps)
     workspace = Workspace(folder)

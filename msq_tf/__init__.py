@@ -1,6 +1,7 @@
 """MSQ: mixed-precision quantization-aware training for Keras 3."""
 
 from msq_tf.bake import bake as bake
+from msq_tf.budget import BudgetRule as BudgetRule
 from msq_tf.callbacks import MSQCallback as MSQCallback
 from msq_tf.config import LayerConfig as LayerConfig
 from msq_tf.config import MSQConfig as MSQConfig
@@ -16,8 +17,7 @@ from msq_tf.prepare import quantize_model as quantize_model
 from msq_tf.regularizers import LSBRegularizer as LSBRegularizer
 from msq_tf.report import PrecisionReport as PrecisionReport
 from msq_tf.report import precision_report as precision_report
-from msq_tf.rules import BudgetRule as BudgetRule
-from msq_tf.rules import ThresholdRule as ThresholdRule
+from msq_tf.threshold import ThresholdRule as ThresholdRule
 from msq_tf.weights import Layout as Layout
 from msq_tf.weights import QuantizedWeight as QuantizedWeight
 from msq_tf.weights import SkippedWeight as SkippedWeight

@@ -28,6 +28,8 @@ from msq_tf.summaries import SummaryWriter
 
 # Decisions in the search phase when no interval is given.
 _DECISIONS = 10
+# Share of the loss that has to be gone before costs are measured anew.
+_FALLEN = 0.5
 
 
 class MSQCallback(keras.callbacks.Callback):
@@ -61,7 +63,7 @@ class MSQCallback(keras.callbacks.Callback):
             `"measured"`, `"hessian"` or `"auto"`, see `StatisticsGatherer`.
         hessian: Whether to take Hessian traces. Without them every layer
             counts as equally sensitive.
-        measure_every: Decisions between two estimates of traces and costs.
+        hessian_every: Decisions between two estimates of the traces.
         held_out: Data, as `data`, on which a rule with `growth` measures
             what bits were worth. Defaults to the `validation_data` of `fit`.
         max_probes: Most Hutchinson probes per estimate.
@@ -99,7 +101,7 @@ class MSQCallback(keras.callbacks.Callback):
         lsb_strength: float = 0.05,
         ranking: str = AUTO,
         hessian: bool = True,
-        measure_every: int = 4,
+        hessian_every: int = 4,
         held_out: Any = None,
         max_probes: int = 4,
         tolerance: float = 0.1,
@@ -117,7 +119,7 @@ class MSQCallback(keras.callbacks.Callback):
             ("samples", samples),
             ("batch_size", batch_size),
             ("interval", 1 if interval is None else interval),
-            ("measure_every", measure_every),
+            ("hessian_every", hessian_every),
             ("max_probes", max_probes),
         ):
             if value < 1:
@@ -137,7 +139,7 @@ class MSQCallback(keras.callbacks.Callback):
         self.lsb_strength = float(lsb_strength)
         self.ranking = ranking
         self.hessian = hessian
-        self.measure_every = measure_every
+        self.hessian_every = hessian_every
         self.held_out = held_out
         self.max_probes = max_probes
         self.tolerance = tolerance
@@ -259,8 +261,17 @@ class MSQCallback(keras.callbacks.Callback):
         if self._gatherer is None:
             raise ValueError("MSQCallback is used outside of `fit`.")
         search = self.model.search
-        if int(state.decisions) % self.measure_every == 0:
-            self._measure(self._gatherer, state)
+        if self.hessian and int(state.decisions) % self.hessian_every == 0:
+            estimate = self._gatherer.traces(
+                max_probes=self.max_probes,
+                min_probes=min(2, self.max_probes),
+                tolerance=self.tolerance,
+                seed=self.seed + int(state.decisions),
+            )
+            search.trace.assign(estimate.trace)
+            search.trace_error.assign(estimate.error)
+        if self.rule.uses_cost:
+            self._measure_costs(self._gatherer, state)
         layers = self._gatherer.layers(
             self.rule,
             search.trace.numpy(),
@@ -274,20 +285,23 @@ class MSQCallback(keras.callbacks.Callback):
         )
         return layers
 
-    def _measure(self, gatherer: StatisticsGatherer, state: RuleState) -> None:
-        """Estimates what is kept for a few decisions: traces, costs, gains."""
+    def _measure_costs(
+        self, gatherer: StatisticsGatherer, state: RuleState
+    ) -> None:
+        """Predicts costs at the first decision, and when the loss has fallen.
+
+        A trained model is measured once, where it has converged: while bits
+        fall its weights are in motion, and a plan from there is worse. A
+        model that is still learning is measured anew whenever its loss has
+        halved, since its first costs say little of what it becomes.
+        """
         search = self.model.search
-        if self.hessian:
-            estimate = gatherer.traces(
-                max_probes=self.max_probes,
-                min_probes=min(2, self.max_probes),
-                tolerance=self.tolerance,
-                seed=self.seed + int(state.decisions),
-            )
-            search.trace.assign(estimate.trace)
-            search.trace_error.assign(estimate.error)
-        if self.rule.uses_cost:
-            search.cost.assign(gatherer.costs(self.rule, search.trace.numpy()))
+        loss = gatherer.loss()
+        before = float(search.measured_loss.numpy())
+        if state.decisions and before - loss <= _FALLEN * abs(before):
+            return
+        search.measured_loss.assign(loss)
+        search.cost.assign(gatherer.costs(self.rule, search.trace.numpy()))
 
     def _apply(
         self,

@@ -1,4 +1,11 @@
-"""What a precision rule is, and the data it sees, remembers and answers."""
+"""What a precision rule is, and the data it sees, remembers and answers.
+
+A rule decides which weight loses bits, and when. It knows no Keras: names,
+counts and floats go in; new bits, with a reason for each, come out.
+`MSQCallback` gathers the statistics and applies the decision. The state is a
+tuple of floats that is saved with the model, so a resumed search decides what
+the uninterrupted one would have.
+"""
 
 from __future__ import annotations
 
@@ -152,6 +159,8 @@ class Rule(abc.ABC):
         target_bytes: Bytes of the packed weights, without metadata.
         begin: Share of the training before the first decision.
         end: Share of the training by which the search should be over.
+        most: Widths that a layer of at most the mean sensitivity may drop in
+            one decision, 1 or 2; any other drops one.
         uses_cost: Whether `decide` looks at `LayerStats.cost`.
     """
 
@@ -159,7 +168,8 @@ class Rule(abc.ABC):
     target_bits: float | None = None
     target_bytes: int | None = None
     begin: float = 0.0
-    end: float = 0.5
+    end: float = 0.35
+    most: int = 2
 
     uses_cost: ClassVar[bool] = True
 
@@ -184,6 +194,12 @@ class Rule(abc.ABC):
                 "The search phase must satisfy 0 <= begin < end <= 1 (shares "
                 f"of the training). Received: begin={self.begin}, "
                 f"end={self.end}"
+            )
+
+        if self.most not in (1, 2):
+            raise ValueError(
+                "`most` is how many widths may go at once. Expected 1 or 2. "
+                f"Received: most={self.most!r}"
             )
 
     def average_target(self, stats: SearchStats) -> float:
@@ -292,3 +308,8 @@ class Rule(abc.ABC):
             last_step=float(stats.step),
             done=float(average <= state.target_bits + EPSILON),
         )
+
+
+def mean_sensitivity(layers: Sequence[LayerStats]) -> float:
+    """Mean over layers, against which one width or two are decided."""
+    return sum(layer.sensitivity for layer in layers) / len(layers)

@@ -41,6 +41,7 @@ class SearchVariables(keras.layers.Layer):
         sensitivity_error: float32 of shape (weights,): its standard error.
         cost: float32 of shape (weights, MAX_BITS + 1): predicted increase of
             the loss at every width, see `StatisticsGatherer.costs`.
+        measured_loss: float32 scalar: the loss when `cost` was taken.
         lsb_nonzero: float32 of shape (weights,): share of weights whose low
             bits (those of the next width) are not zero.
         initial: int32 of shape (weights,): stored bits before the search.
@@ -63,6 +64,7 @@ class SearchVariables(keras.layers.Layer):
         self.sensitivity = self._variable("sensitivity", (count,))
         self.sensitivity_error = self._variable("sensitivity_error", (count,))
         self.cost = self._variable("cost", (count, MAX_BITS + 1))
+        self.measured_loss = self._variable("measured_loss", ())
         self.lsb_nonzero = self._variable("lsb_nonzero", (count,))
         self.initial = self._variable("initial", (count,), "int32")
         self.grown = self._variable("grown", (count,), "int32")
@@ -101,6 +103,7 @@ class SearchVariables(keras.layers.Layer):
             self.sensitivity,
             self.sensitivity_error,
             self.cost,
+            self.measured_loss,
             self.lsb_nonzero,
             self.grown,
             self.epoch,

@@ -139,6 +139,11 @@ class StatisticsGatherer:
                     f"`MSQCallback(hessian=False)`. Received: {error}"
                 ) from error
 
+    def loss(self) -> float:
+        """Mean loss at the current quantized weights."""
+        with _metrics_kept(self.model):
+            return self._mean_loss(self.model.quantized_values(), self.batches)
+
     def layers(
         self,
         rule: Rule,

@@ -1,7 +1,8 @@
 """Writes the documentation's figures from the results of real runs.
 
-`python -m tools.readme` takes `out/demo`, where `make demo` left its results,
-and `benchmarks/results`; `--check` only compares.
+`python -m tools.readme` takes `out/demo`, where `make demo` left its results
+(if it is not there, the figures of the last one stay), and
+`benchmarks/results`; `--check` only compares.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
+from tools import accuracy_page
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEMO = _ROOT / "out" / "demo"
 _RESULTS = _ROOT / "docs" / "results" / "demo.json"
-_PICTURE = _ROOT / "docs" / "images" / "bits.png"
 _COST = _ROOT / "benchmarks" / "results" / "cost.json"
 _TARGETS = _ROOT / "benchmarks" / "results" / "targets.json"
 _VELA = _ROOT / "benchmarks" / "results" / "vela.json"
+_ACCURACY = _ROOT / "benchmarks" / "results" / "accuracy.json"
+_PREDICTIONS = _ROOT / "benchmarks" / "results" / "predictions.json"
+_IMAGES = _ROOT / "docs" / "images"
 _README = _ROOT / "README.md"
 _TARGET_PAGES = _ROOT / "docs" / "targets"
 _BEGIN = "<!-- figures: written by tools/readme.py -->\n"
@@ -50,15 +54,28 @@ def collect() -> None:
     content = {"environment": environment, "run": run, "results": kept}
     _RESULTS.parent.mkdir(exist_ok=True)
     _RESULTS.write_text(json.dumps(content, indent=2) + "\n")
-    _PICTURE.parent.mkdir(exist_ok=True)
-    shutil.copyfile(_DEMO / "bits.png", _PICTURE)
+    shutil.copyfile(_DEMO / "bits.png", _IMAGES / "bits.png")
+
+
+def draw() -> None:
+    """Draws the pictures that come from benchmarks."""
+    accuracy = json.loads(_ACCURACY.read_text())
+    accuracy_page.draw_accuracy(accuracy, _IMAGES / "accuracy_for_bytes.png")
+    accuracy_page.draw_bits(accuracy, _IMAGES / "bits_and_sensitivity.png")
 
 
 def pages() -> dict[Path, str]:
     """The figures of every page as Markdown, from the files that are kept."""
-    demo, cost, targets, vela = (
+    demo, cost, targets, vela, accuracy, predictions = (
         json.loads(path.read_text())
-        for path in (_RESULTS, _COST, _TARGETS, _VELA)
+        for path in (
+            _RESULTS,
+            _COST,
+            _TARGETS,
+            _VELA,
+            _ACCURACY,
+            _PREDICTIONS,
+        )
     )
     few = [r for r in targets["results"]["runs"] if r["model"] != "resnet20"]
     return {
@@ -67,6 +84,10 @@ def pages() -> dict[Path, str]:
             targets, targets["results"]["runs"]
         ),
         _TARGET_PAGES / "ethos_u.md": _vela(vela),
+        _ROOT / "docs" / "accuracy.md": accuracy_page.accuracy_tables(accuracy),
+        _ROOT / "docs" / "sensitivity.md": accuracy_page.prediction_table(
+            predictions
+        ),
     }
 
 
@@ -221,7 +242,9 @@ def main(arguments: list[str]) -> int:
         if stale:
             print(f"Out of date: {', '.join(stale)}. Run make readme")
         return int(bool(stale))
-    collect()
+    if _DEMO.is_dir():
+        collect()
+    draw()
     for page in pages():
         page.write_text(updated(page))
     return 0

@@ -16,7 +16,12 @@ ARROWS = {
     "tools": {"benchmarks", "tools"},
 }
 # Modules that know no Keras layer or model.
-NO_MODEL = ("msq_tf/round_clamp.py", "msq_tf/rules.py", "msq_tf/hessian.py")
+NO_MODEL = (
+    "msq_tf/round_clamp.py",
+    "msq_tf/budget.py",
+    "msq_tf/threshold.py",
+    "msq_tf/hessian.py",
+)
 MODELS = ("keras", "msq_tf.model", "msq_tf.overlay", "msq_tf.callbacks")
 LEGACY = ("tf_keras", "tensorflow_model_optimization")
 

@@ -1,17 +1,10 @@
-"""Which layer loses bits, and when: pure functions of statistics.
-
-A rule knows no Keras: names, counts and floats go in; new bits, with a reason
-for each, come out. `MSQCallback` gathers the statistics and applies the
-decision. The state is a tuple of floats that is saved with the model, so a
-resumed search decides what the uninterrupted one would have.
-"""
+"""BudgetRule: from a size to a plan of widths, and down to it step by step."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import ClassVar
 from typing import NamedTuple
 
 from msq_tf import allocation
@@ -27,90 +20,7 @@ from msq_tf.search import LayerStats
 from msq_tf.search import Rule
 from msq_tf.search import RuleState
 from msq_tf.search import SearchStats
-
-
-@dataclasses.dataclass(frozen=True)
-class ThresholdRule(Rule):
-    """The paper's rule (MSQ, Hessian-aware pruning).
-
-    At every interval a layer whose share of nonzero LSBs is at most `alpha`
-    drops them: two bits where its sensitivity `Omega` is at most the mean
-    over layers, one bit where it is above; until the target is reached.
-
-    The share starts near 0.50 for one bit and 0.75 for two, and gradient
-    noise keeps it there at high precisions: with too small an `alpha` or too
-    weak a pull the target may never be reached. `BudgetRule` is the default
-    for that reason.
-
-    Attributes:
-        alpha: Largest share of nonzero LSBs at which bits are dropped, from
-            0 to 1.
-        most: Bits that a layer below the mean sensitivity may drop in one
-            decision, 1 or 2.
-
-    Example:
-    ```python
-    rule = msq_tf.ThresholdRule(target_compression=8.0, alpha=0.3)
-    ```
-    """
-
-    alpha: float = 0.3
-    most: int = 2
-
-    uses_cost: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(
-                "`alpha` is a share. Expected a float from 0 to 1. "
-                f"Received: alpha={self.alpha}"
-            )
-        _check_most(self.most)
-
-    def widths(self, layer: LayerStats) -> tuple[int, ...]:
-        return tuple(range(layer.bits - 1, layer.min_bits - 1, -1))
-
-    def due(
-        self, progress: float, average_bits: float, state: RuleState
-    ) -> bool:
-        del average_bits
-        return not state.done and self.begin <= progress <= self.end
-
-    def decide(
-        self, stats: SearchStats, state: RuleState
-    ) -> tuple[Decision, RuleState]:
-        mean = _mean_sensitivity(stats.layers)
-        excess = (self.average(stats) - state.target_bits) * stats.size
-        changes = []
-        lsb = {}
-        # Least sensitive first: the target may be reached on the way.
-        for layer in sorted(stats.layers, key=lambda s: s.sensitivity):
-            widths = self.widths(layer)
-            if not widths:
-                continue
-            below = layer.sensitivity <= mean
-            new = widths[: self.most][-1] if below else widths[0]
-            k = layer.bits - new
-            share = layer.lsb_nonzero[k]
-            if share <= self.alpha and excess > EPSILON:
-                excess -= k * layer.size
-                changes.append(
-                    Change(
-                        layer.path,
-                        layer.bits,
-                        new,
-                        f"nonzero LSBs {share:.3f} <= {self.alpha:g}, "
-                        f"sensitivity {layer.sensitivity:.3g} "
-                        f"{'<=' if below else '>'} mean {mean:.3g}",
-                    )
-                )
-                widths = self.widths(dataclasses.replace(layer, bits=new))
-                k = min(k, len(widths))
-            if k:
-                lsb[layer.path] = k
-        after = self._after(stats, state, changes)
-        return Decision(tuple(changes), {} if after.done else lsb), after
+from msq_tf.search import mean_sensitivity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +50,6 @@ class BudgetRule(Rule):
         device: Name of an export target, see `devices.DEVICES`. The search
             then uses only widths that pay there and counts bytes as its
             files store them; `target_bytes` is the size of the whole file.
-        most: Widths that a layer below the mean sensitivity may drop in one
-            decision, 1 or 2.
         growth: How many times in a search a layer may be given a wider width
             again; 0 for never.
 
@@ -153,14 +61,12 @@ class BudgetRule(Rule):
 
     allowed_bits: tuple[int, ...] | None = None
     device: str | None = None
-    most: int = 2
     growth: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.device is not None:
             devices.device(self.device)
-        _check_most(self.most)
         if not isinstance(self.growth, int) or self.growth < 0:
             raise ValueError(
                 "`growth` is a number of times. Expected an int of at least "
@@ -318,7 +224,7 @@ class BudgetRule(Rule):
         plan: Mapping[str, int],
     ) -> list[_Step]:
         """The plan's steps that this decision may take, cheapest first."""
-        mean = _mean_sensitivity(stats.layers)
+        mean = mean_sensitivity(stats.layers)
         steps = []
         for layer in stats.layers:
             row = options[layer.path]
@@ -423,15 +329,3 @@ def _pulls(
             row = options[path]
             pulls[path] = row[now].bits - row[now + 1].bits
     return pulls
-
-
-def _check_most(most: int) -> None:
-    if most not in (1, 2):
-        raise ValueError(
-            "`most` is how many widths may go at once. Expected 1 or 2. "
-            f"Received: most={most!r}"
-        )
-
-
-def _mean_sensitivity(layers: Sequence[LayerStats]) -> float:
-    return sum(layer.sensitivity for layer in layers) / len(layers)
