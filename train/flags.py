@@ -35,7 +35,12 @@ flags.DEFINE_string(
     "A saved Keras model (.keras or .h5) to quantize; no float training then.",
 )
 flags.DEFINE_integer("seed", 0, "Seed of everything random.")
-flags.DEFINE_bool("resume", False, "Go on with the run in --output_dir.")
+flags.DEFINE_bool(
+    "resume",
+    False,
+    "Go on with the run in --output_dir, or start it if there is none: the "
+    "same command may be repeated until it ends.",
+)
 flags.DEFINE_bool("overwrite", False, "Replace the run in --output_dir.")
 
 flags.DEFINE_float(

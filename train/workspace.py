@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+from msq_tf import files
+
 RUN = "run.json"
 REPORT = "report.json"
 HISTORY = "history.jsonl"
@@ -41,20 +43,21 @@ class Workspace:
 
         Args:
             identity: What makes the run this one, as JSON.
-            resume: Whether to go on with the run in the folder.
+            resume: Whether to go on with the run in the folder, if there is
+                one. A command that says so may be repeated until it ends.
             overwrite: Whether to remove the run in the folder. Files that
                 no run writes stay.
 
         Raises:
             ValueError: If the folder cannot be written, holds a run and
-                neither `resume` nor `overwrite` is set, holds none to
-                resume, or holds another.
+                neither `resume` nor `overwrite` is set, or holds another
+                than the one to resume.
         """
         found = self._found()
-        if resume:
-            self._check_same(found, identity)
-            return
         if found is not None:
+            if resume:
+                self._check_same(found, identity)
+                return
             if not overwrite:
                 raise ValueError(
                     "The output folder holds a run. Expected --resume to go "
@@ -81,17 +84,10 @@ class Workspace:
     def replacing(self, name: str) -> Iterator[pathlib.Path]:
         """Gives a path to write to, which becomes `name` at the end.
 
-        The path has the suffix of `name`, because Keras goes by it. When
-        the block raises, a file of that name stays as it was.
+        When the block raises, a file of that name stays as it was.
         """
-        path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"partial-{path.name}")
-        try:
-            yield partial
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with files.replacing(self.path(name)) as path:
+            yield path
 
     def _found(self) -> dict[str, Any] | None:
         try:
@@ -106,14 +102,8 @@ class Workspace:
             ) from error
 
     def _check_same(
-        self, found: dict[str, Any] | None, identity: dict[str, Any]
+        self, found: dict[str, Any], identity: dict[str, Any]
     ) -> None:
-        if found is None:
-            raise ValueError(
-                "There is no checkpoint to resume. Expected the output "
-                "folder of an interrupted run. Received: "
-                f"output_dir={self.folder}"
-            )
         other = [name for name in identity if found.get(name) != identity[name]]
         if other:
             expected = ", ".join(f"{name}={found.get(name)}" for name in other)
@@ -125,8 +115,8 @@ class Workspace:
 
     def _remove(self, found: dict[str, Any]) -> None:
         shutil.rmtree(self.path("checkpoints"), ignore_errors=True)
-        files = [HISTORY, MODEL, REPORT, PLOT, FLOAT_FILE]
-        files += [f"{target}.tflite" for target in found.get("targets", ())]
+        names = [HISTORY, MODEL, REPORT, PLOT, FLOAT_FILE]
+        names += [f"{target}.tflite" for target in found.get("targets", ())]
         # Last what marks the folder, so that a killed removal is repeated.
-        for name in (*files, RUN):
+        for name in (*names, RUN):
             self.path(name).unlink(missing_ok=True)

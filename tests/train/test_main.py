@@ -47,7 +47,7 @@ def test_a_wrong_command_is_answered_with_one_line(command, arguments, message):
 
 
 def test_a_run_that_cannot_be_done_is_answered_with_one_line(command, tmp_path):
-    done = command(f"--output_dir={tmp_path}", "--resume")
+    done = command(f"--output_dir={tmp_path}", "--targets=toaster")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: There is no checkpoint to resume.")
+    assert done.stderr.startswith("error: There is no such export target.")
     assert done.stderr.count("\n") == 1

@@ -46,9 +46,11 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path):
     assert json.loads(workspace.path("run.json").read_text()) == other
 
 
-def test_resume_needs_a_run(tmp_path):
-    with pytest.raises(ValueError, match="no checkpoint to resume"):
-        Workspace(tmp_path).claim(IDENTITY, resume=True, overwrite=False)
+def test_resume_starts_where_there_is_no_run(tmp_path):
+    workspace = Workspace(tmp_path / "new")
+    for _ in range(2):
+        workspace.claim(IDENTITY, resume=True, overwrite=False)
+    assert json.loads(workspace.path("run.json").read_text()) == IDENTITY
 
 
 def test_resume_refuses_other_settings_and_names_them(tmp_path):
