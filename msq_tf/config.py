@@ -26,6 +26,8 @@ class PerChannel:
 ACTIVATION_BITS = (None, 2, 3, 4, 5, 6, 7, 8, 16)
 EMA = "ema"
 LEARNED = "learned"
+MAX = "max"
+SCALES = (MAX, LEARNED)
 
 Granularity = PerTensor | PerChannel
 
@@ -115,6 +117,10 @@ class MSQConfig:
         dense_granularity: The same for dense and einsum layers, where it
             differs: the Edge TPU's compiler takes only `PerTensor()` there.
         quantizer: `"round_clamp"` (the default) or the baseline `"dorefa"`.
+        scale: `"max"`, the largest magnitude of the weights that share a
+            scale (the default, no extra parameter), or `"learned"`, a
+            trainable scale as in LSQ, made from the weights at preparation:
+            load trained weights before.
         activation_bits: Bits of activations: 8 or 16 as integer runtimes
             hold them, 2 to 7 for experiments (no runtime stores them), or
             `None` for float activations (the default).
@@ -146,6 +152,7 @@ class MSQConfig:
     granularity: Granularity = PerChannel()
     dense_granularity: Granularity | None = None
     quantizer: str = ROUND_CLAMP
+    scale: str = MAX
     activation_bits: int | None = None
     activation_ranges: str | None = None
     overrides: Mapping[str, LayerConfig] = dataclasses.field(
@@ -167,6 +174,11 @@ class MSQConfig:
             raise ValueError(
                 f"`quantizer` is unknown. Expected one of {QUANTIZERS}. "
                 f"Received: quantizer={self.quantizer!r}"
+            )
+        if self.scale not in SCALES:
+            raise ValueError(
+                f"`scale` is unknown. Expected one of {SCALES}. Received: "
+                f"scale={self.scale!r}"
             )
         if self.activation_bits not in ACTIVATION_BITS:
             raise ValueError(

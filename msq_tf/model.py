@@ -16,11 +16,13 @@ from msq_tf import round_clamp
 from msq_tf.activations import ActivationOverlay
 from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
+from msq_tf.config import MAX
 from msq_tf.config import check_bits
 from msq_tf.history import BitChange
 from msq_tf.hooks import CallScope
 from msq_tf.overlay import Overlay
 from msq_tf.overlay import drop_optimizers
+from msq_tf.overlay import exclude_from_decay
 from msq_tf.plan import WeightPlan
 from msq_tf.state import SearchVariables
 from msq_tf.weight_quantizers import WeightQuantizers
@@ -45,6 +47,7 @@ class MSQModel(keras.Model):
         plan: A `WeightPlan` for each weight of `base`, in traversal order.
         quantizer: `"round_clamp"` or `"dorefa"`.
         activations: How activations are quantized; `None` for not at all.
+        scale: `"max"` or `"learned"`.
         name: Name of the model. Defaults to `"msq_"` and the base's name.
 
     Attributes:
@@ -59,6 +62,7 @@ class MSQModel(keras.Model):
         plan: Sequence[WeightPlan],
         quantizer: str = round_clamp.ROUND_CLAMP,
         activations: ActivationPlan | None = None,
+        scale: str = MAX,
         name: str | None = None,
     ):
         # The inputs are cast by the layers of `base`, by their own policies.
@@ -71,7 +75,10 @@ class MSQModel(keras.Model):
         self.base = base
         self.plan = tuple(plan)
         self.quantizer = quantizer
-        self._weights = WeightQuantizers(base, self.plan, quantizer)
+        self.scale = scale
+        self._weights = WeightQuantizers(base, self.plan, quantizer, scale)
+        # Held here as well, so that the model tracks its variables.
+        self.learned_scales = self._weights.learned
         self.paths = self._weights.paths
         self.sizes = self._weights.sizes
         self.outlines = self._weights.outlines
@@ -93,8 +100,24 @@ class MSQModel(keras.Model):
                 base, activations, self.activation_quantizers
             )
         self.fit_data: Any = None
+        self.fit_validation_data: Any = None
         self._given_values: Sequence[tf.Tensor] | None = None
         self.built = True
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.compile`. Learned scales are not decayed.
+
+        The scale of a frozen weight is frozen with it.
+        """
+        super().compile(*args, **kwargs)
+        if self.learned_scales is not None:
+            self.learned_scales.follow(self.kernels)
+            exclude_from_decay(self.optimizer, self.learned_scales.scale)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as at the time of saving; `compile` is ours, so this is."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     def build(self, input_shape: Any = None) -> None:
         """Does nothing: a base model is built before it is wrapped."""
@@ -132,7 +155,7 @@ class MSQModel(keras.Model):
         return self._weights.kernels
 
     def scales(self) -> list[tf.Tensor]:
-        """Current scale of each quantized weight: `max|w|`, no gradient."""
+        """Current scale of each quantized weight, no gradient."""
         return self._weights.scales()
 
     def quantized_values(self) -> list[tf.Tensor]:
@@ -150,19 +173,27 @@ class MSQModel(keras.Model):
             float32 scalar, differentiable with respect to `values`.
         """
         x, y, sample_weight = batch
+        loss = self.compute_loss(
+            x=x,
+            y=y,
+            y_pred=self.outputs_at(values, x),
+            sample_weight=sample_weight,
+            training=False,
+        )
+        return tf.cast(loss, tf.float32)
+
+    def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
+        """The outputs in inference mode, kernels as given.
+
+        Args:
+            values: float32 tensors that stand for `kernels`.
+            x: Inputs.
+        """
         self._given_values = values
         try:
-            y_pred = self(x, training=False)
-            loss = self.compute_loss(
-                x=x,
-                y=y,
-                y_pred=y_pred,
-                sample_weight=sample_weight,
-                training=False,
-            )
+            return self(x, training=False)
         finally:
             self._given_values = None
-        return tf.cast(loss, tf.float32)
 
     def quantized_scope(self) -> Overlay:
         """A scope in which `base` computes with its quantized weights.
@@ -290,14 +321,23 @@ class MSQModel(keras.Model):
     ) -> Any:
         """As `keras.Model.fit`.
 
-        The data stays at hand in `fit_data` while it runs, so that
-        `MSQCallback` can take its statistics on the first batches.
+        The data stays at hand in `fit_data` and `fit_validation_data` while
+        it runs, so that `MSQCallback` can take its statistics on the first
+        batches.
         """
         self.fit_data = (x, y, kwargs.get("sample_weight"))
+        self.fit_validation_data = kwargs.get("validation_data")
         try:
             return super().fit(x, y, *args, **kwargs)
         finally:
             self.fit_data = None
+            self.fit_validation_data = None
+
+    @property
+    def loss_weights(self) -> Any:
+        """What `compile` was given as `loss_weights`."""
+        config = self.get_compile_config() or {}
+        return config.get("loss_weights")
 
     @property
     def output_names(self) -> Any:
@@ -318,6 +358,7 @@ class MSQModel(keras.Model):
             "base": base,
             "plan": [entry.to_config() for entry in self.plan],
             "quantizer": self.quantizer,
+            "scale": self.scale,
             "activations": self.activations and self.activations.to_config(),
         }
 
@@ -332,6 +373,7 @@ class MSQModel(keras.Model):
             base,
             [WeightPlan.from_config(entry) for entry in config["plan"]],
             quantizer=config["quantizer"],
+            scale=config["scale"],
             activations=config["activations"]
             and ActivationPlan.from_config(config["activations"]),
             name=config["name"],

@@ -3,8 +3,9 @@
 `Overlay` is a `keras.StatelessScope`: while it is open, reading a chosen
 variable gives another tensor, so any layer computes with quantized weights
 and none has to know. Everything in this package that Keras does not promise
-is in this file: the scope's hooks, `_direct_assign`, a layer's `_layers`. If
-a Keras release breaks one, `tests/msq_tf/test_overlay.py` says which.
+is in this file: the scope's hooks, `_direct_assign`, a layer's `_layers`, an
+optimizer's exclusions. If a Keras release breaks one,
+`tests/msq_tf/test_overlay.py` says which.
 """
 
 from __future__ import annotations
@@ -81,6 +82,25 @@ def drop_optimizers(model: Any) -> None:
     for layer in model._flatten_layers():
         if getattr(layer, "optimizer", None) is not None:
             layer.optimizer = None
+
+
+def exclude_from_decay(optimizer: Any, variables: Iterable[Any]) -> None:
+    """Has an optimizer's weight decay leave out some variables.
+
+    Added to what it leaves out already: Keras's own
+    `exclude_from_weight_decay` replaces the list, and takes none from an
+    optimizer that was built.
+
+    Args:
+        optimizer: A Keras optimizer, which may scale the loss.
+        variables: `keras.Variable`s.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    left_out = set(getattr(optimizer, "_exclude_from_weight_decay", ()))
+    left_out.update(optimizer._var_key(variable) for variable in variables)
+    optimizer._exclude_from_weight_decay = left_out
+    # Keras remembers its answers by variable.
+    optimizer._exclude_from_weight_decay_cache = {}
 
 
 def child_layers(layer: Any) -> list[Any]:

@@ -27,8 +27,9 @@ def quantize_model(
     """Prepares a Keras model for MSQ training.
 
     The model is wrapped, not copied: the result trains the very variables
-    of `model`, and its trainable variables are those of `model`. If `model`
-    was compiled, it loses its optimizer; `model.evaluate` still works.
+    of `model`, and its trainable variables are those of `model` unless the
+    configuration asks for learned scales or ranges. If `model` was compiled,
+    it loses its optimizer; `model.evaluate` still works.
 
     Args:
         model: Any built Keras 3 model: Sequential, Functional, subclassed,
@@ -86,4 +87,4 @@ def quantize_model(
         activations = ActivationPlan(
             find_sites(model, signature), config.activation_bits, config.ranges
         )
-    return MSQModel(model, plan, config.quantizer, activations)
+    return MSQModel(model, plan, config.quantizer, activations, config.scale)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import tensorflow as tf
 
-from msq_tf import round_clamp
 from msq_tf.discovery import FoundWeight
-from msq_tf.overlay import read_float32
 from msq_tf.plan import WeightPlan
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
@@ -17,31 +16,42 @@ def quantized_record(
     weight: FoundWeight,
     bits: int,
     channel_axes: tuple[int, ...],
-    scale_axes: tuple[int, ...] | None,
-    quantizer: str,
+    codes: tf.Tensor,
+    step: tf.Tensor,
 ) -> QuantizedWeight:
-    """The codes of one weight, from the function that training uses.
+    """The record of one weight, checked.
+
+    Args:
+        entry: What was decided for the weight.
+        weight: The weight.
+        bits: Its stored bits.
+        channel_axes: Its axes of output channels.
+        codes: float32 codes, from the function that training uses.
+        step: float32 steps that go with them.
 
     Raises:
-        ValueError: If the latent weight is not finite.
+        ValueError: If the latent weight or its scale is not finite.
     """
-    w = read_float32(weight.variable)
-    scale = round_clamp.max_scale(w, scale_axes)
-    codes = round_clamp.quantize(w, scale, bits, 0, quantizer).codes.numpy()
-    if not np.isfinite(codes).all():
-        raise ValueError(
-            f"Weight '{entry.path}' is not finite. Expected numbers only. "
-            f"Received: {int(np.isnan(w.numpy()).sum())} NaN values; did the "
-            "training diverge?"
-        )
+    value = np.asarray(weight.variable, np.float32)
+    for what, numbers in (
+        ("Weight", value),
+        ("The scale of weight", step.numpy()),
+    ):
+        bad = int(np.size(numbers) - np.isfinite(numbers).sum())
+        if bad:
+            raise ValueError(
+                f"{what} '{entry.path}' is not finite. Expected "
+                f"numbers only. Received: {bad} of {np.size(numbers)} values "
+                "are NaN or infinite; did the training diverge?"
+            )
     return QuantizedWeight(
         path=entry.path,
         layer=entry.layer,
         attribute=entry.attribute,
         layout=weight.spec.layout,
         channel_axes=channel_axes,
-        codes=codes.astype(np.int8),
-        step=round_clamp.step_size(scale, bits, quantizer).numpy(),
+        codes=codes.numpy().astype(np.int8),
+        step=step.numpy(),
         bits=bits,
     )
 

@@ -144,12 +144,13 @@ def lsb_on_unit(
     bits = tf.cast(bits, tf.int32)
     lsb = tf.cast(lsb, tf.int32)
     x = tf.convert_to_tensor(x, tf.float32)
-    fine = tf.round(x * _levels(bits, quantizer))
-    coarse = tf.round(x * _levels(bits - lsb, quantizer))
+    fine = tf.round(x * steps_per_scale(bits, quantizer))
+    coarse = tf.round(x * steps_per_scale(bits - lsb, quantizer))
     return fine - power_of_two(lsb) * coarse
 
 
-def _levels(magnitude_bits: tf.Tensor, quantizer: str) -> tf.Tensor:
+def steps_per_scale(magnitude_bits: Any, quantizer: str) -> tf.Tensor:
+    """How many steps make up a scale at given magnitude bits, in float32."""
     levels = power_of_two(magnitude_bits)
     return levels if quantizer == ROUND_CLAMP else levels - 1.0
 
@@ -197,7 +198,7 @@ def step_size(
     Returns:
         float32 tensor in the scale's shape.
     """
-    return scale / _levels(tf.cast(bits, tf.int32) - 1, quantizer)
+    return scale / steps_per_scale(tf.cast(bits, tf.int32) - 1, quantizer)
 
 
 def quantize(
@@ -212,7 +213,8 @@ def quantize(
     Args:
         w: float32 weight, any shape.
         scale: float32 positive scale that broadcasts against `w`, normally
-            `max_scale(w, channel_axes)`.
+            `max_scale(w, channel_axes)`; no gradient. `learned_scales` has
+            the same codes and values with a gradient for the scale.
         bits: Integer scalar tensor, stored bits n with the sign, 2 to 8.
         lsb: Integer scalar tensor, the number k of low bits that `lsb`
             describes, 0 (nothing) to `bits - 2`.
@@ -231,7 +233,8 @@ def quantize(
     step = step_size(scale, bits, quantizer)
     limit = code_limit(bits)
     stride = power_of_two(lsb)
-    ratio = _levels(bits - 1 - lsb, quantizer) / _levels(bits - 1, quantizer)
+    fine = steps_per_scale(bits - 1, quantizer)
+    ratio = steps_per_scale(bits - 1 - lsb, quantizer) / fine
     return Quantized(*_quantize(w, step, limit, stride, ratio))
 
 

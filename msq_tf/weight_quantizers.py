@@ -10,9 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf import learned_scales
 from msq_tf import round_clamp
+from msq_tf.config import LEARNED
+from msq_tf.config import MAX
 from msq_tf.config import PerChannel
 from msq_tf.devices import kind_of
+from msq_tf.learned_scales import LearnedScales
 from msq_tf.overlay import read_float32
 from msq_tf.plan import WeightPlan
 from msq_tf.plan import match_plan
@@ -29,6 +33,7 @@ class WeightQuantizers:
         base: The float model.
         plan: A `WeightPlan` for each weight of `base`, in traversal order.
         quantizer: `"round_clamp"` or `"dorefa"`.
+        scale: `"max"` or `"learned"`.
 
     Attributes:
         paths: Keys of the quantized weights, in traversal order.
@@ -38,10 +43,16 @@ class WeightQuantizers:
             one of `devices.KINDS`.
         kernels: The latent Keras variables of each.
         float_size: Elements of quantizable weights that stay in float.
+        learned: The learned scales, made from the weights as they stand;
+            `None` for scales of `max|w|`.
     """
 
     def __init__(
-        self, base: keras.Model, plan: Sequence[WeightPlan], quantizer: str
+        self,
+        base: keras.Model,
+        plan: Sequence[WeightPlan],
+        quantizer: str,
+        scale: str = MAX,
     ):
         self._quantizer = quantizer
         pairs = list(zip(plan, match_plan(base, plan), strict=True))
@@ -74,13 +85,43 @@ class WeightQuantizers:
             for entry, weight in self._skipped
             if entry.quantizable
         )
+        self.learned: LearnedScales | None = None
+        self._quantize = round_clamp.quantize
+        if scale == LEARNED:
+            self.learned = self._fitted_scales()
+            self._quantize = learned_scales.quantize
 
-    def scales(self) -> list[tf.Tensor]:
-        """Current scale of each quantized weight: `max|w|`, no gradient."""
-        return [
-            round_clamp.max_scale(read_float32(kernel), self._scale_axes(i))
+    def _fitted_scales(self) -> LearnedScales:
+        fitted = [
+            learned_scales.fitted_scale(
+                read_float32(kernel),
+                self._scale_axes(i),
+                self.start_bits[i],
+                self._quantizer,
+            )
             for i, kernel in enumerate(self.kernels)
         ]
+        learned = LearnedScales(
+            [scale.shape for scale in fitted], name="learned_scales"
+        )
+        for variable, scale in zip(learned.scale, fitted, strict=True):
+            variable.assign(scale)
+        learned.follow(self.kernels)
+        return learned
+
+    def scales(self) -> list[tf.Tensor]:
+        """Current scale of each quantized weight, no gradient."""
+        return [
+            tf.stop_gradient(self._scale(i, read_float32(kernel)))
+            for i, kernel in enumerate(self.kernels)
+        ]
+
+    def _scale(self, index: int, w: tf.Tensor) -> tf.Tensor:
+        """The scale that everything computes with: here and nowhere else."""
+        largest = round_clamp.max_scale(w, self._scale_axes(index))
+        if self.learned is None:
+            return largest
+        return self.learned.used(index, largest)
 
     def values(self, bits: Any) -> list[tf.Tensor]:
         """Each kernel as `codes * step`, float32.
@@ -111,10 +152,8 @@ class WeightQuantizers:
         values, penalty = [], tf.constant(0.0)
         for i, (kernel, k) in enumerate(zip(self.kernels, ks, strict=True)):
             w = read_float32(kernel)
-            scale = round_clamp.max_scale(w, self._scale_axes(i))
-            quantized = round_clamp.quantize(
-                w, scale, widths[i], k, self._quantizer
-            )
+            scale = self._scale(i, w)
+            quantized = self._quantize(w, scale, widths[i], k, self._quantizer)
             values.append(quantized.value)
             if lsb is not None:
                 penalty += round_clamp.lsb_penalty(
@@ -129,21 +168,20 @@ class WeightQuantizers:
             bits: int array of shape (weights,).
 
         Raises:
-            ValueError: If a latent weight is not finite.
+            ValueError: If a latent weight or its scale is not finite.
         """
-        return [
-            quantized_record(
-                entry,
-                weight,
-                int(width),
-                self._axes[i],
-                self._scale_axes(i),
-                self._quantizer,
+        records = []
+        for i, (entry, weight) in enumerate(self._quantized):
+            w, width = read_float32(weight.variable), int(bits[i])
+            scale = self._scale(i, w)
+            codes = self._quantize(w, scale, width, 0, self._quantizer).codes
+            step = round_clamp.step_size(scale, width, self._quantizer)
+            records.append(
+                quantized_record(
+                    entry, weight, width, self._axes[i], codes, step
+                )
             )
-            for i, ((entry, weight), width) in enumerate(
-                zip(self._quantized, bits, strict=True)
-            )
-        ]
+        return records
 
     def skipped_records(self) -> list[SkippedWeight]:
         """The weights of two or more dimensions that stay in float."""

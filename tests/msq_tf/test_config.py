@@ -15,6 +15,7 @@ import msq_tf
         ({"start_bits": 3, "min_bits": 4}, "cannot exceed"),
         ({"granularity": "per_channel"}, "PerTensor"),
         ({"quantizer": "sawb"}, "quantizer.*unknown"),
+        ({"scale": "mean"}, "scale.*unknown.*max.*learned"),
         ({"overrides": {"a": {"bits": 4}}}, "LayerConfig"),
         (
             {"overrides": {"(": msq_tf.LayerConfig()}},

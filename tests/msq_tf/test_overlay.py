@@ -89,3 +89,16 @@ def test_another_backend_is_refused_at_import():
     assert result.returncode != 0
     assert "needs the TensorFlow backend" in result.stderr
     assert "Received: 'jax'" in result.stderr
+
+
+def test_exclusions_from_decay_add_up():
+    a, b, c, d = (keras.Variable(1.0, name=name) for name in "abcd")
+    optimizer = keras.optimizers.SGD(0.5, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_list=[a], var_names=["b"])
+    optimizer.build([a, b, c, d])
+    zeros = [tf.constant(0.0)] * 4
+    optimizer.apply(zeros, [a, b, c, d])
+    overlay.exclude_from_decay(optimizer, [c])
+    optimizer.apply(zeros, [a, b, c, d])
+    values = [float(v.numpy()) for v in (a, b, c, d)]
+    assert values == [1.0, 1.0, 0.75, 0.75**2]

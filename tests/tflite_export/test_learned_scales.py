@@ -1,0 +1,53 @@
+"""A model with learned scales, from training to the packed file."""
+
+import keras
+import numpy as np
+import pytest
+
+import msq_tf
+from tests.msq_tf.samples import compile_model
+from tests.msq_tf.samples import tiny_model
+from tflite_export import export
+from tflite_export import flatbuffer
+from tflite_export import packing
+from tflite_export import run
+
+BITS = {"conv": 4, "dw": 3, "head": 2}
+# From Keras's order of axes to LiteRT's.
+ORDER = {"conv": (3, 0, 1, 2), "dw": (3, 0, 1, 2), "head": (1, 0)}
+
+
+@pytest.mark.parametrize("granularity", ["PerChannel", "PerTensor"])
+def test_codes_arrive_as_they_were_trained(granularity, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 8, 8, 1)).astype(np.float32)
+    keras.utils.set_random_seed(3)
+    config = msq_tf.MSQConfig(
+        scale="learned", granularity=getattr(msq_tf, granularity)()
+    )
+    qmodel = compile_model(msq_tf.quantize_model(tiny_model(), config))
+    qmodel.set_bits(BITS)
+    before = [v.numpy() for v in qmodel.learned_scales.scale]
+    qmodel.fit(x, rng.integers(0, 4, 32), batch_size=16, verbose=0)
+    for old, new in zip(before, qmodel.learned_scales.scale, strict=True):
+        assert (old != new.numpy()).any()
+
+    path = tmp_path / "m.tflite"
+    report = export(qmodel, path, target="min_size", representative_data=x)
+    assert all(check.agreement == 1.0 for check in report.checks if check.ran)
+    assert not report.float_tensors
+    model = flatbuffer.load(path.read_bytes())
+    stored = {
+        flatbuffer.name(tensor): tensor for tensor in model.subgraphs[0].tensors
+    }
+    for weight in qmodel.quantized_weights():
+        tensor = stored[weight.path]
+        width = int(flatbuffer.type_name(tensor).removeprefix("INT"))
+        codes = packing.unpack(
+            flatbuffer.raw_data(model, tensor), width, weight.codes.size
+        )
+        want = np.transpose(weight.codes, ORDER[weight.path]).ravel()
+        np.testing.assert_array_equal(codes, want)
+    np.testing.assert_allclose(
+        run(path, x), qmodel(x, training=False), atol=1e-5
+    )
