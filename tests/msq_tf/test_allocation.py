@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from msq_tf import allocation
 from msq_tf.allocation import Option
 
-
 # Of all that can be freed; far from the resolution of floats.
 SHARES = st.integers(0, 1000).map(lambda n: n / 1000)
 
