@@ -8,28 +8,9 @@ import numpy as np
 import pytest
 
 import msq_tf
-from msq_tf.search import LayerStats
-from msq_tf.search import SearchStats
-
-
-def layer(path, size=1000, bits=8, cost=1.0, **kwargs):
-    shares = {k: 0.5 for k in range(1, 7)} | kwargs.pop("shares", {})
-    costs = {width: cost * 4.0**-width for width in range(2, bits)}
-    return LayerStats(
-        path, size, bits, lsb_nonzero=shares, cost=costs, **kwargs
-    )
-
-
-def stats(*layers, progress=1.0, step=10, float_size=0):
-    return SearchStats(layers, progress, step, float_size)
-
-
-def apply(current, decision):
-    new = {change.path: change.new for change in decision.changes}
-    return [
-        dataclasses.replace(entry, bits=new.get(entry.path, entry.bits))
-        for entry in current
-    ]
+from tests.msq_tf.rule_samples import apply
+from tests.msq_tf.rule_samples import layer
+from tests.msq_tf.rule_samples import stats
 
 
 class TestBudgetRule:
@@ -223,70 +204,6 @@ class TestBudgetRule:
             assert overshoot < max(last_steps) / now.size
 
 
-class TestGrowth:
-    def dropped(self, **kwargs):
-        """A layer that lost four bits, and one that could lose more."""
-        return stats(
-            layer("dropped", bits=4, **kwargs),
-            layer("other", bits=6, size=3000, cost=0.1),
-        )
-
-    def decide(self, rule, now):
-        state = rule.start(now)._replace(start_bits=8.0, done=0.0)
-        return rule.decide(now, state)
-
-    def test_bits_come_back_where_that_is_worth_more_than_it_costs(self):
-        rule = msq_tf.BudgetRule(target_bits=5.5, growth=1)
-        decision, after = self.decide(rule, self.dropped(gain=0.5))
-        (grown,) = [c for c in decision.changes if c.new > c.old]
-        assert (grown.path, grown.old, grown.new) == ("dropped", 4, 5)
-        assert grown.cost == -0.5
-        assert "come back" in grown.reason
-        assert after.grown == 1
-        assert after.done  # the other layer paid
-        new = {c.path: c.new for c in decision.changes}
-        assert new["other"] < 6
-
-    def test_not_where_the_others_pay_more(self):
-        rule = msq_tf.BudgetRule(target_bits=5.5, growth=1)
-        decision, after = self.decide(rule, self.dropped(gain=1e-9))
-        assert all(c.new < c.old for c in decision.changes)
-        assert after.grown == 0
-
-    def test_off_by_default(self):
-        rule = msq_tf.BudgetRule(target_bits=5.5)
-        decision, _ = self.decide(rule, self.dropped(gain=9.0))
-        assert all(c.new < c.old for c in decision.changes)
-        assert not rule.uses_growth
-
-    def test_not_beyond_its_bound_the_start_or_twice(self):
-        rule = msq_tf.BudgetRule(target_bits=5.5, growth=1)
-        now = self.dropped(gain=9.0)
-        state = rule.start(now)._replace(start_bits=8.0, done=0.0, grown=1.0)
-        decision, _ = rule.decide(now, state)
-        assert all(c.new < c.old for c in decision.changes)
-        for kwargs in ({"start_bits": 4}, {"grown": 1}):
-            decision, _ = self.decide(rule, self.dropped(gain=9.0, **kwargs))
-            assert all(c.new < c.old for c in decision.changes)
-
-    def test_never_at_the_target_s_expense(self):
-        rule = msq_tf.BudgetRule(target_bits=3.0, growth=1)
-        now = stats(layer("only", bits=4, min_bits=3, gain=9.0))
-        decision, after = self.decide(rule, now)
-        assert [(c.old, c.new) for c in decision.changes] == [(4, 3)]
-        assert after.done
-
-    def test_what_grew_stays(self):
-        rule = msq_tf.BudgetRule(target_bits=4, growth=2)
-        assert rule.widths(layer("a", grown=1)) == ()
-        assert rule.wider(layer("a", bits=5)) == 6
-        allowed = msq_tf.BudgetRule(
-            target_bits=4, growth=1, allowed_bits=(8, 4, 2)
-        )
-        assert allowed.wider(layer("a", bits=4)) == 8
-        assert allowed.wider(layer("a", bits=8)) is None
-
-
 class TestDevices:
     def test_only_widths_that_pay_and_bytes_as_stored(self):
         rule = msq_tf.BudgetRule(target_bytes=10_000, device="min_size")
@@ -313,67 +230,6 @@ class TestDevices:
         now = stats(layer("a", size=100_000, channels=64))
         with pytest.raises(ValueError, match=r"28,\d\d\d bytes"):
             rule.start(now)
-
-
-class TestThresholdRule:
-    rule = msq_tf.ThresholdRule(target_bits=4, alpha=0.3)
-
-    def test_two_bits_below_the_mean_sensitivity_and_one_above(self):
-        shares = {1: 0.2, 2: 0.2}
-        now = stats(
-            layer("flat", sensitivity=1.0, shares=shares),
-            layer("steep", sensitivity=9.0, shares=shares),
-        )
-        decision, after = self.rule.decide(now, self.rule.start(now))
-        new = {change.path: change.new for change in decision.changes}
-        assert new == {"flat": 6, "steep": 7}
-        assert decision.lsb == {"flat": 2, "steep": 1}
-        assert not after.done
-        assert after.decisions == 1
-        assert after.last_step == 10
-
-    def test_waits_while_lsbs_are_not_zero(self):
-        now = stats(
-            layer("a", sensitivity=1.0, shares={1: 0.1, 2: 0.31}),
-            layer("b", sensitivity=2.0, shares={1: 0.31, 2: 0.1}),
-        )
-        decision, after = self.rule.decide(now, self.rule.start(now))
-        assert not decision.changes
-        assert decision.lsb == {"a": 2, "b": 1}
-        assert not after.done
-
-    def test_stops_at_the_target(self):
-        rule = msq_tf.ThresholdRule(target_bits=7, alpha=1.0)
-        now = stats(
-            layer("a", sensitivity=1.0),
-            layer("b", sensitivity=2.0),
-            layer("c", sensitivity=1.5, size=10),
-        )
-        decision, after = rule.decide(now, rule.start(now))
-        assert [c.path for c in decision.changes] == ["a", "c"]
-        assert after.done
-        assert decision.lsb == {}
-
-    def test_respects_min_bits(self):
-        rule = msq_tf.ThresholdRule(target_bits=4, alpha=1.0)
-        now = stats(
-            layer("a", bits=4, min_bits=3),
-            layer("b", size=9000),
-        )
-        decision, _ = rule.decide(now, rule.start(now))
-        new = {change.path: change.new for change in decision.changes}
-        assert new["a"] == 3
-        assert "a" not in decision.lsb
-
-    def test_is_due_within_its_phase(self):
-        rule = msq_tf.ThresholdRule(target_bits=4, begin=0.2, end=0.6)
-        state = rule.start(stats(layer("a")))
-        assert [rule.due(p, 8.0, state) for p in (0.1, 0.2, 0.6, 0.7)] == [
-            False,
-            True,
-            True,
-            False,
-        ]
 
 
 class TestTargets:
