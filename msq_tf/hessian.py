@@ -43,9 +43,9 @@ class TraceEstimate(NamedTuple):
 class BlockHessian:
     """Estimates the Hessian traces of a loss with respect to weight blocks.
 
-    Beside the weights, a probe holds three vectors of their size (the probe,
-    the gradient and the product) and the activations of both passes for one
-    batch. Nothing of it outlives the probe: only one number a block does.
+    Beside the weights, a probe holds at most three vectors of their size (the
+    probe, the gradient and the product) and the activations of both passes,
+    with their adjoints, for one batch. Only one number a block outlives it.
 
     Args:
         loss: Function of `(values, batch)` that returns a float32 scalar,

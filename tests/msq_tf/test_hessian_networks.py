@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
+from msq_tf.hessian import BlockHessian
 from msq_tf.statistics import StatisticsGatherer
 
 CLASSES = 3
@@ -197,6 +198,49 @@ def test_standard_errors_are_honest():
     assert (far <= 3 * said / np.sqrt(len(runs))).all()
     more = gatherer.traces(max_probes=64, tolerance=0.0, seed=99)
     np.testing.assert_allclose(more.error, said / 2.0, rtol=0.35)
+
+
+def products_in(function):
+    """Number of products that what a function returns depends on."""
+    seen, todo = set(), [output.op for output in function.graph.outputs]
+    while todo:
+        operation = todo.pop()
+        if operation not in seen:
+            seen.add(operation)
+            todo += [tensor.op for tensor in operation.inputs]
+    return sum(
+        operation.type.startswith(("Conv2D", "Depthwise", "MatMul", "Einsum"))
+        for operation in seen
+    )
+
+
+@pytest.mark.parametrize("name", ["convolution", "depthwise", "dense"])
+def test_a_probe_takes_eight_products_where_a_gradient_takes_three(name):
+    """Time depends on the machine, see `benchmarks.cost`; this does not."""
+    qmodel, (batch,) = prepared(NETWORKS[name][0])
+    values = qmodel.quantized_values()
+
+    @tf.function(autograph=False)
+    def gradient(values, batch):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            loss = qmodel.loss_at(values, batch)
+        return tape.gradient(loss, values)
+
+    @tf.function(autograph=False)
+    def probe(values, batch):
+        hessian = BlockHessian(qmodel.loss_at)
+        return hessian._block_products(values, batch, tf.zeros(2, tf.int32))
+
+    in_gradient, in_probe = (
+        products_in(function.get_concrete_function(values, batch))
+        for function in (gradient, probe)
+    )
+    # The first layer needs no gradient with respect to its inputs.
+    layers = len(values)
+    assert in_gradient == 3 * layers - 1
+    assert in_probe <= 8 * layers - 5
+    assert in_probe <= 2.5 * in_gradient
 
 
 def test_a_downward_curvature_counts_as_no_sensitivity(tiny_data):
