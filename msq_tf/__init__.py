@@ -9,6 +9,8 @@ from msq_tf.config import PerChannel as PerChannel
 from msq_tf.config import PerTensor as PerTensor
 from msq_tf.discovery import WeightSpec as WeightSpec
 from msq_tf.discovery import register_layer as register_layer
+from msq_tf.history import BitChange as BitChange
+from msq_tf.history import Candidate as Candidate
 from msq_tf.model import MSQModel as MSQModel
 from msq_tf.pareto import ParetoCheckpoint as ParetoCheckpoint
 from msq_tf.pareto import ParetoEntry as ParetoEntry

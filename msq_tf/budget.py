@@ -150,24 +150,28 @@ class BudgetRule(Rule):
         plan = self._plan(stats, state, options)
         if plan is None:  # `start` and `_grow` have made sure
             raise ValueError("The target has become unreachable.")
-        steps = self._steps(stats, options, plan)
+        steps = _steps(options, plan)
+        most = self._most(stats)
         excess = self._excess(stats, self.budget(stats.progress, state))
         taken: dict[str, int] = {}
         while excess > 0:
             # A layer's first step comes before its second.
             open_steps = (
-                s for s in steps if s.number == taken.get(s.path, 0) + 1
+                s
+                for s in steps
+                if s.number == taken.get(s.path, 0) + 1 <= most[s.path]
             )
             step = next(open_steps, None)
             if step is None:
                 break
             taken[step.path] = step.number
             excess -= step.freed
-        left = [s for s in steps if s.number > taken.get(s.path, 0)]
         following = None
-        if left:
-            cost = options[left[0].path][left[0].number].cost
-            following = Candidate(left[0].path, left[0].bits, cost)
+        for step in steps:
+            if step.number == taken.get(step.path, 0) + 1:
+                cost = options[step.path][step.number].cost
+                following = Candidate(step.path, step.bits, cost)
+                break
         changes = list(grown)
         for path, count in taken.items():
             now, new = options[path][0], options[path][count]
@@ -217,32 +221,13 @@ class BudgetRule(Rule):
             options, self._excess(stats, state.target_bits)
         )
 
-    def _steps(
-        self,
-        stats: SearchStats,
-        options: Mapping[str, Sequence[Option]],
-        plan: Mapping[str, int],
-    ) -> list[_Step]:
-        """The plan's steps that this decision may take, cheapest first."""
+    def _most(self, stats: SearchStats) -> dict[str, int]:
+        """How many widths each layer may drop in one decision."""
         mean = mean_sensitivity(stats.layers)
-        steps = []
-        for layer in stats.layers:
-            row = options[layer.path]
-            most = self.most if layer.sensitivity <= mean else 1
-            for number in range(1, min(plan[layer.path], most) + 1):
-                before, after = row[number - 1], row[number]
-                freed = before.stored - after.stored
-                cost = max(after.cost - before.cost, 0.0)
-                steps.append(
-                    _Step(
-                        cost / freed if freed else 0.0,
-                        -freed,
-                        layer.path,
-                        number,
-                        after.bits,
-                    )
-                )
-        return sorted(steps)
+        return {
+            layer.path: self.most if layer.sensitivity <= mean else 1
+            for layer in stats.layers
+        }
 
     def _grow(
         self, stats: SearchStats, state: RuleState
@@ -298,7 +283,7 @@ class _Step(NamedTuple):
         price: Predicted increase of the loss per stored bit freed.
         less: Stored bits that it frees, of all elements, negative.
         path: The layer.
-        number: 1 for its first step of the decision, 2 for its second.
+        number: 1 for its first step of the plan, 2 for its second.
         bits: The width that it leads to.
     """
 
@@ -311,6 +296,22 @@ class _Step(NamedTuple):
     @property
     def freed(self) -> float:
         return -self.less
+
+
+def _steps(
+    options: Mapping[str, Sequence[Option]], plan: Mapping[str, int]
+) -> list[_Step]:
+    """All steps of a plan, one width each, cheapest first."""
+    steps = []
+    for path, last in plan.items():
+        row = options[path]
+        for number in range(1, last + 1):
+            before, after = row[number - 1], row[number]
+            freed = before.stored - after.stored
+            cost = max(after.cost - before.cost, 0.0)
+            price = cost / freed if freed else 0.0
+            steps.append(_Step(price, -freed, path, number, after.bits))
+    return sorted(steps)
 
 
 def _pulls(

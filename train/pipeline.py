@@ -19,6 +19,7 @@ import tensorflow as tf
 import msq_tf
 import tflite_export
 from train import batches
+from train import checkpoints
 from train import datasets
 from train import measure
 from train import phases
@@ -102,7 +103,9 @@ class _Run:
                 )
                 for target in _targets(self._settings)
             }
-        precision = msq_tf.precision_report(qmodel)
+        precision = msq_tf.precision_report(
+            qmodel, checkpoints.history(self._workspace)
+        )
         with self._workspace.replacing(workspace_lib.PLOT) as path:
             precision.plot(path)
         labels = self._test.labels

@@ -119,6 +119,11 @@ class TestBudgetRule:
         assert change.cost == now.layers[1].cost[change.new]
         assert change.next_in_line.path in ("cheap", "dear")
         assert change.next_in_line.bits < 8
+        last = dataclasses.replace(now, progress=1.0)
+        single = msq_tf.BudgetRule(target_bits=7.5, most=1)
+        decision, after = single.decide(last, single.start(last))
+        assert after.done
+        assert decision.changes[-1].next_in_line is None
 
     def test_steps_of_one_price_go_together_with_their_plan(self):
         """A layer that the plan leaves alone is left alone from the start."""
