@@ -1,6 +1,7 @@
 """What ParetoCheckpoint keeps, removes, refuses and finds again."""
 
 import json
+import re
 
 import hypothesis
 import keras
@@ -226,6 +227,19 @@ def test_kept_models_are_those_of_their_epochs(tiny_data, tmp_path):
     assert front.best(front[0].packed_bytes) == front[0]
     with pytest.raises(ValueError, match="that small.*max_bytes=1"):
         front.best(max_bytes=1)
+
+
+def test_the_example_of_the_page_runs(root, tiny_data, tmp_path, monkeypatch):
+    page = (root / "docs" / "checkpoints.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    x, y = tiny_data
+    names = {"msq_tf": msq_tf, "keras": keras, "qmodel": new_model()}
+    names |= {"x": x, "y": y, "held_out": tiny_data}
+    block = block.replace("epochs=30", "epochs=3")
+    exec(compile(block, "checkpoints.md", "exec"), names)
+    assert isinstance(names["qmodel"], msq_tf.MSQModel)
+    assert names["qmodel"].bits == msq_tf.pareto_front("kept").best().bits
 
 
 def test_a_metric_of_other_bits_is_not_kept(qmodel, tmp_path):
