@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 import msq_tf
 from benchmarks.accuracy_study import SHARED
@@ -45,9 +47,38 @@ def missing(study: Study) -> str:
 
 
 def load_data(study: Study) -> datasets.ImageDataset:
-    """The study's data set, from `SHARED` where it is not embedded."""
-    folder = SHARED / "tfds" if study.pretrained is not None else None
-    return datasets.load(study.dataset, folder and str(folder))
+    """The study's data set, from `SHARED` where it is not embedded.
+
+    The decoded images are kept for the runs that follow.
+    """
+    cache = FOLDER / study.name / "data.npz"
+    if not cache.exists():
+        folder = SHARED / "tfds" if study.pretrained is not None else None
+        data = datasets.load(study.dataset, folder and str(folder))
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        partial = cache.with_name("partial.npz")
+        np.savez(
+            partial,
+            name=data.name,
+            classes=data.classes,
+            **{
+                f"{split}_{field}": getattr(getattr(data, split), field)
+                for split in ("train", "test")
+                for field in ("images", "labels")
+            },
+        )
+        os.replace(partial, cache)
+    with np.load(cache) as arrays:
+        return datasets.ImageDataset(
+            str(arrays["name"]),
+            int(arrays["classes"]),
+            *(
+                datasets.Examples(
+                    arrays[f"{split}_images"], arrays[f"{split}_labels"]
+                )
+                for split in ("train", "test")
+            ),
+        )
 
 
 def float_model(study: Study, data: datasets.ImageDataset) -> keras.Model:

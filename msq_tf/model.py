@@ -180,7 +180,10 @@ class MSQModel(keras.Model):
             sample_weight=sample_weight,
             training=False,
         )
-        return tf.cast(loss, tf.float32)
+        # Keras divides by the replicas of the strategy in scope, for `fit` to
+        # sum over them; statistics are taken on one.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.cast(loss, tf.float32) * replicas
 
     def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
         """The outputs in inference mode, kernels as given.

@@ -113,7 +113,7 @@ class StatisticsGatherer:
             ranking = DIVERGENCE if divergence else MEASURED
         self.ranking = ranking
         self._divergence = divergence
-        self._hessian = BlockHessian(model.loss_at)
+        self._hessian = BlockHessian(model.loss_at, model.paths)
         self._loss = tf.function(model.loss_at, autograph=False)
         self._outputs = tf.function(
             lambda values, x: model.outputs_at(values, x), autograph=False
@@ -176,9 +176,9 @@ class StatisticsGatherer:
                 dataclasses.replace(
                     outline,
                     sensitivity=curvature * distance,
-                    sensitivity_error=float(trace_error[i])
-                    / model.sizes[i]
-                    * distance,
+                    # One probe has an infinite error, also where nothing moves.
+                    sensitivity_error=distance
+                    and float(trace_error[i]) / model.sizes[i] * distance,
                     lsb_nonzero={
                         bits - width: self._share(
                             w, scales[i], bits, bits - width
