@@ -198,12 +198,21 @@ class MSQCallback(keras.callbacks.Callback):
         fresh = self.rule.start(self._stats(layer_outlines(self.model), 0.0, 0))
         if not state.started or not _same_target(state, fresh):
             search.rule_state = fresh
+        if epoch and not self._steps:
+            # Resumed: how long an epoch is was known when it was backed up,
+            # and the decision at its end may have come after that.
+            self._steps = int(search.steps.numpy())
+            if self._steps:
+                self._search(epoch * self._steps, float(epoch))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._seen = batch + 1
         if self._steps:
             step = self._epoch * self._steps + self._seen
             self._search(step, self._epoch + self._seen / self._steps)
+        else:
+            # Already here, for a backup that comes first at the epoch's end.
+            self.model.search.steps.assign(self._seen)
         self._add_logs(logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -49,6 +49,7 @@ class SearchVariables(keras.layers.Layer):
         log: float64 of shape (capacity, columns): a row for each change of
             a width, see `history`; NaN where there is none yet.
         epoch: float32 scalar: epochs trained.
+        steps: int32 scalar: steps of an epoch, where `fit` cannot know it.
         rule: float32 of shape (len(RuleState),): the rule's state.
     """
 
@@ -72,6 +73,7 @@ class SearchVariables(keras.layers.Layer):
             "log", (count * _CHANGES, history.COLUMNS), "float64"
         )
         self.epoch = self._variable("epoch", ())
+        self.steps = self._variable("steps", (), "int32")
         self.rule = self._variable("rule", (len(RuleState._fields),))
         self.built = True
         self.restart(self.start_bits)
@@ -107,6 +109,7 @@ class SearchVariables(keras.layers.Layer):
             self.lsb_nonzero,
             self.grown,
             self.epoch,
+            self.steps,
             self.rule,
         ):
             variable.assign(np.zeros(variable.shape, variable.dtype))

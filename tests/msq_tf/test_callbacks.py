@@ -133,6 +133,9 @@ class Stop(keras.callbacks.Callback):
 def test_a_resumed_search_equals_an_uninterrupted_one(
     first, tiny_data, tmp_path
 ):
+    # Sums of several threads otherwise differ in the last bit.
+    tf.config.experimental.enable_op_determinism()
+
     def callbacks():
         pair = [
             msq_tf.MSQCallback(budget(), interval=1, hessian_every=3),
@@ -155,6 +158,47 @@ def test_a_resumed_search_equals_an_uninterrupted_one(
     resumed = new_model()
     fit(resumed, tiny_data, *callbacks())
     assert resumed.bits == whole.bits
+    for a, b in zip(resumed.weights, whole.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+
+
+# Keras finds out where the data ends, and says so.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("first", ["msq", "backup"])
+def test_a_resumed_search_on_data_of_unknown_length(first, tiny_data, tmp_path):
+    tf.config.experimental.enable_op_determinism()
+    x, y = tiny_data
+
+    def batches():
+        for i in range(0, len(x), 32):
+            yield x[i : i + 32], y[i : i + 32]
+
+    signature = (
+        tf.TensorSpec((None, *x.shape[1:]), tf.float32),
+        tf.TensorSpec((None,), tf.int32),
+    )
+
+    def run(folder, *stop):
+        qmodel = new_model()
+        pair = [
+            msq_tf.MSQCallback(budget(), data=tiny_data, interval=1),
+            keras.callbacks.BackupAndRestore(folder, delete_checkpoint=False),
+        ]
+        callbacks = pair if first == "msq" else pair[::-1]
+        qmodel.fit(
+            tf.data.Dataset.from_generator(batches, output_signature=signature),
+            epochs=4,
+            shuffle=False,
+            verbose=0,
+            callbacks=[*callbacks, *stop],
+        )
+        return qmodel
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", Stop(epoch=1, batch=1))
+    resumed = run(tmp_path / "killed")
+    assert resumed.history_of_bits() == whole.history_of_bits()
     for a, b in zip(resumed.weights, whole.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
