@@ -20,7 +20,8 @@ import keras
 import numpy as np
 
 import msq_tf
-from benchmarks.accuracy_study import SHARED
+from benchmarks.accuracy_study import DATA
+from benchmarks.accuracy_study import MODELS
 from benchmarks.accuracy_study import STUDIES
 from benchmarks.accuracy_study import Row
 from benchmarks.accuracy_study import Study
@@ -38,22 +39,22 @@ BASE = "base.weights.h5"
 def missing(study: Study) -> str:
     """Why a study cannot run here; empty when it can."""
     if study.pretrained is not None:
-        path = SHARED / "models" / study.pretrained
+        path = MODELS / study.pretrained
         if not path.exists():
             return f"the pretrained model {path.name} is not at hand"
-        if not (SHARED / "tfds" / study.dataset).is_dir():
+        if not (DATA / study.dataset).is_dir():
             return f"the data set {study.dataset} is not at hand"
     return ""
 
 
 def load_data(study: Study) -> datasets.ImageDataset:
-    """The study's data set, from `SHARED` where it is not embedded.
+    """The study's data set, from `DATA` where it is not embedded.
 
     The decoded images are kept for the runs that follow.
     """
     cache = FOLDER / study.name / "data.npz"
     if not cache.exists():
-        folder = SHARED / "tfds" if study.pretrained is not None else None
+        folder = DATA if study.pretrained is not None else None
         data = datasets.load(study.dataset, folder and str(folder))
         cache.parent.mkdir(parents=True, exist_ok=True)
         partial = cache.with_name("partial.npz")
@@ -84,9 +85,7 @@ def load_data(study: Study) -> datasets.ImageDataset:
 def float_model(study: Study, data: datasets.ImageDataset) -> keras.Model:
     """The float model before its fine-tuning: pretrained, or fresh."""
     if study.pretrained is not None:
-        return keras.models.load_model(
-            SHARED / "models" / study.pretrained, compile=False
-        )
+        return keras.models.load_model(MODELS / study.pretrained, compile=False)
     keras.utils.set_random_seed(0)
     return models.build("resnet8", data.image_shape, data.classes)
 

@@ -6,12 +6,10 @@ import dataclasses
 import os
 from pathlib import Path
 
+_SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 # Prepared TFDS folders and pretrained models, where there are any.
-SHARED = Path(
-    os.environ.get(
-        "MSQ_SHARED", Path(__file__).resolve().parent.parent.parent / "shared"
-    )
-)
+DATA = Path(os.environ.get("MSQ_TF_DATA_DIR", _SHARED / "tfds"))
+MODELS = Path(os.environ.get("MSQ_TF_MODELS_DIR", _SHARED / "models"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +57,8 @@ class Study:
         name: Key in the results.
         dataset: Name in TFDS.
         pixels: Input range of the model, a key of `train.settings.PIXELS`.
-        pretrained: File of a Keras model under `SHARED / "models"`; `None`
-            for a fresh ResNet-8.
+        pretrained: File of a Keras model under `MODELS`; `None` for a fresh
+            ResNet-8.
         base_epochs: Passes over the data that make the float baseline.
         base_learning_rate: Start of its cosine schedule.
         epochs: Epochs of fine-tuning, for every row.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 # Before anything imports TensorFlow or matplotlib.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -14,6 +15,7 @@ import hypothesis
 import keras
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config
 
 # A run of CI judges the change, not the luck of its draw.
 hypothesis.settings.register_profile("ci", derandomize=True)
@@ -30,9 +32,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def seeded() -> Iterator[None]:
     """Every test draws the same random numbers, alone or among others."""
     keras.utils.set_random_seed(0)
+    yield
+    # No public function ends it, and Keras compiles no XLA while it lasts.
+    config.disable_op_determinism()
+
+
+@pytest.fixture
+def deterministic_sums() -> None:
+    """Sums of several threads do not differ in the last bit."""
+    tf.config.experimental.enable_op_determinism()
 
 
 @pytest.fixture(scope="session")

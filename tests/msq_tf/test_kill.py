@@ -5,11 +5,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 import msq_tf
 from tests.msq_tf import killed
 
 
+@pytest.mark.usefixtures("deterministic_sums")
 def test_a_killed_search_ends_with_the_same_front(root, tmp_path):
     folder = tmp_path / "killed"
     # The second epoch's model is there, the index does not name it yet.
