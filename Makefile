@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tosa demo test lint format build-files bench \
+.PHONY: help setup setup-tosa demo test test-slow lint format build-files bench \
 	bench-accuracy readme clean
 
 help: ## List the targets.
@@ -45,7 +45,10 @@ demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
 		--output_dir=out/demo --overwrite
 
 test: $(STAMP) ## Run the test suite.
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(STAMP) ## Run the tests that take minutes.
+	$(BIN)/python -m pytest -q -m slow
 
 lint: $(STAMP) ## Check style, types and BUILD files.
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ pytest.importorskip("resource")
 from tests.msq_tf import hessian_memory
 
 
+@pytest.mark.slow
 def test_memory_is_a_few_copies_of_the_weights_and_does_not_grow(root):
     result = subprocess.run(
         [sys.executable, "-m", hessian_memory.__name__, "wide"],
