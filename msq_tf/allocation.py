@@ -22,7 +22,8 @@ class Option(NamedTuple):
     Attributes:
         bits: The width.
         stored: Stored bits of all its elements at that width.
-        cost: Predicted increase of the loss from its width now.
+        cost: Predicted increase of the loss over one and the same reference,
+            which the width now may be above already.
     """
 
     bits: int
@@ -33,19 +34,23 @@ class Option(NamedTuple):
 Options = Mapping[str, Sequence[Option]]
 
 
-def allocate(options: Options, excess: float) -> dict[str, int] | None:
+def allocate(
+    options: Options, excess: float, exponent: float = 1.0
+) -> dict[str, int] | None:
     """Chooses a width for every weight.
 
     Args:
         options: Widths of each weight, widest first; the first is its width
-            now and costs nothing.
+            now.
         excess: Stored bits to free, in all.
+        exponent: Power to which costs are raised before they are added. Below
+            1, one large cost counts less than many small ones of that sum.
 
     Returns:
         The index of the chosen option of each weight; `None` where even the
         lowest widths do not free enough.
     """
-    curves = {path: _monotone(row) for path, row in options.items()}
+    curves = {path: _monotone(row, exponent) for path, row in options.items()}
     found = []
     for charged in (False, True):
         chosen = _descend(curves, excess, charged)
@@ -94,16 +99,20 @@ def _freed(options: Options, chosen: Mapping[str, int]) -> float:
 
 
 def predicted_cost(options: Options, chosen: Mapping[str, int]) -> float:
-    """Sum of the costs of the chosen options."""
-    return sum(options[path][index].cost for path, index in chosen.items())
+    """Predicted increase of the loss from the widths now to the chosen."""
+    return sum(
+        options[path][index].cost - options[path][0].cost
+        for path, index in chosen.items()
+    )
 
 
-def _monotone(row: Sequence[Option]) -> list[Option]:
+def _monotone(row: Sequence[Option], exponent: float) -> list[Option]:
     """Narrower never costs less: what noise says otherwise is evened out."""
     result: list[Option] = []
+    least = 0.0
     for option in row:
-        least = result[-1].cost if result else option.cost
-        result.append(option._replace(cost=max(option.cost, least)))
+        least = max(least, max(option.cost, 0.0) ** exponent)
+        result.append(option._replace(cost=least))
     return result
 
 

@@ -22,6 +22,11 @@ from msq_tf.search import RuleState
 from msq_tf.search import SearchStats
 from msq_tf.search import mean_sensitivity
 
+# Between a squared distance of the outputs, which a divergence is, and a
+# distance. Fine-tuning wins back much of one layer's large damage and little
+# of many layers' small ones, so damages are not added as they are.
+_EXPONENT = 0.75
+
 
 @dataclasses.dataclass(frozen=True)
 class BudgetRule(Rule):
@@ -169,21 +174,23 @@ class BudgetRule(Rule):
         following = None
         for step in steps:
             if step.number == taken.get(step.path, 0) + 1:
-                cost = options[step.path][step.number].cost
+                row = options[step.path]
+                cost = row[step.number].cost - row[0].cost
                 following = Candidate(step.path, step.bits, cost)
                 break
         changes = list(grown)
         for path, count in taken.items():
             now, new = options[path][0], options[path][count]
+            cost = new.cost - now.cost
             changes.append(
                 Change(
                     path,
                     now.bits,
                     new.bits,
-                    f"predicted loss {new.cost:+.2e} for "
+                    f"predicted loss {cost:+.2e} for "
                     f"{(now.stored - new.stored) / 8:,.0f} bytes, the cheapest"
                     + (", two widths at once" if count == 2 else ""),
-                    new.cost,
+                    cost,
                     following,
                 )
             )
@@ -218,7 +225,7 @@ class BudgetRule(Rule):
         options: Mapping[str, Sequence[Option]],
     ) -> dict[str, int] | None:
         return allocation.allocate(
-            options, self._excess(stats, state.target_bits)
+            options, self._excess(stats, state.target_bits), _EXPONENT
         )
 
     def _most(self, stats: SearchStats) -> dict[str, int]:

@@ -63,8 +63,9 @@ class LayerStats:
         sensitivity_error: Its standard error over the Hessian's probes.
         lsb_nonzero: Maps k to the share of elements whose low k bits are not
             all zero.
-        cost: Maps a width to the predicted increase of the loss if this
-            weight alone came to it.
+        cost: Maps a width, also that of now, to the predicted increase of
+            the loss if this weight alone came to it, over the widths at
+            which costs were measured.
         start_bits: Stored bits at the beginning.
         grown: Bits that were given back to it.
         gain: Decrease of the loss on held-out batches if this weight alone

@@ -186,8 +186,8 @@ class StatisticsGatherer:
                         for width in rule.widths(outline)[:2]
                     },
                     cost={
-                        width: float(costs[i, width] - costs[i, bits])
-                        for width in range(MIN_BITS, bits)
+                        width: float(costs[i, width])
+                        for width in range(MIN_BITS, bits + 1)
                     },
                     gain=float(gains[i]),
                 )

@@ -106,3 +106,20 @@ def test_a_small_excess_takes_a_small_step():
     # Not the cheapest per bit, yet all that is needed.
     options["large"][1] = Option(3, 3456.0, 0.002)
     assert allocation.allocate(options, 216.0) == {"small": 1, "large": 0}
+
+
+def test_an_exponent_below_one_gathers_the_damage():
+    options = {
+        "wide": [
+            Option(3, 300.0, 0.0),
+            Option(2, 200.0, 1.2),
+        ],
+        **{
+            f"small{i}": [Option(3, 75.0, 0.0), Option(2, 50.0, 0.27)]
+            for i in range(4)
+        },
+    }
+    spread = allocation.allocate(options, 100.0)
+    assert spread == {"wide": 0} | {f"small{i}": 1 for i in range(4)}
+    gathered = allocation.allocate(options, 100.0, exponent=0.75)
+    assert gathered == {"wide": 1} | {f"small{i}": 0 for i in range(4)}

@@ -136,6 +136,34 @@ class TestBudgetRule:
             current = apply(current, decision)
         assert [entry.bits for entry in current] == [8, 2]
 
+    def test_the_plan_of_the_first_decision_is_that_of_the_last(self):
+        """Costs count from where they were measured, not from where bits are.
+
+        So a search on its way does not change its mind.
+        """
+        sizes = [144, 2304, 2304, 4608, 9216, 512, 18432, 36864, 2048, 640]
+        rng = np.random.default_rng(1)
+        costs = [
+            {b: float(c) * 4.0**-b for b in range(2, 9)}
+            for c in rng.lognormal(0, 2, len(sizes))
+        ]
+        rule = msq_tf.BudgetRule(target_bits=3)
+
+        def final(points):
+            current = [
+                dataclasses.replace(layer(str(i), size=size), cost=cost)
+                for i, (size, cost) in enumerate(zip(sizes, costs, strict=True))
+            ]
+            state = rule.start(stats(*current))
+            for progress in points:
+                while rule.due(progress, rule.average(stats(*current)), state):
+                    now = stats(*current, progress=progress)
+                    decision, state = rule.decide(now, state)
+                    current = apply(current, decision)
+            return [entry.bits for entry in current]
+
+        assert final([1.0]) == final(np.linspace(0.0, 0.35, 12))
+
     def test_allowed_bits(self):
         rule = msq_tf.BudgetRule(target_bits=4, allowed_bits=(2, 8, 4))
         assert rule.allowed_bits == (8, 4, 2)
