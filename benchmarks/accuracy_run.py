@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from benchmarks.accuracy_study import MODELS
 from benchmarks.accuracy_study import STUDIES
 from benchmarks.accuracy_study import Row
 from benchmarks.accuracy_study import Study
+from msq_tf import files
 from train import batches
 from train import checkpoints
 from train import datasets
@@ -56,19 +56,17 @@ def load_data(study: Study) -> datasets.ImageDataset:
     if not cache.exists():
         folder = DATA if study.pretrained is not None else None
         data = datasets.load(study.dataset, folder and str(folder))
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_name("partial.npz")
-        np.savez(
-            partial,
-            name=data.name,
-            classes=data.classes,
-            **{
-                f"{split}_{field}": getattr(getattr(data, split), field)
-                for split in ("train", "test")
-                for field in ("images", "labels")
-            },
-        )
-        os.replace(partial, cache)
+        with files.replacing(cache) as partial:
+            np.savez(
+                partial,
+                name=data.name,
+                classes=data.classes,
+                **{
+                    f"{split}_{field}": getattr(getattr(data, split), field)
+                    for split in ("train", "test")
+                    for field in ("images", "labels")
+                },
+            )
     with np.load(cache) as arrays:
         return datasets.ImageDataset(
             str(arrays["name"]),

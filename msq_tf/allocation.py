@@ -10,7 +10,6 @@ exchanges; the cheaper one counts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -180,6 +179,4 @@ def _fall(row: Sequence[Option], index: int) -> tuple[float, float] | None:
     if index + 1 >= len(row):
         return None
     now, after = row[index], row[index + 1]
-    if math.isinf(after.cost):
-        return None
     return after.cost - now.cost, now.stored - after.stored

@@ -115,9 +115,7 @@ class StatisticsGatherer:
         self._divergence = divergence
         self._hessian = BlockHessian(model.loss_at, model.paths)
         self._loss = tf.function(model.loss_at, autograph=False)
-        self._outputs = tf.function(
-            lambda values, x: model.outputs_at(values, x), autograph=False
-        )
+        self._outputs = tf.function(model.outputs_at, autograph=False)
 
     def traces(self, **options: Any) -> TraceEstimate:
         """Hessian traces at the current quantized weights.
@@ -169,7 +167,7 @@ class StatisticsGatherer:
             w = read_float32(model.kernels[i])
             bits = outline.bits
             # A layer that cannot go lower is described one bit down.
-            nearest = self._quantized(w, scales[i], max(bits - 1, 2))
+            nearest = self._quantized(w, scales[i], max(bits - 1, MIN_BITS))
             distance = _squared(nearest - w)
             curvature = max(float(trace[i]), 0.0) / model.sizes[i]
             layers.append(
