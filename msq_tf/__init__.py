@@ -7,8 +7,6 @@ from msq_tf.config import LayerConfig as LayerConfig
 from msq_tf.config import MSQConfig as MSQConfig
 from msq_tf.config import PerChannel as PerChannel
 from msq_tf.config import PerTensor as PerTensor
-from msq_tf.discovery import WeightSpec as WeightSpec
-from msq_tf.discovery import register_layer as register_layer
 from msq_tf.history import BitChange as BitChange
 from msq_tf.history import Candidate as Candidate
 from msq_tf.model import MSQModel as MSQModel
@@ -16,6 +14,8 @@ from msq_tf.pareto import ParetoCheckpoint as ParetoCheckpoint
 from msq_tf.pareto import ParetoEntry as ParetoEntry
 from msq_tf.pareto import pareto_front as pareto_front
 from msq_tf.prepare import quantize_model as quantize_model
+from msq_tf.registry import register_float as register_float
+from msq_tf.registry import register_quantizable as register_quantizable
 from msq_tf.regularizers import LSBRegularizer as LSBRegularizer
 from msq_tf.report import PrecisionReport as PrecisionReport
 from msq_tf.report import precision_report as precision_report

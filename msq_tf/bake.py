@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from msq_tf.discovery import find_weights
 from msq_tf.model import MSQModel
+from msq_tf.plan import match_plan
 
 
 def bake(qmodel: MSQModel) -> Any:
@@ -58,7 +58,8 @@ def bake(qmodel: MSQModel) -> Any:
     values = {
         weight.path: weight.values for weight in qmodel.quantized_weights()
     }
-    for entry, found in zip(qmodel.plan, find_weights(copy), strict=True):
+    pairs = zip(qmodel.plan, match_plan(copy, qmodel.plan), strict=True)
+    for entry, found in pairs:
         if entry.path in values:
             found.variable.assign(values[entry.path])
     return copy

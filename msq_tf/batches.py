@@ -6,7 +6,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -69,7 +68,14 @@ def _map(function: Callable[..., Any], *structures: Any) -> Any:
 
 
 def _is_stream(data: Any) -> bool:
-    return isinstance(data, tf.data.Dataset | keras.utils.PyDataset)
+    """Whether it gives batches: a data set, or a Keras sequence of batches.
+
+    Arrays, lists and tuples have no `on_epoch_end`; what either Keras takes
+    for a sequence (`PyDataset`, `Sequence`) has.
+    """
+    if isinstance(data, tf.data.Dataset):
+        return True
+    return hasattr(data, "on_epoch_end") and hasattr(data, "__getitem__")
 
 
 def _indexable(data: Any) -> bool:

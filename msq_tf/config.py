@@ -78,6 +78,25 @@ def check_bits(name: str, value: Any) -> None:
         )
 
 
+def axes_tuple(axis: Any) -> tuple[int, ...]:
+    """One axis or several, as a tuple.
+
+    Raises:
+        ValueError: If it is neither an integer nor several that differ.
+    """
+    axes = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
+    if (
+        not axes
+        or any(isinstance(a, bool) or not isinstance(a, int) for a in axes)
+        or len(set(axes)) != len(axes)
+    ):
+        raise ValueError(
+            "`axis` must be an integer, or several that differ. Received: "
+            f"axis={axis!r}"
+        )
+    return axes
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerConfig:
     """What differs for one layer. `None` means: as in `MSQConfig`.
@@ -89,12 +108,15 @@ class LayerConfig:
         granularity: `PerChannel()` or `PerTensor()`.
         skip: Leave the layer in float. Its weights then count as 32-bit
             weights in every compression figure.
+        axis: Axis, or axes, that index output channels, for a weight of a
+            class that is not known to MSQ. Defaults to the last.
     """
 
     start_bits: int | None = None
     min_bits: int | None = None
     granularity: Granularity | None = None
     skip: bool = False
+    axis: int | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("start_bits", "min_bits"):
@@ -102,6 +124,8 @@ class LayerConfig:
                 check_bits(name, getattr(self, name))
         if self.granularity is not None:
             _check_granularity(self.granularity)
+        if self.axis is not None:
+            axes_tuple(self.axis)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +154,9 @@ class MSQConfig:
         overrides: Per-layer settings. A key is a path as in
             `MSQModel.bits`, or a regular expression that matches a whole
             path. An exact path beats an expression; among expressions the
-            first that matches wins.
+            first that matches wins. A weight of a layer that is not known to
+            MSQ is quantized if the key spells its attribute, as in
+            `"glu/gate"` or `".*/gate"`.
 
     Raises:
         ValueError: If a value is out of range or of the wrong kind.

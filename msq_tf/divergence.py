@@ -16,11 +16,11 @@ labels. `docs/sensitivity.md` has how it ranks layers.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 Function = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -47,35 +47,51 @@ _BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
 _EPSILON = 1e-7
 
 
+@dataclasses.dataclass(frozen=True)
+class CompiledLosses:
+    """What a model was compiled with, as far as losses go.
+
+    Attributes:
+        loss: A loss, or a list or dict of losses of a model with several
+            outputs; `None` for an output without.
+        module: The `losses` module of the Keras that the model is of.
+        weights: Loss weights, in the same structure; `None` for ones.
+        output_names: Names of the outputs in their order, where a dict of
+            losses belongs to a list of outputs.
+    """
+
+    loss: Any
+    module: Any
+    weights: Any = None
+    output_names: Sequence[str] | None = None
+
+
 def output_divergence(
-    loss: Any,
-    loss_weights: Any = None,
-    output_names: Sequence[str] | None = None,
+    compiled: CompiledLosses,
 ) -> Callable[[Any, Any], tf.Tensor] | None:
     """The divergence that belongs to a compiled loss.
 
     Args:
-        loss: What `compile` was given: a loss, or a list or dict of losses
-            of a model with several outputs; `None` for an output without.
-        loss_weights: What `compile` was given, in the same structure.
-        output_names: Names of the outputs in their order, where a dict of
-            losses belongs to a list of outputs.
+        compiled: The losses of a model.
 
     Returns:
         A function of two structures of outputs, the reference first, that
         returns a float32 scalar, the mean over samples. `None` where a loss
         is the user's own: nothing is known of its minimum then.
     """
+    loss, output_names = compiled.loss, compiled.output_names
     parts = _flat(loss)
-    functions = [_divergence(part) for part in parts]
+    functions = [_divergence(part, compiled.module) for part in parts]
     if not any(functions) or any(
         function is None and part is not None
         for function, part in zip(functions, parts, strict=True)
     ):
         return None
     weights = [1.0] * len(parts)
-    if loss_weights is not None:
-        weights = [1.0 if w is None else float(w) for w in _flat(loss_weights)]
+    if compiled.weights is not None:
+        weights = [
+            1.0 if w is None else float(w) for w in _flat(compiled.weights)
+        ]
 
     def divergence(reference: Any, outputs: Any) -> tf.Tensor:
         pairs = zip(
@@ -112,14 +128,14 @@ def _outputs(outputs: Any, loss: Any, names: Sequence[str] | None) -> list[Any]:
     return _flat(outputs)
 
 
-def _divergence(loss: Any) -> Function | None:
+def _divergence(loss: Any, module: Any) -> Function | None:
     if loss is None:
         return None
     try:
-        loss = keras.losses.get(loss)
+        loss = module.get(loss)
     except ValueError:
         return None
-    name, from_logits = _identity(loss)
+    name, from_logits = _identity(loss, module)
     if name in _CATEGORICAL:
         return lambda a, b: _kl(_log(a, from_logits), _log(b, from_logits))
     if name in _BINARY:
@@ -131,14 +147,14 @@ def _divergence(loss: Any) -> Function | None:
     return None
 
 
-def _identity(loss: Any) -> tuple[str, bool]:
+def _identity(loss: Any, module: Any) -> tuple[str, bool]:
     """Name in snake case, and whether the outputs are logits."""
-    if not isinstance(loss, keras.losses.Loss):
+    if not isinstance(loss, module.Loss):
         name = getattr(loss, "__name__", "")
-        known = getattr(keras.losses, name, None) is loss
+        known = getattr(module, name, None) is loss
         return name if known else "", False
     kind = type(loss)
-    if getattr(keras.losses, kind.__name__, None) is not kind:
+    if getattr(module, kind.__name__, None) is not kind:
         return "", False  # a user's subclass
     name = _SNAKE.get(kind.__name__, "")
     return name, bool(loss.get_config().get("from_logits", False))

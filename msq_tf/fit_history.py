@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
-import keras
-
 # What MSQCallback logs, from which the bytes follow.
 BITS = "msq_bits"
 
@@ -43,7 +41,7 @@ def rows(history: Any) -> list[dict[str, Any]]:
         ValueError: If `history` is something else, or holds epochs, but none
             of a fit with `MSQCallback`.
     """
-    if isinstance(history, keras.callbacks.History):
+    if hasattr(history, "epoch") and hasattr(history, "history"):
         epochs = [epoch + 1 for epoch in history.epoch]
         found = _by_epoch({"epoch": epochs, **history.history})
     elif isinstance(history, Mapping):

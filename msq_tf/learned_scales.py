@@ -36,6 +36,7 @@ import tensorflow as tf
 from msq_tf import round_clamp
 from msq_tf.overlay import read_float32
 from msq_tf.round_clamp import Quantized
+from msq_tf.weight_quantizers import WeightQuantizers
 
 # A learned scale counts as at least this share of `max|w|`. Below it hardly a
 # weight is inside of the range, and at zero or less there are no codes at all.
@@ -165,6 +166,31 @@ def fitted_scale(
         best = tf.where(error < least, scale, best)
         least = tf.minimum(error, least)
     return best
+
+
+def learn_scales(weights: WeightQuantizers) -> LearnedScales:
+    """Trained scales for weights, fitted to them as they stand.
+
+    Args:
+        weights: Takes these scales from here on.
+    """
+    fitted = [
+        fitted_scale(w, axes, bits, weights.quantizer)
+        for w, axes, bits in zip(
+            weights.latent(),
+            weights.scale_axes,
+            weights.start_bits,
+            strict=True,
+        )
+    ]
+    learned = LearnedScales(
+        [scale.shape for scale in fitted], name="learned_scales"
+    )
+    for variable, scale in zip(learned.scale, fitted, strict=True):
+        variable.assign(scale)
+    learned.follow(weights.kernels)
+    weights.use_scales(learned.used, quantize)
+    return learned
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from msq_tf import round_clamp
 from msq_tf.activations import ActivationOverlay
 from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
+from msq_tf.config import LEARNED
 from msq_tf.config import MAX
-from msq_tf.config import check_bits
-from msq_tf.history import BitChange
+from msq_tf.divergence import CompiledLosses
 from msq_tf.hooks import CallScope
+from msq_tf.learned_scales import LearnedScales
+from msq_tf.learned_scales import learn_scales
+from msq_tf.network import QuantizedNetwork
 from msq_tf.overlay import Overlay
 from msq_tf.overlay import drop_optimizers
 from msq_tf.overlay import exclude_from_decay
-from msq_tf.plan import WeightPlan
-from msq_tf.state import SearchVariables
+from msq_tf.overlay import read_float32
+from msq_tf.plan import match_plan
+from msq_tf.products import count_products
+from msq_tf.search_variables import SearchVariables
+from msq_tf.weight_plan import WeightPlan
 from msq_tf.weight_quantizers import WeightQuantizers
-from msq_tf.weights import QuantizedWeight
-from msq_tf.weights import SkippedWeight
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
-class MSQModel(keras.Model):
+class MSQModel(keras.Model, QuantizedNetwork):
     """A Keras model that computes with quantized weights.
 
     Made by `quantize_model`. It is an ordinary `keras.Model` from there on:
@@ -74,14 +76,15 @@ class MSQModel(keras.Model):
         drop_optimizers(base)
         self.base = base
         self.plan = tuple(plan)
-        self.quantizer = quantizer
         self.scale = scale
-        self._weights = WeightQuantizers(base, self.plan, quantizer, scale)
-        # Held here as well, so that the model tracks its variables.
-        self.learned_scales = self._weights.learned
-        self.paths = self._weights.paths
-        self.sizes = self._weights.sizes
-        self.outlines = self._weights.outlines
+        self._weights = WeightQuantizers(
+            zip(self.plan, match_plan(base, self.plan), strict=True),
+            quantizer,
+            read_float32,
+        )
+        self.learned_scales: LearnedScales | None = None
+        if scale == LEARNED:
+            self.learned_scales = learn_scales(self._weights)
         self.search = SearchVariables(
             start_bits=self._weights.start_bits,
             name="search",
@@ -149,29 +152,7 @@ class MSQModel(keras.Model):
             return CallScope(None)
         return self._activation_overlay.scope(training)
 
-    @property
-    def kernels(self) -> list[Any]:
-        """The quantized weights' latent variables, in the order of `paths`."""
-        return self._weights.kernels
-
-    def scales(self) -> list[tf.Tensor]:
-        """Current scale of each quantized weight, no gradient."""
-        return self._weights.scales()
-
-    def quantized_values(self) -> list[tf.Tensor]:
-        """float32 tensors: each kernel as `codes * step` at current bits."""
-        return self._weights.values(self.search.bits)
-
     def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
-        """The compiled loss in inference mode, kernels as given.
-
-        Args:
-            values: float32 tensors that stand for `kernels`.
-            batch: `(x, y, sample_weight)`.
-
-        Returns:
-            float32 scalar, differentiable with respect to `values`.
-        """
         x, y, sample_weight = batch
         loss = self.compute_loss(
             x=x,
@@ -186,12 +167,6 @@ class MSQModel(keras.Model):
         return tf.cast(loss, tf.float32) * replicas
 
     def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
-        """The outputs in inference mode, kernels as given.
-
-        Args:
-            values: float32 tensors that stand for `kernels`.
-            x: Inputs.
-        """
         self._given_values = values
         try:
             return self(x, training=False)
@@ -235,90 +210,6 @@ class MSQModel(keras.Model):
         with self.quantized_scope(), self._activation_overlay.constant_scope():
             yield
 
-    def quantized_weights(self) -> list[QuantizedWeight]:
-        """The codes, steps and bits of every quantized weight.
-
-        Returns:
-            `QuantizedWeight` records in the order of `paths`.
-
-        Raises:
-            ValueError: If a latent weight is not finite.
-        """
-        # Also inside a trace: today's values, as constants.
-        with tf.init_scope():
-            return self._weights.records(self.search.bits.numpy())
-
-    def skipped_weights(self) -> list[SkippedWeight]:
-        """The weights of two or more dimensions that stay in float."""
-        return self._weights.skipped_records()
-
-    @property
-    def bits(self) -> dict[str, int]:
-        """Stored bits of every quantized weight, the sign included."""
-        return dict(
-            zip(self.paths, map(int, self.search.bits.numpy()), strict=True)
-        )
-
-    def set_bits(self, bits: Mapping[str, int]) -> None:
-        """Sets stored bits by hand. Nothing retraces.
-
-        Args:
-            bits: Maps paths, as in `bits`, to widths from 2 to 8. Paths that
-                are left out keep theirs.
-
-        Raises:
-            ValueError: If a path is unknown or a width is out of range; then
-                nothing is changed.
-        """
-        unknown = sorted(set(bits) - set(self.paths))
-        if unknown:
-            raise ValueError(
-                "Unknown layer names in `set_bits`. Expected names among "
-                f"{list(self.paths)}. Received: {unknown}"
-            )
-        current = self.search.bits.numpy()
-        for path, width in bits.items():
-            width = int(width) if isinstance(width, np.integer) else width
-            check_bits(f"bits[{path!r}]", width)
-            current[self.paths.index(path)] = width
-        self.search.restart(current)
-
-    def history_of_bits(self) -> list[BitChange]:
-        """Every change of a width so far, in the order of time.
-
-        Returns:
-            `BitChange` records: step, epoch, path, old and new bits, the
-            predicted cost, the share of nonzero LSBs, the sensitivity with
-            its standard error, and the change that was next in line. They
-            are saved with the model. `set_bits` begins a new history.
-
-        Example:
-        ```python
-        for change in qmodel.history_of_bits():
-            print(change.step, change.path, change.old, change.new)
-        ```
-        """
-        return self.search.changes(self.paths)
-
-    @property
-    def float_size(self) -> int:
-        """Elements of quantizable weights that stay in float."""
-        return self._weights.float_size
-
-    @property
-    def average_bits(self) -> float:
-        """Stored bits per quantizable weight; skipped ones count 32."""
-        stored = 32 * self.float_size + sum(
-            size * width
-            for size, width in zip(self.sizes, self.bits.values(), strict=True)
-        )
-        return stored / (self.float_size + sum(self.sizes))
-
-    @property
-    def compression(self) -> float:
-        """32 divided by `average_bits`."""
-        return 32.0 / self.average_bits
-
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
@@ -336,11 +227,27 @@ class MSQModel(keras.Model):
             self.fit_data = None
             self.fit_validation_data = None
 
-    @property
-    def loss_weights(self) -> Any:
-        """What `compile` was given as `loss_weights`."""
+    def products(self) -> int:
+        return count_products(self.base)
+
+    def compiled_losses(self) -> CompiledLosses:
         config = self.get_compile_config() or {}
-        return config.get("loss_weights")
+        return CompiledLosses(
+            self.loss,
+            keras.losses,
+            config.get("loss_weights"),
+            getattr(self, "output_names", None),
+        )
+
+    @contextlib.contextmanager
+    def metrics_kept(self) -> Iterator[None]:
+        variables = self.metrics_variables
+        values = [variable.numpy() for variable in variables]
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
 
     @property
     def output_names(self) -> Any:

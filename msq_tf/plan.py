@@ -10,58 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from msq_tf.config import Granularity
 from msq_tf.config import LayerConfig
 from msq_tf.config import MSQConfig
-from msq_tf.config import granularity_from_name
-from msq_tf.config import granularity_name
-from msq_tf.discovery import FoundWeight
+from msq_tf.config import axes_tuple
 from msq_tf.discovery import find_weights
+from msq_tf.weight_plan import WeightPlan
+from msq_tf.weight_specs import FoundWeight
+from msq_tf.weight_specs import WeightSpec
 from msq_tf.weights import Layout
 
 Filters = str | Sequence[str] | Callable[[Any], bool]
-
-
-@dataclasses.dataclass(frozen=True)
-class WeightPlan:
-    """What happens to one weight. Saved with the model.
-
-    Attributes:
-        path: The weight's key, fixed at preparation: names that Keras
-            generates anew in another process do not change it.
-        layer: Class name of the owning layer.
-        attribute: Name of the weight on its layer.
-        start_bits: Stored bits at the start.
-        min_bits: Fewest stored bits a search may choose.
-        granularity: One scale per tensor or per output channel.
-        skip_reason: Why the weight stays in float; empty when it does not.
-        quantizable: Whether the weight could be quantized.
-    """
-
-    path: str
-    layer: str
-    attribute: str
-    start_bits: int
-    min_bits: int
-    granularity: Granularity
-    skip_reason: str = ""
-    quantizable: bool = True
-
-    def to_config(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        config = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-        }
-        config["granularity"] = granularity_name(self.granularity)
-        return config
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> WeightPlan:
-        """The inverse of `to_config`."""
-        config = dict(config)
-        config["granularity"] = granularity_from_name(config["granularity"])
-        return cls(**config)
 
 
 def make_plan(
@@ -69,9 +27,13 @@ def make_plan(
 ) -> tuple[WeightPlan, ...]:
     """Decides what to quantize, in traversal order.
 
+    A weight that no layer class is known to compute with is quantized where
+    an override or a filter spells its attribute; a pattern like `.*` might
+    not have meant it.
+
     Raises:
-        ValueError: If nothing is left to quantize, an override matches no
-            weight, a weight is not finite, or a layer is quantized already.
+        ValueError: If nothing is left to quantize, an override decides
+            nothing, a weight is not finite, or a layer is quantized already.
     """
     found = find_weights(base)
     used: set[str] = set()
@@ -84,17 +46,23 @@ def make_plan(
                 f"{weight.layer.quantization_mode!r}. Expected a float model."
             )
         key = config.override_key(weight.path)
+        named = weight.known or _named_by_filters(weight, filters)
         override = LayerConfig()
         if key is not None:
-            used.add(key)
-            override = config.overrides[key]
+            named = named or _spells(key, weight)
+            if named or config.overrides[key].skip:
+                used.add(key)
+                override = config.overrides[key]
+        if named:
+            weight = _with_axes(weight, override)
         plan.append(_plan_weight(weight, config, override, filters))
     unused = sorted(set(config.overrides) - used)
     if unused:
         raise ValueError(
             "`overrides` names no weight of the model. Expected keys that "
-            f"match one of {[weight.path for weight in found]}. Received: "
-            f"{unused}"
+            f"match one of {[weight.path for weight in found]} and, for a "
+            "weight of a layer that is not known to MSQ, spell its attribute, "
+            f"as in '.*/scale_kernel'. Received: {unused}"
         )
     if all(entry.skip_reason for entry in plan):
         skipped = {entry.path: entry.skip_reason for entry in plan}
@@ -105,6 +73,40 @@ def make_plan(
         )
     _check_finite(found, plan)
     return tuple(plan)
+
+
+def _spells(key: str, weight: FoundWeight) -> bool:
+    """Whether an expression spells a weight's attribute after its layer's.
+
+    Of `"kernels/0"`, the attribute is `"kernels"`.
+    """
+    names = key.removeprefix("^").removesuffix("$").split("/")[1:]
+    return key == weight.path or weight.attribute.split("/")[0] in names
+
+
+def _named_by_filters(weight: FoundWeight, filters: Filters | None) -> bool:
+    if filters is None or callable(filters):
+        return False
+    patterns = [filters] if isinstance(filters, str) else filters
+    return any(
+        _spells(pattern, weight) and _selected(weight, pattern)
+        for pattern in patterns
+    )
+
+
+def _with_axes(weight: FoundWeight, override: LayerConfig) -> FoundWeight:
+    """A weight with its output channels: the class's word or the user's."""
+    if weight.known:
+        if override.axis is not None:
+            raise ValueError(
+                "`axis` is known from the layer's class. Expected no `axis` "
+                "but for a weight of a class that is not known to MSQ. "
+                f"Received: axis={override.axis} for '{weight.path}'"
+            )
+        return weight
+    axes = axes_tuple(-1 if override.axis is None else override.axis)
+    spec = WeightSpec(weight.attribute, axes)
+    return dataclasses.replace(weight, spec=spec, reason="", known=True)
 
 
 def _plan_weight(
@@ -137,6 +139,8 @@ def _plan_weight(
         granularity=override.granularity or default,
         skip_reason=reason,
         quantizable=not weight.reason,
+        channel_axes=weight.spec.axes(weight.layer, len(weight.variable.shape)),
+        layout=weight.spec.layout,
     )
 
 
@@ -182,7 +186,10 @@ def _check_finite(
 
 
 def match_plan(base: Any, plan: Sequence[WeightPlan]) -> list[FoundWeight]:
-    """The model's weights in the order of a plan.
+    """The model's weights in the order of a plan, with the plan's axes.
+
+    What the plan says of a weight holds: a registration that is missing, or
+    another one, does not change the codes of a model that was saved.
 
     Raises:
         ValueError: If the plan was made for another architecture.
@@ -194,7 +201,15 @@ def match_plan(base: Any, plan: Sequence[WeightPlan]) -> list[FoundWeight]:
         raise ValueError(
             "The plan does not fit the model. Expected weights (layer, "
             f"attribute) {want}. Received: {have}. Was a layer class "
-            "registered with msq_tf.register_layer when the model was "
+            "registered with msq_tf.register_quantizable when the model was "
             "saved?"
         )
-    return found
+    return [
+        weight if entry.channel_axes is None else _planned(weight, entry)
+        for weight, entry in zip(found, plan, strict=True)
+    ]
+
+
+def _planned(weight: FoundWeight, entry: WeightPlan) -> FoundWeight:
+    spec = WeightSpec(weight.attribute, entry.channel_axes or (), entry.layout)
+    return dataclasses.replace(weight, spec=spec)

@@ -36,8 +36,10 @@ def quantize_model(
             nested, with shared or frozen layers.
         config: An `MSQConfig`. Defaults to `MSQConfig()`.
         filters: Which layers to quantize, as in `keras.Model.quantize`: a
-            regular expression to search for in a layer's path, a list of
-            them, or a function of the layer. Defaults to all.
+            regular expression to search for in a weight's path, a list of
+            them, or a function of the layer. Defaults to all. A weight of a
+            layer that is not known to MSQ is quantized if an expression
+            spells its attribute, as in `"glu/gate$"`.
         example_inputs: A batch of inputs. Only needed to quantize the
             activations of a subclassed model.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.discovery import FoundWeight
-from msq_tf.plan import WeightPlan
+from msq_tf.weight_plan import WeightPlan
+from msq_tf.weight_specs import FoundWeight
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 

@@ -20,7 +20,7 @@ from msq_tf.decisions import as_text
 from msq_tf.decisions import with_error
 from msq_tf.fit_history import EpochPoint
 from msq_tf.history import BitChange
-from msq_tf.model import MSQModel
+from msq_tf.network import QuantizedNetwork
 
 # Parts of the figure, in their order.
 PANELS = ("bits", "sensitivity", "accuracy")
@@ -91,6 +91,8 @@ class PrecisionReport:
             made.
         metric: Name of the metric of `points`; `None` without a history.
         points: The metric and the bytes after each epoch of the history.
+        products: Number of layers that multiply activations by activations,
+            such as attention, where there is no weight to give bits to.
     """
 
     layers: tuple[LayerPrecision, ...]
@@ -102,6 +104,7 @@ class PrecisionReport:
     changes: tuple[BitChange, ...] = ()
     metric: str | None = None
     points: tuple[EpochPoint, ...] = ()
+    products: int = 0
 
     @property
     def packed_bytes(self) -> int:
@@ -179,6 +182,12 @@ class PrecisionReport:
                 f"\n{len(self.changes)} changes of bits: `decisions()` has the "
                 "reason of each"
             )
+        if self.products:
+            layers = "layer" if self.products == 1 else "layers"
+            summary += (
+                f"\nattention's products of activations ({self.products} "
+                f"{layers}) have no weights and stay as they are"
+            )
         parts = [table, summary]
         if self.skipped:
             skipped = rich.table.Table(
@@ -228,7 +237,7 @@ class PrecisionReport:
 
 
 def precision_report(
-    qmodel: MSQModel, history: Any = None, metric: str | None = None
+    qmodel: QuantizedNetwork, history: Any = None, metric: str | None = None
 ) -> PrecisionReport:
     """What every weight of a model got, and why others got nothing.
 
@@ -248,7 +257,7 @@ def precision_report(
         ValueError: If `qmodel` is no `MSQModel`, `history` is none of a fit
             with `MSQCallback`, or has no such metric.
     """
-    if not isinstance(qmodel, MSQModel):
+    if not isinstance(qmodel, QuantizedNetwork):
         raise ValueError(
             "`precision_report` takes an MSQModel. Received: "
             f"{type(qmodel).__name__}"
@@ -310,6 +319,7 @@ def precision_report(
         points=()
         if name is None
         else fit_history.points(logs, name, size, qmodel.float_size),
+        products=qmodel.products(),
     )
 
 

@@ -169,7 +169,7 @@ class Rule(abc.ABC):
     target_bits: float | None = None
     target_bytes: int | None = None
     begin: float = 0.0
-    end: float = 0.35
+    end: float = 0.2
     most: int = 2
 
     uses_cost: ClassVar[bool] = True

@@ -208,13 +208,13 @@ def find_sites(base: Any, signature: Sequence[Any]) -> tuple[Site, ...]:
         if spec.dtype.is_floating
     ]
     counts: dict[int, int] = {}
-    for call in recorder.calls:
+    # A model that was prepared before is hooked itself.
+    calls = [call for call in recorder.calls if id(call.layer) in position]
+    for call in calls:
         index = position[id(call.layer)]
         number = counts.get(index, 0)
         counts[index] = number + 1
-        if call.output.dtype.is_floating and _is_site(
-            call, recorder.calls, outputs
-        ):
+        if call.output.dtype.is_floating and _is_site(call, calls, outputs):
             sites.append(
                 Site(_numbered(named[index][0], number), index, number)
             )

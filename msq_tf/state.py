@@ -1,11 +1,10 @@
-"""Everything a search remembers, as variables of the model."""
+"""Everything a search remembers, whatever kind of variables holds it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from msq_tf import history
@@ -17,17 +16,36 @@ from msq_tf.search import RuleState
 # many bits given back.
 _CHANGES = 12
 
+# Name -> (shape for one weight, dtype).
+PER_WEIGHT: dict[str, tuple[tuple[int, ...], str]] = {
+    "bits": ((), "int32"),
+    "lsb": ((), "int32"),
+    "trace": ((), "float32"),
+    "trace_error": ((), "float32"),
+    "sensitivity": ((), "float32"),
+    "sensitivity_error": ((), "float32"),
+    "cost": ((MAX_BITS + 1,), "float32"),
+    "lsb_nonzero": ((), "float32"),
+    "initial": ((), "int32"),
+    "grown": ((), "int32"),
+    "log": ((_CHANGES, history.COLUMNS), "float64"),
+}
+# Name -> (shape, dtype) of what all weights share.
+SHARED: dict[str, tuple[tuple[int, ...], str]] = {
+    "strength": ((), "float32"),
+    "measured_loss": ((), "float32"),
+    "epoch": ((), "float32"),
+    "steps": ((), "int32"),
+    "rule": ((len(RuleState._fields),), "float32"),
+}
 
-@keras.saving.register_keras_serializable(package="msq_tf")
-class SearchVariables(keras.layers.Layer):
+
+class SearchState:
     """Bits, pulls, statistics and progress of a search.
 
-    Held as non-trainable variables, so that `.keras`, `.weights.h5` and
-    `BackupAndRestore` bring back a search exactly as it stood.
-
-    Args:
-        start_bits: Stored bits of each quantized weight at the start.
-        name: Name of the layer.
+    A mixin: what it is mixed into provides the attributes, each with
+    `numpy()` and `assign(value)`, in the shapes of `PER_WEIGHT` with the
+    number of weights in front, and of `SHARED`.
 
     Attributes:
         bits: int32 of shape (weights,): stored bits.
@@ -46,75 +64,35 @@ class SearchVariables(keras.layers.Layer):
             bits (those of the next width) are not zero.
         initial: int32 of shape (weights,): stored bits before the search.
         grown: int32 of shape (weights,): bits that were given back.
-        log: float64 of shape (capacity, columns): a row for each change of
-            a width, see `history`; NaN where there is none yet.
+        log: float64 of shape (weights, changes, columns): a row for each
+            change of a width, see `history`; NaN where there is none yet.
+            Rows are in the order of time, whatever weight they are of.
         epoch: float32 scalar: epochs trained.
         steps: int32 scalar: steps of an epoch, where `fit` cannot know it.
         rule: float32 of shape (len(RuleState),): the rule's state.
     """
 
-    def __init__(self, start_bits: Sequence[int], name: str | None = None):
-        super().__init__(name=name, dtype="float32", trainable=False)
-        self.start_bits = [int(width) for width in start_bits]
-        count = len(self.start_bits)
-        self.bits = self._variable("bits", (count,), "int32")
-        self.lsb = self._variable("lsb", (count,), "int32")
-        self.strength = self._variable("strength", ())
-        self.trace = self._variable("trace", (count,))
-        self.trace_error = self._variable("trace_error", (count,))
-        self.sensitivity = self._variable("sensitivity", (count,))
-        self.sensitivity_error = self._variable("sensitivity_error", (count,))
-        self.cost = self._variable("cost", (count, MAX_BITS + 1))
-        self.measured_loss = self._variable("measured_loss", ())
-        self.lsb_nonzero = self._variable("lsb_nonzero", (count,))
-        self.initial = self._variable("initial", (count,), "int32")
-        self.grown = self._variable("grown", (count,), "int32")
-        self.log = self._variable(
-            "log", (count * _CHANGES, history.COLUMNS), "float64"
-        )
-        self.epoch = self._variable("epoch", ())
-        self.steps = self._variable("steps", (), "int32")
-        self.rule = self._variable("rule", (len(RuleState._fields),))
-        self.built = True
-        self.restart(self.start_bits)
-
-    def _variable(
-        self, name: str, shape: tuple[int, ...], dtype: str = "float32"
-    ) -> Any:
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            dtype=dtype,
-            initializer="zeros",
-            trainable=False,
-            autocast=False,
-        )
-
-    def call(self) -> None:
-        """Holds state only."""
+    bits: Any
+    lsb: Any
+    strength: Any
+    trace: Any
+    trace_error: Any
+    sensitivity: Any
+    sensitivity_error: Any
+    cost: Any
+    measured_loss: Any
+    lsb_nonzero: Any
+    initial: Any
+    grown: Any
+    log: Any
+    epoch: Any
+    steps: Any
+    rule: Any
 
     def restart(self, bits: Any) -> None:
         """Sets bits and forgets the search that led to the old ones."""
-        bits = np.asarray(bits, np.int32)
-        self.bits.assign(bits)
-        self.lsb.assign(np.zeros_like(bits))
-        self.strength.assign(0.0)
-        for variable in (
-            self.trace,
-            self.trace_error,
-            self.sensitivity,
-            self.sensitivity_error,
-            self.cost,
-            self.measured_loss,
-            self.lsb_nonzero,
-            self.grown,
-            self.epoch,
-            self.steps,
-            self.rule,
-        ):
-            variable.assign(np.zeros(variable.shape, variable.dtype))
-        self.initial.assign(bits)
-        self.log.assign(np.full(self.log.shape, history.EMPTY))
+        for name, value in fresh_values(bits).items():
+            getattr(self, name).assign(value)
 
     def change(self, change: BitChange, paths: Sequence[str]) -> None:
         """Gives one weight another width and logs it.
@@ -124,24 +102,24 @@ class SearchVariables(keras.layers.Layer):
             paths: Names of the weights, in their order.
         """
         index = paths.index(change.path)
-        widths = self.bits.numpy()
+        widths = np.array(self.bits.numpy())
         widths[index] = change.new
         self.bits.assign(widths)
         if change.new > change.old:
-            grown = self.grown.numpy()
+            grown = np.array(self.grown.numpy())
             grown[index] += change.new - change.old
             self.grown.assign(grown)
-        log = self.log.numpy()
+        log = np.array(self.log.numpy())
+        rows = log.reshape(-1, history.COLUMNS)  # a view
         # Rows are filled in order, so the empty ones are at the end.
-        log[int(np.isfinite(log[:, 0]).sum())] = history.to_row(change, paths)
+        rows[int(np.isfinite(rows[:, 0]).sum())] = history.to_row(change, paths)
         self.log.assign(log)
 
     def changes(self, paths: Sequence[str]) -> list[BitChange]:
         """All changes of widths so far, in the order they were made."""
+        rows = np.asarray(self.log.numpy()).reshape(-1, history.COLUMNS)
         return [
-            history.from_row(row, paths)
-            for row in self.log.numpy()
-            if np.isfinite(row[0])
+            history.from_row(row, paths) for row in rows if np.isfinite(row[0])
         ]
 
     def course(self, paths: Sequence[str]) -> list[list[tuple[float, int]]]:
@@ -160,5 +138,21 @@ class SearchVariables(keras.layers.Layer):
     def rule_state(self, state: RuleState) -> None:
         self.rule.assign(np.asarray(state, np.float32))
 
-    def get_config(self) -> dict[str, Any]:
-        return {"start_bits": self.start_bits, "name": self.name}
+
+def fresh_values(bits: Any) -> dict[str, np.ndarray]:
+    """Every variable's value before a search.
+
+    Args:
+        bits: Stored bits of each weight, ints of shape (weights,).
+    """
+    bits = np.asarray(bits, np.int32)
+    values = {
+        name: np.zeros((bits.size, *shape), dtype)
+        for name, (shape, dtype) in PER_WEIGHT.items()
+    }
+    values |= {
+        name: np.zeros(shape, dtype) for name, (shape, dtype) in SHARED.items()
+    }
+    values["bits"] = values["initial"] = bits
+    values["log"] = np.full(values["log"].shape, history.EMPTY)
+    return values

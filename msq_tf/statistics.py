@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +15,7 @@ from msq_tf.batches import Batch
 from msq_tf.divergence import output_divergence
 from msq_tf.hessian import BlockHessian
 from msq_tf.hessian import TraceEstimate
-from msq_tf.model import MSQModel
-from msq_tf.overlay import read_float32
+from msq_tf.network import QuantizedNetwork
 from msq_tf.round_clamp import MAX_BITS
 from msq_tf.round_clamp import MIN_BITS
 from msq_tf.search import LayerStats
@@ -36,7 +33,7 @@ RANKINGS = (AUTO, DIVERGENCE, MEASURED, HESSIAN)
 _PROBED = (4, 3, 2)
 
 
-def layer_outlines(model: MSQModel) -> tuple[LayerStats, ...]:
+def layer_outlines(model: QuantizedNetwork) -> tuple[LayerStats, ...]:
     """What is known of the quantized weights without looking at data."""
     bits = model.bits
     grown = model.search.grown.numpy()
@@ -66,7 +63,7 @@ class StatisticsGatherer:
     that later calls trace nothing.
 
     Args:
-        model: A compiled `MSQModel`.
+        model: A compiled model.
         batches: `(x, y, sample_weight)` tuples of tensors, of one size.
         ranking: How the cost of a width is predicted. `"divergence"` takes
             how far the outputs move with that one weight changed, see
@@ -83,7 +80,7 @@ class StatisticsGatherer:
 
     def __init__(
         self,
-        model: MSQModel,
+        model: QuantizedNetwork,
         batches: Sequence[Batch],
         ranking: str = AUTO,
         held_out: Sequence[Batch] = (),
@@ -98,16 +95,13 @@ class StatisticsGatherer:
         self.held_out = list(held_out)
         divergence = None
         if ranking in (AUTO, DIVERGENCE):
-            divergence = output_divergence(
-                model.loss,
-                model.loss_weights,
-                getattr(model, "output_names", None),
-            )
+            compiled = model.compiled_losses()
+            divergence = output_divergence(compiled)
             if divergence is None and ranking == DIVERGENCE:
                 raise ValueError(
                     "The compiled loss has no divergence. Expected losses of "
                     "`keras.losses` for cross entropy or regression, or "
-                    f"`ranking='measured'`. Received: loss={model.loss!r}"
+                    f"`ranking='measured'`. Received: loss={compiled.loss!r}"
                 )
         if ranking == AUTO:
             ranking = DIVERGENCE if divergence else MEASURED
@@ -127,7 +121,7 @@ class StatisticsGatherer:
             ValueError: If an operation has no second derivative.
         """
         values = self.model.quantized_values()
-        with _metrics_kept(self.model):
+        with self.model.metrics_kept():
             try:
                 return self._hessian.traces(values, self.batches, **options)
             except LookupError as error:
@@ -139,7 +133,7 @@ class StatisticsGatherer:
 
     def loss(self) -> float:
         """Mean loss at the current quantized weights."""
-        with _metrics_kept(self.model):
+        with self.model.metrics_kept():
             return self._mean_loss(self.model.quantized_values(), self.batches)
 
     def layers(
@@ -160,11 +154,11 @@ class StatisticsGatherer:
                 or zeros.
         """
         model = self.model
-        scales = model.scales()
+        latent, scales = model.latent_weights(), model.scales()
         gains = self._gains(rule)
         layers = []
         for i, outline in enumerate(layer_outlines(model)):
-            w = read_float32(model.kernels[i])
+            w = latent[i]
             bits = outline.bits
             # A layer that cannot go lower is described one bit down.
             nearest = self._quantized(w, scales[i], max(bits - 1, MIN_BITS))
@@ -207,13 +201,14 @@ class StatisticsGatherer:
         """
         model = self.model
         current = list(model.quantized_values())
-        scales = model.scales()
+        latent, scales = model.latent_weights(), model.scales()
         damage = self._damage(current)
         costs = np.zeros((len(current), MAX_BITS + 1))
         for i, outline in enumerate(layer_outlines(model)):
             widths = rule.widths(outline)
-            w = read_float32(model.kernels[i])
-            values = {b: self._quantized(w, scales[i], b) for b in widths}
+            values = {
+                b: self._quantized(latent[i], scales[i], b) for b in widths
+            }
             moved = {b: _squared(values[b] - current[i]) for b in widths}
             if damage is None:
                 curvature = max(float(trace[i]), 0.0) / model.sizes[i]
@@ -238,15 +233,14 @@ class StatisticsGatherer:
         if not self.held_out:
             return gains
         current = list(model.quantized_values())
-        scales = model.scales()
-        with _metrics_kept(model):
+        latent, scales = model.latent_weights(), model.scales()
+        with model.metrics_kept():
             before = self._mean_loss(current, self.held_out)
             for i, outline in enumerate(layer_outlines(model)):
                 width = rule.wider(outline)
                 if width is None:
                     continue
-                w = read_float32(model.kernels[i])
-                value = self._quantized(w, scales[i], width)
+                value = self._quantized(latent[i], scales[i], width)
                 changed = [*current[:i], value, *current[i + 1 :]]
                 gains[i] = before - self._mean_loss(changed, self.held_out)
         return gains
@@ -285,11 +279,11 @@ class StatisticsGatherer:
             return diverged
         if self.ranking == HESSIAN:
             return None
-        with _metrics_kept(self.model):
+        with self.model.metrics_kept():
             loss = self._mean_loss(current, batches)
 
         def increased(values: list[tf.Tensor]) -> float:
-            with _metrics_kept(self.model):
+            with self.model.metrics_kept():
                 return self._mean_loss(values, batches) - loss
 
         return increased
@@ -303,15 +297,3 @@ class StatisticsGatherer:
 
 def _squared(x: tf.Tensor) -> float:
     return float(tf.reduce_sum(x**2))
-
-
-@contextlib.contextmanager
-def _metrics_kept(model: MSQModel) -> Iterator[None]:
-    """Undoes what computing losses does to the running metrics of `fit`."""
-    variables = model.metrics_variables
-    values = [variable.numpy() for variable in variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)

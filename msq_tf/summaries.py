@@ -16,7 +16,7 @@ from msq_tf.decisions import Decisions
 from msq_tf.decisions import shorten
 from msq_tf.history import BitChange
 from msq_tf.history import Candidate
-from msq_tf.model import MSQModel
+from msq_tf.network import QuantizedNetwork
 from msq_tf.report import PANELS
 from msq_tf.report import precision_report
 
@@ -46,7 +46,7 @@ class ProgressPrinter:
         """Notes changes of the epoch that is running."""
         self._changes.extend(changes)
 
-    def note(self, model: MSQModel, epoch: int) -> None:
+    def note(self, model: QuantizedNetwork, epoch: int) -> None:
         """Composes the epoch's line."""
         state = model.search.rule_state
         freezes = bool(state.done) and not self._frozen
@@ -162,7 +162,7 @@ class SummaryWriter:
         self._changes: list[BitChange] = []
         self._logs: list[dict[str, Any]] = []
         # Model and epoch that no image shows yet.
-        self._undrawn: tuple[MSQModel, int] | None = None
+        self._undrawn: tuple[QuantizedNetwork, int] | None = None
 
     def add(self, changes: Sequence[BitChange]) -> None:
         """Notes changes of the epoch that is running."""
@@ -170,7 +170,7 @@ class SummaryWriter:
 
     def write(
         self,
-        model: MSQModel,
+        model: QuantizedNetwork,
         epoch: int,
         logs: Mapping[str, Any] | None = None,
     ) -> None:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from msq_tf import learned_scales
 from msq_tf import round_clamp
-from msq_tf.config import LEARNED
-from msq_tf.config import MAX
 from msq_tf.config import PerChannel
 from msq_tf.devices import kind_of
-from msq_tf.learned_scales import LearnedScales
-from msq_tf.overlay import read_float32
-from msq_tf.plan import WeightPlan
-from msq_tf.plan import match_plan
 from msq_tf.records import quantized_record
 from msq_tf.records import skipped_record
+from msq_tf.weight_plan import WeightPlan
+from msq_tf.weight_specs import FoundWeight
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 
@@ -30,38 +25,45 @@ class WeightQuantizers:
     """From latent weights and bits to values, penalties and codes.
 
     Args:
-        base: The float model.
-        plan: A `WeightPlan` for each weight of `base`, in traversal order.
+        weights: What was decided for each weight of a model, and where the
+            weight is, in traversal order.
         quantizer: `"round_clamp"` or `"dorefa"`.
-        scale: `"max"` or `"learned"`.
+        read: Function of a latent variable that returns its stored value, a
+            float32 tensor.
 
     Attributes:
+        quantizer: As given.
         paths: Keys of the quantized weights, in traversal order.
         sizes: Number of elements of each.
         start_bits: Stored bits of each at the start.
         outlines: `(plan entry, kind, output channels)` of each; the kind is
             one of `devices.KINDS`.
-        kernels: The latent Keras variables of each.
+        kernels: The latent variables of each.
+        scale_axes: Axes over which each has scales; `None` for one scale.
         float_size: Elements of quantizable weights that stay in float.
-        learned: The learned scales, made from the weights as they stand;
-            `None` for scales of `max|w|`.
     """
 
     def __init__(
         self,
-        base: keras.Model,
-        plan: Sequence[WeightPlan],
+        weights: Iterable[tuple[WeightPlan, FoundWeight]],
         quantizer: str,
-        scale: str = MAX,
+        read: Callable[[Any], tf.Tensor],
     ):
-        self._quantizer = quantizer
-        pairs = list(zip(plan, match_plan(base, plan), strict=True))
+        self.quantizer = quantizer
+        self._read = read
+        pairs = list(weights)
         self._quantized = [pair for pair in pairs if not pair[0].skip_reason]
         self._skipped = [pair for pair in pairs if pair[0].skip_reason]
         self.kernels = [weight.variable for _, weight in self._quantized]
         self._axes = [
             weight.spec.axes(weight.layer, len(weight.variable.shape))
             for _, weight in self._quantized
+        ]
+        self.scale_axes = [
+            axes if entry.granularity == PerChannel() else None
+            for (entry, _), axes in zip(
+                self._quantized, self._axes, strict=True
+            )
         ]
         self.paths = tuple(entry.path for entry, _ in self._quantized)
         self.sizes = tuple(map(_size, self.kernels))
@@ -85,43 +87,42 @@ class WeightQuantizers:
             for entry, weight in self._skipped
             if entry.quantizable
         )
-        self.learned: LearnedScales | None = None
-        self._quantize = round_clamp.quantize
-        if scale == LEARNED:
-            self.learned = self._fitted_scales()
-            self._quantize = learned_scales.quantize
+        self._used: Callable[[int, tf.Tensor], tf.Tensor] | None = None
+        self._quantize: Any = round_clamp.quantize
 
-    def _fitted_scales(self) -> LearnedScales:
-        fitted = [
-            learned_scales.fitted_scale(
-                read_float32(kernel),
-                self._scale_axes(i),
-                self.start_bits[i],
-                self._quantizer,
-            )
-            for i, kernel in enumerate(self.kernels)
-        ]
-        learned = LearnedScales(
-            [scale.shape for scale in fitted], name="learned_scales"
-        )
-        for variable, scale in zip(learned.scale, fitted, strict=True):
-            variable.assign(scale)
-        learned.follow(self.kernels)
-        return learned
+    def use_scales(
+        self,
+        used: Callable[[int, tf.Tensor], tf.Tensor],
+        quantize: Callable[..., Any],
+    ) -> None:
+        """Takes other scales than `max|w|`.
+
+        Args:
+            used: Function of a weight's index and its `max|w|` that returns
+                its scale, in the same shape.
+            quantize: As `round_clamp.quantize`, with the gradients that go
+                with such scales.
+        """
+        self._used = used
+        self._quantize = quantize
+
+    def latent(self) -> list[tf.Tensor]:
+        """float32 tensors: the weights that training moves."""
+        return [self._read(kernel) for kernel in self.kernels]
 
     def scales(self) -> list[tf.Tensor]:
         """Current scale of each quantized weight, no gradient."""
         return [
-            tf.stop_gradient(self._scale(i, read_float32(kernel)))
-            for i, kernel in enumerate(self.kernels)
+            tf.stop_gradient(self._scale(i, w))
+            for i, w in enumerate(self.latent())
         ]
 
     def _scale(self, index: int, w: tf.Tensor) -> tf.Tensor:
         """The scale that everything computes with: here and nowhere else."""
-        largest = round_clamp.max_scale(w, self._scale_axes(index))
-        if self.learned is None:
+        largest = round_clamp.max_scale(w, self.scale_axes[index])
+        if self._used is None:
             return largest
-        return self.learned.used(index, largest)
+        return self._used(index, largest)
 
     def values(self, bits: Any) -> list[tf.Tensor]:
         """Each kernel as `codes * step`, float32.
@@ -151,13 +152,13 @@ class WeightQuantizers:
             ks = tf.unstack(tf.convert_to_tensor(lsb))
         values, penalty = [], tf.constant(0.0)
         for i, (kernel, k) in enumerate(zip(self.kernels, ks, strict=True)):
-            w = read_float32(kernel)
+            w = self._read(kernel)
             scale = self._scale(i, w)
-            quantized = self._quantize(w, scale, widths[i], k, self._quantizer)
+            quantized = self._quantize(w, scale, widths[i], k, self.quantizer)
             values.append(quantized.value)
             if lsb is not None:
                 penalty += round_clamp.lsb_penalty(
-                    quantized.lsb, scale, widths[i], k, self._quantizer
+                    quantized.lsb, scale, widths[i], k, self.quantizer
                 )
         return values, penalty
 
@@ -172,10 +173,10 @@ class WeightQuantizers:
         """
         records = []
         for i, (entry, weight) in enumerate(self._quantized):
-            w, width = read_float32(weight.variable), int(bits[i])
+            w, width = self._read(weight.variable), int(bits[i])
             scale = self._scale(i, w)
-            codes = self._quantize(w, scale, width, 0, self._quantizer).codes
-            step = round_clamp.step_size(scale, width, self._quantizer)
+            codes = self._quantize(w, scale, width, 0, self.quantizer).codes
+            step = round_clamp.step_size(scale, width, self.quantizer)
             records.append(
                 quantized_record(
                     entry, weight, width, self._axes[i], codes, step
@@ -186,11 +187,6 @@ class WeightQuantizers:
     def skipped_records(self) -> list[SkippedWeight]:
         """The weights of two or more dimensions that stay in float."""
         return [skipped_record(*pair) for pair in self._skipped]
-
-    def _scale_axes(self, index: int) -> tuple[int, ...] | None:
-        if self._quantized[index][0].granularity == PerChannel():
-            return self._axes[index]
-        return None
 
 
 def _size(variable: Any) -> int:

@@ -239,3 +239,10 @@ def test_a_constant_zero_activation_has_a_range():
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match="activation.*Received"):
         msq_tf.MSQConfig(**arguments)
+
+
+def test_a_model_that_was_prepared_before_is_prepared_again(tiny):
+    config = msq_tf.MSQConfig(activation_bits=8)
+    first, second = (msq_tf.quantize_model(tiny, config) for _ in "ab")
+    assert len(first.activations.sites) > 1
+    assert second.activations.sites == first.activations.sites

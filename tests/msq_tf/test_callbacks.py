@@ -328,6 +328,27 @@ def test_a_float_model_is_refused(tiny, tiny_data, compiled):
         fit(compiled(tiny), tiny_data, msq_tf.MSQCallback(budget()))
 
 
+def test_what_a_loop_of_ones_own_forgets_is_said(tiny, tiny_data):
+    def watch(qmodel, **params):
+        callback = msq_tf.MSQCallback(budget(), data=tiny_data)
+        return keras.callbacks.CallbackList(
+            [callback], model=qmodel, verbose=0, **params
+        )
+
+    uncompiled = msq_tf.quantize_model(tiny)
+    with pytest.raises(ValueError, match="compiled model.*compiled=False"):
+        watch(uncompiled, epochs=2, steps=4).on_train_begin()
+    with pytest.raises(ValueError, match="number of epochs.*params="):
+        watch(new_model(), steps=4).on_train_begin()
+    unbegun = watch(new_model(), epochs=2, steps=4)
+    with pytest.raises(ValueError, match="`on_train_begin`.*Received"):
+        unbegun.on_epoch_begin(0)
+    forgetful = watch(new_model(), epochs=2, steps=4)
+    forgetful.on_train_begin()
+    with pytest.raises(ValueError, match="`on_epoch_begin`.*Received"):
+        forgetful.on_train_batch_end(0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -33,6 +33,8 @@ def test_bad_layer_config():
         msq_tf.LayerConfig(min_bits=1)
     with pytest.raises(ValueError, match="granularity.*Received"):
         msq_tf.LayerConfig(granularity="per_tensor")
+    with pytest.raises(ValueError, match="axis.*Received"):
+        msq_tf.LayerConfig(axis="last")
 
 
 def test_an_exact_path_beats_an_expression_and_the_first_expression_wins():

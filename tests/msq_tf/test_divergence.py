@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from msq_tf.divergence import CompiledLosses
 from msq_tf.divergence import output_divergence
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(6, 5)).astype(np.float32)
 B = A + 0.3 * RNG.normal(size=(6, 5)).astype(np.float32)
+
+
+def compiled(loss, weights=None, names=None):
+    return CompiledLosses(loss, keras.losses, weights, names)
 
 
 def softmax(x):
@@ -68,10 +73,9 @@ S, T = sigmoid(A), sigmoid(B)
             ).mean(),
         ),
     ],
-    ids=str,
 )
 def test_formulas(loss, a, b, expected):
-    divergence = output_divergence(loss)
+    divergence = output_divergence(compiled(loss))
     a, b = tf.constant(a, tf.float32), tf.constant(b, tf.float32)
     assert divergence(a, b).numpy() == pytest.approx(expected, rel=1e-4)
     assert divergence(a, a).numpy() == pytest.approx(0.0, abs=1e-7)
@@ -90,7 +94,7 @@ def test_formulas(loss, a, b, expected):
     ids=["none", "function", "hinge", "subclass", "no losses", "one own"],
 )
 def test_losses_of_which_nothing_is_known(loss):
-    assert output_divergence(loss) is None
+    assert output_divergence(compiled(loss)) is None
 
 
 def test_several_outputs_and_their_weights():
@@ -100,13 +104,13 @@ def test_several_outputs_and_their_weights():
         "mse",
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     ]
-    both = output_divergence(losses, [2.0, 0.5])([a, a], [b, b])
+    both = output_divergence(compiled(losses, [2.0, 0.5]))([a, a], [b, b])
     assert both.numpy() == pytest.approx(2 * first + 0.5 * second, rel=1e-4)
-    only = output_divergence([None, losses[1]])([a, a], [b, b])
+    only = output_divergence(compiled([None, losses[1]]))([a, a], [b, b])
     assert only.numpy() == pytest.approx(second, rel=1e-4)
     named = dict(zip(("y", "x"), losses, strict=True))
     weights = {"y": 2.0, "x": 0.5}
     for outputs in (lambda v: {"x": v, "y": v}, lambda v: [v, v]):
-        divergence = output_divergence(named, weights, ["y", "x"])
+        divergence = output_divergence(compiled(named, weights, ["y", "x"]))
         both = divergence(outputs(a), outputs(b))
         assert both.numpy() == pytest.approx(2 * first + 0.5 * second, rel=1e-4)

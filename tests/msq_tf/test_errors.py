@@ -98,5 +98,5 @@ def test_filters_of_the_wrong_kind(tiny, filters):
 
 def test_a_plan_for_another_architecture(tiny):
     qmodel = msq_tf.quantize_model(tiny)
-    with pytest.raises(ValueError, match="does not fit.*register_layer"):
+    with pytest.raises(ValueError, match="does not fit.*register_quantizable"):
         msq_tf.MSQModel(tiny, qmodel.plan[:-1])

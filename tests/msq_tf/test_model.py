@@ -249,32 +249,6 @@ def test_filters_as_in_keras(zoo):
     assert len(by_expression.bits) == 5
 
 
-def test_an_unknown_layer_is_skipped_with_a_reason_until_registered():
-    class Gate(keras.layers.Layer):
-        def build(self, shape):
-            self.w_gate = self.add_weight(shape=(shape[-1], 4), name="w_gate")
-
-        def call(self, x):
-            return keras.ops.matmul(x, self.w_gate)
-
-    model = keras.Sequential(
-        [keras.Input((3,)), Gate(name="gate"), keras.layers.Dense(2)]
-    )
-    qmodel = msq_tf.quantize_model(model)
-    (skipped,) = qmodel.skipped_weights()
-    assert skipped.path == "gate/w_gate"
-    assert not skipped.quantizable
-    assert "register_layer" in skipped.reason
-    assert qmodel.compression == 4.0
-
-    msq_tf.register_layer(Gate, msq_tf.WeightSpec("w_gate"))
-    assert "gate" in msq_tf.quantize_model(model).bits
-    with pytest.raises(ValueError, match="Received"):
-        msq_tf.register_layer(Gate)
-    with pytest.raises(ValueError, match="Received"):
-        msq_tf.register_layer("Gate", msq_tf.WeightSpec("w_gate"))
-
-
 def test_lora_is_skipped_with_its_reason():
     model = keras.Sequential(
         [

@@ -111,7 +111,7 @@ class TestBudgetRule:
     def test_a_change_says_what_it_costs_and_what_was_next(self):
         rule = msq_tf.BudgetRule(target_bits=6)
         now = stats(
-            layer("dear", cost=9.0), layer("cheap", cost=1.0), progress=0.05
+            layer("dear", cost=9.0), layer("cheap", cost=1.0), progress=0.03
         )
         decision, _ = rule.decide(now, rule.start(now))
         assert [change.path for change in decision.changes] == ["cheap"]

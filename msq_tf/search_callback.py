@@ -1,0 +1,397 @@
+"""The precision search as a callback, of whichever Keras."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from msq_tf import decisions
+from msq_tf.batches import Batch
+from msq_tf.batches import take_batches
+from msq_tf.history import BitChange
+from msq_tf.network import QuantizedNetwork
+from msq_tf.search import Decision
+from msq_tf.search import LayerStats
+from msq_tf.search import Rule
+from msq_tf.search import RuleState
+from msq_tf.search import SearchStats
+from msq_tf.statistics import AUTO
+from msq_tf.statistics import StatisticsGatherer
+from msq_tf.statistics import layer_outlines
+from msq_tf.summaries import ProgressPrinter
+from msq_tf.summaries import SummaryWriter
+
+# Decisions in the search phase when no interval is given.
+_DECISIONS = 10
+# Share of the loss that has to be gone before costs are measured anew.
+_FALLEN = 0.5
+_UNBEGUN = (
+    "MSQCallback was not told that training began. Expected `on_train_begin`, "
+    "and `on_epoch_begin` of every epoch, as `fit` calls them. Received: what "
+    "comes after them"
+)
+
+
+class SearchCallback:
+    """Finds a bit width for every layer while the model trains.
+
+    At every interval of the rule's phase it gathers statistics on a few
+    fixed batches, asks the rule, and applies the decision to the model's
+    variables: nothing is recompiled. Between decisions the regularizer pulls
+    the low bits that are to go next. Once the target is reached the pull
+    ends and training goes on as plain fine-tuning at the frozen scheme.
+
+    All decisions fall at ends of training batches and all state is in the
+    model, so `keras.callbacks.BackupAndRestore` may stand anywhere in the
+    list, and a resumed search decides as the uninterrupted one. Put this
+    callback first: it adds `msq_bits` (average stored bits), `msq_compression`
+    and `msq_lsb_nonzero` to the logs, which later callbacks then see.
+
+    Args:
+        rule: A `BudgetRule` or `ThresholdRule`.
+        data: Data for statistics, as `fit` takes it. Defaults to the first
+            batches of the data given to `fit`. Give it where that data is
+            shuffled anew or comes from a generator, if a resumed run has to
+            repeat an interrupted one exactly.
+        samples: Samples of `data` to use.
+        batch_size: Samples per batch of statistics.
+        interval: Training steps between decisions. Defaults to a tenth of
+            the rule's phase.
+        lsb_strength: The regularizer's lambda, see `LSBRegularizer` for its
+            unit; 0 turns it off.
+        ranking: How costs of candidates are predicted: `"divergence"`,
+            `"measured"`, `"hessian"` or `"auto"`, see `StatisticsGatherer`.
+        hessian: Whether to take Hessian traces. Without them every layer
+            counts as equally sensitive.
+        hessian_every: Decisions between two estimates of the traces.
+        held_out: Data, as `data`, on which a rule with `growth` measures
+            what bits were worth. Defaults to the `validation_data` of `fit`.
+        max_probes: Most Hutchinson probes per estimate.
+        tolerance: Relative standard error at which probing stops.
+        seed: Seed of the probes.
+        log_dir: Where to write TensorBoard summaries per layer; `None` for
+            none.
+        verbose: 0 for silence, 1 for a line per epoch with decisions, `"auto"`
+            to follow `fit`.
+
+    Raises:
+        ValueError: In `fit`, before the first step, if the model is no
+            `MSQModel`, or the target cannot be reached.
+
+    Example:
+    ```python
+    qmodel.fit(
+        train,
+        epochs=10,
+        callbacks=[
+            msq_tf.MSQCallback(msq_tf.BudgetRule(target_compression=8.0))
+        ],
+    )
+    ```
+    """
+
+    # Set by Keras.
+    params: Any
+
+    def __init__(
+        self,
+        rule: Rule,
+        data: Any = None,
+        *,
+        samples: int = 256,
+        batch_size: int = 128,
+        interval: int | None = None,
+        lsb_strength: float = 0.05,
+        ranking: str = AUTO,
+        hessian: bool = True,
+        hessian_every: int = 4,
+        held_out: Any = None,
+        max_probes: int = 4,
+        tolerance: float = 0.1,
+        seed: int = 0,
+        log_dir: str | None = None,
+        verbose: int | str = "auto",
+    ):
+        super().__init__()
+        if not isinstance(rule, Rule):
+            raise ValueError(
+                "`rule` must be a BudgetRule or a ThresholdRule. Received: "
+                f"rule={rule!r}"
+            )
+        for name, value in (
+            ("samples", samples),
+            ("batch_size", batch_size),
+            ("interval", 1 if interval is None else interval),
+            ("hessian_every", hessian_every),
+            ("max_probes", max_probes),
+        ):
+            if value < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 1. Received: {name}={value}"
+                )
+        if not lsb_strength >= 0:
+            raise ValueError(
+                "`lsb_strength` cannot be negative. Received: "
+                f"lsb_strength={lsb_strength}"
+            )
+        self.rule = rule
+        self.data = data
+        self.samples = samples
+        self.batch_size = batch_size
+        self.interval = interval
+        self.lsb_strength = float(lsb_strength)
+        self.ranking = ranking
+        self.hessian = hessian
+        self.hessian_every = hessian_every
+        self.held_out = held_out
+        self.max_probes = max_probes
+        self.tolerance = tolerance
+        self.seed = seed
+        self.log_dir = log_dir
+        self.verbose = verbose
+        self._gatherer: StatisticsGatherer | None = None
+        self._qmodel: Any = None
+        self._epoch = 0
+        self._steps = 0
+        self._seen = 0
+        self._printer = ProgressPrinter(enabled=False)
+        self._writer: SummaryWriter | None = None
+
+    def network(self) -> QuantizedNetwork:
+        """The model that is trained, checked."""
+        raise NotImplementedError
+
+    def fit_data(self) -> tuple[Any, Any]:
+        """Training and validation data of `fit`; `None` where unknown."""
+        return None, None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._qmodel = self.network()
+        if not self._qmodel.compiled or "epochs" not in (self.params or {}):
+            raise ValueError(
+                "MSQCallback needs a compiled model, whose loss its statistics "
+                "take, and the number of epochs. Expected `fit`, or in a loop "
+                "of your own `keras.callbacks.CallbackList(callbacks, "
+                "model=qmodel, epochs=..., steps=...)`. Received: "
+                f"compiled={self._qmodel.compiled}, params={self.params}"
+            )
+        data = self.data if self.data is not None else self.fit_data()[0]
+        self._gatherer = StatisticsGatherer(
+            self._qmodel,
+            take_batches(data, self.samples, self.batch_size),
+            self.ranking,
+            self._held_out_batches(),
+        )
+        self._steps = int(self.params.get("steps") or 0)
+        verbose = self.verbose
+        if verbose == "auto":
+            verbose = self.params.get("verbose", 1)
+        self._printer = ProgressPrinter(enabled=bool(verbose))
+        if self.log_dir is not None:
+            self._writer = SummaryWriter(self.log_dir)
+
+    def _held_out_batches(self) -> list[Batch]:
+        if not self.rule.uses_growth:
+            return []
+        data = self.held_out
+        if data is None:
+            data = self.fit_data()[1]
+        if data is None:
+            raise ValueError(
+                "A rule with `growth` measures on held-out data. Expected "
+                "`fit(validation_data=...)` or `MSQCallback(held_out=...)`. "
+                "Received: neither"
+            )
+        return take_batches(data, self.samples, self.batch_size)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self._gatherer is None:
+            raise ValueError(_UNBEGUN)
+        self._epoch = epoch
+        self._printer.flush()
+        # Not in on_train_begin: BackupAndRestore may load its state there
+        # after this callback's turn.
+        search = self._qmodel.search
+        state = search.rule_state
+        fresh = self.rule.start(
+            self._stats(layer_outlines(self._qmodel), 0.0, 0)
+        )
+        if not state.started or not _same_target(state, fresh):
+            search.rule_state = fresh
+        if epoch and not self._steps:
+            # Resumed: how long an epoch is was known when it was backed up,
+            # and the decision at its end may have come after that.
+            self._steps = int(search.steps.numpy())
+            if self._steps:
+                self._search(epoch * self._steps, float(epoch))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._seen = batch + 1
+        if self._steps:
+            step = self._epoch * self._steps + self._seen
+            self._search(step, self._epoch + self._seen / self._steps)
+        else:
+            # Already here, for a backup that comes first at the epoch's end.
+            self._qmodel.search.steps.assign(self._seen)
+        self._add_logs(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not self._steps:
+            # The length of an epoch was unknown; from here on it is not.
+            self._steps = self._seen
+            self._search((epoch + 1) * self._steps, epoch + 1.0)
+        self._qmodel.search.epoch.assign(float(epoch + 1))
+        self._add_logs(logs)
+        self._printer.note(self._qmodel, epoch)
+        if self._writer is not None:
+            self._writer.write(self._qmodel, epoch, logs)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._printer.flush()
+        state = self._qmodel.search.rule_state
+        if state.started and not state.done:
+            warnings.warn(
+                f"The search ended at {self._qmodel.average_bits:.3f} average "
+                f"bits, above its target of {state.target_bits:.3f}.",
+                stacklevel=2,
+            )
+        if self._writer is not None:
+            self._writer.close()
+        self._gatherer = None
+
+    def _search(self, step: int, epoch: float) -> None:
+        """Takes the decisions that are due after a training step."""
+        search = self._qmodel.search
+        state = search.rule_state
+        if state.done:
+            return
+        rule = self.rule
+        epochs = self.params.get("epochs") or 1
+        progress = min(epoch / epochs, 1.0)
+        interval = self.interval or max(
+            1, int((rule.end - rule.begin) * epochs * self._steps / _DECISIONS)
+        )
+        over = progress >= rule.end
+        if state.decisions and step < state.last_step + interval and not over:
+            return
+        while rule.due(progress, self._average(), state):
+            layers = self._layers(state)
+            decision, after = rule.decide(
+                self._stats(layers, progress, step), state
+            )
+            self._apply(decision, step, epoch, layers)
+            search.rule_state = state = after
+            # At the phase's end the rest of the way is gone at once.
+            if not (over and decision.changes):
+                break
+
+    def _layers(self, state: RuleState) -> tuple[LayerStats, ...]:
+        """Fresh statistics of every weight, noted in the model too."""
+        if self._gatherer is None or not state.started:
+            raise ValueError(_UNBEGUN)
+        search = self._qmodel.search
+        if self.hessian and int(state.decisions) % self.hessian_every == 0:
+            estimate = self._gatherer.traces(
+                max_probes=self.max_probes,
+                min_probes=min(2, self.max_probes),
+                tolerance=self.tolerance,
+                seed=self.seed + int(state.decisions),
+            )
+            search.trace.assign(estimate.trace)
+            search.trace_error.assign(estimate.error)
+        if self.rule.uses_cost:
+            self._measure_costs(self._gatherer, state)
+        layers = self._gatherer.layers(
+            self.rule,
+            search.trace.numpy(),
+            search.trace_error.numpy(),
+            search.cost.numpy(),
+        )
+        search.sensitivity.assign([s.sensitivity for s in layers])
+        search.sensitivity_error.assign([s.sensitivity_error for s in layers])
+        search.lsb_nonzero.assign(
+            [next(iter(s.lsb_nonzero.values()), 0.0) for s in layers]
+        )
+        return layers
+
+    def _measure_costs(
+        self, gatherer: StatisticsGatherer, state: RuleState
+    ) -> None:
+        """Predicts costs at the first decision, and when the loss has fallen.
+
+        A trained model is measured once, where it has converged: while bits
+        fall its weights are in motion, and a plan from there is worse. A
+        model that is still learning is measured anew whenever its loss has
+        halved, since its first costs say little of what it becomes.
+        """
+        search = self._qmodel.search
+        loss = gatherer.loss()
+        before = float(search.measured_loss.numpy())
+        if state.decisions and before - loss <= _FALLEN * abs(before):
+            return
+        search.measured_loss.assign(loss)
+        search.cost.assign(gatherer.costs(self.rule, search.trace.numpy()))
+
+    def _apply(
+        self,
+        decision: Decision,
+        step: int,
+        epoch: float,
+        layers: Sequence[LayerStats],
+    ) -> None:
+        paths = self._qmodel.paths
+        search = self._qmodel.search
+        known = {layer.path: layer for layer in layers}
+        for change in decision.changes:
+            layer = known[change.path]
+            search.change(
+                BitChange(
+                    step=step,
+                    epoch=epoch,
+                    path=change.path,
+                    old=change.old,
+                    new=change.new,
+                    cost=change.cost,
+                    lsb_nonzero=layer.lsb_nonzero.get(
+                        change.old - change.new, math.nan
+                    ),
+                    sensitivity=layer.sensitivity,
+                    sensitivity_error=layer.sensitivity_error,
+                    next_in_line=change.next_in_line,
+                ),
+                paths,
+            )
+        search.lsb.assign([decision.lsb.get(path, 0) for path in paths])
+        search.strength.assign(self.lsb_strength if decision.lsb else 0.0)
+        changes = self._qmodel.history_of_bits()
+        changes = changes[len(changes) - len(decision.changes) :]
+        decisions.log(changes)
+        self._printer.add(changes)
+        if self._writer is not None:
+            self._writer.add(changes)
+
+    def _average(self) -> float:
+        return self.rule.average(
+            self._stats(layer_outlines(self._qmodel), 0, 0)
+        )
+
+    def _stats(
+        self, layers: Sequence[LayerStats], progress: float, step: int
+    ) -> SearchStats:
+        return SearchStats(
+            layers=layers,
+            progress=progress,
+            step=step,
+            float_size=self._qmodel.float_size,
+        )
+
+    def _add_logs(self, logs: Any) -> None:
+        if logs is not None:
+            logs.update(self._qmodel.search_logs())
+
+
+def _same_target(a: RuleState, b: RuleState) -> bool:
+    # Both went through float32 or come from the same division.
+    return abs(a.target_bits - b.target_bits) < 1e-5

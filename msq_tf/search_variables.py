@@ -1,0 +1,53 @@
+"""The state of a search as variables of a Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from msq_tf.state import PER_WEIGHT
+from msq_tf.state import SHARED
+from msq_tf.state import SearchState
+
+
+@keras.saving.register_keras_serializable(package="msq_tf")
+class SearchVariables(keras.layers.Layer, SearchState):
+    """Bits, pulls, statistics and progress of a search.
+
+    Held as non-trainable variables, so that `.keras`, `.weights.h5` and
+    `BackupAndRestore` bring back a search exactly as it stood. Its attributes
+    are those of `SearchState`.
+
+    Args:
+        start_bits: Stored bits of each quantized weight at the start.
+        name: Name of the layer.
+    """
+
+    def __init__(self, start_bits: Sequence[int], name: str | None = None):
+        super().__init__(name=name, dtype="float32", trainable=False)
+        self.start_bits = [int(width) for width in start_bits]
+        count = len(self.start_bits)
+        for field, (shape, dtype) in PER_WEIGHT.items():
+            setattr(self, field, self._variable(field, (count, *shape), dtype))
+        for field, (shape, dtype) in SHARED.items():
+            setattr(self, field, self._variable(field, shape, dtype))
+        self.built = True
+        self.restart(self.start_bits)
+
+    def _variable(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+        )
+
+    def call(self) -> None:
+        """Holds state only."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {"start_bits": self.start_bits, "name": self.name}
