@@ -1,0 +1,78 @@
+"""quantize_model: one call for a whole model, also where TFMOT refuses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msq_tf.tfmot.flatten import flatten_model
+from msq_tf.tfmot.imports import tf_keras
+from msq_tf.tfmot.imports import tfmot
+from msq_tf.tfmot.layer_table import is_operation
+from msq_tf.tfmot.scheme import MSQQuantizeScheme
+from msq_tf.tfmot.strip import check_model
+
+
+def annotate_model(model: Any) -> Any:
+    """As TFMOT's `quantize_annotate_model`, for more models.
+
+    Models inside the model are taken apart with `flatten_model`. Operations
+    that are no layers (`x + 1`, `tf.nn.relu6(x)`), which TFMOT annotates and
+    then cannot rebuild, and `Lambda` layers stay as they are: their ranges
+    are calibrated at export.
+
+    Args:
+        model: A Functional or Sequential model of tf_keras.
+
+    Returns:
+        A copy with annotated layers, for `quantize_apply`. Layers that were
+        annotated already keep their `QuantizeConfig`.
+
+    Raises:
+        ValueError: If the model, or one inside, is of another kind.
+    """
+    check_model(model)
+
+    def annotated(layer: Any) -> Any:
+        if is_operation(layer) or isinstance(layer, _ANNOTATE):
+            return layer
+        return tfmot.quantize_annotate_layer(layer)
+
+    with tfmot.quantize_scope():
+        if any(isinstance(layer, tf_keras.Model) for layer in model.layers):
+            model = flatten_model(model)
+        copy = tf_keras.models.clone_model(model, clone_function=annotated)
+        copy.set_weights(model.get_weights())
+    return copy
+
+
+# Not public in TFMOT.
+_ANNOTATE = type(tfmot.quantize_annotate_layer(tf_keras.layers.ReLU()))
+
+
+def quantize_model(model: Any, scheme: MSQQuantizeScheme | None = None) -> Any:
+    """As TFMOT's `quantize_model`, with MSQ's weights.
+
+    Args:
+        model: A Functional or Sequential model of tf_keras, which may hold
+            other such models. Not changed.
+        scheme: How to quantize. Defaults to `MSQQuantizeScheme()`.
+
+    Returns:
+        A tf_keras model to compile and fit with `MSQCallback`.
+
+    Raises:
+        ValueError: As `annotate_model` raises.
+
+    Example:
+    ```python
+    qat_model = msq.quantize_model(model)
+    qat_model.compile("adam", "sparse_categorical_crossentropy")
+    rule = msq_tf.BudgetRule(target_compression=8.0)
+    qat_model.fit(x, y, callbacks=[msq.MSQCallback(rule, data=(x, y))])
+    ```
+    """
+    annotated = annotate_model(model)
+    with tfmot.quantize_scope():
+        return tfmot.quantize_apply(
+            annotated, scheme=scheme or MSQQuantizeScheme()
+        )

@@ -1,0 +1,28 @@
+"""Where TFMOT and its Keras come from, in one place.
+
+TFMOT sets `TF_USE_LEGACY_KERAS=1` while it is imported. Where `tf.keras` was
+not touched before, that makes it tf_keras for the rest of the process; Keras 3,
+which `msq_tf` has imported by then, stays what it is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+_MISSING = [
+    name
+    for name in ("tensorflow_model_optimization", "tf_keras")
+    if importlib.util.find_spec(name) is None
+]
+if _MISSING:
+    raise ImportError(
+        "msq_tf.tfmot needs the TF Model Optimization API and tf_keras: pip "
+        "install 'msq-tf[tfmot]'. Models of Keras 3 need neither; they go "
+        "through `msq_tf.quantize_model`. Received: no "
+        f"{' and no '.join(_MISSING)}"
+    )
+
+import tensorflow_model_optimization  # noqa: E402
+import tf_keras as tf_keras  # noqa: E402
+
+tfmot = tensorflow_model_optimization.quantization.keras

@@ -1,0 +1,118 @@
+"""calibrate: ranges of activations start at those of data.
+
+TFMOT's start at -6 to 6 and move by a thousandth at each step, so that they
+fit after thousands of steps only. Until then most of a grid of 8 bits lies
+where no activation is.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+# All of TFMOT's quantizers end there; not public.
+from tensorflow_model_optimization.python.core.quantization.keras import (
+    quant_ops,
+)
+
+from msq_tf.tfmot.imports import tfmot
+from msq_tf.tfmot.strip import check_model
+from msq_tf.tfmot.strip import is_input_quantizer
+
+# Smallest and largest value by `ref()` of the range's variable.
+_SEEN: contextvars.ContextVar[dict[Any, tuple[float, float]] | None] = (
+    contextvars.ContextVar("msq_tf_seen_ranges", default=None)
+)
+
+
+def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
+    """Sets the ranges of all activations to what inputs give.
+
+    Call it before `fit`, which goes on from there. Nothing else of the model
+    changes, no statistics of batch normalization either.
+
+    Args:
+        model: What `quantize_apply` returned.
+        x: Inputs: an array, or a list or dict of arrays; a few hundred
+            samples.
+        batch_size: Samples that are run at once.
+
+    Raises:
+        ValueError: If `model` is no model of tf_keras, there are no samples,
+            or an activation is not finite.
+
+    Example:
+    ```python
+    qat_model = msq.quantize_model(model)
+    msq.calibrate(qat_model, x_train[:512])
+    ```
+    """
+    check_model(model)
+    count = len(tf.nest.flatten(x)[0])
+    if not count:
+        raise ValueError("Ranges need data. Received: x with no sample")
+    ranges = list(_ranges(model))
+    seen = {entry["min_var"].ref(): (0.0, 0.0) for entry in ranges}
+    token = _SEEN.set(seen)
+    try:
+        for start in range(0, count, batch_size):
+            stop = start + batch_size
+            model(
+                tf.nest.map_structure(lambda a: a[start:stop], x),  # noqa: B023
+                training=False,
+            )
+    finally:
+        _SEEN.reset(token)
+    for entry in ranges:
+        low, high = seen[entry["min_var"].ref()]
+        if not np.isfinite(low) or not np.isfinite(high):
+            raise ValueError(
+                "An activation is not finite. Expected finite inputs and "
+                f"weights. Received: {low} to {high} in "
+                f"'{entry['min_var'].name}'"
+            )
+    for entry in ranges:
+        low, high = seen[entry["min_var"].ref()]
+        if low < high:
+            entry["min_var"].assign(low)
+            entry["max_var"].assign(high)
+
+
+def _ranges(model: Any) -> Iterator[dict[str, Any]]:
+    """`min_var` and `max_var` of every quantizer of activations."""
+    for layer in model._flatten_layers(include_self=False):
+        found: list[Any] = []
+        if is_input_quantizer(layer):
+            found = [getattr(layer, "quantizer_vars", None)]
+        elif isinstance(layer, tfmot.QuantizeWrapper):
+            for activation in layer._quantize_activations:
+                found.append(getattr(activation, "_pre_activation_vars", None))
+                found.append(getattr(activation, "_post_activation_vars", None))
+            found.append(getattr(layer, "_output_quantizer_vars", None))
+        for entry in found:
+            if entry and "min_var" in entry:
+                yield entry
+
+
+_plain = quant_ops._FakeQuantWithMinMaxVars
+
+
+def _fake_quant(inputs: Any, min_var: Any, *others: Any, **named: Any) -> Any:
+    seen = _SEEN.get()
+    ref = min_var.ref() if isinstance(min_var, tf.Variable) else None
+    if seen is None or ref not in seen:
+        return _plain(inputs, min_var, *others, **named)
+    low, high = seen[ref]
+    # Not fminf: NaN has to be seen.
+    seen[ref] = (
+        float(np.minimum(low, tf.reduce_min(inputs))),
+        float(np.maximum(high, tf.reduce_max(inputs))),
+    )
+    return inputs
+
+
+quant_ops._FakeQuantWithMinMaxVars = _fake_quant

@@ -1,0 +1,116 @@
+"""MSQQuantizeScheme: a whole model by `quantize_apply(scheme=...)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msq_tf import round_clamp
+from msq_tf.tfmot.configs import MSQQuantizeConfig
+from msq_tf.tfmot.imports import tf_keras
+from msq_tf.tfmot.imports import tfmot
+from msq_tf.tfmot.layer_table import is_operation
+from msq_tf.tfmot.layer_table import known_weights
+from msq_tf.tfmot.layout import MSQLayoutTransform
+
+layers = tf_keras.layers
+
+# Element-wise merges that TFMOT's registry does not know; an integer file has
+# a grid behind each.
+_MERGES = (
+    layers.Average,
+    layers.Maximum,
+    layers.Minimum,
+    layers.Multiply,
+    layers.Subtract,
+)
+
+
+class MSQQuantizeScheme(tfmot.QuantizeScheme):
+    """Quantizes every layer with weights by MSQ, activations as TFMOT does.
+
+    Batch normalization behind a convolution or dense layer is left to TFMOT's
+    own layout transforms. Layers without weights that TFMOT refuses (`x + 1`,
+    hard swish, `Rescaling`, ...) are let through: their ranges are calibrated
+    at export. So are those with weights that no wrapper can reach, such as
+    attention and recurrent layers: the report says that they stay in float.
+
+    Args:
+        start_bits: Stored bits of the weights at the start.
+        min_bits: Fewest stored bits a search may choose.
+        per_channel: A scale for each output channel, or one for the tensor.
+        activation_bits: 8, or `None` for float activations.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+    ```python
+    with tfmot.quantization.keras.quantize_scope():
+        qat_model = tfmot.quantization.keras.quantize_apply(
+            annotated, scheme=msq.MSQQuantizeScheme()
+        )
+    ```
+    """
+
+    def __init__(
+        self,
+        start_bits: int = 8,
+        min_bits: int = 2,
+        per_channel: bool = True,
+        activation_bits: int | None = 8,
+        quantizer: str = round_clamp.ROUND_CLAMP,
+    ):
+        self._config: dict[str, Any] = {
+            "start_bits": start_bits,
+            "min_bits": min_bits,
+            "per_channel": per_channel,
+            "activation_bits": activation_bits,
+            "quantizer": quantizer,
+        }
+        MSQQuantizeConfig(**self._config)  # checks
+
+    def get_layout_transformer(self) -> Any:
+        return MSQLayoutTransform(self._config, self.get_quantize_registry())
+
+    def get_quantize_registry(self) -> Any:
+        return MSQQuantizeRegistry(self._config)
+
+
+class MSQQuantizeRegistry(tfmot.QuantizeRegistry):
+    """Says how each layer is quantized.
+
+    Args:
+        config: Arguments of `MSQQuantizeConfig`.
+    """
+
+    def __init__(self, config: dict[str, Any]):
+        self._config = config
+        self._default = tfmot.default_8bit.Default8BitQuantizeRegistry()
+
+    def quantizes(self, layer: Any) -> bool:
+        """Whether anything of a layer is quantized."""
+        return self.get_quantize_config(layer) is not None
+
+    def supports(self, layer: Any) -> bool:
+        """`True`: what is not quantized is left as it is."""
+        return True
+
+    def get_quantize_config(self, layer: Any) -> Any:
+        """The `QuantizeConfig` of a layer, `None` for no wrapper."""
+        if is_operation(layer):
+            return None
+        if known_weights(layer):
+            return MSQQuantizeConfig(**self._config)
+        if self._config["activation_bits"] is None:
+            return None
+        if isinstance(layer, _MERGES):
+            return MSQQuantizeConfig(weights=[], quantize_output=True)
+        if not self._default.supports(layer):
+            return None
+        config = self._default.get_quantize_config(layer)
+        try:
+            config.get_output_quantizers(layer)
+        except ValueError:  # an Activation that TFMOT does not quantize
+            return None
+        return config
