@@ -16,8 +16,10 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export import dense
 from tflite_export import flatbuffer as fb
 from tflite_export.errors import ExportError
+from tflite_export.lowering import lowered
 from tflite_export.source import Source
 from tflite_export.source import from_model
 from tflite_export.source import output_names
@@ -113,7 +115,7 @@ def _trace(
         return [tf.identity(y) for y in keras.tree.flatten(outputs)]
 
     traced = tf.function(serve, input_signature=source.specs, autograph=False)
-    with source.scope():
+    with source.scope(), lowered():
         return traced.get_concrete_function(), names
 
 
@@ -147,6 +149,7 @@ def _with_signature(
     output_names: list[str],
 ) -> bytes:
     model = fb.load(data)
+    dense.join(model)
     graph = model.subgraphs[0]
     arguments = function.inputs[: len(input_names)]
     inputs = _in_order(graph, fb.inputs(graph), arguments)

@@ -83,9 +83,9 @@ def export(
             what the target prefers.
         max_units: Largest difference of an integer output from the float
             simulation that is accepted, in units of the output; `None` for 2
-            with 8-bit and 16 with 16-bit activations. One operator may always
-            differ by one; operators such as a softmax can turn that into
-            more.
+            with 8-bit and 16 with 16-bit activations, or more where single
+            units inside are shown to be all that the network amplifies. One
+            operator may always differ by one.
         save_failure_to: Where to write the inputs of an integer operator that
             computes wrong numbers: `.npz` and, beside it, the `.tflite`.
         device_options: Options of the target's tools, see
@@ -210,7 +210,9 @@ def _with_ranges(
             f"target '{target.name}' has {wanted} bits. Train with "
             f"MSQConfig(activation_bits={wanted})"
         )
-    return dataclasses.replace(source, trained_ranges=True)
+    # A model may have a graph of its own for integers.
+    base = getattr(model, "integer_base", source.base)
+    return dataclasses.replace(source, base=base, trained_ranges=True)
 
 
 def float_tflite(

@@ -228,6 +228,10 @@ def _candidates(
         for arrangement in arrangements(
             weight.layout, weight.codes.shape, weight.channel_axes, shape
         ):
+            if arrangement.stop is not None and not constant.is_weight:
+                # A vector of as many numbers as a slice of gates has would
+                # be one code times a factor, each.
+                continue
             codes = arrangement.apply(weight.codes, shape)
             fit = fitting.fit(
                 constant.value, codes, arrangement.apply(step, shape)
@@ -249,9 +253,10 @@ def _assign(
 ) -> dict[int, Match]:
     """Chooses one weight for every constant that has candidates.
 
-    Any candidate is right, since each reproduces the tensor. What is left to
-    choose is the name, so that each weight gets a tensor of its own if there
-    are enough: the least ambiguous constants choose first.
+    Each candidate reproduces the tensor; the one that takes the fewest factors
+    to do so is right. What is left to choose is the name, so that each weight
+    gets a tensor of its own if there are enough: the least ambiguous constants
+    choose first.
     """
     chosen: dict[int, Match] = {}
     taken: set[int] = set()
@@ -265,6 +270,8 @@ def _assign(
                 not option[1].fit.exact,
                 option[1].fit.columns is not None,
                 option[1].fit.muted,
+                # One factor for every element would explain anything.
+                option[1].fit.scale.size,
                 option[0] in taken,
             ),
         )

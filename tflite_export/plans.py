@@ -165,7 +165,7 @@ class Integer:
             ranges.check_samples(
                 built.data, samples, self.converted.source.trained_ranges
             )
-        checks, rows = check.check(
+        checks, rows, amplified = check.check(
             built.data,
             samples,
             self.target,
@@ -182,4 +182,4 @@ class Integer:
             most,
             built.untrained,
         )
-        return Verified(tuple(checks), tuple(rows), tuple(notes))
+        return Verified(tuple(checks), tuple(rows), (*amplified, *notes))

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import interpreter as litert
 
+from tflite_export.errors import ExportError
+
 KERNELS = {
     "xnnpack": litert.OpResolverType.AUTO,
     "builtin": litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -210,12 +212,18 @@ def load_everywhere(data: bytes) -> None:
     """Loads and allocates a file in TensorFlow's own interpreter, too.
 
     Raises:
-        RuntimeError: If it can't.
+        ExportError: If it can't.
     """
     import tensorflow as tf
 
-    with without_deprecation():
-        tf.lite.Interpreter(model_content=data).allocate_tensors()
+    try:
+        with without_deprecation():
+            tf.lite.Interpreter(model_content=data).allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ExportError(
+            f"TensorFlow's own interpreter can't load the file: {reason}"
+        ) from error
 
 
 def _in_order(inputs: Any, session: Session) -> list[np.ndarray]:

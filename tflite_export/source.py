@@ -111,7 +111,7 @@ def from_model(
     """
     wrapped = model if isinstance(model, QuantizedModel) else None
     base = model.base if wrapped is not None else model
-    if not isinstance(base, keras.Model) or not base.built:
+    if not _is_keras_model(base) or not base.built:
         raise ValueError(
             "Expected a built keras.Model or a model of "
             f"msq_tf.quantize_model. Received: model={model!r}"
@@ -136,6 +136,14 @@ def from_model(
         for item, name in zip(flat, names, strict=True)
     ]
     return Source(base, wrapped, keras.tree.pack_sequence_as(nested, specs))
+
+
+def _is_keras_model(base: Any) -> bool:
+    """Of Keras 3 or of tf_keras, which is not imported for that."""
+    return isinstance(base, keras.Model) or any(
+        kind.__name__ == "Model" and kind.__module__.startswith("tf_keras.")
+        for kind in type(base).__mro__
+    )
 
 
 def trained_bits(model: Any) -> int | None:

@@ -64,6 +64,8 @@ class Target:
         operators: How integer targets use operators.
         pointwise_as_fully_connected: Whether 1x1 convolutions without strides
             become FULLY_CONNECTED where that takes a smaller weight type.
+        float_normalizations: Whether an integer file computes layer
+            normalizations in float, see `integer.islands`.
         options: Further settings of the target, for `devices.finish`.
     """
 
@@ -75,12 +77,18 @@ class Target:
     dequantize: dict[str, dict[str, int]]
     operators: dict[str, policy.OperatorRow]
     pointwise_as_fully_connected: bool = False
+    float_normalizations: bool = False
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def integer(self) -> bool:
         """Whether activations are integers."""
         return self.mode in policy.ACTIVATIONS
+
+    def operator_units(self, op: str) -> int:
+        """How many units one integer operator may differ by."""
+        row = self.operators.get(op)
+        return 1 if row is None else row.units.get(self.mode, 1)
 
     def container(self, bits: int) -> str:
         """Smallest weight type of this target that holds `bits` bits."""
@@ -175,6 +183,7 @@ def parse(table: dict[str, Any]) -> Target:
         pointwise_as_fully_connected=table.get(
             "pointwise_as_fully_connected", False
         ),
+        float_normalizations=table.get("float_normalizations", False),
         options=dict(table.get("options", {})),
     )
     _check(target)

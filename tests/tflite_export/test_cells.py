@@ -16,8 +16,23 @@ from tflite_export import targets
 
 L = keras.layers
 BITS = (2, 4, 8)
+
+
+class Positions(L.Embedding):
+    """Adds a table's rows in their order, which the converter looks up."""
+
+    def call(self, inputs):
+        return inputs + super().call(np.arange(self.input_dim))
+
+
 # operator -> input shape, layer, layout, channel axes of its weight
 CASES = {
+    "ADD": (
+        (4, 5),
+        functools.partial(Positions, 4, 5),
+        Layout.EMBEDDING,
+        (1,),
+    ),
     "BATCH_MATMUL": (
         (3, 4),
         functools.partial(L.EinsumDense, "abc,bcd->abd", (3, 5)),
@@ -73,7 +88,7 @@ def hand_made(op: str, granularity: str) -> HandMade:
     """Three layers side by side, one for each container."""
     shape, layer, layout, axes = CASES[op]
     rng = np.random.default_rng(0)
-    is_index = layout is Layout.EMBEDDING
+    is_index = op == "GATHER"
     inputs = keras.Input(shape, dtype="int32" if is_index else "float32")
     layers = [layer() for _ in BITS]
     base = keras.Model(inputs, [one(inputs) for one in layers])

@@ -23,6 +23,7 @@ from tflite_export import inspect_file
 from tflite_export import readback
 from tflite_export import rewrite
 from tflite_export import run
+from tflite_export import runtime
 from tflite_export import verify
 
 X = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
@@ -357,3 +358,8 @@ def test_text_inputs(model, tmp_path):
     spec = tf.TensorSpec((None, 6), tf.string)
     with pytest.raises(ValueError, match="is text"):
         export(model, tmp_path / "m.tflite", input_signature=spec)
+
+
+def test_what_tensorflow_cannot_load_is_refused():
+    with pytest.raises(ExportError, match="own interpreter can't load"):
+        runtime.load_everywhere(b"TFL3 and nothing more")

@@ -83,3 +83,23 @@ def test_computes_every_convolution_itself(file):
         values = {fb.inputs(op)[0]: np.zeros(shape, np.int8)}
         result = fixed_point._convolved(model, op, values, False)
         assert (result is not None) == name.endswith("CONV_2D"), name
+
+
+@pytest.mark.parametrize(("channels", "multiplier"), [(3, 1), (12, 1), (5, 2)])
+def test_channels_beside_the_vectors(channels, multiplier, tmp_path):
+    """Eight channels at a time break ties upwards, the rest away from zero."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, channels))
+    layer = keras.layers.DepthwiseConv2D(3, depth_multiplier=multiplier)
+    qmodel = msq_tf.quantize_model(keras.Model(inputs, layer(inputs)))
+    qmodel.set_bits(dict.fromkeys(qmodel.paths, 3))
+    x = np.random.default_rng(0).normal(size=(8, 12, 12, channels))
+    x = x.astype(np.float32)
+    path = tmp_path / "m.tflite"
+    export(qmodel, path, target="cpu_int8", representative_data=x)
+    data = path.read_bytes()
+    quantized = [p.quantize(x) for p in ports.inputs(data)]
+    for kernels in ("builtin", "reference"):
+        (want,) = runtime.Session(data, kernels)(quantized)
+        (got,) = fixed_point.FixedPoint(data, kernels)(quantized)
+        np.testing.assert_array_equal(got, want)

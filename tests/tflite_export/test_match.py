@@ -105,6 +105,26 @@ def test_exact_step_decides_between_equal_codes():
     assert [m.weight.path for m in found.matches] == ["b", "a"]
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_one_output_channel_has_one_factor(turn):
+    """A factor for each element would explain one weight by the other."""
+    rng = np.random.default_rng(3)
+    codes = [rng.integers(1, 8, (1, 1, 8, 1)) for _ in range(2)]
+    tensors = [
+        factor * c.reshape(1, 1, 1, 8).astype(np.float32)
+        for factor, c in zip((0.3, -0.7), codes, strict=True)
+    ]
+    weights = [
+        weight(c, 0.1 * np.ones((1, 1, 1, 1)), Layout.CONV, path=name)
+        for name, c in zip("ab", codes, strict=True)
+    ]
+    found = match(
+        file_with(*tensors, op="CONV_2D"), weights[::turn], []
+    ).matches
+    assert [m.weight.path for m in found] == ["a", "b"]
+    assert [m.fit.axis for m in found] == [None, None]
+
+
 def test_gates_in_separate_tensors():
     codes = RNG.integers(-7, 8, (3, 9))
     step = RNG.uniform(0.1, 1, (1, 9)).astype(np.float32)

@@ -15,7 +15,7 @@ from tflite_export import targets
 from tflite_export.devices import edgetpu
 from tflite_export.devices import ethos_u
 from tflite_export.devices import mcu
-from tflite_export.devices import tosa
+from tflite_export.devices import tosa_check
 from tflite_export.devices.result import DeviceResult
 
 _STEPS: dict[str, Callable[..., DeviceResult]] = {
@@ -76,11 +76,15 @@ def finish(
     """
     options = dict(options or {})
     check_options(target, options)
-    if not targets.load(target).integer:
+    policy = targets.load(target)
+    if not policy.integer:
         return DeviceResult()
     step = _STEPS.get(target)
     result = step(data, stem, inputs, **options) if step else DeviceResult()
-    figures = {**result.figures, "tosa": tosa.verify(data, inputs)}
+    figures = {
+        **result.figures,
+        "tosa": tosa_check.verify(data, inputs, policy),
+    }
     return dataclasses.replace(result, figures=figures)
 
 

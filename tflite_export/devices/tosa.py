@@ -14,13 +14,11 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tflite_export import runtime
 from tflite_export.devices import ports
-from tflite_export.devices import widen
+from tflite_export.devices import saturate
 from tflite_export.errors import ExportError
 
 CONVERTER = "tosa-converter-for-tflite"
@@ -30,9 +28,6 @@ MODEL = "tosa_reference_model"
 ENVIRONMENT = "MSQ_TF_TOSA_DIR"
 _DEFAULT = Path(".venv-tosa", "bin")
 _TIMEOUT_SECONDS = 600
-_SAMPLES = 4
-# From end to end.
-_UNITS = 2.0
 
 
 def folder() -> Path | None:
@@ -91,7 +86,7 @@ def run(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
     results: list[list[np.ndarray]] = [[] for _ in wanted]
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        _convert(tools, data, place)
+        _convert(tools, saturate.saturated(data), place)
         size = given[0].shape[0] if given[0].shape else 1
         for start in range(0, len(fed[0]) - size + 1, size):
             for k, (port, array) in enumerate(zip(given, fed, strict=True)):
@@ -103,67 +98,6 @@ def run(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
     if not results[0]:
         raise ValueError(f"Expected at least {size} samples. Received: none")
     return [np.concatenate(slot) for slot in results]
-
-
-def verify(data: bytes, samples: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Compares LiteRT's kernels with the TOSA reference model.
-
-    The model runs the file with its weights in int8 containers, as it lacks
-    several operators on packed ones.
-
-    Args:
-        data: The bytes of a file with integer inputs and outputs.
-        samples: One array per input.
-
-    Returns:
-        The largest difference in units of the output per set of kernels, or
-        why there is none: the tools are not installed, or the file has an
-        operator that they lack.
-
-    Raises:
-        ExportError: If no kernels compute nearly the same. TOSA rounds like
-            the reference kernels; XNNPACK rounds once where they round
-            twice, which long chains of layers add up.
-    """
-    if reason := absent():
-        return {"skipped": reason}
-    wide = widen.widened(data)
-    try:
-        few = ports.whole_batches(wide, samples, _SAMPLES)
-        wanted = run(wide, few)
-    except ValueError as error:
-        return {"skipped": str(error)}
-    outputs = ports.outputs(data)
-    figures = {}
-    for kernels in runtime.KERNELS:
-        try:
-            # The reference kernels lack operators on packed weights.
-            own = wide if kernels == "reference" else data
-            got = _litert(own, few, kernels)
-        except (RuntimeError, ValueError):
-            # Not every set of kernels holds every operator.
-            continue
-        figures[kernels] = ports.units(outputs, got, wanted)
-    nearest = min(figures, key=lambda kernels: figures[kernels])
-    if not figures[nearest] <= _UNITS:
-        raise ExportError(
-            f"LiteRT's {nearest} kernels and the TOSA reference model differ "
-            f"by {figures[nearest]:g} units of an output. Expected at most "
-            f"{_UNITS:g}"
-        )
-    return {"units": figures, "samples": len(few[0])}
-
-
-def _litert(
-    data: bytes, samples: Sequence[np.ndarray], kernels: str
-) -> list[np.ndarray]:
-    session = runtime.Session(data, kernels)
-    fed = [
-        port.quantize(array)
-        for port, array in zip(ports.inputs(data), samples, strict=True)
-    ]
-    batches = [session(part) for part in runtime.chunks(fed, 1, session)]
-    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
 
 
 def _convert(tools: Path, data: bytes, place: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,17 +13,18 @@ from tflite_export import flatbuffer as fb
 from tflite_export import runtime
 from tflite_export.devices import ports
 from tflite_export.errors import ExportError
+from tflite_export.integer import amplification
 from tflite_export.integer import fixed_point
 from tflite_export.integer import simulate
+from tflite_export.integer.differences import BATCH
+from tflite_export.integer.differences import Difference
+from tflite_export.integer.differences import differences
 from tflite_export.targets import Target
 from tflite_export.verify import Check
 
-BATCH = 16
 # Largest differences from end to end, in units of the output's grid. A unit
 # of 16 bits is 1/256 of one of 8 bits.
 END_UNITS = {"int8": 2, "int16": 16}
-# Of one operator, where its row doesn't say otherwise.
-_OPERATOR_UNITS = 1
 AGREEMENT = 0.99
 _REFERENCE_SAMPLES = 8
 # Operators are compared on a part of the samples: all tensors are kept.
@@ -50,42 +50,31 @@ class OperatorCheck:
     off: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """Where one operator of one file differs, with all it takes to see it."""
-
-    step: simulate.Step
-    units: int
-    off: int
-    size: int
-    got: np.ndarray
-    expected: np.ndarray
-    inputs: tuple[np.ndarray, ...]
-
-
 def check(
     data: bytes,
     samples: Sequence[np.ndarray],
     target: Target,
     max_units: int | None = None,
     save_failure_to: str | os.PathLike[str] | None = None,
-) -> tuple[list[Check], list[OperatorCheck]]:
+) -> tuple[list[Check], list[OperatorCheck], list[str]]:
     """Runs a file on every kernel set and compares it with simulations.
 
     Each operator is given what the kernels before it computed, so that its
     own difference shows; the whole file is compared with the whole simulation.
+    Where the network makes much of single units, see `amplification`.
 
     Args:
         data: The bytes of the integer file.
         samples: Inputs, one array per input, in float.
         target: Where it shall run.
         max_units: Largest difference of an output that is accepted;
-            `END_UNITS` if `None`.
+            `END_UNITS` if `None`, or more where `amplification` explains it.
         save_failure_to: Where to write the inputs of an operator that
             differs too much (`.npz`); the file goes beside it.
 
     Returns:
-        One check per kernel set, and one row per kernel set and operator.
+        One check per kernel set, one row per kernel set and operator, and
+        sentences for the report.
 
     Raises:
         ExportError: If a difference is too large, with the first operator
@@ -100,6 +89,7 @@ def check(
     in_float = _run(simulate.chained(data).data, inputs, "builtin")
     checks: list[Check] = []
     rows: list[OperatorCheck] = []
+    notes: list[str] = []
     for kernels in runtime.KERNELS:
         limit = _REFERENCE_SAMPLES if kernels == "reference" else None
         part = [array[:limit] for array in inputs]
@@ -118,52 +108,24 @@ def check(
         _refuse_operators(found, kernels, target, data, failure)
         rows += _summarize(found, kernels)
         wanted = in_float
-        if target.mode == "int8":
-            wanted = _own_arithmetic(data, part, kernels, in_float)
+        exact = _in_fixed_point(data, kernels, target)
+        if exact:
+            wanted = _own_arithmetic(data, part, kernels, exact)
         checks.append(_end_check(data, kernels, got, wanted, found))
+        if max_units is None and (checks[-1].max_units or 0) > most:
+            note = amplification.explain(data, part, kernels, target, exact)
+            if note is not None:
+                notes.append(_amplified(checks[-1], most, note))
+                continue
         _refuse_end(checks[-1], most, found, data, part, failure)
-    return checks, rows
+    return checks, rows, notes
 
 
-def differences(
-    data: bytes, inputs: Sequence[np.ndarray], kernels: str
-) -> Iterator[Difference]:
-    """Compares every operator, in order, on the kernels' own tensors.
-
-    Args:
-        data: The bytes of an integer file.
-        inputs: Its inputs, few enough for one batch.
-        kernels: The kernel set.
-
-    Yields:
-        One difference per operator, also where it is zero.
-    """
-    session = runtime.Session(simulate.probe(data), kernels)
-    chunk = next(runtime.chunks(inputs, BATCH, session))
-    session(chunk)
-    recorded = {
-        detail["index"]: array
-        for detail, array in zip(session.inputs, chunk, strict=True)
-    }
-    for index in simulate.activations(fb.load(data)):
-        if index not in recorded:
-            recorded[index] = session.tensor(index)
-    twin = simulate.isolated(data, recorded)
-    other = runtime.Session(twin.data, "builtin")
-    results = other([recorded[index] for index in twin.inputs])
-    wanted = dict(zip(twin.outputs, results, strict=True))
-    for step in twin.steps:
-        got, expected = recorded[step.writes[0]], wanted[step.writes[0]]
-        apart = np.abs(got.astype(np.int64) - expected.astype(np.int64))
-        yield Difference(
-            step=step,
-            units=int(apart.max(initial=0)),
-            off=int((apart > 0).sum()),
-            size=apart.size,
-            got=got,
-            expected=expected,
-            inputs=tuple(recorded[i] for i in step.reads),
-        )
+def _amplified(check: Check, most: int, why: str) -> str:
+    return (
+        f"on the {check.kernels} kernels the output is up to "
+        f"{check.max_units} units from the simulation instead of {most}: {why}"
+    )
 
 
 def _run(
@@ -178,23 +140,30 @@ def _run(
     ]
 
 
-def _own_arithmetic(
-    data: bytes,
-    inputs: Sequence[np.ndarray],
-    kernels: str,
-    in_float: list[np.ndarray],
-) -> list[np.ndarray]:
-    """XNNPACK rescales in float, and what it leaves over in fixed point."""
-    session = runtime.Session(data, kernels)
-    left = session.left_over()
-    delegated: frozenset[int] = frozenset()
+def _in_fixed_point(data: bytes, kernels: str, target: Target) -> set[int]:
+    """Positions of the operators that rescale in fixed point.
+
+    XNNPACK rescales in float, and what it leaves over in fixed point. Of
+    16-bit kernels there is no simulation.
+    """
+    if target.mode != "int8":
+        return set()
     if kernels == "xnnpack":
-        if not left:
-            return in_float
+        return set(runtime.Session(data, kernels).left_over() or ())
+    return set(range(len(fb.load(data).subgraphs[0].operators)))
+
+
+def _own_arithmetic(
+    data: bytes, inputs: Sequence[np.ndarray], kernels: str, exact: set[int]
+) -> list[np.ndarray]:
+    """The simulation in the arithmetic of the kernels."""
+    session = runtime.Session(data, kernels)
+    count = len(fb.load(data).subgraphs[0].operators)
+    if kernels == "xnnpack":
         kernels = "builtin"
-        count = len(fb.load(data).subgraphs[0].operators)
-        delegated = frozenset(range(count)) - left.keys()
-    simulation = fixed_point.FixedPoint(data, kernels, delegated)
+    simulation = fixed_point.FixedPoint(
+        data, kernels, frozenset(range(count)) - exact
+    )
     parts = [
         simulation(chunk) for chunk in runtime.chunks(inputs, BATCH, session)
     ]
@@ -279,9 +248,7 @@ def _refuse_operators(
 ) -> None:
     for difference in found:
         step = difference.step
-        row = target.operators.get(step.name)
-        known = {} if row is None else row.units
-        most = known.get(target.mode, _OPERATOR_UNITS)
+        most = target.operator_units(step.name)
         if difference.units > most:
             raise ExportError(
                 f"{step.name} (operator {step.position}) differs by "

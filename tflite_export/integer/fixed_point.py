@@ -11,7 +11,10 @@ Convolutions are computed here, with sums of integers that float64 holds
 exactly, and equal the kernels' bit for bit (a test holds them to that): the
 reference kernels break ties away from zero, the optimized builtin ones
 upwards. Any other operator runs alone on the kernels, from the simulated
-inputs (LiteRT 2.3.0).
+inputs (LiteRT 2.3.0). So does all that XNNPACK takes of a file that it shares
+with them: it requantizes in fixed point, too, sums floats in an order of its
+own, and differs from float arithmetic in a few convolved values of a million,
+which a chain of layer normalizations can make many units of.
 """
 
 from __future__ import annotations
@@ -30,7 +33,6 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export import flatbuffer as fb
 from tflite_export import packing
 from tflite_export import runtime
-from tflite_export.integer import simulate
 from tflite_export.targets import CONTAINERS
 
 _PADDING = {schema.Padding.SAME: "SAME", schema.Padding.VALID: "VALID"}
@@ -101,16 +103,15 @@ class FixedPoint:
     Args:
         data: The bytes of the file.
         kernels: `"builtin"` or `"reference"`.
-        in_float: Positions of operators that a delegate computes, with
-            float rescaling.
+        delegated: Positions of operators that XNNPACK computes.
     """
 
     def __init__(
-        self, data: bytes, kernels: str, in_float: Container[int] = ()
+        self, data: bytes, kernels: str, delegated: Container[int] = ()
     ):
         self._model = fb.load(data)
         self._kernels = kernels
-        self._in_float = in_float
+        self._delegated = delegated
         self._sessions: dict[Any, runtime.Session] = {}
 
     def __call__(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -120,7 +121,7 @@ class FixedPoint:
         ties_up = self._kernels == "builtin"
         for position, op in enumerate(graph.operators):
             result = None
-            if position not in self._in_float:
+            if position not in self._delegated:
                 result = _convolved(self._model, op, values, ties_up)
             if result is None:
                 values |= self._alone(position, op, values)
@@ -142,9 +143,10 @@ class FixedPoint:
             data = _single(
                 self._model, op, dict(zip(reads, shapes, strict=True))
             )
-            if position in self._in_float:
-                data = simulate.chained(data).data
-            self._sessions[key] = runtime.Session(data, self._kernels)
+            kernels = self._kernels
+            if position in self._delegated:
+                kernels = "xnnpack"
+            self._sessions[key] = runtime.Session(data, kernels)
         results = self._sessions[key]([values[index] for index in reads])
         return dict(zip(fb.outputs(op), results, strict=True))
 
@@ -154,19 +156,31 @@ def _single(
     op: schema.OperatorT,
     reads: Mapping[int, tuple[int, ...]],
 ) -> bytes:
-    """A file of one operator, with the constants that it needs."""
+    """A file of one operator, with the tensors and constants it needs.
+
+    Whole graphs would make the time of a simulation quadratic.
+    """
     graph = copy.copy(model.subgraphs[0])
-    graph.tensors = [copy.copy(tensor) for tensor in graph.tensors]
-    needed = {graph.tensors[i].buffer for i in fb.inputs(op) if i >= 0}
+    kept = [i for i in (*fb.inputs(op), *fb.outputs(op)) if i >= 0]
+    places = {index: k for k, index in enumerate(dict.fromkeys(kept))}
+    graph.tensors = [copy.copy(graph.tensors[index]) for index in places]
     for index, shape in reads.items():
-        graph.tensors[index].shape = np.array(shape, np.int32)
-        graph.tensors[index].shapeSignature = None
+        graph.tensors[places[index]].shape = np.array(shape, np.int32)
+        graph.tensors[places[index]].shapeSignature = None
+    tensors = model.subgraphs[0].tensors
+    needed = {tensors[i].buffer for i in fb.inputs(op) if i >= 0}
     for tensor in graph.tensors:
         if tensor.buffer not in needed:
             tensor.buffer = 0
-    graph.operators = [copy.copy(op)]
-    graph.inputs = np.array(list(reads), np.int32)
-    graph.outputs = np.array(fb.outputs(op), np.int32)
+    places[-1] = -1  # an optional input that isn't there
+
+    def placed(indices: Sequence[int]) -> np.ndarray:
+        return np.array([places[index] for index in indices], np.int32)
+
+    alone = copy.copy(op)
+    alone.inputs, alone.outputs = placed(fb.inputs(op)), placed(fb.outputs(op))
+    graph.operators = [alone]
+    graph.inputs, graph.outputs = placed(list(reads)), alone.outputs
     single = copy.copy(model)
     single.subgraphs = [graph, *model.subgraphs[1:]]
     single.signatureDefs = None
@@ -176,7 +190,19 @@ def _single(
         for number, buffer in enumerate(model.buffers)
     ]
     single.metadata = None
+    if len(single.subgraphs) == 1:
+        single.buffers = _gathered(graph, single.buffers)
     return fb.dump(single)
+
+
+def _gathered(
+    graph: schema.SubGraphT, buffers: Sequence[schema.BufferT]
+) -> list[schema.BufferT]:
+    """The buffers that a graph's tensors use, which are numbered anew."""
+    used = sorted({0, *(tensor.buffer for tensor in graph.tensors)})
+    for tensor in graph.tensors:
+        tensor.buffer = used.index(tensor.buffer)
+    return [buffers[number] for number in used]
 
 
 def _convolved(
@@ -214,9 +240,14 @@ def _convolved(
         zero + round(end / unit) if math.isfinite(end) else end
         for end in _ACTIVATIONS[op.builtinOptions.fusedActivationFunction]
     )
-    result = np.clip(
-        rescale(total, real, ties_up) + zero, max(low, -128), min(high, 127)
-    )
+    scaled = rescale(total, real)
+    if ties_up:
+        # The optimized depthwise kernel takes eight channels at a time; it
+        # goes over those that are left as the reference kernels do.
+        eights = fb.op_name(model, op) == "DEPTHWISE_CONV_2D"
+        count = scaled.shape[-1] // 8 * 8 if eights else scaled.shape[-1]
+        scaled[..., :count] = rescale(total, real, True)[..., :count]
+    result = np.clip(scaled + zero, max(low, -128), min(high, 127))
     return result.astype(np.int8)
 
 

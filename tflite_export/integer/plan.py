@@ -14,6 +14,7 @@ from tflite_export import flatbuffer as fb
 from tflite_export.compact import compact
 from tflite_export.errors import ExportError
 from tflite_export.integer import calibrate
+from tflite_export.integer import islands
 from tflite_export.integer import pairs
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import make_grid
@@ -76,11 +77,18 @@ def build(
     model = fb.load(converted.data)
     trained = pairs.take_pairs(model, target.mode)
     prepare(model, matching.matches, target)
-    rows = rows_of(model, target)
+    floats: list[schema.OperatorT] = []
+    if target.float_normalizations:
+        floats = islands.find(model, trained)
+    # Before anything is measured: a target without the operators ends here.
+    rows_of(model, target, floats)
     activations = pairs.float_tensors(model)
     ranges = {}
     if samples is not None and activations - set(trained):
         ranges = calibrate.calibrate(model, activations, samples)
+    floats = islands.surround(model, floats, target.mode, trained)
+    activations -= {i for op in floats for i in fb.outputs(op)}
+    rows = rows_of(model, target, floats)
     solution = Solver(
         model,
         rows,
@@ -118,11 +126,21 @@ def _producer(model: schema.ModelT, index: int) -> str:
     return "input"
 
 
-def rows_of(model: schema.ModelT, target: Target) -> Rows:
+def rows_of(
+    model: schema.ModelT,
+    target: Target,
+    floats: Sequence[schema.OperatorT] = (),
+) -> Rows:
     """The row of each operator of the main graph.
 
+    Args:
+        model: The model.
+        target: Where it shall run.
+        floats: Operators that stay in float.
+
     Returns:
-        One entry per operator, `None` where it touches no float tensor.
+        One entry per operator, `None` where it touches no float tensor that
+        becomes an integer one.
 
     Raises:
         ExportError: If the target has no row for an operator that does, with
@@ -133,7 +151,7 @@ def rows_of(model: schema.ModelT, target: Target) -> Rows:
     graph = model.subgraphs[0]
     for op in graph.operators:
         name = fb.op_name(model, op)
-        touched = any(
+        touched = not any(op is kept for kept in floats) and any(
             i >= 0 and fb.type_name(graph.tensors[i]) == "FLOAT32"
             for i in (*fb.inputs(op), *fb.outputs(op))
         )
@@ -144,10 +162,16 @@ def rows_of(model: schema.ModelT, target: Target) -> Rows:
         rows.append(row)
     if missing:
         listed = ", ".join(f"{k} (tensor '{v}')" for k, v in missing.items())
+        advice = ""
+        if "WHILE" in missing:
+            advice = (
+                " A recurrent layer that runs as a loop has no integer form "
+                "here: build it with unroll=True."
+            )
         raise ExportError(
             f"Target '{target.name}' has no policy for the operators "
-            f"{listed} with {target.mode} activations. Expected operators "
-            f"from {', '.join(sorted(target.operators))}"
+            f"{listed} with {target.mode} activations.{advice} Expected "
+            f"operators from {', '.join(sorted(target.operators))}"
         )
     return rows
 

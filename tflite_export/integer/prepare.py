@@ -66,6 +66,7 @@ def _to_fully_connected(
     if not (
         len(shape) == 4
         and shape[1:3] == (1, 1)
+        and shape[0] > 1
         and all(_is_pointwise(model, graph, op, shape[3]) for op in readers)
         and _smaller(match.weight.bits, shape[3], target)
     ):

@@ -135,16 +135,19 @@ class _Builder:
         placed = {step.position: step for step in self._steps}
         known = set(activations(self._model))
         operators = list(self._graph.operators)
-        ports = fb.inputs(self._graph)
+        graph = self._graph
+        ports = fb.inputs(graph)
         read: list[int] = []
         results: list[int] = []
         outputs: list[int] = []
-        self._graph.operators = []
+        graph.operators = []
         for position, op in enumerate(operators):
             step = placed.get(position)
             if step is None:
                 # What leaves the integers for good has nothing to compare.
-                leaves = fb.op_name(self._model, op) == "DEQUANTIZE"
+                leaves = fb.op_name(self._model, op) == "DEQUANTIZE" and set(
+                    fb.outputs(op)
+                ) <= set(fb.outputs(graph))
                 if not (self._isolate and leaves):
                     self._append(op)
                     read += [i for i in fb.inputs(op) if i in known]
@@ -152,7 +155,6 @@ class _Builder:
                 read += step.reads
                 outputs += [i for i in fb.outputs(op) if i in known]
                 results += self._simulate(op, known)
-        graph = self._graph
         if self._isolate:
             ports = list(dict.fromkeys((*ports, *read)))
             graph.inputs = np.array(ports, np.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -92,7 +93,11 @@ def trained_weight(
         codes, scale, silenced = _silence(match, codes, scale, axis, uses)
         per_channel = bool((scale != scale[0]).any())
     container, granularity = _container(
-        match, [use.op for use in uses], per_channel, target
+        match,
+        [use.op for use in uses],
+        per_channel,
+        codes.shape[axis],
+        target,
     )
     if granularity == "per_tensor":
         return IntegerWeight(codes, scale[:1], None, container, silenced)
@@ -101,17 +106,25 @@ def trained_weight(
 
 
 def _container(
-    match: Match, ops: Sequence[str], per_channel: bool, target: Target
+    match: Match,
+    ops: Sequence[str],
+    per_channel: bool,
+    channels: int,
+    target: Target,
 ) -> tuple[str, str]:
     inputs = match.constant.value.shape[-1]
     # One scale may be written as many equal ones where a kernel wants that.
     choices = ["per_channel"] if per_channel else ["per_tensor", "per_channel"]
-    for container in target.containers_for(match.weight.bits):
-        for granularity in choices:
-            if all(
-                target.allows(op, container, granularity, inputs) for op in ops
-            ):
-                return container, granularity
+    forms = list(
+        itertools.product(target.containers_for(match.weight.bits), choices)
+    )
+    if channels == 1:
+        # A kernel takes one scale for one of the whole tensor, whatever was
+        # meant, and XNNPACK then fails on INT4 (TensorFlow 2.21).
+        forms.sort(key=lambda form: form[1] != "per_tensor")
+    for container, granularity in forms:
+        if all(target.allows(op, container, granularity, inputs) for op in ops):
+            return container, granularity
     kinds = ", ".join(target.containers_for(match.weight.bits))
     remedy = "Leave the layer out of quantize_model (filters=)"
     if per_channel and _rounded(ops, target) == "per_tensor":

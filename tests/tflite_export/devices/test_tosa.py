@@ -1,15 +1,29 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 
+import keras
+import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
+import msq_tf
 from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.devices.files import one_op
+from tflite_export import edit
+from tflite_export import export
+from tflite_export import flatbuffer as fb
+from tflite_export import runtime
+from tflite_export import targets
 from tflite_export.devices import tosa
+from tflite_export.devices import tosa_check
+from tflite_export.devices.saturate import saturated
 from tflite_export.devices.widen import widened
 from tflite_export.errors import ExportError
+
+TARGET = targets.load("cpu_int8")
 
 
 @pytest.fixture
@@ -20,8 +34,12 @@ def tools(root, monkeypatch):
         pytest.skip(tosa.absent())
 
 
+def verify(samples):
+    return tosa_check.verify(files()["int8"], [samples], TARGET)
+
+
 def test_int8_is_exact_to_the_bit(tools):
-    result = tosa.verify(files()["int8"], [images(3)])
+    result = verify(images(3))
     assert result["units"]["reference"] == 0
     assert result["units"]["xnnpack"] <= 1
     assert result["samples"] == 3
@@ -32,7 +50,7 @@ def test_packed_weights_run_in_wider_containers(tools, op):
     data, x, exact = one_op(op, "INT4", "per_channel")
     got = tosa.run(widened(data), [x])[0]
     assert abs(got.astype(int) - exact).max() <= 1
-    assert max(tosa.verify(data, [x])["units"].values()) <= 1
+    assert max(tosa_check.verify(data, [x], TARGET)["units"].values()) <= 1
 
 
 def test_a_failing_tool_is_an_error_with_its_words(tools):
@@ -47,7 +65,7 @@ def test_other_results_are_an_error(tools, monkeypatch):
         tosa, "run", lambda *given: [right(*given)[0].astype(int) - 3]
     )
     with pytest.raises(ExportError, match="kernels .* by . units"):
-        tosa.verify(files()["int8"], [images(2)])
+        verify(images(2))
 
 
 def test_without_the_tools(monkeypatch, tmp_path):
@@ -55,5 +73,92 @@ def test_without_the_tools(monkeypatch, tmp_path):
     assert "make setup-tosa" in tosa.absent()
     with pytest.raises(ExportError, match="make setup-tosa"):
         tosa.run(files()["int8"], [images(1)])
-    result = tosa.verify(files()["int8"], [images(1)])
+    result = verify(images(1))
     assert "make setup-tosa" in result["skipped"]
+
+
+def one_quantize(kind: str) -> bytes:
+    """A file of one QUANTIZE to a grid of 0.5 whose zero is at 3."""
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.subgraphs = 3, [graph]
+    model.buffers, model.operatorCodes = [schema.BufferT()], []
+    graph.tensors = []
+    source = edit.new_tensor(graph, "FLOAT32", shape=(1, 7))
+    result = edit.new_tensor(graph, kind, shape=(1, 7))
+    graph.tensors[source].name = b"x"
+    graph.tensors[result].name = b"y"
+    graph.tensors[result].quantization = edit.quantization(np.array(0.5), 3)
+    graph.operators = [
+        edit.new_operator(
+            model, "QUANTIZE", 1, [source], [result], "QuantizeOptions"
+        )
+    ]
+    graph.inputs, graph.outputs = [source], [result]
+    return fb.dump(model)
+
+
+def test_floats_beyond_a_grid_stop_at_its_ends(tools):
+    """The converter to TOSA lets them wrap around, if it is not mended."""
+    x = np.array([[-1e4, -66.0, -65.5, 0.0, 62.0, 62.5, 1e4]], np.float32)
+    wanted = [[-128, -128, -128, 3, 127, 127, 127]]
+    assert tosa.run(one_quantize("INT8"), [x])[0].tolist() == wanted
+
+
+def test_limits_change_nothing_for_litert():
+    data = one_quantize("INT8")
+    x = np.linspace(-100, 100, 7, dtype=np.float32)[None]
+    (wanted,) = runtime.Session(data, "reference")([x])
+    (got,) = runtime.Session(saturated(data), "reference")([x])
+    np.testing.assert_array_equal(got, wanted)
+    assert saturated(files()["int8"]) == fb.dump(fb.load(files()["int8"]))
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    """Dense layers with scales per channel, which TOSA rounds otherwise."""
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((16,))
+    for _ in range(12):
+        x = keras.layers.Dense(32, activation="relu")(x)
+    model = keras.Model(inputs, keras.layers.Dense(4)(x))
+    x = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
+    path = tmp_path_factory.mktemp("deep") / "m.tflite"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tosa, "folder", lambda: None)
+        export(
+            msq_tf.quantize_model(model),
+            path,
+            target="cpu_int8",
+            representative_data=x,
+        )
+    return path.read_bytes(), x
+
+
+def test_single_units_inside_explain_an_output(tools, deep, monkeypatch):
+    data, x = deep
+    monkeypatch.setattr(tosa_check, "_UNITS", -1.0)
+    figures = tosa_check.verify(data, [x], TARGET)
+    assert "off by a unit" in figures["amplified"]
+    assert figures["samples"] == 4
+
+
+def test_operators_beyond_their_limits_explain_nothing(
+    tools, deep, monkeypatch
+):
+    data, x = deep
+    monkeypatch.setattr(tosa_check, "_UNITS", -1.0)
+    strict = {
+        name: dataclasses.replace(row, units={"int8": 0})
+        for name, row in TARGET.operators.items()
+    }
+    target = dataclasses.replace(TARGET, operators=strict)
+    with pytest.raises(ExportError, match="single units inside"):
+        tosa_check.verify(data, [x], target)
+
+
+def test_units_that_are_off_too_often_explain_nothing(tools, deep, monkeypatch):
+    data, x = deep
+    monkeypatch.setattr(tosa_check, "_UNITS", -1.0)
+    monkeypatch.setattr(tosa_check, "MOST_ON_AVERAGE", 1e-6)
+    with pytest.raises(ExportError, match="single units inside"):
+        tosa_check.verify(data, [x], TARGET)

@@ -148,6 +148,26 @@ def test_small_codes_of_1x1_convolutions(bits, tmp_path):
     assert (report.file_bytes < report.int8_file_bytes) == (bits < 5)
 
 
+@pytest.mark.parametrize("bits", [2, 4])
+def test_one_output_channel(bits, tmp_path):
+    """One scale is one per tensor, on which XNNPACK fails below INT8."""
+    x = inputs = keras.Input((4, 4, 8))
+    x = keras.layers.Conv2D(1, 1, name="map")(x)
+    x = keras.layers.Dense(1, name="head")(keras.layers.Flatten()(x))
+    qmodel = msq_tf.quantize_model(keras.Model(inputs, x))
+    qmodel.set_bits(dict.fromkeys(qmodel.bits, bits))
+    report = export(
+        qmodel,
+        tmp_path / "m",
+        target="cpu_int8",
+        representative_data=networks.samples(qmodel.base),
+    )
+    assert {(t.name, t.container, t.granularity) for t in report.tensors} == {
+        ("map", "INT8", "per_tensor"),
+        ("head", "INT8", "per_tensor"),
+    }
+
+
 def test_integer_inputs_and_outputs(residual, tmp_path):
     qmodel, x = residual
     export(

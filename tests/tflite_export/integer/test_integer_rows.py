@@ -22,6 +22,7 @@ ONE = {
     "RELU6": tf.nn.relu6,
     "RELU_0_TO_1": lambda x: tf.minimum(1.0, tf.maximum(0.0, x)),
     "LEAKY_RELU": tf.nn.leaky_relu,
+    "GELU": tf.nn.gelu,
     "HARD_SWISH": lambda x: x * tf.nn.relu6(x + 3.0) / 6.0,
     "SOFTMAX": tf.nn.softmax,
     "LOGISTIC": tf.sigmoid,

@@ -1,0 +1,58 @@
+"""What TFLite has no operator for and still can be exported."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.tflite_export.samples import quantized
+from tflite_export import ExportError
+from tflite_export import export
+from tflite_export import inspect_file
+from tflite_export import run
+from tflite_export.lowering import lowered
+
+L = keras.layers
+
+
+@pytest.mark.parametrize(
+    ("shift", "axis"),
+    [(1, 1), (-2, -1), ((3, -1), (1, 2)), ((1, 1), (1, 1)), (9, 1), (0, 1)],
+)
+def test_equals_roll(shift, axis):
+    x = tf.reshape(tf.range(2 * 5 * 4), (2, 5, 4))
+    with lowered():
+        assert tf.roll is not original
+        got = tf.roll(x, shift, axis)
+    assert tf.roll is original
+    np.testing.assert_array_equal(got, tf.roll(x, shift, axis))
+
+
+original = tf.roll
+
+
+def test_layers_that_roll_are_exported(tmp_path):
+    x = inputs = keras.Input((4, 6, 3))
+    x = L.Lambda(lambda x: tf.roll(x, [1], [2]))(L.Conv2D(4, 3)(x))
+    x = keras.ops.roll(x, (-1, 2), (1, 2))
+    qmodel = quantized(keras.Model(inputs, L.Dense(3)(L.Flatten()(x))))
+    data = np.random.default_rng(0).normal(size=(4, 4, 6, 3)).astype("f")
+    path = tmp_path / "m.tflite"
+    for target in ("min_size", "cpu_int8"):
+        export(qmodel, path, target=target, representative_data=data)
+        names = {name.split()[0] for name in inspect_file(path).ops}
+        assert "CONCATENATION" in names
+    export(qmodel, path, representative_data=data)
+    np.testing.assert_allclose(
+        run(path, data), qmodel(data, training=False), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_along_an_open_axis_it_stays_refused(tmp_path):
+    x = inputs = keras.Input((None, 3))
+    x = keras.ops.roll(L.Dense(4)(x), 1, 1)
+    qmodel = quantized(keras.Model(inputs, x))
+    with pytest.raises(ExportError, match=r"no TFLite operator for tf\.Roll"):
+        export(qmodel, tmp_path / "m.tflite")

@@ -1,0 +1,66 @@
+"""The same file, with the ends of QUANTIZE's range spelled out.
+
+A QUANTIZE of floats stops at the ends of its grid. The converter to TOSA leaves
+that to a cast that wraps around: 130 becomes -126 instead of 127
+(tosa-converter-for-tflite 2026.2.0). Limits in front of it are what TFLite
+means.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import edit
+from tflite_export import flatbuffer as fb
+
+_RANGES = {"INT8": np.iinfo(np.int8), "INT16": np.iinfo(np.int16)}
+
+
+def saturated(data: bytes) -> bytes:
+    """A file with a MAXIMUM and a MINIMUM before each QUANTIZE of floats."""
+    model = fb.load(data)
+    graph = model.subgraphs[0]
+    operators: list[schema.OperatorT] = []
+    for op in graph.operators:
+        if fb.op_name(model, op) == "QUANTIZE":
+            (source,), (result,) = fb.inputs(op), fb.outputs(op)
+            tensor = graph.tensors[result]
+            ends = _RANGES.get(fb.type_name(tensor))
+            if ends is not None and (
+                fb.type_name(graph.tensors[source]) == "FLOAT32"
+            ):
+                parameters = tensor.quantization
+                for name, code in (
+                    ("MAXIMUM", ends.min),
+                    ("MINIMUM", ends.max),
+                ):
+                    end = (code - parameters.zeroPoint[0]) * np.float32(
+                        parameters.scale[0]
+                    )
+                    operators.append(_limit(model, graph, name, source, end))
+                    (source,) = fb.outputs(operators[-1])
+                op.inputs = np.array([source], np.int32)
+        operators.append(op)
+    graph.operators = operators
+    return fb.dump(model)
+
+
+def _limit(
+    model: schema.ModelT,
+    graph: schema.SubGraphT,
+    name: str,
+    source: int,
+    end: np.float32,
+) -> schema.OperatorT:
+    buffer = edit.new_buffer(model, np.float32(end))
+    limit = edit.new_tensor(graph, "FLOAT32", buffer=buffer)
+    result = edit.new_tensor(graph, "FLOAT32", graph.tensors[source])
+    return edit.new_operator(
+        model,
+        name,
+        1,
+        [source, limit],
+        [result],
+        "MaximumMinimumOptions",
+    )

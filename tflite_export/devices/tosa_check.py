@@ -1,0 +1,206 @@
+"""LiteRT's kernels against the TOSA reference model.
+
+A deep network can turn single units inside into many at its output, see
+`integer.amplification`; so where outputs differ, operators are compared one by
+one, on what LiteRT's kernels read in that very run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tflite_export import edit
+from tflite_export import flatbuffer as fb
+from tflite_export import runtime
+from tflite_export.devices import ports
+from tflite_export.devices import tosa
+from tflite_export.devices import widen
+from tflite_export.errors import ExportError
+from tflite_export.integer import simulate
+from tflite_export.integer.amplification import MOST_ON_AVERAGE
+from tflite_export.targets import Target
+
+_SAMPLES = 4
+# From end to end.
+_UNITS = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Apart:
+    """A file whose operators don't feed each other.
+
+    Attributes:
+        data: The bytes of the file.
+        inputs: Tensors of the original that it takes, in order.
+        steps: The operators behind its outputs, in order.
+        outputs: Tensors of the original that it computes, in order.
+    """
+
+    data: bytes
+    inputs: tuple[int, ...]
+    steps: tuple[simulate.Step, ...]
+    outputs: tuple[int, ...]
+
+
+def verify(
+    data: bytes, samples: Sequence[np.ndarray], target: Target
+) -> dict[str, Any]:
+    """Compares LiteRT's kernels with the TOSA reference model.
+
+    The model runs the file with its weights in int8 containers, as it lacks
+    several operators on packed ones.
+
+    Args:
+        data: The bytes of a file with integer inputs and outputs.
+        samples: One array per input.
+        target: Where the file shall run.
+
+    Returns:
+        The largest difference in units of the output per set of kernels, or
+        why there is none: the tools are not installed, or the file has an
+        operator that they lack. Where it is beyond two units, also why the
+        file is right all the same.
+
+    Raises:
+        ExportError: If no kernels compute nearly the same, and single units
+            inside don't explain it. TOSA rounds nearly like the reference
+            kernels; XNNPACK rounds once where they round twice, which long
+            chains of layers add up.
+    """
+    if reason := tosa.absent():
+        return {"skipped": reason}
+    wide = widen.widened(data)
+    try:
+        few = ports.whole_batches(wide, samples, _SAMPLES)
+        wanted = tosa.run(wide, few)
+    except ValueError as error:
+        return {"skipped": str(error)}
+    outputs = ports.outputs(data)
+    units = {}
+    for kernels in runtime.KERNELS:
+        try:
+            # The reference kernels lack operators on packed weights.
+            own = wide if kernels == "reference" else data
+            got = _litert(own, few, kernels)
+        except (RuntimeError, ValueError):
+            # Not every set of kernels holds every operator.
+            continue
+        units[kernels] = ports.units(outputs, got, wanted)
+    figures: dict[str, Any] = {"units": units, "samples": len(few[0])}
+    nearest = min(units, key=lambda kernels: units[kernels])
+    if not units[nearest] <= _UNITS:
+        reason = _explanation(wide, few, target) or ""
+        if not reason:
+            raise ExportError(
+                f"LiteRT's {nearest} kernels and the TOSA reference model "
+                f"differ by {units[nearest]:g} units of an output. Expected "
+                f"at most {_UNITS:g}, or single units inside that explain it"
+            )
+        figures["amplified"] = reason
+    return figures
+
+
+def _explanation(
+    data: bytes, samples: Sequence[np.ndarray], target: Target
+) -> str | None:
+    """Looks whether single units inside explain a difference at the output.
+
+    On every sample, each operator of LiteRT's reference kernels has to be
+    within its own limit of the TOSA reference model on the same inputs, and
+    all of them off by less than `MOST_ON_AVERAGE` units on average. Operators
+    in float between integers count as one, up to where they are quantized.
+
+    Args:
+        data: The bytes of an integer file with weights in int8 containers.
+        samples: One array per input, as many as fill batches.
+        target: Where the file shall run.
+
+    Returns:
+        The explanation, or `None` if there is another one.
+
+    Raises:
+        ExportError: If one of the tools fails.
+    """
+    session = runtime.Session(simulate.probe(data), "reference")
+    apart = _apart(data)
+    fed = [
+        port.quantize(array)
+        for port, array in zip(ports.inputs(data), samples, strict=True)
+    ]
+    off, total, size = 0, 0, 0
+    for chunk in runtime.chunks(fed, 1, session):
+        session(chunk)
+        read = [session.tensor(index) for index in apart.inputs]
+        wanted = tosa.run(apart.data, read)
+        for step, index, exact in zip(
+            apart.steps, apart.outputs, wanted, strict=True
+        ):
+            got = session.tensor(index).astype(np.int64)
+            difference = np.abs(got - exact.astype(np.int64))
+            if difference.max(initial=0) > target.operator_units(step.name):
+                return None
+            off += int((difference > 0).sum())
+            total += int(difference.sum())
+            size += difference.size
+    if not off or total > MOST_ON_AVERAGE * size:
+        return None
+    return (
+        f"{off} of {size:,} values inside are off by a unit or so, and the "
+        "network amplifies that; each operator was compared on what it read "
+        "in these very runs"
+    )
+
+
+def _apart(data: bytes) -> _Apart:
+    """The file in which every operator reads inputs of the graph."""
+    model = fb.load(data)
+    graph = model.subgraphs[0]
+    known = set(simulate.activations(model))
+    steps = {step.position: step for step in simulate.steps(model)}
+    kept, read, results = [], [], []
+    for position, op in enumerate(graph.operators):
+        step = steps.get(position)
+        if step is None and set(fb.outputs(op)) <= set(fb.outputs(graph)):
+            # What leaves the integers for good has nothing to compare.
+            continue
+        kept.append(op)
+        read += [index for index in fb.inputs(op) if index in known]
+        outputs = []
+        for index in fb.outputs(op):
+            if index in known:
+                tensor = graph.tensors[index]
+                outputs.append(edit.new_tensor(graph, "INT8", tensor))
+                copied = graph.tensors[outputs[-1]]
+                copied.type = tensor.type
+                copied.quantization = tensor.quantization
+                results.append((step, index, outputs[-1]))
+            else:
+                outputs.append(index)
+        op.outputs = np.array(outputs, np.int32)
+    inputs = tuple(dict.fromkeys((*fb.inputs(graph), *read)))
+    graph.operators = kept
+    graph.inputs = np.array(inputs, np.int32)
+    graph.outputs = np.array([new for _, _, new in results], np.int32)
+    model.signatureDefs = None
+    return _Apart(
+        fb.dump(model),
+        inputs,
+        tuple(step for step, _, _ in results if step is not None),
+        tuple(index for _, index, _ in results),
+    )
+
+
+def _litert(
+    data: bytes, samples: Sequence[np.ndarray], kernels: str
+) -> list[np.ndarray]:
+    session = runtime.Session(data, kernels)
+    fed = [
+        port.quantize(array)
+        for port, array in zip(ports.inputs(data), samples, strict=True)
+    ]
+    batches = [session(part) for part in runtime.chunks(fed, 1, session)]
+    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]

@@ -1,0 +1,59 @@
+"""Functions that TFLite has no operator for, made of some that it has."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+@contextlib.contextmanager
+def lowered() -> Iterator[None]:
+    """A scope in which `tf.roll` is traced as slices and concatenations.
+
+    Layers call it themselves, also by way of `keras.ops.roll`, so that the
+    function is exchanged in TensorFlow's module while the scope is open.
+    """
+    original = tf.roll
+    tf.roll = _roll(original)
+    try:
+        yield
+    finally:
+        tf.roll = original
+
+
+def _roll(original: Callable[..., Any]) -> Callable[..., Any]:
+    def roll(input, shift, axis, name=None):  # noqa: A002 (as in TensorFlow)
+        x = tf.convert_to_tensor(input)
+        shifts = _known(shift)
+        axes = _known(axis)
+        sizes = x.shape
+        if shifts is None or axes is None or sizes.rank is None:
+            return original(x, shift, axis, name)
+        if any(sizes[place] is None for place in axes):
+            return original(x, shift, axis, name)
+        with tf.name_scope(name or "roll"):
+            for by, place in zip(shifts, axes, strict=True):
+                x = _rolled(x, by % sizes[place], place % sizes.rank)
+            return x
+
+    return roll
+
+
+def _known(value: Any) -> list[int] | None:
+    """Integers that are known while tracing."""
+    if isinstance(value, tf.Tensor):
+        value = tf.get_static_value(value)
+    return None if value is None else np.atleast_1d(value).tolist()
+
+
+def _rolled(x: tf.Tensor, by: int, axis: int) -> tf.Tensor:
+    if by == 0:
+        return x
+    front = (slice(None),) * axis
+    parts = (x[(*front, slice(-by, None))], x[(*front, slice(None, -by))])
+    return tf.concat(parts, axis)
