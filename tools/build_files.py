@@ -30,6 +30,8 @@ DISTRIBUTIONS = {
     "rich": "rich",
     "tensorflow": "tensorflow",
     "tensorflow_datasets": "tensorflow_datasets",
+    "tensorflow_model_optimization": "tensorflow_model_optimization",
+    "tf_keras": "tf_keras",
     "tflite_micro": "tflite_micro",
 }
 

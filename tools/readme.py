@@ -15,6 +15,8 @@ from typing import Any
 
 from benchmarks import record
 from tools import accuracy_page
+from tools import transformers_page
+from tools import zoo_page
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEMO = _ROOT / "out" / "demo"
@@ -24,6 +26,8 @@ _TARGETS = _ROOT / "benchmarks" / "results" / "targets.json"
 _VELA = _ROOT / "benchmarks" / "results" / "vela.json"
 _ACCURACY = _ROOT / "benchmarks" / "results" / "accuracy.json"
 _PREDICTIONS = _ROOT / "benchmarks" / "results" / "predictions.json"
+_TRANSFORMERS = _ROOT / "benchmarks" / "results" / "transformers.json"
+_ZOO = _ROOT / "benchmarks" / "results" / "zoo.json"
 _IMAGES = _ROOT / "docs" / "images"
 _README = _ROOT / "README.md"
 _TARGET_PAGES = _ROOT / "docs" / "targets"
@@ -66,7 +70,7 @@ def draw() -> None:
 
 def pages() -> dict[Path, str]:
     """The figures of every page as Markdown, from the files that are kept."""
-    demo, cost, targets, vela, accuracy, predictions = (
+    demo, cost, targets, vela, accuracy, predictions, zoo = (
         json.loads(path.read_text())
         for path in (
             _RESULTS,
@@ -75,6 +79,7 @@ def pages() -> dict[Path, str]:
             _VELA,
             _ACCURACY,
             _PREDICTIONS,
+            _ZOO,
         )
     )
     few = [r for r in targets["results"]["runs"] if r["model"] != "resnet20"]
@@ -88,6 +93,10 @@ def pages() -> dict[Path, str]:
         _ROOT / "docs" / "sensitivity.md": accuracy_page.prediction_table(
             predictions
         ),
+        _ROOT / "docs" / "transformers.md": transformers_page.table(
+            json.loads(_TRANSFORMERS.read_text())
+        ),
+        _ROOT / "docs" / "zoo.md": zoo_page.zoo_tables(zoo),
     }
 
 

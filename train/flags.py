@@ -13,7 +13,8 @@ _PACKED_BITS = (8, 4, 2)
 flags.DEFINE_string(
     "model",
     "resnet8",
-    "Model to train: resnet8, resnet20, mobilenet_v2 or "
+    "Model to train: resnet8, resnet20, mobilenet_v2, vit_micro, swin_micro, "
+    "deit_tiny, swin_tiny or "
     "keras.applications.<Name>. With --start_from it is only a label.",
 )
 flags.DEFINE_string(

@@ -6,7 +6,12 @@ from collections.abc import Callable
 
 import keras
 
+from train import swin
+from train import vit
+
 Shape = tuple[int, int, int]
+# Of the images' shape, the number of classes and a width multiplier.
+Builder = Callable[[Shape, int, float], keras.Model]
 
 APPLICATIONS = "keras.applications."
 _STAGES = (16, 32, 64)
@@ -18,7 +23,9 @@ def build(
     """Builds a classifier with fresh weights and logits as its output.
 
     Args:
-        name: `"resnet8"`, `"resnet20"`, `"mobilenet_v2"`, or
+        name: `"resnet8"`, `"resnet20"`, `"mobilenet_v2"`, the transformers
+            `"deit_tiny"` and `"swin_tiny"`, their small relatives for small
+            images, `"vit_micro"` and `"swin_micro"`, or
             `"keras.applications."` followed by the name of a model there.
         input_shape: Height, width and channels of an image.
         classes: Number of classes.
@@ -107,6 +114,18 @@ def _resnet20(input_shape: Shape, classes: int, _: float) -> keras.Model:
     return _resnet("resnet20", input_shape, classes, blocks=3)
 
 
+def _vit(name: str, config: vit.ViTConfig) -> Builder:
+    return lambda shape, classes, _: vit.vision_transformer(
+        shape, classes, config, name
+    )
+
+
+def _swin(name: str, config: swin.SwinConfig) -> Builder:
+    return lambda shape, classes, _: swin.swin_transformer(
+        shape, classes, config, name
+    )
+
+
 def _mobilenet_v2(
     input_shape: Shape, classes: int, alpha: float
 ) -> keras.Model:
@@ -138,8 +157,12 @@ def _application(
         ) from error
 
 
-BUILDERS: dict[str, Callable[[Shape, int, float], keras.Model]] = {
+BUILDERS: dict[str, Builder] = {
     "resnet8": _resnet8,
     "resnet20": _resnet20,
     "mobilenet_v2": _mobilenet_v2,
+    "deit_tiny": _vit("deit_tiny", vit.DEIT_TINY),
+    "swin_tiny": _swin("swin_tiny", swin.SWIN_TINY),
+    "vit_micro": _vit("vit_micro", vit.VIT_MICRO),
+    "swin_micro": _swin("swin_micro", swin.SWIN_MICRO),
 }

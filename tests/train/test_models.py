@@ -46,6 +46,25 @@ def test_mobilenet_v2_takes_a_width():
     assert model.count_params() < 450_000
 
 
+@pytest.mark.parametrize(
+    ("name", "count"), [("deit_tiny", 5_910_800), ("swin_tiny", 28_288_354)]
+)
+def test_transformers_are_those_of_the_papers(name, count):
+    """As many parameters as the authors' models have."""
+    model = models.build(name, (224, 224, 3), 1000)
+    assert model.count_params() == count
+    assert model.output_shape == (None, 1000)
+
+
+@pytest.mark.parametrize("name", ["vit_micro", "swin_micro"])
+@pytest.mark.parametrize("size", [28, 32])
+def test_small_transformers_take_small_images(name, size):
+    model = models.build(name, (size, size, 1), 7)
+    outputs = model(np.zeros((2, size, size, 1), np.float32))
+    assert outputs.shape == (2, 7)
+    assert model.count_params() < 250_000
+
+
 def test_any_keras_application_can_be_named():
     model = models.build("keras.applications.MobileNetV3Small", (32, 32, 1), 5)
     assert model.input_shape == (None, 32, 32, 1)
@@ -64,6 +83,21 @@ def test_any_keras_application_can_be_named():
 def test_an_unknown_model_is_refused(name):
     with pytest.raises(ValueError, match=f"Received: model={name}"):
         models.build(name, (32, 32, 3), 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("vit_micro", 30, "multiples of patch=4"),
+        ("deit_tiny", 40, "multiples of patch=16"),
+        ("swin_micro", 31, "multiples of patch=2"),
+        ("swin_micro", 22, "windows of up to 7x7"),
+        ("swin_tiny", 28, "even height and width"),
+    ],
+)
+def test_images_that_do_not_divide_are_refused(name, size, message):
+    with pytest.raises(ValueError, match=message):
+        models.build(name, (size, size, 3), 10)
 
 
 def test_images_that_a_model_does_not_take_are_refused():

@@ -1,0 +1,46 @@
+"""The table of docs/transformers.md, from the benchmark's results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def table(content: dict[str, Any]) -> str:
+    """Markdown of one row a network, and what was refused below it.
+
+    Args:
+        content: What `benchmarks/results/transformers.json` holds.
+    """
+    environment = content["environment"]
+    lines = [
+        f"LiteRT {environment['versions']['ai-edge-litert']}, "
+        f"{environment['date']}, {environment['cores']} cores; seconds are of "
+        "conversion and verification.",
+        "",
+        "| model | input | parameters | quantized | layers of products | "
+        "float bytes | `cpu_float` | `min_size` | `cpu_int8` |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    refusals = []
+    for run in content["results"]["runs"]:
+        share = run["quantized"] / (run["quantized"] + run["left_in_float"])
+        size = next(
+            (f"{f['float_bytes']:,}" for f in run["files"] if "bytes" in f), "-"
+        )
+        cells = []
+        for file in run["files"]:
+            if "bytes" in file:
+                cells.append(f"{file['bytes']:,}, {file['seconds']:.0f} s")
+            else:
+                cells.append("refused")
+                refusals.append(
+                    f"- {run['model']}, `{file['target']}`: {file['refused']}"
+                )
+        lines.append(
+            f"| {run['model']} | {'x'.join(map(str, run['input']))} | "
+            f"{run['parameters']:,} | {share:.2%} | {run['products']} | "
+            f"{size} | {' | '.join(cells)} |"
+        )
+    if refusals:
+        lines += ["", "Refused:", "", *refusals]
+    return "\n".join([*lines, ""])
