@@ -13,7 +13,9 @@ from benchmarks import record
 from benchmarks import sizes
 from benchmarks import strength
 from benchmarks import targets
+from benchmarks import transformers
 from benchmarks import vela
+from benchmarks import zoo
 
 # `make bench` runs the first; the others take longer.
 BENCHMARKS = {
@@ -23,7 +25,9 @@ BENCHMARKS = {
     "sizes": sizes,
     "strength": strength,
     "targets": targets,
+    "transformers": transformers,
     "vela": vela,
+    "zoo": zoo,
 }
 
 

@@ -174,7 +174,13 @@ STUDIES = {
             learning_rate=0.02,
             batch_size=128,
             shift=1,
-            rows=(FLOAT, *_searched_and_uniform(), *_ablations(12.8, None)),
+            rows=(
+                FLOAT,
+                Row("MSQ 12.8x", 12.8),
+                Row("uniform 3", bits=3),
+                Row("uniform 2", bits=2),
+                *_ablations(12.8, None),
+            ),
             seeds=(0, 1, 2, 3, 4),
         ),
     )
