@@ -4,6 +4,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes that tests run in; a file's tests stay together.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -q --numprocesses=$(JOBS) --dist=loadfile
 TOSA_VENV := .venv-tosa
 TOSA_STAMP := $(TOSA_VENV)/.installed
 BUILDIFIER_VERSION := 8.2.1
@@ -14,7 +17,7 @@ export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tosa demo test test-slow lint format build-files bench \
-	bench-accuracy readme clean
+	bench-accuracy bench-zoo readme clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,10 +48,12 @@ demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
 		--output_dir=out/demo --overwrite
 
 test: $(STAMP) ## Run the test suite.
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" tests/tfmot
 
 test-slow: $(STAMP) ## Run the tests that take minutes.
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
+	$(PYTEST) -m slow tests/tfmot
 
 lint: $(STAMP) ## Check style, types and BUILD files.
 	$(BIN)/ruff check .
@@ -81,6 +86,9 @@ bench-accuracy: $(STAMP) ## Accuracy for bytes, all rows, in the background.
 		> out/accuracy/log 2>&1 & \
 	echo "Running in the background; out/accuracy/log says how far it is." \
 		"Give the same command again to go on after an interruption."
+
+bench-zoo: $(STAMP) ## Export every keras.applications family (30 minutes).
+	$(BIN)/python -m benchmarks zoo
 
 readme: $(STAMP) ## Write the README's figures from out/demo and benchmarks.
 	$(BIN)/python -m tools.readme

@@ -31,6 +31,24 @@ tf.config.set_logical_device_configuration(
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+# TFMOT makes `tf.keras` the old Keras for its whole process, so its tests run
+# in one of their own.
+ALONE = ROOT / "tests" / "tfmot"
+
+
+def pytest_ignore_collect(
+    collection_path: pathlib.Path, config: pytest.Config
+) -> bool | None:
+    """Leaves out what has to be asked for by its path."""
+    if collection_path != ALONE:
+        return None
+    asked = [
+        (config.invocation_params.dir / arg.partition("::")[0]).resolve()
+        for arg in config.args
+    ]
+    return None if any(path.is_relative_to(ALONE) for path in asked) else True
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
     """Every test draws the same random numbers, alone or among others."""

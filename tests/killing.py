@@ -7,7 +7,7 @@ import os
 import pathlib
 import signal
 
-from msq_tf.state import SearchVariables
+from msq_tf.state import SearchState
 
 
 def arm(point: str) -> None:
@@ -48,7 +48,7 @@ def _at_rename(name: str, count: int, torn: bool) -> None:
 
 
 def _after_change(count: int) -> None:
-    change = SearchVariables.change
+    change = SearchState.change
     times = itertools.count(1)
 
     def change_and_die(self, *args):
@@ -56,4 +56,4 @@ def _after_change(count: int) -> None:
         if next(times) == count:
             _kill()
 
-    SearchVariables.change = change_and_die
+    SearchState.change = change_and_die

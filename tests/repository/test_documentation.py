@@ -1,5 +1,6 @@
 """What a newcomer copies runs, and what the README quotes was measured."""
 
+import json
 import re
 import runpy
 
@@ -7,9 +8,11 @@ import keras
 import numpy as np
 import pytest
 
+from msq_tf import registry
 from tests.msq_tf.samples import compile_model
 from tests.msq_tf.samples import tiny_model
 from tools import readme
+from tools import zoo_page
 
 
 def python_blocks(path):
@@ -35,9 +38,25 @@ def test_the_readmes_example_runs(root, tmp_path, monkeypatch, capsys):
 
 
 def test_the_custom_layer_page_runs(root, capsys):
-    (block,) = python_blocks(root / "docs" / "custom-layers.md")
-    exec(compile(block, "custom-layers.md", "exec"), {})
-    assert "{'glu/gate': 8, 'glu/value': 8, 'dense" in capsys.readouterr().out
+    known = dict(registry._REGISTRY)
+    names = {}
+    try:
+        for block in python_blocks(root / "docs" / "custom-layers.md"):
+            exec(compile(block, "custom-layers.md", "exec"), names)
+            out = capsys.readouterr().out
+            assert "{'glu/gate': 8, 'glu/value': 8, 'dense" in out
+    finally:
+        registry._REGISTRY.clear()
+        registry._REGISTRY.update(known)
+
+
+def test_the_custom_loop_page_runs(root, capsys):
+    (block,) = python_blocks(root / "docs" / "custom-loops.md")
+    names = {}
+    exec(compile(block, "custom-loops.md", "exec"), names)
+    assert names["qmodel"].search.rule_state.done
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.endswith("x 1")
 
 
 def test_the_quickstart_runs(root, tmp_path, monkeypatch, capsys):
@@ -48,9 +67,45 @@ def test_the_quickstart_runs(root, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
+def test_the_zoo_example_runs(root, tmp_path, capsys):
+    names = runpy.run_path(str(root / "examples" / "zoo_finetune.py"))
+    path = tmp_path / "m.tflite"
+    result = names["main"](
+        [
+            "--examples=512",
+            "--pretraining=1",
+            "--epochs=1",
+            "--target=cpu_int8",
+            f"--output={path}",
+        ]
+    )
+    assert result["model"].compression >= 8.0
+    assert not any(
+        layer.trainable
+        for layer in result["model"].base._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    )
+    assert 0.0 <= result["file"] <= 1.0
+    assert path.stat().st_size > 0
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize("page", readme.pages(), ids=lambda page: page.name)
 def test_figures_are_those_of_the_results(page):
     assert readme.updated(page) == page.read_text()
+
+
+def test_the_zoos_page_tells_what_is_missing(root):
+    text = (root / "benchmarks" / "results" / "zoo.json").read_text()
+    zoo = json.loads(text)
+    first, *_ = zoo["results"]["models"]
+    first["exports"]["cpu_int8"] = {"outcome": "refused", "reason": "because"}
+    zoo["results"]["models"] = [first]
+    tables = zoo_page.zoo_tables(zoo)
+    assert f"- {first['name']}, `cpu_int8`, refused: because" in tables
+    assert "not run yet: " in tables and "VGG16" in tables
+    assert "Nothing is left out" not in tables
 
 
 def test_links_between_documents_lead_somewhere(root):
