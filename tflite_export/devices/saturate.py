@@ -14,7 +14,10 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export import edit
 from tflite_export import flatbuffer as fb
 
-_RANGES = {"INT8": np.iinfo(np.int8), "INT16": np.iinfo(np.int16)}
+_ENDS = {
+    kind: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+    for kind, dtype in (("INT8", np.int8), ("INT16", np.int16))
+}
 
 
 def saturated(data: bytes) -> bytes:
@@ -26,17 +29,15 @@ def saturated(data: bytes) -> bytes:
         if fb.op_name(model, op) == "QUANTIZE":
             (source,), (result,) = fb.inputs(op), fb.outputs(op)
             tensor = graph.tensors[result]
-            ends = _RANGES.get(fb.type_name(tensor))
+            ends = _ENDS.get(fb.type_name(tensor))
             if ends is not None and (
                 fb.type_name(graph.tensors[source]) == "FLOAT32"
             ):
                 parameters = tensor.quantization
-                for name, code in (
-                    ("MAXIMUM", ends.min),
-                    ("MINIMUM", ends.max),
-                ):
-                    end = (code - parameters.zeroPoint[0]) * np.float32(
-                        parameters.scale[0]
+                limits = zip(("MAXIMUM", "MINIMUM"), ends, strict=True)
+                for name, code in limits:
+                    end = float(
+                        (code - parameters.zeroPoint[0]) * parameters.scale[0]
                     )
                     operators.append(_limit(model, graph, name, source, end))
                     (source,) = fb.outputs(operators[-1])
@@ -51,9 +52,9 @@ def _limit(
     graph: schema.SubGraphT,
     name: str,
     source: int,
-    end: np.float32,
+    end: float,
 ) -> schema.OperatorT:
-    buffer = edit.new_buffer(model, np.float32(end))
+    buffer = edit.new_buffer(model, np.array(end, np.float32))
     limit = edit.new_tensor(graph, "FLOAT32", buffer=buffer)
     result = edit.new_tensor(graph, "FLOAT32", graph.tensors[source])
     return edit.new_operator(
