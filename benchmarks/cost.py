@@ -1,100 +1,148 @@
-"""What MSQ costs: a training step, and a Hessian probe for all layers."""
+"""What training costs by each method, against the plain float step.
+
+Steps are timed in turn in one process. Memory is measured in a process for
+each pair of network and method, and counted besides: what a peak holds beyond
+variables, gradients and slots are activations, the same for all methods.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
+import rich.console
 import rich.table
 import tensorflow as tf
 
 import msq_tf
+from benchmarks import methods
 from benchmarks import timing
+from benchmarks.networks import NETWORKS
+from benchmarks.networks import Network
 from msq_tf.hessian import BlockHessian
-from train import models
 
-_BATCH = 128
-_SHAPE = (28, 28, 1)
-_CLASSES = 10
+_CHANGES = 20
 
 
-def measure(rounds: int = 60) -> dict[str, Any]:
-    """Times steps of ResNet-8 at batch 128, float against MSQ.
+def measure(rounds: int = 40) -> dict[str, Any]:
+    """Measures every network.
 
     Args:
-        rounds: Timed calls of each variant.
+        rounds: Timed steps of each method.
 
     Returns:
-        Ratios and medians, JSON values.
+        For every network the counts, step times and memory of each method,
+        what a Hessian probe and a change of precision cost; JSON values.
     """
-    keras.utils.set_random_seed(0)
-    rng = np.random.default_rng(0)
-    x = tf.constant(rng.normal(size=(_BATCH, *_SHAPE)), tf.float32)
-    y = tf.constant(rng.integers(0, _CLASSES, _BATCH))
-
-    plain = _compiled(_build())
-    search = _compiled(msq_tf.quantize_model(_build()))
-    frozen = _compiled(msq_tf.quantize_model(_build()))
-    # As in the middle of a search: every layer is pulled.
-    search.search.lsb.assign([4] * len(search.paths))
-    search.search.strength.assign(0.05)
-    seconds = timing.interleaved(
-        {
-            "float": lambda: plain.train_on_batch(x, y),
-            "search": lambda: search.train_on_batch(x, y),
-            "frozen": lambda: frozen.train_on_batch(x, y),
-        },
-        rounds,
-    )
-    hessian = _hessian_seconds(search, (x, y, None), max(rounds // 3, 5))
     return {
-        "model": "resnet8",
-        "batch_size": _BATCH,
-        "input_shape": list(_SHAPE),
-        "seed": 0,
         "rounds": rounds,
-        "trainable_parameters": {
-            "float": plain.count_params() - _untrained(plain),
-            "msq": search.count_params() - _untrained(search),
+        "seed": 0,
+        "optimizer": "SGD, momentum 0.9",
+        "networks": {
+            name: _measure(network, rounds)
+            for name, network in NETWORKS.items()
         },
-        "step_ms": {
-            name: timing.milliseconds(values)
-            for name, values in seconds.items()
-        },
-        "step_ratio": {
-            name: timing.ratio(seconds, name, "float")
-            for name in ("search", "frozen")
-        },
-        "hessian_ms": {
-            name: timing.milliseconds(values)
-            for name, values in hessian.items()
-        },
-        "probe_in_gradients": timing.ratio(hessian, "probe", "gradient"),
-        "layers_per_probe": len(search.paths),
     }
 
 
-def _build() -> keras.Model:
-    return models.build("resnet8", _SHAPE, _CLASSES)
-
-
-def _compiled(model: Any) -> Any:
-    model.compile(
-        keras.optimizers.SGD(0.01, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+def _measure(network: Network, rounds: int) -> dict[str, Any]:
+    keras.backend.clear_session()
+    x, y = network.batch()
+    models = {
+        method: methods.build(method, network.build())
+        for method in methods.METHODS
+    }
+    seconds = timing.interleaved(
+        {
+            method: lambda model=model: model.train_on_batch(x, y)  # type: ignore[misc]
+            for method, model in models.items()
+        },
+        rounds,
     )
-    return model
+    frozen = models[methods.FROZEN]
+    return {
+        "input_shape": list(network.shape),
+        "batch_size": network.batch_size,
+        "alpha": network.alpha,
+        "layers": len(frozen.paths),
+        "methods": {
+            method: {
+                "step_ms": timing.milliseconds(seconds[method]),
+                "step_ratio": timing.ratio(seconds, method, methods.FLOAT),
+                **methods.counts(model),
+                **_memory(network.name, method),
+            }
+            for method, model in models.items()
+        },
+        "change": _change(network, timing.milliseconds(seconds[methods.FLOAT])),
+        "hessian": _hessian(frozen, (x, y, None), max(rounds // 3, 5)),
+    }
 
 
-def _untrained(model: Any) -> int:
-    return sum(int(np.prod(v.shape)) for v in model.non_trainable_variables)
+def _memory(network: str, method: str) -> dict[str, Any]:
+    """Peaks of a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, "result.json")
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.memory_run",
+                network,
+                method,
+                str(result),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        return json.loads(result.read_text())
 
 
-def _hessian_seconds(
+class _CountingLoss(keras.losses.SparseCategoricalCrossentropy):
+    """Counts how often it is traced."""
+
+    def __init__(self) -> None:
+        super().__init__(from_logits=True)
+        self.traces = 0
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        self.traces += 1
+        return super().call(y_true, y_pred)
+
+
+def _change(network: Network, step_ms: float) -> dict[str, Any]:
+    """Seconds that a change of all widths takes, and what it retraces."""
+    qmodel = msq_tf.quantize_model(network.build())
+    loss = _CountingLoss()
+    qmodel.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss)
+    x, y = network.batch()
+    qmodel.train_on_batch(x, y)
+    traced = loss.traces
+    seconds = []
+    for turn in range(_CHANGES):
+        start = time.perf_counter()
+        qmodel.set_bits(dict.fromkeys(qmodel.paths, 2 + turn % 7))
+        seconds.append(time.perf_counter() - start)
+        if turn < 2:
+            qmodel.train_on_batch(x, y)
+    milliseconds = timing.milliseconds(seconds)
+    return {
+        "ms": milliseconds,
+        "in_steps": milliseconds / step_ms,
+        "retraces": loss.traces - traced,
+    }
+
+
+def _hessian(
     qmodel: msq_tf.MSQModel, batch: Any, rounds: int
-) -> dict[str, list[float]]:
+) -> dict[str, Any]:
     values = qmodel.quantized_values()
     hessian = BlockHessian(qmodel.loss_at)
 
@@ -105,7 +153,7 @@ def _hessian_seconds(
             loss = qmodel.loss_at(values, batch)
         return tape.gradient(loss, values)
 
-    return timing.interleaved(
+    seconds = timing.interleaved(
         {
             "gradient": lambda: [g.numpy() for g in gradient(values)],
             "probe": lambda: hessian.traces(
@@ -114,39 +162,56 @@ def _hessian_seconds(
         },
         rounds,
     )
+    return {
+        "gradient_ms": timing.milliseconds(seconds["gradient"]),
+        "probe_ms": timing.milliseconds(seconds["probe"]),
+        "probe_in_gradients": timing.ratio(seconds, "probe", "gradient"),
+    }
 
 
-def table(results: dict[str, Any]) -> rich.table.Table:
-    """The figures as a table."""
-    view = rich.table.Table(
-        title=f"Cost on {results['model']}, batch {results['batch_size']}"
+def table(results: dict[str, Any]) -> rich.console.Group:
+    """A table of the methods and one of what a search adds."""
+    steps = rich.table.Table(title="A training step, against float")
+    for column in ("network", "method"):
+        steps.add_column(column)
+    for column in (
+        "trainable",
+        "slots",
+        "step",
+        "MiB",
+        "of float",
+        "traced MiB",
+    ):
+        steps.add_column(column, justify="right")
+    extra = rich.table.Table(title="What a search adds")
+    extra.add_column("network")
+    for column in ("layers", "probe", "change of all widths", "retraces"):
+        extra.add_column(column, justify="right")
+    for name, network in results["networks"].items():
+        for method, row in network["methods"].items():
+            steps.add_row(name, method, *cells(network, row))
+        hessian, change = network["hessian"], network["change"]
+        extra.add_row(
+            name,
+            str(network["layers"]),
+            f"{hessian['probe_in_gradients']:.2f} gradients",
+            f"{change['ms']:.2f} ms, {change['in_steps']:.3f} steps",
+            str(change["retraces"]),
+        )
+    return rich.console.Group(steps, extra)
+
+
+def cells(network: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:
+    """One method of one network as text: ratios to the float step."""
+    plain = network["methods"][methods.FLOAT]
+    trainable, slots, memory = (
+        row[key] / plain[key] for key in ("trainable", "slots", "step_mib")
     )
-    view.add_column("what")
-    view.add_column("median ms", justify="right")
-    view.add_column("ratio", justify="right")
-    ms, ratios = results["step_ms"], results["step_ratio"]
-    view.add_row("float step", f"{ms['float']:.1f}", "1.00")
-    view.add_row(
-        "MSQ step, searching (all layers pulled)",
-        f"{ms['search']:.1f}",
-        f"{ratios['search']:.2f}",
+    return (
+        f"{trainable:.2f}x",
+        f"{slots:.2f}x",
+        f"{row['step_ratio']:.2f}x",
+        f"{row['step_mib']:,.0f}",
+        f"{memory:.2f}x",
+        f"{row['traced_mib']:,.0f}",
     )
-    view.add_row(
-        "MSQ step, bits frozen",
-        f"{ms['frozen']:.1f}",
-        f"{ratios['frozen']:.2f}",
-    )
-    ms = results["hessian_ms"]
-    view.add_row("gradient", f"{ms['gradient']:.1f}", "1.00")
-    view.add_row(
-        f"Hessian probe, all {results['layers_per_probe']} layers",
-        f"{ms['probe']:.1f}",
-        f"{results['probe_in_gradients']:.2f}",
-    )
-    counts = results["trainable_parameters"]
-    view.add_row(
-        "trainable parameters, MSQ against float",
-        "",
-        f"{counts['msq'] / counts['float']:.2f}",
-    )
-    return view

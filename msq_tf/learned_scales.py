@@ -96,6 +96,28 @@ def quantize(
     return Quantized(*learned(w, scale))
 
 
+def values(
+    weights: Sequence[tf.Tensor],
+    scales: Sequence[tf.Tensor],
+    bits: tf.Tensor,
+    quantizer: str = round_clamp.ROUND_CLAMP,
+) -> list[tf.Tensor]:
+    """The value of `quantize` of every weight.
+
+    Args:
+        weights: float32 tensors.
+        scales: Their scales.
+        bits: int32 tensor of shape (weights,), stored bits.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+    """
+    return [
+        quantize(w, scale, width, 0, quantizer).value
+        for w, scale, width in zip(
+            weights, scales, tf.unstack(bits), strict=True
+        )
+    ]
+
+
 def _sum_to(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """Sums over the axes on which `like` has extent 1."""
     axes = [axis for axis, size in enumerate(like.shape) if size == 1]
@@ -189,7 +211,7 @@ def learn_scales(weights: WeightQuantizers) -> LearnedScales:
     for variable, scale in zip(learned.scale, fitted, strict=True):
         variable.assign(scale)
     learned.follow(weights.kernels)
-    weights.use_scales(learned.used, quantize)
+    weights.use_scales(learned.used, values)
     return learned
 
 
@@ -229,18 +251,19 @@ class LearnedScales(keras.layers.Layer):
     def call(self) -> None:
         """Holds state only."""
 
-    def used(self, index: int, largest: tf.Tensor) -> tf.Tensor:
-        """The scale to compute with.
+    def used(self, largest: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The scales to compute with.
 
         Args:
-            index: Which weight.
-            largest: float32 `max|w|` of that weight, in the scale's shape.
+            largest: float32 `max|w|` of each weight, in its scale's shape.
 
         Returns:
-            float32 tensor, at least `LEAST_SHARE` of `largest`.
+            float32 tensors, at least `LEAST_SHARE` of `largest`.
         """
-        scale = read_float32(self.scale[index])
-        return at_least(scale, LEAST_SHARE * largest)
+        return [
+            at_least(read_float32(variable), LEAST_SHARE * top)
+            for variable, top in zip(self.scale, largest, strict=True)
+        ]
 
     def follow(self, kernels: Sequence[Any]) -> None:
         """Freezes the scales of frozen weights, and no others.

@@ -44,7 +44,7 @@ QUANTIZERS = (ROUND_CLAMP, DOREFA)
 
 # Below this a channel counts as dead: its step at 8 bits would leave the
 # range of normal float32 numbers, where kernels may flush to zero.
-_TINY_SCALE = 1e-30
+TINY_SCALE = 1e-30
 
 
 class Quantized(NamedTuple):
@@ -175,7 +175,7 @@ def max_scale(
     keep = {axis % rank for axis in channel_axes or ()}
     axes = [axis for axis in range(rank) if axis not in keep]
     scale = tf.reduce_max(tf.abs(w), axis=axes, keepdims=True)
-    live = scale > _TINY_SCALE
+    live = scale > TINY_SCALE
     alive = tf.cast(live, tf.float32)
     # divide_no_nan gives 0 where every channel is dead.
     mean = tf.math.divide_no_nan(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from msq_tf import fused
 from msq_tf import round_clamp
 from msq_tf.config import PerChannel
 from msq_tf.devices import kind_of
@@ -30,6 +32,8 @@ class WeightQuantizers:
         quantizer: `"round_clamp"` or `"dorefa"`.
         read: Function of a latent variable that returns its stored value, a
             float32 tensor.
+        scale_axes: Axes over which each quantized weight has scales; `None`
+            for those of its plan entry.
 
     Attributes:
         quantizer: As given.
@@ -48,6 +52,7 @@ class WeightQuantizers:
         weights: Iterable[tuple[WeightPlan, FoundWeight]],
         quantizer: str,
         read: Callable[[Any], tf.Tensor],
+        scale_axes: Sequence[tuple[int, ...] | None] | None = None,
     ):
         self.quantizer = quantizer
         self._read = read
@@ -59,7 +64,7 @@ class WeightQuantizers:
             weight.spec.axes(weight.layer, len(weight.variable.shape))
             for _, weight in self._quantized
         ]
-        self.scale_axes = [
+        self.scale_axes = scale_axes or [
             axes if entry.granularity == PerChannel() else None
             for (entry, _), axes in zip(
                 self._quantized, self._axes, strict=True
@@ -87,24 +92,27 @@ class WeightQuantizers:
             for entry, weight in self._skipped
             if entry.quantizable
         )
-        self._used: Callable[[int, tf.Tensor], tf.Tensor] | None = None
-        self._quantize: Any = round_clamp.quantize
+        self._layout = fused.ScaleLayout(
+            [kernel.shape for kernel in self.kernels], self.scale_axes
+        )
+        self._used: Callable[[list[tf.Tensor]], list[tf.Tensor]] | None = None
+        self._learned_values: Callable[..., list[tf.Tensor]]
 
     def use_scales(
         self,
-        used: Callable[[int, tf.Tensor], tf.Tensor],
-        quantize: Callable[..., Any],
+        used: Callable[[list[tf.Tensor]], list[tf.Tensor]],
+        values: Callable[..., list[tf.Tensor]],
     ) -> None:
         """Takes other scales than `max|w|`.
 
         Args:
-            used: Function of a weight's index and its `max|w|` that returns
-                its scale, in the same shape.
-            quantize: As `round_clamp.quantize`, with the gradients that go
-                with such scales.
+            used: Function of the `max|w|` of every weight that returns their
+                scales, in the same shapes.
+            values: Function of weights, scales, bits and the quantizer that
+                returns values with the gradients that go with such scales.
         """
         self._used = used
-        self._quantize = quantize
+        self._learned_values = values
 
     def latent(self) -> list[tf.Tensor]:
         """float32 tensors: the weights that training moves."""
@@ -112,17 +120,10 @@ class WeightQuantizers:
 
     def scales(self) -> list[tf.Tensor]:
         """Current scale of each quantized weight, no gradient."""
-        return [
-            tf.stop_gradient(self._scale(i, w))
-            for i, w in enumerate(self.latent())
-        ]
-
-    def _scale(self, index: int, w: tf.Tensor) -> tf.Tensor:
-        """The scale that everything computes with: here and nowhere else."""
-        largest = round_clamp.max_scale(w, self.scale_axes[index])
+        largest = self._layout.split(self._layout.max_scales(self.latent()))
         if self._used is None:
             return largest
-        return self._used(index, largest)
+        return [tf.stop_gradient(scale) for scale in self._used(largest)]
 
     def values(self, bits: Any) -> list[tf.Tensor]:
         """Each kernel as `codes * step`, float32.
@@ -144,22 +145,32 @@ class WeightQuantizers:
 
         Returns:
             float32 tensors in the kernels' shapes, and a float32 scalar, see
-            `round_clamp.lsb_penalty`.
+            `fused.penalized`.
         """
-        widths = tf.unstack(tf.convert_to_tensor(bits))
-        ks = [0] * len(widths)
+        bits = tf.convert_to_tensor(bits)
+        weights, penalty = self.latent(), tf.constant(0.0)
+        scales = self._layout.max_scales(weights)
+        learned: list[tf.Tensor] = []
+        if self._used is not None:
+            learned = self._used(self._layout.split(scales))
+            scales = tf.stop_gradient(self._layout.join(learned))
         if lsb is not None:
-            ks = tf.unstack(tf.convert_to_tensor(lsb))
-        values, penalty = [], tf.constant(0.0)
-        for i, (kernel, k) in enumerate(zip(self.kernels, ks, strict=True)):
-            w = self._read(kernel)
-            scale = self._scale(i, w)
-            quantized = self._quantize(w, scale, widths[i], k, self.quantizer)
-            values.append(quantized.value)
-            if lsb is not None:
-                penalty += round_clamp.lsb_penalty(
-                    quantized.lsb, scale, widths[i], k, self.quantizer
-                )
+            weights, penalty = fused.penalized(
+                self._layout,
+                weights,
+                scales,
+                bits,
+                tf.convert_to_tensor(lsb),
+                self.quantizer,
+            )
+        if learned:
+            values = self._learned_values(
+                weights, learned, bits, self.quantizer
+            )
+        else:
+            values = fused.values(
+                self._layout, weights, scales, bits, self.quantizer
+            )
         return values, penalty
 
     def records(self, bits: np.ndarray) -> list[QuantizedWeight]:
@@ -172,10 +183,13 @@ class WeightQuantizers:
             ValueError: If a latent weight or its scale is not finite.
         """
         records = []
-        for i, (entry, weight) in enumerate(self._quantized):
-            w, width = self._read(weight.variable), int(bits[i])
-            scale = self._scale(i, w)
-            codes = self._quantize(w, scale, width, 0, self.quantizer).codes
+        for i, ((entry, weight), w, scale) in enumerate(
+            zip(self._quantized, self.latent(), self.scales(), strict=True)
+        ):
+            width = int(bits[i])
+            codes = round_clamp.quantize(
+                w, scale, width, 0, self.quantizer
+            ).codes
             step = round_clamp.step_size(scale, width, self.quantizer)
             records.append(
                 quantized_record(

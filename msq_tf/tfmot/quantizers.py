@@ -14,6 +14,7 @@ import tensorflow as tf
 # Not public; how `mixed_float16` reads variables.
 from tf_keras.src.mixed_precision import autocast_variable
 
+from msq_tf import fused
 from msq_tf import round_clamp
 from msq_tf.config import check_bits
 from msq_tf.tfmot import wrapper_state
@@ -158,10 +159,15 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
 
     def _penalty(self, weight: Any, variables: Mapping[str, Any]) -> tf.Tensor:
         w = tf.convert_to_tensor(weight)
-        scale = round_clamp.max_scale(w, self.scale_axes(len(w.shape)))
-        bits, k = variables["bits"], variables["lsb"]
-        lsb = round_clamp.quantize(w, scale, bits, k, self.quantizer).lsb
-        penalty = round_clamp.lsb_penalty(lsb, scale, bits, k, self.quantizer)
+        layout = fused.ScaleLayout([w.shape], [self.scale_axes(len(w.shape))])
+        _, penalty = fused.penalized(
+            layout,
+            [w],
+            layout.max_scales([w]),
+            variables["bits"][None],
+            variables["lsb"][None],
+            self.quantizer,
+        )
         return variables["strength"] * penalty
 
     def scale_axes(self, rank: int) -> tuple[int, ...] | None:

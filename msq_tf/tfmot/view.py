@@ -102,12 +102,12 @@ class ModelView(QuantizedNetwork):
             [(entry.plan, entry.weight) for entry in found],
             kinds[0],
             lambda variable: tf.cast(variable, tf.float32),
+            # A quantizer may have other axes than its layer's channels.
+            [
+                entry.quantizer.scale_axes(len(entry.weight.variable.shape))
+                for entry in ours
+            ],
         )
-        # Also where a quantizer has other axes than its layer's channels.
-        self._weights.scale_axes = [
-            entry.quantizer.scale_axes(len(entry.weight.variable.shape))
-            for entry in ours
-        ]
         self._by_tfmot = [
             entry
             for entry in found

@@ -1,0 +1,53 @@
+"""Resident memory of a method's training step, in this process alone.
+
+    python -m benchmarks.memory_run NETWORK METHOD RESULT
+
+A process never gives all memory back, so each pair has one of its own. Tracing
+a graph takes more memory than running it; the peak of the steps is read after
+that, once what was free had been given back. Linux only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+from pathlib import Path
+
+from benchmarks import methods
+from benchmarks.networks import NETWORKS
+from msq_tf import files
+
+_TRACED_STEPS = 2
+_STEPS = 4
+
+
+def main(arguments: list[str]) -> int:
+    """Steps the method and writes its peaks, MiB."""
+    name, method, result = arguments
+    network = NETWORKS[name]
+    model = methods.build(method, network.build())
+    x, y = network.batch()
+    for _ in range(_TRACED_STEPS):
+        model.train_on_batch(x, y)
+    whole = _peak_mib()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    # Sets the peak back to what is resident.
+    Path("/proc/self/clear_refs").write_text("5")
+    for _ in range(_STEPS):
+        model.train_on_batch(x, y)
+    peaks = {"traced_mib": round(whole, 1), "step_mib": round(_peak_mib(), 1)}
+    with files.replacing(Path(result)) as partial:
+        partial.write_text(json.dumps(peaks))
+    return 0
+
+
+def _peak_mib() -> float:
+    """Most resident memory so far; `getrusage` would count the parent's."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (li for li in status.splitlines() if li.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

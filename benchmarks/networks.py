@@ -1,0 +1,64 @@
+"""The networks whose cost is measured, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from train import models
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network and the batch it is stepped with.
+
+    Attributes:
+        name: Name, as `train.models.build` takes it.
+        shape: Height, width and channels of an image.
+        batch_size: Images in a step.
+        classes: Number of classes.
+        alpha: Width multiplier, where the network has one.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    batch_size: int
+    classes: int = 10
+    alpha: float = 1.0
+
+    def build(self) -> keras.Model:
+        """The float model, with the same weights at every call."""
+        keras.utils.set_random_seed(0)
+        return models.build(self.name, self.shape, self.classes, self.alpha)
+
+    def batch(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """A batch of random images and labels, the same at every call."""
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(self.batch_size, *self.shape))
+        y = rng.integers(0, self.classes, self.batch_size)
+        return tf.constant(x, tf.float32), tf.constant(y)
+
+
+NETWORKS = {
+    network.name: network
+    for network in (
+        Network("resnet8", (28, 28, 1), 128),
+        Network("resnet20", (32, 32, 3), 64),
+        Network("mobilenet_v2", (96, 96, 3), 16, alpha=0.35),
+        Network("deit_tiny", (224, 224, 3), 4),
+    )
+}
+
+
+def compiled(model: Any) -> Any:
+    """A model compiled as every method is: SGD with momentum, one slot."""
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model

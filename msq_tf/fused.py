@@ -1,0 +1,209 @@
+"""What a training step needs of RoundClamp, in few operations.
+
+`round_clamp` says what is computed, a weight at a time; here it is computed
+for all weights of a model at once. The scales of all of them are one vector,
+values come without the codes and LSBs that no one reads, and penalties lie
+behind one branch that is not taken where nothing is pulled. So a graph has few
+nodes a weight for it, and keeps only weights and values for the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from msq_tf import round_clamp
+
+
+class ScaleLayout:
+    """Where the scales of each weight are in the vector of all scales.
+
+    Args:
+        shapes: Shape of each weight.
+        channel_axes: Axes over which each has scales, non-negative; `None`
+            for one scale.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[Sequence[int]],
+        channel_axes: Sequence[Sequence[int] | None],
+    ):
+        kept = [set(axes or ()) for axes in channel_axes]
+        self._reduced = [
+            [axis for axis in range(len(shape)) if axis not in keep]
+            for shape, keep in zip(shapes, kept, strict=True)
+        ]
+        self._shapes = [
+            [size if axis in keep else 1 for axis, size in enumerate(shape)]
+            for shape, keep in zip(shapes, kept, strict=True)
+        ]
+        self._counts = [int(np.prod(shape)) for shape in self._shapes]
+        self._owners = np.repeat(np.arange(len(kept)), self._counts)
+
+    def max_scales(self, weights: Sequence[tf.Tensor]) -> tf.Tensor:
+        """`round_clamp.max_scale` of every weight.
+
+        Args:
+            weights: float32 tensors.
+
+        Returns:
+            float32 vector, no gradient.
+        """
+        largest = tf.stop_gradient(
+            self.join(
+                [
+                    tf.reduce_max(tf.abs(w), axes)
+                    for w, axes in zip(weights, self._reduced, strict=True)
+                ]
+            )
+        )
+        live = largest > round_clamp.TINY_SCALE
+        alive = tf.cast(live, tf.float32)
+        means = tf.math.divide_no_nan(
+            self._sums(largest * alive), self._sums(alive)
+        )
+        fill = tf.where(means > 0.0, means, 1.0)
+        return tf.where(live, largest, self.spread(fill))
+
+    def _sums(self, scales: tf.Tensor) -> tf.Tensor:
+        # XLA has no sorted one.
+        return tf.math.unsorted_segment_sum(
+            scales, self._owners, len(self._counts)
+        )
+
+    def spread(self, per_weight: tf.Tensor) -> tf.Tensor:
+        """A number of each weight as a vector in the scales' shape."""
+        return tf.gather(per_weight, self._owners)
+
+    def join(self, scales: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The vector of all scales from those of each weight."""
+        return tf.concat([tf.reshape(scale, [-1]) for scale in scales], 0)
+
+    def split(self, scales: tf.Tensor) -> list[tf.Tensor]:
+        """The scales of each weight, which broadcast against it."""
+        parts = tf.split(scales, self._counts)
+        return [
+            tf.reshape(part, shape)
+            for part, shape in zip(parts, self._shapes, strict=True)
+        ]
+
+
+def values(
+    layout: ScaleLayout,
+    weights: Sequence[tf.Tensor],
+    scales: tf.Tensor,
+    bits: tf.Tensor,
+    quantizer: str,
+) -> list[tf.Tensor]:
+    """`round_clamp.quantize(...).value` of every weight.
+
+    Args:
+        layout: Where the scales of each weight are.
+        weights: float32 tensors.
+        scales: float32 positive vector. No gradient.
+        bits: int32 tensor of shape (weights,), stored bits.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+
+    Returns:
+        float32 tensors in the weights' shapes, the same to the bit, with the
+        identity as gradient.
+    """
+    levels = round_clamp.steps_per_scale(bits - 1, quantizer)
+    steps = layout.split(scales / layout.spread(levels))
+    limit = round_clamp.code_limit(bits)
+    limits = zip(tf.unstack(-limit), tf.unstack(limit), strict=True)
+
+    @tf.custom_gradient
+    def apply(*given: tf.Tensor) -> Any:
+        results = [
+            tf.clip_by_value(tf.round(w / step), *ends) * step
+            for w, step, ends in zip(given, steps, limits, strict=True)
+        ]
+        return results, lambda *upstream: upstream
+
+    return apply(*weights)
+
+
+def penalized(
+    layout: ScaleLayout,
+    weights: Sequence[tf.Tensor],
+    scales: tf.Tensor,
+    bits: tf.Tensor,
+    lsb: tf.Tensor,
+    quantizer: str,
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """The weights as they are, and the penalty on their low bits.
+
+    Penalty and gradient are the sum of `round_clamp.lsb_penalty` over the
+    weights. Compute values from the tensors that come back: their gradient
+    and the pull then arrive as one.
+
+    Args:
+        layout: Where the scales of each weight are.
+        weights: float32 tensors.
+        scales: float32 positive vector. No gradient.
+        bits: int32 tensor of shape (weights,), stored bits n.
+        lsb: The same, the number k of low bits to penalize, 0 to `n - 2`.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+
+    Returns:
+        float32 tensors equal to `weights`, and a float32 scalar. They have no
+        second derivative: Hessians are taken at given values.
+    """
+    pulled = tf.reduce_any(lsb > 0)
+
+    def terms(given: Sequence[tf.Tensor]) -> list[tuple[tf.Tensor, ...]]:
+        """`B_k` on unclamped codes, `step_n` and `step_n * step_(n-k)`."""
+        fine = round_clamp.steps_per_scale(bits - 1, quantizer)
+        coarse = round_clamp.steps_per_scale(bits - 1 - lsb, quantizer)
+        step = scales / layout.spread(fine)
+        area = step * (scales / layout.spread(coarse))
+        strides = tf.unstack(round_clamp.power_of_two(lsb))
+        ratios = tf.unstack(coarse / fine)
+        found = []
+        for w, stride, ratio, unit, both in zip(
+            given,
+            strides,
+            ratios,
+            layout.split(step),
+            layout.split(area),
+            strict=True,
+        ):
+            x = w / unit
+            low = tf.round(x) - stride * tf.round(x * ratio)
+            found.append((low, unit, both))
+        return found
+
+    @tf.custom_gradient
+    def apply(*given: tf.Tensor) -> Any:
+        def total() -> tf.Tensor:
+            return tf.add_n(
+                [
+                    tf.reduce_sum(tf.abs(low) * both)
+                    for low, _, both in terms(given)
+                ]
+            )
+
+        def gradient(*upstream: Any) -> Any:
+            *d_weights, d = map(tf.convert_to_tensor, upstream)
+
+            def pull() -> list[tf.Tensor]:
+                # As autodiff takes `lsb_penalty`: the same to the bit.
+                return [
+                    d_w + d * both * tf.sign(low) / unit
+                    for d_w, (low, unit, both) in zip(
+                        d_weights, terms(given), strict=True
+                    )
+                ]
+
+            return tf.cond(pulled, pull, lambda: d_weights)
+
+        penalty = tf.cond(pulled, total, lambda: tf.constant(0.0))
+        return (*given, penalty), gradient
+
+    *same, penalty = apply(*weights)
+    return same, penalty
