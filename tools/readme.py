@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks import record
 from tools import accuracy_page
+from tools import cost_page
 from tools import transformers_page
 from tools import zoo_page
 
@@ -84,7 +85,10 @@ def pages() -> dict[Path, str]:
     )
     few = [r for r in targets["results"]["runs"] if r["model"] != "resnet20"]
     return {
-        _README: "\n".join((_demo(demo), _cost(cost), _targets(targets, few))),
+        _README: "\n".join(
+            (_demo(demo), cost_page.summary(cost), _targets(targets, few))
+        ),
+        _ROOT / "docs" / "performance.md": cost_page.tables(cost),
         _TARGET_PAGES / "README.md": _targets(
             targets, targets["results"]["runs"]
         ),
@@ -157,29 +161,6 @@ def _demo(demo: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _cost(cost: dict[str, Any]) -> str:
-    results, environment = cost["results"], cost["environment"]
-    ratios, counts = results["step_ratio"], results["trainable_parameters"]
-    return "\n".join(
-        [
-            f"`make bench`, {results['model']}, batch "
-            f"{results['batch_size']}, medians of {results['rounds']} "
-            f"interleaved rounds in one process, {environment['date']}, "
-            f"{environment['cores']} cores:",
-            "",
-            "| | against float |",
-            "| --- | ---: |",
-            "| trainable parameters | "
-            f"{counts['msq'] / counts['float']:.2f}x |",
-            f"| training step, searching | {ratios['search']:.2f}x |",
-            f"| training step, bits frozen | {ratios['frozen']:.2f}x |",
-            f"| Hessian probe, all {results['layers_per_probe']} layers | "
-            f"{results['probe_in_gradients']:.2f} gradients |",
-            "",
-        ]
-    )
 
 
 def _targets(targets: dict[str, Any], runs: list[dict[str, Any]]) -> str:
