@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import flatbuffer as fb
 from tflite_export import packing
+from tflite_export.tables import printable
 from tflite_export.tables import render
 from tflite_export.tables import table
 
@@ -118,8 +119,8 @@ class FileInfo:
         ops = table("operators", ["operator"], ["count"])
         for name, count in self.ops.items():
             ops.add_row(name, str(count))
-        head = f"{self.path}: {self.bytes:,} bytes"
-        return f"{head}, {self.description}\n" + render(ports, tensors, ops)
+        head = f"{self.path}: {self.bytes:,} bytes, {self.description}"
+        return printable(head) + "\n" + render(ports, tensors, ops)
 
 
 def inspect_file(path: str | os.PathLike[str]) -> FileInfo:

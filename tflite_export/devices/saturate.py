@@ -30,7 +30,7 @@ def saturated(data: bytes) -> bytes:
             if ends is not None and (
                 fb.type_name(graph.tensors[source]) == "FLOAT32"
             ):
-                parameters = tensor.quantization
+                parameters = _grid(tensor)
                 for name, code in (
                     ("MAXIMUM", ends.min),
                     ("MINIMUM", ends.max),
@@ -44,6 +44,17 @@ def saturated(data: bytes) -> bytes:
         operators.append(op)
     graph.operators = operators
     return fb.dump(model)
+
+
+def _grid(tensor: schema.TensorT) -> schema.QuantizationParametersT:
+    parameters = tensor.quantization
+    for name in ("scale", "zeroPoint"):
+        values = getattr(parameters, name, None)
+        if values is None or not len(values):
+            raise ValueError(
+                f"QUANTIZE writes '{fb.name(tensor)}', which has no grid"
+            )
+    return parameters
 
 
 def _limit(
