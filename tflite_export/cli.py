@@ -288,5 +288,8 @@ def _read_data(values: flags.FlagValues, shape: Any) -> Any:
 
 
 def _fail(message: object, code: int) -> int:
-    print(f"msq-export: {' '.join(str(message).split())}", file=sys.stderr)
+    from tflite_export.tables import printable
+
+    text = printable(" ".join(str(message).split()))
+    print(f"msq-export: {text}", file=sys.stderr)
     return code

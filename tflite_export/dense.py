@@ -30,6 +30,9 @@ _SHAPE_OPERATORS = {
     "SHAPE",
     "STRIDED_SLICE",
 }
+# A bias is spelled out for every output, which a damaged file may claim many
+# of.
+_MOST_OUTPUTS = 1 << 24
 _NONE = schema.ActivationFunctionType.NONE
 
 
@@ -70,7 +73,7 @@ class _Graph:
             fb.op_name(self._model, op) == "FULLY_CONNECTED"
             and isinstance(op.builtinOptions, schema.FullyConnectedOptionsT)
             and len(fb.outputs(op)) > 0
-            and [len(self._axes(i)) for i in weight] == [2]
+            and [len(fb.shape(self._graph.tensors[i])) for i in weight] == [2]
         )
 
     def keep_axes(self, op: schema.OperatorT) -> bool:
@@ -170,6 +173,8 @@ class _Graph:
         count = 1
         while math.prod(axes[-count:]) != outputs and count < len(axes):
             count += 1
+        if math.prod(axes[-count:]) != outputs or outputs > _MOST_OUTPUTS:
+            return None
         shape = (1,) * (len(axes) - value.ndim) + value.shape
         if value.ndim > len(axes) or set(shape[:-count]) - {1}:
             return None

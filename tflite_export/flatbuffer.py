@@ -108,7 +108,7 @@ def load(data: bytes) -> schema.ModelT:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
         _fill_in(model)
         _resolve_outside_data(model, data)
-        soundness.check(model)
+        soundness.check(model, len(data))
     except ValueError as error:
         raise ValueError(
             f"Damaged TFLite file of {len(data)} bytes: {error}"
@@ -136,7 +136,8 @@ def _fill_in(model: schema.ModelT) -> None:
 
 
 def _resolve_outside_data(model: schema.ModelT, data: bytes) -> None:
-    # A placeholder is 0 or 1, in the schema's own words.
+    # A placeholder is 0 or 1, in the schema's own words. Views: nothing is
+    # copied, however many buffers share a range.
     for buffer in model.buffers:
         if buffer.offset > 1:
             buffer.data = _outside(data, buffer.offset, buffer.size, "buffer")
@@ -188,7 +189,11 @@ def op_code(model: schema.ModelT, op: schema.OperatorT) -> schema.OperatorCodeT:
 
 def op_name(model: schema.ModelT, op: schema.OperatorT) -> str:
     """Name of an operator as the schema spells it, such as `"CONV_2D"`."""
-    code = op_code(model, op)
+    return code_name(op_code(model, op))
+
+
+def code_name(code: schema.OperatorCodeT) -> str:
+    """Name of what an operator code stands for."""
     # Codes below 127 may be in the deprecated field alone.
     value = max(code.builtinCode, code.deprecatedBuiltinCode)
     if code.customCode:
@@ -213,4 +218,7 @@ def constant(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
     count = int(np.prod(shape(tensor), dtype=np.int64))
     if data.size != count * np.dtype(dtype).itemsize:
         return None
-    return np.frombuffer(data.tobytes(), dtype).reshape(shape(tensor))
+    # A view: many tensors may share a buffer.
+    value: np.ndarray = np.frombuffer(data, dtype).reshape(shape(tensor))
+    value.flags.writeable = False
+    return value

@@ -21,11 +21,21 @@ _LARGE_RESHAPE = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """An operator of a file and what it reads and writes."""
+    """An operator of a file and what it reads and writes.
+
+    Attributes:
+        model: The model.
+        graph: The operator's graph.
+        op: The operator.
+        known: What is known of constants, shared by the nodes of a file.
+    """
 
     model: schema.ModelT
     graph: schema.SubGraphT
     op: schema.OperatorT
+    known: dict[tuple[int, int, int], bool] = dataclasses.field(
+        default_factory=dict
+    )
 
     def input(self, position: int) -> schema.TensorT | None:
         """Tensor at an input, `None` where there is none."""
@@ -48,6 +58,17 @@ class Node:
         """Value of a constant input."""
         tensor = self.input(position)
         return None if tensor is None else fb.constant(self.model, tensor)
+
+    def is_throughout(self, position: int, number: int) -> bool:
+        """Whether all elements of a constant input are one number."""
+        tensor, value = self.input(position), self.constant(position)
+        if tensor is None or value is None:
+            return False
+        # Each buffer is looked through once, however many operators read it.
+        key = tensor.buffer, tensor.type, number
+        if key not in self.known:
+            self.known[key] = bool((value == number).all())
+        return self.known[key]
 
     def integers(self, position: int) -> list[int]:
         """Values of a constant input of integers; empty for any other."""
@@ -77,13 +98,13 @@ def _same_dilation(node: Node) -> str | None:
 def _zero_constant(node: Node) -> str | None:
     count = len(fb.inputs(node.op))
     for position in range(count):
-        value, tensor = node.constant(position), node.input(position)
-        if value is None or tensor is None:
+        tensor = node.input(position)
+        if tensor is None or node.constant(position) is None:
             continue
         q = tensor.quantization
         zeros = [0] if q is None or q.zeroPoint is None else q.zeroPoint
         zero = int(zeros[0]) if len(zeros) else 0
-        if count != 2 or (value != zero).any():
+        if count != 2 or not node.is_throughout(position, zero):
             return "joins a constant that isn't one tensor of zeros"
     return None
 

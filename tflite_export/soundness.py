@@ -15,6 +15,11 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+# Tensors of several graphs may share a buffer, as the signatures of a language
+# model do. Many more would let a small file stand for a large one.
+_SHARING = 64
+_SLACK = 1 << 16
+_LONGEST_NAME = 256
 # NumPy 1 takes no more axes.
 _MOST_AXES = 32
 # Kernels count elements in 32-bit integers.
@@ -59,11 +64,12 @@ _CALLS = (
 )
 
 
-def check(model: schema.ModelT) -> None:
+def check(model: schema.ModelT, size: int) -> None:
     """Checks a model's indices, shapes, parameters and calls.
 
     Args:
         model: The object tree of a file, data behind the flatbuffer resolved.
+        size: Bytes of the file.
 
     Raises:
         ValueError: If something is not as it has to be, with the place.
@@ -76,6 +82,13 @@ def check(model: schema.ModelT) -> None:
     _within("metadata", "buffer", _list(model.metadataBuffer), count)
     for entry in model.metadata or ():
         _within("metadata", "buffer", [entry.buffer], count)
+    for number, code in enumerate(model.operatorCodes):
+        if len(code.customCode or b"") > _LONGEST_NAME:
+            raise ValueError(
+                f"operator code {number} has a name of "
+                f"{len(code.customCode)} bytes"
+            )
+    _check_strings(model)
     for number, graph in enumerate(model.subgraphs):
         where = f"graph {number}"
         for index, tensor in enumerate(graph.tensors):
@@ -88,6 +101,7 @@ def check(model: schema.ModelT) -> None:
     for number, signature in enumerate(model.signatureDefs or ()):
         _signature(f"signature {number}", model, signature)
     _check_calls(model)
+    _check_sharing(model, size)
 
 
 def _tensor(
@@ -128,7 +142,11 @@ def _data(
 ) -> None:
     """Checks that a constant's bytes fill its shape."""
     if tensor.type == _T.STRING:
-        _strings(where, data, elements)
+        count = int(np.frombuffer(data, "<i4", 1)[0])
+        if elements > count:
+            raise ValueError(
+                f"{where} takes {elements} strings, its buffer holds {count}"
+            )
     bits = _BITS.get(tensor.type)
     # Sparse ones hold what is not zero.
     if bits is None or tensor.sparsity is not None:
@@ -140,17 +158,28 @@ def _data(
         )
 
 
-def _strings(where: str, data: np.ndarray, elements: int) -> None:
+def _check_strings(model: schema.ModelT) -> None:
     """Checks the layout: a count, offsets of starts and the end, bytes."""
-    size = len(data)
-    numbers = np.frombuffer(data.tobytes()[: size // 4 * 4], "<i4")
-    count = int(numbers[0]) if numbers.size else -1
-    if not elements <= count <= numbers.size - 2:
-        raise ValueError(f"{where} holds {count} strings in {size} bytes")
-    offsets = numbers[1 : count + 2].astype(np.int64)
-    first, last = 4 * (count + 2), size
-    if offsets[0] < first or offsets[-1] > last or (np.diff(offsets) < 0).any():
-        raise ValueError(f"{where} holds strings outside of its buffer")
+    holders = {
+        tensor.buffer
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if tensor.type == _T.STRING and tensor.buffer < len(model.buffers)
+    }
+    for index in holders:
+        data = model.buffers[index].data
+        if data is None or not len(data):
+            continue
+        numbers = np.frombuffer(data, "<i4", len(data) // 4)
+        count = int(numbers[0]) if numbers.size else -1
+        if not 0 <= count <= numbers.size - 2:
+            raise ValueError(
+                f"buffer {index} holds {count} strings in {len(data)} bytes"
+            )
+        offsets = numbers[1 : count + 2]
+        inside = offsets[0] >= 4 * (count + 2) and offsets[-1] <= len(data)
+        if not inside or (offsets[1:] < offsets[:-1]).any():
+            raise ValueError(f"buffer {index} holds strings outside of it")
 
 
 def _quantization(
@@ -253,13 +282,26 @@ def _check_calls(model: schema.ModelT) -> None:
                 path.append(following)
 
 
+def _check_sharing(model: schema.ModelT, size: int) -> None:
+    """Checks that what is said of a file stays in proportion to it."""
+    data = names = 0
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            held = model.buffers[tensor.buffer].data
+            data += 0 if held is None else len(held)
+        for index in (*_list(graph.inputs), *_list(graph.outputs)):
+            names += len(graph.tensors[index].name or b"")
+    if max(data, names) > _SHARING * size + _SLACK:
+        raise ValueError("too many tensors or ports share the same bytes")
+
+
 def _within(
     where: str, what: str, indices: Any, count: int, least: int = 0
 ) -> None:
     values = _vector(indices)
     if not len(values):
         return
-    for index in (int(min(values)), int(max(values))):
+    for index in (int(np.min(values)), int(np.max(values))):
         if not least <= index < count:
             raise ValueError(f"{where}: no {what} {index} among {count}")
 
@@ -267,7 +309,7 @@ def _within(
 def _vector(values: Iterable[Any] | None) -> Any:
     if values is None:
         return ()
-    return values if hasattr(values, "__len__") else list(values)
+    return values if isinstance(values, np.ndarray) else list(values)
 
 
 def _list(values: Iterable[int] | None) -> list[int]:
