@@ -109,9 +109,7 @@ def _dense(kind: str) -> schema.ModelT:
         w = _tensor(model, graph, "w", kind, (3, 6), codes.astype(np.float32))
     else:
         packed = packing.pack(codes, 4)
-        q = _tensor(
-            model, graph, "w", kind, (3, 6), packed, (0.1, 0.2, 0.5), 0
-        )
+        q = _tensor(model, graph, "w", kind, (3, 6), packed, (0.1, 0.2, 0.5), 0)
         w = _tensor(model, graph, "w32", "FLOAT32", (3, 6))
         _operator(model, graph, "DEQUANTIZE", [q], [w], "DequantizeOptions", 6)
     b = _tensor(model, graph, "b", "FLOAT32", (3,), np.ones(3, np.float32))
@@ -142,7 +140,9 @@ def _convolution() -> schema.ModelT:
     bias = np.array([5, -5], np.int32)
     b = _tensor(model, graph, "b", "INT32", (2,), bias, (0.05, 0.1))
     y = _tensor(model, graph, "y", "INT8", (1, 4, 4, 2), scale=(2.0,))
-    conv = _operator(model, graph, "CONV_2D", [x, w, b], [y], "Conv2DOptions", 3)
+    conv = _operator(
+        model, graph, "CONV_2D", [x, w, b], [y], "Conv2DOptions", 3
+    )
     conv.builtinOptions.strideH = conv.builtinOptions.strideW = 1
     pads = np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32)
     p = _tensor(model, graph, "pads", "INT32", (4, 2), pads)
@@ -154,9 +154,13 @@ def _convolution() -> schema.ModelT:
     m = _tensor(model, graph, "mean", "INT8", (1, 2), scale=(2.0,))
     _operator(model, graph, "MEAN", [padded, axes], [m], "ReducerOptions")
     s = _tensor(model, graph, "classes", "INT8", (1, 2), scale=(1 / 256,))
+    graph.tensors[s].quantization.zeroPoint[:] = -128
     _operator(model, graph, "SOFTMAX", [m], [s], "SoftmaxOptions")
     c = _tensor(model, graph, "joined", "INT8", (2, 2), scale=(1 / 256,))
-    _operator(model, graph, "CONCATENATION", [s, s], [c], "ConcatenationOptions")
+    graph.tensors[c].quantization.zeroPoint[:] = -128
+    _operator(
+        model, graph, "CONCATENATION", [s, s], [c], "ConcatenationOptions"
+    )
     f = _tensor(model, graph, "out", "FLOAT32", (2, 2))
     _operator(model, graph, "DEQUANTIZE", [c], [f], "DequantizeOptions", 2)
     _ports(graph, [x], [f])
@@ -273,7 +277,10 @@ def _sparsity() -> schema.SparsityParametersT:
     rows, columns = schema.DimensionMetadataT(), schema.DimensionMetadataT()
     rows.denseSize = 2
     columns.format = schema.DimensionType.SPARSE_CSR
-    for name, values in (("arraySegments", [0, 1, 2]), ("arrayIndices", [0, 1])):
+    for name, values in (
+        ("arraySegments", [0, 1, 2]),
+        ("arrayIndices", [0, 1]),
+    ):
         vector = schema.Uint8VectorT()
         vector.values = np.array(values, np.uint8)
         setattr(columns, f"{name}Type", schema.SparseIndexVector.Uint8Vector)

@@ -224,6 +224,8 @@ def _paths(wanted: Sequence[str], values: flags.FlagValues) -> dict[str, Path]:
 def _inspect(paths: Sequence[str], values: flags.FlagValues) -> int:
     if len(paths) != 1:
         return _fail("inspect takes one file", 2)
+    from tflite_export import files
+    from tflite_export import flatbuffer
     from tflite_export import inspection
     from tflite_export import lint
     from tflite_export import targets
@@ -232,8 +234,10 @@ def _inspect(paths: Sequence[str], values: flags.FlagValues) -> int:
     for name in wanted:
         targets.load(name)
     info = inspection.inspect_file(paths[0])
-    data = Path(paths[0]).read_bytes()
-    found = {name: lint.check(data, name) for name in wanted}
+    found: dict[str, list[lint.Finding]] = {}
+    if wanted:
+        model = flatbuffer.load(files.read_bytes(paths[0]))
+        found = {name: lint.check_model(model, name) for name in wanted}
     if values.json:
         tree = json.loads(info.to_json())
         if wanted:

@@ -8,11 +8,11 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export import files
 from tflite_export import flatbuffer as fb
 from tflite_export import packing
 from tflite_export.tables import printable
@@ -137,13 +137,7 @@ def inspect_file(path: str | os.PathLike[str]) -> FileInfo:
     Raises:
         ValueError: If the file can't be read or is no TFLite file.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(
-            f"The file can't be read ({error.strerror}). Received: "
-            f"path='{path}'"
-        ) from error
+    data = files.read_bytes(path)
     try:
         return describe(data, str(path))
     except ValueError as error:

@@ -152,7 +152,7 @@ def _data(
     if bits is None or tensor.sparsity is not None:
         return
     needed = -(-elements * bits // 8)
-    if needed > len(data):
+    if needed != len(data):
         raise ValueError(
             f"{where} takes {needed} bytes, its buffer holds {len(data)}"
         )

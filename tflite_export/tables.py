@@ -28,7 +28,7 @@ def render(*tables: rich.table.Table) -> str:
 
 
 def printable(text: str) -> str:
-    """Text whose control characters are spelled out, such as `\\x1b`.
+    """Text whose control characters are spelled out, in hexadecimal.
 
     Names in a file are anyone's choice; printed as they are they could move a
     terminal's cursor, rename its window or hide what follows.

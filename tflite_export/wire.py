@@ -159,9 +159,7 @@ class _Walk:
         count = self._read(_U32, 4, start, name)
         end = start + 4 + count * size
         if end > self._size:
-            self._refuse(
-                name, start, f"has {count} elements of {size} bytes"
-            )
+            self._refuse(name, start, f"has {count} elements of {size} bytes")
         self._spend(4 + count * size, name, start)
         return end
 
@@ -182,6 +180,4 @@ class _Walk:
             )
 
     def _refuse(self, name: str, at: int, reason: str) -> NoReturn:
-        raise ValueError(
-            f"{name} at byte {at} of {self._size} {reason}"
-        )
+        raise ValueError(f"{name} at byte {at} of {self._size} {reason}")

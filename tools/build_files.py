@@ -40,6 +40,7 @@ EXTRA_DEPS = {
     # An undeclared dependency of tensorflow-datasets.
     "train/datasets.py": ["@pip//importlib_resources"],
     # Started as commands.
+    "tflite_export/comparison.py": ["//tflite_export:side_by_side"],
     "tflite_export/devices/ethos_u.py": ["@pip//ethos_u_vela"],
     "tflite_export/devices/micro.py": [
         "//tflite_export/devices:micro_worker",
