@@ -92,7 +92,7 @@ def spliced(rng: random.Random, data: bytes, other: bytes) -> bytes:
 def numbered(rng: random.Random, data: bytes, other: bytes) -> bytes:
     """Offsets, lengths and scalars replaced where they really are."""
     del other
-    result, known = bytearray(data), _places(data)
+    result, known = bytearray(data), places(data)
     for _ in range(rng.randint(1, 4)):
         at, size = rng.choice(known)
         value = rng.choice((*NUMBERS, rng.randrange(len(data))))
@@ -220,7 +220,7 @@ def _number(data: bytes, at: int, size: int) -> int:
     return int.from_bytes(data[at : at + size], "little")
 
 
-def _places(data: bytes) -> list[tuple[int, int]]:
+def places(data: bytes) -> list[tuple[int, int]]:
     """(position, size) of every number in a valid file's tables."""
     found: set[tuple[int, int]] = {(0, 4)}
     tables = [(_number(data, 0, 4), "Model")]

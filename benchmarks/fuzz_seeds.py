@@ -24,7 +24,7 @@ def seeds() -> dict[str, bytes]:
     }
 
 
-def _model() -> schema.ModelT:
+def new_model() -> schema.ModelT:
     model = schema.ModelT()
     model.version = 3
     model.description = b"made by hand"
@@ -33,7 +33,7 @@ def _model() -> schema.ModelT:
     return model
 
 
-def _graph(model: schema.ModelT, name: str) -> schema.SubGraphT:
+def new_graph(model: schema.ModelT, name: str) -> schema.SubGraphT:
     graph = schema.SubGraphT()
     graph.name = name.encode()
     graph.tensors, graph.operators = [], []
@@ -41,7 +41,7 @@ def _graph(model: schema.ModelT, name: str) -> schema.SubGraphT:
     return graph
 
 
-def _tensor(
+def add_tensor(
     model: schema.ModelT,
     graph: schema.SubGraphT,
     name: str,
@@ -62,7 +62,7 @@ def _tensor(
     return index
 
 
-def _operator(
+def add_operator(
     model: schema.ModelT,
     graph: schema.SubGraphT,
     name: str,
@@ -76,7 +76,7 @@ def _operator(
     return op
 
 
-def _ports(
+def set_ports(
     graph: schema.SubGraphT, inputs: list[int], outputs: list[int]
 ) -> None:
     graph.inputs = np.array(inputs, np.int32)
@@ -100,35 +100,41 @@ def _sign(model: schema.ModelT) -> None:
 
 def _dense(kind: str) -> schema.ModelT:
     """A dense layer with its weight in float, or packed behind DEQUANTIZE."""
-    model = _model()
-    graph = _graph(model, "main")
+    model = new_model()
+    graph = new_graph(model, "main")
     rng = np.random.default_rng(0)
     codes = rng.integers(-7, 8, (3, 6))
-    x = _tensor(model, graph, "x", "FLOAT32", (1, 6))
+    x = add_tensor(model, graph, "x", "FLOAT32", (1, 6))
     if kind == "FLOAT32":
-        w = _tensor(model, graph, "w", kind, (3, 6), codes.astype(np.float32))
+        w = add_tensor(
+            model, graph, "w", kind, (3, 6), codes.astype(np.float32)
+        )
     else:
         packed = packing.pack(codes, 4)
-        q = _tensor(model, graph, "w", kind, (3, 6), packed, (0.1, 0.2, 0.5), 0)
-        w = _tensor(model, graph, "w32", "FLOAT32", (3, 6))
-        _operator(model, graph, "DEQUANTIZE", [q], [w], "DequantizeOptions", 6)
-    b = _tensor(model, graph, "b", "FLOAT32", (3,), np.ones(3, np.float32))
-    y = _tensor(model, graph, "y", "FLOAT32", (1, 3))
-    _operator(
+        q = add_tensor(
+            model, graph, "w", kind, (3, 6), packed, (0.1, 0.2, 0.5), 0
+        )
+        w = add_tensor(model, graph, "w32", "FLOAT32", (3, 6))
+        add_operator(
+            model, graph, "DEQUANTIZE", [q], [w], "DequantizeOptions", 6
+        )
+    b = add_tensor(model, graph, "b", "FLOAT32", (3,), np.ones(3, np.float32))
+    y = add_tensor(model, graph, "y", "FLOAT32", (1, 3))
+    add_operator(
         model, graph, "FULLY_CONNECTED", [x, w, b], [y], "FullyConnectedOptions"
     )
-    _ports(graph, [x], [y])
+    set_ports(graph, [x], [y])
     _sign(model)
     return model
 
 
 def _convolution() -> schema.ModelT:
     """Integers from end to end, with what restrictions of targets look at."""
-    model = _model()
-    graph = _graph(model, "main")
+    model = new_model()
+    graph = new_graph(model, "main")
     rng = np.random.default_rng(0)
-    x = _tensor(model, graph, "x", "INT8", (1, 4, 4, 3), scale=(0.5,))
-    w = _tensor(
+    x = add_tensor(model, graph, "x", "INT8", (1, 4, 4, 3), scale=(0.5,))
+    w = add_tensor(
         model,
         graph,
         "w",
@@ -138,32 +144,34 @@ def _convolution() -> schema.ModelT:
         (0.1, 0.2),
     )
     bias = np.array([5, -5], np.int32)
-    b = _tensor(model, graph, "b", "INT32", (2,), bias, (0.05, 0.1))
-    y = _tensor(model, graph, "y", "INT8", (1, 4, 4, 2), scale=(2.0,))
-    conv = _operator(
+    b = add_tensor(model, graph, "b", "INT32", (2,), bias, (0.05, 0.1))
+    y = add_tensor(model, graph, "y", "INT8", (1, 4, 4, 2), scale=(2.0,))
+    conv = add_operator(
         model, graph, "CONV_2D", [x, w, b], [y], "Conv2DOptions", 3
     )
     conv.builtinOptions.strideH = conv.builtinOptions.strideW = 1
     pads = np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32)
-    p = _tensor(model, graph, "pads", "INT32", (4, 2), pads)
-    padded = _tensor(model, graph, "padded", "INT8", (1, 6, 6, 2), scale=(2.0,))
-    _operator(model, graph, "PAD", [y, p], [padded], "PadOptions")
-    axes = _tensor(
+    p = add_tensor(model, graph, "pads", "INT32", (4, 2), pads)
+    padded = add_tensor(
+        model, graph, "padded", "INT8", (1, 6, 6, 2), scale=(2.0,)
+    )
+    add_operator(model, graph, "PAD", [y, p], [padded], "PadOptions")
+    axes = add_tensor(
         model, graph, "axes", "INT32", (2,), np.array([1, 2], np.int32)
     )
-    m = _tensor(model, graph, "mean", "INT8", (1, 2), scale=(2.0,))
-    _operator(model, graph, "MEAN", [padded, axes], [m], "ReducerOptions")
-    s = _tensor(model, graph, "classes", "INT8", (1, 2), scale=(1 / 256,))
+    m = add_tensor(model, graph, "mean", "INT8", (1, 2), scale=(2.0,))
+    add_operator(model, graph, "MEAN", [padded, axes], [m], "ReducerOptions")
+    s = add_tensor(model, graph, "classes", "INT8", (1, 2), scale=(1 / 256,))
     graph.tensors[s].quantization.zeroPoint[:] = -128
-    _operator(model, graph, "SOFTMAX", [m], [s], "SoftmaxOptions")
-    c = _tensor(model, graph, "joined", "INT8", (2, 2), scale=(1 / 256,))
+    add_operator(model, graph, "SOFTMAX", [m], [s], "SoftmaxOptions")
+    c = add_tensor(model, graph, "joined", "INT8", (2, 2), scale=(1 / 256,))
     graph.tensors[c].quantization.zeroPoint[:] = -128
-    _operator(
+    add_operator(
         model, graph, "CONCATENATION", [s, s], [c], "ConcatenationOptions"
     )
-    f = _tensor(model, graph, "out", "FLOAT32", (2, 2))
-    _operator(model, graph, "DEQUANTIZE", [c], [f], "DequantizeOptions", 2)
-    _ports(graph, [x], [f])
+    f = add_tensor(model, graph, "out", "FLOAT32", (2, 2))
+    add_operator(model, graph, "DEQUANTIZE", [c], [f], "DequantizeOptions", 2)
+    set_ports(graph, [x], [f])
     return model
 
 
@@ -187,50 +195,52 @@ def _outside() -> bytes:
 
 def _graphs() -> schema.ModelT:
     """Graphs that run graphs."""
-    model = _model()
-    graph = _graph(model, "main")
-    condition = _tensor(model, graph, "condition", "BOOL", ())
-    x = _tensor(model, graph, "x", "FLOAT32", (2,))
-    y = _tensor(model, graph, "y", "FLOAT32", (2,))
-    z = _tensor(model, graph, "z", "FLOAT32", (2,))
-    choice = _operator(model, graph, "IF", [condition, x], [y], "IfOptions")
+    model = new_model()
+    graph = new_graph(model, "main")
+    condition = add_tensor(model, graph, "condition", "BOOL", ())
+    x = add_tensor(model, graph, "x", "FLOAT32", (2,))
+    y = add_tensor(model, graph, "y", "FLOAT32", (2,))
+    z = add_tensor(model, graph, "z", "FLOAT32", (2,))
+    choice = add_operator(model, graph, "IF", [condition, x], [y], "IfOptions")
     choice.builtinOptions.thenSubgraphIndex = 1
     choice.builtinOptions.elseSubgraphIndex = 2
-    loop = _operator(model, graph, "WHILE", [y], [z], "WhileOptions")
+    loop = add_operator(model, graph, "WHILE", [y], [z], "WhileOptions")
     loop.builtinOptions.condSubgraphIndex = 3
     loop.builtinOptions.bodySubgraphIndex = 2
-    _ports(graph, [condition, x], [z])
+    set_ports(graph, [condition, x], [z])
     for number, name in enumerate(("NEG", "ABS"), 1):
-        branch = _graph(model, f"branch{number}")
-        a = _tensor(model, branch, "a", "FLOAT32", (2,))
-        b = _tensor(model, branch, "b", "FLOAT32", (2,))
-        _operator(model, branch, name, [a], [b], f"{name.title()}Options")
-        _ports(branch, [a], [b])
-    asked = _graph(model, "condition")
-    a = _tensor(model, asked, "a", "FLOAT32", (2,))
-    never = _tensor(model, asked, "never", "BOOL", (), np.zeros((), np.bool_))
-    _ports(asked, [a], [never])
+        branch = new_graph(model, f"branch{number}")
+        a = add_tensor(model, branch, "a", "FLOAT32", (2,))
+        b = add_tensor(model, branch, "b", "FLOAT32", (2,))
+        add_operator(model, branch, name, [a], [b], f"{name.title()}Options")
+        set_ports(branch, [a], [b])
+    asked = new_graph(model, "condition")
+    a = add_tensor(model, asked, "a", "FLOAT32", (2,))
+    never = add_tensor(
+        model, asked, "never", "BOOL", (), np.zeros((), np.bool_)
+    )
+    set_ports(asked, [a], [never])
     _sign(model)
     return model
 
 
 def _rare() -> schema.ModelT:
     """Strings, sparse and blockwise weights, variables, custom operators."""
-    model = _model()
-    graph = _graph(model, "main")
+    model = new_model()
+    graph = new_graph(model, "main")
     text = b"".join(
         np.array(values, np.int32).tobytes() for values in ([2], [16, 19, 21])
     )
     words = np.frombuffer(text + b"yesno", np.uint8)
-    s = _tensor(model, graph, "words", "STRING", (2,), words)
-    w = _tensor(
+    s = add_tensor(model, graph, "words", "STRING", (2,), words)
+    w = add_tensor(
         model, graph, "sparse", "FLOAT32", (2, 2), np.ones(2, np.float32)
     )
     graph.tensors[w].sparsity = _sparsity()
-    block = _tensor(
+    block = add_tensor(
         model, graph, "blocks", "INT4", (2, 32), np.zeros(32, np.uint8)
     )
-    scales = _tensor(
+    scales = add_tensor(
         model, graph, "scales", "FLOAT16", (2, 1), np.ones(2, np.float16)
     )
     parameters = schema.QuantizationParametersT()
@@ -239,21 +249,23 @@ def _rare() -> schema.ModelT:
     parameters.details.scales, parameters.details.blockSize = scales, 32
     parameters.details.zeroPoints = -1
     graph.tensors[block].quantization = parameters
-    state = _tensor(model, graph, "state", "FLOAT32", (1, 2))
+    state = add_tensor(model, graph, "state", "FLOAT32", (1, 2))
     graph.tensors[state].isVariable = True
     variant = schema.VariantSubTypeT()
     variant.shape, variant.hasRank = np.array([1, 2], np.int32), True
-    v = _tensor(model, graph, "lists", "VARIANT", ())
+    v = add_tensor(model, graph, "lists", "VARIANT", ())
     graph.tensors[v].variantTensors = [variant]
-    x = _tensor(model, graph, "x", "FLOAT32", (1, 2))
-    y = _tensor(model, graph, "y", "FLOAT32", (1, 2))
-    op = _operator(model, graph, "CUSTOM", [x, w, -1, block, s, state], [y, v])
+    x = add_tensor(model, graph, "x", "FLOAT32", (1, 2))
+    y = add_tensor(model, graph, "y", "FLOAT32", (1, 2))
+    op = add_operator(
+        model, graph, "CUSTOM", [x, w, -1, block, s, state], [y, v]
+    )
     op.customOptions = np.frombuffer(b"options of its own", np.uint8)
     op.mutatingVariableInputs = np.array([0, 0, 0, 0, 0, 1], np.bool_)
     op.intermediates = np.array([state], np.int32)
     model.operatorCodes[op.opcodeIndex].customCode = b"Mine"
-    result = _tensor(model, graph, "z", "FLOAT32", (1, 2))
-    composite = _operator(model, graph, "STABLEHLO_COMPOSITE", [y], [result])
+    result = add_tensor(model, graph, "z", "FLOAT32", (1, 2))
+    composite = add_operator(model, graph, "STABLEHLO_COMPOSITE", [y], [result])
     options = schema.StableHLOCompositeOptionsT()
     options.name, options.decompositionSubgraphIndex = b"mine.op", 1
     options.compositeAttributes = np.frombuffer(b"{}", np.uint8)
@@ -261,10 +273,10 @@ def _rare() -> schema.ModelT:
     composite.builtinOptions2Type = (
         schema.BuiltinOptions2.StableHLOCompositeOptions
     )
-    _ports(graph, [x], [result])
-    inner = _graph(model, "decomposition")
-    a = _tensor(model, inner, "a", "FLOAT32", (1, 2))
-    _ports(inner, [a], [a])
+    set_ports(graph, [x], [result])
+    inner = new_graph(model, "decomposition")
+    a = add_tensor(model, inner, "a", "FLOAT32", (1, 2))
+    set_ports(inner, [a], [a])
     entry = schema.MetadataT()
     entry.name = b"min_runtime_version"
     entry.buffer = edit.new_buffer(model, np.frombuffer(b"1.5.0", np.uint8))

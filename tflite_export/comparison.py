@@ -10,8 +10,9 @@ import numpy as np
 from tflite_export import isolation
 from tflite_export.comparison_report import Comparison
 
-# For how long latencies are measured.
+# For how long latencies are measured, and how long all may take.
 _SECONDS = 2.0
+_MOST_SECONDS = 600.0
 
 
 def compare_files(
@@ -55,5 +56,11 @@ def compare_files(
         "seconds": _SECONDS,
     }
     return Comparison.from_json(
-        isolation.run("tflite_export.side_by_side", request, arrays)
+        isolation.run(
+            "tflite_export.side_by_side",
+            request,
+            arrays,
+            _MOST_SECONDS,
+            f"The interpreter can't run '{first}' or '{second}'",
+        )
     )

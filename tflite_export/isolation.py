@@ -26,16 +26,18 @@ import numpy as np
 
 from tflite_export.tables import printable
 
-SECONDS = 600
 _ROOT = Path(__file__).resolve().parent.parent
+# Before lines of native code that are no errors.
+_NOISE = ("INFO", "I0000", "W0000", "WARNING")
 _REQUEST, _ANSWER, _ARRAYS = "request.json", "answer.json", "arrays.npz"
 
 
 def run(
     module: str,
     request: Mapping[str, Any],
-    arrays: Sequence[np.ndarray] = (),
-    seconds: float = SECONDS,
+    arrays: Sequence[np.ndarray],
+    seconds: float,
+    failure: str,
 ) -> str:
     """Has a module answer a request in a process of its own.
 
@@ -45,6 +47,7 @@ def run(
         request: JSON values.
         arrays: Arrays of numbers that go with it.
         seconds: Longest time that it may take.
+        failure: What to say if it ends without an answer or a reason.
 
     Returns:
         The answer, as the worker wrote it.
@@ -65,7 +68,7 @@ def run(
         reason = _work(module, folder, seconds)
         answer = Path(folder, _ANSWER)
         if not answer.exists():
-            raise ValueError(f"The interpreter can't run the file: {reason}")
+            raise ValueError(f"{failure}: {reason}")
         found = json.loads(answer.read_text())
     if "reason" in found:
         raise ValueError(found["reason"])
@@ -132,6 +135,7 @@ def _work(module: str, folder: str, seconds: float) -> str:
     except subprocess.TimeoutExpired:
         return f"it did not end within {seconds:g} s"
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    lines = [line for line in lines if not line.startswith(_NOISE)]
     last = printable(lines[-1])[:200] if lines else "no message"
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name

@@ -1,0 +1,34 @@
+"""Reads hostile files that coverage leads to, with atheris.
+
+    python -m benchmarks.fuzz_atheris CORPUS -runs=100000 -seed=1
+
+atheris (libFuzzer for Python) is in no requirement of the project: it comes
+for few versions of Python. It ends the process at the first case that raises
+something else than a reason.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(
+    include=["tflite_export.wire", "tflite_export.soundness"]
+):
+    from tflite_export import soundness  # noqa: F401
+    from tflite_export import wire  # noqa: F401
+
+from benchmarks import fuzz_worker
+
+
+def one(data: bytes) -> None:
+    """Reads one file; raises if it was neither accepted nor refused."""
+    found, why = fuzz_worker.outcome(data)
+    if found == "broken":
+        raise AssertionError(why)
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, one)
+    atheris.Fuzz()
