@@ -31,8 +31,8 @@ from tflite_export import schema_fields
 from tflite_export import wire
 from tflite_export.cli import main
 
-# With those of Hypothesis more than 2,000.
-CASES = 1300
+# With the other tests here more than 3,000.
+CASES = 800
 EXAMPLES = 200
 hostile = hypothesis.settings(
     max_examples=EXAMPLES,
