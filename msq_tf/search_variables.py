@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from msq_tf.round_clamp import MAX_BITS
+from msq_tf.round_clamp import MIN_BITS
 from msq_tf.state import PER_WEIGHT
 from msq_tf.state import SHARED
 from msq_tf.state import SearchState
@@ -45,6 +47,16 @@ class SearchVariables(keras.layers.Layer, SearchState):
             trainable=False,
             autocast=False,
         )
+
+    def load_own_variables(self, store: Any) -> None:
+        super().load_own_variables(store)
+        widths = self.bits.numpy()
+        if ((widths < MIN_BITS) | (widths > MAX_BITS)).any():
+            raise ValueError(
+                "The file holds widths that no weight can have. Expected "
+                f"{MIN_BITS} to {MAX_BITS} stored bits. Received: "
+                f"{[int(width) for width in widths]}"
+            )
 
     def call(self) -> None:
         """Holds state only."""

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from msq_tf import round_clamp
 from msq_tf.config import PerChannel
+from msq_tf.config import check_bits
 from msq_tf.devices import kind_of
 from msq_tf.records import quantized_record
 from msq_tf.records import skipped_record
@@ -169,11 +170,13 @@ class WeightQuantizers:
             bits: int array of shape (weights,).
 
         Raises:
-            ValueError: If a latent weight or its scale is not finite.
+            ValueError: If a width is out of range, or a latent weight or its
+                scale is not finite.
         """
         records = []
         for i, (entry, weight) in enumerate(self._quantized):
             w, width = self._read(weight.variable), int(bits[i])
+            check_bits(f"bits[{entry.path!r}]", width)
             scale = self._scale(i, w)
             codes = self._quantize(w, scale, width, 0, self.quantizer).codes
             step = round_clamp.step_size(scale, width, self.quantizer)

@@ -175,9 +175,10 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
     if not os.path.exists(values.model):
         raise ValueError(f"No such model. Received: --model={values.model}")
     paths = _paths(wanted, values)
+    from msq_tf import loading
     from tflite_export import exporting
 
-    model = _load_model(values.model)
+    model = loading.load_model(values.model)
     data = _read_data(values, getattr(model, "input_shape", None))
     settings: dict[str, Any] = {"representative_data": data}
     for name in ("samples", "batch_size", "integer_io"):
@@ -267,14 +268,6 @@ def _compare(paths: Sequence[str], values: flags.FlagValues) -> int:
     result = comparison.compare_files(paths[0], paths[1], data)
     print(result.to_json() if values.json else result)
     return 0
-
-
-def _load_model(path: str) -> Any:
-    import keras
-
-    import msq_tf  # noqa: F401 (registers the classes of saved models)
-
-    return keras.models.load_model(path, compile=False)
 
 
 def _read_data(values: flags.FlagValues, shape: Any) -> Any:

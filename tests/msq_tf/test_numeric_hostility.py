@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hypothesis
-import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import msq_tf
 from msq_tf import learned_scales
 from msq_tf import round_clamp
 from msq_tf.round_clamp import LEAST_SCALE
@@ -118,7 +115,7 @@ def test_channels_of_one_element(w, bits):
     st.integers(-127, 127),
 )
 def test_codes_at_the_rim(scale, bits, code):
-    """Values on the grid, and just beside its boundaries, whatever the scale."""
+    """Values on the grid and beside its boundaries, whatever the scale."""
     limit = 2 ** (bits - 1) - 1
     code = int(np.clip(code, -limit, limit))
     scale = tf.constant([[scale]], tf.float32)
