@@ -49,14 +49,20 @@ class SearchVariables(keras.layers.Layer, SearchState):
         )
 
     def load_own_variables(self, store: Any) -> None:
-        super().load_own_variables(store)
-        widths = self.bits.numpy()
-        if ((widths < MIN_BITS) | (widths > MAX_BITS)).any():
+        # Keras comes again after an error, to a place where nothing is, and
+        # would tell of that.
+        if not self._wrong():
+            super().load_own_variables(store)
+        wrong = self._wrong()
+        if wrong:
             raise ValueError(
                 "The file holds widths that no weight can have. Expected "
-                f"{MIN_BITS} to {MAX_BITS} stored bits. Received: "
-                f"{[int(width) for width in widths]}"
+                f"{MIN_BITS} to {MAX_BITS} stored bits. Received: {wrong}"
             )
+
+    def _wrong(self) -> list[int]:
+        widths = [int(width) for width in self.bits.numpy()]
+        return [w for w in widths if not MIN_BITS <= w <= MAX_BITS]
 
     def call(self) -> None:
         """Holds state only."""

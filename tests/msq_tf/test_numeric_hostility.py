@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hypothesis
+import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import msq_tf
 from msq_tf import learned_scales
 from msq_tf import round_clamp
 from msq_tf.round_clamp import LEAST_SCALE
@@ -128,7 +131,7 @@ def test_codes_at_the_rim(scale, bits, code):
     assert abs(codes[0, 1]) <= limit
 
 
-@laws
+@hypothesis.settings(laws, max_examples=15)
 @hypothesis.given(weights, widths, st.sampled_from(QUANTIZERS))
 def test_learned_scales_start_at_finite_numbers(w, bits, quantizer):
     fitted = learned_scales.fitted_scale(tf.constant(w), (-1,), bits, quantizer)
@@ -141,3 +144,82 @@ def test_learned_scales_start_at_finite_numbers(w, bits, quantizer):
     )
     assert np.isfinite(value).all()
     assert (np.abs(codes) <= 2 ** (bits - 1) - 1).all()
+
+
+def network(kernel, shape=(3, 3, 2, 4)):
+    """A convolution whose kernel repeats the given numbers, and a head."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            keras.layers.Conv2D(4, 3, use_bias=False, name="conv"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, name="head"),
+        ]
+    )
+    model.layers[0].kernel.assign(np.resize(kernel, shape))
+    return model
+
+
+@hypothesis.settings(laws, max_examples=25)
+@hypothesis.given(
+    weights,
+    widths,
+    st.sampled_from([msq_tf.PerChannel(), msq_tf.PerTensor()]),
+    st.sampled_from(["max", "learned"]),
+)
+def test_laws_of_a_whole_model(kernel, bits, granularity, scale):
+    model = network(kernel)
+    config = msq_tf.MSQConfig(granularity=granularity, scale=scale)
+    qmodel = msq_tf.quantize_model(model, config)
+    qmodel.set_bits({"conv": bits})
+    conv, _ = qmodel.quantized_weights()
+    assert np.abs(conv.codes.astype(int)).max() <= 2 ** (bits - 1) - 1
+    assert (conv.step > 0).all() and np.isfinite(conv.values).all()
+    used, _ = qmodel.quantized_values()
+    np.testing.assert_array_equal(used, conv.values)
+    baked = msq_tf.bake(qmodel)
+    np.testing.assert_array_equal(baked.layers[0].kernel, conv.values)
+    # Floats may overflow behind the weights, in both alike.
+    x = np.linspace(-1, 1, 72, dtype=np.float32).reshape(1, 6, 6, 2)
+    np.testing.assert_array_equal(baked(x), qmodel(x))
+    assert np.isfinite(msq_tf.precision_report(qmodel).average_bits)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_named(value):
+    kernel = np.ones(72)
+    kernel[5] = value
+    message = "Weight 'conv' is not finite.*1 of 72 values"
+    with pytest.raises(ValueError, match=message):
+        msq_tf.quantize_model(network(kernel))
+    model = network(1.0)
+    qmodel = msq_tf.quantize_model(model)
+    model.layers[0].kernel.assign(kernel.reshape(3, 3, 2, 4))
+    for act in (qmodel.quantized_weights, lambda: msq_tf.bake(qmodel)):
+        with pytest.raises(ValueError, match=message):
+            act()
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-40, 1e-30, 1e-20, 0.5, 1e20, 1e30])
+def test_a_step_of_training_or_a_reason(value):
+    """Training goes on with finite weights, or statistics say why not."""
+    rng = np.random.default_rng(0)
+    qmodel = msq_tf.quantize_model(network(value * rng.normal(size=72)))
+    qmodel.compile(
+        keras.optimizers.SGD(1e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    x = rng.normal(size=(16, 6, 6, 2)).astype(np.float32)
+    y = rng.integers(0, 3, 16)
+    rule = msq_tf.BudgetRule(target_compression=8)
+    try:
+        qmodel.fit(
+            x, y, epochs=2, verbose=0, callbacks=[msq_tf.MSQCallback(rule)]
+        )
+        weights = qmodel.quantized_weights()
+    except ValueError as error:
+        assert value > 1 and "finite" in str(error)
+        return
+    assert all(np.isfinite(weight.values).all() for weight in weights)
+    assert qmodel.compression >= 8
