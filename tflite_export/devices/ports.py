@@ -146,7 +146,7 @@ def _port(tensor: schema.TensorT) -> Port:
     scale = zero_point = None
     if q is not None and q.scale is not None and len(q.scale) == 1:
         scale = float(q.scale[0])
-        zeros = () if q.zeroPoint is None else q.zeroPoint
+        zeros = [] if q.zeroPoint is None else q.zeroPoint
         zero_point = int(zeros[0]) if len(zeros) else 0
         if scale <= 0:
             raise ValueError(

@@ -14,7 +14,10 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export import edit
 from tflite_export import flatbuffer as fb
 
-_RANGES = {"INT8": np.iinfo(np.int8), "INT16": np.iinfo(np.int16)}
+_RANGES: dict[str, np.iinfo] = {
+    "INT8": np.iinfo(np.int8),
+    "INT16": np.iinfo(np.int16),
+}
 
 
 def saturated(data: bytes) -> bytes:
@@ -73,7 +76,7 @@ def _limit(
     source: int,
     end: np.float32,
 ) -> schema.OperatorT:
-    buffer = edit.new_buffer(model, np.float32(end))
+    buffer = edit.new_buffer(model, np.asarray(end, np.float32))
     limit = edit.new_tensor(graph, "FLOAT32", buffer=buffer)
     result = edit.new_tensor(graph, "FLOAT32", graph.tensors[source])
     return edit.new_operator(
