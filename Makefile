@@ -17,7 +17,7 @@ export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tosa demo test test-slow lint format build-files bench \
-	bench-accuracy bench-zoo readme clean
+	bench-accuracy bench-fuzz bench-zoo readme clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -86,6 +86,9 @@ bench-accuracy: $(STAMP) ## Accuracy for bytes, all rows, in the background.
 		> out/accuracy/log 2>&1 & \
 	echo "Running in the background; out/accuracy/log says how far it is." \
 		"Give the same command again to go on after an interruption."
+
+bench-fuzz: $(STAMP) ## Read 100,000 hostile files (40 minutes).
+	$(BIN)/python -m benchmarks fuzz
 
 bench-zoo: $(STAMP) ## Export every keras.applications family (30 minutes).
 	$(BIN)/python -m benchmarks zoo

@@ -8,6 +8,7 @@ import rich.console
 
 from benchmarks import accuracy
 from benchmarks import cost
+from benchmarks import fuzz
 from benchmarks import predictions
 from benchmarks import record
 from benchmarks import sizes
@@ -21,6 +22,7 @@ from benchmarks import zoo
 BENCHMARKS = {
     "cost": cost,
     "accuracy": accuracy,
+    "fuzz": fuzz,
     "predictions": predictions,
     "sizes": sizes,
     "strength": strength,

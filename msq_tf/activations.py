@@ -24,8 +24,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.config import ACTIVATION_BITS
 from msq_tf.config import EMA
 from msq_tf.config import LEARNED
+from msq_tf.config import check_choice
 from msq_tf.hooks import CallScope
 from msq_tf.hooks import install
 from msq_tf.sites import INPUT
@@ -51,6 +53,11 @@ class ActivationPlan:
     sites: tuple[Site, ...]
     bits: int
     ranges: str
+
+    def __post_init__(self) -> None:
+        """Refuses what only a damaged or made-up file can say."""
+        check_choice("bits", self.bits, ACTIVATION_BITS[1:])
+        check_choice("ranges", self.ranges, (EMA, LEARNED))
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from msq_tf.round_clamp import MAX_BITS
@@ -75,6 +76,15 @@ def check_bits(name: str, value: Any) -> None:
             f"`{name}` is out of range. Expected {MIN_BITS} to {MAX_BITS} "
             "stored bits (the sign counts as one; 2 bits are the ternary "
             f"codes -1, 0, 1). Received: {name}={value}"
+        )
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raises a ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` is unknown. Expected one of {choices}. Received: "
+            f"{name}={value!r}"
         )
 
 
@@ -196,16 +206,8 @@ class MSQConfig:
         _check_granularity(self.granularity)
         if self.dense_granularity is not None:
             _check_granularity(self.dense_granularity)
-        if self.quantizer not in QUANTIZERS:
-            raise ValueError(
-                f"`quantizer` is unknown. Expected one of {QUANTIZERS}. "
-                f"Received: quantizer={self.quantizer!r}"
-            )
-        if self.scale not in SCALES:
-            raise ValueError(
-                f"`scale` is unknown. Expected one of {SCALES}. Received: "
-                f"scale={self.scale!r}"
-            )
+        check_choice("quantizer", self.quantizer, QUANTIZERS)
+        check_choice("scale", self.scale, SCALES)
         if self.activation_bits not in ACTIVATION_BITS:
             raise ValueError(
                 "`activation_bits` is not supported. Expected 8 or 16, 2 to 7 "

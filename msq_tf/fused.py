@@ -61,10 +61,18 @@ class ScaleLayout:
                 ]
             )
         )
-        live = largest > round_clamp.TINY_SCALE
+        # Not what is infinite: that has to show.
+        largest = tf.where(
+            largest < float("inf"),
+            tf.minimum(largest, round_clamp.LARGEST_SCALE),
+            largest,
+        )
+        live = largest > round_clamp.LEAST_SCALE
         alive = tf.cast(live, tf.float32)
-        means = tf.math.divide_no_nan(
-            self._sums(largest * alive), self._sums(alive)
+        means = self._sums(
+            tf.math.divide_no_nan(
+                largest * alive, self.spread(self._sums(alive))
+            )
         )
         fill = tf.where(means > 0.0, means, 1.0)
         return tf.where(live, largest, self.spread(fill))

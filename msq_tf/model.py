@@ -16,6 +16,8 @@ from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
 from msq_tf.config import LEARNED
 from msq_tf.config import MAX
+from msq_tf.config import SCALES
+from msq_tf.config import check_choice
 from msq_tf.divergence import CompiledLosses
 from msq_tf.hooks import CallScope
 from msq_tf.learned_scales import LearnedScales
@@ -52,6 +54,9 @@ class MSQModel(keras.Model, QuantizedNetwork):
         scale: `"max"` or `"learned"`.
         name: Name of the model. Defaults to `"msq_"` and the base's name.
 
+    Raises:
+        ValueError: If the plan does not fit `base`, or a name is unknown.
+
     Attributes:
         base: The float model whose variables are the latent weights.
         plan: What was decided for each weight.
@@ -73,6 +78,9 @@ class MSQModel(keras.Model, QuantizedNetwork):
             dtype=base.dtype_policy,
             autocast=False,
         )
+        # A saved configuration comes by here, too, and may be anyone's.
+        check_choice("quantizer", quantizer, round_clamp.QUANTIZERS)
+        check_choice("scale", scale, SCALES)
         drop_optimizers(base)
         self.base = base
         self.plan = tuple(plan)

@@ -57,8 +57,10 @@ class ParetoEntry:
         """Loads the model, with optimizer and the history of its bits.
 
         Args:
-            **options: As `keras.models.load_model` takes them.
+            **options: As `keras.models.load_model` takes them. `safe_mode` is
+                on if it is not among them.
         """
+        options = {"safe_mode": True, **options}
         return keras.models.load_model(self.path, **options)
 
 
@@ -372,8 +374,20 @@ def _read(folder: pathlib.Path) -> dict[str, Any] | None:
 def _front(folder: pathlib.Path, index: Mapping[str, Any]) -> ParetoFront:
     """What an index names and its folder holds."""
     models: Iterable[Mapping[str, Any]] = index["models"]
-    entries = [
-        ParetoEntry(**{**model, "path": folder / model["path"]})
-        for model in models
-    ]
+    try:
+        entries = [_entry(folder, model) for model in models]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{INDEX} names something else than models that a "
+            "ParetoCheckpoint kept beside it. Received: "
+            f"directory={folder} ({error})"
+        ) from error
     return ParetoFront(entry for entry in entries if entry.path.exists())
+
+
+def _entry(folder: pathlib.Path, model: Mapping[str, Any]) -> ParetoEntry:
+    # An index says what is loaded: nothing outside of its folder.
+    name = str(model["path"])
+    if not _OURS.fullmatch(name):
+        raise ValueError(f"path={name!r}")
+    return ParetoEntry(**{**model, "path": folder / name})

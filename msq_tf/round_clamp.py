@@ -42,9 +42,11 @@ ROUND_CLAMP = "round_clamp"
 DOREFA = "dorefa"
 QUANTIZERS = (ROUND_CLAMP, DOREFA)
 
-# Below this a channel counts as dead: its step at 8 bits would leave the
-# range of normal float32 numbers, where kernels may flush to zero.
-TINY_SCALE = 1e-30
+# Up to this a channel counts as dead: its step at 8 bits would be at most
+# 2**-100, which is what the exporter writes for a channel that says nothing.
+LEAST_SCALE = 2.0**-93
+# Above this the largest code times its step could round to infinity.
+LARGEST_SCALE = 2.0**127
 
 
 class Quantized(NamedTuple):
@@ -167,19 +169,25 @@ def max_scale(
 
     Returns:
         float32 tensor of rank `w.ndim` with extent 1 on the other axes. A
-        dead channel (all zeros, or below 1e-30) takes the mean scale of the
+        dead channel (all zeros, or up to 2**-93) takes the mean scale of the
         live ones, or 1 where there is none: an integer runtime divides by
-        scales, and a scale of 0 or 1e-12 overflows its biases.
+        scales, and a scale of 0 or 1e-12 overflows its biases. At most
+        2**127; not finite where the weight is not.
     """
     rank = w.shape.rank
     keep = {axis % rank for axis in channel_axes or ()}
     axes = [axis for axis in range(rank) if axis not in keep]
     scale = tf.reduce_max(tf.abs(w), axis=axes, keepdims=True)
-    live = scale > TINY_SCALE
+    # Not what is infinite: that has to show.
+    scale = tf.where(
+        scale < float("inf"), tf.minimum(scale, LARGEST_SCALE), scale
+    )
+    live = scale > LEAST_SCALE
     alive = tf.cast(live, tf.float32)
-    # divide_no_nan gives 0 where every channel is dead.
-    mean = tf.math.divide_no_nan(
-        tf.reduce_sum(scale * alive), tf.reduce_sum(alive)
+    # divide_no_nan gives 0 where every channel is dead. Divided before they
+    # are added, scales do not add up to infinity.
+    mean = tf.reduce_sum(
+        tf.math.divide_no_nan(scale * alive, tf.reduce_sum(alive))
     )
     fill = tf.where(mean > 0.0, mean, 1.0)
     return tf.stop_gradient(tf.where(live, scale, fill))

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from msq_tf.round_clamp import MAX_BITS
+from msq_tf.round_clamp import MIN_BITS
 from msq_tf.state import PER_WEIGHT
 from msq_tf.state import SHARED
 from msq_tf.state import SearchState
@@ -45,6 +47,22 @@ class SearchVariables(keras.layers.Layer, SearchState):
             trainable=False,
             autocast=False,
         )
+
+    def load_own_variables(self, store: Any) -> None:
+        # Keras comes again after an error, to a place where nothing is, and
+        # would tell of that.
+        if not self._wrong():
+            super().load_own_variables(store)
+        wrong = self._wrong()
+        if wrong:
+            raise ValueError(
+                "The file holds widths that no weight can have. Expected "
+                f"{MIN_BITS} to {MAX_BITS} stored bits. Received: {wrong}"
+            )
+
+    def _wrong(self) -> list[int]:
+        widths = [int(width) for width in self.bits.numpy()]
+        return [w for w in widths if not MIN_BITS <= w <= MAX_BITS]
 
     def call(self) -> None:
         """Holds state only."""

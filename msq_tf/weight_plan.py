@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from msq_tf.config import Granularity
+from msq_tf.config import check_bits
 from msq_tf.config import granularity_from_name
 from msq_tf.config import granularity_name
 from msq_tf.weights import Layout
@@ -40,6 +41,12 @@ class WeightPlan:
     quantizable: bool = True
     channel_axes: tuple[int, ...] | None = None
     layout: Layout = Layout.OTHER
+
+    def __post_init__(self) -> None:
+        """Refuses what only a damaged or made-up file can say."""
+        if not self.skip_reason:
+            check_bits("start_bits", self.start_bits)
+            check_bits("min_bits", self.min_bits)
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON values."""

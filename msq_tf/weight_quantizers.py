@@ -14,6 +14,7 @@ import tensorflow as tf
 from msq_tf import fused
 from msq_tf import round_clamp
 from msq_tf.config import PerChannel
+from msq_tf.config import check_bits
 from msq_tf.devices import kind_of
 from msq_tf.records import quantized_record
 from msq_tf.records import skipped_record
@@ -180,13 +181,15 @@ class WeightQuantizers:
             bits: int array of shape (weights,).
 
         Raises:
-            ValueError: If a latent weight or its scale is not finite.
+            ValueError: If a width is out of range, or a latent weight or its
+                scale is not finite.
         """
         records = []
         for i, ((entry, weight), w, scale) in enumerate(
             zip(self._quantized, self.latent(), self.scales(), strict=True)
         ):
             width = int(bits[i])
+            check_bits(f"bits[{entry.path!r}]", width)
             codes = round_clamp.quantize(
                 w, scale, width, 0, self.quantizer
             ).codes

@@ -1,13 +1,20 @@
 """Packed, verified TFLite files from models quantized with `msq_tf`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import Any
+
 from tflite_export import targets
 from tflite_export.errors import ExportError
-from tflite_export.exporting import export
-from tflite_export.exporting import float_file
-from tflite_export.exporting import float_tflite
 from tflite_export.inspection import inspect_file
-from tflite_export.report import ExportReport
 from tflite_export.runtime import run
+
+if TYPE_CHECKING:
+    from tflite_export.exporting import export
+    from tflite_export.exporting import float_file
+    from tflite_export.exporting import float_tflite
+    from tflite_export.report import ExportReport
 
 __all__ = [
     "ExportError",
@@ -19,3 +26,17 @@ __all__ = [
     "run",
     "targets",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # TensorFlow takes seconds to load, and whoever only reads files needs
+    # none of it.
+    if name in ("export", "float_file", "float_tflite"):
+        from tflite_export import exporting
+
+        return getattr(exporting, name)
+    if name == "ExportReport":
+        from tflite_export import report
+
+        return report.ExportReport
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

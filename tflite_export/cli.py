@@ -175,9 +175,10 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
     if not os.path.exists(values.model):
         raise ValueError(f"No such model. Received: --model={values.model}")
     paths = _paths(wanted, values)
+    from msq_tf import loading
     from tflite_export import exporting
 
-    model = _load_model(values.model)
+    model = loading.load_model(values.model)
     data = _read_data(values, getattr(model, "input_shape", None))
     settings: dict[str, Any] = {"representative_data": data}
     for name in ("samples", "batch_size", "integer_io"):
@@ -224,6 +225,8 @@ def _paths(wanted: Sequence[str], values: flags.FlagValues) -> dict[str, Path]:
 def _inspect(paths: Sequence[str], values: flags.FlagValues) -> int:
     if len(paths) != 1:
         return _fail("inspect takes one file", 2)
+    from tflite_export import files
+    from tflite_export import flatbuffer
     from tflite_export import inspection
     from tflite_export import lint
     from tflite_export import targets
@@ -232,8 +235,10 @@ def _inspect(paths: Sequence[str], values: flags.FlagValues) -> int:
     for name in wanted:
         targets.load(name)
     info = inspection.inspect_file(paths[0])
-    data = Path(paths[0]).read_bytes()
-    found = {name: lint.check(data, name) for name in wanted}
+    found: dict[str, list[lint.Finding]] = {}
+    if wanted:
+        model = flatbuffer.load(files.read_bytes(paths[0]))
+        found = {name: lint.check_model(model, name) for name in wanted}
     if values.json:
         tree = json.loads(info.to_json())
         if wanted:
@@ -265,14 +270,6 @@ def _compare(paths: Sequence[str], values: flags.FlagValues) -> int:
     return 0
 
 
-def _load_model(path: str) -> Any:
-    import keras
-
-    import msq_tf  # noqa: F401 (registers the classes of saved models)
-
-    return keras.models.load_model(path, compile=False)
-
-
 def _read_data(values: flags.FlagValues, shape: Any) -> Any:
     if not values.representative_data:
         return None
@@ -288,5 +285,8 @@ def _read_data(values: flags.FlagValues, shape: Any) -> Any:
 
 
 def _fail(message: object, code: int) -> int:
-    print(f"msq-export: {' '.join(str(message).split())}", file=sys.stderr)
+    from tflite_export.tables import printable
+
+    text = printable(" ".join(str(message).split()))
+    print(f"msq-export: {text}", file=sys.stderr)
     return code

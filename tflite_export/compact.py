@@ -24,7 +24,7 @@ def compact(model: schema.ModelT) -> dict[tuple[int, int], int]:
             index
             for node in nodes
             for index in (*fb.inputs(node), *fb.outputs(node))
-        }
+        } | _signed(model, number)
         kept = [i for i in range(len(graph.tensors)) if i in used]
         moved = {old: new for new, old in enumerate(kept)}
         graph.tensors = [graph.tensors[old] for old in kept]
@@ -37,6 +37,16 @@ def compact(model: schema.ModelT) -> dict[tuple[int, int], int]:
             old = (signature.subgraphIndex, entry.tensorIndex)
             entry.tensorIndex = places[old]
     return places
+
+
+def _signed(model: schema.ModelT, graph: int) -> set[int]:
+    """Tensors of a graph that a signature names."""
+    return {
+        entry.tensorIndex
+        for signature in model.signatureDefs or ()
+        if signature.subgraphIndex == graph
+        for entry in (*signature.inputs, *signature.outputs)
+    }
 
 
 def _moved(indices: list[int], moved: dict[int, int]) -> np.ndarray:

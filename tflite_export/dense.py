@@ -30,6 +30,9 @@ _SHAPE_OPERATORS = {
     "SHAPE",
     "STRIDED_SLICE",
 }
+# A bias is spelled out for every output, which a damaged file may claim many
+# of.
+_MOST_OUTPUTS = 1 << 24
 _NONE = schema.ActivationFunctionType.NONE
 
 
@@ -45,7 +48,7 @@ def join(model: schema.ModelT) -> bool:
     graph = _Graph(model)
     changed = False
     for op in list(graph.operators):
-        if fb.op_name(model, op) == "FULLY_CONNECTED":
+        if graph.is_dense(op):
             changed |= graph.keep_axes(op)
             changed |= graph.add_bias(op)
     if changed:
@@ -62,6 +65,16 @@ class _Graph:
     @property
     def operators(self) -> list[schema.OperatorT]:
         return self._graph.operators
+
+    def is_dense(self, op: schema.OperatorT) -> bool:
+        """Whether an operator is a dense layer, with a matrix of weights."""
+        weight = [i for i in fb.inputs(op)[:2] if i >= 0][1:]
+        return (
+            fb.op_name(self._model, op) == "FULLY_CONNECTED"
+            and isinstance(op.builtinOptions, schema.FullyConnectedOptionsT)
+            and len(fb.outputs(op)) > 0
+            and [len(fb.shape(self._graph.tensors[i])) for i in weight] == [2]
+        )
 
     def keep_axes(self, op: schema.OperatorT) -> bool:
         """Takes the reshapes around a matrix product away."""
@@ -105,7 +118,9 @@ class _Graph:
         else:
             split = None
         added = self._only_reader(result, "ADD")
-        if added is None:
+        if added is None or not isinstance(
+            added.builtinOptions, schema.AddOptionsT
+        ):
             return False
         bias = self._bias(op, added, result)
         if bias is None:
@@ -146,7 +161,7 @@ class _Graph:
     ) -> np.ndarray | None:
         """What an addition adds to each output of a product, if it does."""
         other = [i for i in fb.inputs(added) if i != result]
-        if len(other) != 1:
+        if len(other) != 1 or other[0] < 0:
             return None
         tensor = self._graph.tensors[other[0]]
         value = fb.constant(self._model, tensor)
@@ -158,6 +173,8 @@ class _Graph:
         count = 1
         while math.prod(axes[-count:]) != outputs and count < len(axes):
             count += 1
+        if math.prod(axes[-count:]) != outputs or outputs > _MOST_OUTPUTS:
+            return None
         shape = (1,) * (len(axes) - value.ndim) + value.shape
         if value.ndim > len(axes) or set(shape[:-count]) - {1}:
             return None
@@ -191,7 +208,9 @@ class _Graph:
     def _writer(self, index: int, name: str) -> schema.OperatorT | None:
         for op in self.operators:
             if index in fb.outputs(op):
-                return op if fb.op_name(self._model, op) == name else None
+                named = fb.op_name(self._model, op) == name
+                reads = min(fb.inputs(op)[:1], default=-1) >= 0
+                return op if named and reads else None
         return None
 
     def _only_reader(self, index: int, name: str) -> schema.OperatorT | None:
@@ -200,7 +219,8 @@ class _Graph:
         if len(readers) != 1 or index in fb.outputs(self._graph):
             return None
         (op,) = readers
-        return op if fb.op_name(self._model, op) == name else None
+        named = fb.op_name(self._model, op) == name
+        return op if named and fb.outputs(op) else None
 
     def _remove(self, op: schema.OperatorT) -> None:
         del self.operators[edit.before(self._graph, op)]

@@ -25,6 +25,7 @@ from tflite_export import runtime
 from tflite_export import targets
 from tflite_export.errors import ExportError
 from tflite_export.files import staged
+from tflite_export.fit import MUTED_SCALE
 from tflite_export.match import FloatWeight
 from tflite_export.match import Matching
 from tflite_export.match import match
@@ -290,6 +291,12 @@ def _check_weights(quantized: Sequence[QuantizedWeight]) -> None:
             raise ExportError(
                 f"Layer '{weight.path}': its steps are not all positive "
                 "finite numbers. Was the model trained to NaN?"
+            )
+        if (step < MUTED_SCALE).any():
+            raise ExportError(
+                f"Layer '{weight.path}': its steps go down to "
+                f"{step.min():.2g}, which runtimes may flush to zero. "
+                f"Expected at least {MUTED_SCALE:.2g}; scale the weights up"
             )
 
 

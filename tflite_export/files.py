@@ -1,12 +1,44 @@
-"""Writing files so that a reader never sees half of one."""
+"""Reading files of a known end, and writing none that is half done."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Reads a whole file.
+
+    Args:
+        path: A regular file. Devices and pipes, which may never end, are
+            refused.
+
+    Raises:
+        ValueError: If it can't be read.
+    """
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ValueError(
+                    "Expected the path of a file. Received: something else, "
+                    f"path='{path}'"
+                )
+            return file.read()
+    except OSError as error:
+        raise ValueError(
+            f"The file can't be read ({error.strerror}). Received: "
+            f"path='{path}'"
+        ) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    # Opening a pipe would wait for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 @contextlib.contextmanager

@@ -6,13 +6,14 @@ writing whole files.
 
 from __future__ import annotations
 
-import struct
-
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-FILE_IDENTIFIER = b"TFL3"
+from tflite_export import soundness
+from tflite_export import wire
+from tflite_export.wire import FILE_IDENTIFIER
+
 # `Buffer.data` is declared with force_align 16, which the generated Python
 # code ignores.
 _BUFFER_ALIGNMENT = 16
@@ -78,20 +79,23 @@ class _SharingBuilder(flatbuffers.Builder):
 
 
 def load(data: bytes) -> schema.ModelT:
-    """Parses a TFLite file.
+    """Parses a TFLite file, whoever wrote it.
 
-    Buffers that a writer placed behind the flatbuffer (files beyond 2 GB and
-    those of some editors) are resolved, so that every constant is in
-    `model.buffers[i].data`.
+    The gate through which every file from outside goes: what it returns has
+    been checked, byte by byte and in what it means, and none of it leads out
+    of the file. Buffers that a writer placed behind the flatbuffer (files
+    beyond 2 GB and those of some editors) are resolved, so that every constant
+    is in `model.buffers[i].data`; lists that a graph lacks are empty.
 
     Args:
         data: The bytes of the file.
 
     Returns:
-        The model as the schema's object tree.
+        The model as the schema's object tree. It takes memory in proportion
+        to `data`, at most.
 
     Raises:
-        ValueError: If `data` is no TFLite file.
+        ValueError: If `data` is no TFLite file, or a damaged one.
     """
     data = bytes(data)
     if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:
@@ -100,22 +104,14 @@ def load(data: bytes) -> schema.ModelT:
             f"Received: {len(data)} bytes starting with {data[:8]!r}"
         )
     try:
+        wire.verify(data)
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+        _fill_in(model)
         _resolve_outside_data(model, data)
-        _check_indices(model)
-    except (
-        struct.error,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
+        soundness.check(model, len(data))
+    except ValueError as error:
         raise ValueError(
-            f"Damaged TFLite file of {len(data)} bytes: "
-            f"{type(error).__name__}: {error}"
+            f"Damaged TFLite file of {len(data)} bytes: {error}"
         ) from error
     return model
 
@@ -127,47 +123,37 @@ def dump(model: schema.ModelT) -> bytes:
     return bytes(builder.Output())
 
 
+def _fill_in(model: schema.ModelT) -> None:
+    """Makes empty lists of those that are missing."""
+    for name in ("buffers", "operatorCodes", "subgraphs"):
+        setattr(model, name, getattr(model, name) or [])
+    for graph in model.subgraphs:
+        graph.tensors = graph.tensors or []
+        graph.operators = graph.operators or []
+    for signature in model.signatureDefs or ():
+        signature.inputs = signature.inputs or []
+        signature.outputs = signature.outputs or []
+
+
 def _resolve_outside_data(model: schema.ModelT, data: bytes) -> None:
+    # A placeholder is 0 or 1, in the schema's own words. Views: nothing is
+    # copied, however many buffers share a range.
     for buffer in model.buffers:
-        # An offset of 0 or 1 is a placeholder in the schema's own words.
         if buffer.offset > 1:
-            end = buffer.offset + buffer.size
-            if end > len(data):
-                raise ValueError(f"a buffer ends at byte {end}")
-            buffer.data = np.frombuffer(
-                data, np.uint8, buffer.size, buffer.offset
-            )
+            buffer.data = _outside(data, buffer.offset, buffer.size, "buffer")
         buffer.offset = buffer.size = 0
     for graph in model.subgraphs:
-        for op in graph.operators or ():
-            if op.largeCustomOptionsOffset > 1:
-                start, size = (
-                    op.largeCustomOptionsOffset,
-                    op.largeCustomOptionsSize,
-                )
-                if start + size > len(data):
-                    raise ValueError(f"custom options end at {start + size}")
-                op.customOptions = np.frombuffer(data, np.uint8, size, start)
-                op.largeCustomOptionsOffset = op.largeCustomOptionsSize = 0
+        for op in graph.operators:
+            start, size = op.largeCustomOptionsOffset, op.largeCustomOptionsSize
+            if start > 1:
+                op.customOptions = _outside(data, start, size, "custom option")
+            op.largeCustomOptionsOffset = op.largeCustomOptionsSize = 0
 
 
-def _check_indices(model: schema.ModelT) -> None:
-    if not model.subgraphs or not model.buffers:
-        raise ValueError("the file holds no graph")
-    for graph in model.subgraphs:
-        tensors = len(graph.tensors or ())
-        for tensor in graph.tensors or ():
-            if not 0 <= tensor.buffer < len(model.buffers):
-                raise ValueError(f"no buffer {tensor.buffer}")
-        for op in graph.operators or ():
-            if not 0 <= op.opcodeIndex < len(model.operatorCodes or ()):
-                raise ValueError(f"no operator code {op.opcodeIndex}")
-            for index in (*inputs(op), *outputs(op)):
-                if not -1 <= index < tensors:
-                    raise ValueError(f"no tensor {index}")
-        for index in (*inputs(graph), *outputs(graph)):
-            if not -1 <= index < tensors:
-                raise ValueError(f"no tensor {index}")
+def _outside(data: bytes, start: int, size: int, what: str) -> np.ndarray:
+    if start + size > len(data):
+        raise ValueError(f"a {what} ends at byte {start + size}")
+    return np.frombuffer(data, np.uint8, size, start)
 
 
 def inputs(node: schema.OperatorT | schema.SubGraphT) -> list[int]:
@@ -203,7 +189,11 @@ def op_code(model: schema.ModelT, op: schema.OperatorT) -> schema.OperatorCodeT:
 
 def op_name(model: schema.ModelT, op: schema.OperatorT) -> str:
     """Name of an operator as the schema spells it, such as `"CONV_2D"`."""
-    code = op_code(model, op)
+    return code_name(op_code(model, op))
+
+
+def code_name(code: schema.OperatorCodeT) -> str:
+    """Name of what an operator code stands for."""
     # Codes below 127 may be in the deprecated field alone.
     value = max(code.builtinCode, code.deprecatedBuiltinCode)
     if code.customCode:
@@ -228,4 +218,7 @@ def constant(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
     count = int(np.prod(shape(tensor), dtype=np.int64))
     if data.size != count * np.dtype(dtype).itemsize:
         return None
-    return np.frombuffer(data.tobytes(), dtype).reshape(shape(tensor))
+    # A view: many tensors may share a buffer.
+    value: np.ndarray = np.frombuffer(data, dtype).reshape(shape(tensor))
+    value.flags.writeable = False
+    return value

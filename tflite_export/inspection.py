@@ -5,14 +5,17 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import math
 import os
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export import files
 from tflite_export import flatbuffer as fb
 from tflite_export import packing
+from tflite_export.tables import printable
 from tflite_export.tables import render
 from tflite_export.tables import table
 
@@ -118,8 +121,8 @@ class FileInfo:
         ops = table("operators", ["operator"], ["count"])
         for name, count in self.ops.items():
             ops.add_row(name, str(count))
-        head = f"{self.path}: {self.bytes:,} bytes"
-        return f"{head}, {self.description}\n" + render(ports, tensors, ops)
+        head = f"{self.path}: {self.bytes:,} bytes, {self.description}"
+        return printable(head) + "\n" + render(ports, tensors, ops)
 
 
 def inspect_file(path: str | os.PathLike[str]) -> FileInfo:
@@ -134,13 +137,7 @@ def inspect_file(path: str | os.PathLike[str]) -> FileInfo:
     Raises:
         ValueError: If the file can't be read or is no TFLite file.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(
-            f"The file can't be read ({error.strerror}). Received: "
-            f"path='{path}'"
-        ) from error
+    data = files.read_bytes(path)
     try:
         return describe(data, str(path))
     except ValueError as error:
@@ -151,11 +148,14 @@ def describe(data: bytes, path: str = "") -> FileInfo:
     """`inspect_file` for the bytes of a file."""
     model = fb.load(data)
     main = model.subgraphs[0]
-    ops = collections.Counter(
-        f"{fb.op_name(model, op)} {fb.op_code(model, op).version}"
-        for graph in model.subgraphs
-        for op in graph.operators or ()
+    names = [fb.code_name(code) for code in model.operatorCodes]
+    counts = collections.Counter(
+        op.opcodeIndex for graph in model.subgraphs for op in graph.operators
     )
+    ops: collections.Counter[str] = collections.Counter()
+    for index, count in counts.items():
+        ops[f"{names[index]} {model.operatorCodes[index].version}"] += count
+    known: dict[tuple[int, int], tuple[int, int]] = {}
     return FileInfo(
         path=path,
         bytes=len(data),
@@ -168,19 +168,23 @@ def describe(data: bytes, path: str = "") -> FileInfo:
         tensors=tuple(
             info
             for number, graph in enumerate(model.subgraphs)
-            for info in _constants(model, number, graph)
+            for info in _constants(model, number, graph, names, known)
         ),
         ops=dict(sorted(ops.items())),
     )
 
 
 def _constants(
-    model: schema.ModelT, number: int, graph: schema.SubGraphT
+    model: schema.ModelT,
+    number: int,
+    graph: schema.SubGraphT,
+    names: Sequence[str],
+    known: dict[tuple[int, int], tuple[int, int]],
 ) -> list[TensorInfo]:
-    readers: dict[int, list[str]] = {}
-    for op in graph.operators or ():
+    readers: dict[int, dict[str, None]] = {}
+    for op in graph.operators:
         for index in fb.inputs(op):
-            readers.setdefault(index, []).append(fb.op_name(model, op))
+            readers.setdefault(index, {})[names[op.opcodeIndex]] = None
     found = []
     for index, tensor in enumerate(graph.tensors or ()):
         data = fb.raw_data(model, tensor)
@@ -188,7 +192,7 @@ def _constants(
         scales = scale.size
         if data is None or (len(fb.shape(tensor)) < 2 and not scales):
             continue
-        codes = _codes(data, tensor)
+        used, distinct = _use(data, tensor, known)
         found.append(
             TensorInfo(
                 graph=number,
@@ -206,22 +210,30 @@ def _constants(
                 quantized_dimension=(
                     int(tensor.quantization.quantizedDimension) if scales else 0
                 ),
-                used_bits=None if codes is None else _used_bits(codes),
-                distinct_codes=(
-                    None if codes is None else int(np.unique(codes).size)
-                ),
-                ops=tuple(dict.fromkeys(readers.get(index, ()))),
+                used_bits=used,
+                distinct_codes=distinct,
+                ops=tuple(readers.get(index, ())),
             )
         )
     return found
 
 
-def _codes(data: np.ndarray, tensor: schema.TensorT) -> np.ndarray | None:
+def _use(
+    data: np.ndarray,
+    tensor: schema.TensorT,
+    known: dict[tuple[int, int], tuple[int, int]],
+) -> tuple[int, int] | tuple[None, None]:
+    """Bits that integer codes use and how many differ; each buffer once."""
     bits = _INTEGERS.get(tensor.type)
-    if bits is None:
-        return None
-    count = int(np.prod(fb.shape(tensor), dtype=np.int64))
-    return packing.unpack(data, bits, count)
+    # Sparse ones hold what is not zero.
+    if bits is None or tensor.sparsity is not None:
+        return None, None
+    count = math.prod(fb.shape(tensor))
+    if (tensor.buffer, count) not in known:
+        codes = packing.unpack(data, bits, count)
+        distinct = int(np.unique(codes).size)
+        known[tensor.buffer, count] = _used_bits(codes), distinct
+    return known[tensor.buffer, count]
 
 
 def _scale(tensor: schema.TensorT) -> np.ndarray:

@@ -67,7 +67,12 @@ def check(data: bytes, target: str) -> list[Finding]:
     Raises:
         ValueError: If there is no such target, or the file is none.
     """
-    return list(_Linter(fb.load(data), targets.load(target)).findings())
+    return check_model(fb.load(data), target)
+
+
+def check_model(model: schema.ModelT, target: str) -> list[Finding]:
+    """`check` for a file that `flatbuffer.load` has read."""
+    return list(_Linter(model, targets.load(target)).findings())
 
 
 def severe(findings: Collection[Finding]) -> list[str]:
@@ -80,6 +85,7 @@ class _Linter:
         self.model = model
         self.target = target
         self.rules: dict[str, Any] = target.options.get("rules", {})
+        self.constants: dict[tuple[int, int, int], bool] = {}
 
     def findings(self) -> Iterator[Finding]:
         count = len(self.model.subgraphs)
@@ -92,9 +98,8 @@ class _Linter:
             for position, op in enumerate(graph.operators or ()):
                 name = fb.op_name(self.model, op)
                 where = f"{name} (operator {prefix}{position})"
-                yield from self._operator(
-                    where, name, Node(self.model, graph, op)
-                )
+                node = Node(self.model, graph, op, self.constants)
+                yield from self._operator(where, name, node)
 
     def _ports(self, graph: schema.SubGraphT) -> Iterator[Finding]:
         allowed = self.rules.get("ports")

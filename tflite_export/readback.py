@@ -120,7 +120,8 @@ def check_versions(data: bytes) -> None:
                 bits = _BITS.get(tensor.type)
                 if index < 0 or bits is None:
                     continue
-                channels = len(tensor.quantization.scale) > 1
+                scale = getattr(tensor.quantization, "scale", None)
+                channels = scale is not None and len(scale) > 1
                 if name == "DEQUANTIZE":
                     wanted = _DEQUANTIZE_VERSIONS.get(
                         bits, _DEQUANTIZE_VERSIONS.get((bits, channels))
@@ -146,7 +147,8 @@ def check_versions(data: bytes) -> None:
 
 def _mode(graph: schema.SubGraphT, op: schema.OperatorT) -> str:
     """How an operator that reads integer weights sees its activations."""
-    kind = fb.type_name(graph.tensors[fb.outputs(op)[0]])
+    results = fb.outputs(op)
+    kind = fb.type_name(graph.tensors[results[0]]) if results else ""
     return {"INT8": "int8", "INT16": "int16"}.get(kind, "dynamic_range")
 
 

@@ -7,6 +7,7 @@ that starts with "note:" warns of what only the compiler can decide.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -20,11 +21,21 @@ _LARGE_RESHAPE = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """An operator of a file and what it reads and writes."""
+    """An operator of a file and what it reads and writes.
+
+    Attributes:
+        model: The model.
+        graph: The operator's graph.
+        op: The operator.
+        known: What is known of constants, shared by the nodes of a file.
+    """
 
     model: schema.ModelT
     graph: schema.SubGraphT
     op: schema.OperatorT
+    known: dict[tuple[int, int, int], bool] = dataclasses.field(
+        default_factory=dict
+    )
 
     def input(self, position: int) -> schema.TensorT | None:
         """Tensor at an input, `None` where there is none."""
@@ -33,18 +44,43 @@ class Node:
             return None
         return self.graph.tensors[indices[position]]
 
-    def output(self) -> schema.TensorT:
-        """The first output."""
-        return self.graph.tensors[fb.outputs(self.op)[0]]
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the first output, `()` where there is none."""
+        indices = fb.outputs(self.op)
+        return fb.shape(self.graph.tensors[indices[0]]) if indices else ()
+
+    def input_shape(self, position: int) -> tuple[int, ...]:
+        """Shape of an input, `()` where there is none."""
+        tensor = self.input(position)
+        return () if tensor is None else fb.shape(tensor)
 
     def constant(self, position: int) -> np.ndarray | None:
         """Value of a constant input."""
         tensor = self.input(position)
         return None if tensor is None else fb.constant(self.model, tensor)
 
+    def is_throughout(self, position: int, number: int) -> bool:
+        """Whether all elements of a constant input are one number."""
+        tensor, value = self.input(position), self.constant(position)
+        if tensor is None or value is None:
+            return False
+        # Each buffer is looked through once, however many operators read it.
+        key = tensor.buffer, tensor.type, number
+        if key not in self.known:
+            self.known[key] = bool((value == number).all())
+        return self.known[key]
+
+    def integers(self, position: int) -> list[int]:
+        """Values of a constant input of integers; empty for any other."""
+        value = self.constant(position)
+        if value is None or value.dtype.kind not in "iu":
+            return []
+        return [int(number) for number in value.ravel()]
+
     def option(self, name: str, default: int = 0) -> int:
-        """An option of the operator."""
-        return int(getattr(self.op.builtinOptions, name, default) or default)
+        """An option of the operator; nothing keeps those of another out."""
+        value = getattr(self.op.builtinOptions, name, default)
+        return int(value or default) if isinstance(value, int) else default
 
 
 def _no_fused_activation(node: Node) -> str | None:
@@ -62,12 +98,13 @@ def _same_dilation(node: Node) -> str | None:
 def _zero_constant(node: Node) -> str | None:
     count = len(fb.inputs(node.op))
     for position in range(count):
-        value, tensor = node.constant(position), node.input(position)
-        if value is None or tensor is None:
+        tensor = node.input(position)
+        if tensor is None or node.constant(position) is None:
             continue
         q = tensor.quantization
-        zero = 0 if q is None or q.zeroPoint is None else int(q.zeroPoint[0])
-        if count != 2 or (value != zero).any():
+        zeros = [0] if q is None or q.zeroPoint is None else q.zeroPoint
+        zero = int(zeros[0]) if len(zeros) else 0
+        if count != 2 or not node.is_throughout(position, zero):
             return "joins a constant that isn't one tensor of zeros"
     return None
 
@@ -79,30 +116,25 @@ def _default_weights_format(node: Node) -> str | None:
 
 
 def _one_dimensional_output(node: Node) -> str | None:
-    shape = fb.shape(node.output())
+    shape = node.output_shape()
     if any(n > 1 for n in shape[:-1]):
         return f"has an output of shape {shape}, which isn't one-dimensional"
     return None
 
 
 def _axes(node: Node, position: int = 1) -> list[int]:
-    value, tensor = node.constant(position), node.input(0)
-    if value is None or tensor is None:
-        return []
-    rank = len(fb.shape(tensor))
-    return [int(a) % rank for a in np.atleast_1d(value)] if rank else []
+    rank = len(node.input_shape(0))
+    return [a % rank for a in node.integers(position)] if rank else []
 
 
 def _axes_not_batch(node: Node) -> str | None:
-    rank = len(fb.shape(node.output()))
-    if rank and 0 in _axes(node):
+    if node.output_shape() and 0 in _axes(node):
         return "reduces the batch axis"
     return None
 
 
 def _depth_mean_by_4(node: Node) -> str | None:
-    tensor = node.input(0)
-    shape = () if tensor is None else fb.shape(tensor)
+    shape = node.input_shape(0)
     if len(shape) > 1 and len(shape) - 1 in _axes(node) and shape[-1] % 4:
         return f"reduces {shape[-1]} channels, which is no multiple of 4"
     return None
@@ -114,14 +146,13 @@ def _pack_not_batch(node: Node) -> str | None:
 
 def _pad_not_batch(node: Node) -> str | None:
     paddings = node.constant(1)
-    if paddings is not None and paddings.size and paddings[0].any():
+    if paddings is not None and np.atleast_1d(paddings)[:1].any():
         return "pads the batch axis"
     return None
 
 
 def _alpha_along_depth(node: Node) -> str | None:
-    alpha = node.input(1)
-    shape = () if alpha is None else fb.shape(alpha)
+    shape = node.input_shape(1)
     if any(n > 1 for n in shape[:-1]):
         return f"has slopes of shape {shape}; set shared_axes=[1, 2]"
     return None
@@ -134,7 +165,7 @@ def _has_bias(node: Node) -> str | None:
 def _large_reshape(node: Node) -> str | None:
     # "Certain reshapes might not be mapped for large tensor sizes": no figure
     # is published.
-    if np.prod(fb.shape(node.output()), dtype=np.int64) >= _LARGE_RESHAPE:
+    if math.prod(node.output_shape()) >= _LARGE_RESHAPE:
         return "note: may not be mapped, as its tensor is large"
     return None
 
@@ -147,7 +178,7 @@ def _resize_precision(node: Node) -> str | None:
 
 
 def _softmax_length(node: Node) -> str | None:
-    shape = fb.shape(node.output())
+    shape = node.output_shape()
     if any(n > 1 for n in shape[:-1]):
         return f"has an input of shape {shape}, which isn't one-dimensional"
     if shape and shape[-1] > _LONGEST_SOFTMAX:
@@ -156,16 +187,14 @@ def _softmax_length(node: Node) -> str | None:
 
 
 def _split_not_batch(node: Node) -> str | None:
-    axis, tensor = node.constant(0), node.input(1)
-    rank = 0 if tensor is None else len(fb.shape(tensor))
-    if axis is not None and rank and int(axis.ravel()[0]) % rank == 0:
+    axes, rank = node.integers(0), len(node.input_shape(1))
+    if axes and rank and axes[0] % rank == 0:
         return "splits the batch axis"
     return None
 
 
 def _leading_ones(node: Node) -> str | None:
-    tensor = node.input(0)
-    shape = () if tensor is None else fb.shape(tensor)
+    shape = node.input_shape(0)
     seen = False
     for length in shape:
         if seen and length == 1:

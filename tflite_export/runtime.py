@@ -7,12 +7,13 @@ import os
 import warnings
 from collections.abc import Iterator
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import interpreter as litert
 
+from tflite_export import files
+from tflite_export import flatbuffer as fb
 from tflite_export.errors import ExportError
 
 KERNELS = {
@@ -151,6 +152,10 @@ def run(
 ) -> Any:
     """Runs a TFLite file over many samples.
 
+    In this process: what the kernels do with a file that is not damaged but
+    meant to do harm is not checked. `comparison.compare_files` is for files
+    from anyone.
+
     Args:
         model: Path or bytes of a file.
         inputs: One array, a list of arrays in the order of the file's inputs,
@@ -162,12 +167,14 @@ def run(
         The output array, or a dict of arrays by name for several outputs.
 
     Raises:
-        ValueError: If the inputs do not fit the file.
+        ValueError: If the file can't be read or is damaged, or the inputs do
+            not fit it.
 
     Example:
         >>> probabilities = tflite_export.run("model.tflite", images)
     """
-    data = model if isinstance(model, bytes) else Path(model).read_bytes()
+    data = model if isinstance(model, bytes) else files.read_bytes(model)
+    fb.load(data)  # refuses what is damaged
     session = Session(data, kernels)
     arrays = _in_order(inputs, session)
     pieces = [session(c) for c in chunks(arrays, batch_size, session)]

@@ -50,14 +50,17 @@ def _share_buffers(model: schema.ModelT) -> None:
     # Buffer 0 is the empty one by convention.
     kept = [schema.BufferT()]
     places: dict[bytes, int] = {b"": 0}
+    moved: dict[int, int] = {}
     for graph in model.subgraphs:
         for tensor in graph.tensors:
-            data = model.buffers[tensor.buffer].data
-            key = b"" if data is None else np.asarray(data).tobytes()
-            if key not in places:
-                places[key] = len(kept)
-                kept.append(model.buffers[tensor.buffer])
-            tensor.buffer = places[key]
+            if tensor.buffer not in moved:
+                data = model.buffers[tensor.buffer].data
+                key = b"" if data is None else np.asarray(data).tobytes()
+                if key not in places:
+                    places[key] = len(kept)
+                    kept.append(model.buffers[tensor.buffer])
+                moved[tensor.buffer] = places[key]
+            tensor.buffer = moved[tensor.buffer]
     model.buffers = kept
 
 

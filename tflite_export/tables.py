@@ -12,12 +12,33 @@ import rich.table
 
 def render(*tables: rich.table.Table) -> str:
     """Renders tables as plain text."""
+    # Names come from files: brackets and colons in them are no markup.
     console = rich.console.Console(
-        file=io.StringIO(), width=100, color_system=None, force_terminal=False
+        file=io.StringIO(),
+        width=100,
+        color_system=None,
+        force_terminal=False,
+        markup=False,
+        emoji=False,
     )
     for table in tables:
         console.print(table)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def printable(text: str) -> str:
+    """Text whose control characters are spelled out, in hexadecimal.
+
+    Names in a file are anyone's choice; printed as they are they could move a
+    terminal's cursor, rename its window or hide what follows.
+    """
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def table(

@@ -22,6 +22,7 @@ DISTRIBUTIONS = {
     "absl": "absl_py",
     "ai_edge_litert": "ai_edge_litert",
     "flatbuffers": "flatbuffers",
+    "h5py": "h5py",
     "hypothesis": "hypothesis",
     "keras": "keras",
     "matplotlib": "matplotlib",
@@ -40,6 +41,11 @@ EXTRA_DEPS = {
     # An undeclared dependency of tensorflow-datasets.
     "train/datasets.py": ["@pip//importlib_resources"],
     # Started as commands.
+    "benchmarks/fuzz.py": [
+        "//benchmarks:fuzz_atheris",
+        "//benchmarks:fuzz_worker",
+    ],
+    "tflite_export/comparison.py": ["//tflite_export:side_by_side"],
     "tflite_export/devices/ethos_u.py": ["@pip//ethos_u_vela"],
     "tflite_export/devices/micro.py": [
         "//tflite_export/devices:micro_worker",

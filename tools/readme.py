@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import record
 from tools import accuracy_page
 from tools import cost_page
+from tools import fuzz_page
 from tools import transformers_page
 from tools import zoo_page
 
@@ -28,11 +29,13 @@ _VELA = _ROOT / "benchmarks" / "results" / "vela.json"
 _ACCURACY = _ROOT / "benchmarks" / "results" / "accuracy.json"
 _PREDICTIONS = _ROOT / "benchmarks" / "results" / "predictions.json"
 _TRANSFORMERS = _ROOT / "benchmarks" / "results" / "transformers.json"
+_FUZZ = _ROOT / "benchmarks" / "results" / "fuzz.json"
 _ZOO = _ROOT / "benchmarks" / "results" / "zoo.json"
 _IMAGES = _ROOT / "docs" / "images"
 _README = _ROOT / "README.md"
 _TARGET_PAGES = _ROOT / "docs" / "targets"
-_BEGIN = "<!-- figures: written by tools/readme.py -->\n"
+# A page may have several sections, each with a name.
+_BEGIN = "<!-- figures{}: written by tools/readme.py -->\n"
 _END = "<!-- end of figures -->\n"
 
 
@@ -69,8 +72,12 @@ def draw() -> None:
     accuracy_page.draw_bits(accuracy, _IMAGES / "bits_and_sensitivity.png")
 
 
-def pages() -> dict[Path, str]:
-    """The figures of every page as Markdown, from the files that are kept."""
+def pages() -> dict[Path, dict[str, str]]:
+    """The figures of every page as Markdown, from the files that are kept.
+
+    Returns:
+        Sections by name, by page; a page with one section gives it none.
+    """
     demo, cost, targets, vela, accuracy, predictions, zoo = (
         json.loads(path.read_text())
         for path in (
@@ -84,7 +91,7 @@ def pages() -> dict[Path, str]:
         )
     )
     few = [r for r in targets["results"]["runs"] if r["model"] != "resnet20"]
-    return {
+    whole = {
         _README: "\n".join(
             (_demo(demo), cost_page.summary(cost), _targets(targets, few))
         ),
@@ -101,6 +108,10 @@ def pages() -> dict[Path, str]:
             json.loads(_TRANSFORMERS.read_text())
         ),
         _ROOT / "docs" / "zoo.md": zoo_page.zoo_tables(zoo),
+    }
+    hostile = fuzz_page.section(json.loads(_FUZZ.read_text()))
+    return {page: {"": text} for page, text in whole.items()} | {
+        _ROOT / "docs" / "reliability.md": {"hostile files": hostile},
     }
 
 
@@ -216,9 +227,13 @@ def _vela(vela: dict[str, Any]) -> str:
 
 def updated(page: Path) -> str:
     """A page's text with its figures replaced."""
-    before, rest = page.read_text().split(_BEGIN)
-    _, after = rest.split(_END)
-    return before + _BEGIN + pages()[page] + _END + after
+    text = page.read_text()
+    for name, figures in pages()[page].items():
+        begin = _BEGIN.format(f" of {name}" if name else "")
+        before, rest = text.split(begin)
+        _, after = rest.split(_END, 1)
+        text = before + begin + figures + _END + after
+    return text
 
 
 def main(arguments: list[str]) -> int:

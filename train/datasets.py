@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+# Of TFDS, with a configuration and a version: never a path.
+_NAME = re.compile(r"\w+(?:/[\w.+-]*\w[\w.+-]*)?(?::[\w.*]+)?")
 EMBEDDED = pathlib.Path(__file__).resolve().parent / "data"
 
 
@@ -106,6 +109,12 @@ def load(
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "This is no name of a data set. Expected one such as cifar10, "
+            "cifar10:3.0.2 or name/config; --data_dir names a folder. "
+            f"Received: dataset={name}"
+        )
     embedded = EMBEDDED / name
     if embedded.is_dir():
         versions = sorted(path for path in embedded.iterdir() if path.is_dir())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Sequence
 
 import keras
@@ -13,6 +12,7 @@ import rich.console
 import tensorflow as tf
 
 import msq_tf
+from msq_tf.loading import load_model
 from train import batches
 from train import checkpoints
 from train import models
@@ -70,7 +70,7 @@ def float_model(context: Context) -> keras.Model:
             model.save(path)
     # From the file even if it was written just now: what follows then starts
     # from the same, in this run and in a resumed one.
-    return _load(settings.start_from or finished)
+    return load_model(settings.start_from or finished)
 
 
 def quantized_model(context: Context, model: keras.Model) -> msq_tf.MSQModel:
@@ -94,7 +94,7 @@ def quantized_model(context: Context, model: keras.Model) -> msq_tf.MSQModel:
     finished = context.workspace.path(MODEL)
     logits = _check_outputs(model, context)
     if finished.exists():
-        qmodel = _load(finished)
+        qmodel = load_model(finished)
     else:
         qmodel = msq_tf.quantize_model(model, config(settings))
     _compile(qmodel, context, recipe.learning_rate, 0, logits=logits)
@@ -242,17 +242,6 @@ def _steps(context: Context) -> int:
     return batches.steps_per_epoch(
         context.data.train, context.settings.recipe.batch_size
     )
-
-
-def _load(path: str | pathlib.Path) -> keras.Model:
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            "The model cannot be loaded. Expected a whole Keras model in a "
-            f".keras or .h5 file. Received: {path} ({reason})"
-        ) from error
 
 
 def _check_outputs(model: keras.Model, context: Context) -> bool:

@@ -33,7 +33,17 @@ class Workspace:
         self.folder = pathlib.Path(folder)
 
     def path(self, name: str) -> pathlib.Path:
-        """Returns the path of a file in the folder."""
+        """Returns the path of a file in the folder.
+
+        Raises:
+            ValueError: If the name leads out of the folder.
+        """
+        parts = pathlib.PurePath(name).parts
+        if not parts or ".." in parts or pathlib.PurePath(name).is_absolute():
+            raise ValueError(
+                "A file of a run lies in its folder. Expected a name such as "
+                f"min_size.tflite. Received: {name!r}"
+            )
         return self.folder / name
 
     def claim(
@@ -91,10 +101,13 @@ class Workspace:
 
     def _found(self) -> dict[str, Any] | None:
         try:
-            return json.loads(self.path(RUN).read_text())
+            found = json.loads(self.path(RUN).read_text())
+            if not isinstance(found, dict):
+                raise ValueError("it is no object")
+            return found
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, RecursionError, ValueError) as error:
             raise ValueError(
                 f"{RUN} of the output folder cannot be read. Expected the "
                 f"JSON that a run writes. Received: output_dir={self.folder} "
@@ -114,9 +127,14 @@ class Workspace:
             )
 
     def _remove(self, found: dict[str, Any]) -> None:
-        shutil.rmtree(self.path("checkpoints"), ignore_errors=True)
         names = [HISTORY, MODEL, REPORT, PLOT, FLOAT_FILE]
-        names += [f"{target}.tflite" for target in found.get("targets", ())]
-        # Last what marks the folder, so that a killed removal is repeated.
-        for name in (*names, RUN):
-            self.path(name).unlink(missing_ok=True)
+        targets = found.get("targets")
+        if isinstance(targets, list):
+            names += [f"{target}.tflite" for target in targets]
+        # Somebody else may have written the file: a name in it that leads out
+        # of the folder is refused before anything goes. Last what marks the
+        # folder, so that a killed removal is repeated.
+        paths = [self.path(name) for name in (*names, RUN)]
+        shutil.rmtree(self.path("checkpoints"), ignore_errors=True)
+        for path in paths:
+            path.unlink(missing_ok=True)

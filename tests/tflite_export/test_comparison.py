@@ -9,6 +9,7 @@ from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.devices.files import one_op
 from tflite_export import comparison
+from tflite_export import runtime
 
 
 @pytest.fixture
@@ -43,8 +44,7 @@ def test_float_and_int8_on_given_inputs(paths):
 
 def test_inputs_by_name(paths):
     path = paths / "float.tflite"
-    session = comparison._Loaded.read(path).session
-    [name] = session.input_names
+    [name] = runtime.Session(path.read_bytes(), "xnnpack").input_names
     result = comparison.compare_files(path, path, {name: images(2)})
     assert result.samples == 2
     with pytest.raises(ValueError, match="Expected inputs"):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -46,6 +49,8 @@ def test_images_are_resized_to_the_model(folder):
         ("no.npy", "can't be read"),
         ("out dir/x", "Expected a path ending in .npy"),
         ("no_such_set", "can't be read.*no_such_set"),
+        ("../../x", "Expected a path ending in .npy"),
+        (f"{SET}/..:train", "Expected a path ending in .npy"),
         (f"{SET}:no_split", "can't be read.*no_split"),
         (f"{SET}:train[:0]", "can't be read.*no data"),
     ],
@@ -62,6 +67,36 @@ def test_damaged_and_pickled_arrays(tmp_path):
     with pytest.raises(ValueError, match="can't be read"):
         named_data.read(str(path))
     path.write_bytes(b"")
+    with pytest.raises(ValueError, match="can't be read"):
+        named_data.read(str(path))
+
+
+def huge(kind):
+    """A file of a few bytes whose header claims more than any memory."""
+    stream = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 60,)}
+    np.lib.format.write_array_header_1_0(stream, header)
+    if kind == "npz":
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as members:
+            members.writestr("x.npy", stream.getvalue())
+        stream = archive
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name, data",
+    [
+        ("x.npy", huge("npy")),
+        ("x.npz", huge("npz")),
+        ("x.npz", b"PK\3\4" + b"junk" * 20),
+        ("x.npy", b"\x93NUMPY\1\0\x10\0{'descr': [[[[[[[["),
+        ("x.npy", b"\x93NUMPY\1\0\x10\0__import__('os')"),
+    ],
+)
+def test_hostile_arrays(name, data, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(data)
     with pytest.raises(ValueError, match="can't be read"):
         named_data.read(str(path))
 

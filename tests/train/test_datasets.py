@@ -76,3 +76,20 @@ class _Builder:
 
     class info:  # noqa: N801 - the name of TFDS
         features = {"text": None}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../x",
+        "..",
+        "/data/x",
+        "a/../../x",
+        "a b",
+        "",
+        "fashion_mnist_mini/..",
+    ],
+)
+def test_a_name_is_no_path(name):
+    with pytest.raises(ValueError, match="no name of a data set"):
+        datasets.load(name)

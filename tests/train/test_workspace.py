@@ -84,3 +84,38 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
             raise RuntimeError
     assert workspace.path("a/b.txt").read_text() == "old"
     assert list(workspace.path("a").iterdir()) == [workspace.path("a/b.txt")]
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/../../x", "/etc/x"])
+def test_no_name_leads_out_of_the_folder(name, tmp_path):
+    with pytest.raises(ValueError, match="A file of a run lies in its folder"):
+        Workspace(tmp_path / "run").path(name)
+
+
+@pytest.mark.parametrize("target", ["../other", "a/../../other"])
+def test_overwrite_removes_nothing_outside(target, tmp_path):
+    other = tmp_path / "other.tflite"
+    other.write_text("mine")
+    workspace = claimed(tmp_path / "run")
+    workspace.write_json(workspace_lib.RUN, IDENTITY | {"targets": [target]})
+    workspace.path("model.keras").write_text("x")
+    with pytest.raises(ValueError, match="lies in its folder"):
+        workspace.claim(IDENTITY, resume=False, overwrite=True)
+    assert other.exists() and workspace.path("model.keras").exists()
+
+
+def test_overwrite_does_not_follow_links_out_of_the_folder(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").write_text("mine")
+    workspace = claimed(tmp_path / "run")
+    workspace.path("checkpoints").symlink_to(other)
+    workspace.claim(IDENTITY, resume=False, overwrite=True)
+    assert (other / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "[" * 100_000])
+def test_a_run_file_that_is_no_run_is_refused(text, tmp_path):
+    (tmp_path / workspace_lib.RUN).write_text(text)
+    with pytest.raises(ValueError, match=r"run\.json .* cannot be read"):
+        Workspace(tmp_path).claim(IDENTITY, resume=True, overwrite=False)

@@ -74,6 +74,8 @@ def outputs(data: bytes) -> list[Port]:
         fb.outputs(op)[0]: fb.inputs(op)[0]
         for op in graph.operators or ()
         if fb.op_name(model, op) == "DEQUANTIZE"
+        and fb.outputs(op)
+        and min(fb.inputs(op)[:1], default=-1) >= 0
     }
     ports = []
     for index in fb.outputs(graph):
@@ -144,7 +146,13 @@ def _port(tensor: schema.TensorT) -> Port:
     scale = zero_point = None
     if q is not None and q.scale is not None and len(q.scale) == 1:
         scale = float(q.scale[0])
-        zero_point = int(q.zeroPoint[0]) if q.zeroPoint is not None else 0
+        zeros = [] if q.zeroPoint is None else q.zeroPoint
+        zero_point = int(zeros[0]) if len(zeros) else 0
+        if scale <= 0:
+            raise ValueError(
+                "Inputs and outputs need a positive scale. Received: "
+                f"{scale} for '{fb.name(tensor)}'"
+            )
     return Port(
         name=fb.name(tensor),
         dtype=_DTYPES[name],

@@ -27,24 +27,44 @@ def saturated(data: bytes) -> bytes:
     operators: list[schema.OperatorT] = []
     for op in graph.operators:
         if fb.op_name(model, op) == "QUANTIZE":
-            (source,), (result,) = fb.inputs(op), fb.outputs(op)
+            source, result = _only(fb.inputs(op)), _only(fb.outputs(op))
             tensor = graph.tensors[result]
             ends = _ENDS.get(fb.type_name(tensor))
             if ends is not None and (
                 fb.type_name(graph.tensors[source]) == "FLOAT32"
             ):
-                parameters = tensor.quantization
+                parameters = _grid(tensor)
                 limits = zip(("MAXIMUM", "MINIMUM"), ends, strict=True)
                 for name, code in limits:
                     end = float(
                         (code - parameters.zeroPoint[0]) * parameters.scale[0]
                     )
                     operators.append(_limit(model, graph, name, source, end))
-                    (source,) = fb.outputs(operators[-1])
+                    source = _only(fb.outputs(operators[-1]))
                 op.inputs = np.array([source], np.int32)
         operators.append(op)
     graph.operators = operators
     return fb.dump(model)
+
+
+def _only(indices: list[int]) -> int:
+    if len(indices) != 1 or indices[0] < 0:
+        raise ValueError(
+            "QUANTIZE reads one tensor and writes one. Received: tensors "
+            f"{indices}"
+        )
+    return indices[0]
+
+
+def _grid(tensor: schema.TensorT) -> schema.QuantizationParametersT:
+    parameters = _grid(tensor)
+    for name in ("scale", "zeroPoint"):
+        values = getattr(parameters, name, None)
+        if values is None or not len(values):
+            raise ValueError(
+                f"QUANTIZE writes '{fb.name(tensor)}', which has no grid"
+            )
+    return parameters
 
 
 def _limit(

@@ -72,7 +72,8 @@ def _open_axis(model, ops):
 
 def _batch(model, ops):
     for one in model.subgraphs[0].tensors:
-        if len(one.shape) == 4 and one.shape[0] == 1:
+        computed = model.buffers[one.buffer].data is None
+        if computed and len(one.shape) == 4 and one.shape[0] == 1:
             one.shape = [2, *one.shape[1:]]
 
 

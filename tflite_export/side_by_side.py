@@ -1,0 +1,272 @@
+"""Two files side by side, run in this process.
+
+A worker: `comparison.compare_files` starts it as a process of its own, because
+the interpreter is native code that a file may bring down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tflite_export import files
+from tflite_export import isolation
+from tflite_export import runtime
+from tflite_export.comparison_report import Comparison
+from tflite_export.comparison_report import FileFigures
+from tflite_export.comparison_report import OutputFigures
+from tflite_export.devices import ports
+
+_SAMPLES = 16
+_WARM_UP = 5
+_LEAST_ROUNDS, _MOST_ROUNDS = 20, 500
+# Random inputs of float files: a standard normal distribution.
+_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loaded:
+    path: str
+    data: bytes
+    session: runtime.Session
+    inputs: list[ports.Port]
+    outputs: list[ports.Port]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> _Loaded:
+        data = files.read_bytes(path)
+        try:
+            # First what goes through the gate, then the interpreter.
+            inputs, outputs = ports.inputs(data), ports.outputs(data)
+            if not inputs or not outputs:
+                raise ValueError("the main graph has no input or no output")
+            session = runtime.Session(data, "xnnpack")
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+        return cls(str(path), data, session, inputs, outputs)
+
+
+def main(folder: str) -> None:
+    """Answers the request in a folder, see `isolation`."""
+    request = isolation.read_request(folder)
+    with isolation.answering(folder, request):
+        result = compare(
+            request["first"],
+            request["second"],
+            _given(request, folder),
+            request["seconds"],
+        )
+        isolation.answer(folder, result.to_json())
+
+
+def _given(request: dict[str, Any], folder: str) -> Any:
+    names = request["names"]
+    arrays = isolation.read_arrays(folder)
+    if names is None:
+        return arrays or None
+    return dict(zip(names, arrays, strict=True))
+
+
+def compare(
+    first: str | os.PathLike[str],
+    second: str | os.PathLike[str],
+    inputs: Any,
+    seconds: float,
+) -> Comparison:
+    """As `comparison.compare_files`, in this process.
+
+    Args:
+        first: A TFLite file.
+        second: Another with inputs of the same shapes.
+        inputs: A list of arrays, a dict of them by name, or `None`.
+        seconds: How long to measure latencies.
+
+    Returns:
+        Differences of outputs, sizes and latencies.
+
+    Raises:
+        ValueError: If a file can't be read, or they don't take the same
+            inputs.
+        RuntimeError: If the interpreter can't run a file.
+    """
+    a, b = _Loaded.read(first), _Loaded.read(second)
+    to_b = _correspondence(a.session.input_names, b.session.input_names)
+    from_b = _correspondence(a.session.output_names, b.session.output_names)
+    for k, port in enumerate(a.inputs):
+        other = b.inputs[to_b[k]]
+        if port.shape[1:] != other.shape[1:]:
+            raise ValueError(
+                "The files don't take the same inputs. Received: "
+                f"{_port(port)} and {_port(other)}"
+            )
+    samples = _samples(a, b, to_b, inputs)
+    fed_a = [p.quantize(x) for p, x in zip(a.inputs, samples, strict=True)]
+    fed_b = [np.zeros(0)] * len(fed_a)
+    for k, x in enumerate(samples):
+        fed_b[to_b[k]] = b.inputs[to_b[k]].quantize(x)
+    got_a, got_b = _run(a, fed_a), _run(b, fed_b)
+    times_a, times_b = _time(a, fed_a, b, fed_b, seconds)
+    return Comparison(
+        files=(_figures(a, times_a), _figures(b, times_b)),
+        outputs=tuple(
+            _difference(port, b.outputs[from_b[k]], got_a[k], got_b[from_b[k]])
+            for k, port in enumerate(a.outputs)
+        ),
+        samples=len(samples[0]),
+        inputs="random" if inputs is None else "given",
+        rounds=len(times_a),
+    )
+
+
+def _correspondence(first: dict[str, int], second: dict[str, int]) -> list[int]:
+    """Position in the second file for each in the first."""
+    if len(first) != len(second):
+        raise ValueError(
+            "The files have different numbers of inputs or outputs. Received: "
+            f"{list(first)} and {list(second)}"
+        )
+    if set(first) == set(second):
+        pairs = sorted((place, second[name]) for name, place in first.items())
+        return [place for _, place in pairs]
+    return list(range(len(first)))
+
+
+def _samples(
+    a: _Loaded, b: _Loaded, to_b: Sequence[int], inputs: Any
+) -> list[np.ndarray]:
+    if inputs is None:
+        rng = np.random.default_rng(_SEED)
+        return [
+            _random(rng, port, b.inputs[to_b[k]])
+            for k, port in enumerate(a.inputs)
+        ]
+    if isinstance(inputs, dict):
+        names = a.session.input_names
+        if set(inputs) != set(names):
+            raise ValueError(
+                f"Expected inputs {list(names)}. Received: {sorted(inputs)}"
+            )
+        arrays = [np.zeros(0)] * len(names)
+        for name, place in names.items():
+            arrays[place] = np.asarray(inputs[name])
+    else:
+        arrays = list(inputs)
+    if len(arrays) != len(a.inputs):
+        raise ValueError(
+            f"Expected {len(a.inputs)} inputs. Received: {len(arrays)} arrays"
+        )
+    for port, array in zip(a.inputs, arrays, strict=True):
+        if not array.size or array.shape[1:] != port.shape[1:]:
+            raise ValueError(
+                f"Samples don't fit the input {_port(port)}. Received: "
+                f"shape={array.shape}"
+            )
+    return arrays
+
+
+def _random(
+    rng: np.random.Generator, port: ports.Port, other: ports.Port
+) -> np.ndarray:
+    shape = (_SAMPLES, *port.shape[1:])
+    for one in (port, other):
+        if one.dtype.kind in "iu" and one.scale is not None:
+            # Most of the range; its ends are rare in real inputs, and two
+            # files rarely saturate alike.
+            info = np.iinfo(one.dtype)
+            span = int(info.max) - int(info.min)
+            codes = rng.normal(info.min + span / 2, span / 6, shape)
+            codes = np.clip(np.round(codes), info.min, info.max)
+            return one.real(codes).astype(np.float32)
+    if port.dtype.kind == "f":
+        return rng.normal(size=shape).astype(np.float32)
+    # 0 and 1 are valid indices of anything.
+    return rng.integers(0, 2, shape).astype(port.dtype)
+
+
+def _run(file: _Loaded, fed: Sequence[np.ndarray]) -> list[np.ndarray]:
+    rows = len(fed[0])
+    batches = [
+        file.session(part) for part in runtime.chunks(fed, 1, file.session)
+    ]
+    return [
+        np.concatenate([np.atleast_1d(x) for x in parts])[:rows]
+        for parts in zip(*batches, strict=True)
+    ]
+
+
+def _time(
+    a: _Loaded,
+    fed_a: Sequence[np.ndarray],
+    b: _Loaded,
+    fed_b: Sequence[np.ndarray],
+    seconds: float,
+) -> tuple[list[float], list[float]]:
+    """Runs both in turn, so that what slows one down slows the other."""
+    parts = [
+        next(runtime.chunks([x[:1] for x in fed], 1, file.session))
+        for file, fed in ((a, fed_a), (b, fed_b))
+    ]
+    times: tuple[list[float], list[float]] = ([], [])
+    end = time.perf_counter() + seconds
+    for number in range(_WARM_UP + _MOST_ROUNDS):
+        for file, part, slot in zip((a, b), parts, times, strict=True):
+            start = time.perf_counter()
+            file.session(part)
+            if number >= _WARM_UP:
+                slot.append(1e3 * (time.perf_counter() - start))
+        if time.perf_counter() > end and len(times[0]) >= _LEAST_ROUNDS:
+            break
+    return times
+
+
+def _difference(
+    port: ports.Port, other: ports.Port, got: np.ndarray, wanted: np.ndarray
+) -> OutputFigures:
+    a, b = port.real(got), other.real(wanted)
+    if a.shape != b.shape:
+        raise ValueError(
+            f"The outputs {_port(port)} and {_port(other)} have different "
+            f"shapes. Received: {a.shape} and {b.shape}"
+        )
+    difference = np.abs(a - b)
+    worst = float(np.where(np.isnan(difference), np.inf, difference).max())
+    scales = [p.scale for p in (port, other) if p.scale is not None]
+    spread = float(np.ptp(a)) or 1.0
+    return OutputFigures(
+        name=port.name,
+        max_abs_error=worst,
+        relative_error=worst / spread,
+        units=worst / max(scales) if scales else None,
+        agreement=(
+            float(np.mean(a.argmax(-1) == b.argmax(-1)))
+            if a.ndim == 2 and a.shape[-1] > 1
+            else None
+        ),
+    )
+
+
+def _figures(file: _Loaded, times: Sequence[float]) -> FileFigures:
+    return FileFigures(
+        path=file.path,
+        bytes=len(file.data),
+        deflated_bytes=len(zlib.compress(file.data, 9)),
+        inputs=tuple(_port(port) for port in file.inputs),
+        latency_ms=statistics.median(times),
+        fastest_ms=min(times),
+    )
+
+
+def _port(port: ports.Port) -> str:
+    return f"{port.dtype} {'x'.join(map(str, port.shape)) or 'scalar'}"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
