@@ -68,7 +68,7 @@ def from_chief(
     Returns:
         Copies of the chief's, bit for bit.
     """
-    arrays = [np.ascontiguousarray(value) for value in values]
+    arrays = [np.asarray(value) for value in values]
     if workers(strategy) == 1:
         return arrays
     sent = b"".join(array.tobytes() for array in arrays)
