@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -43,11 +47,27 @@ def connect(timeout: float) -> tf.distribute.MultiWorkerMirroredStrategy:
         timeout, exit=True, file=sys.__stderr__ or sys.stderr
     )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(
-            communication_options=options
-        )
+        with _kept_handler(signal.SIGTERM):
+            return tf.distribute.MultiWorkerMirroredStrategy(
+                communication_options=options
+            )
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+@contextlib.contextmanager
+def _kept_handler(number: signal.Signals) -> Iterator[None]:
+    """Has a signal do what it did before.
+
+    TensorFlow takes SIGTERM for the notice of a preemption, tells no one who
+    has not asked for it, and goes on: a scheduler would wait in vain.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(number)
+    yield
+    signal.signal(number, handler)
 
 
 def read_config(text: str | None) -> tuple[list[str], int]:

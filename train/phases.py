@@ -195,13 +195,15 @@ def _fit(
     distribution = context.distribution
     if settings.sync_batch_norm and distribution.replicas > 1:
         _synchronize(model)
-    done = 0
     with distribution.scope():
         model.optimizer.build(model.trainable_variables)
-        if distribution.chief:
-            done = checkpoints.restore(context.workspace, phase, model)
-        done = distribution.chiefs(done)
-        distribution.take_over(model.variables + model.optimizer.variables)
+    done = 0
+    if distribution.chief:
+        # Outside of the scope, where all workers have to create variables
+        # together: Keras makes some for itself while it loads or saves.
+        done = checkpoints.restore(context.workspace, phase, model)
+    done = distribution.chiefs(done)
+    distribution.take_over(model.variables + model.optimizer.variables)
     if done:
         context.console.print(f"Resuming {phase} training at epoch {done + 1}.")
     steps = _steps(context)
