@@ -24,6 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf import replicas
 from msq_tf.config import ACTIVATION_BITS
 from msq_tf.config import EMA
 from msq_tf.config import LEARNED
@@ -213,12 +214,16 @@ class ActivationQuantizers(keras.layers.Layer):
     def _observe(self, x: tf.Tensor, index: int) -> None:
         fresh = tf.convert_to_tensor(self.seen[index]) == 0.0
         keep = tf.where(fresh, 0.0, 1.0 if self._learned else _MOMENTUM)
+        # Of the whole batch, as on a single device.
+        low, high = replicas.extremes(
+            tf.stop_gradient(tf.reduce_min(x)),
+            tf.stop_gradient(tf.reduce_max(x)),
+        )
         for variable, value in (
-            (self.low[index], tf.reduce_min(x)),
-            (self.high[index], tf.reduce_max(x)),
+            (self.low[index], low),
+            (self.high[index], high),
         ):
             old = tf.convert_to_tensor(variable)
-            value = tf.stop_gradient(value)
             variable.assign(keep * old + (1.0 - keep) * value)
         self.seen[index].assign(1.0)
 

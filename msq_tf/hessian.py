@@ -13,12 +13,15 @@ reverse: `H v = d/dw (g . v)`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from msq_tf.replicas import ReplicaMap
 
 
 class TraceEstimate(NamedTuple):
@@ -47,11 +50,17 @@ class BlockHessian:
     probe, the gradient and the product) and the activations of both passes,
     with their adjoints, for one batch. Only one number a block outlives it.
 
+    Under a strategy with several replicas, probes and batches are spread over
+    them, a product on each at a time. The estimate is that of one device, bit
+    for bit, where the devices compute alike.
+
     Args:
         loss: Function of `(values, batch)` that returns a float32 scalar,
             where `values` is a list of tensors, one per block. It has to be
             free of randomness: inference mode.
         names: Names of the blocks, for messages. Defaults to their numbers.
+        strategy: Where to run; `None` for here. All of its workers have to
+            take traces together.
 
     Example:
     >>> a = tf.constant([1.0, 2.0, 3.0])
@@ -65,14 +74,18 @@ class BlockHessian:
         self,
         loss: Callable[[Sequence[tf.Tensor], Any], tf.Tensor],
         names: Sequence[str] | None = None,
+        strategy: tf.distribute.Strategy | None = None,
     ):
         self._product = tf.function(self._block_products, autograph=False)
         self._loss = loss
         self._names = names
+        self._map: ReplicaMap | None = None
+        if strategy is not None and strategy.num_replicas_in_sync > 1:
+            self._map = ReplicaMap(self._block_products, strategy)
 
     def _block_products(
         self, values: Sequence[tf.Tensor], batch: Any, seed: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> tf.Tensor:
         """`v_l . (H v)_l` of every block, for one probe and one batch.
 
         Args:
@@ -81,7 +94,7 @@ class BlockHessian:
             seed: int32 of shape (2,), of the probe.
 
         Returns:
-            float32 of shape (layers,), and the loss, a float32 scalar.
+            float32 of shape (layers + 1,); the last is the loss.
         """
         seeds = tf.random.split(seed, len(values))
         probes = [
@@ -120,7 +133,7 @@ class BlockHessian:
         sums = [
             tf.reduce_sum(h * v) for h, v in zip(products, probes, strict=True)
         ]
-        return tf.stack(sums), loss
+        return tf.stack([*sums, loss])
 
     def traces(
         self,
@@ -174,14 +187,8 @@ class BlockHessian:
         samples: list[np.ndarray] = []
         error = np.full(len(values), np.inf)
         converged = False
-        for probe in range(max_probes):
-            key = tf.constant([seed, probe], tf.int32)
-            total = np.zeros(len(values))
-            for batch in batches:
-                sums, loss = self._product(list(values), batch, key)
-                self._check(sums.numpy(), float(loss))
-                total += sums.numpy()
-            samples.append(total / len(batches))
+        for sample in self._samples(list(values), batches, max_probes, seed):
+            samples.append(sample)
             count = len(samples)
             if count > 1:
                 error = np.std(samples, axis=0, ddof=1) / np.sqrt(count)
@@ -194,6 +201,40 @@ class BlockHessian:
         return TraceEstimate(
             np.mean(samples, axis=0), error, len(samples), converged
         )
+
+    def _samples(
+        self,
+        values: list[tf.Tensor],
+        batches: Sequence[Any],
+        max_probes: int,
+        seed: int,
+    ) -> Iterator[np.ndarray]:
+        """Mean products over the batches, probe by probe.
+
+        Yields:
+            float64 array of shape (layers,).
+        """
+        count = len(batches)
+        # What replicas have no batch for they take a later probe, needed or
+        # not.
+        together = max(1, self._map.replicas // count) if self._map else 1
+        for first in range(0, max_probes, together):
+            calls = [
+                (batch, tf.constant([seed, probe], tf.int32))
+                for probe in range(first, min(first + together, max_probes))
+                for batch in batches
+            ]
+            if self._map:
+                rows = self._map(values, calls)
+            else:
+                products = [self._product(values, *call) for call in calls]
+                rows = np.stack([product.numpy() for product in products])
+            for start in range(0, len(calls), count):
+                total = np.zeros(rows.shape[1] - 1)
+                for row in rows[start : start + count]:
+                    self._check(row[:-1], float(row[-1]))
+                    total += row[:-1]
+                yield total / count
 
     def _check(self, sums: np.ndarray, loss: float) -> None:
         """Raises a ValueError unless a product and its loss are finite."""

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from msq_tf import replicas
 from msq_tf import round_clamp
 from msq_tf.activations import ActivationOverlay
 from msq_tf.activations import ActivationPlan
@@ -27,6 +28,7 @@ from msq_tf.overlay import Overlay
 from msq_tf.overlay import drop_optimizers
 from msq_tf.overlay import exclude_from_decay
 from msq_tf.overlay import read_float32
+from msq_tf.overlay import state_variables
 from msq_tf.plan import match_plan
 from msq_tf.products import count_products
 from msq_tf.search_variables import SearchVariables
@@ -226,7 +228,18 @@ class MSQModel(keras.Model, QuantizedNetwork):
         The data stays at hand in `fit_data` and `fit_validation_data` while
         it runs, so that `MSQCallback` can take its statistics on the first
         batches.
+
+        Raises:
+            ValueError: Under a strategy over several workers, where Keras's
+                `fit` does not work.
         """
+        workers = replicas.workers(self.distribute_strategy)
+        if workers > 1:
+            raise ValueError(
+                "Keras's `fit` does not run over several workers. Expected a "
+                "loop with `strategy.run`, as docs/distribution.md has it, or "
+                f"one worker. Received: {workers} workers"
+            )
         self.fit_data = (x, y, kwargs.get("sample_weight"))
         self.fit_validation_data = kwargs.get("validation_data")
         try:
@@ -234,6 +247,10 @@ class MSQModel(keras.Model, QuantizedNetwork):
         finally:
             self.fit_data = None
             self.fit_validation_data = None
+
+    @property
+    def state_variables(self) -> list[Any]:
+        return state_variables(self.base)
 
     def products(self) -> int:
         return count_products(self.base)
@@ -249,13 +266,20 @@ class MSQModel(keras.Model, QuantizedNetwork):
 
     @contextlib.contextmanager
     def metrics_kept(self) -> Iterator[None]:
-        variables = self.metrics_variables
-        values = [variable.numpy() for variable in variables]
+        # Each replica's own: to read their sum, all workers have to be there.
+        parts = [
+            part
+            for variable in self.metrics_variables
+            for part in self.distribute_strategy.experimental_local_results(
+                variable.value
+            )
+        ]
+        values = [part.numpy() for part in parts]
         try:
             yield
         finally:
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+            for part, value in zip(parts, values, strict=True):
+                part.assign(value)
 
     @property
     def output_names(self) -> Any:

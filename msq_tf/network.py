@@ -41,6 +41,16 @@ class QuantizedNetwork:
     _weights: WeightQuantizers
 
     @property
+    def distribute_strategy(self) -> tf.distribute.Strategy:
+        """The strategy that the model is trained under."""
+        raise NotImplementedError
+
+    @property
+    def state_variables(self) -> list[Any]:
+        """What layers update, where replicas may differ in it."""
+        return []
+
+    @property
     def quantizer(self) -> str:
         """`"round_clamp"` or `"dorefa"`."""
         return self._weights.quantizer

@@ -135,6 +135,19 @@ def own_variables(layer: Any) -> list[Any]:
     )
 
 
+def state_variables(model: Any) -> list[Any]:
+    """Variables that layers update themselves, such as moving statistics.
+
+    Under `tf.distribute`, Keras 3 lets every replica have values of its own
+    in them, and saves those of the first.
+    """
+    return [
+        variable
+        for layer in model._flatten_layers()
+        for variable in layer._non_trainable_variables
+    ]
+
+
 def variables_in(name: str, value: Any) -> list[tuple[str, Any]]:
     """The Keras variables that an attribute's value is or holds.
 

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 from msq_tf import decisions
+from msq_tf import replicas
 from msq_tf.batches import Batch
 from msq_tf.batches import take_batches
+from msq_tf.decider import Decider
+from msq_tf.decider import Probing
+from msq_tf.decider import search_stats
 from msq_tf.history import BitChange
 from msq_tf.network import QuantizedNetwork
-from msq_tf.search import Decision
-from msq_tf.search import LayerStats
 from msq_tf.search import Rule
 from msq_tf.search import RuleState
-from msq_tf.search import SearchStats
 from msq_tf.statistics import AUTO
 from msq_tf.statistics import StatisticsGatherer
-from msq_tf.statistics import layer_outlines
 from msq_tf.summaries import ProgressPrinter
 from msq_tf.summaries import SummaryWriter
 
 # Decisions in the search phase when no interval is given.
 _DECISIONS = 10
-# Share of the loss that has to be gone before costs are measured anew.
-_FALLEN = 0.5
 _UNBEGUN = (
     "MSQCallback was not told that training began. Expected `on_train_begin`, "
     "and `on_epoch_begin` of every epoch, as `fit` calls them. Received: what "
@@ -48,6 +44,10 @@ class SearchCallback:
     list, and a resumed search decides as the uninterrupted one. Put this
     callback first: it adds `msq_bits` (average stored bits), `msq_compression`
     and `msq_lsb_nonzero` to the logs, which later callbacks then see.
+
+    Under a `tf.distribute` strategy over several workers, every one of them has
+    this callback, with the same arguments and the same `data`; the chief
+    decides, prints and writes, and the others take over what it decided.
 
     Args:
         rule: A `BudgetRule` or `ThresholdRule`.
@@ -151,7 +151,7 @@ class SearchCallback:
         self.seed = seed
         self.log_dir = log_dir
         self.verbose = verbose
-        self._gatherer: StatisticsGatherer | None = None
+        self._decider: Decider | None = None
         self._qmodel: Any = None
         self._epoch = 0
         self._steps = 0
@@ -178,18 +178,30 @@ class SearchCallback:
                 f"compiled={self._qmodel.compiled}, params={self.params}"
             )
         data = self.data if self.data is not None else self.fit_data()[0]
-        self._gatherer = StatisticsGatherer(
-            self._qmodel,
-            take_batches(data, self.samples, self.batch_size),
-            self.ranking,
-            self._held_out_batches(),
+        self._decider = Decider(
+            StatisticsGatherer(
+                self._qmodel,
+                take_batches(data, self.samples, self.batch_size),
+                self.ranking,
+                self._held_out_batches(),
+            ),
+            self.rule,
+            Probing(
+                self.hessian,
+                self.hessian_every,
+                self.max_probes,
+                self.tolerance,
+                self.seed,
+            ),
+            self.lsb_strength,
         )
         self._steps = int(self.params.get("steps") or 0)
         verbose = self.verbose
         if verbose == "auto":
             verbose = self.params.get("verbose", 1)
-        self._printer = ProgressPrinter(enabled=bool(verbose))
-        if self.log_dir is not None:
+        chief = replicas.is_chief(self._qmodel.distribute_strategy)
+        self._printer = ProgressPrinter(enabled=bool(verbose) and chief)
+        if self.log_dir is not None and chief:
             self._writer = SummaryWriter(self.log_dir)
 
     def _held_out_batches(self) -> list[Batch]:
@@ -207,7 +219,7 @@ class SearchCallback:
         return take_batches(data, self.samples, self.batch_size)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self._gatherer is None:
+        if self._decider is None:
             raise ValueError(_UNBEGUN)
         self._epoch = epoch
         self._printer.flush()
@@ -215,9 +227,7 @@ class SearchCallback:
         # after this callback's turn.
         search = self._qmodel.search
         state = search.rule_state
-        fresh = self.rule.start(
-            self._stats(layer_outlines(self._qmodel), 0.0, 0)
-        )
+        fresh = self.rule.start(search_stats(self._qmodel))
         if not state.started or not _same_target(state, fresh):
             search.rule_state = fresh
         if epoch and not self._steps:
@@ -259,14 +269,15 @@ class SearchCallback:
             )
         if self._writer is not None:
             self._writer.close()
-        self._gatherer = None
+        self._decider = None
 
     def _search(self, step: int, epoch: float) -> None:
         """Takes the decisions that are due after a training step."""
         search = self._qmodel.search
-        state = search.rule_state
-        if state.done:
+        if search.rule_state.done:
             return
+        if self._decider is None or not search.rule_state.started:
+            raise ValueError(_UNBEGUN)
         rule = self.rule
         epochs = self.params.get("epochs") or 1
         progress = min(epoch / epochs, 1.0)
@@ -274,118 +285,23 @@ class SearchCallback:
             1, int((rule.end - rule.begin) * epochs * self._steps / _DECISIONS)
         )
         over = progress >= rule.end
+        state = search.rule_state
         if state.decisions and step < state.last_step + interval and not over:
             return
-        while rule.due(progress, self._average(), state):
-            layers = self._layers(state)
-            decision, after = rule.decide(
-                self._stats(layers, progress, step), state
-            )
-            self._apply(decision, step, epoch, layers)
-            search.rule_state = state = after
+        while rule.due(progress, self._decider.average(), search.rule_state):
+            changes = self._decider.decide(progress, step, epoch)
+            self._tell(changes)
             # At the phase's end the rest of the way is gone at once.
-            if not (over and decision.changes):
+            if not (over and changes):
                 break
 
-    def _layers(self, state: RuleState) -> tuple[LayerStats, ...]:
-        """Fresh statistics of every weight, noted in the model too."""
-        if self._gatherer is None or not state.started:
-            raise ValueError(_UNBEGUN)
-        search = self._qmodel.search
-        if self.hessian and int(state.decisions) % self.hessian_every == 0:
-            estimate = self._gatherer.traces(
-                max_probes=self.max_probes,
-                min_probes=min(2, self.max_probes),
-                tolerance=self.tolerance,
-                seed=self.seed + int(state.decisions),
-            )
-            search.trace.assign(estimate.trace)
-            search.trace_error.assign(estimate.error)
-        if self.rule.uses_cost:
-            self._measure_costs(self._gatherer, state)
-        layers = self._gatherer.layers(
-            self.rule,
-            search.trace.numpy(),
-            search.trace_error.numpy(),
-            search.cost.numpy(),
-        )
-        search.sensitivity.assign([s.sensitivity for s in layers])
-        search.sensitivity_error.assign([s.sensitivity_error for s in layers])
-        search.lsb_nonzero.assign(
-            [next(iter(s.lsb_nonzero.values()), 0.0) for s in layers]
-        )
-        return layers
-
-    def _measure_costs(
-        self, gatherer: StatisticsGatherer, state: RuleState
-    ) -> None:
-        """Predicts costs at the first decision, and when the loss has fallen.
-
-        A trained model is measured once, where it has converged: while bits
-        fall its weights are in motion, and a plan from there is worse. A
-        model that is still learning is measured anew whenever its loss has
-        halved, since its first costs say little of what it becomes.
-        """
-        search = self._qmodel.search
-        loss = gatherer.loss()
-        before = float(search.measured_loss.numpy())
-        if state.decisions and before - loss <= _FALLEN * abs(before):
+    def _tell(self, changes: list[BitChange]) -> None:
+        if not replicas.is_chief(self._qmodel.distribute_strategy):
             return
-        search.measured_loss.assign(loss)
-        search.cost.assign(gatherer.costs(self.rule, search.trace.numpy()))
-
-    def _apply(
-        self,
-        decision: Decision,
-        step: int,
-        epoch: float,
-        layers: Sequence[LayerStats],
-    ) -> None:
-        paths = self._qmodel.paths
-        search = self._qmodel.search
-        known = {layer.path: layer for layer in layers}
-        for change in decision.changes:
-            layer = known[change.path]
-            search.change(
-                BitChange(
-                    step=step,
-                    epoch=epoch,
-                    path=change.path,
-                    old=change.old,
-                    new=change.new,
-                    cost=change.cost,
-                    lsb_nonzero=layer.lsb_nonzero.get(
-                        change.old - change.new, math.nan
-                    ),
-                    sensitivity=layer.sensitivity,
-                    sensitivity_error=layer.sensitivity_error,
-                    next_in_line=change.next_in_line,
-                ),
-                paths,
-            )
-        search.lsb.assign([decision.lsb.get(path, 0) for path in paths])
-        search.strength.assign(self.lsb_strength if decision.lsb else 0.0)
-        changes = self._qmodel.history_of_bits()
-        changes = changes[len(changes) - len(decision.changes) :]
         decisions.log(changes)
         self._printer.add(changes)
         if self._writer is not None:
             self._writer.add(changes)
-
-    def _average(self) -> float:
-        return self.rule.average(
-            self._stats(layer_outlines(self._qmodel), 0, 0)
-        )
-
-    def _stats(
-        self, layers: Sequence[LayerStats], progress: float, step: int
-    ) -> SearchStats:
-        return SearchStats(
-            layers=layers,
-            progress=progress,
-            step=step,
-            float_size=self._qmodel.float_size,
-        )
 
     def _add_logs(self, logs: Any) -> None:
         if logs is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf import replicas
 from msq_tf import round_clamp
 from msq_tf.batches import Batch
 from msq_tf.divergence import output_divergence
@@ -62,6 +63,10 @@ class StatisticsGatherer:
     the loss the model was compiled with. Compiled functions are kept, so
     that later calls trace nothing.
 
+    Under a `tf.distribute` strategy the traces are spread over its replicas,
+    so all workers take them together; the rest is taken once, on the first
+    replica of the worker that asks.
+
     Args:
         model: A compiled model.
         batches: `(x, y, sample_weight)` tuples of tensors, of one size.
@@ -107,7 +112,9 @@ class StatisticsGatherer:
             ranking = DIVERGENCE if divergence else MEASURED
         self.ranking = ranking
         self._divergence = divergence
-        self._hessian = BlockHessian(model.loss_at, model.paths)
+        self._hessian = BlockHessian(
+            model.loss_at, model.paths, model.distribute_strategy
+        )
         self._loss = tf.function(model.loss_at, autograph=False)
         self._outputs = tf.function(model.outputs_at, autograph=False)
 
@@ -120,6 +127,9 @@ class StatisticsGatherer:
         Raises:
             ValueError: If an operation has no second derivative.
         """
+        replicas.align(
+            self.model.distribute_strategy, self.model.state_variables
+        )
         values = self.model.quantized_values()
         with self.model.metrics_kept():
             try:

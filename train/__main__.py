@@ -6,6 +6,7 @@ r"""Trains a Keras model, quantizes it with MSQ and exports verified files.
     python -m train --start_from=mine.keras --dataset=cifar10 \
         --output_dir=out/run
     python -m train ... --output_dir=out/run --resume
+    python -m train ... --output_dir=out/run --distribution=mirrored
 
 How long and how fast to train is by default a matter of the data set: see
 train/recipes.py.
@@ -28,6 +29,7 @@ from absl import flags
 from absl import logging
 
 from train import flags as train_flags
+from train.errors import WorkerLostError
 
 
 def main(argv: list[str]) -> int:
@@ -53,10 +55,10 @@ def main(argv: list[str]) -> int:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         results = pipeline.run(settings)
-    except ValueError as error:
+    except (ValueError, WorkerLostError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0 if results.passed else 1
+    return 0 if results is None or results.passed else 1
 
 
 @contextlib.contextmanager

@@ -29,6 +29,23 @@ class Augmentation:
     flip: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which part of every batch is wanted.
+
+    A batch has equal parts in a row, one for each replica.
+
+    Attributes:
+        replicas: Number of parts.
+        first: The first part that is wanted.
+        parts: How many from there on; each becomes a batch of its own.
+    """
+
+    replicas: int = 1
+    first: int = 0
+    parts: int = 1
+
+
 def scaled(images: tf.Tensor, pixels: str) -> tf.Tensor:
     """Returns uint8 images as the float32 that a model takes."""
     scale, offset = PIXELS[pixels]
@@ -42,6 +59,7 @@ def training_batches(
     seed: int,
     augmentation: Augmentation,
     pixels: str,
+    share: Share = Share(),
 ) -> tf.data.Dataset:
     """Makes the batches of some epochs of training.
 
@@ -56,6 +74,8 @@ def training_batches(
         seed: Seed of the order and of the augmentation.
         augmentation: Random changes of the images.
         pixels: Input range of the model, a key of `settings.PIXELS`.
+        share: The part of every batch that is wanted; all of it by default.
+            Order and augmentation are the same whatever the number of parts.
 
     Returns:
         A dataset of `(images, labels)`.
@@ -63,9 +83,11 @@ def training_batches(
     steps = steps_per_epoch(examples, batch_size)
     images = tf.constant(examples.images)
     labels = tf.constant(examples.labels)
-    within = tf.range(batch_size, dtype=tf.int64)
+    size = batch_size // share.replicas
 
-    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        step, part = count // share.parts, count % share.parts
+        within = (share.first + part) * size + tf.range(size, dtype=tf.int64)
         epoch, number = step // steps, step % steps
         order = tf.stack([tf.constant(seed, tf.int64), epoch])
         index = tf.random.experimental.index_shuffle(
@@ -77,10 +99,13 @@ def training_batches(
             tf.gather(images, index),
             augmentation,
             tf.stack([tf.constant(seed, tf.int64), step]),
+            batch_size,
+            within,
         )
         return scaled(changed, pixels), tf.gather(labels, index)
 
-    numbers = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
+    every = steps * share.parts
+    numbers = tf.data.Dataset.range(epochs.start * every, epochs.stop * every)
     return numbers.map(batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -112,11 +137,21 @@ def steps_per_epoch(examples: Examples, batch_size: int) -> int:
 
 
 def _augmented(
-    images: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor
+    images: tf.Tensor,
+    augmentation: Augmentation,
+    seed: tf.Tensor,
+    count: int,
+    within: tf.Tensor,
 ) -> tf.Tensor:
-    count, height, width, _ = images.shape
+    """Changes some of the images of a batch of `count`, those at `within`.
+
+    Draws are made for all, which costs little: so an image is changed in the
+    same way whichever replica has it.
+    """
+    _, height, width, _ = images.shape
     if augmentation.flip:
         mirrored = tf.random.stateless_uniform([count, 1, 1, 1], seed) < 0.5
+        mirrored = tf.gather(mirrored, within)
         images = tf.where(mirrored, images[:, :, ::-1], images)
     shift = augmentation.shift
     if shift:
@@ -126,6 +161,7 @@ def _augmented(
         corner = tf.random.stateless_uniform(
             [2, count, 1], seed + 1, maxval=2 * shift + 1, dtype=tf.int32
         )
+        corner = tf.gather(corner, within, axis=1)
         rows = corner[0] + tf.range(height)
         columns = corner[1] + tf.range(width)
         images = tf.gather(images, rows, axis=1, batch_dims=1)

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from msq_tf.replicas import worker_index
 from train.workspace import HISTORY
 from train.workspace import Workspace
 
@@ -61,7 +62,8 @@ class EpochSeeds(keras.callbacks.Callback):
     """Makes the draws of dropout a function of the seed and the epoch.
 
     Keras saves no state of its seed generators, so a resumed run would
-    otherwise drop other units than an uninterrupted one.
+    otherwise drop other units than an uninterrupted one. And it has all
+    replicas draw alike; here they draw apart.
 
     Args:
         seed: Seed of the run.
@@ -81,10 +83,15 @@ class EpochSeeds(keras.callbacks.Callback):
             for variable in self.model.variables
             if variable.path.endswith("seed_generator_state")
         ]
+        strategy = self.model.distribute_strategy
+        replicas = strategy.num_replicas_in_sync
         for index, state in enumerate(states):
-            draws = epoch * _DRAWS
-            key = (self._seed * len(states) + index, draws)
-            state.assign(np.array(key, np.int64).astype(np.uint32))
+            parts = strategy.experimental_local_results(state.value)
+            first = worker_index(strategy) * len(parts)
+            for replica, part in enumerate(parts, first):
+                key = (self._seed * len(states) + index) * replicas + replica
+                words = np.array((key, epoch * _DRAWS), np.int64)
+                part.assign(words.astype(np.uint32))
 
 
 def restore(workspace: Workspace, phase: str, model: keras.Model) -> int:

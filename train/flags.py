@@ -44,6 +44,33 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_bool("overwrite", False, "Replace the run in --output_dir.")
 
+flags.DEFINE_enum(
+    "distribution",
+    "none",
+    settings_lib.DISTRIBUTIONS,
+    "Where to train: on one device (none), on several of this machine "
+    "(mirrored), or on those of several machines that run this same command "
+    "with a TF_CONFIG each (multi_worker). Every batch is split over them.",
+)
+flags.DEFINE_list(
+    "devices",
+    None,
+    "Devices for --distribution=mirrored, such as GPU:0,GPU:1. Default: all "
+    "GPUs. CPU:0,CPU:1 splits the CPU, to try it.",
+)
+flags.DEFINE_float(
+    "worker_timeout",
+    600.0,
+    "Seconds that a worker waits for the others, at the start and in every "
+    "exchange, before it gives up. Longer than loading the data may take.",
+)
+flags.DEFINE_bool(
+    "sync_batch_norm",
+    True,
+    "Whether batch norm takes its statistics over the whole batch, as on one "
+    "device. Otherwise over each device's part, with no message a layer.",
+)
+
 flags.DEFINE_float(
     "target_compression",
     8.0,
@@ -142,6 +169,9 @@ _PLAIN_FLAGS = (
     "train_examples",
     "test_examples",
     "width_multiplier",
+    "distribution",
+    "worker_timeout",
+    "sync_batch_norm",
 )
 
 
@@ -164,6 +194,7 @@ def settings() -> settings_lib.Settings:
         recipe=recipe,
         allowed_bits=_allowed_bits(_FLAGS.allowed_bits, _FLAGS.rule),
         targets=tuple(_FLAGS.targets),
+        devices=tuple(_FLAGS.devices) if _FLAGS.devices else None,
         **{name: _FLAGS[name].value for name in _PLAIN_FLAGS},
     )
 

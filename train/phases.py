@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import json
+import pathlib
 from collections.abc import Sequence
 
 import keras
@@ -13,10 +16,13 @@ import tensorflow as tf
 
 import msq_tf
 from msq_tf.loading import load_model
+from msq_tf.overlay import child_layers
 from train import batches
 from train import checkpoints
+from train import loop
 from train import models
 from train.datasets import ImageDataset
+from train.distribution import Distribution
 from train.progress import EpochProgress
 from train.recipes import Recipe
 from train.settings import Settings
@@ -38,6 +44,7 @@ class Context:
     data: ImageDataset
     workspace: Workspace
     console: rich.console.Console
+    distribution: Distribution = dataclasses.field(default_factory=Distribution)
 
 
 def float_model(context: Context) -> keras.Model:
@@ -56,56 +63,76 @@ def float_model(context: Context) -> keras.Model:
             classify this data set.
     """
     settings, recipe = context.settings, context.settings.recipe
-    finished = context.workspace.path(FLOAT_MODEL)
-    if settings.start_from is None and not finished.exists():
-        model = models.build(
-            settings.model,
-            context.data.image_shape,
-            context.data.classes,
-            settings.width_multiplier,
-        )
-        _compile(model, context, recipe.float_learning_rate, 1, logits=True)
+    distribution = context.distribution
+    if not _float_file_exists(context):
+        with distribution.scope():
+            model = models.build(
+                settings.model,
+                context.data.image_shape,
+                context.data.classes,
+                settings.width_multiplier,
+            )
+            _compile(model, context, recipe.float_learning_rate, 1, logits=True)
         _fit(model, context, "float", recipe.float_epochs, [])
-        with context.workspace.replacing(FLOAT_MODEL) as path:
-            model.save(path)
+        if distribution.chief:
+            with context.workspace.replacing(FLOAT_MODEL) as path:
+                model.save(path)
     # From the file even if it was written just now: what follows then starts
     # from the same, in this run and in a resumed one.
-    return load_model(settings.start_from or finished)
+    return load_model(_float_file(context))
 
 
-def quantized_model(context: Context, model: keras.Model) -> msq_tf.MSQModel:
-    """Fine-tunes a float model with MSQ until its target is reached.
+def quantized_model(context: Context) -> msq_tf.MSQModel | None:
+    """Fine-tunes the float model with MSQ until its target is reached.
 
-    A finished model in the run's folder is loaded. The variables of `model`
-    are those that are trained.
+    A finished model in the run's folder is loaded.
 
     Args:
-        context: The run.
-        model: The float model.
+        context: The run, whose float model is trained.
 
     Returns:
-        The quantized model, compiled.
+        The quantized model, compiled, on a single device; None for a worker
+        that is not the chief.
 
     Raises:
         ValueError: If the model cannot be quantized, or the target cannot
             be reached.
     """
     settings, recipe = context.settings, context.settings.recipe
+    distribution = context.distribution
     finished = context.workspace.path(MODEL)
-    logits = _check_outputs(model, context)
-    if finished.exists():
-        qmodel = load_model(finished)
-    else:
-        qmodel = msq_tf.quantize_model(model, config(settings))
-    _compile(qmodel, context, recipe.learning_rate, 0, logits=logits)
-    if not finished.exists():
+    logits = _check_outputs(load_model(_float_file(context)), context)
+    if not distribution.chiefs(finished.exists()):
+        with distribution.scope():
+            model = load_model(_float_file(context))
+            qmodel = msq_tf.quantize_model(model, config(settings))
+            _compile(qmodel, context, recipe.learning_rate, 0, logits=logits)
         search = msq_tf.MSQCallback(
             rule(settings), data=_sensitivity_data(context), verbose=0
         )
         _fit(qmodel, context, "msq", recipe.epochs, [search])
-        with context.workspace.replacing(MODEL) as path:
-            qmodel.save(path)
+        if distribution.chief:
+            with context.workspace.replacing(MODEL) as path:
+                qmodel.save(path)
+        if distribution.workers > 1:
+            print(f"{distribution}: {fingerprint(qmodel)}", flush=True)
+        if not distribution.distributed:
+            return qmodel
+    if not distribution.chief:
+        return None
+    qmodel = load_model(finished)
+    _compile(qmodel, context, recipe.learning_rate, 0, logits=logits)
     return qmodel
+
+
+def fingerprint(qmodel: msq_tf.MSQModel) -> str:
+    """Returns what has to be the same on all workers, in one line."""
+    digest = hashlib.sha256(json.dumps(qmodel.bits).encode())
+    for variable in qmodel.trainable_variables:
+        digest.update(variable.numpy().tobytes())
+    return (
+        f"{qmodel.compression:.2f}x, bits and weights {digest.hexdigest()[:16]}"
+    )
 
 
 def config(settings: Settings) -> msq_tf.MSQConfig:
@@ -143,6 +170,19 @@ def _sensitivity_data(context: Context) -> tuple[tf.Tensor, tf.Tensor]:
     return images, tf.constant(train.labels[index])
 
 
+def _float_file(context: Context) -> pathlib.Path:
+    """The float model's file, where this worker can read it."""
+    path = context.settings.start_from or context.workspace.path(FLOAT_MODEL)
+    return context.distribution.file(path)
+
+
+def _float_file_exists(context: Context) -> bool:
+    finished = context.workspace.path(FLOAT_MODEL).exists()
+    return context.settings.start_from is not None or bool(
+        context.distribution.chiefs(finished)
+    )
+
+
 def _fit(
     model: keras.Model,
     context: Context,
@@ -153,7 +193,18 @@ def _fit(
     settings, recipe = context.settings, context.settings.recipe
     # Whatever draws from Keras's global seed draws the same in a resumed run.
     keras.utils.set_random_seed(settings.seed)
-    done = checkpoints.restore(context.workspace, phase, model)
+    distribution = context.distribution
+    if settings.sync_batch_norm and distribution.replicas > 1:
+        _synchronize(model)
+    with distribution.scope():
+        model.optimizer.build(model.trainable_variables)
+    done = 0
+    if distribution.chief:
+        # Outside of the scope, where all workers have to create variables
+        # together: Keras makes some for itself while it loads or saves.
+        done = checkpoints.restore(context.workspace, phase, model)
+    done = distribution.chiefs(done)
+    distribution.take_over(model.variables + model.optimizer.variables)
     if done:
         context.console.print(f"Resuming {phase} training at epoch {done + 1}.")
     steps = _steps(context)
@@ -164,22 +215,40 @@ def _fit(
         settings.seed,
         batches.Augmentation(recipe.shift, recipe.flip),
         settings.pixels,
+        distribution.share,
     )
     with EpochProgress(context.console, phase, epochs, steps, done) as progress:
-        model.fit(
-            data,
-            epochs=epochs,
-            initial_epoch=done,
-            steps_per_epoch=steps,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                checkpoints.EpochSeeds(settings.seed),
-                *callbacks,
-                progress,
-                checkpoints.EpochCheckpoint(context.workspace, phase),
-            ],
-        )
+        called = [checkpoints.EpochSeeds(settings.seed), *callbacks, progress]
+        if distribution.chief:
+            called.append(checkpoints.EpochCheckpoint(context.workspace, phase))
+        if distribution.workers > 1:
+            loop.fit(
+                model,
+                distribution.strategy,
+                data,
+                epochs=epochs,
+                initial_epoch=done,
+                steps_per_epoch=steps,
+                callbacks=called,
+            )
+        else:
+            model.fit(
+                data,
+                epochs=epochs,
+                initial_epoch=done,
+                steps_per_epoch=steps,
+                shuffle=False,
+                verbose=0,
+                callbacks=called,
+            )
+
+
+def _synchronize(layer: keras.Layer) -> None:
+    """Has every batch norm in a model take statistics over all replicas."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        layer.synchronized = True
+    for child in child_layers(layer):
+        _synchronize(child)
 
 
 def _compile(

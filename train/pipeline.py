@@ -21,6 +21,7 @@ import tflite_export
 from train import batches
 from train import checkpoints
 from train import datasets
+from train import distribution as distribution_lib
 from train import measure
 from train import phases
 from train import results as results_lib
@@ -33,8 +34,10 @@ _VERIFY_EXAMPLES = 64
 
 def run(
     settings: Settings, console: rich.console.Console | None = None
-) -> results_lib.Results:
+) -> results_lib.Results | None:
     """Trains, quantizes, exports and verifies.
+
+    Of several workers, all train; the chief alone exports and verifies.
 
     Args:
         settings: What to do.
@@ -42,32 +45,42 @@ def run(
 
     Returns:
         What came out; `passed` says whether every verification passed. All
-        of it is in the output folder too.
+        of it is in the output folder too. None for a worker that is not the
+        chief.
 
     Raises:
         ValueError: If the settings cannot be carried out.
+        WorkerLostError: If another worker is gone or does not answer.
     """
     _check_targets(_targets(settings))
     # What these refuse is refused before training.
     phases.config(settings)
     phases.rule(settings)
-    workspace = workspace_lib.Workspace(settings.output_dir)
-    data = datasets.load(
-        settings.dataset,
-        settings.data_dir,
-        settings.image_size,
-        settings.train_examples,
-        settings.test_examples,
-    )
-    batches.steps_per_epoch(data.train, settings.recipe.batch_size)
-    workspace.claim(settings.identity(), settings.resume, settings.overwrite)
-    keras.utils.set_random_seed(settings.seed)
-    tf.config.experimental.enable_op_determinism()
-    with _policy(settings.mixed_precision):
-        context = phases.Context(
-            settings, data, workspace, console or rich.console.Console()
+    distribution = distribution_lib.start(settings)
+    with distribution.losses_of_workers():
+        distribution.check(settings)
+        data = datasets.load(
+            settings.dataset,
+            settings.data_dir,
+            settings.image_size,
+            settings.train_examples,
+            settings.test_examples,
         )
-        return _Run(context).run()
+        batches.steps_per_epoch(data.train, settings.recipe.batch_size)
+        workspace = workspace_lib.Workspace(settings.output_dir)
+        if distribution.chief:
+            workspace.claim(
+                settings.identity(), settings.resume, settings.overwrite
+            )
+        keras.utils.set_random_seed(settings.seed)
+        tf.config.experimental.enable_op_determinism()
+        if console is None:
+            console = rich.console.Console(quiet=not distribution.chief)
+        with _policy(settings.mixed_precision):
+            context = phases.Context(
+                settings, data, workspace, console, distribution
+            )
+            return _Run(context).run()
 
 
 class _Run:
@@ -80,18 +93,19 @@ class _Run:
         self._workspace = context.workspace
         self._seconds: dict[str, float] = {}
 
-    def run(self) -> results_lib.Results:
+    def run(self) -> results_lib.Results | None:
         """Takes all steps and writes the report."""
         console, data = self._context.console, self._context.data
         console.rule(f"{self._settings.model} on {data.name}")
         with self._timed("float_training"):
             model = phases.float_model(self._context)
-        # Before MSQ, which goes on to train the same variables.
+        with self._timed("msq_training"):
+            qmodel = phases.quantized_model(self._context)
+        if qmodel is None:
+            return None
         with self._timed("float_export"):
             float_outputs = self._outputs(model)
             float_file = self._float_file(model, float_outputs)
-        with self._timed("msq_training"):
-            qmodel = phases.quantized_model(self._context, model)
         with self._timed("export"):
             msq_outputs = self._outputs(qmodel)
             weight_only = self._weight_only_outputs(qmodel, msq_outputs)

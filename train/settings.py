@@ -14,8 +14,18 @@ PIXELS = {
     "raw": (1.0, 0.0),
 }
 RULES = ("budget", "threshold")
-# Where a run reads and writes, which does not change what it computes.
-_PLACES = ("output_dir", "data_dir", "resume", "overwrite")
+DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
+# Where a run reads, computes and writes, which does not change what it
+# computes.
+_PLACES = (
+    "output_dir",
+    "data_dir",
+    "resume",
+    "overwrite",
+    "distribution",
+    "devices",
+    "worker_timeout",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +56,13 @@ class Settings:
             before the run counts as failed; None for any.
         resume: Whether to go on with the run in `output_dir`.
         overwrite: Whether to replace the run in `output_dir`.
+        distribution: One of `DISTRIBUTIONS`: on one device, on all of this
+            machine, or on those of several machines.
+        devices: Devices to use with `mirrored`, such as `"GPU:0"`; None for
+            all GPUs.
+        worker_timeout: Seconds to wait for other workers.
+        sync_batch_norm: Whether batch norm takes its statistics over the
+            batches of all devices.
     """
 
     output_dir: str
@@ -70,10 +87,18 @@ class Settings:
     max_accuracy_drop: float | None = None
     resume: bool = False
     overwrite: bool = False
+    distribution: str = "none"
+    devices: tuple[str, ...] | None = None
+    worker_timeout: float = 600.0
+    sync_batch_norm: bool = True
 
     def __post_init__(self) -> None:
         """Refuses settings that contradict each other."""
-        for name, choices in (("pixels", PIXELS), ("rule", RULES)):
+        for name, choices in (
+            ("pixels", PIXELS),
+            ("rule", RULES),
+            ("distribution", DISTRIBUTIONS),
+        ):
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"There is no such {name}. Expected one of "
@@ -92,6 +117,7 @@ class Settings:
                 f"allowed_bits={self.allowed_bits}"
             )
         self._check_target()
+        self._check_distribution()
         if not 0 <= self.seed < 2**31:
             raise ValueError(
                 "The seed is out of range. Expected 0 <= seed < 2**31. "
@@ -115,6 +141,20 @@ class Settings:
                 f"target_compression of at most {most:g}. Received: "
                 f"target_compression={self.target_compression:g}, "
                 f"min_bits={self.min_bits}, allowed_bits={self.allowed_bits}"
+            )
+
+    def _check_distribution(self) -> None:
+        if self.devices is not None and self.distribution != "mirrored":
+            raise ValueError(
+                "Devices can be chosen on one machine only. Expected no "
+                "devices, or distribution=mirrored. Received: "
+                f"distribution={self.distribution}, "
+                f"devices={','.join(self.devices)}"
+            )
+        if not self.worker_timeout > 0:
+            raise ValueError(
+                "`worker_timeout` is too small. Expected more than 0 seconds. "
+                f"Received: worker_timeout={self.worker_timeout:g}"
             )
 
     def identity(self) -> dict[str, Any]:

@@ -116,6 +116,10 @@ class ModelView(QuantizedNetwork):
         self._plain: Any = None
 
     @property
+    def distribute_strategy(self) -> tf.distribute.Strategy:
+        return self.model.distribute_strategy
+
+    @property
     def compiled(self) -> bool:  # type: ignore[override]
         return self.model.compiled_loss is not None
 

@@ -44,8 +44,8 @@ def context_of(tiny_settings, tmp_path, console):
 
 
 def train(context):
-    model = phases.float_model(context)
-    return phases.quantized_model(context, model)
+    phases.float_model(context)
+    return phases.quantized_model(context)
 
 
 def kill_at(monkeypatch, step):

@@ -1,0 +1,215 @@
+"""One decision of a search: statistics, the rule's answer, and what follows.
+
+Under `MultiWorkerMirroredStrategy` every worker has a `Decider` and calls it
+at the same step. All take part in the Hessian traces; the chief alone asks the
+rule. Then all have the chief's search state, bit for bit, and check that they
+do. Costs, which are single forward passes, may come out differently in their
+last bits on unlike machines, and so might what follows from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from msq_tf import replicas
+from msq_tf.history import BitChange
+from msq_tf.network import QuantizedNetwork
+from msq_tf.search import Decision
+from msq_tf.search import LayerStats
+from msq_tf.search import Rule
+from msq_tf.search import RuleState
+from msq_tf.search import SearchStats
+from msq_tf.state import PER_WEIGHT
+from msq_tf.state import SHARED
+from msq_tf.statistics import StatisticsGatherer
+from msq_tf.statistics import layer_outlines
+
+# Share of the loss that has to be gone before costs are measured anew.
+_FALLEN = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Probing:
+    """How Hessian traces are taken, see `SearchCallback`."""
+
+    hessian: bool
+    every: int
+    max_probes: int
+    tolerance: float
+    seed: int
+
+
+def search_stats(
+    qmodel: QuantizedNetwork,
+    layers: Sequence[LayerStats] | None = None,
+    progress: float = 0.0,
+    step: int = 0,
+) -> SearchStats:
+    """What a rule knows of a model; without `layers`, what takes no data."""
+    return SearchStats(
+        layers=layer_outlines(qmodel) if layers is None else layers,
+        progress=progress,
+        step=step,
+        float_size=qmodel.float_size,
+    )
+
+
+class Decider:
+    """Takes the decisions of a search, and applies them to the model.
+
+    Args:
+        gatherer: Of the model that is searched.
+        rule: What decides.
+        probing: How traces are taken.
+        lsb_strength: The regularizer's lambda.
+    """
+
+    def __init__(
+        self,
+        gatherer: StatisticsGatherer,
+        rule: Rule,
+        probing: Probing,
+        lsb_strength: float,
+    ):
+        self._qmodel = gatherer.model
+        self._gatherer = gatherer
+        self._rule = rule
+        self._probing = probing
+        self._lsb_strength = lsb_strength
+
+    def average(self) -> float:
+        """Average stored bits, as the rule counts them."""
+        return self._rule.average(search_stats(self._qmodel))
+
+    def decide(
+        self, progress: float, step: int, epoch: float
+    ) -> list[BitChange]:
+        """Takes one decision, or follows that of the chief.
+
+        Args:
+            progress: Share of the training that is over.
+            step: Training steps taken.
+            epoch: Epochs trained, a fraction in the middle of one.
+
+        Returns:
+            What was changed.
+
+        Raises:
+            ValueError: If workers do not hold the same bits, or the
+                statistics cannot be taken.
+        """
+        strategy = self._qmodel.distribute_strategy
+        search = self._qmodel.search
+        before = len(self._qmodel.history_of_bits())
+        state = search.rule_state
+        self._take_traces(state)
+        if replicas.is_chief(strategy):
+            layers = self._layers(state)
+            decision, after = self._rule.decide(
+                search_stats(self._qmodel, layers, progress, step), state
+            )
+            self._apply(decision, step, epoch, layers)
+            search.rule_state = after
+        if replicas.workers(strategy) > 1:
+            replicas.align(
+                strategy, [getattr(search, n) for n in (*PER_WEIGHT, *SHARED)]
+            )
+            self._check_bits()
+        return self._qmodel.history_of_bits()[before:]
+
+    def _take_traces(self, state: RuleState) -> None:
+        probing, search = self._probing, self._qmodel.search
+        if not probing.hessian or int(state.decisions) % probing.every:
+            return
+        estimate = self._gatherer.traces(
+            max_probes=probing.max_probes,
+            min_probes=min(2, probing.max_probes),
+            tolerance=probing.tolerance,
+            seed=probing.seed + int(state.decisions),
+        )
+        search.trace.assign(estimate.trace)
+        search.trace_error.assign(estimate.error)
+
+    def _layers(self, state: RuleState) -> tuple[LayerStats, ...]:
+        """Fresh statistics of every weight, noted in the model too."""
+        search = self._qmodel.search
+        if self._rule.uses_cost:
+            self._measure_costs(state)
+        layers = self._gatherer.layers(
+            self._rule,
+            search.trace.numpy(),
+            search.trace_error.numpy(),
+            search.cost.numpy(),
+        )
+        search.sensitivity.assign([s.sensitivity for s in layers])
+        search.sensitivity_error.assign([s.sensitivity_error for s in layers])
+        search.lsb_nonzero.assign(
+            [next(iter(s.lsb_nonzero.values()), 0.0) for s in layers]
+        )
+        return layers
+
+    def _measure_costs(self, state: RuleState) -> None:
+        """Predicts costs at the first decision, and when the loss has fallen.
+
+        A trained model is measured once, where it has converged: while bits
+        fall its weights are in motion, and a plan from there is worse. A
+        model that is still learning is measured anew whenever its loss has
+        halved, since its first costs say little of what it becomes.
+        """
+        search = self._qmodel.search
+        loss = self._gatherer.loss()
+        before = float(search.measured_loss.numpy())
+        if state.decisions and before - loss <= _FALLEN * abs(before):
+            return
+        search.measured_loss.assign(loss)
+        search.cost.assign(
+            self._gatherer.costs(self._rule, search.trace.numpy())
+        )
+
+    def _apply(
+        self,
+        decision: Decision,
+        step: int,
+        epoch: float,
+        layers: Sequence[LayerStats],
+    ) -> None:
+        paths = self._qmodel.paths
+        search = self._qmodel.search
+        known = {layer.path: layer for layer in layers}
+        for change in decision.changes:
+            layer = known[change.path]
+            search.change(
+                BitChange(
+                    step=step,
+                    epoch=epoch,
+                    path=change.path,
+                    old=change.old,
+                    new=change.new,
+                    cost=change.cost,
+                    lsb_nonzero=layer.lsb_nonzero.get(
+                        change.old - change.new, math.nan
+                    ),
+                    sensitivity=layer.sensitivity,
+                    sensitivity_error=layer.sensitivity_error,
+                    next_in_line=change.next_in_line,
+                ),
+                paths,
+            )
+        search.lsb.assign([decision.lsb.get(path, 0) for path in paths])
+        search.strength.assign(self._lsb_strength if decision.lsb else 0.0)
+
+    def _check_bits(self) -> None:
+        """Raises a ValueError unless all workers hold the same bits."""
+        held = replicas.of_all_workers(
+            self._qmodel.distribute_strategy,
+            np.asarray(self._qmodel.search.bits.numpy()),
+        )
+        if (held != held[0]).any():
+            raise ValueError(
+                "The workers hold different bits. Expected those of the chief "
+                f"everywhere. Received, a row for each worker: {held.tolist()}"
+            )

@@ -1,0 +1,217 @@
+"""Real workers on this machine: one search, one checkpoint, one file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from tests.train import worker
+from train import models
+from train import pipeline
+from train.recipes import Recipe
+
+pytestmark = pytest.mark.slow
+
+# Seconds until a launch is killed, whatever it does.
+PATIENCE = 240
+RECIPE = Recipe(
+    float_epochs=1,
+    epochs=4,
+    batch_size=48,
+    float_learning_rate=0.05,
+    learning_rate=0.02,
+    shift=1,
+    flip=True,
+)
+
+
+@pytest.fixture
+def settings_of(tiny_settings, monkeypatch, tmp_path):
+    monkeypatch.setitem(models.BUILDERS, "even", worker.even)
+
+    def make(name, **changes):
+        return tiny_settings(
+            output_dir=str(tmp_path / name),
+            model="even",
+            recipe=RECIPE,
+            targets=("min_size",),
+            target_compression=12.0,
+            train_examples=240,
+            resume=True,
+            **changes,
+        )
+
+    return make
+
+
+def flags_of(settings) -> list[str]:
+    names = ("output_dir", "model", "target_compression")
+    names += ("train_examples", "test_examples")
+    names += ("start_from",) if settings.start_from else ()
+    recipe = ("float_epochs", "epochs", "batch_size", "shift")
+    recipe += ("float_learning_rate", "learning_rate")
+    return [
+        "--resume",
+        "--flip",
+        "--targets=min_size",
+        *(f"--{name}={getattr(settings, name)}" for name in names),
+        *(f"--{name}={getattr(settings.recipe, name)}" for name in recipe),
+    ]
+
+
+@contextlib.contextmanager
+def launched(root, count, settings, ends=None, timeout=120):
+    """Starts workers; `ends` maps some to the step before which they end."""
+    with contextlib.ExitStack() as stack:
+        ports = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for port in ports:
+            port.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{p.getsockname()[1]}" for p in ports]
+    processes = []
+    for index in range(count):
+        config = {
+            "cluster": {"worker": addresses},
+            "task": {"type": "worker", "index": index},
+        }
+        # Nothing in common with the chief but the network.
+        folder = settings.output_dir + (f"-{index}" if index else "")
+        flags = flags_of(dataclasses.replace(settings, output_dir=folder))
+        processes.append(
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    worker.__name__,
+                    str((ends or {}).get(index, 0)),
+                    *flags,
+                    "--distribution=multi_worker",
+                    f"--worker_timeout={timeout}",
+                ],
+                cwd=root,
+                env={**os.environ, "TF_CONFIG": json.dumps(config)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            with process:  # closes its pipe
+                process.kill()
+
+
+def outputs(processes) -> list[str]:
+    """What each printed, once all have ended."""
+    end = time.monotonic() + PATIENCE
+    return [
+        process.communicate(timeout=end - time.monotonic())[0]
+        for process in processes
+    ]
+
+
+def fingerprints(texts) -> set[str]:
+    """What the workers say that they hold."""
+    found = [re.findall(r"^worker \d of \d: (.*)$", t, re.M) for t in texts]
+    assert all(len(lines) == 1 for lines in found), "\n".join(texts)
+    return {lines[0] for lines in found}
+
+
+def folders(settings) -> list[str]:
+    path = pathlib.Path(settings.output_dir)
+    return [found.name for found in path.parent.glob(f"{path.name}*")]
+
+
+def model_of(settings) -> keras.Model:
+    return keras.models.load_model(
+        pathlib.Path(settings.output_dir) / "model.keras"
+    )
+
+
+def test_three_workers_train_what_one_device_trains(settings_of, console, root):
+    settings = settings_of("three")
+    with launched(root, 3, settings) as processes:
+        alone = pipeline.run(settings_of("alone"), console)
+        texts = outputs(processes)
+    assert [process.returncode for process in processes] == [0, 0, 0], texts
+
+    assert len(fingerprints(texts)) == 1
+    assert folders(settings) == ["three"]
+    folder = pathlib.Path(settings.output_dir)
+    assert sorted(path.name for path in folder.rglob("*.tflite")) == [
+        "float.tflite",
+        "min_size.tflite",
+    ]
+    assert len(list(folder.glob("**/msq"))) == 1
+    report = json.loads((folder / "report.json").read_text())
+    assert report["bits"] == alone.bits
+    assert len(set(alone.bits.values())) > 1
+    three, one = model_of(settings), model_of(settings_of("alone"))
+    assert [c[:4] for c in three.history_of_bits()] == [
+        c[:4] for c in one.history_of_bits()
+    ]
+    for ours, theirs in zip(
+        three.trainable_variables, one.trainable_variables, strict=True
+    ):
+        np.testing.assert_allclose(
+            ours.numpy(), theirs.numpy(), atol=2e-5, err_msg=theirs.path
+        )
+
+
+def test_a_lost_worker_ends_the_others_and_all_resume(
+    settings_of, root, tmp_path
+):
+    start = tmp_path / "start.keras"
+    worker.even((28, 28, 1), 10, 1.0).save(start)
+    whole, broken = (
+        settings_of(name, start_from=str(start)) for name in ("whole", "broken")
+    )
+    with (
+        launched(root, 2, whole) as unbroken,
+        # In the third of four epochs.
+        launched(root, 2, broken, ends={1: 12}) as processes,
+    ):
+        texts = outputs(processes)
+        expected = outputs(unbroken)
+    assert [process.returncode for process in unbroken] == [0, 0], expected
+    assert [process.returncode for process in processes] == [
+        2,
+        -signal.SIGTERM,
+    ], texts
+    assert "error: Another worker stopped" in texts[0]
+    assert "Traceback" not in texts[0]
+
+    with launched(root, 2, broken) as processes:
+        texts = outputs(processes)
+    assert [process.returncode for process in processes] == [0, 0], texts
+    assert "Resuming msq training at epoch 3." in texts[0]
+    assert fingerprints(texts) == fingerprints(expected)
+    assert len(fingerprints(texts)) == 1
+    assert folders(broken) == ["broken"]
+    for name in ("history.jsonl", "min_size.tflite"):
+        ours, theirs = (
+            pathlib.Path(run.output_dir) / name for run in (broken, whole)
+        )
+        assert ours.read_bytes() == theirs.read_bytes(), name
+
+
+def test_a_worker_that_never_comes(settings_of, root):
+    with launched(root, 2, settings_of("alone"), timeout=3) as processes:
+        processes[1].kill()
+        text, _ = processes[0].communicate(timeout=PATIENCE)
+    assert processes[0].returncode == 2, text
+    assert "Received: nothing from worker 1 (127.0.0.1:" in text

@@ -1,0 +1,55 @@
+"""`python -m train` on a model whose training is the same on any devices.
+
+python -m tests.train.worker STEP --flag=value ...
+
+STEP is the step of MSQ training before which the process ends itself, as a
+scheduler would end it; 0 is none.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+
+import keras
+from absl import app
+from absl import flags
+
+from msq_tf.search_callback import SearchCallback
+from train import __main__ as command
+from train import flags as train_flags
+from train import models
+
+
+def even(shape: models.Shape, classes: int, _: float) -> keras.Model:
+    """No randomness, and no edge at which a last bit makes a difference."""
+    inputs = keras.Input(shape, name="image")
+    x = keras.layers.Conv2D(4, 3, strides=4, name="a")(inputs)
+    x = keras.layers.BatchNormalization(momentum=0.5, name="a_bn")(x)
+    x = keras.layers.Activation("tanh", name="a_tanh")(x)
+    x = keras.layers.Conv2D(8, 3, strides=2, name="b")(x)
+    x = keras.layers.Flatten(name="flat")(x)
+    outputs = keras.layers.Dense(classes, name="logits")(x)
+    return keras.Model(inputs, outputs, name="even")
+
+
+def end_before(step: int) -> None:
+    """Ends this process before a step of the search."""
+    counts = itertools.count(1)
+    batch_end = SearchCallback.on_train_batch_end
+
+    def count_or_end(self, batch, logs=None):
+        batch_end(self, batch, logs)
+        if next(counts) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    SearchCallback.on_train_batch_end = count_or_end
+
+
+if __name__ == "__main__":
+    models.BUILDERS["even"] = even
+    end_before(int(sys.argv.pop(1)))
+    flags.adopt_module_key_flags(train_flags)
+    app.run(command.main)

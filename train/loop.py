@@ -1,0 +1,79 @@
+"""Training over several workers: the loop of `fit`, by `strategy.run`.
+
+Keras 3.15's own `fit` fails under `MultiWorkerMirroredStrategy`: it takes the
+values of several replicas for a tensor where it builds the model, and reduces
+scalars along an axis. What it calls for one replica and one step,
+`model.train_step`, works, and so do callbacks; only what lies between is
+here. It is no more than docs/custom-loops.md tells anyone to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+
+def fit(
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    data: tf.data.Dataset,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    initial_epoch: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Trains a compiled model. All workers call this together.
+
+    Unlike those of `fit`, the logs of a batch hold no metrics: to add them up
+    over workers costs a message a step. Those of an epoch do.
+
+    Args:
+        model: Built and compiled in the strategy's scope.
+        strategy: Of all workers.
+        data: The batches of this worker's replicas, those of one step after
+            another, in each step one for each replica, see
+            `batches.training_batches`.
+        epochs: Epochs in all.
+        steps_per_epoch: Steps in an epoch.
+        initial_epoch: Epochs that are done.
+        callbacks: As those of `fit`. Whatever reads a metric or a variable
+            that is summed over replicas has to be there on every worker.
+    """
+    with strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+    batches = iter(
+        strategy.distribute_datasets_from_function(lambda context: data)
+    )
+
+    @tf.function
+    def step(iterator: tf.distribute.DistributedIterator) -> None:
+        strategy.run(model.train_step, args=(next(iterator),))
+
+    called = keras.callbacks.CallbackList(
+        list(callbacks),
+        model=model,
+        epochs=epochs,
+        steps=steps_per_epoch,
+        verbose=0,
+    )
+    model.stop_training = False
+    called.on_train_begin()
+    for epoch in range(initial_epoch, epochs):
+        model.reset_metrics()
+        called.on_epoch_begin(epoch)
+        for number in range(steps_per_epoch):
+            called.on_train_batch_begin(number)
+            step(batches)
+            called.on_train_batch_end(number, {})
+        logs = {
+            name: float(value)
+            for name, value in model.get_metrics_result().items()
+        }
+        called.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    called.on_train_end()
