@@ -30,7 +30,7 @@ from msq_tf.hessian import BlockHessian
 _CHANGES = 20
 
 
-def measure(rounds: int = 40) -> dict[str, Any]:
+def measure(rounds: int = 21) -> dict[str, Any]:
     """Measures every network.
 
     Args:
