@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks import record
 from tools import accuracy_page
+from tools import peers_page
 from tools import transformers_page
 from tools import zoo_page
 
@@ -27,6 +28,7 @@ _VELA = _ROOT / "benchmarks" / "results" / "vela.json"
 _ACCURACY = _ROOT / "benchmarks" / "results" / "accuracy.json"
 _PREDICTIONS = _ROOT / "benchmarks" / "results" / "predictions.json"
 _TRANSFORMERS = _ROOT / "benchmarks" / "results" / "transformers.json"
+_PEERS = _ROOT / "benchmarks" / "results" / "peers.json"
 _ZOO = _ROOT / "benchmarks" / "results" / "zoo.json"
 _IMAGES = _ROOT / "docs" / "images"
 _README = _ROOT / "README.md"
@@ -95,6 +97,9 @@ def pages() -> dict[Path, str]:
         ),
         _ROOT / "docs" / "transformers.md": transformers_page.table(
             json.loads(_TRANSFORMERS.read_text())
+        ),
+        _ROOT / "docs" / "peers.md": peers_page.peers_tables(
+            json.loads(_PEERS.read_text())
         ),
         _ROOT / "docs" / "zoo.md": zoo_page.zoo_tables(zoo),
     }

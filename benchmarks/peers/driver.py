@@ -3,7 +3,7 @@
 A driver runs in a process and an environment of its own:
 
     python -m benchmarks.peers.NAME cost RESULT MODEL=ROUNDS...
-    python -m benchmarks.peers.NAME accuracy RESULT FOLDER SEED ROW...
+    python -m benchmarks.peers.NAME accuracy RESULT FOLDER SEED ROW
 
 `cost` builds a network in float and in the peer's quantized forms in one
 process and times training steps in turn, so that their ratios hold while
@@ -58,12 +58,15 @@ class Stored(NamedTuple):
         elements: Number of elements.
         bits: Stored bits of all of them together, signs included.
         widest: Stored bits of the widest element.
+        widths: Bits that it takes at least to say which element has which
+            width, their entropy; 0 where all have one.
     """
 
     name: str
     elements: int
     bits: int
     widest: int
+    widths: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -303,6 +306,12 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((np.log(np.exp(shifted).sum(-1)) - right).mean())
 
 
+def entropy(values: np.ndarray) -> float:
+    """Bits that an array takes at least, by how often each value occurs."""
+    counts = np.unique(values, return_counts=True)[1]
+    return float(-(counts * np.log2(counts / values.size)).sum()) + 0.0
+
+
 def float_stored(weights: Mapping[str, np.ndarray]) -> list[Stored]:
     """Kernels of a float model, 32 bits each."""
     return [
@@ -316,16 +325,17 @@ def sizes(stored: Sequence[Stored]) -> dict[str, Any]:
     """Totals over weights.
 
     Returns:
-        Bytes by stored bits, and by the width of each layer's widest element
-        (`uniform_bytes`: where a file has one width for a layer); the average
-        stored bits and the compression of 32-bit weights that the first mean;
-        and the layers.
+        `stored_bytes` by stored bits alone, `told_bytes` with the widths of
+        elements told, `uniform_bytes` where a layer has the width of its
+        widest element; the average stored bits and the compression of 32-bit
+        weights that the first of these mean; and the layers.
     """
     count = sum(weight.elements for weight in stored)
     bits = sum(weight.bits for weight in stored)
     return {
         "weights": count,
         "stored_bytes": bits / 8,
+        "told_bytes": (bits + sum(weight.widths for weight in stored)) / 8,
         "uniform_bytes": sum(w.elements * w.widest for w in stored) / 8,
         "average_bits": bits / count,
         "compression": 32 * count / bits,
@@ -350,22 +360,16 @@ def environment(packages: Sequence[str]) -> dict[str, Any]:
 def main(driver: Driver, arguments: Sequence[str]) -> int:
     """Runs a driver's command line, see above; results are JSON."""
     mode, result, *rest = arguments
-    path = Path(result)
     content: dict[str, Any] = {"environment": environment(driver.packages)}
     if mode == "cost":
         content["models"] = [
             cost(driver, name, int(rounds))
             for name, rounds in (word.split("=") for word in rest)
         ]
-        _write(path, content)
     elif mode == "accuracy":
-        folder, seed, *rows = rest
+        folder, seed, row = rest
         data = read(Path(folder), int(seed))
-        content["runs"] = []
-        for row in rows:
-            content["runs"].append(accuracy(driver, row, data, int(seed)))
-            # After every row: a kill loses one.
-            _write(path, content)
+        content["run"] = accuracy(driver, row, data, int(seed))
     else:
         print(
             "There is no such mode. Expected cost or accuracy. Received: "
@@ -373,10 +377,5 @@ def main(driver: Driver, arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    Path(result).write_text(json.dumps(content, indent=2) + "\n")
     return 0
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)

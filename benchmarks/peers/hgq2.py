@@ -7,10 +7,10 @@ the loss has a term beta x EBOPs, where EBOPs is the sum over multiplications of
 bits times bits. One element, or one layer, has its own b and i.
 
 Stored bits of an element are b + 1, the sign included, and 0 where b = 0 (the
-element is zero), by `kq.bits_` and `kq.fbits_`, summed over elements. Where
-widths are by element, a file would have to say the widths, too; that is not
-counted, which favours HGQ2. `widest` is what a file with one width a layer
-would need.
+element is zero), by `kq.bits_` and `kq.fbits_`, summed over elements. A circuit
+has its widths wired in; where they are by element, a file would have to tell
+them, too, which takes at least their entropy in every layer (`widths`), or give
+a layer the width of its widest element (`widest`).
 
 Rows of the accuracy runs, by name `"a width a WHAT, beta=BETA"`:
 
@@ -162,6 +162,7 @@ class HGQ2(driver.Driver):
                     widths.size,
                     int(widths.sum()),
                     int(widths.max()),
+                    driver.entropy(widths),
                 )
             )
         return found

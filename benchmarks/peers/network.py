@@ -126,7 +126,9 @@ def two_layers(
     x = layers.norm("conv_bn")(x)
     x = layers.relu("conv_relu")(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, layers.dense(classes, "logits")(x), name="two_layers")
+    return keras.Model(
+        inputs, layers.dense(classes, "logits")(x), name="two_layers"
+    )
 
 
 def variables(model: Any) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def prepare(folder: Path, seed: int) -> None:
         seed: Seed of the order of the data and of its augmentation.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    forget_stale(folder)
     base = accuracy_run.FOLDER / STUDY.name
     accuracy_run.make_base(STUDY, base)
     data = accuracy_run.load_data(STUDY)
@@ -66,7 +67,15 @@ def prepare(folder: Path, seed: int) -> None:
         _save(folder / "data.npz", _shared(data))
     if not (folder / f"batches-{seed}.npz").exists():
         _save(folder / f"batches-{seed}.npz", _batches(data, seed))
-    with files.replacing(folder / "budget.json") as partial:
+
+
+def forget_stale(folder: Path) -> None:
+    """Removes what was written for another budget; notes the present one."""
+    note = folder / "budget.json"
+    if note.exists() and json.loads(note.read_text()) != budget():
+        for stale in folder.glob("*.npz"):
+            stale.unlink()
+    with files.replacing(note) as partial:
         partial.write_text(json.dumps(budget(), indent=2))
 
 

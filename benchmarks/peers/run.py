@@ -45,7 +45,7 @@ class Peer:
     Attributes:
         name: Key in the results.
         module: The driver, in `benchmarks.peers`.
-        rows: What to fine-tune, besides nothing quantized.
+        rows: What to fine-tune.
         folder: Its environment, `None` for that of this process.
     """
 
@@ -75,6 +75,7 @@ PEERS = {
             "msq",
             "msq",
             (
+                "float",
                 "uniform 8",
                 "uniform 4",
                 "uniform 3",
@@ -83,15 +84,18 @@ PEERS = {
                 "MSQ 12x",
             ),
         ),
-        Peer("tfmot", "tfmot_qat", ("8 bits", "4 bits")),
+        Peer("tfmot", "tfmot_qat", ("float", "8 bits", "4 bits")),
         Peer(
             "hgq2",
             "hgq2",
             (
-                "a width a weight, beta=1e-07",
+                "float",
+                "a width a weight, beta=1.3e-07",
+                "a width a weight, beta=3.5e-07",
                 "a width a weight, beta=1e-06",
-                "a width a layer, beta=1e-07",
-                "a width a layer, beta=1e-06",
+                "a width a layer, beta=5e-09",
+                "a width a layer, beta=3e-08",
+                "a width a layer, beta=4.5e-08",
             ),
             ".venv-hgq2",
         ),
@@ -99,6 +103,7 @@ PEERS = {
             "qkeras-v3",
             "qkeras_v3",
             (
+                "float",
                 "8 bits",
                 "4 bits",
                 "4 bits, scales of 2",
@@ -140,9 +145,8 @@ def measure() -> dict[str, Any]:
             record.write(NAME, results)
     if "accuracy" in modes:
         for seed in SEEDS:
-            for peer in peers:
-                if not peer.missing():
-                    _accuracy(peer, seed, results)
+            here = [peer for peer in peers if not peer.missing()]
+            _accuracy(here, seed, results, console)
     return results
 
 
@@ -188,28 +192,39 @@ def recorded(budget: dict[str, Any]) -> dict[str, Any]:
     return results
 
 
-def _accuracy(peer: Peer, seed: int, results: dict[str, Any]) -> None:
-    entry = results["peers"][peer.name]
-    runs = entry.get("accuracy", {}).get("runs", [])
-    done = {run["row"] for run in runs if run["seed"] == seed}
-    todo = [row for row in ("float", *peer.rows) if row not in done]
-    if not todo:
-        return
-    _run(
-        [sys.executable, "-m", "benchmarks.peers.prepare", FOLDER, seed],
-        FOLDER / "prepare.log",
-        _ONE_THREAD,
-    )
-    new = _process(peer, "accuracy", [FOLDER, seed, *todo], _ONE_THREAD)
-    order = {row: i for i, row in enumerate(("float", *peer.rows))}
-    entry["accuracy"] = {
-        "environment": new["environment"],
-        "runs": sorted(
-            [*runs, *new["runs"]],
-            key=lambda run: (order.get(run["row"], len(order)), run["seed"]),
-        ),
-    }
-    record.write(NAME, results)
+def _accuracy(
+    peers: list[Peer],
+    seed: int,
+    results: dict[str, Any],
+    console: rich.console.Console,
+) -> None:
+    """Runs the rows of one seed that are not recorded yet."""
+    todo = []
+    for peer in peers:
+        found = results["peers"][peer.name].setdefault("accuracy", {"runs": []})
+        done = {r["row"] for r in found["runs"] if r["seed"] == seed}
+        todo += [(peer, row, found) for row in peer.rows if row not in done]
+    if todo:
+        _run(
+            [sys.executable, "-m", "benchmarks.peers.prepare", FOLDER, seed],
+            FOLDER / "prepare.log",
+            _ONE_THREAD,
+        )
+    for peer, row, found in todo:
+        new = _process(peer, "accuracy", [FOLDER, seed, row], _ONE_THREAD)
+        found["environment"] = new["environment"]
+        found["runs"].append(new["run"])
+        order = {name: i for i, name in enumerate(peer.rows)}
+        # What a former list of rows left stays, at the end.
+        found["runs"].sort(
+            key=lambda r: (order.get(r["row"], len(order)), r["seed"])
+        )
+        record.write(NAME, results)
+        console.print(
+            f"{peer.name}: {row}, seed {seed}: "
+            f"{100 * new['run']['accuracy']:.2f} % at "
+            f"{new['run']['compression']:.2f}x"
+        )
 
 
 # What a run computes then does not depend on how many cores there are.
@@ -243,5 +258,7 @@ def _run(
             check=True,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"KERAS_BACKEND": "tensorflow"} | (variables or {}),
+            env=os.environ
+            | {"KERAS_BACKEND": "tensorflow"}
+            | (variables or {}),
         )

@@ -20,6 +20,7 @@ class Summary:
         row: Name of the row.
         seeds: Number of seeds.
         compression: Mean compression by stored bits.
+        told: Mean compression with the widths of elements told.
         uniform: Mean compression where a layer has one width, that of its
             widest element.
         mean: Mean test accuracy.
@@ -33,6 +34,7 @@ class Summary:
     row: str
     seeds: int
     compression: float
+    told: float
     uniform: float
     mean: float
     least: float
@@ -55,7 +57,8 @@ def summaries(results: dict[str, Any]) -> list[Summary]:
                     row=row,
                     seeds=len(runs),
                     compression=_mean(runs, "compression"),
-                    uniform=_uniform(runs),
+                    told=_by_bytes(runs, "told_bytes"),
+                    uniform=_by_bytes(runs, "uniform_bytes"),
                     mean=statistics.mean(values),
                     least=min(values),
                     most=max(values),
@@ -71,13 +74,13 @@ def summaries(results: dict[str, Any]) -> list[Summary]:
 
 def accuracy_cells(summary: Summary) -> tuple[str, ...]:
     """An accuracy row as text."""
-    one = f"{summary.uniform:.2f}x"
     return (
         summary.peer,
         summary.row,
         str(summary.seeds),
         f"{summary.compression:.2f}x",
-        one if one != f"{summary.compression:.2f}x" else "",
+        f"{summary.told:.2f}x",
+        f"{summary.uniform:.2f}x",
         f"{summary.mean:.2f}",
         (
             f"{summary.least:.2f}..{summary.most:.2f}"
@@ -93,6 +96,7 @@ ACCURACY_COLUMNS = (
     "row",
     "seeds",
     "compression",
+    "widths told",
     "one width a layer",
     "accuracy %",
     "min..max",
@@ -171,7 +175,7 @@ def _mean(runs: dict[int, dict[str, Any]], key: str) -> float:
     return statistics.mean(run[key] for run in runs.values())
 
 
-def _uniform(runs: dict[int, dict[str, Any]]) -> float:
+def _by_bytes(runs: dict[int, dict[str, Any]], key: str) -> float:
     return statistics.mean(
-        4 * run["weights"] / run["uniform_bytes"] for run in runs.values()
+        4 * run["weights"] / run[key] for run in runs.values()
     )
