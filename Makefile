@@ -9,6 +9,8 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -q --numprocesses=$(JOBS) --dist=loadfile
 TOSA_VENV := .venv-tosa
 TOSA_STAMP := $(TOSA_VENV)/.installed
+PEERS := hgq2 qkeras
+PEER_STAMPS := $(PEERS:%=.venv-%/.installed)
 BUILDIFIER_VERSION := 8.2.1
 
 # Only fatal messages of native code; Python's exceptions say the rest.
@@ -16,8 +18,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tosa demo test test-slow lint format build-files bench \
-	bench-accuracy bench-fuzz bench-zoo readme clean
+.PHONY: help setup setup-tosa setup-peers demo test test-slow lint format \
+	build-files bench bench-accuracy bench-fuzz bench-peers bench-zoo readme \
+	clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +43,15 @@ $(TOSA_STAMP): requirements-tosa.txt
 	$(TOSA_VENV)/bin/python -m pip install --quiet \
 		--disable-pip-version-check -r requirements-tosa.txt
 	touch $(TOSA_STAMP)
+
+setup-peers: $(PEER_STAMPS) ## Create .venv-hgq2 and .venv-qkeras, for peers.
+
+# Two, for HGQ2 ships a package that is named as qkeras-v3's.
+$(PEER_STAMPS): .venv-%/.installed: benchmarks/requirements-%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet \
+		--disable-pip-version-check -r $<
+	touch $@
 
 demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
 	$(BIN)/python -m train --model=resnet8 --dataset=fashion_mnist_mini \
@@ -90,6 +102,9 @@ bench-accuracy: $(STAMP) ## Accuracy for bytes, all rows, in the background.
 bench-fuzz: $(STAMP) ## Read 100,000 hostile files (40 minutes).
 	$(BIN)/python -m benchmarks fuzz
 
+bench-peers: $(STAMP) ## Cost and accuracy of TFMOT, HGQ2, qkeras-v3 and MSQ.
+	$(BIN)/python -m benchmarks peers
+
 bench-zoo: $(STAMP) ## Export every keras.applications family (30 minutes).
 	$(BIN)/python -m benchmarks zoo
 
@@ -97,6 +112,7 @@ readme: $(STAMP) ## Write the README's figures from out/demo and benchmarks.
 	$(BIN)/python -m tools.readme
 
 clean: ## Remove results, caches and environments.
-	rm -rf out build dist *.egg-info $(VENV) $(TOSA_VENV) .mypy_cache \
+	rm -rf out build dist *.egg-info $(VENV) $(TOSA_VENV) \
+		$(PEERS:%=.venv-%) .mypy_cache \
 		.pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

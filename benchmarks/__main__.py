@@ -17,12 +17,14 @@ from benchmarks import targets
 from benchmarks import transformers
 from benchmarks import vela
 from benchmarks import zoo
+from benchmarks.peers import run as peers
 
 # `make bench` runs the first; the others take longer.
 BENCHMARKS = {
     "cost": cost,
     "accuracy": accuracy,
     "fuzz": fuzz,
+    "peers": peers,
     "predictions": predictions,
     "sizes": sizes,
     "strength": strength,

@@ -36,6 +36,9 @@ DISTRIBUTIONS = {
     "tflite_micro": "tflite_micro",
 }
 
+# Modules of peers, which are in environments of their own (`make setup-peers`).
+ELSEWHERE = ("hgq", "qkeras")
+
 # What a target needs that no import shows.
 EXTRA_DEPS = {
     # An undeclared dependency of tensorflow-datasets.
@@ -99,7 +102,7 @@ def dependencies(root: pathlib.Path, path: pathlib.Path) -> list[str]:
             )
         elif top in DISTRIBUTIONS:
             deps.add(f"@pip//{DISTRIBUTIONS[top]}")
-        else:
+        elif top not in ELSEWHERE:
             raise ValueError(
                 "A source file imports a module of no known distribution. "
                 "Expected an entry in `DISTRIBUTIONS` and a line in "

@@ -33,6 +33,17 @@ def test_every_dependency_is_pinned(root, project):
     assert wanted <= names(lines)
 
 
+@pytest.mark.parametrize("peer", ["hgq2", "qkeras"])
+def test_peers_are_pinned_to_the_same_tensorflow_and_keras(root, peer):
+    lines = (root / "requirements.txt").read_text().splitlines()
+    path = root / "benchmarks" / f"requirements-{peer}.txt"
+    pins = [line for line in path.read_text().splitlines() if "==" in line]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pins)
+    for package in ("tensorflow", "keras", "numpy"):
+        (pin,) = (p for p in pins if p.startswith(f"{package}=="))
+        assert pin in lines
+
+
 def test_the_version_is_one(root, project):
     version = project["version"]
     assert f'version = "{version}"' in (root / "MODULE.bazel").read_text()

@@ -1,0 +1,1 @@
+"""Other quantization-aware trainers on the same networks, data and budget."""

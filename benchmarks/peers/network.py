@@ -1,0 +1,166 @@
+"""The benchmarks' networks for any Keras and any peer's layers.
+
+Written once against a few factory methods, so that a peer says only what its
+convolution and its dense layer are. Imports nothing: it runs in environments
+that have one Keras or the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+_STAGES = (16, 32, 64)
+# Attributes of layers that hold weights.
+_WEIGHTS = (
+    "kernel",
+    "bias",
+    "gamma",
+    "beta",
+    "moving_mean",
+    "moving_variance",
+)
+
+
+class PlainLayers:
+    """Factories of float layers.
+
+    Args:
+        keras: The module of Keras 3 or of tf_keras.
+    """
+
+    def __init__(self, keras: Any):
+        self.keras = keras
+
+    def conv(
+        self, filters: int, size: int, strides: int, bias: bool, name: str
+    ) -> Any:
+        """A 2-D convolution with padding."""
+        return self.keras.layers.Conv2D(
+            filters,
+            size,
+            strides=strides,
+            padding="same",
+            use_bias=bias,
+            kernel_initializer="he_normal",
+            name=name,
+        )
+
+    def dense(self, units: int, name: str) -> Any:
+        """A dense layer with a bias."""
+        return self.keras.layers.Dense(
+            units, kernel_initializer="he_normal", name=name
+        )
+
+    def norm(self, name: str) -> Any:
+        """A batch normalization."""
+        return self.keras.layers.BatchNormalization(momentum=0.9, name=name)
+
+    def relu(self, name: str) -> Any:
+        """A ReLU."""
+        return self.keras.layers.Activation("relu", name=name)
+
+
+# Of the factories, a built model.
+Network = Callable[[PlainLayers], Any]
+
+
+def resnet(
+    layers: PlainLayers,
+    input_shape: tuple[int, int, int] = (28, 28, 1),
+    classes: int = 10,
+    blocks: int = 1,
+) -> Any:
+    """The network that `train.models` calls `resnet8`, or `resnet20`.
+
+    Args:
+        layers: Factories.
+        input_shape: Height, width and channels of an image.
+        classes: Number of classes.
+        blocks: Blocks a stage: 1 for ResNet-8, 3 for ResNet-20.
+
+    Returns:
+        A built Functional model that returns logits; names of layers are
+        those of `train.models`.
+    """
+    keras = layers.keras
+    inputs = keras.Input(input_shape, name="image")
+    x = layers.conv(_STAGES[0], 3, 1, False, "stem")(inputs)
+    x = layers.norm("stem_bn")(x)
+    x = layers.relu("stem_relu")(x)
+    for block in range(len(_STAGES) * blocks):
+        stage, first = block // blocks, block % blocks == 0
+        strides = 2 if stage > 0 and first else 1
+        x = _block(layers, x, _STAGES[stage], strides, f"block{block + 1}")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    outputs = layers.dense(classes, "logits")(x)
+    return keras.Model(inputs, outputs, name=f"resnet{6 * blocks + 2}")
+
+
+def _block(
+    layers: PlainLayers, inputs: Any, filters: int, strides: int, name: str
+) -> Any:
+    x = layers.conv(filters, 3, strides, False, f"{name}_conv1")(inputs)
+    x = layers.norm(f"{name}_conv1_bn")(x)
+    x = layers.relu(f"{name}_relu1")(x)
+    x = layers.conv(filters, 3, 1, False, f"{name}_conv2")(x)
+    x = layers.norm(f"{name}_conv2_bn")(x)
+    if strides > 1:
+        inputs = layers.conv(filters, 1, strides, True, f"{name}_shortcut")(
+            inputs
+        )
+    x = layers.keras.layers.Add(name=f"{name}_add")([x, inputs])
+    return layers.relu(f"{name}_relu2")(x)
+
+
+def two_layers(
+    layers: PlainLayers,
+    input_shape: tuple[int, int, int] = (8, 8, 1),
+    classes: int = 3,
+) -> Any:
+    """A convolution and a dense layer, small enough to count by hand."""
+    keras = layers.keras
+    inputs = keras.Input(input_shape, name="image")
+    x = layers.conv(4, 3, 1, False, "conv")(inputs)
+    x = layers.norm("conv_bn")(x)
+    x = layers.relu("conv_relu")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(
+        inputs, layers.dense(classes, "logits")(x), name="two_layers"
+    )
+
+
+def variables(model: Any) -> dict[str, Any]:
+    """Float weights of a model of one of these networks, by their names.
+
+    Returns:
+        Variables by `layer/attribute`, such as `"stem/kernel"`.
+    """
+    found = {}
+    for layer in model.layers:
+        for attribute in _WEIGHTS:
+            variable = getattr(layer, attribute, None)
+            if hasattr(variable, "assign"):
+                found[f"{layer.name}/{attribute}"] = variable
+    return found
+
+
+def load(model: Any, weights: Mapping[str, Any]) -> None:
+    """Assigns weights by their names.
+
+    Args:
+        model: A model of one of these networks.
+        weights: Arrays by `layer/attribute`.
+
+    Raises:
+        ValueError: If the names are not those of the model.
+    """
+    targets = variables(model)
+    if set(targets) != set(weights):
+        raise ValueError(
+            "The weights are not those of this network. Expected "
+            f"{sorted(targets)}. Received: {sorted(weights)}"
+        )
+    for name, variable in targets.items():
+        variable.assign(weights[name])
