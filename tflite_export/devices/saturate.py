@@ -57,7 +57,7 @@ def _only(indices: list[int]) -> int:
 
 
 def _grid(tensor: schema.TensorT) -> schema.QuantizationParametersT:
-    parameters = _grid(tensor)
+    parameters = tensor.quantization
     for name in ("scale", "zeroPoint"):
         values = getattr(parameters, name, None)
         if values is None or not len(values):
