@@ -25,6 +25,8 @@ from benchmarks import fuzz_cases
 
 # More than the libraries take by themselves, far less than a machine has.
 MOST_MEMORY = 8 << 30
+# Every so many files are printed, too.
+_SHOWN = 8
 # What reasons are about, by a piece of the sentence; the first that fits.
 _CLASSES = (
     ("identifier", "Not a TFLite file"),
@@ -53,15 +55,19 @@ def reason_class(text: str) -> str:
     return "other"
 
 
-def outcome(data: bytes) -> tuple[str, str]:
+def outcome(data: bytes, shown: bool = True) -> tuple[str, str]:
     """Reads one file.
+
+    Args:
+        data: The file.
+        shown: Whether to print it, too.
 
     Returns:
         `"accepted"`, `"refused"` with the class of the reason, or `"broken"`
         with what was raised.
     """
     try:
-        fuzz_cases.read(data)
+        fuzz_cases.read(data, shown)
     except ValueError as error:
         if type(error) is ValueError and str(error):
             return "refused", reason_class(str(error))
@@ -98,7 +104,7 @@ def run(folder: Path, seed: int, first: int, count: int) -> dict[str, Any]:
         rng = random.Random(f"{seed}/{number}")
         engine, _, data = fuzz_cases.case(rng, files)
         began = time.perf_counter()
-        found, why = outcome(data)
+        found, why = outcome(data, shown=number % _SHOWN == 0)
         slowest = max(slowest, (time.perf_counter() - began, number))
         counts[f"{engine} {found}"] += 1
         if found == "refused":

@@ -50,7 +50,7 @@ def test_every_case_is_counted_once(folder):
 
 
 def test_what_is_no_reason_is_broken(monkeypatch):
-    def read(data):
+    def read(data, shown):
         raise {b"i": IndexError, b"e": ValueError, b"m": MemoryError}[data]
 
     monkeypatch.setattr(fuzz_cases, "read", read)
