@@ -35,6 +35,9 @@ from msq_tf.search_variables import SearchVariables
 from msq_tf.weight_plan import WeightPlan
 from msq_tf.weight_quantizers import WeightQuantizers
 
+# Attribute of a loss: the context of the replica that computed it.
+_REPLICA = "_msq_tf_replica"
+
 
 @keras.saving.register_keras_serializable(package="msq_tf")
 class MSQModel(keras.Model, QuantizedNetwork):
@@ -152,10 +155,29 @@ class MSQModel(keras.Model, QuantizedNetwork):
         ):
             outputs = self.base(inputs, training=training)
         for loss in scope.losses:
-            self.add_loss(loss)
+            self._add_loss_here(loss)
         if pull:
-            self.add_loss(self.search.strength * penalty)
+            self._add_loss_here(self.search.strength * penalty)
         return outputs
+
+    def _add_loss_here(self, loss: tf.Tensor) -> None:
+        setattr(loss, _REPLICA, tf.distribute.get_replica_context())
+        self.add_loss(loss)
+
+    @property
+    def losses(self) -> list[tf.Tensor]:
+        """As of any layer. A replica that asks gets its own.
+
+        Keras keeps those of all replicas in one list, in which one finds what
+        another left where they take turns in the middle of a pass, as with
+        synchronized batch norm.
+        """
+        here = tf.distribute.get_replica_context()
+        return [
+            loss
+            for loss in super().losses
+            if here is None or getattr(loss, _REPLICA, here) is here
+        ]
 
     def _activation_scope(self, training: bool) -> CallScope:
         if self._activation_overlay is None:

@@ -13,7 +13,9 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -63,7 +65,6 @@ class Distribution:
         self.workers = replicas.workers(self.strategy)
         self.worker = replicas.worker_index(self.strategy)
         self._timeout = timeout
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._copies: dict[pathlib.Path, pathlib.Path] = {}
 
     def __str__(self) -> str:
@@ -137,7 +138,7 @@ class Distribution:
             path: Its path on the chief.
 
         Returns:
-            `path`, or the path of a copy that lasts as long as this process.
+            `path`, or the path of a copy that lasts as long as this object.
             It is made once: the file must not change from then on.
 
         Raises:
@@ -164,9 +165,9 @@ class Distribution:
         (received,) = replicas.from_chief(self.strategy, [sent])
         copy = path
         if not self.chief:
-            if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory()
-            copy = pathlib.Path(self._folder.name) / path.name
+            folder = tempfile.mkdtemp()
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            copy = pathlib.Path(folder) / path.name
             copy.write_bytes(received.tobytes())
         self._copies[path] = copy
         return copy
@@ -227,7 +228,7 @@ def _mirrored(devices: Sequence[str] | None) -> tf.distribute.Strategy:
     if not devices:
         return tf.distribute.MirroredStrategy()
     names = [device.upper() for device in devices]
-    on_cpu = [name for name in names if name.startswith("CPU:")]
+    on_cpu = [name for name in names if re.fullmatch(r"CPU:\d+", name)]
     if on_cpu:
         _split_cpu(1 + max(int(name.partition(":")[2]) for name in on_cpu))
     there = {

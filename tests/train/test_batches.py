@@ -15,7 +15,10 @@ def examples() -> Examples:
     return Examples(images.astype(np.uint8), np.arange(COUNT, dtype=np.int32))
 
 
-def drawn(examples, epochs, seed=3, shift=1, flip=True):
+WHOLE = batches.Share()
+
+
+def drawn(examples, epochs, seed=3, shift=1, flip=True, share=WHOLE):
     data = batches.training_batches(
         examples,
         BATCH,
@@ -23,9 +26,35 @@ def drawn(examples, epochs, seed=3, shift=1, flip=True):
         seed,
         batches.Augmentation(shift, flip),
         "raw",
+        share,
     )
     images, labels = zip(*data.as_numpy_iterator(), strict=True)
     return np.stack(images), np.stack(labels)
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        [(5, part, 1) for part in range(5)],
+        [(5, 0, 3), (5, 3, 2)],
+    ],
+    ids=["a replica each", "several replicas a worker"],
+)
+def test_shares_together_are_the_whole_batches(examples, shares):
+    images, labels = drawn(examples, range(2))
+    parts = [
+        drawn(examples, range(2), share=batches.Share(*share))
+        for share in shares
+    ]
+    for whole, shared in zip(
+        (images, labels), zip(*parts, strict=True), strict=True
+    ):
+        joined = np.concatenate(
+            # Parts of a step follow one another.
+            [part.reshape(2 * STEPS, -1, *part.shape[2:]) for part in shared],
+            axis=1,
+        )
+        np.testing.assert_array_equal(joined, whole)
 
 
 def test_an_epoch_has_full_batches_of_different_examples(examples):

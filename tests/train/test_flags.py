@@ -51,12 +51,23 @@ def test_where_a_run_lies_is_no_part_of_what_it_is():
     assert here != parsed("--seed=1").identity()
 
 
+def test_where_a_run_computes_is_no_part_of_what_it_is():
+    here = parsed().identity()
+    spread = parsed("--distribution=mirrored", "--devices=GPU:0,GPU:1")
+    assert spread.devices == ("GPU:0", "GPU:1")
+    assert spread.identity() == here
+    # What batch norm computes is.
+    assert parsed("--nosync_batch_norm").identity() != here
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--output_dir="], "no place for the results"),
         (["--allowed_bits=8,x"], "Received: allowed_bits=8,x"),
         (["--resume", "--overwrite"], "cannot be resumed and overwritten"),
+        (["--devices=GPU:0"], "distribution=none, devices=GPU:0"),
+        (["--worker_timeout=0"], "Received: worker_timeout=0"),
         (["--rule=threshold", "--allowed_bits=8,4"], "no allowed_bits"),
         (["--target_compression=17"], "cannot be reached.* at most 16"),
         (["--min_bits=4", "--target_compression=9"], "at most 8"),
