@@ -49,7 +49,7 @@ class MSQ(driver.Driver):
         qmodel = msq_tf.quantize_model(base, msq_tf.MSQConfig(start_bits=bits))
         if row == SEARCHING:
             # As in the middle of a search: every layer is pulled.
-            qmodel.search.lsb.assign([4] * len(qmodel.search.paths))
+            qmodel.search.lsb.assign([4] * len(qmodel.paths))
             qmodel.search.strength.assign(0.05)
         return qmodel
 
