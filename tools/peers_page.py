@@ -19,11 +19,7 @@ def peers_tables(content: dict[str, Any]) -> str:
     results = content["results"]
     budget = results["budget"]
     lines = [
-        "**Cost** of a training step at batch 128 on 28 x 28 images, SGD with "
-        "momentum: medians of interleaved steps in one process, beside a float "
-        "model in the same Keras. `python -m benchmarks peers`.",
-        "",
-        *_table(tables.COST_COLUMNS, tables.cost_rows(results), left=3),
+        *_cost(results),
         "",
         f"**Accuracy** on {budget['dataset']}: the same float ResNet-8, then "
         f"every row {budget['epochs']} x {budget['steps']} steps of "
@@ -55,6 +51,22 @@ def peers_tables(content: dict[str, Any]) -> str:
         ),
     ]
     return "\n".join([*lines, ""])
+
+
+def _cost(results: dict[str, Any]) -> list[str]:
+    rows = tables.cost_rows(results)
+    if not rows:
+        return [
+            "The cost of a step is not among what was measured last; "
+            "`MSQ_TF_PEERS=cost` measures it."
+        ]
+    return [
+        "**Cost** of a training step at batch 128 on 28 x 28 images, SGD with "
+        "momentum: medians of interleaved steps in one process, beside a float "
+        "model in the same Keras. `python -m benchmarks peers`.",
+        "",
+        *_table(tables.COST_COLUMNS, rows, left=3),
+    ]
 
 
 def _ran(name: str, mode: str, entry: dict[str, Any]) -> str:
