@@ -51,7 +51,10 @@ def test_two_devices_decide_and_train_as_one(kind):
         )
     if kind == "activations":
         ranges = [
-            [(r.low, r.high) for r in trained.model.trained_ranges()]
+            [
+                (r.low, r.high)
+                for r in trained.model.activation_quantizers.trained_ranges()
+            ]
             for trained in (one, two)
         ]
         np.testing.assert_allclose(*ranges, atol=ATOL)
