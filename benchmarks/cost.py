@@ -76,7 +76,7 @@ def _measure(network: Network, rounds: int) -> dict[str, Any]:
                 "step_ms": timing.milliseconds(seconds[method]),
                 "step_ratio": timing.ratio(seconds, method, methods.FLOAT),
                 **methods.counts(model),
-                **_memory(network.name, method),
+                **memory(network.name, method),
             }
             for method, model in models.items()
         },
@@ -85,8 +85,16 @@ def _measure(network: Network, rounds: int) -> dict[str, Any]:
     }
 
 
-def _memory(network: str, method: str) -> dict[str, Any]:
-    """Peaks of a process of its own."""
+def memory(network: str, method: str) -> dict[str, Any]:
+    """What a method's step takes, measured in a process of its own.
+
+    Args:
+        network: Name of a network of `networks.ALL`.
+        method: A key of `methods.METHODS`.
+
+    Returns:
+        `start_mib`, `traced_mib` and `step_mib`, see `memory_run`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.json")
         subprocess.run(

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import methods
-from benchmarks.networks import NETWORKS
+from benchmarks import networks
 from msq_tf import files
 
 _TRACED_STEPS = 2
@@ -23,9 +23,10 @@ _STEPS = 4
 
 
 def main(arguments: list[str]) -> int:
-    """Steps the method and writes its peaks, MiB."""
+    """Steps the method; writes its peaks and what was held before, MiB."""
     name, method, result = arguments
-    network = NETWORKS[name]
+    network = networks.ALL[name]
+    start = _resident_mib()
     model = methods.build(method, network.build())
     x, y = network.batch()
     for _ in range(_TRACED_STEPS):
@@ -36,7 +37,11 @@ def main(arguments: list[str]) -> int:
     Path("/proc/self/clear_refs").write_text("5")
     for _ in range(_STEPS):
         model.train_on_batch(x, y)
-    peaks = {"traced_mib": round(whole, 1), "step_mib": round(_peak_mib(), 1)}
+    peaks = {
+        "start_mib": round(start, 1),
+        "traced_mib": round(whole, 1),
+        "step_mib": round(_peak_mib(), 1),
+    }
     with files.replacing(Path(result)) as partial:
         partial.write_text(json.dumps(peaks))
     return 0
@@ -44,8 +49,17 @@ def main(arguments: list[str]) -> int:
 
 def _peak_mib() -> float:
     """Most resident memory so far; `getrusage` would count the parent's."""
+    return _status("VmHWM")
+
+
+def _resident_mib() -> float:
+    """Resident memory now."""
+    return _status("VmRSS")
+
+
+def _status(name: str) -> float:
     status = Path("/proc/self/status").read_text()
-    (line,) = (li for li in status.splitlines() if li.startswith("VmHWM:"))
+    (line,) = (li for li in status.splitlines() if li.startswith(f"{name}:"))
     return int(line.split()[1]) / 1024
 
 

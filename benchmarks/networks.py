@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.peers import network as residual
 from train import models
 
 
@@ -17,11 +18,15 @@ class Network:
     """A network and the batch it is stepped with.
 
     Attributes:
-        name: Name, as `train.models.build` takes it.
+        name: Name; as `train.models.build` takes it, where there are no
+            `blocks`.
         shape: Height, width and channels of an image.
         batch_size: Images in a step.
         classes: Number of classes.
         alpha: Width multiplier, where the network has one.
+        blocks: Blocks a stage of a ResNet for small images; 0 for any other
+            network.
+        width: Factor of that ResNet's filters.
     """
 
     name: str
@@ -29,10 +34,20 @@ class Network:
     batch_size: int
     classes: int = 10
     alpha: float = 1.0
+    blocks: int = 0
+    width: int = 1
 
     def build(self) -> keras.Model:
         """The float model, with the same weights at every call."""
         keras.utils.set_random_seed(0)
+        if self.blocks:
+            return residual.resnet(
+                residual.PlainLayers(keras),
+                self.shape,
+                self.classes,
+                self.blocks,
+                self.width,
+            )
         return models.build(self.name, self.shape, self.classes, self.alpha)
 
     def batch(self) -> tuple[tf.Tensor, tf.Tensor]:
@@ -51,6 +66,21 @@ NETWORKS = {
         Network("mobilenet_v2", (96, 96, 3), 16, alpha=0.35),
         Network("deit_tiny", (224, 224, 3), 4),
     )
+}
+# For how cost grows: one block a stage ever wider, and ever more blocks.
+WIDTHS = (1, 2, 4, 8)
+DEPTHS = (1, 2, 4, 8)
+
+
+def _scaled(width: int, blocks: int) -> Network:
+    name = f"resnet{6 * blocks + 2}_x{width}"
+    return Network(name, (16, 16, 3), 32, blocks=blocks, width=width)
+
+
+WIDER = {width: _scaled(width, 1) for width in WIDTHS}
+DEEPER = {blocks: _scaled(1, blocks) for blocks in DEPTHS}
+ALL = NETWORKS | {
+    network.name: network for network in (*WIDER.values(), *DEEPER.values())
 }
 
 

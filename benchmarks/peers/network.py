@@ -71,6 +71,7 @@ def resnet(
     input_shape: tuple[int, int, int] = (28, 28, 1),
     classes: int = 10,
     blocks: int = 1,
+    width: int = 1,
 ) -> Any:
     """The network that `train.models` calls `resnet8`, or `resnet20`.
 
@@ -79,20 +80,22 @@ def resnet(
         input_shape: Height, width and channels of an image.
         classes: Number of classes.
         blocks: Blocks a stage: 1 for ResNet-8, 3 for ResNet-20.
+        width: Factor of the number of filters.
 
     Returns:
         A built Functional model that returns logits; names of layers are
         those of `train.models`.
     """
     keras = layers.keras
+    stages = [width * filters for filters in _STAGES]
     inputs = keras.Input(input_shape, name="image")
-    x = layers.conv(_STAGES[0], 3, 1, False, "stem")(inputs)
+    x = layers.conv(stages[0], 3, 1, False, "stem")(inputs)
     x = layers.norm("stem_bn")(x)
     x = layers.relu("stem_relu")(x)
-    for block in range(len(_STAGES) * blocks):
+    for block in range(len(stages) * blocks):
         stage, first = block // blocks, block % blocks == 0
         strides = 2 if stage > 0 and first else 1
-        x = _block(layers, x, _STAGES[stage], strides, f"block{block + 1}")
+        x = _block(layers, x, stages[stage], strides, f"block{block + 1}")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     outputs = layers.dense(classes, "logits")(x)
     return keras.Model(inputs, outputs, name=f"resnet{6 * blocks + 2}")

@@ -57,7 +57,7 @@ def test_a_change_of_widths_retraces_nothing():
 
 def test_memory(monkeypatch, tmp_path):
     """Of this process, whose peak is at least what it held before."""
-    monkeypatch.setitem(memory_run.NETWORKS, "small", SMALL)
+    monkeypatch.setitem(networks.ALL, "small", SMALL)
     result = tmp_path / "result.json"
     assert memory_run.main(["small", methods.FROZEN, str(result)]) == 0
     found = json.loads(result.read_text())

@@ -1,0 +1,140 @@
+"""What the time-to-target benchmark found, setting by setting."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from typing import Any
+
+import rich.table
+
+from benchmarks import target_study as study
+from benchmarks.target_study import Setting
+from benchmarks.time_to_target import Trial
+from benchmarks.time_to_target import reached
+from benchmarks.time_to_target import reference
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How one setting fared.
+
+    Attributes:
+        setting: The setting.
+        steps: The shortest length at which all seeds reached the target, else
+            the longest that was tried.
+        reached: Whether they did.
+        seeds: Seeds tried at that length.
+        seconds: Mean of the processor's seconds of such a trial.
+        compression: Mean compression by stored bits.
+        accuracy: Mean test accuracy in percent.
+    """
+
+    setting: Setting
+    steps: int
+    reached: bool
+    seeds: int
+    seconds: float
+    compression: float
+    accuracy: float
+
+
+def outcomes(results: dict[str, Any]) -> list[Outcome]:
+    """The outcome of every setting that was tried, the float model apart."""
+    floor = reference(results["trials"]) - results["points"] / 100.0
+    found = []
+    for setting in study.SETTINGS[1:]:
+        lengths: dict[int, list[Trial]] = {}
+        for trial in results["trials"]:
+            if trial["setting"] == setting.name:
+                lengths.setdefault(trial["steps"], []).append(trial)
+        if not lengths:
+            continue
+        passed = [
+            steps
+            for steps, trials in lengths.items()
+            if len(trials) == len(study.SEEDS)
+            and all(reached(t, floor, results["target"]) for t in trials)
+        ]
+        steps = min(passed, default=max(lengths))
+        trials = lengths[steps]
+        found.append(
+            Outcome(
+                setting=setting,
+                steps=steps,
+                reached=bool(passed),
+                seeds=len(trials),
+                seconds=statistics.mean(t["processor_s"] for t in trials),
+                compression=statistics.mean(t["compression"] for t in trials),
+                accuracy=100 * statistics.mean(t["accuracy"] for t in trials),
+            )
+        )
+    return found
+
+
+def quickest(
+    found: list[Outcome], method: str, authors: bool
+) -> Outcome | None:
+    """A method's outcome: by its authors' settings, or the best of all.
+
+    A setting that did not reach the target is worse than any that did.
+    """
+    own = [
+        o
+        for o in found
+        if o.setting.method == method and (o.setting.authors or not authors)
+    ]
+    return min(own, key=lambda o: (not o.reached, o.seconds), default=None)
+
+
+def seconds_per_step(results: dict[str, Any], method: str) -> float:
+    """The processor's seconds per step of a method's trials, their median.
+
+    At the length of the float trials; what a search adds is in it.
+    """
+    steps = results["budget"]["epochs"] * results["budget"]["steps"]
+    return statistics.median(
+        t["processor_s"] / t["steps"]
+        for t in results["trials"]
+        if t["method"] == method and t["steps"] == steps
+    )
+
+
+COLUMNS = ("setting", "steps", "time", "of MSQ", "compression", "accuracy %")
+
+
+def cells(outcome: Outcome, msq: Outcome) -> tuple[str, ...]:
+    """One setting as text."""
+    mark = "" if outcome.reached else "not reached, "
+    return (
+        outcome.setting.name + (" (authors')" if _authors(outcome) else ""),
+        f"{mark}{outcome.steps:,}",
+        f"{outcome.seconds:.0f} s",
+        (
+            f"{outcome.seconds / msq.seconds:.2f}x"
+            if outcome.reached
+            else f"> {outcome.seconds / msq.seconds:.2f}x"
+        ),
+        f"{outcome.compression:.2f}x",
+        f"{outcome.accuracy:.2f}",
+    )
+
+
+def _authors(outcome: Outcome) -> bool:
+    return outcome.setting.authors and outcome.setting.method != study.MSQ
+
+
+def table(results: dict[str, Any]) -> rich.table.Table:
+    """Every setting, for a terminal."""
+    found = outcomes(results)
+    view = rich.table.Table(
+        title=f"Time to {results['target']:g}x within {results['points']:g} "
+        "point of float"
+    )
+    for number, column in enumerate(COLUMNS):
+        view.add_column(column, justify="right" if number else "left")
+    msq = quickest(found, study.MSQ, authors=False)
+    if msq is not None:
+        for outcome in found:
+            view.add_row(*cells(outcome, msq))
+    return view

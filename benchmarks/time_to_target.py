@@ -1,0 +1,184 @@
+"""Time to target: how long MSQ, BSQ and CSQ train until a model is small.
+
+The target is 8x by stored bits, at most a point below the float model. Every
+setting of `target_study` is tried at growing lengths until it reaches the
+target with all seeds; its time is that of its shortest such length. Trials run
+a process for each core, one thread each; a kill loses those under way.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import queue
+import statistics
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import rich.console
+import rich.table
+
+from benchmarks import accuracy_run
+from benchmarks import record
+from benchmarks import target_study as study
+from benchmarks.target_study import Setting
+
+NAME = "time_to_target"
+FOLDER = Path("out/time_to_target")
+# Widths are whole bits: a target is met up to rounding of the average.
+_NEARLY = 1e-3
+
+Trial = dict[str, Any]
+
+
+def measure() -> dict[str, Any]:
+    """Runs what is missing.
+
+    Returns:
+        The target, the budget, and every trial; JSON values.
+    """
+    results = recorded()
+    trials: list[Trial] = results["trials"]
+    folder = accuracy_run.FOLDER / study.STUDY.name
+    folder.mkdir(parents=True, exist_ok=True)
+    accuracy_run.make_base(study.STUDY, folder)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    runner = _Runner(results)
+    float_setting = study.SETTINGS[0]
+    with concurrent.futures.ThreadPoolExecutor(runner.cores) as pool:
+        steps = study.STUDY.epochs * study.STUDY.steps
+        # First, for the others are held against it.
+        list(
+            pool.map(
+                lambda seed: runner.one(float_setting, steps, seed), study.SEEDS
+            )
+        )
+        floor = reference(trials) - study.POINTS / 100.0
+        list(
+            pool.map(
+                lambda setting: runner.climb(setting, floor),
+                study.SETTINGS[1:],
+            )
+        )
+    return results
+
+
+def recorded() -> dict[str, Any]:
+    """The results so far, without trials that had another budget."""
+    path = record.RESULTS / f"{NAME}.json"
+    results: dict[str, Any] = {
+        "target": study.TARGET,
+        "points": study.POINTS,
+        "budget": study.STUDY.budget(),
+        "trials": [],
+    }
+    if path.exists():
+        found = json.loads(path.read_text())["results"]
+        if found["budget"] == results["budget"]:
+            results["trials"] = found["trials"]
+    return results
+
+
+def reference(trials: list[Trial]) -> float:
+    """Mean accuracy of the float model, trained on like the accuracy study."""
+    return statistics.mean(
+        t["accuracy"] for t in trials if t["method"] == study.FLOAT
+    )
+
+
+def reached(trial: Trial, floor: float, target: float = study.TARGET) -> bool:
+    """Whether a trial ended small and accurate enough."""
+    small = trial["compression"] >= target * (1.0 - _NEARLY)
+    return bool(small and trial["accuracy"] >= floor)
+
+
+class _Runner:
+    """Runs trials, a core each, and records them."""
+
+    def __init__(self, results: dict[str, Any]):
+        self._results = results
+        self._lock = threading.Lock()
+        self._console = rich.console.Console()
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for core in sorted(os.sched_getaffinity(0)):
+            self._free.put(core)
+        self.cores = self._free.qsize()
+
+    def climb(self, setting: Setting, floor: float) -> None:
+        """Tries growing lengths until the target is reached by all seeds.
+
+        A length at which the first seed fails is not tried with the others.
+        """
+        for steps in study.LENGTHS:
+            seeds = iter(study.SEEDS)
+            if all(
+                reached(self.one(setting, steps, seed), floor) for seed in seeds
+            ):
+                return
+
+    def one(self, setting: Setting, steps: int, seed: int) -> Trial:
+        """A trial, as it is recorded or run now."""
+        for trial in self._results["trials"]:
+            if _key(trial) == (setting.name, steps, seed):
+                return trial
+        trial = self._run(setting, steps, seed)
+        with self._lock:
+            trials = self._results["trials"]
+            trials.append(trial)
+            names = [s.name for s in study.SETTINGS]
+            # What a former study left stays, at the end.
+            trials.sort(
+                key=lambda t: (
+                    names.index(t["setting"])
+                    if t["setting"] in names
+                    else len(names),
+                    _key(t),
+                )
+            )
+            record.write(NAME, self._results)
+            self._console.print(
+                f"{setting.name}, {steps} steps, seed {seed}: "
+                f"{100 * trial['accuracy']:.2f} % at "
+                f"{trial['compression']:.2f}x, {trial['processor_s']:.0f} s"
+            )
+        return trial
+
+    def _run(self, setting: Setting, steps: int, seed: int) -> Trial:
+        core = self._free.get()
+        try:
+            name = f"{setting.name}, {steps}, {seed}".replace(", ", "-")
+            result = FOLDER / f"{name.replace(' ', '_')}.json"
+            threads = {
+                "TF_NUM_INTRAOP_THREADS": "1",
+                "TF_NUM_INTEROP_THREADS": "1",
+            }
+            with result.with_suffix(".log").open("a") as log:
+                subprocess.run(
+                    [
+                        "taskset",
+                        "-c",
+                        str(core),
+                        sys.executable,
+                        "-m",
+                        "benchmarks.target_trial",
+                        setting.name,
+                        str(steps),
+                        str(seed),
+                        str(result),
+                    ],
+                    check=True,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | threads,
+                )
+            return json.loads(result.read_text())
+        finally:
+            self._free.put(core)
+
+
+def _key(trial: Trial) -> tuple[str, int, int]:
+    return trial["setting"], trial["steps"], trial["seed"]

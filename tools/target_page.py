@@ -1,0 +1,108 @@
+"""Tables of time to target, from the results of `benchmarks time_to_target`."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from benchmarks import target_study as study
+from benchmarks import target_table
+
+_NAMES = {study.MSQ: "MSQ", study.BSQ: "BSQ", study.CSQ: "CSQ"}
+
+
+def tables(content: dict[str, Any]) -> str:
+    """How long each method takes, every setting, and what MSQ's search adds.
+
+    Args:
+        content: What `benchmarks/results/time_to_target.json` holds.
+    """
+    results, environment = content["results"], content["environment"]
+    found = target_table.outcomes(results)
+    msq = target_table.quickest(found, study.MSQ, authors=True)
+    if msq is None or not msq.reached:
+        raise ValueError(
+            "Times are given against MSQ's. Expected that it reached the "
+            f"target. Received: {msq}"
+        )
+    reference = 100 * target_table.reference(results["trials"])
+    lines = [
+        f"`{environment['command']}`, {environment['date']}: ResNet-8 on "
+        f"{results['budget']['dataset']} from one float model "
+        f"({reference:.2f} % when trained on for "
+        f"{results['budget']['epochs'] * results['budget']['steps']} steps, "
+        f"mean of {len(study.SEEDS)} seeds) to {results['target']:g}x at most "
+        f"{results['points']:g} point below it. Seconds are the processor's, "
+        "one thread a trial, tracing, statistics and decisions included.",
+        "",
+        "| method | authors' hyperparameters | MSQ takes less | best of the "
+        "grid | MSQ takes less | step, of float | published epochs | those "
+        "in float epochs |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    plain = target_table.seconds_per_step(results, study.FLOAT)
+    for method, label in _NAMES.items():
+        cells = [label]
+        for authors in (True, False):
+            outcome = target_table.quickest(found, method, authors)
+            cells += _time(outcome, msq)
+        each = target_table.seconds_per_step(results, method) / plain
+        epochs = study.PUBLISHED_EPOCHS.get(method)
+        cells += [
+            f"{each:.2f}x",
+            "" if epochs is None else str(epochs),
+            "" if epochs is None else f"{epochs * each:.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"| {' | '.join(target_table.COLUMNS)} |",
+        "| --- |" + " ---: |" * (len(target_table.COLUMNS) - 1),
+        *(
+            f"| {' | '.join(target_table.cells(outcome, msq))} |"
+            for outcome in found
+        ),
+        "",
+        *_shares(results),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _time(
+    outcome: target_table.Outcome | None, msq: target_table.Outcome
+) -> list[str]:
+    if outcome is None:
+        return ["", ""]
+    if outcome is msq:
+        return [f"{outcome.seconds:.0f} s", ""]
+    less = 100 * (1.0 - msq.seconds / outcome.seconds)
+    if outcome.reached:
+        return [f"{outcome.seconds:.0f} s", f"{less:.0f} %"]
+    return [
+        f"not in {outcome.seconds:.0f} s ({outcome.steps:,} steps)",
+        f"more than {less:.0f} %",
+    ]
+
+
+def _shares(results: dict[str, Any]) -> list[str]:
+    trials: dict[int, list[dict[str, Any]]] = {}
+    for trial in results["trials"]:
+        if "shares" in trial:
+            trials.setdefault(trial["steps"], []).append(trial)
+    lines = [
+        "| MSQ, steps in all | decisions | all of them, of the time | Hessian "
+        "| changes of precision |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for steps, group in sorted(trials.items()):
+        shares = [
+            statistics.mean(t["shares"][part] / t["processor_s"] for t in group)
+            for part in ("decisions", "hessian", "changes")
+        ]
+        decisions = statistics.mean(t["decisions"] for t in group)
+        lines.append(
+            f"| {steps:,} | {decisions:.0f} | {shares[0]:.1%} | "
+            f"{shares[1]:.1%} | {shares[2]:.2%} |"
+        )
+    return lines
