@@ -18,6 +18,7 @@ from tools import accuracy_page
 from tools import cost_page
 from tools import fuzz_page
 from tools import peers_page
+from tools import strength_page
 from tools import transformers_page
 from tools import zoo_page
 
@@ -30,6 +31,7 @@ _VELA = _ROOT / "benchmarks" / "results" / "vela.json"
 _ACCURACY = _ROOT / "benchmarks" / "results" / "accuracy.json"
 _PREDICTIONS = _ROOT / "benchmarks" / "results" / "predictions.json"
 _TRANSFORMERS = _ROOT / "benchmarks" / "results" / "transformers.json"
+_STRENGTH = _ROOT / "benchmarks" / "results" / "strength.json"
 _FUZZ = _ROOT / "benchmarks" / "results" / "fuzz.json"
 _PEERS = _ROOT / "benchmarks" / "results" / "peers.json"
 _ZOO = _ROOT / "benchmarks" / "results" / "zoo.json"
@@ -108,6 +110,9 @@ def pages() -> dict[Path, dict[str, str]]:
         ),
         _ROOT / "docs" / "transformers.md": transformers_page.table(
             json.loads(_TRANSFORMERS.read_text())
+        ),
+        _ROOT / "docs" / "algorithm.md": strength_page.table(
+            json.loads(_STRENGTH.read_text())
         ),
         _ROOT / "docs" / "peers.md": peers_page.peers_tables(
             json.loads(_PEERS.read_text())
