@@ -11,9 +11,11 @@ from benchmarks import cost
 from benchmarks import fuzz
 from benchmarks import predictions
 from benchmarks import record
+from benchmarks import scaling
 from benchmarks import sizes
 from benchmarks import strength
 from benchmarks import targets
+from benchmarks import time_to_target
 from benchmarks import transformers
 from benchmarks import vela
 from benchmarks import zoo
@@ -26,9 +28,11 @@ BENCHMARKS = {
     "fuzz": fuzz,
     "peers": peers,
     "predictions": predictions,
+    "scaling": scaling,
     "sizes": sizes,
     "strength": strength,
     "targets": targets,
+    "time_to_target": time_to_target,
     "transformers": transformers,
     "vela": vela,
     "zoo": zoo,

@@ -12,7 +12,6 @@ import concurrent.futures
 import json
 import os
 import queue
-import statistics
 import subprocess
 import sys
 import threading
@@ -25,14 +24,14 @@ import rich.table
 from benchmarks import accuracy_run
 from benchmarks import record
 from benchmarks import target_study as study
+from benchmarks import target_table
 from benchmarks.target_study import Setting
+from benchmarks.target_table import Trial
+from benchmarks.target_table import reached
+from benchmarks.target_table import reference
 
 NAME = "time_to_target"
 FOLDER = Path("out/time_to_target")
-# Widths are whole bits: a target is met up to rounding of the average.
-_NEARLY = 1e-3
-
-Trial = dict[str, Any]
 
 
 def measure() -> dict[str, Any]:
@@ -64,6 +63,19 @@ def measure() -> dict[str, Any]:
                 study.SETTINGS[1:],
             )
         )
+        # Rows of the picture of all methods, which share rate and length.
+        list(
+            pool.map(
+                lambda key: runner.one(key[0], steps, key[1]),
+                [
+                    (setting, seed)
+                    for setting in study.SETTINGS
+                    if setting.method in (study.BSQ, study.CSQ)
+                    and setting.learning_rate == study.STUDY.learning_rate
+                    for seed in study.SEEDS
+                ],
+            )
+        )
     return results
 
 
@@ -83,17 +95,9 @@ def recorded() -> dict[str, Any]:
     return results
 
 
-def reference(trials: list[Trial]) -> float:
-    """Mean accuracy of the float model, trained on like the accuracy study."""
-    return statistics.mean(
-        t["accuracy"] for t in trials if t["method"] == study.FLOAT
-    )
-
-
-def reached(trial: Trial, floor: float, target: float = study.TARGET) -> bool:
-    """Whether a trial ended small and accurate enough."""
-    small = trial["compression"] >= target * (1.0 - _NEARLY)
-    return bool(small and trial["accuracy"] >= floor)
+def table(results: dict[str, Any]) -> rich.table.Table:
+    """Every setting, for a terminal."""
+    return target_table.table(results)
 
 
 class _Runner:
