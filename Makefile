@@ -19,8 +19,8 @@ export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tosa setup-peers demo test test-slow lint format \
-	build-files bench bench-accuracy bench-fuzz bench-peers bench-zoo readme \
-	clean
+	build-files bench bench-accuracy bench-fuzz bench-peers \
+	bench-time-to-target bench-zoo readme clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -89,8 +89,8 @@ format: $(STAMP) ## Rewrite the code in the project's style.
 build-files: $(STAMP) ## Write the BUILD files anew from the imports.
 	$(BIN)/python -m tools.build_files
 
-bench: $(STAMP) ## Measure training's cost, the targets, Vela (8 minutes).
-	$(BIN)/python -m benchmarks cost targets vela
+bench: $(STAMP) ## Measure training's cost, targets, Vela (20 minutes).
+	$(BIN)/python -m benchmarks cost scaling step_profile targets vela
 
 bench-accuracy: $(STAMP) ## Accuracy for bytes, all rows, in the background.
 	@mkdir -p out/accuracy
@@ -104,6 +104,9 @@ bench-fuzz: $(STAMP) ## Read 100,000 hostile files (40 minutes).
 
 bench-peers: $(STAMP) ## Cost and accuracy of TFMOT, HGQ2, qkeras-v3 and MSQ.
 	$(BIN)/python -m benchmarks peers
+
+bench-time-to-target: $(STAMP) ## MSQ, BSQ and CSQ until 8x (40 minutes).
+	$(BIN)/python -m benchmarks time_to_target
 
 bench-zoo: $(STAMP) ## Export every keras.applications family (30 minutes).
 	$(BIN)/python -m benchmarks zoo

@@ -13,6 +13,7 @@ from benchmarks import predictions
 from benchmarks import record
 from benchmarks import scaling
 from benchmarks import sizes
+from benchmarks import step_profile
 from benchmarks import strength
 from benchmarks import targets
 from benchmarks import time_to_target
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "predictions": predictions,
     "scaling": scaling,
     "sizes": sizes,
+    "step_profile": step_profile,
     "strength": strength,
     "targets": targets,
     "time_to_target": time_to_target,
