@@ -67,7 +67,7 @@ SETTINGS = (
     *(
         Setting(BSQ, rate, 1e-4, alpha)
         for rate in (0.1, 0.02)
-        for alpha in (0.3, 1.0, 3.0)
+        for alpha in (1.0, 3.0)
     ),
     # 300 epochs at 0.05, 5 of warm-up, hard from 250; three magnitude bits.
     Setting(CSQ, 0.05, 5e-4, 0.001, authors=True),
