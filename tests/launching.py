@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 
 # Seconds until workers are killed, whatever they do.
-PATIENCE = 240
+PATIENCE = 400
 
 
 def addresses(count: int) -> list[str]:

@@ -68,7 +68,7 @@ def flags_of(settings) -> list[str]:
     ]
 
 
-def workers(count, settings, root, ends=None, timeout=120):
+def workers(count, settings, root, ends=None, timeout=300):
     """Starts workers; `ends` maps some to the step before which they end."""
     commands = []
     for index in range(count):
