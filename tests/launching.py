@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator
 from collections.abc import Sequence
 
-# Seconds until workers are killed, whatever they do.
-PATIENCE = 400
+# Seconds until workers are killed, whatever they do: many times what they take
+# on an idle machine, since other jobs may hold it.
+PATIENCE = 1500
 
 
 def addresses(count: int) -> list[str]:

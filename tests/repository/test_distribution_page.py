@@ -16,6 +16,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import msq_tf
+from tests.launching import PATIENCE
 from tests.launching import launched
 from tests.launching import outputs
 from train import cluster
@@ -124,6 +125,7 @@ def test_slurm_gives_every_task_its_place(blocks, run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * PATIENCE)
 def test_the_mirrored_example_runs(blocks, root, tmp_path):
     block, _ = blocks["python"]
     script = tmp_path / "example.py"
@@ -141,7 +143,7 @@ def test_the_mirrored_example_runs(blocks, root, tmp_path):
         env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     *_, bits, replicas = done.stdout.splitlines()
@@ -150,6 +152,7 @@ def test_the_mirrored_example_runs(blocks, root, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * PATIENCE)
 def test_the_loop_runs_on_two_workers(blocks, root, tmp_path):
     _, block = blocks["python"]
     commands = []

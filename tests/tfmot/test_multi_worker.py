@@ -6,11 +6,13 @@ import sys
 import numpy as np
 import pytest
 
+from tests.launching import PATIENCE
 from tests.launching import launched
 from tests.launching import outputs
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * PATIENCE)
 def test_two_workers_search_as_one(root):
     def run(count):
         command = [sys.executable, "-m", "tests.tfmot.worker", str(count)]

@@ -21,7 +21,7 @@ from train import models
 from train import pipeline
 from train.recipes import Recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]
 
 RECIPE = Recipe(
     float_epochs=1,
@@ -68,7 +68,7 @@ def flags_of(settings) -> list[str]:
     ]
 
 
-def workers(count, settings, root, ends=None, timeout=300):
+def workers(count, settings, root, ends=None, timeout=900):
     """Starts workers; `ends` maps some to the step before which they end."""
     commands = []
     for index in range(count):
