@@ -8,6 +8,7 @@ import rich.console
 
 from benchmarks import accuracy
 from benchmarks import cost
+from benchmarks import devices
 from benchmarks import fuzz
 from benchmarks import predictions
 from benchmarks import record
@@ -26,6 +27,7 @@ from benchmarks.peers import run as peers
 BENCHMARKS = {
     "cost": cost,
     "accuracy": accuracy,
+    "devices": devices,
     "fuzz": fuzz,
     "peers": peers,
     "predictions": predictions,

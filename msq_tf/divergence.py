@@ -99,7 +99,7 @@ def output_divergence(
             _outputs(outputs, loss, output_names),
             strict=True,
         )
-        total = tf.constant(0.0)
+        total = tf.constant(0.0, tf.float32)
         for (a, b), function, weight in zip(
             pairs, functions, weights, strict=True
         ):

@@ -210,7 +210,7 @@ def penalized(
 
             return tf.cond(pulled, pull, lambda: d_weights)
 
-        penalty = tf.cond(pulled, total, lambda: tf.constant(0.0))
+        penalty = tf.cond(pulled, total, lambda: tf.constant(0.0, tf.float32))
         return (*given, penalty), gradient
 
     *same, penalty = apply(*weights)

@@ -144,7 +144,8 @@ class MSQModel(keras.Model, QuantizedNetwork):
         del mask  # attached to the inputs, where `base` finds it
         pull = bool(training)
         if self._given_values is not None:
-            values, penalty = self._given_values, tf.constant(0.0)
+            values = self._given_values
+            penalty = tf.constant(0.0, tf.float32)
         else:
             values, penalty = self._weights.values_and_penalty(
                 self.search.bits, self.search.lsb if pull else None

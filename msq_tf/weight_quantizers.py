@@ -149,7 +149,7 @@ class WeightQuantizers:
             `fused.penalized`.
         """
         bits = tf.convert_to_tensor(bits)
-        weights, penalty = self.latent(), tf.constant(0.0)
+        weights, penalty = self.latent(), tf.constant(0.0, tf.float32)
         scales = self._layout.max_scales(weights)
         learned: list[tf.Tensor] = []
         if self._used is not None:

@@ -31,6 +31,7 @@ DISTRIBUTIONS = {
     "rich": "rich",
     "tensorflow": "tensorflow",
     "tensorflow_datasets": "tensorflow_datasets",
+    "yaml": "pyyaml",
     "tensorflow_model_optimization": "tensorflow_model_optimization",
     "tf_keras": "tf_keras",
     "tflite_micro": "tflite_micro",

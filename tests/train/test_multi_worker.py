@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 import re
 import signal
-import socket
-import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
 import pytest
 
+from tests.launching import PATIENCE
+from tests.launching import launched
+from tests.launching import outputs
 from tests.train import worker
 from train import models
 from train import pipeline
 from train.recipes import Recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]
 
-# Seconds until a launch is killed, whatever it does.
-PATIENCE = 240
 RECIPE = Recipe(
     float_epochs=1,
     epochs=4,
@@ -72,56 +68,24 @@ def flags_of(settings) -> list[str]:
     ]
 
 
-@contextlib.contextmanager
-def launched(root, count, settings, ends=None, timeout=120):
+def workers(count, settings, root, ends=None, timeout=900):
     """Starts workers; `ends` maps some to the step before which they end."""
-    with contextlib.ExitStack() as stack:
-        ports = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for port in ports:
-            port.bind(("127.0.0.1", 0))
-        addresses = [f"127.0.0.1:{p.getsockname()[1]}" for p in ports]
-    processes = []
+    commands = []
     for index in range(count):
-        config = {
-            "cluster": {"worker": addresses},
-            "task": {"type": "worker", "index": index},
-        }
         # Nothing in common with the chief but the network.
         folder = settings.output_dir + (f"-{index}" if index else "")
-        flags = flags_of(dataclasses.replace(settings, output_dir=folder))
-        processes.append(
-            subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    worker.__name__,
-                    str((ends or {}).get(index, 0)),
-                    *flags,
-                    "--distribution=multi_worker",
-                    f"--worker_timeout={timeout}",
-                ],
-                cwd=root,
-                env={**os.environ, "TF_CONFIG": json.dumps(config)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+        commands.append(
+            [
+                sys.executable,
+                "-m",
+                worker.__name__,
+                str((ends or {}).get(index, 0)),
+                *flags_of(dataclasses.replace(settings, output_dir=folder)),
+                "--distribution=multi_worker",
+                f"--worker_timeout={timeout}",
+            ]
         )
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            with process:  # closes its pipe
-                process.kill()
-
-
-def outputs(processes) -> list[str]:
-    """What each printed, once all have ended."""
-    end = time.monotonic() + PATIENCE
-    return [
-        process.communicate(timeout=end - time.monotonic())[0]
-        for process in processes
-    ]
+    return launched(commands, root)
 
 
 def fingerprints(texts) -> set[str]:
@@ -144,7 +108,7 @@ def model_of(settings) -> keras.Model:
 
 def test_three_workers_train_what_one_device_trains(settings_of, console, root):
     settings = settings_of("three")
-    with launched(root, 3, settings) as processes:
+    with workers(3, settings, root) as processes:
         alone = pipeline.run(settings_of("alone"), console)
         texts = outputs(processes)
     assert [process.returncode for process in processes] == [0, 0, 0], texts
@@ -181,9 +145,9 @@ def test_a_lost_worker_ends_the_others_and_all_resume(
         settings_of(name, start_from=str(start)) for name in ("whole", "broken")
     )
     with (
-        launched(root, 2, whole) as unbroken,
+        workers(2, whole, root) as unbroken,
         # In the third of four epochs.
-        launched(root, 2, broken, ends={1: 12}) as processes,
+        workers(2, broken, root, ends={1: 12}) as processes,
     ):
         texts = outputs(processes)
         expected = outputs(unbroken)
@@ -195,7 +159,7 @@ def test_a_lost_worker_ends_the_others_and_all_resume(
     assert "error: Another worker stopped" in texts[0]
     assert "Traceback" not in texts[0]
 
-    with launched(root, 2, broken) as processes:
+    with workers(2, broken, root) as processes:
         texts = outputs(processes)
     assert [process.returncode for process in processes] == [0, 0], texts
     assert "Resuming msq training at epoch 3." in texts[0]
@@ -210,7 +174,7 @@ def test_a_lost_worker_ends_the_others_and_all_resume(
 
 
 def test_a_worker_that_never_comes(settings_of, root):
-    with launched(root, 2, settings_of("alone"), timeout=3) as processes:
+    with workers(2, settings_of("alone"), root, timeout=3) as processes:
         processes[1].kill()
         text, _ = processes[0].communicate(timeout=PATIENCE)
     assert processes[0].returncode == 2, text

@@ -1,0 +1,308 @@
+"""What msq_tf takes from Keras beyond what Keras promises.
+
+Each assumption is checked on the installed Keras by itself, without code of
+this package in between, so that a failure after an upgrade says what Keras
+changed and where that is used. docs/compatibility.md has the versions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import msq_tf
+from msq_tf.activations import ActivationQuantizers
+from msq_tf.learned_scales import LearnedScales
+from msq_tf.search_variables import SearchVariables
+from tests.private_names import private_names
+
+ADVICE = """\
+{name}: Keras {version} does not do what the code relies on: {error}
+Used by: {users}.
+What to do: look for what took its place in keras/src of that version, change
+the files above so that they work with both, and add the pair of versions to
+docs/compatibility.md. If that cannot be done, bound keras in pyproject.toml.
+"""
+OVERLAY = "msq_tf/overlay.py"
+
+
+def dense() -> keras.layers.Layer:
+    layer = keras.layers.Dense(2, name="dense")
+    layer.build((None, 3))
+    return layer
+
+
+def nested() -> tuple[keras.Model, list[keras.layers.Layer]]:
+    inner = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(2, name="a")], name="inner"
+    )
+    outer = keras.Sequential(
+        [keras.Input((3,)), inner, keras.layers.Dense(1, name="b")]
+    )
+    return outer, [inner, outer.layers[1]]
+
+
+def direct_assign() -> None:
+    """Writes a variable whatever scope is open."""
+    variable = keras.Variable(1.0)
+    with keras.StatelessScope():
+        variable._direct_assign(2.0)
+    assert float(variable.numpy()) == 2.0
+
+
+def value() -> None:
+    """The TensorFlow variable itself, which no autocast touches."""
+    variable = keras.Variable(np.float32(1.0 + 2.0**-12))
+    with keras.src.backend.AutocastScope("float16"):
+        assert variable._value.dtype == tf.float32
+    assert isinstance(variable._value, tf.Variable)
+
+
+def scope_hooks() -> None:
+    """Reads and updates in a scope go through two methods of it."""
+    variable, seen = keras.Variable(1.0), []
+
+    class Scope(keras.StatelessScope):
+        def get_current_value(self, variable):
+            seen.append(("read", variable))
+            return super().get_current_value(variable)
+
+        def add_update(self, update):
+            seen.append(("update", update[0]))
+            super().add_update(update)
+
+    with Scope(
+        state_mapping=[(variable, tf.constant(3.0))],
+        collect_losses=True,
+        initialize_variables=False,
+    ) as scope:
+        assert float(variable.value) == 3.0
+        variable.assign(4.0)
+        assert keras.src.backend.get_stateless_scope() is scope
+    assert [kind for kind, _ in seen] == ["read", "update"]
+    assert all(v is variable for _, v in seen)
+    assert keras.src.backend.get_stateless_scope() is None
+    assert scope.original_scope is None
+    assert scope.losses == []
+
+
+def flatten_layers() -> None:
+    """All layers of a model, or its direct ones, in order of tracking."""
+    outer, children = nested()
+    flat = outer._flatten_layers()
+    assert flat[0] is outer
+    assert {layer.name for layer in flat} >= {"inner", "a", "b"}
+    direct = outer._flatten_layers(include_self=False, recursive=False)
+    assert [c for c in direct if c in children] == children
+    assert not dense()._flatten_layers(include_self=False)
+
+
+def own_variables() -> None:
+    """A layer's own variables, in the order in which they were made."""
+    layer = keras.layers.BatchNormalization()
+    layer.build((None, 3))
+    names = [v.name for v in layer._trainable_variables]
+    assert names == ["gamma", "beta"]
+    names = [v.name for v in layer._non_trainable_variables]
+    assert names == ["moving_mean", "moving_variance"]
+    assert not nested()[0]._trainable_variables
+
+
+def attributes_of_a_layer() -> None:
+    """Lists of everything start with `_self_` or `_tracked`, no others do."""
+    layer = dense()
+    holding = {
+        name
+        for name, held in vars(layer).items()
+        for part in (held if isinstance(held, list | tuple) else [held])
+        if part is layer.kernel
+    }
+    left = {n for n in holding if not n.startswith(("_self_", "_tracked"))}
+    assert left - {"_trainable_variables"} <= {"kernel", "_kernel"}
+
+
+def kernel_under_lora() -> None:
+    """With LoRA `kernel` is a sum; the variable is `_kernel`."""
+    layer = dense()
+    layer.enable_lora(1)
+    assert isinstance(layer._kernel, keras.Variable)
+
+
+def inputs_struct() -> None:
+    """The inputs of a functional model in the structure it takes."""
+    a = keras.Input((2,), name="a")
+    model = keras.Model({"a": a}, keras.layers.Dense(1)(a))
+    assert model._inputs_struct == {"a": a}
+
+
+def decay() -> None:
+    """Variables with a key in `_exclude_from_weight_decay` are not decayed."""
+    optimizer = keras.optimizers.SGD(1.0, weight_decay=0.5)
+    kept, decayed = keras.Variable([1.0]), keras.Variable([1.0])
+    optimizer.build([kept, decayed])
+    optimizer._exclude_from_weight_decay = {optimizer._var_key(kept)}
+    optimizer._exclude_from_weight_decay_cache = {}
+    optimizer.apply([tf.zeros(1), tf.zeros(1)])
+    assert float(kept.numpy()[0]) == 1.0
+    assert float(decayed.numpy()[0]) == 0.5
+
+
+def call_on_an_instance() -> None:
+    """A layer calls the `call` that was set on its instance."""
+    layer = dense()
+    call = layer.call
+    layer.call = lambda inputs: call(inputs) * 0.0 + 7.0
+    model = keras.Sequential([keras.Input((3,)), layer])
+    np.testing.assert_array_equal(model(np.ones((1, 3))), [[7.0, 7.0]])
+
+
+def losses_are_the_tensors_given() -> None:
+    """`add_loss` keeps the tensor, with the attributes set on it."""
+    model = nested()[0]
+    loss = tf.constant(1.0)
+    loss._mark = "ours"
+    model.add_loss(loss)
+    assert [found._mark for found in model.losses] == ["ours"]
+
+
+def loss_over_replicas() -> None:
+    """`compute_loss` divides all of a loss, also what layers add to it."""
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
+    )
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dense(1),
+                keras.layers.ActivityRegularization(l2=1.0),
+            ]
+        )
+        model.compile("sgd", "mse")
+    x, y = np.ones((4, 3), np.float32), np.zeros((4, 1), np.float32)
+
+    def loss():
+        prediction = model(x)
+        return float(model.compute_loss(x, y, prediction))
+
+    alone = loss()
+    with strategy.scope():
+        np.testing.assert_allclose(loss(), alone / 2, rtol=1e-6)
+
+
+def values_of_replicas() -> None:
+    """A variable made in a strategy's scope holds a value per replica."""
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
+    )
+    with strategy.scope():
+        variable = keras.Variable(1.0)
+    parts = strategy.experimental_local_results(variable.value)
+    assert [float(part.numpy()) for part in parts] == [1.0, 1.0]
+
+
+# Assumption -> the private names that it covers, and where they are used.
+CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
+    direct_assign: ({"_direct_assign"}, f"{OVERLAY} (Overlay)"),
+    value: ({"_value", "keras.src"}, f"{OVERLAY} (read_float32)"),
+    scope_hooks: ({"keras.src"}, f"{OVERLAY} (Overlay, read_float32)"),
+    flatten_layers: (
+        {"_flatten_layers"},
+        f"{OVERLAY}, msq_tf/sites.py, tflite_export/source.py",
+    ),
+    own_variables: (
+        {"_trainable_variables", "_non_trainable_variables"},
+        f"{OVERLAY} (own_variables, state_variables)",
+    ),
+    attributes_of_a_layer: (set(), f"{OVERLAY} (variable_attributes)"),
+    kernel_under_lora: (set(), "msq_tf/discovery.py (_known)"),
+    inputs_struct: ({"_inputs_struct"}, f"{OVERLAY} (symbolic_inputs)"),
+    decay: (
+        {
+            "_exclude_from_weight_decay",
+            "_exclude_from_weight_decay_cache",
+            "_var_key",
+        },
+        f"{OVERLAY} (exclude_from_decay)",
+    ),
+    call_on_an_instance: (set(), "msq_tf/hooks.py"),
+    losses_are_the_tensors_given: (set(), "msq_tf/model.py (losses)"),
+    loss_over_replicas: (set(), "msq_tf/model.py (call, loss_at)"),
+    values_of_replicas: (
+        set(),
+        "msq_tf/model.py (metrics_kept), msq_tf/replicas.py",
+    ),
+}
+# Of other packages: name -> why it is no danger.
+NOT_OF_KERAS = {
+    "_get_ops_details": "LiteRT's; tflite_export does without where it is gone",
+    "_tab": "of generated code; every test of a file goes through it",
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_keras_does_what_is_relied_on(check):
+    _, users = CHECKS[check]
+    try:
+        check()
+        return
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+    pytest.fail(
+        ADVICE.format(
+            name=check.__doc__,
+            version=keras.__version__,
+            error=told,
+            users=users,
+        ),
+        pytrace=False,
+    )
+
+
+def test_every_private_name_has_a_check(root):
+    paths = [
+        path.relative_to(root)
+        for package in ("msq_tf", "tflite_export", "train")
+        for path in sorted((root / package).rglob("*.py"))
+        if "tfmot" not in path.parts
+    ]
+    used = private_names(root, paths)
+    assert "_value" in used  # the search finds something
+    covered = set().union(*(names for names, _ in CHECKS.values()))
+    unknown = set(used) - covered - set(NOT_OF_KERAS)
+    assert not unknown, (
+        "Private names without a check: "
+        f"{ {name: used[name] for name in unknown} }. Do without, or add to "
+        "CHECKS how Keras has to behave."
+    )
+    assert covered | set(NOT_OF_KERAS) <= set(used), "a check of what is gone"
+    for names, users in CHECKS.values():
+        for path in {path for name in names for path in used[name]}:
+            if names != {"keras.src"}:
+                assert path in users
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [msq_tf.MSQModel, SearchVariables, ActivationQuantizers, LearnedScales],
+)
+def test_no_private_name_of_ours_is_one_of_keras(ours):
+    """Keras would call it, or find ours where it looks for its own."""
+    source = "".join(
+        inspect.getsource(kind)
+        for kind in ours.__mro__
+        if kind.__module__.startswith("msq_tf")
+    )
+    used = set(re.findall(r"self\.(_[a-z]\w*)", source))
+    mine = set(re.findall(r"self\.(_[a-z]\w*)(?:: [^=\n]+)? = ", source))
+    mine |= set(re.findall(r"def (_[a-z]\w*)", source))
+    assert used <= mine  # nothing of Keras's by way of `self`
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    assert not mine & (set(dir(model)) | set(dir(dense())))
