@@ -9,6 +9,8 @@ import rich.console
 from benchmarks import accuracy
 from benchmarks import cost
 from benchmarks import fuzz
+from benchmarks import large
+from benchmarks import long_run
 from benchmarks import predictions
 from benchmarks import record
 from benchmarks import sizes
@@ -24,6 +26,8 @@ BENCHMARKS = {
     "cost": cost,
     "accuracy": accuracy,
     "fuzz": fuzz,
+    "large": large,
+    "long_run": long_run,
     "peers": peers,
     "predictions": predictions,
     "sizes": sizes,
