@@ -19,7 +19,7 @@ export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tosa setup-peers demo test test-slow lint format \
-	build-files bench bench-accuracy bench-fuzz bench-peers \
+	build-files bench bench-accuracy bench-fuzz bench-large bench-peers \
 	bench-time-to-target bench-zoo readme clean
 
 help: ## List the targets.
@@ -101,6 +101,9 @@ bench-accuracy: $(STAMP) ## Accuracy for bytes, all rows, in the background.
 
 bench-fuzz: $(STAMP) ## Read 100,000 hostile files (40 minutes).
 	$(BIN)/python -m benchmarks fuzz
+
+bench-large: $(STAMP) ## A model of 100 million parameters, and a long run.
+	$(BIN)/python -m benchmarks large long_run
 
 bench-peers: $(STAMP) ## Cost and accuracy of TFMOT, HGQ2, qkeras-v3 and MSQ.
 	$(BIN)/python -m benchmarks peers

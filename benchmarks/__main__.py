@@ -10,6 +10,8 @@ from benchmarks import accuracy
 from benchmarks import cost
 from benchmarks import devices
 from benchmarks import fuzz
+from benchmarks import large
+from benchmarks import long_run
 from benchmarks import predictions
 from benchmarks import record
 from benchmarks import scaling
@@ -29,6 +31,8 @@ BENCHMARKS = {
     "accuracy": accuracy,
     "devices": devices,
     "fuzz": fuzz,
+    "large": large,
+    "long_run": long_run,
     "peers": peers,
     "predictions": predictions,
     "scaling": scaling,

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from msq_tf import history
 from msq_tf import replicas
 from msq_tf.history import BitChange
 from msq_tf.network import QuantizedNetwork
@@ -104,7 +105,7 @@ class Decider:
         """
         strategy = self._qmodel.distribute_strategy
         search = self._qmodel.search
-        before = len(self._qmodel.history_of_bits())
+        before = search.logged()
         state = search.rule_state
         self._take_traces(state)
         if replicas.is_chief(strategy):
@@ -119,7 +120,11 @@ class Decider:
                 strategy, [getattr(search, n) for n in (*PER_WEIGHT, *SHARED)]
             )
             self._check_bits()
-        return self._qmodel.history_of_bits()[before:]
+        paths = self._qmodel.paths
+        return [
+            history.from_row(row, paths)
+            for row in history.newer(before, search.logged())
+        ]
 
     def _take_traces(self, state: RuleState) -> None:
         probing, search = self._probing, self._qmodel.search

@@ -99,3 +99,21 @@ def from_row(row: np.ndarray, paths: Sequence[str]) -> BitChange:
         float(row[8]),
         following,
     )
+
+
+def newer(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The rows that were added, where the oldest may have gone meanwhile.
+
+    Args:
+        before: Rows as they were, of shape (changes, COLUMNS).
+        after: Rows as they are.
+
+    Returns:
+        The last rows of `after`, those that `before` does not end with.
+    """
+    for count in range(len(after)):
+        kept = after[: len(after) - count]
+        old = before[max(0, len(before) - len(kept)) :]
+        if np.array_equal(kept, old, equal_nan=True):
+            return after[len(kept) :]
+    return after

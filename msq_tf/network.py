@@ -126,7 +126,10 @@ class QuantizedNetwork:
         self.search.restart(current)
 
     def history_of_bits(self) -> list[BitChange]:
-        """Every change of a width so far, in the order of time.
+        """The changes of widths so far, in the order of time.
+
+        There is room for twelve a weight, more than a search of the rules here
+        takes; of one that goes on for ever the newest are kept.
 
         Returns:
             `BitChange` records: step, epoch, path, old and new bits, the

@@ -12,8 +12,8 @@ from msq_tf.history import BitChange
 from msq_tf.round_clamp import MAX_BITS
 from msq_tf.search import RuleState
 
-# Changes that one weight can see at most: six drops from 8 bits to 2, and as
-# many bits given back.
+# Changes that are kept, for each weight on average: six drops from 8 bits to 2,
+# and as many bits given back. No search of the rules here sees more.
 _CHANGES = 12
 
 # Name -> (shape for one weight, dtype).
@@ -62,11 +62,13 @@ class SearchState:
         measured_loss: float32 scalar: the loss when `cost` was taken.
         lsb_nonzero: float32 of shape (weights,): share of weights whose low
             bits (those of the next width) are not zero.
-        initial: int32 of shape (weights,): stored bits before the search.
+        initial: int32 of shape (weights,): stored bits before the search, or
+            before the changes in `log` where that was full.
         grown: int32 of shape (weights,): bits that were given back.
         log: float64 of shape (weights, changes, columns): a row for each
             change of a width, see `history`; NaN where there is none yet.
-            Rows are in the order of time, whatever weight they are of.
+            Rows are in the order of time, whatever weight they are of. A
+            variable has one size: once all are taken, the oldest goes.
         epoch: float32 scalar: epochs trained.
         steps: int32 scalar: steps of an epoch, where `fit` cannot know it.
         rule: float32 of shape (len(RuleState),): the rule's state.
@@ -112,15 +114,28 @@ class SearchState:
         log = np.array(self.log.numpy())
         rows = log.reshape(-1, history.COLUMNS)  # a view
         # Rows are filled in order, so the empty ones are at the end.
-        rows[int(np.isfinite(rows[:, 0]).sum())] = history.to_row(change, paths)
+        place = int(np.isfinite(rows[:, 0]).sum())
+        if place == len(rows):
+            self._forget(history.from_row(rows[0], paths), paths)
+            rows[:-1] = rows[1:].copy()
+            place -= 1
+        rows[place] = history.to_row(change, paths)
         self.log.assign(log)
 
+    def _forget(self, oldest: BitChange, paths: Sequence[str]) -> None:
+        """Lets the course of a weight begin behind its oldest change."""
+        initial = np.array(self.initial.numpy())
+        initial[paths.index(oldest.path)] = oldest.new
+        self.initial.assign(initial)
+
+    def logged(self) -> np.ndarray:
+        """The rows of `log` that hold a change, of shape (changes, columns)."""
+        rows = np.array(self.log.numpy()).reshape(-1, history.COLUMNS)
+        return rows[np.isfinite(rows[:, 0])]
+
     def changes(self, paths: Sequence[str]) -> list[BitChange]:
-        """All changes of widths so far, in the order they were made."""
-        rows = np.asarray(self.log.numpy()).reshape(-1, history.COLUMNS)
-        return [
-            history.from_row(row, paths) for row in rows if np.isfinite(row[0])
-        ]
+        """The changes of widths so far, in the order they were made."""
+        return [history.from_row(row, paths) for row in self.logged()]
 
     def course(self, paths: Sequence[str]) -> list[list[tuple[float, int]]]:
         """`(epoch, bits)` of every weight from the start, in order of time."""

@@ -7,24 +7,34 @@ successor can replace it.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import math
+import mmap
 import re
 from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
+from msq_tf.weights import QuantizedWeight
 from tflite_export import dense
 from tflite_export import flatbuffer as fb
 from tflite_export.errors import ExportError
+from tflite_export.freezing import Traced
+from tflite_export.freezing import freeze_sparingly
 from tflite_export.lowering import lowered
 from tflite_export.source import Source
 from tflite_export.source import from_model
 from tflite_export.source import output_names
 
 SIGNATURE = "serving_default"
+# Offsets in a file are signed, of 32 bits, and so are the lengths in the graph
+# that the converter reads. What is not weights takes some of that.
+LARGEST = (1 << 31) - (1 << 24)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,21 +45,25 @@ class FloatFile:
         data: The bytes.
         source: The model with the inputs the file really takes.
         constants: Float arrays of two or more axes that the model's own code
-            writes into the graph.
+            writes into the graph: none of the trained values.
         notes: Sentences for the report.
     """
 
-    data: bytes
+    data: bytes | mmap.mmap
     source: Source
     constants: tuple[np.ndarray, ...]
     notes: tuple[str, ...]
 
 
-def to_float_file(source: Source) -> FloatFile:
+def to_float_file(
+    source: Source, trained: Sequence[QuantizedWeight] = ()
+) -> FloatFile:
     """Converts a model, with its weights as `source.scope()` shows them.
 
     Args:
         source: The model.
+        trained: Its quantized weights, whose values are no constants of the
+            model's code.
 
     Returns:
         The float file, with a signature and readable input and output names.
@@ -58,8 +72,9 @@ def to_float_file(source: Source) -> FloatFile:
         ExportError: If the converter refuses the model.
     """
     notes = []
-    function, names = _trace(source)
-    graph = function.graph.as_graph_def()
+    check_size(source.base)
+    traced, names = _trace(source)
+    graph = traced.function.graph.as_graph_def()
     dynamic = any(spec.shape[0] is None for spec in source.specs)
     if dynamic and any(n.op == "TensorListReserve" for n in _nodes(graph)):
         # Lists of tensors (recurrent layers) need a known element shape.
@@ -69,31 +84,60 @@ def to_float_file(source: Source) -> FloatFile:
             ),
             trained_ranges=source.trained_ranges,
         )
-        function, names = _trace(source)
-        graph = function.graph.as_graph_def()
+        traced, names = _trace(source)
+        graph = traced.function.graph.as_graph_def()
         notes.append(
             "batch size fixed to 1: the converter needs a static batch for "
             "the loop of a recurrent layer; unroll=True keeps it dynamic"
         )
+    known = {_digest(weight.values) for weight in trained}
+    constants = tuple(
+        array
+        for array in (*_constants(graph), *_captured(traced.function))
+        if _digest(array) not in known
+    )
     data = _with_signature(
-        run_converter(function),
-        function,
+        run_converter(traced),
+        traced,
         [spec.name for spec in source.specs],
         names,
     )
-    constants = (*_constants(graph), *_captured(function))
     return FloatFile(data, source, constants, tuple(notes))
 
 
-def run_converter(function: tf.types.experimental.ConcreteFunction) -> bytes:
-    """Converts a concrete function without any quantization.
+def check_size(base: Any) -> None:
+    """Refuses a model that is too large for any file, before it takes memory.
+
+    Args:
+        base: The Keras model.
+
+    Raises:
+        ExportError: If its weights as floats don't fit into a file.
+    """
+    size = 4 * sum(math.prod(variable.shape) for variable in base.weights)
+    if size > LARGEST:
+        raise ExportError(
+            f"The model's weights take {size:,} bytes as floats. A TFLite file "
+            "and the graph that the converter reads hold less than 2 GiB, and "
+            "every export begins with a float file. Expected at most "
+            f"{LARGEST:,} bytes: export parts of the model as models of their "
+            "own"
+        )
+
+
+def run_converter(traced: Traced) -> bytes:
+    """Converts a traced function without any quantization.
+
+    Args:
+        traced: The function, which may be gone afterwards.
 
     Raises:
         ExportError: If the converter refuses an operator.
     """
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [function], tf.Module()
+        [traced.function], tf.Module()
     )
+    freeze_sparingly(converter, traced)
     # By way of a SavedModel the order and the names of the outputs get lost
     # (for models without variables of their own; TensorFlow 2.21).
     converter.experimental_lower_to_saved_model = False
@@ -103,9 +147,7 @@ def run_converter(function: tf.types.experimental.ConcreteFunction) -> bytes:
         raise ExportError(_converter_message(str(error))) from error
 
 
-def _trace(
-    source: Source,
-) -> tuple[tf.types.experimental.ConcreteFunction, list[str]]:
+def _trace(source: Source) -> tuple[Traced, list[str]]:
     names: list[str] = []
 
     def serve(*flat_inputs):
@@ -116,7 +158,19 @@ def _trace(
 
     traced = tf.function(serve, input_signature=source.specs, autograph=False)
     with source.scope(), lowered():
-        return traced.get_concrete_function(), names
+        function = traced.get_concrete_function()
+    return (
+        Traced(
+            function,
+            [_name(tensor) for tensor in function.inputs[: len(source.specs)]],
+            [_name(tensor) for tensor in function.outputs],
+        ),
+        names,
+    )
+
+
+def _name(tensor: tf.Tensor) -> str:
+    return tensor.name.split(":")[0]
 
 
 def _nodes(graph: tf.compat.v1.GraphDef) -> Iterator:
@@ -139,21 +193,27 @@ def _captured(
 ) -> Iterator[np.ndarray]:
     for tensor in function.captured_inputs:
         if tensor.dtype == tf.float32 and tensor.shape.rank >= 2:
-            yield tensor.numpy()
+            yield np.asarray(tensor)
+
+
+def _digest(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:
+    """Equal for arrays of one shape that hold the same numbers."""
+    # Zeros have signs, which say nothing.
+    plain = np.ascontiguousarray(array) + np.float32(0)
+    return array.shape, hashlib.sha256(plain.data).digest()
 
 
 def _with_signature(
     data: bytes,
-    function: tf.types.experimental.ConcreteFunction,
+    traced: Traced,
     input_names: list[str],
     output_names: list[str],
 ) -> bytes:
     model = fb.load(data)
     dense.join(model)
     graph = model.subgraphs[0]
-    arguments = function.inputs[: len(input_names)]
-    inputs = _in_order(graph, fb.inputs(graph), arguments)
-    outputs = _in_order(graph, fb.outputs(graph), function.outputs)
+    inputs = _in_order(graph, fb.inputs(graph), traced.inputs)
+    outputs = _in_order(graph, fb.outputs(graph), traced.outputs)
     for indices, names in ((inputs, input_names), (outputs, output_names)):
         for index, name in zip(indices, names, strict=True):
             graph.tensors[index].name = name.encode()
@@ -171,10 +231,9 @@ def _with_signature(
 def _in_order(
     graph: schema.SubGraphT,
     indices: list[int],
-    tensors: Sequence[tf.Tensor],
+    wanted: Sequence[str],
 ) -> list[int]:
     """Tensor indices of a file in the order of the function's tensors."""
-    wanted = [tensor.name.split(":")[0] for tensor in tensors]
     if len(indices) != len(wanted):
         raise ExportError(
             f"The converter kept {len(indices)} of {len(wanted)} inputs or "

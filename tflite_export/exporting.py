@@ -24,6 +24,8 @@ from tflite_export import readback
 from tflite_export import runtime
 from tflite_export import targets
 from tflite_export.errors import ExportError
+from tflite_export.files import let_go
+from tflite_export.files import spooled
 from tflite_export.files import staged
 from tflite_export.fit import MUTED_SCALE
 from tflite_export.match import FloatWeight
@@ -116,6 +118,7 @@ def export(
         batch_size = chosen.options.get("batch_size")
     example, representative_data = samples_of.first_batch(representative_data)
     source = from_model(model, input_signature, example, batch_size)
+    convert.check_size(source.base)
     if chosen.integer:
         source = _with_ranges(model, source, chosen, representative_data)
     inputs, origin = samples_of.collect(
@@ -125,11 +128,14 @@ def export(
     _check_weights(quantized)
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(staged(path))
-        converted = convert.to_float_file(source)
+        converted = convert.to_float_file(source, quantized)
+        # Needed again for the file's rivals and where something is wrong.
+        mapped = spooled(bytes(converted.data), Path(path).parent)
+        converted = dataclasses.replace(converted, data=mapped)
         matching = match(
             fb.load(converted.data),
             quantized,
-            _known_floats(converted, quantized, skipped),
+            _known_floats(converted, skipped),
         )
         plan: plans.Plan
         if chosen.integer:
@@ -151,6 +157,7 @@ def export(
         data = temporary.read_bytes()
         readback.check_codes(data, built.written)
         readback.check_versions(data)
+        let_go(mapped)
         runtime.load_everywhere(data)
         verified = plan.verify(dataclasses.replace(built, data=data), inputs)
         device = devices.finish(
@@ -231,7 +238,7 @@ def float_tflite(
         The bytes of the file.
     """
     source = from_model(model, input_signature, batch_size=batch_size)
-    return convert.to_float_file(source).data
+    return bytes(convert.to_float_file(source).data)
 
 
 def float_file(
@@ -252,27 +259,17 @@ def float_file(
 
 
 def _known_floats(
-    converted: convert.FloatFile,
-    quantized: Sequence[QuantizedWeight],
-    skipped: Sequence[SkippedWeight],
+    converted: convert.FloatFile, skipped: Sequence[SkippedWeight]
 ) -> list[FloatWeight]:
     """Everything float that a file may hold without anyone having missed it."""
     known = [
         FloatWeight(s.path, s.value, s.reason, s.layout, s.channel_axes)
         for s in skipped
     ]
-    trained = [w.values for w in quantized]
-    for array in converted.constants:
-        # The trained values are constants of the graph, too: those must be
-        # found as codes.
-        if not any(
-            array.shape == values.shape and np.array_equal(array, values)
-            for values in trained
-        ):
-            known.append(
-                FloatWeight("(constant)", array, "written in the model's code")
-            )
-    return known
+    return known + [
+        FloatWeight("(constant)", array, "written in the model's code")
+        for array in converted.constants
+    ]
 
 
 def _check_weights(quantized: Sequence[QuantizedWeight]) -> None:

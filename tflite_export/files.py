@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+# Bytes from which `spooled` maps a file.
+_SPOOLED = 1 << 25
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -34,6 +39,40 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
             f"The file can't be read ({error.strerror}). Received: "
             f"path='{path}'"
         ) from error
+
+
+def spooled(
+    data: bytes, folder: str | os.PathLike[str], least: int = _SPOOLED
+) -> bytes | mmap.mmap:
+    """Puts many bytes into a file without a name, and maps it.
+
+    They read as before, and take memory only while they are looked at: see
+    `let_go`.
+
+    Args:
+        data: The bytes.
+        folder: Where there is room.
+        least: Number of bytes from which it is worth it.
+
+    Returns:
+        The file's content, or `data` itself where it is short or the folder
+        is full.
+    """
+    if len(data) < max(least, 1):
+        return data
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(data)
+            file.flush()
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError:
+        return data
+
+
+def let_go(data: bytes | mmap.mmap) -> None:
+    """Gives back the memory of what `spooled` returned; it comes back."""
+    if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        data.madvise(mmap.MADV_DONTNEED)
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -71,7 +71,7 @@ def fit(
     Returns:
         The fit with the fewest factors that explains every element.
     """
-    if not _zeros_agree(tensor, codes):
+    if not zeros_agree(tensor, codes):
         return None
     for axis in (None, *_long_axes(tensor.shape)):
         found = fit_axis(tensor, codes, step, axis)
@@ -172,7 +172,8 @@ def _long_axes(shape: tuple[int, ...]) -> list[int]:
     return [axis for axis, length in enumerate(shape) if length > 1]
 
 
-def _zeros_agree(tensor: np.ndarray, codes: np.ndarray) -> bool:
+def zeros_agree(tensor: np.ndarray, codes: np.ndarray) -> bool:
+    """Whether elements are zero where codes are: `fit` wants it of all."""
     # A zero code is a zero weight; the converse fails in muted channels only,
     # which the fit along an axis sorts out.
     return not (tensor[codes == 0] != 0).any()

@@ -6,6 +6,9 @@ writing whole files.
 
 from __future__ import annotations
 
+import hashlib
+import mmap
+
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -17,6 +20,8 @@ from tflite_export.wire import FILE_IDENTIFIER
 # `Buffer.data` is declared with force_align 16, which the generated Python
 # code ignores.
 _BUFFER_ALIGNMENT = 16
+# Bytes of a vector above which it is told from others by a digest.
+_LONG = 1 << 10
 
 _OP_NAMES = {
     value: name
@@ -51,34 +56,36 @@ class _SharingBuilder(flatbuffers.Builder):
 
     def __init__(self, size: int):
         super().__init__(size)
-        self._vectors: dict[tuple[str, bytes], int] = {}
+        self._vectors: dict[tuple[str, int, bytes], int] = {}
 
     def CreateNumpyVector(self, x):  # noqa: N802 (name of the base class)
-        key = (x.dtype.str, x.tobytes())
+        key = (x.dtype.str, *fingerprint(x))
         if key not in self._vectors:
             if x.dtype == np.uint8:
-                self._vectors[key] = self._aligned_bytes(key[1])
+                plain = np.ascontiguousarray(x)
+                self._vectors[key] = self._aligned_bytes(plain)
             else:
                 self._vectors[key] = super().CreateNumpyVector(x)
         return self._vectors[key]
 
     def CreateString(self, s, encoding="utf-8", errors="strict"):  # noqa: N802
         data = s if isinstance(s, bytes) else s.encode(encoding, errors)
-        key = ("str", bytes(data))
+        key = ("str", len(data), bytes(data))
         if key not in self._vectors:
             self._vectors[key] = super().CreateString(data, encoding, errors)
         return self._vectors[key]
 
-    def _aligned_bytes(self, data: bytes) -> int:
+    def _aligned_bytes(self, data: np.ndarray) -> int:
         self.StartVector(1, len(data), _BUFFER_ALIGNMENT)
         start = self.head - len(data)  # type: ignore[has-type]
-        self.Bytes[start : start + len(data)] = data
+        # By way of a view: a slice of a bytearray would take a copy first.
+        memoryview(self.Bytes)[start : start + len(data)] = data.data
         self.head = start
         self.vectorNumElems = len(data)
         return self.EndVector()
 
 
-def load(data: bytes) -> schema.ModelT:
+def load(data: bytes | mmap.mmap) -> schema.ModelT:
     """Parses a TFLite file, whoever wrote it.
 
     The gate through which every file from outside goes: what it returns has
@@ -88,7 +95,7 @@ def load(data: bytes) -> schema.ModelT:
     is in `model.buffers[i].data`; lists that a graph lacks are empty.
 
     Args:
-        data: The bytes of the file.
+        data: The bytes of the file. What is returned looks into them.
 
     Returns:
         The model as the schema's object tree. It takes memory in proportion
@@ -97,7 +104,8 @@ def load(data: bytes) -> schema.ModelT:
     Raises:
         ValueError: If `data` is no TFLite file, or a damaged one.
     """
-    data = bytes(data)
+    if not isinstance(data, mmap.mmap):
+        data = bytes(data)
     if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:
         raise ValueError(
             "Not a TFLite file. Expected the identifier 'TFL3' at byte 4. "
@@ -118,9 +126,23 @@ def load(data: bytes) -> schema.ModelT:
 
 def dump(model: schema.ModelT) -> bytes:
     """Serializes a model; equal vectors are written once."""
-    builder = _SharingBuilder(1 << 16)
+    # A builder that is full doubles, and holds the old half meanwhile.
+    room = sum(
+        len(buffer.data) + 2 * _BUFFER_ALIGNMENT
+        for buffer in model.buffers or ()
+        if buffer.data is not None
+    )
+    builder = _SharingBuilder((1 << 16) + room)
     builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
-    return bytes(builder.Output())
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
+
+
+def fingerprint(array: np.ndarray) -> tuple[int, bytes]:
+    """What tells an array's bytes from others, without a copy of many."""
+    if array.nbytes <= _LONG:
+        return array.nbytes, array.tobytes()
+    digest = hashlib.sha256(np.ascontiguousarray(array).data).digest()
+    return array.nbytes, digest
 
 
 def _fill_in(model: schema.ModelT) -> None:
@@ -135,7 +157,9 @@ def _fill_in(model: schema.ModelT) -> None:
         signature.outputs = signature.outputs or []
 
 
-def _resolve_outside_data(model: schema.ModelT, data: bytes) -> None:
+def _resolve_outside_data(
+    model: schema.ModelT, data: bytes | mmap.mmap
+) -> None:
     # A placeholder is 0 or 1, in the schema's own words. Views: nothing is
     # copied, however many buffers share a range.
     for buffer in model.buffers:
@@ -150,7 +174,9 @@ def _resolve_outside_data(model: schema.ModelT, data: bytes) -> None:
             op.largeCustomOptionsOffset = op.largeCustomOptionsSize = 0
 
 
-def _outside(data: bytes, start: int, size: int, what: str) -> np.ndarray:
+def _outside(
+    data: bytes | mmap.mmap, start: int, size: int, what: str
+) -> np.ndarray:
     if start + size > len(data):
         raise ValueError(f"a {what} ends at byte {start + size}")
     return np.frombuffer(data, np.uint8, size, start)

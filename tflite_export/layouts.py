@@ -35,8 +35,18 @@ class Arrangement:
 
     def apply(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Lays `array`, in the weight's own shape, out in `shape`."""
-        part = array[..., self.start : self.stop]
-        return part.transpose(self.permutation).reshape(shape)
+        return self._permuted(array).reshape(shape)
+
+    def sample(self, array: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Some elements of `apply(...)`, by their places in it laid out flat.
+
+        Takes no copy of the array.
+        """
+        permuted = self._permuted(array)
+        return permuted[np.unravel_index(places, permuted.shape)]
+
+    def _permuted(self, array: np.ndarray) -> np.ndarray:
+        return array[..., self.start : self.stop].transpose(self.permutation)
 
 
 def arrangements(

@@ -38,6 +38,8 @@ WEIGHT_INPUTS = {
     "GATHER": (0,),
     "TRANSPOSE_CONV": (1,),
 }
+# Elements at which a weight has to agree before all of them are looked at.
+_SAMPLE = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -223,6 +225,8 @@ def _candidates(
     shape = constant.value.shape
     if not (constant.is_weight or constant.value.any()):
         return found  # an initial state, not a weight
+    places = _places(constant.value.size)
+    values = constant.value.reshape(-1)[places]
     for number, weight in enumerate(quantized):
         step = np.broadcast_to(weight.step, weight.codes.shape)
         for arrangement in arrangements(
@@ -231,6 +235,10 @@ def _candidates(
             if arrangement.stop is not None and not constant.is_weight:
                 # A vector of as many numbers as a slice of gates has would
                 # be one code times a factor, each.
+                continue
+            if not fitting.zeros_agree(
+                values, arrangement.sample(weight.codes, places)
+            ):
                 continue
             codes = arrangement.apply(weight.codes, shape)
             fit = fitting.fit(
@@ -244,6 +252,14 @@ def _candidates(
                 if fit.exact:
                     break
     return found
+
+
+def _places(size: int) -> np.ndarray:
+    """Some elements that tell most tensors that don't match.
+
+    Without them, the work would grow with the square of a model's layers.
+    """
+    return np.linspace(0, size - 1, min(size, _SAMPLE)).astype(np.int64)
 
 
 def _assign(

@@ -31,7 +31,7 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
         ValueError: If a code does not fit.
     """
     _check_bits(bits)
-    flat = np.ascontiguousarray(codes).ravel().astype(np.int64)
+    flat = np.ascontiguousarray(codes).ravel()
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     if flat.size and (flat.min() < low or flat.max() > high):
         raise ValueError(
@@ -41,7 +41,8 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
         )
     per_byte = 8 // bits
     padded = np.zeros(-(-flat.size // per_byte) * per_byte, np.uint8)
-    padded[: flat.size] = flat & ((1 << bits) - 1)
+    padded[: flat.size] = flat.astype(np.int8).view(np.uint8)
+    padded &= np.uint8((1 << bits) - 1)
     shifts = (np.arange(per_byte) * bits).astype(np.uint8)
     lanes = padded.reshape(-1, per_byte) << shifts
     return np.bitwise_or.reduce(lanes, axis=1).astype(np.uint8)

@@ -7,6 +7,8 @@ single bits.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +29,8 @@ _BITS = {
 # Versions as the runtimes register them (tflite op_version.cc), kept apart
 # from the targets' tables so that one checks the other.
 _DEQUANTIZE_VERSIONS = {(8, False): 2, (8, True): 5, 4: 6, 2: 7}
+# Codes that are looked at together; a multiple of eight.
+_BLOCK = 1 << 20
 
 
 def check_codes(data: bytes, written: Sequence[Written]) -> None:
@@ -52,11 +56,8 @@ def check_codes(data: bytes, written: Sequence[Written]) -> None:
         heard = _heard(record)
         for held in (match, *match.twins):
             _compare_codes(codes, record.container, held, heard)
-        columns = match.fit.columns
-        stored = codes * scales.reshape(_at_rank(scales.shape, codes.ndim))
-        _compare_values(
-            stored if columns is None else stored * columns, match, heard
-        )
+        scales = scales.reshape(_at_rank(scales.shape, codes.ndim))
+        _compare_values(codes, scales, match, heard)
 
 
 def _heard(record: Written) -> np.ndarray:
@@ -71,9 +72,10 @@ def _compare_codes(
     codes: np.ndarray, container: str, match: Match, heard: np.ndarray
 ) -> None:
     expected = match.arrangement.apply(match.weight.codes, codes.shape)
-    expected = expected * heard
     signs = match.fit.along(match.fit.signs, codes.ndim)
-    wrong = int((codes * signs != expected).sum())
+    wrong = 0
+    for stored, known, sign, keep in _blocks(codes, expected, signs, heard):
+        wrong += int((stored * sign != known * keep).sum())
     if wrong:
         raise ExportError(
             f"Layer '{match.weight.path}': {wrong} of {codes.size} codes in "
@@ -89,18 +91,40 @@ def _at_rank(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
 
 
 def _compare_values(
-    values: np.ndarray, match: Match, heard: np.ndarray
+    codes: np.ndarray, scales: np.ndarray, match: Match, heard: np.ndarray
 ) -> None:
-    wanted = match.constant.value.astype(np.float64) * heard
-    error = np.abs(values - wanted)
-    # A muted channel is zero in the float file and next to zero here.
-    over = (error > 2 * RELATIVE_TOLERANCE * np.abs(wanted)) & (wanted != 0)
-    if over.any():
+    columns = match.fit.columns
+    if columns is None:
+        columns = np.ones(1)
+    value = match.constant.value
+    count, worst = 0, 0.0
+    for stored, scale, column, wanted, keep in _blocks(
+        codes, scales, columns, value, heard
+    ):
+        wanted = wanted.astype(np.float64) * keep
+        error = np.abs(stored * scale * column - wanted)
+        # A muted channel is zero in the float file and next to zero here.
+        over = (error > 2 * RELATIVE_TOLERANCE * np.abs(wanted)) & (wanted != 0)
+        count += int(over.sum())
+        worst = max(worst, float(error[over].max(initial=0.0)))
+    if count:
         raise ExportError(
-            f"Layer '{match.weight.path}': {int(over.sum())} of {wanted.size} "
+            f"Layer '{match.weight.path}': {count} of {value.size} "
             "weights in the file differ from the converter's by up to "
-            f"{error[over].max():.2g}"
+            f"{worst:.2g}"
         )
+
+
+def _blocks(*arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """Arrays that broadcast against each other, a few rows at a time.
+
+    What is computed of a block in float64 takes eight times its codes.
+    """
+    shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    whole = [np.broadcast_to(array, shape) for array in arrays]
+    rows = max(1, _BLOCK * shape[0] // max(1, math.prod(shape)))
+    for start in range(0, shape[0], rows):
+        yield [array[start : start + rows] for array in whole]
 
 
 def check_versions(data: bytes) -> None:
@@ -162,11 +186,18 @@ def _codes(model: schema.Model, tensor: schema.Tensor, path: str) -> np.ndarray:
             f"Layer '{path}': its tensor holds {buffer.DataLength()} bytes of "
             f"type {tensor.Type()}, which are no {count} codes"
         )
-    stream = np.unpackbits(buffer.DataAsNumpy(), bitorder="little")
-    digits = stream[: count * bits].reshape(count, bits).astype(np.int64)
+    packed = buffer.DataAsNumpy()
     weights = 2 ** np.arange(bits)
     weights[-1] *= -1  # two's complement
-    return (digits @ weights).reshape(shape)
+    codes = np.empty(count, np.int16)
+    for start in range(0, count, _BLOCK):
+        stop = min(start + _BLOCK, count)
+        # Blocks begin at whole bytes.
+        some = packed[start * bits // 8 : -(-stop * bits // 8)]
+        stream = np.unpackbits(some, bitorder="little")
+        digits = stream[: (stop - start) * bits].reshape(-1, bits)
+        codes[start:stop] = digits.astype(np.int64) @ weights
+    return codes.reshape(shape)
 
 
 def _scales(tensor: schema.Tensor, rank: int, path: str) -> np.ndarray:

@@ -49,13 +49,16 @@ def _drop_names(model: schema.ModelT, keep: set[tuple[int, int]]) -> None:
 def _share_buffers(model: schema.ModelT) -> None:
     # Buffer 0 is the empty one by convention.
     kept = [schema.BufferT()]
-    places: dict[bytes, int] = {b"": 0}
+    nothing = fb.fingerprint(np.zeros(0, np.uint8))
+    places = {nothing: 0}
     moved: dict[int, int] = {}
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             if tensor.buffer not in moved:
                 data = model.buffers[tensor.buffer].data
-                key = b"" if data is None else np.asarray(data).tobytes()
+                key = nothing
+                if data is not None:
+                    key = fb.fingerprint(np.asarray(data))
                 if key not in places:
                     places[key] = len(kept)
                     kept.append(model.buffers[tensor.buffer])

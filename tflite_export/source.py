@@ -80,11 +80,16 @@ class Source:
                 stack.enter_context(self.model.quantized_scope())
             yield
 
-    def predict(self, flat_inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Outputs of the model as a flat list of arrays."""
+    def predict(
+        self, batches: Sequence[Sequence[np.ndarray]]
+    ) -> list[list[np.ndarray]]:
+        """Outputs of the model for each batch, as a flat list of arrays."""
+        # Once for all: it is a pass over all weights.
         with self.scope():
-            outputs = keras.tree.flatten(self.call(flat_inputs))
-        return [np.asarray(y) for y in outputs]
+            return [
+                [np.asarray(y) for y in keras.tree.flatten(self.call(batch))]
+                for batch in batches
+            ]
 
 
 def from_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,7 +53,7 @@ class Check:
 
 def check_outputs(
     data: bytes,
-    float_data: bytes,
+    float_data: bytes | mmap.mmap,
     source: Source,
     samples: Sequence[np.ndarray],
     max_relative_error: float,
@@ -75,7 +76,7 @@ def check_outputs(
         ExportError: If numbers differ, or the default kernels can't run the
             file.
     """
-    expected = _expected(data, source, samples)
+    names, expected = _expected(data, source, samples)
     checks = []
     for kernels in runtime.KERNELS:
         limit = _REFERENCE_SAMPLES if kernels == "reference" else None
@@ -100,19 +101,19 @@ def check_outputs(
                 f"Expected at most {max_relative_error:.2g}. {where}"
             )
         checks.append(check)
-    return checks, _blind_spots(data, expected)
+    return checks, _blind_spots(names, expected)
 
 
 def _blind_spots(
-    data: bytes, expected: Sequence[Sequence[np.ndarray]]
+    names: Sequence[str], expected: Sequence[Sequence[np.ndarray]]
 ) -> list[str]:
     """Outputs that are the same for all samples show little."""
     notes = []
-    for position, detail in enumerate(runtime.Session(data, "builtin").outputs):
+    for position, name in enumerate(names):
         rows = np.concatenate([np.atleast_1d(b[position]) for b in expected])
         if len(rows) > 1 and np.ptp(rows, axis=0).max(initial=0) == 0:
             notes.append(
-                f"output '{detail['name']}' is the same for all "
+                f"output '{name}' is the same for all "
                 f"{len(rows)} verification inputs: that it agrees with Keras "
                 "says little; give other representative_data"
             )
@@ -121,13 +122,14 @@ def _blind_spots(
 
 def _expected(
     data: bytes, source: Source, samples: Sequence[np.ndarray]
-) -> list[list[np.ndarray]]:
+) -> tuple[list[str], list[list[np.ndarray]]]:
+    """Names of the outputs, and what Keras computes for each batch."""
     session = runtime.Session(data, "builtin")
-    batches = [
-        source.predict(chunk)
-        for chunk in runtime.chunks(samples, BATCH, session)
-    ]
     names = [detail["name"] for detail in session.outputs]
+    chunks = list(runtime.chunks(samples, BATCH, session))
+    # It holds the weights, as Keras is about to.
+    del session
+    batches = source.predict(chunks)
     for batch in batches:
         for name, output in zip(names, batch, strict=True):
             if not np.isfinite(output).all():
@@ -135,7 +137,7 @@ def _expected(
                     f"The Keras model itself gives NaN or infinite numbers "
                     f"in its output '{name}' on the verification inputs"
                 )
-    return batches
+    return names, batches
 
 
 def _check(
@@ -185,7 +187,7 @@ def _check(
 
 def _first_difference(
     data: bytes,
-    float_data: bytes,
+    float_data: bytes | mmap.mmap,
     kernels: str,
     inputs: Sequence[np.ndarray],
     limit: float,
@@ -193,7 +195,7 @@ def _first_difference(
     """Compares intermediate tensors with the float file's."""
     if kernels == "xnnpack":
         return "The delegate hides which operator differs first."
-    float_session = runtime.Session(float_data, "builtin", keep_all=True)
+    float_session = runtime.Session(bytes(float_data), "builtin", keep_all=True)
     session = runtime.Session(data, kernels, keep_all=True)
     for own in (float_session, session):
         own(next(runtime.chunks(inputs, BATCH, own)))

@@ -9,6 +9,7 @@ and lets nothing pass that it could not follow.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +34,7 @@ _SLACK = 1 << 16
 _U8, _U16, _U32, _I32 = (struct.Struct(f"<{c}").unpack_from for c in "BHIi")
 
 
-def verify(data: bytes) -> None:
+def verify(data: bytes | mmap.mmap) -> None:
     """Checks that every offset of a TFLite file leads to what it should.
 
     Afterwards the generated accessors read within `data`, and build no more
@@ -51,7 +52,7 @@ def verify(data: bytes) -> None:
 
 
 class _Walk:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap.mmap) -> None:
         self._data = data
         self._size = len(data)
         self._tables = min(self._size // _BYTES_A_TABLE, _MOST_TABLES)

@@ -17,6 +17,7 @@ from benchmarks import record
 from tools import accuracy_page
 from tools import cost_page
 from tools import fuzz_page
+from tools import large_page
 from tools import peers_page
 from tools import strength_page
 from tools import transformers_page
@@ -33,6 +34,8 @@ _PREDICTIONS = _ROOT / "benchmarks" / "results" / "predictions.json"
 _TRANSFORMERS = _ROOT / "benchmarks" / "results" / "transformers.json"
 _STRENGTH = _ROOT / "benchmarks" / "results" / "strength.json"
 _FUZZ = _ROOT / "benchmarks" / "results" / "fuzz.json"
+_LARGE = _ROOT / "benchmarks" / "results" / "large.json"
+_LONG_RUN = _ROOT / "benchmarks" / "results" / "long_run.json"
 _PEERS = _ROOT / "benchmarks" / "results" / "peers.json"
 _ZOO = _ROOT / "benchmarks" / "results" / "zoo.json"
 _IMAGES = _ROOT / "docs" / "images"
@@ -99,7 +102,6 @@ def pages() -> dict[Path, dict[str, str]]:
         _README: "\n".join(
             (_demo(demo), cost_page.summary(cost), _targets(targets, few))
         ),
-        _ROOT / "docs" / "performance.md": cost_page.tables(cost),
         _TARGET_PAGES / "README.md": _targets(
             targets, targets["results"]["runs"]
         ),
@@ -122,6 +124,15 @@ def pages() -> dict[Path, dict[str, str]]:
     hostile = fuzz_page.section(json.loads(_FUZZ.read_text()))
     return {page: {"": text} for page, text in whole.items()} | {
         _ROOT / "docs" / "reliability.md": {"hostile files": hostile},
+        _ROOT / "docs" / "performance.md": {
+            "": cost_page.tables(cost),
+            "a large model": large_page.large_section(
+                json.loads(_LARGE.read_text())
+            ),
+            "a long run": large_page.long_section(
+                json.loads(_LONG_RUN.read_text())
+            ),
+        },
     }
 
 

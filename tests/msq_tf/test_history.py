@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 import pytest
 
 import msq_tf
@@ -86,3 +87,38 @@ def test_bits_set_by_hand_begin_a_new_history():
     ]
     qmodel.search.change(CHANGES[0], qmodel.paths)
     assert_same(qmodel.history_of_bits(), CHANGES[:1])
+
+
+def test_of_changes_without_end_the_newest_are_kept():
+    qmodel = msq_tf.quantize_model(tiny_model())
+    room = qmodel.search.log.numpy().reshape(-1, history.COLUMNS).shape[0]
+    made = [
+        BitChange(
+            step,
+            step / 10,
+            "conv",
+            *((8, 4) if step % 2 else (4, 8)),
+            *[0.0] * 4,
+            None,
+        )
+        for step in range(1, room + 6)
+    ]
+    for change in made:
+        before = qmodel.search.logged()
+        qmodel.search.change(change, qmodel.paths)
+        added = history.newer(before, qmodel.search.logged())
+        assert_same([history.from_row(*added, qmodel.paths)], [change])
+    assert_same(qmodel.history_of_bits(), made[-room:])
+    course, *others = qmodel.search.course(qmodel.paths)
+    # It begins where the first one that is kept began.
+    assert course[:2] == [(0.0, made[-room].old), (0.6, made[-room].new)]
+    assert course[-1][1] == qmodel.bits["conv"]
+    assert others == [[(0.0, 8)], [(0.0, 8)]]
+
+
+def test_what_is_newer_where_nothing_was_or_is():
+    none, rows = np.empty((0, 3)), np.arange(6.0).reshape(2, 3)
+    rows[0, 1] = math.nan
+    assert len(history.newer(none, none)) == 0
+    assert len(history.newer(rows, rows)) == 0
+    np.testing.assert_array_equal(history.newer(none, rows), rows)

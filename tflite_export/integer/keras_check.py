@@ -48,8 +48,8 @@ def against_keras(
     inputs = ports.inputs(data)
     outputs = ports.outputs(data)
     worst, same, count = 0.0, 0, 0
-    for chunk in runtime.chunks(samples, BATCH, session):
-        wanted = source.predict(chunk)
+    chunks = list(runtime.chunks(samples, BATCH, session))
+    for chunk, wanted in zip(chunks, source.predict(chunks), strict=True):
         got = session(
             [p.quantize(x) for p, x in zip(inputs, chunk, strict=True)]
         )
