@@ -64,16 +64,12 @@ SETTINGS = (
     Setting(MSQ, STUDY.learning_rate, authors=True),
     # 350 epochs at 0.1, a tenth from 250 on; 300 at 0.01, tenths from 150, 250.
     Setting(BSQ, 0.1, 1e-4, 0.01, authors=True),
-    *(
-        Setting(BSQ, rate, 1e-4, alpha)
-        for rate in (0.1, 0.02)
-        for alpha in (1.0, 3.0)
-    ),
+    Setting(BSQ, 0.1, 1e-4, 1.0),
+    Setting(BSQ, 0.02, 1e-4, 1.0),
+    Setting(BSQ, 0.02, 1e-4, 3.0),
     # 300 epochs at 0.05, 5 of warm-up, hard from 250; three magnitude bits.
     Setting(CSQ, 0.05, 5e-4, 0.001, authors=True),
-    *(
-        Setting(CSQ, rate, 5e-4, strength)
-        for rate in (0.05, 0.02)
-        for strength in (0.003, 0.01)
-    ),
+    Setting(CSQ, 0.05, 5e-4, 0.003),
+    Setting(CSQ, 0.02, 5e-4, 0.003),
+    Setting(CSQ, 0.02, 5e-4, 0.01),
 )

@@ -17,30 +17,20 @@ from benchmarks import record
 from tools import accuracy_page
 from tools import cost_page
 from tools import fuzz_page
+from tools import growth_page
 from tools import large_page
+from tools import methods_page
 from tools import peers_page
 from tools import strength_page
+from tools import target_page
 from tools import transformers_page
 from tools import zoo_page
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEMO = _ROOT / "out" / "demo"
 _RESULTS = _ROOT / "docs" / "results" / "demo.json"
-_COST = _ROOT / "benchmarks" / "results" / "cost.json"
-_TARGETS = _ROOT / "benchmarks" / "results" / "targets.json"
-_VELA = _ROOT / "benchmarks" / "results" / "vela.json"
-_ACCURACY = _ROOT / "benchmarks" / "results" / "accuracy.json"
-_PREDICTIONS = _ROOT / "benchmarks" / "results" / "predictions.json"
-_TRANSFORMERS = _ROOT / "benchmarks" / "results" / "transformers.json"
-_STRENGTH = _ROOT / "benchmarks" / "results" / "strength.json"
-_FUZZ = _ROOT / "benchmarks" / "results" / "fuzz.json"
-_LARGE = _ROOT / "benchmarks" / "results" / "large.json"
-_LONG_RUN = _ROOT / "benchmarks" / "results" / "long_run.json"
-_PEERS = _ROOT / "benchmarks" / "results" / "peers.json"
-_ZOO = _ROOT / "benchmarks" / "results" / "zoo.json"
 _IMAGES = _ROOT / "docs" / "images"
 _README = _ROOT / "README.md"
-_TARGET_PAGES = _ROOT / "docs" / "targets"
 # A page may have several sections, each with a name.
 _BEGIN = "<!-- figures{}: written by tools/readme.py -->\n"
 _END = "<!-- end of figures -->\n"
@@ -74,65 +64,57 @@ def collect() -> None:
 
 def draw() -> None:
     """Draws the pictures that come from benchmarks."""
-    accuracy = json.loads(_ACCURACY.read_text())
+    accuracy = _of("accuracy")
     accuracy_page.draw_accuracy(accuracy, _IMAGES / "accuracy_for_bytes.png")
     accuracy_page.draw_bits(accuracy, _IMAGES / "bits_and_sensitivity.png")
+    methods_page.draw(
+        _of("peers"),
+        _of("time_to_target"),
+        _IMAGES / "accuracy_of_methods.png",
+    )
+
+
+def _of(benchmark: str) -> dict[str, Any]:
+    """What a benchmark recorded."""
+    return json.loads((record.RESULTS / f"{benchmark}.json").read_text())
 
 
 def pages() -> dict[Path, dict[str, str]]:
     """The figures of every page as Markdown, from the files that are kept.
 
     Returns:
-        Sections by name, by page; a page with one section gives it none.
+        Sections by name, by page; a section without a name has the empty one.
     """
-    demo, cost, targets, vela, accuracy, predictions, zoo = (
-        json.loads(path.read_text())
-        for path in (
-            _RESULTS,
-            _COST,
-            _TARGETS,
-            _VELA,
-            _ACCURACY,
-            _PREDICTIONS,
-            _ZOO,
-        )
-    )
-    few = [r for r in targets["results"]["runs"] if r["model"] != "resnet20"]
-    whole = {
-        _README: "\n".join(
-            (_demo(demo), cost_page.summary(cost), _targets(targets, few))
-        ),
-        _TARGET_PAGES / "README.md": _targets(
-            targets, targets["results"]["runs"]
-        ),
-        _TARGET_PAGES / "ethos_u.md": _vela(vela),
-        _ROOT / "docs" / "accuracy.md": accuracy_page.accuracy_tables(accuracy),
-        _ROOT / "docs" / "sensitivity.md": accuracy_page.prediction_table(
-            predictions
-        ),
-        _ROOT / "docs" / "transformers.md": transformers_page.table(
-            json.loads(_TRANSFORMERS.read_text())
-        ),
-        _ROOT / "docs" / "algorithm.md": strength_page.table(
-            json.loads(_STRENGTH.read_text())
-        ),
-        _ROOT / "docs" / "peers.md": peers_page.peers_tables(
-            json.loads(_PEERS.read_text())
-        ),
-        _ROOT / "docs" / "zoo.md": zoo_page.zoo_tables(zoo),
-    }
-    hostile = fuzz_page.section(json.loads(_FUZZ.read_text()))
-    return {page: {"": text} for page, text in whole.items()} | {
-        _ROOT / "docs" / "reliability.md": {"hostile files": hostile},
-        _ROOT / "docs" / "performance.md": {
+    demo = json.loads(_RESULTS.read_text())
+    cost, targets = _of("cost"), _of("targets")
+    runs = targets["results"]["runs"]
+    few = [run for run in runs if run["model"] != "resnet20"]
+    readme = (_demo(demo), cost_page.summary(cost), _targets(targets, few))
+    found = {
+        "README.md": {"": "\n".join(readme)},
+        "accuracy.md": {"": accuracy_page.accuracy_tables(_of("accuracy"))},
+        "algorithm.md": {"": strength_page.table(_of("strength"))},
+        "peers.md": {"": peers_page.peers_tables(_of("peers"))},
+        "performance.md": {
             "": cost_page.tables(cost),
-            "a large model": large_page.large_section(
-                json.loads(_LARGE.read_text())
-            ),
-            "a long run": large_page.long_section(
-                json.loads(_LONG_RUN.read_text())
-            ),
+            "time to target": target_page.tables(_of("time_to_target")),
+            "scaling": growth_page.scaling(_of("scaling")),
+            "a profile": growth_page.profile(_of("step_profile")),
+            "a large model": large_page.large_section(_of("large")),
+            "a long run": large_page.long_section(_of("long_run")),
         },
+        "reliability.md": {"hostile files": fuzz_page.section(_of("fuzz"))},
+        "sensitivity.md": {
+            "": accuracy_page.prediction_table(_of("predictions"))
+        },
+        "targets/README.md": {"": _targets(targets, runs)},
+        "targets/ethos_u.md": {"": _vela(_of("vela"))},
+        "transformers.md": {"": transformers_page.table(_of("transformers"))},
+        "zoo.md": {"": zoo_page.zoo_tables(_of("zoo"))},
+    }
+    return {
+        (_README if name == "README.md" else _ROOT / "docs" / name): sections
+        for name, sections in found.items()
     }
 
 
