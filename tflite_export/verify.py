@@ -76,7 +76,7 @@ def check_outputs(
         ExportError: If numbers differ, or the default kernels can't run the
             file.
     """
-    names, expected = _expected(data, source, samples)
+    expected = _expected(data, source, samples)
     checks = []
     for kernels in runtime.KERNELS:
         limit = _REFERENCE_SAMPLES if kernels == "reference" else None
@@ -101,19 +101,19 @@ def check_outputs(
                 f"Expected at most {max_relative_error:.2g}. {where}"
             )
         checks.append(check)
-    return checks, _blind_spots(names, expected)
+    return checks, _blind_spots(data, expected)
 
 
 def _blind_spots(
-    names: Sequence[str], expected: Sequence[Sequence[np.ndarray]]
+    data: bytes, expected: Sequence[Sequence[np.ndarray]]
 ) -> list[str]:
     """Outputs that are the same for all samples show little."""
     notes = []
-    for position, name in enumerate(names):
+    for position, detail in enumerate(runtime.Session(data, "builtin").outputs):
         rows = np.concatenate([np.atleast_1d(b[position]) for b in expected])
         if len(rows) > 1 and np.ptp(rows, axis=0).max(initial=0) == 0:
             notes.append(
-                f"output '{name}' is the same for all "
+                f"output '{detail['name']}' is the same for all "
                 f"{len(rows)} verification inputs: that it agrees with Keras "
                 "says little; give other representative_data"
             )
@@ -122,8 +122,8 @@ def _blind_spots(
 
 def _expected(
     data: bytes, source: Source, samples: Sequence[np.ndarray]
-) -> tuple[list[str], list[list[np.ndarray]]]:
-    """Names of the outputs, and what Keras computes for each batch."""
+) -> list[list[np.ndarray]]:
+    """What Keras computes for each batch."""
     session = runtime.Session(data, "builtin")
     names = [detail["name"] for detail in session.outputs]
     chunks = list(runtime.chunks(samples, BATCH, session))
@@ -137,7 +137,7 @@ def _expected(
                     f"The Keras model itself gives NaN or infinite numbers "
                     f"in its output '{name}' on the verification inputs"
                 )
-    return names, batches
+    return batches
 
 
 def _check(
