@@ -182,7 +182,7 @@ def compared(run: Trained, one: Trained) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    """Trains all runs and writes how they compare with the first."""
+    """Trains all runs and writes, after each, how they compare."""
     dtype, result = arguments
     if dtype == "float64":
         use_float64()
@@ -199,9 +199,8 @@ def main(arguments: list[str]) -> int:
         run = trained(train, *options)
         one = one or run
         found[name] = compared(run, one)
-        print(dtype, name, found[name], flush=True)
-    with files.replacing(Path(result)) as partial:
-        partial.write_text(json.dumps(found))
+        with files.replacing(Path(result)) as partial:
+            partial.write_text(json.dumps(found))
     return 0
 
 
