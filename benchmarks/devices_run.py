@@ -32,7 +32,6 @@ RUNS = {
     "one": (1, False),
     "nudged": (1, True),
     "two": (2, False),
-    "four": (4, False),
 }
 BATCH, FLOAT_EPOCHS, EPOCHS = 64, 3, 4
 STEPS = (1, 2, 5, 10, 20, 50, 100, 120, 130, 170, 220, 280)
