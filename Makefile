@@ -9,6 +9,8 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -q --numprocesses=$(JOBS) --dist=loadfile
 TOSA_VENV := .venv-tosa
 TOSA_STAMP := $(TOSA_VENV)/.installed
+OLDEST_VENV := .venv-oldest
+OLDEST_STAMP := $(OLDEST_VENV)/.installed
 PEERS := hgq2 qkeras
 PEER_STAMPS := $(PEERS:%=.venv-%/.installed)
 BUILDIFIER_VERSION := 8.2.1
@@ -18,9 +20,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tosa setup-peers demo test test-slow lint format \
-	build-files bench bench-accuracy bench-fuzz bench-large bench-peers \
-	bench-time-to-target bench-zoo readme clean
+.PHONY: help setup setup-tosa setup-peers demo test test-slow compatibility \
+	lint format build-files bench bench-accuracy bench-fuzz bench-large \
+	bench-peers bench-time-to-target bench-zoo readme clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -66,6 +68,16 @@ test: $(STAMP) ## Run the test suite.
 test-slow: $(STAMP) ## Run the tests that take minutes.
 	$(PYTEST) -m slow
 	$(PYTEST) -m slow tests/tfmot
+
+compatibility: $(OLDEST_STAMP) ## Test with the oldest TensorFlow and Keras.
+	$(OLDEST_VENV)/bin/python -m pytest -q --numprocesses=$(JOBS) \
+		--dist=loadfile -m "not slow" tests/msq_tf tests/tflite_export
+
+$(OLDEST_STAMP): requirements-oldest.txt
+	$(PYTHON) -m venv $(OLDEST_VENV)
+	$(OLDEST_VENV)/bin/python -m pip install --quiet \
+		--disable-pip-version-check -r requirements-oldest.txt
+	touch $(OLDEST_STAMP)
 
 lint: $(STAMP) ## Check style, types and BUILD files.
 	$(BIN)/ruff check .
@@ -119,6 +131,6 @@ readme: $(STAMP) ## Write the README's figures from out/demo and benchmarks.
 
 clean: ## Remove results, caches and environments.
 	rm -rf out build dist *.egg-info $(VENV) $(TOSA_VENV) \
-		$(PEERS:%=.venv-%) .mypy_cache \
+		$(OLDEST_VENV) $(PEERS:%=.venv-%) .mypy_cache \
 		.pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """Whether several devices train what one does, but for rounding.
 
-A ResNet-8 is trained from scratch and searched on one, two and four parts of a
+A ResNet-8 is trained from scratch and searched on one and on two parts of a
 CPU, in float32 and in float64, and once more on one with every weight a unit in
 the last place higher: what a last bit does to the same training.
 """

@@ -22,6 +22,11 @@ KERNELS = {
     "reference": litert.OpResolverType.BUILTIN_REF,
 }
 
+# First TensorFlow whose own interpreter has all operators that are written,
+# and what one says that lacks some.
+_ALL_OPERATORS = (2, 21)
+_TOO_OLD = "Didn't find op for builtin opcode"
+
 
 class Session:
     """A file loaded for one set of kernels.
@@ -218,6 +223,9 @@ def without_deprecation() -> Iterator[None]:
 def load_everywhere(data: bytes) -> None:
     """Loads and allocates a file in TensorFlow's own interpreter, too.
 
+    That of TensorFlow before 2.21 knows no operators of 2-bit weights; there,
+    such files are LiteRT's alone.
+
     Raises:
         ExportError: If it can't.
     """
@@ -228,6 +236,9 @@ def load_everywhere(data: bytes) -> None:
             tf.lite.Interpreter(model_content=data).allocate_tensors()
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
+        version = tuple(map(int, tf.__version__.split(".")[:2]))
+        if version < _ALL_OPERATORS and _TOO_OLD in reason:
+            return
         raise ExportError(
             f"TensorFlow's own interpreter can't load the file: {reason}"
         ) from error

@@ -44,6 +44,30 @@ def test_peers_are_pinned_to_the_same_tensorflow_and_keras(root, peer):
         assert pin in lines
 
 
+def test_lower_bounds_are_what_is_tested(root, project):
+    """By `make compatibility`, and the page says so."""
+    pins = (root / "requirements-oldest.txt").read_text().splitlines()
+    lines = [line for line in pins if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    page = (root / "docs" / "compatibility.md").read_text()
+    newest = (root / "requirements.txt").read_text().splitlines()
+    pairs = []
+    for versions in (lines, newest):
+        found = [
+            line.partition("==")[2]
+            for package in ("tensorflow", "keras")
+            for line in versions
+            if line.startswith(f"{package}==")
+        ]
+        pairs.append(found)
+        assert f"| {found[0]} | {found[1]} |" in page
+    bounds = project["dependencies"]
+    for package, pinned in zip(("tensorflow", "keras"), pairs[0], strict=True):
+        (bound,) = (b for b in bounds if b.startswith(f"{package}>="))
+        low = bound.partition(">=")[2]
+        assert pinned == low or pinned == f"{low}.0"
+
+
 def test_the_version_is_one(root, project):
     version = project["version"]
     assert f'version = "{version}"' in (root / "MODULE.bazel").read_text()

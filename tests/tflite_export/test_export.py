@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -363,3 +364,17 @@ def test_text_inputs(model, tmp_path):
 def test_what_tensorflow_cannot_load_is_refused():
     with pytest.raises(ExportError, match="own interpreter can't load"):
         runtime.load_everywhere(b"TFL3 and nothing more")
+
+
+@pytest.mark.parametrize(("version", "refused"), [("2.20.1", 0), ("2.21.0", 1)])
+def test_an_old_tensorflow_may_lack_operators(monkeypatch, version, refused):
+    def lacking(model_content):
+        raise ValueError(
+            "Didn't find op for builtin opcode 'DEQUANTIZE' version '7'."
+        )
+
+    monkeypatch.setattr(tf.lite, "Interpreter", lacking)
+    monkeypatch.setattr(tf, "__version__", version)
+    expected = pytest.raises(ExportError, match="DEQUANTIZE")
+    with expected if refused else contextlib.nullcontext():
+        runtime.load_everywhere(b"TFL3 and so on")
