@@ -8,6 +8,7 @@ import rich.console
 
 from benchmarks import accuracy
 from benchmarks import cost
+from benchmarks import faults
 from benchmarks import fuzz
 from benchmarks import predictions
 from benchmarks import record
@@ -23,6 +24,7 @@ from benchmarks.peers import run as peers
 BENCHMARKS = {
     "cost": cost,
     "accuracy": accuracy,
+    "faults": faults,
     "fuzz": fuzz,
     "peers": peers,
     "predictions": predictions,

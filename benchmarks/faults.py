@@ -10,6 +10,7 @@ checkpoint, and those that the next process takes again.
 from __future__ import annotations
 
 import collections
+import concurrent.futures as futures
 import math
 import os
 import random
@@ -42,12 +43,14 @@ _WHOLE = (
     *("checkpoint model.keras", "tflite", "between"),
 )
 _SEARCH = ("decision msq", "checkpoint msq", "moment msq", "tflite", "between")
+# Processes, or pairs of workers, that run side by side.
+_AT_ONCE = 2
 # Kills from which on a run with float training is among them.
 _MANY = 20
 
 
 def measure() -> dict[str, Any]:
-    """Kills a run of one process, and one of two workers.
+    """Kills runs of one process, and one of two workers.
 
     Returns:
         Kills, steps lost and what was the same, JSON values.
@@ -55,13 +58,15 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         start = time.monotonic()
-        runs = one_process(folder, KILLS, SEED)
-        cluster = faults_cluster.run(folder, SEED)
+        faults_process.jobs(folder)
+        with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+            cluster = pool.submit(faults_cluster.run, folder, SEED)
+            runs = one_process(folder, KILLS, SEED)
         return {
             "seed": SEED,
             "steps_per_epoch": STEPS,
             "runs": runs,
-            "cluster": cluster,
+            "cluster": cluster.result(),
             "seconds": time.monotonic() - start,
         }
 
@@ -77,17 +82,32 @@ def one_process(folder: Path, kills: int, seed: int) -> list[dict[str, Any]]:
     Returns:
         A record for each run, with one for each kill.
     """
-    rng = random.Random(seed)
     jobs = faults_process.jobs(folder)
-    references: dict[str, _Reference] = {}
+    if kills < _MANY:
+        del jobs["resnet8"]
     runs: list[dict[str, Any]] = []
-    while (left := kills - sum(len(run["kills"]) for run in runs)) > 0:
-        first = not runs and kills >= _MANY
-        job = jobs["resnet8" if first else "small"]
-        if job.name not in references:
-            references[job.name] = _Reference(job, folder / job.name)
-        run = _Run(references[job.name], folder / f"run-{len(runs)}", rng)
-        runs.append(run.killed((_WHOLE if first else _SEARCH)[:left]))
+
+    def run(index: int, name: str, kinds: tuple[str, ...]) -> dict[str, Any]:
+        rng = random.Random(f"{seed}/{index}")
+        killed = _Run(references[name], folder / f"run-{index}", rng)
+        return killed.killed(kinds)
+
+    with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+        made = pool.map(
+            lambda job: _Reference(job, folder / job.name), jobs.values()
+        )
+        references = dict(zip(jobs, made, strict=True))
+        # More than once if a process ended before it was killed.
+        while left := kills - sum(len(run["kills"]) for run in runs):
+            planned = []
+            while left > 0:
+                whole = "resnet8" in jobs and not runs and not planned
+                kinds = (_WHOLE if whole else _SEARCH)[:left]
+                name = "resnet8" if whole else "small"
+                number = len(runs) + len(planned)
+                planned.append(pool.submit(run, number, name, kinds))
+                left -= len(kinds)
+            runs += [task.result() for task in planned]
     return runs
 
 

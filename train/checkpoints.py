@@ -162,8 +162,8 @@ def history(workspace: Workspace) -> list[dict[str, Any]]:
 def _weights(model: keras.Model) -> memoryview:
     """What `save_weights` writes.
 
-    HDF5 1.14 ends the process where its own write to a disk fails, at a full one
-    for example, so it is given memory to write to.
+    HDF5 1.14 ends the process where its own write to a disk fails, at a full
+    one for example, so it is given memory to write to.
     """
     memory = _Memory()
     model.save_weights(memory)
