@@ -183,13 +183,14 @@ class _Run:
         if name == "decision":
             done = faults_check.epochs(self._folder, what)
             ahead = sum(epoch > done for epoch in reference.changes)
-            number, steps = rng.randint(1, ahead), rng.randint(0, STEPS)
+            number, steps = rng.randint(1, max(ahead, 1)), rng.randint(0, STEPS)
             return {"kind": name, "number": number, "steps": steps}
         if name == "checkpoint":
             file = f"checkpoints/{what}" if "float." in what else what
             if "." not in what:
                 done = faults_check.epochs(self._folder, what)
-                epoch = rng.randint(done + 1, self._job.phases[what] - 1)
+                last = max(self._job.phases[what] - 1, done + 1)
+                epoch = rng.randint(done + 1, last)
                 file = f"checkpoints/{what}/epoch-{epoch:04d}.weights.h5"
         else:
             file = rng.choice(self._job.exported)

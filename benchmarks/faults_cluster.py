@@ -21,7 +21,7 @@ from benchmarks.faults_process import Process
 
 _WORKERS = 2
 # Seconds that one waits for the other.
-TIMEOUT = 180
+TIMEOUT = 300
 # Which worker is killed, and how.
 KILLS = ((1, "moment"), (0, "checkpoint"), (1, "moment"), (0, "moment"))
 

@@ -43,11 +43,13 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except OSError as error:
         number = error.errno or errno.EIO
+        # The text of a library may be a page long.
+        reason = os.strerror(number) if error.errno else str(error)
         expected = "room" if number in _ROOM else "write access"
         raise NotWrittenError(
             number,
-            f"A file could not be written ({os.strerror(number)}). Expected "
-            f"{expected} there; what was written before is whole. Received: "
+            f"A file could not be written ({reason}). Expected {expected} "
+            "there; what was written before is whole. Received: "
             f"path={os.fspath(path)}",
             os.fspath(path),
         ) from error

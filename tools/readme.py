@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import record
 from tools import accuracy_page
 from tools import cost_page
+from tools import faults_page
 from tools import fuzz_page
 from tools import peers_page
 from tools import transformers_page
@@ -30,6 +31,7 @@ _VELA = _ROOT / "benchmarks" / "results" / "vela.json"
 _ACCURACY = _ROOT / "benchmarks" / "results" / "accuracy.json"
 _PREDICTIONS = _ROOT / "benchmarks" / "results" / "predictions.json"
 _TRANSFORMERS = _ROOT / "benchmarks" / "results" / "transformers.json"
+_FAULTS = _ROOT / "benchmarks" / "results" / "faults.json"
 _FUZZ = _ROOT / "benchmarks" / "results" / "fuzz.json"
 _PEERS = _ROOT / "benchmarks" / "results" / "peers.json"
 _ZOO = _ROOT / "benchmarks" / "results" / "zoo.json"
@@ -115,8 +117,12 @@ def pages() -> dict[Path, dict[str, str]]:
         _ROOT / "docs" / "zoo.md": zoo_page.zoo_tables(zoo),
     }
     hostile = fuzz_page.section(json.loads(_FUZZ.read_text()))
+    kills = faults_page.section(json.loads(_FAULTS.read_text()))
     return {page: {"": text} for page, text in whole.items()} | {
-        _ROOT / "docs" / "reliability.md": {"hostile files": hostile},
+        _ROOT / "docs" / "reliability.md": {
+            "hostile files": hostile,
+            "kills": kills,
+        },
     }
 
 

@@ -81,7 +81,7 @@ def test_a_file_in_the_way_of_a_folder(tmp_path):
 
 
 def test_a_library_that_gives_no_number(tmp_path):
-    with pytest.raises(NotWrittenError, match=r"\(Input/output error\)"):
+    with pytest.raises(NotWrittenError, match=r"\(Can't write data\)"):
         with files.writing(tmp_path / "a.h5"):
             raise OSError("Can't write data")
 
