@@ -23,7 +23,7 @@ _WORKERS = 2
 # Seconds that one waits for the other.
 TIMEOUT = 300
 # Which worker is killed, and how.
-KILLS = ((1, "moment"), (0, "checkpoint"), (1, "moment"), (0, "moment"))
+KILLS = ((1, "moment"), (0, "checkpoint"), (1, "moment"))
 
 
 def run(folder: Path, seed: int) -> dict[str, Any]:

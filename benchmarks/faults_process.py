@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import dataclasses
 import json
 import os
@@ -118,7 +120,11 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                # As on machines of their own: what ends the benchmark's
+                # session is not what ends it.
+                start_new_session=True,
             )
+        atexit.register(self.kill)
 
     @property
     def seconds(self) -> float:
@@ -144,13 +150,15 @@ class Process:
         return True
 
     def kill(self) -> None:
-        """Kills it."""
-        self._process.kill()
+        """Kills it, unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
 
     def status(self) -> int:
         """Its exit status, once it has ended."""
         while self.alive():
             time.sleep(0.02)
+        atexit.unregister(self.kill)
         return self._process.returncode
 
     def expect(self, status: int) -> None:
