@@ -163,6 +163,9 @@ class _Run:
             if point["kind"] == "moment":
                 self._kill(process, kind)
             if process.status() == 0:
+                now = self._progress()
+                if now and now["phase"]:
+                    self._settle(now["phase"], now["done"])
                 break
             process.expect(-signal.SIGKILL)
             kills.append(self._seen(point))
