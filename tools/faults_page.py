@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks import faults
 
 _KINDS = {
-    "moment": "at a random moment, from start to export",
+    "moment": "at a random moment of the start or of training",
     "decision": "between a decision and its checkpoint",
     "checkpoint": "inside the write of a checkpoint or model",
     "tflite": "inside the write of a `.tflite`",
