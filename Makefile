@@ -21,8 +21,8 @@ export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tosa setup-peers demo test test-slow compatibility \
-	lint format build-files bench bench-accuracy bench-fuzz bench-large \
-	bench-peers bench-time-to-target bench-zoo readme clean
+	lint format build-files bench bench-accuracy bench-faults bench-fuzz \
+	bench-large bench-peers bench-time-to-target bench-zoo readme clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -110,6 +110,9 @@ bench-accuracy: $(STAMP) ## Accuracy for bytes, all rows, in the background.
 		> out/accuracy/log 2>&1 & \
 	echo "Running in the background; out/accuracy/log says how far it is." \
 		"Give the same command again to go on after an interruption."
+
+bench-faults: $(STAMP) ## Kill a search 30 times, and a cluster (15 minutes).
+	$(BIN)/python -m benchmarks faults
 
 bench-fuzz: $(STAMP) ## Read 100,000 hostile files (40 minutes).
 	$(BIN)/python -m benchmarks fuzz

@@ -9,6 +9,7 @@ import rich.console
 from benchmarks import accuracy
 from benchmarks import cost
 from benchmarks import devices
+from benchmarks import faults
 from benchmarks import fuzz
 from benchmarks import large
 from benchmarks import long_run
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "cost": cost,
     "accuracy": accuracy,
     "devices": devices,
+    "faults": faults,
     "fuzz": fuzz,
     "large": large,
     "long_run": long_run,

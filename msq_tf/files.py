@@ -3,12 +3,56 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 from collections.abc import Iterator
 
 # Before the name of a file that is being written.
 PARTIAL = "partial-"
+# What to do about a failure, by its number.
+_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class NotWrittenError(OSError):
+    """A file could not be written; one of that name is as it was.
+
+    `errno` and `filename` say why and which.
+    """
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Says in plain words which file it was that could not be written.
+
+    Libraries raise what the system says without the name, or with the name of
+    a temporary file.
+
+    Args:
+        path: The file that the block writes.
+
+    Raises:
+        NotWrittenError: Instead of any `OSError` of the block.
+    """
+    try:
+        yield
+    except NotWrittenError:
+        raise
+    except OSError as error:
+        number = error.errno or errno.EIO
+        # The text of a library may be a page long.
+        reason = os.strerror(number) if error.errno else str(error)
+        expected = "room" if number in _ROOM else "write access"
+        raise NotWrittenError(
+            number,
+            f"A file could not be written ({reason}). Expected {expected} "
+            "there; what was written before is whole. Received: "
+            f"path={os.fspath(path)}",
+            os.fspath(path),
+        ) from error
 
 
 @contextlib.contextmanager
@@ -25,17 +69,23 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
     Yields:
         A path in the same folder.
+
+    Raises:
+        NotWrittenError: If the disk is full or may not be written.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{PARTIAL}{path.name}")
-    try:
-        yield partial
-        _flush(partial)
-        os.replace(partial, path)
-        _flush(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            _flush(partial)
+            os.replace(partial, path)
+            _flush(path.parent)
+        finally:
+            # What cannot be removed either shall not hide what went wrong.
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
 
 def _flush(path: pathlib.Path) -> None:

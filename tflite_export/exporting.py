@@ -24,6 +24,7 @@ from tflite_export import readback
 from tflite_export import runtime
 from tflite_export import targets
 from tflite_export.errors import ExportError
+from tflite_export.files import fill
 from tflite_export.files import let_go
 from tflite_export.files import spooled
 from tflite_export.files import staged
@@ -101,7 +102,8 @@ def export(
         ExportError: If the file can't be exact on the target, with the layer,
             the operator and the figure that stand against it. No file is
             left behind.
-        ValueError: If an argument is wrong.
+        ValueError: If an argument is wrong, or the disk is full or can't be
+            written.
 
     Example:
         >>> report = export(qmodel, "m.tflite", representative_data=images)
@@ -153,7 +155,7 @@ def export(
         else:
             plan = plans.WeightOnly(converted, matching, max_relative_error)
         built = plan.build(chosen)
-        temporary.write_bytes(built.data)
+        fill(temporary, built.data, path)
         data = temporary.read_bytes()
         readback.check_codes(data, built.written)
         readback.check_versions(data)
@@ -165,8 +167,8 @@ def export(
         )
         for name, content in device.files.items():
             # These are renamed before the file itself.
-            beside = stack.enter_context(staged(Path(path).with_name(name)))
-            beside.write_bytes(content)
+            other = Path(path).with_name(name)
+            fill(stack.enter_context(staged(other)), content, other)
         plain = plan.plain()
     average, paper = _average_bits(quantized, skipped)
     return ExportReport(
@@ -254,7 +256,7 @@ def float_file(
     """
     with staged(path) as temporary:
         data = float_tflite(model, input_signature, batch_size)
-        temporary.write_bytes(data)
+        fill(temporary, data, path)
     return len(data)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -86,12 +88,13 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     It lies in the same directory, so that the final step is one rename. When
     the block raises, the temporary file is removed and `path` is untouched.
+    What a killed process left of the same path is removed, too.
 
     Args:
         path: Where the file shall be in the end.
 
     Yields:
-        Path of the temporary file, which exists and is empty.
+        Path of the temporary file, which exists and is empty; `fill` it.
 
     Raises:
         ValueError: If the directory doesn't exist or can't be written.
@@ -101,11 +104,9 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise ValueError(
             f"Expected the path of a file. Received: a directory, path='{path}'"
         )
-    temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
     try:
-        # Not tempfile: the final file shall have the user's usual mode.
-        with open(temporary, "xb"):
-            pass
+        _sweep(final)
+        temporary, descriptor = _created(final)
     except OSError as error:
         raise ValueError(
             f"The output directory can't be written ({error.strerror}). "
@@ -114,8 +115,76 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
         ) from error
     try:
         yield temporary
-        os.replace(temporary, final)
+        with _writing(final):
+            os.replace(temporary, final)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        # What can't be removed either shall not hide what went wrong.
+        with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+    finally:
+        os.close(descriptor)
+
+
+def fill(temporary: Path, data: bytes, path: str | os.PathLike[str]) -> None:
+    """Writes a temporary file of `staged`, down to the disk.
+
+    Args:
+        temporary: What `staged` gave.
+        data: All that the file shall hold.
+        path: Where the file shall be in the end.
+
+    Raises:
+        ValueError: If the disk is full or can't be written.
+    """
+    with _writing(path), open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"The file can't be written ({error.strerror}). Expected room and "
+            "write permission; a file of that name is as it was. Received: "
+            f"path='{path}'"
+        ) from error
+
+
+def _created(final: Path) -> tuple[Path, int]:
+    """A new temporary file, and the descriptor that keeps its lock."""
+    while True:
+        temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
+        # Not tempfile: the final file shall have the user's usual mode.
+        descriptor = os.open(
+            temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666
+        )
+        # Without locks, as on some network drives, nobody sweeps either.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if temporary.exists():
+            return temporary, descriptor
+        # Another process took it for a dead one's before it was locked.
+        os.close(descriptor)
+
+
+def _sweep(final: Path) -> None:
+    """Removes the temporary files of processes that were killed.
+
+    A living process has a lock on its own, which ends with it.
+    """
+    ours = re.compile(rf"\.{re.escape(final.name)}\.[0-9a-f]{{8}}\.tmp")
+    for path in final.parent.iterdir():
+        if not ours.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(descriptor)

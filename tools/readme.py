@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import record
 from tools import accuracy_page
 from tools import cost_page
+from tools import faults_page
 from tools import fuzz_page
 from tools import growth_page
 from tools import large_page
@@ -103,7 +104,10 @@ def pages() -> dict[Path, dict[str, str]]:
             "a large model": large_page.large_section(_of("large")),
             "a long run": large_page.long_section(_of("long_run")),
         },
-        "reliability.md": {"hostile files": fuzz_page.section(_of("fuzz"))},
+        "reliability.md": {
+            "hostile files": fuzz_page.section(_of("fuzz")),
+            "kills": faults_page.section(_of("faults")),
+        },
         "sensitivity.md": {
             "": accuracy_page.prediction_table(_of("predictions"))
         },

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         results = pipeline.run(settings)
-    except (ValueError, WorkerLostError) as error:
+    except (ValueError, OSError, WorkerLostError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0 if results is None or results.passed else 1

@@ -9,7 +9,9 @@ variables that the weights file holds.
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import pathlib
 import re
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from msq_tf import files
 from msq_tf.replicas import worker_index
 from train.workspace import HISTORY
 from train.workspace import Workspace
@@ -25,6 +28,13 @@ from train.workspace import Workspace
 _DRAWS = 1 << 20
 # The last one, and one before it in case the disk lost the last.
 _KEPT = 2
+
+
+class _Memory(io.BytesIO):
+    """A file in memory, with a name such as Keras wants for weights."""
+
+    def __str__(self) -> str:
+        return "memory.weights.h5"
 
 
 class EpochCheckpoint(keras.callbacks.Callback):
@@ -46,14 +56,22 @@ class EpochCheckpoint(keras.callbacks.Callback):
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Appends to the history, then saves."""
+        """Appends to the history, then saves.
+
+        Raises:
+            NotWrittenError: If the disk is full or may not be written.
+        """
         row = {"phase": self._phase, "epoch": epoch + 1}
         row |= {name: float(value) for name, value in (logs or {}).items()}
-        with self._workspace.path(HISTORY).open("a") as file:
+        path = self._workspace.path(HISTORY)
+        with files.writing(path), path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+            # No checkpoint shall be on the disk before its row is.
+            file.flush()
+            os.fsync(file.fileno())
         name = f"checkpoints/{self._phase}/epoch-{epoch + 1:04d}.weights.h5"
         with self._workspace.replacing(name) as path:
-            self.model.save_weights(path)
+            path.write_bytes(_weights(self.model))
         for old in _files(self._workspace, self._phase)[_KEPT:]:
             old.unlink()
 
@@ -139,6 +157,17 @@ def history(workspace: Workspace) -> list[dict[str, Any]]:
             if line.endswith("\n"):
                 rows.append(json.loads(line))
     return rows
+
+
+def _weights(model: keras.Model) -> memoryview:
+    """What `save_weights` writes.
+
+    HDF5 1.14 ends the process where its own write to a disk fails, at a full
+    one for example, so it is given memory to write to.
+    """
+    memory = _Memory()
+    model.save_weights(memory)
+    return memory.getbuffer()
 
 
 def _files(workspace: Workspace, phase: str) -> list[pathlib.Path]:

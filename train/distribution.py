@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf import files
 from msq_tf import replicas
 from train import cluster
 from train.batches import Share
@@ -143,6 +144,7 @@ class Distribution:
 
         Raises:
             ValueError: On the chief, if it cannot be read.
+            NotWrittenError: If a copy cannot be written.
         """
         path = pathlib.Path(path)
         if self.workers == 1:
@@ -168,7 +170,8 @@ class Distribution:
             folder = tempfile.mkdtemp()
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             copy = pathlib.Path(folder) / path.name
-            copy.write_bytes(received.tobytes())
+            with files.writing(copy):
+                copy.write_bytes(received.tobytes())
         self._copies[path] = copy
         return copy
 

@@ -50,6 +50,8 @@ def run(
 
     Raises:
         ValueError: If the settings cannot be carried out.
+        OSError: If the disk is full or may not be written. What was written
+            before is whole, and a resumed run goes on from it.
         WorkerLostError: If another worker is gone or does not answer.
     """
     _check_targets(_targets(settings))

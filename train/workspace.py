@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -80,9 +81,9 @@ class Workspace:
             self.write_json(RUN, identity)
         except OSError as error:
             raise ValueError(
-                "The output folder cannot be written. Expected a folder "
-                f"with write access. Received: output_dir={self.folder} "
-                f"({error.strerror})"
+                "The output folder cannot be written. Expected a folder with "
+                f"write access, and room. Received: output_dir={self.folder} "
+                f"({os.strerror(error.errno or errno.EIO)})"
             ) from error
 
     def write_json(self, name: str, data: Any) -> None:
@@ -95,6 +96,9 @@ class Workspace:
         """Gives a path to write to, which becomes `name` at the end.
 
         When the block raises, a file of that name stays as it was.
+
+        Raises:
+            NotWrittenError: If the disk is full or may not be written.
         """
         with files.replacing(self.path(name)) as path:
             yield path

@@ -1,0 +1,94 @@
+"""The section "Kills" of docs/reliability.md, from the benchmark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks import faults
+
+_KINDS = {
+    "moment": "at a random moment of the start or of training",
+    "decision": "between a decision and its checkpoint",
+    "checkpoint": "inside the write of a checkpoint or model",
+    "tflite": "inside the write of a `.tflite`",
+    "between": "between the files of an export",
+}
+_COMPARED = {
+    "bits": "bits",
+    "history": "history",
+    "weights": "weights, optimizer and search state",
+    "files": "`.tflite` files and picture",
+    "report": "report",
+    "workers": "what the workers say that they hold",
+}
+
+
+def section(content: dict[str, Any]) -> str:
+    """Markdown of what the kills did.
+
+    Args:
+        content: What `benchmarks/results/faults.json` holds.
+    """
+    environment, results = content["environment"], content["results"]
+    kinds = faults.by_kind(results)
+    runs, cluster = results["runs"], results["cluster"]
+    count = sum(kind["kills"] for kind in kinds.values())
+    restarts = sum(run["restarts"] for run in runs)
+    lines = [
+        f"`{environment['command']}`, seed {results['seed']}, "
+        f"{environment['date']}, {environment['cores']} cores, "
+        f"{results['seconds'] / 60:.0f} minutes: {count} kills (SIGKILL) and "
+        f"{restarts} restarts in {len(runs)} runs of one process, "
+        f"{results['steps_per_epoch']} steps an epoch, a checkpoint after "
+        "each. *Lost* are the steps that the next process took again, *since "
+        "the checkpoint* those that a kill could have cost.",
+        "",
+        "| killed | kills | lost, median | lost, most | since the "
+        "checkpoint, most | left temporary files | torn files |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, kind in kinds.items():
+        lines.append(
+            f"| {_KINDS[name]} | {kind['kills']} | {kind['median']:g} | "
+            f"{kind['most']} | {kind['since']} | {kind['left']} | "
+            f"{kind['torn']} |"
+        )
+    lines += ["", _ends(runs, "runs"), "", _cluster(cluster)]
+    return "\n".join([*lines, ""])
+
+
+def _ends(runs: list[dict[str, Any]], name: str) -> str:
+    """What came out in the end."""
+    same = ", ".join(
+        f"{_COMPARED[what]} {number}"
+        for what, number in faults.agreed(runs).items()
+    )
+    left = sum(len(run["left"]) for run in runs)
+    return (
+        f"Bit for bit the same as in a run that nobody interrupted, of "
+        f"{len(runs)} {name}: {same}. Temporary files in the folders at the "
+        f"end: {left}."
+    )
+
+
+def _cluster(cluster: dict[str, Any]) -> str:
+    kills = cluster["kills"]
+    chief = sum(kill["worker"] == 0 for kill in kills)
+    lost = [kill["lost"] for kill in kills]
+    told = sum(kill["told"] for kill in kills)
+    slowest = max(kill["seconds"] for kill in kills)
+    torn = sum(len(kill["torn"]) for kill in kills)
+    same = ", ".join(
+        _COMPARED[what] for what, yes in cluster["equal"].items() if yes
+    )
+    other = [
+        _COMPARED[what] for what, yes in cluster["equal"].items() if not yes
+    ]
+    differ = f" Not the same: {', '.join(other)}." if other else ""
+    return (
+        f"`multi_worker`, {cluster['workers']} processes, "
+        f"{len(kills)} kills of one of them, {chief} of the chief: the other "
+        f"ended within {slowest:.1f} s, {told} times with the error that "
+        f"names the loss. Steps lost: {max(lost)} at most. Torn files: {torn}. "
+        f"Then the same as without kills: {same or 'nothing'}.{differ}"
+    )
