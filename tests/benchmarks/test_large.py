@@ -81,9 +81,8 @@ def test_the_bounds():
     assert 25 < size < 40
     assert found["prepare"] < 0.25
     assert found["prepare_peak"] < 0.75
-    # At most one quantized copy.
-    assert found["transient"] < 1.1
-    assert found["step"] < 1.1 + room
+    # A quantized copy, and gradients before and after the pull.
+    assert found["step"] < 2.5 + room
     assert parts["msq"]["decisions"] >= 3 and parts["msq"]["changes"] >= 1
     assert found["export_outside"] < 7.0 + room
     # With TensorFlow's own freezing it was 18, and more outside.
