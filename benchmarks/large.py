@@ -85,8 +85,7 @@ def bounds(
     Returns:
         `prepare` and `prepare_peak`, what preparing adds for good and at its
         peak; `step` and `first_steps`, what an MSQ step peaks above a float
-        step, graphs included; `transient`, what it takes while it runs, above
-        what a float step takes; `search`, what a search peaks above what is
+        step, graphs included; `search`, what a search peaks above what is
         resident before it;
         `export`, the same, `export_converter` in TensorFlow's converter and
         `export_outside` in the rest.
@@ -98,10 +97,6 @@ def bounds(
         name: phases[phase]["peak_mib"] - plain["phases"][phase]["peak_mib"]
         for name, phase in (("first_steps", "first steps"), ("step", "step"))
     }
-    step, plain_step = phases["step"], plain["phases"]["step"]
-    steps["transient"] = (step["peak_mib"] - step["before_mib"]) - (
-        plain_step["peak_mib"] - plain_step["before_mib"]
-    )
     start = export["before_mib"]
     found = {
         "prepare": prepare["after_mib"] - prepare["before_mib"],

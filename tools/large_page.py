@@ -33,11 +33,9 @@ def large_section(content: dict[str, Any]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         *(f"| {' | '.join(row)} |" for row in large.rows(results)),
         "",
-        f"Preparing adds {bounds['prepare']:.2f} of the float weights. While "
-        f"it runs, a step of MSQ takes {bounds['transient']:.2f} of them more "
-        f"than a float step; it peaks {bounds['step']:.2f} of them above it, "
-        f"with its larger graph, and {bounds['first_steps']:.2f} where that is "
-        "traced. The search took "
+        f"Preparing adds {bounds['prepare']:.2f} of the float weights. A step "
+        f"of MSQ peaks {bounds['step']:.2f} of them above a float step, and "
+        f"{bounds['first_steps']:.2f} where it is traced. The search took "
         f"{results['msq']['decisions']} decisions on "
         f"{results['msq']['weights']} weights, with "
         f"{results['msq']['changes']} changes. An export peaks "

@@ -81,13 +81,12 @@ def test_the_bounds():
     assert 25 < size < 40
     assert found["prepare"] < 0.25
     assert found["prepare_peak"] < 0.75
-    # At most one quantized copy.
-    assert found["transient"] < 1.1
-    assert found["step"] < 1.1 + room
+    # A quantized copy, and gradients before and after the pull.
+    assert found["step"] < 2.5 + room
     assert parts["msq"]["decisions"] >= 3 and parts["msq"]["changes"] >= 1
-    assert found["export_outside"] < 4.0 + room
-    # What TensorFlow's own freezing took was twice that.
-    assert found["export"] < 10.0 + 2 * room
+    assert found["export_outside"] < 7.0 + room
+    # With TensorFlow's own freezing it was 18, and more outside.
+    assert found["export"] < 12.0 + 2 * room
     assert parts["export"]["relative_error"] < 1e-4
     assert parts["export"]["tensors"] == parts["msq"]["weights"]
 
