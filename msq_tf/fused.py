@@ -9,6 +9,8 @@ nodes a weight for it, and keeps only weights and values for the gradient.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf import round_clamp
+
+# Bytes of weights whose gradients wait for each other where they are pulled.
+# A branch takes a few MiB, whatever it holds.
+BRANCH_BYTES = 1 << 26
 
 
 class ScaleLayout:
@@ -163,23 +169,72 @@ def penalized(
         second derivative: Hessians are taken at given values.
     """
     pulled = tf.reduce_any(lsb > 0)
+    same: list[tf.Tensor] = []
+    penalties = []
+    for part in branches(weights, BRANCH_BYTES):
+
+        def constants(part: slice = part) -> Iterable[tuple[tf.Tensor, ...]]:
+            fine = round_clamp.steps_per_scale(bits - 1, quantizer)
+            coarse = round_clamp.steps_per_scale(bits - 1 - lsb, quantizer)
+            step = scales / layout.spread(fine)
+            area = step * (scales / layout.spread(coarse))
+            return zip(
+                tf.unstack(round_clamp.power_of_two(lsb))[part],
+                tf.unstack(coarse / fine)[part],
+                layout.split(step)[part],
+                layout.split(area)[part],
+                strict=True,
+            )
+
+        *passed, penalty = _pulled_together(weights[part], constants, pulled)
+        same += passed
+        penalties.append(penalty)
+    return same, tf.add_n(penalties)
+
+
+def branches(weights: Sequence[tf.Tensor], most: int) -> list[slice]:
+    """Which weights share a branch, so that few do and no gradient waits long.
+
+    A branch is entered when all gradients are there that it changes, and
+    until then they take memory. Where weights are small that is little, and
+    one branch is the least.
+
+    Args:
+        weights: Tensors of known shape.
+        most: Bytes in a branch, but for a single weight that has more.
+
+    Returns:
+        Parts of the sequence, in order.
+    """
+    parts, begin, held = [], 0, 0
+    for i, w in enumerate(weights):
+        size = w.dtype.size * int(np.prod(w.shape))
+        if i > begin and held + size > most:
+            parts.append(slice(begin, i))
+            begin, held = i, 0
+        held += size
+    return [*parts, slice(begin, len(weights))]
+
+
+def _pulled_together(
+    weights: Sequence[tf.Tensor],
+    constants: Callable[[], Iterable[tuple[tf.Tensor, ...]]],
+    pulled: tf.Tensor,
+) -> Sequence[tf.Tensor]:
+    """Some weights as they are, and their penalty, behind one branch.
+
+    Args:
+        weights: float32 tensors.
+        constants: Makes, for each of them, `2**k`, `step_n / step_(n-k)`,
+            `step_n` and `step_n * step_(n-k)`. Called in the branch.
+        pulled: Whether any weight is pulled.
+    """
 
     def terms(given: Sequence[tf.Tensor]) -> list[tuple[tf.Tensor, ...]]:
         """`B_k` on unclamped codes, `step_n` and `step_n * step_(n-k)`."""
-        fine = round_clamp.steps_per_scale(bits - 1, quantizer)
-        coarse = round_clamp.steps_per_scale(bits - 1 - lsb, quantizer)
-        step = scales / layout.spread(fine)
-        area = step * (scales / layout.spread(coarse))
-        strides = tf.unstack(round_clamp.power_of_two(lsb))
-        ratios = tf.unstack(coarse / fine)
         found = []
-        for w, stride, ratio, unit, both in zip(
-            given,
-            strides,
-            ratios,
-            layout.split(step),
-            layout.split(area),
-            strict=True,
+        for w, (stride, ratio, unit, both) in zip(
+            given, constants(), strict=True
         ):
             x = w / unit
             low = tf.round(x) - stride * tf.round(x * ratio)
@@ -213,5 +268,4 @@ def penalized(
         penalty = tf.cond(pulled, total, lambda: tf.constant(0.0, tf.float32))
         return (*given, penalty), gradient
 
-    *same, penalty = apply(*weights)
-    return same, penalty
+    return apply(*weights)
