@@ -111,7 +111,7 @@ bench-accuracy: $(STAMP) ## Accuracy for bytes, all rows, in the background.
 	echo "Running in the background; out/accuracy/log says how far it is." \
 		"Give the same command again to go on after an interruption."
 
-bench-faults: $(STAMP) ## Kill a search 30 times, and a cluster (15 minutes).
+bench-faults: $(STAMP) ## Kill a search 30 times, and a worker 3 (25 minutes).
 	$(BIN)/python -m benchmarks faults
 
 bench-fuzz: $(STAMP) ## Read 100,000 hostile files (40 minutes).

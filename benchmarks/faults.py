@@ -32,8 +32,8 @@ from benchmarks.faults_process import STEPS
 from benchmarks.faults_process import Job
 from benchmarks.faults_process import Process
 
-# All of them, with those of the cluster, take a quarter of an hour on two cores
-# of their own.
+# All of them, with those of the cluster, took 25 minutes on two cores that were
+# not alone.
 KILLS = int(os.environ.get("MSQ_TF_FAULTS_KILLS", "30"))
 SEED = 0
 KINDS = ("moment", "decision", "checkpoint", "tflite", "between")

@@ -26,6 +26,8 @@ def content(root):
     return json.loads(path.read_text())
 
 
+# Seven processes in a row, on whatever else runs beside them.
+@pytest.mark.timeout(1800)
 @pytest.mark.slow
 def test_one_kill_of_each_kind_and_the_same_end(tmp_path):
     (run,) = faults.one_process(tmp_path, len(faults.KINDS), seed=1)
@@ -40,6 +42,7 @@ def test_one_kill_of_each_kind_and_the_same_end(tmp_path):
     assert not run["left"]
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.slow
 def test_a_worker_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(faults_cluster, "KILLS", ((1, "moment"),))
