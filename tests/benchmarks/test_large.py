@@ -80,7 +80,9 @@ def test_the_bounds():
     room = ROOM / size
     assert 25 < size < 40
     assert found["prepare"] < 0.25
-    assert found["prepare_peak"] < 0.75
+    # A tensor at a time is looked through for what is not finite.
+    largest = 4 * WIDTH * 4 * WIDTH / 2**20
+    assert found["prepare_peak"] * size < 3 * largest
     # A quantized copy, and gradients before and after the pull.
     assert found["step"] < 2.5 + room
     assert parts["msq"]["decisions"] >= 3 and parts["msq"]["changes"] >= 1
