@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import record
 from tools import accuracy_page
 from tools import cost_page
+from tools import devices_page
 from tools import faults_page
 from tools import fuzz_page
 from tools import growth_page
@@ -95,6 +96,7 @@ def pages() -> dict[Path, dict[str, str]]:
         "README.md": {"": "\n".join(readme)},
         "accuracy.md": {"": accuracy_page.accuracy_tables(_of("accuracy"))},
         "algorithm.md": {"": strength_page.table(_of("strength"))},
+        "distribution.md": {"": devices_page.table(_of("devices"))},
         "peers.md": {"": peers_page.peers_tables(_of("peers"))},
         "performance.md": {
             "": cost_page.tables(cost),
