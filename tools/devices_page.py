@@ -1,4 +1,4 @@
-"""The table of docs/distribution.md, from the results of `benchmarks devices`."""
+"""The table of docs/distribution.md, from what `benchmarks devices` recorded."""
 
 from __future__ import annotations
 
