@@ -1,4 +1,4 @@
-"""The table of docs/distribution.md, from what `benchmarks devices` recorded."""
+"""The table of docs/distribution.md, from what `benchmarks devices` found."""
 
 from __future__ import annotations
 
