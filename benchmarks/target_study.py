@@ -70,6 +70,7 @@ SETTINGS = (
     # 300 epochs at 0.05, 5 of warm-up, hard from 250; three magnitude bits.
     Setting(CSQ, 0.05, 5e-4, 0.001, authors=True),
     Setting(CSQ, 0.05, 5e-4, 0.003),
+    Setting(CSQ, 0.05, 5e-4, 0.01),
     Setting(CSQ, 0.02, 5e-4, 0.003),
     Setting(CSQ, 0.02, 5e-4, 0.01),
 )

@@ -9,19 +9,31 @@ nodes a weight for it, and keeps only weights and values for the gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from msq_tf import round_clamp
 
-# Bytes of weights whose gradients wait for each other where they are pulled.
-# A branch takes a few MiB, whatever it holds.
-BRANCH_BYTES = 1 << 26
+
+class _Pull(NamedTuple):
+    """What the pull of one weight needs to know.
+
+    Attributes:
+        stride: float32 scalar `2**k`.
+        ratio: float32 scalar `step_n / step_(n-k)`.
+        step: `step_n`, which broadcasts against the weight.
+        area: `step_n * step_(n-k)`, likewise.
+    """
+
+    stride: tf.Tensor
+    ratio: tf.Tensor
+    step: tf.Tensor
+    area: tf.Tensor
 
 
 class ScaleLayout:
@@ -168,104 +180,56 @@ def penalized(
         float32 tensors equal to `weights`, and a float32 scalar. They have no
         second derivative: Hessians are taken at given values.
     """
+    # One weight comes after the other: else TensorFlow begins with all of them,
+    # and what is computed on the way takes a few copies of all weights.
     pulled = tf.reduce_any(lsb > 0)
-    same: list[tf.Tensor] = []
-    penalties = []
-    for part in branches(weights, BRANCH_BYTES):
 
-        def constants(part: slice = part) -> Iterable[tuple[tf.Tensor, ...]]:
-            fine = round_clamp.steps_per_scale(bits - 1, quantizer)
-            coarse = round_clamp.steps_per_scale(bits - 1 - lsb, quantizer)
-            step = scales / layout.spread(fine)
-            area = step * (scales / layout.spread(coarse))
-            return zip(
-                tf.unstack(round_clamp.power_of_two(lsb))[part],
-                tf.unstack(coarse / fine)[part],
-                layout.split(step)[part],
-                layout.split(area)[part],
-                strict=True,
-            )
+    def pulls() -> Iterable[_Pull]:
+        fine = round_clamp.steps_per_scale(bits - 1, quantizer)
+        coarse = round_clamp.steps_per_scale(bits - 1 - lsb, quantizer)
+        step = scales / layout.spread(fine)
+        area = step * (scales / layout.spread(coarse))
+        return map(
+            _Pull,
+            tf.unstack(round_clamp.power_of_two(lsb)),
+            tf.unstack(coarse / fine),
+            layout.split(step),
+            layout.split(area),
+        )
 
-        *passed, penalty = _pulled_together(weights[part], constants, pulled)
-        same += passed
-        penalties.append(penalty)
-    return same, tf.add_n(penalties)
+    def low_bits(w: tf.Tensor, of: _Pull) -> tf.Tensor:
+        """`B_k` on unclamped codes."""
+        x = w / of.step
+        return tf.round(x) - of.stride * tf.round(x * of.ratio)
 
-
-def branches(weights: Sequence[tf.Tensor], most: int) -> list[slice]:
-    """Which weights share a branch, so that few do and no gradient waits long.
-
-    A branch is entered when all gradients are there that it changes, and
-    until then they take memory. Where weights are small that is little, and
-    one branch is the least.
-
-    Args:
-        weights: Tensors of known shape.
-        most: Bytes in a branch, but for a single weight that has more.
-
-    Returns:
-        Parts of the sequence, in order.
-    """
-    parts, begin, held = [], 0, 0
-    for i, w in enumerate(weights):
-        size = w.dtype.size * int(np.prod(w.shape))
-        if i > begin and held + size > most:
-            parts.append(slice(begin, i))
-            begin, held = i, 0
-        held += size
-    return [*parts, slice(begin, len(weights))]
-
-
-def _pulled_together(
-    weights: Sequence[tf.Tensor],
-    constants: Callable[[], Iterable[tuple[tf.Tensor, ...]]],
-    pulled: tf.Tensor,
-) -> Sequence[tf.Tensor]:
-    """Some weights as they are, and their penalty, behind one branch.
-
-    Args:
-        weights: float32 tensors.
-        constants: Makes, for each of them, `2**k`, `step_n / step_(n-k)`,
-            `step_n` and `step_n * step_(n-k)`. Called in the branch.
-        pulled: Whether any weight is pulled.
-    """
-
-    def terms(given: Sequence[tf.Tensor]) -> list[tuple[tf.Tensor, ...]]:
-        """`B_k` on unclamped codes, `step_n` and `step_n * step_(n-k)`."""
-        found = []
-        for w, (stride, ratio, unit, both) in zip(
-            given, constants(), strict=True
-        ):
-            x = w / unit
-            low = tf.round(x) - stride * tf.round(x * ratio)
-            found.append((low, unit, both))
-        return found
-
+    # One weight after the other: else TensorFlow begins with all of them, and
+    # what is computed on the way takes a few copies of all weights.
     @tf.custom_gradient
     def apply(*given: tf.Tensor) -> Any:
         def total() -> tf.Tensor:
-            return tf.add_n(
-                [
-                    tf.reduce_sum(tf.abs(low) * both)
-                    for low, _, both in terms(given)
-                ]
-            )
+            found: list[tf.Tensor] = []
+            for w, of in zip(given, pulls(), strict=True):
+                with tf.control_dependencies(found[-1:]):
+                    low = low_bits(w, of)
+                    found.append(tf.reduce_sum(tf.abs(low) * of.area))
+            return tf.add_n(found)
 
         def gradient(*upstream: Any) -> Any:
             *d_weights, d = map(tf.convert_to_tensor, upstream)
 
             def pull() -> list[tf.Tensor]:
                 # As autodiff takes `lsb_penalty`: the same to the bit.
-                return [
-                    d_w + d * both * tf.sign(low) / unit
-                    for d_w, (low, unit, both) in zip(
-                        d_weights, terms(given), strict=True
-                    )
-                ]
+                found: list[tf.Tensor] = []
+                for w, d_w, of in zip(given, d_weights, pulls(), strict=True):
+                    with tf.control_dependencies(found[-1:]):
+                        low = low_bits(w, of)
+                        found.append(d_w + d * of.area * tf.sign(low) / of.step)
+                return found
 
             return tf.cond(pulled, pull, lambda: d_weights)
 
         penalty = tf.cond(pulled, total, lambda: tf.constant(0.0, tf.float32))
         return (*given, penalty), gradient
 
-    return apply(*weights)
+    *same, penalty = apply(*weights)
+    return same, penalty

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from unittest import mock
-
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -78,10 +76,8 @@ def test_values_and_their_gradient(seed, bits, quantizer):
     widths,
     st.lists(st.integers(0, 6), min_size=4, max_size=4),
     quantizers,
-    st.sampled_from((1, 300, fused.BRANCH_BYTES)),
 )
-def test_penalty_and_its_gradient(seed, bits, lsb, quantizer, bytes_together):
-    """However many weights share a branch."""
+def test_penalty_and_its_gradient(seed, bits, lsb, quantizer):
     weights = draw(seed)
     lsb = [min(k, n - 2) for n, k in zip(bits, lsb, strict=True)]
     scales = LAYOUT.max_scales(weights)
@@ -108,10 +104,7 @@ def test_penalty_and_its_gradient(seed, bits, lsb, quantizer, bytes_together):
 
     found = []
     for function in (reference, penalized):
-        with (
-            tf.GradientTape() as tape,
-            mock.patch.object(fused, "BRANCH_BYTES", bytes_together),
-        ):
+        with tf.GradientTape() as tape:
             tape.watch(weights)
             same, penalty = function(weights)
             loss = 0.5 * penalty + sum(
@@ -125,21 +118,6 @@ def test_penalty_and_its_gradient(seed, bits, lsb, quantizer, bytes_together):
         np.testing.assert_array_equal(a, b)
     if not any(lsb):
         assert got == 0.0
-
-
-def test_small_weights_share_a_branch():
-    weights = draw(0)
-    sizes = [4 * int(np.prod(shape)) for shape in SHAPES]
-    assert sizes == [288, 60, 216, 16]
-    assert fused.branches(weights, fused.BRANCH_BYTES) == [slice(0, 4)]
-    # No more than that many bytes in one, but for a weight that has more.
-    assert fused.branches(weights, 300) == [slice(0, 1), slice(1, 4)]
-    assert fused.branches(weights, 280) == [
-        slice(0, 1),
-        slice(1, 3),
-        slice(3, 4),
-    ]
-    assert fused.branches(weights, 1) == [slice(i, i + 1) for i in range(4)]
 
 
 @pytest.mark.parametrize("jit", [False, True])

@@ -36,9 +36,7 @@ def saturated(data: bytes) -> bytes:
                 parameters = _grid(tensor)
                 limits = zip(("MAXIMUM", "MINIMUM"), ends, strict=True)
                 for name, code in limits:
-                    end = float(
-                        (code - parameters.zeroPoint[0]) * parameters.scale[0]
-                    )
+                    end = _end(code, parameters)
                     operators.append(_limit(model, graph, name, source, end))
                     source = _only(fb.outputs(operators[-1]))
                 op.inputs = np.array([source], np.int32)
@@ -65,6 +63,13 @@ def _grid(tensor: schema.TensorT) -> schema.QuantizationParametersT:
                 f"QUANTIZE writes '{fb.name(tensor)}', which has no grid"
             )
     return parameters
+
+
+def _end(code: int, parameters: schema.QuantizationParametersT) -> float:
+    """What a code stands for, or the largest float32, where that is more."""
+    steps = code - int(parameters.zeroPoint[0])
+    most = float(np.finfo(np.float32).max)
+    return min(max(steps * float(parameters.scale[0]), -most), most)
 
 
 def _limit(

@@ -113,6 +113,20 @@ def test_limits_change_nothing_for_litert():
     assert saturated(files()["int8"]) == fb.dump(fb.load(files()["int8"]))
 
 
+def test_a_grid_beyond_float32_has_the_largest_float_for_an_end():
+    """A file may say so; what it says is finite (fuzzing, case 70746)."""
+    model = fb.load(one_quantize("INT8"))
+    model.subgraphs[0].tensors[1].quantization.scale = [np.float32(3e38)]
+    model = fb.load(saturated(fb.dump(model)))
+    ends = [
+        float(np.frombuffer(bytes(buffer.data), np.float32)[0])
+        for buffer in model.buffers
+        if buffer.data is not None and len(buffer.data) == 4
+    ]
+    most = float(np.finfo(np.float32).max)
+    assert sorted(ends) == [-most, most]
+
+
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory):
     """Dense layers with scales per channel, which TOSA rounds otherwise."""
