@@ -63,15 +63,15 @@ def measure() -> dict[str, Any]:
                 study.SETTINGS[1:],
             )
         )
-        # Rows of the picture of all methods, which share rate and length.
+        # What shares rate and length, for the picture of all methods and for
+        # the time of a step.
         list(
             pool.map(
                 lambda key: runner.one(key[0], steps, key[1]),
                 [
                     (setting, seed)
                     for setting in study.SETTINGS
-                    if setting.method in (study.BSQ, study.CSQ)
-                    and setting.learning_rate == study.STUDY.learning_rate
+                    if setting.learning_rate == study.STUDY.learning_rate
                     for seed in study.SEEDS
                 ],
             )

@@ -116,7 +116,7 @@ def _point(
 
 def draw(peers: dict[str, Any], targets: dict[str, Any], path: Path) -> None:
     """Draws all methods in one picture, mean and range over seeds."""
-    figure = Figure(figsize=(8.0, 4.6), layout="constrained")
+    figure = Figure(figsize=(8.8, 4.4), layout="constrained")
     axes = figure.subplots()
     by_series: dict[str, list[Point]] = {}
     for point in points(peers, targets):
@@ -157,6 +157,11 @@ def draw(peers: dict[str, Any], targets: dict[str, Any], path: Path) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("KiB of kernels, by stored bits")
     axes.set_ylabel("test accuracy %")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+    )
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
