@@ -101,19 +101,6 @@ def quickest(
     return min(own, key=lambda o: (not o.reached, o.seconds), default=None)
 
 
-def seconds_per_step(results: dict[str, Any], method: str) -> float:
-    """The processor's seconds per step of a method's trials, their median.
-
-    At the length of the float trials; what a search adds is in it.
-    """
-    steps = results["budget"]["epochs"] * results["budget"]["steps"]
-    return statistics.median(
-        t["processor_s"] / t["steps"]
-        for t in results["trials"]
-        if t["method"] == method and t["steps"] == steps
-    )
-
-
 COLUMNS = ("setting", "steps", "time", "of MSQ", "compression", "accuracy %")
 
 

@@ -64,7 +64,7 @@ def measure() -> dict[str, Any]:
             )
         )
         # What shares rate and length, for the picture of all methods and for
-        # the time of a step.
+        # the shares of a search.
         list(
             pool.map(
                 lambda key: runner.one(key[0], steps, key[1]),

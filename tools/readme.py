@@ -100,7 +100,7 @@ def pages() -> dict[Path, dict[str, str]]:
         "peers.md": {"": peers_page.peers_tables(_of("peers"))},
         "performance.md": {
             "": cost_page.tables(cost),
-            "time to target": target_page.tables(_of("time_to_target")),
+            "time to target": target_page.tables(_of("time_to_target"), cost),
             "scaling": growth_page.scaling(_of("scaling")),
             "a profile": growth_page.profile(_of("step_profile")),
             "a large model": large_page.large_section(_of("large")),

@@ -5,17 +5,26 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from benchmarks import methods
 from benchmarks import target_study as study
 from benchmarks import target_table
 
 _NAMES = {study.MSQ: "MSQ", study.BSQ: "BSQ", study.CSQ: "CSQ"}
 
+# Rows of the cost table.
+_STEPS = {
+    study.MSQ: methods.SEARCHING,
+    study.BSQ: methods.BSQ,
+    study.CSQ: methods.CSQ,
+}
 
-def tables(content: dict[str, Any]) -> str:
+
+def tables(content: dict[str, Any], cost: dict[str, Any]) -> str:
     """How long each method takes, every setting, and what MSQ's search adds.
 
     Args:
         content: What `benchmarks/results/time_to_target.json` holds.
+        cost: What `benchmarks/results/cost.json` holds, for what a step takes.
     """
     results, environment = content["results"], content["environment"]
     found = target_table.outcomes(results)
@@ -40,13 +49,13 @@ def tables(content: dict[str, Any]) -> str:
         "in float epochs |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    plain = target_table.seconds_per_step(results, study.FLOAT)
+    steps = cost["results"]["networks"]["resnet8"]["methods"]
     for method, label in _NAMES.items():
         cells = [label]
         for authors in (True, False):
             outcome = target_table.quickest(found, method, authors)
             cells += _time(outcome, msq)
-        each = target_table.seconds_per_step(results, method) / plain
+        each = steps[_STEPS[method]]["step_ratio"]
         epochs = study.PUBLISHED_EPOCHS.get(method)
         cells += [
             f"{each:.2f}x",

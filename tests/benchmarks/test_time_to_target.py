@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from benchmarks import methods
 from benchmarks import target_study as study
 from benchmarks import target_table
 from benchmarks import target_trial
@@ -79,16 +80,31 @@ def test_reached_means_small_and_accurate(content):
     assert (found[BSQ].steps, found[BSQ].reached) == (560, False)
 
 
+COST = {
+    "results": {
+        "networks": {
+            "resnet8": {
+                "methods": {
+                    methods.SEARCHING: {"step_ratio": 1.01},
+                    methods.BSQ: {"step_ratio": 1.1},
+                    methods.CSQ: {"step_ratio": 1.2},
+                }
+            }
+        }
+    }
+}
+
+
 def test_the_page_says_what_came_out(content):
-    text = target_page.tables(content)
+    text = target_page.tables(content, COST)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert "| MSQ | 32 s |  | 32 s |  | 1.14x |  |  |" in rows
+    assert "| MSQ | 32 s |  | 32 s |  | 1.01x |  |  |" in rows
     csq, bsq = (
         next(row for row in rows if row.startswith(f"| {name} "))
         for name in ("CSQ", "BSQ")
     )
     assert "| 40 s | 20 % |" in csq
-    assert "| 300 | 429 |" in csq
+    assert "| 1.20x | 300 | 360 |" in csq
     assert "not in 64 s (560 steps) | more than 50 %" in bsq
     # 2, 1 and 0.1 seconds of 32.
     assert "| 280 | 8 | 6.2% | 3.1% | 0.31% |" in rows
@@ -100,7 +116,7 @@ def test_a_page_needs_msq_to_have_reached_the_target(content):
         t for t in trials if t["method"] != study.MSQ
     ]
     with pytest.raises(ValueError, match="Received: None"):
-        target_page.tables(content)
+        target_page.tables(content, COST)
 
 
 def test_lengths_grow_until_all_seeds_reach_it(monkeypatch):
