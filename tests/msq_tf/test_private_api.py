@@ -239,10 +239,19 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
         "msq_tf/model.py (metrics_kept), msq_tf/replicas.py",
     ),
 }
+_FREEZING = (
+    "TensorFlow's; where it is gone TensorFlow freezes the graph by itself, and "
+    "tests/benchmarks/test_large.py sees the memory"
+)
 # Of other packages: name -> why it is no danger.
 NOT_OF_KERAS = {
+    "_FunctionConverterDataInEager": _FREEZING,
+    "_freeze_concrete_function": _FREEZING,
+    "_funcs": _FREEZING,
     "_get_ops_details": "LiteRT's; tflite_export does without where it is gone",
+    "_replace_variables_by_constants": _FREEZING,
     "_tab": "of generated code; every test of a file goes through it",
+    "tensorflow.python": _FREEZING,
 }
 
 
