@@ -240,7 +240,7 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
     ),
 }
 _FREEZING = (
-    "TensorFlow's; where it is gone TensorFlow freezes the graph by itself, and "
+    "TensorFlow's; where it is gone TensorFlow freezes the graph itself, and "
     "tests/benchmarks/test_large.py sees the memory"
 )
 # Of other packages: name -> why it is no danger.
