@@ -120,6 +120,39 @@ def test_penalty_and_its_gradient(seed, bits, lsb, quantizer):
         assert got == 0.0
 
 
+def test_one_weight_is_pulled_after_the_other():
+    """Else what is computed on the way is there for all of them at once."""
+    weights = draw(0)
+
+    @tf.function(autograph=False)
+    def step(bits, lsb):
+        scales = LAYOUT.max_scales(weights)
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            same, penalty = fused.penalized(
+                LAYOUT, weights, scales, bits, lsb, "round_clamp"
+            )
+            loss = penalty + sum(map(tf.reduce_sum, same))
+        return tape.gradient(loss, weights)
+
+    ints = tf.TensorSpec((4,), tf.int32)
+    graph = step.get_concrete_function(ints, ints).graph.as_graph_def()
+    branches = [
+        function
+        for function in graph.library.function
+        if any(node.op == "Round" for node in function.node_def)
+    ]
+    assert len(branches) == 2  # of the penalty, and of its gradient
+    for branch in branches:
+        # Each begins with a division by its step; all but one wait.
+        waiting = [
+            node
+            for node in branch.node_def
+            if node.op == "RealDiv" and any(i[0] == "^" for i in node.input)
+        ]
+        assert len(waiting) == len(weights) - 1
+
+
 @pytest.mark.parametrize("jit", [False, True])
 def test_in_a_graph_without_retracing(jit):
     weights = draw(0)
