@@ -7,12 +7,7 @@ variables, gradients and slots are activations, the same for all methods.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -21,6 +16,7 @@ import rich.table
 import tensorflow as tf
 
 import msq_tf
+from benchmarks import child
 from benchmarks import methods
 from benchmarks import timing
 from benchmarks.networks import NETWORKS
@@ -95,22 +91,7 @@ def memory(network: str, method: str) -> dict[str, Any]:
     Returns:
         `start_mib`, `traced_mib` and `step_mib`, see `memory_run`.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder, "result.json")
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.memory_run",
-                network,
-                method,
-                str(result),
-            ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        return json.loads(result.read_text())
+    return child.measured("benchmarks.memory_run", network, method)
 
 
 class _CountingLoss(keras.losses.SparseCategoricalCrossentropy):

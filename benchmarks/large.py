@@ -8,17 +8,15 @@ a process of its own, see `large_run`.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rich.console
 import rich.table
+
+from benchmarks import child as processes
+from benchmarks import fits
 
 WIDTH, DEPTH = 768, 14
 # Features of a token that give about 1, 3, 10 and 30 million parameters.
@@ -53,23 +51,7 @@ def measure(
 
 def child(part: str, width: int, depth: int) -> dict[str, Any]:
     """`large_run.run` in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder, "result.json")
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.large_run",
-                part,
-                str(width),
-                str(depth),
-                str(result),
-            ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        return json.loads(result.read_text())
+    return processes.measured("benchmarks.large_run", part, width, depth)
 
 
 def bounds(
@@ -121,7 +103,7 @@ def growth(exports: list[dict[str, Any]]) -> dict[str, Any]:
         three: the exponent, which is the slope of least squares on logarithms;
         and the slope of a straight line, per million parameters.
     """
-    millions = np.array([e["parameters"] / 1e6 for e in exports])
+    millions = [e["parameters"] / 1e6 for e in exports]
     found: dict[str, Any] = {}
     for name, values in (
         ("seconds", [e["phases"]["export"]["seconds"] for e in exports]),
@@ -133,8 +115,10 @@ def growth(exports: list[dict[str, Any]]) -> dict[str, Any]:
     ):
         line, at_zero = np.polyfit(millions, values, 1)
         found[name] = {
-            "exponent": _exponent(millions, values),
-            "exponent_of_largest_three": _exponent(millions[-3:], values[-3:]),
+            "exponent": round(fits.exponent(millions, values), 3),
+            "exponent_of_largest_three": round(
+                fits.exponent(millions[-3:], values[-3:]), 3
+            ),
             "per_million": round(float(line), 3),
             "at_zero": round(float(at_zero), 1),
         }
@@ -145,10 +129,6 @@ def above_start(exported: dict[str, Any]) -> float:
     """MiB of an export's peak above what was resident before it."""
     phase = exported["phases"]["export"]
     return phase["peak_mib"] - phase["before_mib"]
-
-
-def _exponent(millions: Sequence[float], values: Sequence[float]) -> float:
-    return round(float(np.polyfit(np.log(millions), np.log(values), 1)[0]), 3)
 
 
 def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:

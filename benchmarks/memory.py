@@ -32,6 +32,11 @@ def peak() -> float:
 def give_back() -> None:
     """Collects garbage, and returns to the system what is free."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Returns to the system what is free."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 

@@ -9,11 +9,11 @@ that, once what was free had been given back. Linux only.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import sys
 from pathlib import Path
 
+from benchmarks import memory
 from benchmarks import methods
 from benchmarks import networks
 from msq_tf import files
@@ -26,41 +26,25 @@ def main(arguments: list[str]) -> int:
     """Steps the method; writes its peaks and what was held before, MiB."""
     name, method, result = arguments
     network = networks.ALL[name]
-    start = _resident_mib()
+    start = memory.resident()
     model = methods.build(method, network.build())
     x, y = network.batch()
     for _ in range(_TRACED_STEPS):
         model.train_on_batch(x, y)
-    whole = _peak_mib()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    # Sets the peak back to what is resident.
-    Path("/proc/self/clear_refs").write_text("5")
+    whole = memory.peak()
+    memory.trim()
+    if not memory.reset_peak():
+        raise OSError("The kernel does not let the peak be set back.")
     for _ in range(_STEPS):
         model.train_on_batch(x, y)
     peaks = {
         "start_mib": round(start, 1),
         "traced_mib": round(whole, 1),
-        "step_mib": round(_peak_mib(), 1),
+        "step_mib": round(memory.peak(), 1),
     }
     with files.replacing(Path(result)) as partial:
         partial.write_text(json.dumps(peaks))
     return 0
-
-
-def _peak_mib() -> float:
-    """Most resident memory so far; `getrusage` would count the parent's."""
-    return _status("VmHWM")
-
-
-def _resident_mib() -> float:
-    """Resident memory now."""
-    return _status("VmRSS")
-
-
-def _status(name: str) -> float:
-    status = Path("/proc/self/status").read_text()
-    (line,) = (li for li in status.splitlines() if li.startswith(f"{name}:"))
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from benchmarks import scaling as scaling_benchmark
 from benchmarks import step_profile as profile_benchmark
+from tools import markdown
 
 
 def scaling(content: dict[str, Any]) -> str:
@@ -26,7 +26,7 @@ def scaling(content: dict[str, Any]) -> str:
     ]
     for name in scaling_benchmark.ALONG:
         lines += [
-            *_table(
+            *markdown.table(
                 scaling_benchmark.columns(name),
                 scaling_benchmark.rows(results[name]),
             ),
@@ -52,16 +52,5 @@ def profile(content: dict[str, Any]) -> str:
     ]
     for name, network in results["networks"].items():
         columns = (name, *profile_benchmark.COLUMNS[1:])
-        lines += [*_table(columns, profile_benchmark.rows(network)), ""]
+        lines += [*markdown.table(columns, profile_benchmark.rows(network)), ""]
     return "\n".join(lines)
-
-
-def _table(
-    columns: Iterable[str], rows: Iterable[tuple[str, ...]]
-) -> list[str]:
-    columns = list(columns)
-    return [
-        f"| {' | '.join(columns)} |",
-        "| --- |" + " ---: |" * (len(columns) - 1),
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]

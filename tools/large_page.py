@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks import large
 from benchmarks import large_run
 from benchmarks import long_run
+from tools import markdown
 
 
 def large_section(content: dict[str, Any]) -> str:
@@ -84,8 +85,6 @@ def long_section(content: dict[str, Any]) -> str:
         f"{long_run.WINDOW:,} steps behind a warm-up of as many, and of the "
         "last; the float model steps in between:",
         "",
-        "| | start | end | change |",
-        "| --- | ---: | ---: | ---: |",
-        *(f"| {' | '.join(row)} |" for row in long_run.rows(results)),
+        *markdown.table(("", "start", "end", "change"), long_run.rows(results)),
     ]
     return "\n".join([*lines, ""])

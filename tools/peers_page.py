@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.peers import run
 from benchmarks.peers import tables
+from tools import markdown
 
 _MODES = ("cost", "accuracy")
 
@@ -27,7 +28,7 @@ def peers_tables(content: dict[str, Any]) -> str:
         f"{budget['learning_rate']:g}, flips and shifts of up to "
         f"{budget['shift']} pixel.",
         "",
-        *_table(
+        *markdown.table(
             tables.ACCURACY_COLUMNS,
             [
                 tables.accuracy_cells(summary)
@@ -65,7 +66,7 @@ def _cost(results: dict[str, Any]) -> list[str]:
         "momentum: medians of interleaved steps in one process, beside a float "
         "model in the same Keras. `python -m benchmarks peers`.",
         "",
-        *_table(tables.COST_COLUMNS, rows, left=3),
+        *markdown.table(tables.COST_COLUMNS, rows, left=3),
     ]
 
 
@@ -84,12 +85,3 @@ def _ran(name: str, mode: str, entry: dict[str, Any]) -> str:
         f"cores: Python {environment['python']}, {versions}"
         + (f"; {rounds}" if rounds else "")
     )
-
-
-def _table(
-    columns: tuple[str, ...], rows: list[tuple[str, ...]], left: int
-) -> list[str]:
-    marks = ["---"] * left + ["---:"] * (len(columns) - left)
-    return [
-        f"| {' | '.join(cells)} |" for cells in (columns, tuple(marks), *rows)
-    ]

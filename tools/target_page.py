@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks import methods
 from benchmarks import target_study as study
 from benchmarks import target_table
+from tools import markdown
 
 _NAMES = {study.MSQ: "MSQ", study.BSQ: "BSQ", study.CSQ: "CSQ"}
 
@@ -65,11 +66,9 @@ def tables(content: dict[str, Any], cost: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"| {' | '.join(target_table.COLUMNS)} |",
-        "| --- |" + " ---: |" * (len(target_table.COLUMNS) - 1),
-        *(
-            f"| {' | '.join(target_table.cells(outcome, msq))} |"
-            for outcome in found
+        *markdown.table(
+            target_table.COLUMNS,
+            (target_table.cells(outcome, msq) for outcome in found),
         ),
         "",
         *_shares(results),

@@ -10,17 +10,14 @@ with a straight-through gradient (Yang et al., ICLR 2021, section 3.3).
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
-import numpy as np
 import tensorflow as tf
 
 from benchmarks.baselines.bsq import BSQModel
-from msq_tf.overlay import Overlay
+from benchmarks.baselines.kernels import ComputedKernels
 
 
-class FixedWidthModel(keras.Model):
+class FixedWidthModel(ComputedKernels):
     """A network at fixed widths of its kernels.
 
     Args:
@@ -29,16 +26,13 @@ class FixedWidthModel(keras.Model):
 
     Attributes:
         base: The network. Its kernels hold `W` and are trained.
-        bits: Stored bits of every kernel, the sign included.
-        sizes: Elements of every kernel.
     """
 
     def __init__(self, searched: BSQModel):
         super().__init__(name=f"{searched.name}_fixed")
         self.base = searched.base
         self.kernels = list(searched.kernels)
-        self.bits = dict(searched.bits)
-        self.sizes = list(searched.sizes)
+        self._bits = dict(searched.bits)
         self.levels = [2.0**n - 1.0 for n in searched.planes.values()]
         self.scales = []
         values = searched.values()
@@ -58,8 +52,11 @@ class FixedWidthModel(keras.Model):
             )
         self.built = True
 
+    @property
+    def bits(self) -> dict[str, int]:
+        return dict(self._bits)
+
     def values(self) -> list[tf.Tensor]:
-        """float32 tensors: the kernels that the network computes with."""
         values = []
         for kernel, scale, levels in zip(
             self.kernels, self.scales, self.levels, strict=True
@@ -72,22 +69,3 @@ class FixedWidthModel(keras.Model):
             straight = w + tf.stop_gradient(rounded - w)
             values.append(straight * tf.convert_to_tensor(scale))
         return values
-
-    @property
-    def average_bits(self) -> float:
-        """Stored bits per element of a kernel."""
-        stored = zip(self.sizes, self.bits.values(), strict=True)
-        return float(np.sum([n * bits for n, bits in stored])) / sum(self.sizes)
-
-    @property
-    def compression(self) -> float:
-        """32 over `average_bits`."""
-        return 32.0 / self.average_bits
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        pairs = zip(self.kernels, self.values(), strict=True)
-        with Overlay(pairs) as scope:
-            outputs = self.base(inputs, training=training)
-        for loss in scope.losses:
-            self.add_loss(loss)
-        return outputs

@@ -18,8 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.baselines.kernels import ComputedKernels
 from msq_tf.config import MSQConfig
-from msq_tf.overlay import Overlay
 from msq_tf.plan import make_plan
 from msq_tf.plan import match_plan
 
@@ -64,7 +64,7 @@ def first_codes(
     return codes.astype(np.int64), scale
 
 
-class PlaneModel(keras.Model):
+class PlaneModel(ComputedKernels):
     """A model whose kernels are computed from trainable bit planes.
 
     Args:
@@ -116,10 +116,6 @@ class PlaneModel(keras.Model):
         """Start values of P, N and s for a float weight."""
 
     @abc.abstractmethod
-    def values(self) -> list[tf.Tensor]:
-        """float32 tensors: the kernels as the planes give them."""
-
-    @abc.abstractmethod
     def penalty(self) -> tf.Tensor:
         """float32 scalar that is added to the loss in training."""
 
@@ -129,32 +125,12 @@ class PlaneModel(keras.Model):
         """Magnitude bits of every kernel."""
 
     @property
-    def sizes(self) -> list[int]:
-        """Elements of every kernel."""
-        return [int(np.prod(kernel.shape)) for kernel in self.kernels]
-
-    @property
     def bits(self) -> dict[str, int]:
         """Stored bits of every kernel, the sign included."""
         return {path: n + 1 if n else 0 for path, n in self.planes.items()}
 
-    @property
-    def average_bits(self) -> float:
-        """Stored bits per element of a kernel."""
-        stored = zip(self.sizes, self.bits.values(), strict=True)
-        return sum(n * bits for n, bits in stored) / sum(self.sizes)
-
-    @property
-    def compression(self) -> float:
-        """32 over `average_bits`."""
-        return 32.0 / self.average_bits
-
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        pairs = zip(self.kernels, self.values(), strict=True)
-        with Overlay(pairs) as scope:
-            outputs = self.base(inputs, training=training)
-        for loss in scope.losses:
-            self.add_loss(loss)
+        outputs = super().call(inputs, training)
         if training:
             self.add_loss(self.penalty())
         return outputs
