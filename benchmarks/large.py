@@ -161,7 +161,7 @@ def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def export_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Parameters, seconds, MiB above the start, and multiples."""
+    """Parameters, seconds, runs, MiB above the start, and multiples."""
     found = []
     for part in results["exports"]:
         phase, size = part["phases"]["export"], part["float_mib"]
@@ -173,6 +173,7 @@ def export_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
                 f"{size:,.1f}",
                 f"{phase['seconds']:,.1f}",
                 f"{phase['converter']['seconds']:,.1f}",
+                str(phase["converter"]["runs"]),
                 f"{above_start(part):,.0f}",
                 f"{above_start(part) / size:.1f}x",
                 f"{outside:,.0f}",
@@ -198,6 +199,7 @@ def table(results: dict[str, Any]) -> rich.console.Group:
         "float MiB",
         "s",
         "converter s",
+        "runs",
         "MiB above",
         "",
         "outside MiB",

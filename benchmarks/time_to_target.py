@@ -63,19 +63,20 @@ def measure() -> dict[str, Any]:
                 study.SETTINGS[1:],
             )
         )
-        # What shares rate and length, for the picture of all methods and for
-        # the shares of a search.
-        list(
-            pool.map(
-                lambda key: runner.one(key[0], steps, key[1]),
-                [
-                    (setting, seed)
-                    for setting in study.SETTINGS
-                    if setting.learning_rate == study.STUDY.learning_rate
-                    for seed in study.SEEDS
-                ],
-            )
-        )
+        # What shares rate and length, for the picture of all methods, and a
+        # long search, for the shares of its parts.
+        others = [
+            (setting, steps, seed)
+            for setting in study.SETTINGS
+            if setting.learning_rate == study.STUDY.learning_rate
+            for seed in study.SEEDS
+        ]
+        others += [
+            (setting, study.LENGTHS[-1], study.SEEDS[0])
+            for setting in study.SETTINGS
+            if setting.method == study.MSQ
+        ]
+        list(pool.map(lambda key: runner.one(*key), others))
     return results
 
 

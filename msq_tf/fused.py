@@ -180,8 +180,6 @@ def penalized(
         float32 tensors equal to `weights`, and a float32 scalar. They have no
         second derivative: Hessians are taken at given values.
     """
-    # One weight comes after the other: else TensorFlow begins with all of them,
-    # and what is computed on the way takes a few copies of all weights.
     pulled = tf.reduce_any(lsb > 0)
 
     def pulls() -> Iterable[_Pull]:

@@ -19,6 +19,7 @@ from msq_tf.config import LEARNED
 from msq_tf.config import MAX
 from msq_tf.config import SCALES
 from msq_tf.config import check_choice
+from msq_tf.constants import constant
 from msq_tf.divergence import CompiledLosses
 from msq_tf.hooks import CallScope
 from msq_tf.learned_scales import LearnedScales
@@ -220,7 +221,7 @@ class MSQModel(keras.Model, QuantizedNetwork):
         """
         weights = self.quantized_weights()
         return Overlay(
-            (variable, tf.constant(weight.values))
+            (variable, constant(weight.values))
             for variable, weight in zip(self.kernels, weights, strict=True)
         )
 

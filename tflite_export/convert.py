@@ -1,16 +1,14 @@
-"""From a Keras model to a float TFLite file.
-
-`run_converter` is the only place that holds the converter, so that its
-successor can replace it.
-"""
+"""From a Keras model to a float TFLite file."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import mmap
-import re
+import os
+import tempfile
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -23,9 +21,10 @@ from ai_edge_litert import schema_py_generated as schema
 from msq_tf.weights import QuantizedWeight
 from tflite_export import dense
 from tflite_export import flatbuffer as fb
+from tflite_export import parts
+from tflite_export.converter import Converter
 from tflite_export.errors import ExportError
 from tflite_export.freezing import Traced
-from tflite_export.freezing import freeze_sparingly
 from tflite_export.lowering import lowered
 from tflite_export.source import Source
 from tflite_export.source import from_model
@@ -56,7 +55,9 @@ class FloatFile:
 
 
 def to_float_file(
-    source: Source, trained: Sequence[QuantizedWeight] = ()
+    source: Source,
+    trained: Sequence[QuantizedWeight] = (),
+    folder: str | os.PathLike[str] | None = None,
 ) -> FloatFile:
     """Converts a model, with its weights as `source.scope()` shows them.
 
@@ -64,6 +65,9 @@ def to_float_file(
         source: The model.
         trained: Its quantized weights, whose values are no constants of the
             model's code.
+        folder: Where there is room for what takes much memory, the float file
+            itself included. `None` for where temporary files are, the float
+            file in memory.
 
     Returns:
         The float file, with a signature and readable input and output names.
@@ -90,18 +94,12 @@ def to_float_file(
             "batch size fixed to 1: the converter needs a static batch for "
             "the loop of a recurrent layer; unroll=True keeps it dynamic"
         )
-    known = {_digest(weight.values) for weight in trained}
-    constants = tuple(
-        array
-        for array in (*_constants(graph), *_captured(traced.function))
-        if _digest(array) not in known
-    )
-    data = _with_signature(
-        run_converter(traced),
-        traced,
-        [spec.name for spec in source.specs],
-        names,
-    )
+    constants = _untrained(graph, traced, trained)
+    del graph
+    model = parts.convert(Converter(traced), folder or tempfile.gettempdir())
+    dense.join(model)
+    _sign(model, traced, [spec.name for spec in source.specs], names)
+    data = fb.dump(model) if folder is None else fb.spool(model, folder)
     return FloatFile(data, source, constants, tuple(notes))
 
 
@@ -125,28 +123,6 @@ def check_size(base: Any) -> None:
         )
 
 
-def run_converter(traced: Traced) -> bytes:
-    """Converts a traced function without any quantization.
-
-    Args:
-        traced: The function, which may be gone afterwards.
-
-    Raises:
-        ExportError: If the converter refuses an operator.
-    """
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [traced.function], tf.Module()
-    )
-    freeze_sparingly(converter, traced)
-    # By way of a SavedModel the order and the names of the outputs get lost
-    # (for models without variables of their own; TensorFlow 2.21).
-    converter.experimental_lower_to_saved_model = False
-    try:
-        return converter.convert()
-    except Exception as error:  # the converter raises several kinds
-        raise ExportError(_converter_message(str(error))) from error
-
-
 def _trace(source: Source) -> tuple[Traced, list[str]]:
     names: list[str] = []
 
@@ -164,6 +140,13 @@ def _trace(source: Source) -> tuple[Traced, list[str]]:
             function,
             [_name(tensor) for tensor in function.inputs[: len(source.specs)]],
             [_name(tensor) for tensor in function.outputs],
+            {
+                _name(inner): functools.partial(np.asarray, outer)
+                for outer, inner in function.graph.captures
+                # Not variables, and not what is so small that it is a constant
+                # of the graph already.
+                if outer.dtype != tf.resource and inner.op.type == "Placeholder"
+            },
         ),
         names,
     )
@@ -188,29 +171,47 @@ def _constants(graph: tf.compat.v1.GraphDef) -> Iterator[np.ndarray]:
                 yield tf.make_ndarray(proto)
 
 
-def _captured(
-    function: tf.types.experimental.ConcreteFunction,
-) -> Iterator[np.ndarray]:
-    for tensor in function.captured_inputs:
-        if tensor.dtype == tf.float32 and tensor.shape.rank >= 2:
-            yield np.asarray(tensor)
+def _untrained(
+    graph: tf.compat.v1.GraphDef,
+    traced: Traced,
+    trained: Sequence[QuantizedWeight],
+) -> tuple[np.ndarray, ...]:
+    """Float arrays of two or more axes in a graph that are no trained values.
+
+    What the function captured of the trained weights, it has by their codes
+    from here on, which take a quarter of the memory.
+    """
+    known = {_digest(weight.values): weight for weight in trained}
+    found = [
+        array for array in _constants(graph) if _digest(array) not in known
+    ]
+    for name, value in traced.captured.items():
+        array = value()
+        weight = known.get(_digest(array))
+        if weight is not None:
+            traced.captured[name] = functools.partial(_values, weight)
+        elif array.dtype == np.float32 and array.ndim >= 2:
+            found.append(array)
+    return tuple(found)
+
+
+def _values(weight: QuantizedWeight) -> np.ndarray:
+    return weight.values
 
 
 def _digest(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:
     """Equal for arrays of one shape that hold the same numbers."""
     # Zeros have signs, which say nothing.
-    plain = np.ascontiguousarray(array) + np.float32(0)
+    plain = np.ascontiguousarray(array) + array.dtype.type(0)
     return array.shape, hashlib.sha256(plain.data).digest()
 
 
-def _with_signature(
-    data: bytes,
+def _sign(
+    model: schema.ModelT,
     traced: Traced,
     input_names: list[str],
     output_names: list[str],
-) -> bytes:
-    model = fb.load(data)
-    dense.join(model)
+) -> None:
     graph = model.subgraphs[0]
     inputs = _in_order(graph, fb.inputs(graph), traced.inputs)
     outputs = _in_order(graph, fb.outputs(graph), traced.outputs)
@@ -225,7 +226,6 @@ def _with_signature(
     signature.inputs = _tensor_maps(inputs, input_names)
     signature.outputs = _tensor_maps(outputs, output_names)
     model.signatureDefs = [signature]
-    return fb.dump(model)
 
 
 def _in_order(
@@ -257,14 +257,3 @@ def _tensor_maps(
         entry.name, entry.tensorIndex = name.encode(), index
         maps.append(entry)
     return maps
-
-
-def _converter_message(text: str) -> str:
-    missing = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", text)))
-    if missing:
-        return (
-            "The converter has no TFLite operator for "
-            f"{', '.join(missing)}. Replace the layer that uses it"
-        )
-    errors = re.findall(r"error: (.+)", text) or text.strip().splitlines()
-    return f"The converter refused the model: {errors[0] if errors else '?'}"

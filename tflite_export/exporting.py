@@ -26,7 +26,6 @@ from tflite_export import targets
 from tflite_export.errors import ExportError
 from tflite_export.files import fill
 from tflite_export.files import let_go
-from tflite_export.files import spooled
 from tflite_export.files import staged
 from tflite_export.fit import MUTED_SCALE
 from tflite_export.match import FloatWeight
@@ -130,10 +129,7 @@ def export(
     _check_weights(quantized)
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(staged(path))
-        converted = convert.to_float_file(source, quantized)
-        # Needed again for the file's rivals and where something is wrong.
-        mapped = spooled(bytes(converted.data), Path(path).parent)
-        converted = dataclasses.replace(converted, data=mapped)
+        converted = convert.to_float_file(source, quantized, Path(path).parent)
         matching = match(
             fb.load(converted.data),
             quantized,
@@ -157,11 +153,14 @@ def export(
         built = plan.build(chosen)
         fill(temporary, built.data, path)
         data = temporary.read_bytes()
+        # One copy of it is enough.
+        built = dataclasses.replace(built, data=data)
         readback.check_codes(data, built.written)
         readback.check_versions(data)
-        let_go(mapped)
+        # Needed again for the file's rivals and where something is wrong.
+        let_go(converted.data)
         runtime.load_everywhere(data)
-        verified = plan.verify(dataclasses.replace(built, data=data), inputs)
+        verified = plan.verify(built, inputs)
         device = devices.finish(
             target, data, Path(path).stem, inputs, device_options
         )

@@ -11,7 +11,11 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 # Bytes from which `spooled` maps a file.
 _SPOOLED = 1 << 25
@@ -44,7 +48,9 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def spooled(
-    data: bytes, folder: str | os.PathLike[str], least: int = _SPOOLED
+    pieces: Sequence[bytes | memoryview],
+    folder: str | os.PathLike[str],
+    least: int = _SPOOLED,
 ) -> bytes | mmap.mmap:
     """Puts many bytes into a file without a name, and maps it.
 
@@ -52,27 +58,33 @@ def spooled(
     `let_go`.
 
     Args:
-        data: The bytes.
+        pieces: The bytes, one piece after the other.
         folder: Where there is room.
         least: Number of bytes from which it is worth it.
 
     Returns:
-        The file's content, or `data` itself where it is short or the folder
+        The file's content, or bytes in memory where they are few or the folder
         is full.
     """
-    if len(data) < max(least, 1):
-        return data
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(data)
-            file.flush()
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError:
-        return data
+    if sum(map(len, pieces)) >= max(least, 1):
+        with contextlib.suppress(OSError):
+            with tempfile.TemporaryFile(dir=folder) as file:
+                for piece in pieces:
+                    file.write(piece)
+                    let_go(piece)
+                file.flush()
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return b"".join(pieces)
 
 
-def let_go(data: bytes | mmap.mmap) -> None:
-    """Gives back the memory of what `spooled` returned; it comes back."""
+def let_go(data: Any) -> None:
+    """Gives back the memory of what `spooled` returned; it comes back.
+
+    Args:
+        data: It, or an array that looks into it. What is neither stays.
+    """
+    while isinstance(data, np.ndarray | memoryview):
+        data = data.base if isinstance(data, np.ndarray) else data.obj
     if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         data.madvise(mmap.MADV_DONTNEED)
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export import files
 from tflite_export import soundness
 from tflite_export import wire
 from tflite_export.wire import FILE_IDENTIFIER
@@ -22,6 +24,8 @@ from tflite_export.wire import FILE_IDENTIFIER
 _BUFFER_ALIGNMENT = 16
 # Bytes of a vector above which it is told from others by a digest.
 _LONG = 1 << 10
+# Room for a tensor or an operator.
+_TABLE = 1 << 10
 
 _OP_NAMES = {
     value: name
@@ -52,10 +56,20 @@ class _SharingBuilder(flatbuffers.Builder):
     A float file of a convolutional network repeats the same shapes, zero
     points and names many times; readers do not care who else points at a
     vector.
+
+    Args:
+        room: Bytes that are enough. They take memory once they are written.
+
+    Attributes:
+        later: Long vectors of bytes that were left out, each with the place
+            of its first byte, counted from the end.
     """
 
-    def __init__(self, size: int):
-        super().__init__(size)
+    def __init__(self, room: int):
+        super().__init__(0)
+        self.Bytes = np.zeros(room, np.uint8).data
+        self.head = room
+        self.later: list[tuple[int, np.ndarray]] = []
         self._vectors: dict[tuple[str, int, bytes], int] = {}
 
     def CreateNumpyVector(self, x):  # noqa: N802 (name of the base class)
@@ -77,9 +91,8 @@ class _SharingBuilder(flatbuffers.Builder):
 
     def _aligned_bytes(self, data: np.ndarray) -> int:
         self.StartVector(1, len(data), _BUFFER_ALIGNMENT)
-        start = self.head - len(data)  # type: ignore[has-type]
-        # By way of a view: a slice of a bytearray would take a copy first.
-        memoryview(self.Bytes)[start : start + len(data)] = data.data
+        start = self.head - len(data)
+        self.later.append((len(self.Bytes) - start, data))
         self.head = start
         self.vectorNumElems = len(data)
         return self.EndVector()
@@ -126,15 +139,35 @@ def load(data: bytes | mmap.mmap) -> schema.ModelT:
 
 def dump(model: schema.ModelT) -> bytes:
     """Serializes a model; equal vectors are written once."""
-    # A builder that is full doubles, and holds the old half meanwhile.
+    return b"".join(_pieces(model))
+
+
+def spool(
+    model: schema.ModelT, folder: str | os.PathLike[str]
+) -> bytes | mmap.mmap:
+    """The same bytes by way of `files.spooled`."""
+    return files.spooled(_pieces(model), folder)
+
+
+def _pieces(model: schema.ModelT) -> list[memoryview]:
+    """A file's bytes, one piece after the other; constants are not copied."""
+    # A builder that is full doubles and holds the old half meanwhile; what is
+    # too much takes no memory.
     room = sum(
         len(buffer.data) + 2 * _BUFFER_ALIGNMENT
         for buffer in model.buffers or ()
         if buffer.data is not None
     )
+    for graph in model.subgraphs or ():
+        room += _TABLE * (len(graph.tensors or ()) + len(graph.operators or ()))
     builder = _SharingBuilder((1 << 16) + room)
     builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
-    return bytes(memoryview(builder.Bytes)[builder.Head() :])
+    written, end = memoryview(builder.Bytes), len(builder.Bytes)
+    pieces, place = [], builder.Head()
+    for distance, data in reversed(builder.later):
+        pieces += [written[place : end - distance], data.data]
+        place = end - distance + len(data)
+    return [*pieces, written[place:]]
 
 
 def fingerprint(array: np.ndarray) -> tuple[int, bytes]:
@@ -142,6 +175,7 @@ def fingerprint(array: np.ndarray) -> tuple[int, bytes]:
     if array.nbytes <= _LONG:
         return array.nbytes, array.tobytes()
     digest = hashlib.sha256(np.ascontiguousarray(array).data).digest()
+    files.let_go(array)
     return array.nbytes, digest
 
 

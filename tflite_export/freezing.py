@@ -3,20 +3,35 @@
 TensorFlow's own freezing holds the weights ten times over and keeps most of
 that; for a model of 400 MB it takes 4 GB. Here they are written once, node
 after node, into the bytes that the converter is given. The bytes say the same:
-only what takes memory on the way is different.
+only what takes memory on the way is different. And some weights can be left out
+of them, see `parts`.
 """
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
 import gc
 import io
+import math
 from collections.abc import Callable
+from collections.abc import Container
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from tflite_export import folded
+
+# What stands for the elements of weights that are left out. The converter makes
+# one operator of two with equal inputs and weights, so that neighbours of one
+# shape, such as queries, keys and values, get numbers of their own. Many
+# numbers would be many weights in the file.
+_STAND_INS = (0.5, 0.5625, 0.625, 0.6875)
+
+Value = Callable[[], np.ndarray]
 
 
 @dataclasses.dataclass(eq=False)
@@ -28,11 +43,14 @@ class Traced:
             more.
         inputs: Names of the tensors that are its arguments.
         outputs: Names of the tensors that it returns.
+        captured: How to get what it captured besides variables, by the names
+            of its placeholders.
     """
 
     function: Any
     inputs: list[str]
     outputs: list[str]
+    captured: dict[str, Value]
 
 
 class FrozenGraph:
@@ -43,48 +61,100 @@ class FrozenGraph:
     Args:
         graph: The graph, function calls inlined, a placeholder for each
             captured tensor.
-        captured: The captured tensors by the names of their placeholders.
-        released: Called once the bytes are complete and the tensors are not
-            needed any more.
+        captured: How to get the captured tensors, by their placeholders.
+
+    Attributes:
+        shown: Names of the weights that have their own values in the bytes;
+            `None` for all of them.
+        weights: Shapes of the weights that can be left out, float32 with
+            elements that differ, in the order of the graph.
     """
 
     def __init__(
         self,
         graph: tf.compat.v1.GraphDef,
-        captured: dict[str, tf.Tensor],
-        released: Callable[[], None],
+        captured: dict[str, Value],
     ):
         self._graph = graph
         self._captured = captured
-        self._released = released
+        self.shown: Container[str] | None = None
+        self.weights: dict[str, tuple[int, ...]] = {}
+        self._stand_ins: dict[str, float] = {}
+        alike: collections.Counter[tuple[int, ...]] = collections.Counter()
+        for node in graph.node:
+            value = self._value(node)
+            # What is one number already takes no memory, and the converter may
+            # see that it is zero or one.
+            if (
+                value is None
+                or value.dtype != np.float32
+                or value.size < 2
+                or (value == value.flat[0]).all()
+            ):
+                continue
+            self.weights[node.name] = value.shape
+            number = alike[value.shape] % len(_STAND_INS)
+            self._stand_ins[node.name] = _STAND_INS[number]
+            alike[value.shape] += 1
 
     def __getattr__(self, name: str) -> Any:
         # Its nodes, its library and so on, which have no weights in them.
         return getattr(self._graph, name)
+
+    def groups(self) -> list[list[str]]:
+        """The weights in groups that the converter may make one constant of."""
+        return folded.groups(self._graph.node, self.weights)
 
     def SerializeToString(self) -> bytes:  # noqa: N802 (name of the message's)
         """The serialized `GraphDef` with the weights in it."""
         # Messages that follow each other are one message.
         stream = io.BytesIO()
         for node in self._graph.node:
-            tensor = self._captured.get(node.name)
-            if tensor is not None:
-                node = _constant(node.name, tensor)
+            node = self._written(node)
             whole = tf.compat.v1.GraphDef(node=[node])
             stream.write(whole.SerializeToString())
         rest = tf.compat.v1.GraphDef()
         rest.library.CopyFrom(self._graph.library)
         rest.versions.CopyFrom(self._graph.versions)
         stream.write(rest.SerializeToString())
-        self._captured = {}
-        tensor = None
-        self._released()
-        # Graphs are in cycles.
-        gc.collect()
         return stream.getvalue()
 
+    def _value(self, node: tf.compat.v1.NodeDef) -> np.ndarray | None:
+        """What a node holds, `None` if it is no constant."""
+        if node.name in self._captured:
+            return self._captured[node.name]()
+        if node.op == "Const":
+            return tf.make_ndarray(node.attr["value"].tensor)
+        return None
 
-def freeze_sparingly(converter: Any, traced: Traced) -> None:
+    def _written(self, node: tf.compat.v1.NodeDef) -> tf.compat.v1.NodeDef:
+        """A node as it is serialized."""
+        left_out = (
+            node.name in self.weights
+            and self.shown is not None
+            and node.name not in self.shown
+        )
+        if left_out:
+            proto = tf.make_tensor_proto(self._stand_ins[node.name], tf.float32)
+            proto.tensor_shape.CopyFrom(
+                tf.TensorShape(self.weights[node.name]).as_proto()
+            )
+        elif node.name in self._captured:
+            proto = tf.make_tensor_proto(self._captured[node.name]())
+        else:
+            return node
+        constant = tf.compat.v1.NodeDef(name=node.name, op="Const")
+        constant.attr["dtype"].type = proto.dtype
+        constant.attr["value"].tensor.CopyFrom(proto)
+        return constant
+
+
+def bytes_of(shape: tuple[int, ...]) -> int:
+    """Bytes of a float32 array."""
+    return 4 * math.prod(shape)
+
+
+def freeze_sparingly(converter: Any, traced: Traced) -> FrozenGraph | None:
     """Has a converter freeze its function as this module does.
 
     Does nothing where the function is of another kind than expected: then
@@ -92,35 +162,39 @@ def freeze_sparingly(converter: Any, traced: Traced) -> None:
 
     Args:
         converter: Of `tf.lite.TFLiteConverter.from_concrete_functions`.
-        traced: Its function, which is let go of on the way.
+        traced: Its function, which is let go of.
+
+    Returns:
+        The graph that the converter is given, `None` where nothing was done.
     """
     function = traced.function
     if function is None or not hasattr(converter, "_freeze_concrete_function"):
-        return
-    captured = {
-        inner.name.split(":")[0]: outer
-        for outer, inner in function.graph.captures
-        if outer.dtype != tf.resource
-    }
-    graph = _without_variables(function, list(captured))
+        return None
+    graph = _without_variables(function, list(traced.captured))
     if graph is None:
-        return
+        return None
     captures = {id(inner) for _, inner in function.graph.captures}
     arguments = [t for t in function.inputs if id(t) not in captures]
     inputs = _alike(arguments)
     outputs = [SimpleNamespace(name=t.name) for t in function.outputs]
-
-    def released() -> None:
-        traced.function = None
-        converter._funcs = []
-
-    frozen = FrozenGraph(graph, captured, released)
+    frozen = FrozenGraph(graph, traced.captured)
     converter._freeze_concrete_function = lambda: (
         frozen,
         inputs,
         outputs,
         None,
     )
+    # The converter asks it for the lines of code that its nodes come from.
+    converter._funcs = [SimpleNamespace(graph=function.graph)]
+    with contextlib.suppress(AttributeError):
+        function.graph.function_captures.reset_captures([], [])
+        # It remembers those that it was asked for last.
+        del function.graph.captures[:]
+    traced.function = None
+    # Functions are in cycles.
+    del function, arguments, captures
+    gc.collect()
+    return frozen
 
 
 def _without_variables(
@@ -139,6 +213,7 @@ def _without_variables(
     try:
         from tensorflow.python.framework import convert_to_constants as freezing
 
+        _hide_shapes(function.graph, captured)
         data = freezing._FunctionConverterDataInEager(
             function, False, False, variable_names_denylist=captured
         )
@@ -151,6 +226,16 @@ def _without_variables(
     return graph
 
 
+def _hide_shapes(graph: Any, placeholders: list[str]) -> None:
+    """Has placeholders of a graph say nothing about their shapes.
+
+    What inlines functions makes a tensor of zeros for each of them that does.
+    """
+    unknown = tf.compat.v1.AttrValue(shape=tf.TensorShape(None).as_proto())
+    for name in placeholders:
+        graph.get_operation_by_name(name)._set_attr("shape", unknown)
+
+
 def _alike(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     """Tensors of the same names, types and shapes in a graph of their own."""
     with tf.Graph().as_default():
@@ -158,11 +243,3 @@ def _alike(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
             tf.compat.v1.placeholder(t.dtype, t.shape, t.name.split(":")[0])
             for t in tensors
         ]
-
-
-def _constant(name: str, tensor: tf.Tensor) -> tf.compat.v1.NodeDef:
-    value = tf.make_tensor_proto(np.asarray(tensor))
-    node = tf.compat.v1.NodeDef(name=name, op="Const")
-    node.attr["dtype"].type = value.dtype
-    node.attr["value"].tensor.CopyFrom(value)
-    return node

@@ -36,13 +36,21 @@ class Session:
         kernels: `"xnnpack"` (what applications get), `"builtin"` or
             `"reference"`.
         keep_all: Whether intermediate tensors can be read after a run.
+        batch_size: Samples of the first run, where the file leaves it open.
+            A delegate that is told later packs all weights twice.
 
     Raises:
         ValueError: If there is no such set of kernels, or the file is none.
         RuntimeError: If the kernels can't run the file.
     """
 
-    def __init__(self, data: bytes, kernels: str, keep_all: bool = False):
+    def __init__(
+        self,
+        data: bytes,
+        kernels: str,
+        keep_all: bool = False,
+        batch_size: int | None = None,
+    ):
         if kernels not in KERNELS:
             raise ValueError(
                 f"No such kernels. Expected one of {', '.join(KERNELS)}. "
@@ -58,6 +66,10 @@ class Session:
             if "Didn't find op" not in str(error):
                 raise
             raise RuntimeError(str(error)) from error
+        self.inputs = self._interpreter.get_input_details()
+        for detail in self.inputs:
+            if batch_size is not None and -1 in detail["shape_signature"][:1]:
+                self._resize(detail, (batch_size, *detail["shape"][1:]))
         self._interpreter.allocate_tensors()
         self.inputs = self._interpreter.get_input_details()
         self.outputs = self._interpreter.get_output_details()
@@ -130,9 +142,7 @@ class Session:
         resized = False
         for detail, array in zip(self.inputs, arrays, strict=True):
             if tuple(detail["shape"]) != array.shape:
-                self._interpreter.resize_tensor_input(
-                    detail["index"], array.shape, strict=True
-                )
+                self._resize(detail, array.shape)
                 resized = True
         if resized:
             self._interpreter.allocate_tensors()
@@ -143,6 +153,11 @@ class Session:
             )
         self._interpreter.invoke()
         return [self.tensor(detail["index"]) for detail in self.outputs]
+
+    def _resize(self, detail: dict[str, Any], shape: Sequence[int]) -> None:
+        self._interpreter.resize_tensor_input(
+            detail["index"], shape, strict=True
+        )
 
     def tensor(self, index: int) -> np.ndarray:
         """Value of a tensor of the main graph."""

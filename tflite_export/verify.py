@@ -146,7 +146,8 @@ def _check(
     inputs: Sequence[np.ndarray],
     expected: Sequence[Sequence[np.ndarray]],
 ) -> Check:
-    session = runtime.Session(data, kernels)
+    rows = min(BATCH, len(inputs[0]))
+    session = runtime.Session(data, kernels, batch_size=rows)
     got, wanted = [], []
     for chunk, outputs in zip(
         runtime.chunks(inputs, BATCH, session), expected, strict=False

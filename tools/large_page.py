@@ -48,8 +48,9 @@ def large_section(content: dict[str, Any]) -> str:
         "widths:",
         "",
         "| parameters | float weights, MiB | s | of that the converter | "
-        "above, MiB | | outside of the converter, MiB | | file, bytes |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "its runs | above, MiB | | outside of the converter, MiB | | "
+        "file, bytes |",
+        f"| --- |{' ---: |' * 9}",
         *(f"| {' | '.join(row)} |" for row in large.export_rows(results)),
         "",
         "| | exponent | of the largest three | a million parameters | "

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.constants import constant
 from msq_tf.divergence import CompiledLosses
 from msq_tf.network import QuantizedNetwork
 from msq_tf.tfmot.imports import tf_keras
@@ -232,7 +233,7 @@ class ModelView(QuantizedNetwork):
             ValueError: If a latent weight is not finite.
         """
         constants = {
-            ref: tf.constant(value)
+            ref: constant(value)
             for ref, value in self.values_by_variable().items()
         }
         with given_values(constants), weights_as(self.model, constants):

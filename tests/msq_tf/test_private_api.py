@@ -250,6 +250,7 @@ NOT_OF_KERAS = {
     "_funcs": _FREEZING,
     "_get_ops_details": "LiteRT's; tflite_export does without where it is gone",
     "_replace_variables_by_constants": _FREEZING,
+    "_set_attr": _FREEZING,
     "_tab": "of generated code; every test of a file goes through it",
     "tensorflow.python": _FREEZING,
 }

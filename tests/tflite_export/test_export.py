@@ -306,10 +306,10 @@ def test_operator_without_evidence(model, tmp_path, monkeypatch):
 def test_kernels_that_can_not_run_are_reported(model, tmp_path, monkeypatch):
     honest = verify.runtime.Session
 
-    def partial(data, kernels, keep_all=False):
+    def partial(data, kernels, **options):
         if kernels == "reference":
             raise RuntimeError("Didn't find op for builtin opcode")
-        return honest(data, kernels, keep_all)
+        return honest(data, kernels, **options)
 
     monkeypatch.setattr(verify.runtime, "Session", partial)
     report = export(model, tmp_path / "m.tflite")

@@ -14,6 +14,7 @@ import msq_tf
 from tests.tflite_export.samples import quantized
 from tflite_export import ExportError
 from tflite_export import convert
+from tflite_export import converter
 from tflite_export import export
 from tflite_export import files
 from tflite_export import flatbuffer as fb
@@ -21,6 +22,7 @@ from tflite_export import float_tflite
 from tflite_export import freezing
 from tflite_export import packing
 from tflite_export import readback
+from tflite_export.converter import Converter
 from tflite_export.layouts import Arrangement
 from tflite_export.source import from_model
 
@@ -80,11 +82,11 @@ def test_the_converter_gets_the_same_graph(monkeypatch, plain):
     original = freezing.FrozenGraph.SerializeToString
     monkeypatch.setattr(freezing.FrozenGraph, "SerializeToString", spied)
     traced, _ = convert._trace(source)
-    lean = convert.run_converter(traced)
+    lean = Converter(traced).convert()
     assert len(sparing) == 1 and traced.function is None
-    monkeypatch.setattr(convert, "freeze_sparingly", lambda *_: None)
+    monkeypatch.setattr(converter, "freeze_sparingly", lambda *_: None)
     traced, _ = convert._trace(source)
-    assert convert.run_converter(traced) == lean
+    assert Converter(traced).convert() == lean
     assert len(sparing) == 1 and traced.function is not None
 
 
@@ -135,9 +137,10 @@ def test_trained_values_are_no_constants_of_the_code():
 
 def test_a_spooled_file_reads_as_the_bytes(tmp_path):
     data = float_tflite(quantized(convolutional()))
-    assert files.spooled(data, tmp_path) is data
-    assert files.spooled(data, tmp_path / "none", 1) is data
-    mapped = files.spooled(data, tmp_path, 1)
+    halves = [data[:5000], memoryview(data)[5000:]]
+    assert files.spooled(halves, tmp_path) == data
+    assert files.spooled(halves, tmp_path / "none", 1) == data
+    mapped = files.spooled(halves, tmp_path, 1)
     assert isinstance(mapped, mmap.mmap) and not list(tmp_path.iterdir())
     model = fb.load(mapped)
     for _ in range(2):
@@ -145,18 +148,19 @@ def test_a_spooled_file_reads_as_the_bytes(tmp_path):
         files.let_go(mapped)
     files.let_go(data)
     with pytest.raises(ValueError, match="Damaged"):
-        fb.load(files.spooled(data[:-9000], tmp_path, 1))
+        fb.load(files.spooled([data[:-9000]], tmp_path, 1))
 
 
 def test_an_export_is_the_same_with_its_float_file_on_disk(
     monkeypatch, tmp_path
 ):
     model = quantized(convolutional())
-    reports = []
+    original, reports = files.spooled, []
     for least in (1 << 30, 1):
         monkeypatch.setattr(
-            "tflite_export.exporting.spooled",
-            lambda data, folder, n=least: files.spooled(data, folder, n),
+            fb.files,
+            "spooled",
+            lambda pieces, folder, n=least: original(pieces, folder, n),
         )
         reports.append(export(model, tmp_path / "m.tflite"))
     assert reports[0] == reports[1]

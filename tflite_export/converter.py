@@ -1,0 +1,70 @@
+"""TensorFlow's converter.
+
+This is the only place that holds it, so that its successor can replace it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+
+import tensorflow as tf
+
+from tflite_export.errors import ExportError
+from tflite_export.freezing import Traced
+from tflite_export.freezing import freeze_sparingly
+
+
+class Converter:
+    """Converts a traced function without any quantization.
+
+    Args:
+        traced: The function, which may be gone afterwards.
+
+    Attributes:
+        weights: Shapes of the weights that `convert` can leave out, by their
+            names, in the order of the graph. None where TensorFlow freezes
+            the graph itself.
+    """
+
+    def __init__(self, traced: Traced):
+        self._converter = tf.lite.TFLiteConverter.from_concrete_functions(
+            [traced.function], tf.Module()
+        )
+        # By way of a SavedModel the order and the names of the outputs get
+        # lost (for models without variables of their own; TensorFlow 2.21).
+        self._converter.experimental_lower_to_saved_model = False
+        self._frozen = freeze_sparingly(self._converter, traced)
+        self.weights = {} if self._frozen is None else self._frozen.weights
+
+    def groups(self) -> list[list[str]]:
+        """The names of `weights` in groups that may become one constant."""
+        return [] if self._frozen is None else self._frozen.groups()
+
+    def convert(self, shown: Container[str] | None = None) -> bytes:
+        """A float TFLite file; may be called again.
+
+        Args:
+            shown: Names of the weights that have their own values. One number
+                stands for all elements of each of the others. `None` for all.
+
+        Raises:
+            ExportError: If the converter refuses an operator.
+        """
+        if self._frozen is not None:
+            self._frozen.shown = shown
+        try:
+            return self._converter.convert()
+        except Exception as error:  # the converter raises several kinds
+            raise ExportError(_message(str(error))) from error
+
+
+def _message(text: str) -> str:
+    missing = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", text)))
+    if missing:
+        return (
+            "The converter has no TFLite operator for "
+            f"{', '.join(missing)}. Replace the layer that uses it"
+        )
+    errors = re.findall(r"error: (.+)", text) or text.strip().splitlines()
+    return f"The converter refused the model: {errors[0] if errors else '?'}"
