@@ -43,6 +43,9 @@ class ScaleLayout:
         shapes: Shape of each weight.
         channel_axes: Axes over which each has scales, non-negative; `None`
             for one scale.
+
+    Attributes:
+        reduced: For each weight the axes that share a scale.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class ScaleLayout:
         channel_axes: Sequence[Sequence[int] | None],
     ):
         kept = [set(axes or ()) for axes in channel_axes]
-        self._reduced = [
+        self.reduced = [
             [axis for axis in range(len(shape)) if axis not in keep]
             for shape, keep in zip(shapes, kept, strict=True)
         ]
@@ -74,8 +77,9 @@ class ScaleLayout:
         largest = tf.stop_gradient(
             self.join(
                 [
-                    tf.reduce_max(tf.abs(w), axes)
-                    for w, axes in zip(weights, self._reduced, strict=True)
+                    # `max|w|` without a copy of the weight.
+                    tf.maximum(tf.reduce_max(w, axes), -tf.reduce_min(w, axes))
+                    for w, axes in zip(weights, self.reduced, strict=True)
                 ]
             )
         )
@@ -206,22 +210,25 @@ def penalized(
     def apply(*given: tf.Tensor) -> Any:
         def total() -> tf.Tensor:
             found: list[tf.Tensor] = []
-            for w, of in zip(given, pulls(), strict=True):
+            for w, of, axes in zip(given, pulls(), layout.reduced, strict=True):
                 with tf.control_dependencies(found[-1:]):
-                    low = low_bits(w, of)
-                    found.append(tf.reduce_sum(tf.abs(low) * of.area))
+                    low = tf.reduce_sum(
+                        tf.abs(low_bits(w, of)), axes, keepdims=True
+                    )
+                    found.append(tf.reduce_sum(low * of.area))
             return tf.add_n(found)
 
         def gradient(*upstream: Any) -> Any:
             *d_weights, d = map(tf.convert_to_tensor, upstream)
 
             def pull() -> list[tf.Tensor]:
-                # As autodiff takes `lsb_penalty`: the same to the bit.
+                # As autodiff takes `lsb_penalty`, the same to the bit: it
+                # divides `d * area * sign`.
                 found: list[tf.Tensor] = []
                 for w, d_w, of in zip(given, d_weights, pulls(), strict=True):
                     with tf.control_dependencies(found[-1:]):
-                        low = low_bits(w, of)
-                        found.append(d_w + d * of.area * tf.sign(low) / of.step)
+                        slope = d * of.area / of.step
+                        found.append(d_w + slope * tf.sign(low_bits(w, of)))
                 return found
 
             return tf.cond(pulled, pull, lambda: d_weights)
