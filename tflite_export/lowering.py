@@ -1,4 +1,4 @@
-"""Functions that TFLite has no operator for, made of some that it has."""
+"""Functions in a form that the converter has operators for."""
 
 from __future__ import annotations
 
@@ -13,17 +13,28 @@ import tensorflow as tf
 
 @contextlib.contextmanager
 def lowered() -> Iterator[None]:
-    """A scope in which `tf.roll` is traced as slices and concatenations.
+    """A scope to trace layers in.
 
-    Layers call it themselves, also by way of `keras.ops.roll`, so that the
-    function is exchanged in TensorFlow's module while the scope is open.
+    `tf.roll` is traced as slices and concatenations. What shall be compiled by
+    itself (Keras has grouped convolutions compiled, for gradients) becomes part
+    of the graph, which a function would not. Layers call both themselves, so
+    that they are exchanged in TensorFlow's module while the scope is open.
     """
-    original = tf.roll
-    tf.roll = _roll(original)
+    originals = tf.roll, tf.function
+    tf.roll, tf.function = _roll(tf.roll), _function(tf.function)
     try:
         yield
     finally:
-        tf.roll = original
+        tf.roll, tf.function = originals
+
+
+def _function(original: Callable[..., Any]) -> Callable[..., Any]:
+    def function(func=None, *args, jit_compile=None, **options):
+        if not jit_compile:
+            return original(func, *args, jit_compile=jit_compile, **options)
+        return func if func is not None else lambda found: found
+
+    return function
 
 
 def _roll(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -33,6 +33,30 @@ def test_equals_roll(shift, axis):
 original = tf.roll
 
 
+def test_what_is_compiled_by_itself_is_traced_as_it_is():
+    def traced():
+        @tf.function(jit_compile=True)
+        def doubled(x):
+            return 2 * x
+
+        @tf.function
+        def halved(x):
+            return x / 2
+
+        graph = tf.Graph()
+        with graph.as_default():
+            halved(doubled(tf.ones(3)))
+        functions = graph.as_graph_def().library.function
+        return [f.signature.name.split("_")[3] for f in functions]
+
+    assert len(traced()) == 2
+    with lowered():
+        (left,) = traced()
+        decorate = tf.function(jit_compile=True)
+        assert decorate(traced) is traced
+    assert left == "halved"
+
+
 def test_layers_that_roll_are_exported(tmp_path):
     x = inputs = keras.Input((4, 6, 3))
     x = L.Lambda(lambda x: tf.roll(x, [1], [2]))(L.Conv2D(4, 3)(x))

@@ -32,6 +32,8 @@ def residual() -> keras.Model:
     z = keras.layers.BatchNormalization()(z)
     y = keras.layers.BatchNormalization()(y)
     x = keras.layers.ReLU(6.0)(keras.layers.add([y, z]))
+    # Keras has it compiled by itself, in a function.
+    x = keras.layers.Conv2D(16, 3, groups=2, padding="same")(x)
     x = keras.layers.DepthwiseConv2D(3, use_bias=False)(x)
     x = keras.layers.BatchNormalization()(x)
     x = keras.layers.SeparableConv2D(12, 3, activation="relu")(x)
