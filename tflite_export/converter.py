@@ -34,6 +34,8 @@ class Converter:
         # By way of a SavedModel the order and the names of the outputs get
         # lost (for models without variables of their own; TensorFlow 2.21).
         self._converter.experimental_lower_to_saved_model = False
+        # It takes reading and writing the whole file once more.
+        self._converter.exclude_conversion_metadata = True
         self._frozen = freeze_sparingly(self._converter, traced)
         self.weights = {} if self._frozen is None else self._frozen.weights
 
