@@ -61,6 +61,13 @@ def _measure(network: Network, rounds: int) -> dict[str, Any]:
         },
         rounds,
     )
+    predictions = timing.interleaved(
+        {
+            method: lambda model=model: model.predict_on_batch(x)  # type: ignore[misc]
+            for method, model in models.items()
+        },
+        rounds,
+    )
     frozen = models[methods.FROZEN]
     return {
         "input_shape": list(network.shape),
@@ -71,6 +78,9 @@ def _measure(network: Network, rounds: int) -> dict[str, Any]:
             method: {
                 "step_ms": timing.milliseconds(seconds[method]),
                 "step_ratio": timing.ratio(seconds, method, methods.FLOAT),
+                "prediction_ratio": timing.ratio(
+                    predictions, method, methods.FLOAT
+                ),
                 **methods.counts(model),
                 **memory(network.name, method),
             }
@@ -167,6 +177,7 @@ def table(results: dict[str, Any]) -> rich.console.Group:
         "trainable",
         "slots",
         "step",
+        "prediction",
         "MiB",
         "of float",
         "traced MiB",
@@ -200,6 +211,7 @@ def cells(network: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:
         f"{trainable:.2f}x",
         f"{slots:.2f}x",
         f"{row['step_ratio']:.2f}x",
+        f"{row['prediction_ratio']:.2f}x",
         f"{row['step_mib']:,.0f}",
         f"{memory:.2f}x",
         f"{row['traced_mib']:,.0f}",

@@ -51,9 +51,9 @@ def _steps(cost: dict[str, Any], names: Any) -> str:
         f"weights and inputs, {environment['date']}, {environment['cores']} "
         "cores; memory is resident, of a process for each row:",
         "",
-        "| network | method | trainable | optimizer slots | step | peak of a "
-        "step, MiB | of float | peak with tracing, MiB |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| network | method | trainable | optimizer slots | step | prediction "
+        "| peak of a step, MiB | of float | peak with tracing, MiB |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name in names:
         network = results["networks"][name]
