@@ -56,10 +56,12 @@ def convert(
         ExportError: If the converter refuses the model.
     """
     if sum(map(bytes_of, converter.weights.values())) >= LEAST:
+        cut = parts(converter)
         # Else a constant was made of weights in two parts, or what operators
         # there are depends on the numbers.
         with contextlib.suppress(_Unlike):
-            return _Assembly(converter, folder).of(parts(converter))
+            if len(cut) > 1:
+                return _Assembly(converter, folder).of(cut)
     return fb.load(spooled([converter.convert()], folder))
 
 
