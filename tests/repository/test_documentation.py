@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+import msq_tf
+import tflite_export
 from msq_tf import registry
 from tests.msq_tf.samples import compile_model
 from tests.msq_tf.samples import tiny_model
@@ -115,6 +117,19 @@ def test_links_between_documents_lead_somewhere(root):
             r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text()
         ):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_what_pages_take_from_the_packages_is_there(root):
+    packages = {"msq_tf": msq_tf, "tflite_export": tflite_export}
+    found = set()
+    for page in [root / "README.md", *(root / "docs").rglob("*.md")]:
+        for block in python_blocks(page):
+            for package, name in re.findall(
+                r"\b(msq_tf|tflite_export)\.(\w+)", block
+            ):
+                assert hasattr(packages[package], name), f"{page.name}: {name}"
+                found.add(name)
+    assert {"quantize_model", "register_float", "run"} <= found
 
 
 @pytest.mark.parametrize("word", ["TODO", "FIXME"])
