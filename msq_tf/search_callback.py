@@ -62,7 +62,10 @@ class SearchCallback:
         lsb_strength: The regularizer's lambda, see `LSBRegularizer` for its
             unit; 0 turns it off.
         ranking: How costs of candidates are predicted: `"divergence"`,
-            `"measured"`, `"hessian"` or `"auto"`, see `StatisticsGatherer`.
+            by how far the outputs move with that one weight changed,
+            `"measured"`, by the increase of the loss, `"hessian"`, by the
+            trace times the squared change, or `"auto"`: the divergence, or
+            the measured loss where the loss is a function of your own.
         hessian: Whether to take Hessian traces. Without them every layer
             counts as equally sensitive.
         hessian_every: Decisions between two estimates of the traces.
@@ -77,8 +80,10 @@ class SearchCallback:
             to follow `fit`.
 
     Raises:
-        ValueError: In `fit`, before the first step, if the model is no
-            `MSQModel`, or the target cannot be reached.
+        ValueError: If an argument is out of its range; in `fit`, before the
+            first step, if the model is no `MSQModel`, is not compiled, or
+            the target cannot be reached; at a decision, if the loss or a
+            second derivative is not finite.
 
     Example:
     ```python
