@@ -52,6 +52,23 @@ def test_the_custom_layer_page_runs(root, capsys):
         registry._REGISTRY.update(known)
 
 
+def test_the_answer_on_bits_runs(root):
+    (block,) = python_blocks(root / "docs" / "questions.md")
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(4, name="stem"),
+            keras.layers.Dense(2, name="head"),
+        ]
+    )
+    names = {"msq_tf": msq_tf, "model": model}
+    exec(compile(block, "questions.md", "exec"), names)
+    assert names["qmodel"].plan[0].min_bits == 8
+    assert names["rule"].target_bytes == 50_000
+    names["qmodel"].set_bits({"stem": 8, "head": 4})
+    assert names["qmodel"].bits == {"stem": 8, "head": 4}
+
+
 def test_the_custom_loop_page_runs(root, capsys):
     (block,) = python_blocks(root / "docs" / "custom-loops.md")
     names = {}
