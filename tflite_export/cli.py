@@ -91,7 +91,7 @@ def _flags() -> flags.FlagValues:
         None,
         "Inputs to measure ranges and to verify with: an .npy, an .npz with "
         "one array per input name, or a data set of TFDS as name or "
-        "name:split. Random inputs if not given.",
+        "name:split. Random inputs if not given, where ranges need no data.",
         **own,
     )
     flags.DEFINE_enum(
