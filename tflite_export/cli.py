@@ -71,7 +71,12 @@ def _flags() -> flags.FlagValues:
     # Its own set: importing this module adds nothing to absl.flags.FLAGS.
     values = flags.FlagValues()
     own: dict[str, Any] = {"flag_values": values, "module_name": __name__}
-    flags.DEFINE_string("model", None, "Model saved by Keras (.keras).", **own)
+    flags.DEFINE_string(
+        "model",
+        None,
+        "Model of msq_tf.quantize_model, saved by Keras 3 (.keras).",
+        **own,
+    )
     flags.DEFINE_list(
         "target",
         None,
