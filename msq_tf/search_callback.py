@@ -51,11 +51,14 @@ class SearchCallback:
 
     Args:
         rule: A `BudgetRule` or `ThresholdRule`.
-        data: Data for statistics, as `fit` takes it. Defaults to the first
-            batches of the data given to `fit`. Give it where that data is
-            shuffled anew or comes from a generator, if a resumed run has to
-            repeat an interrupted one exactly.
-        samples: Samples of `data` to use.
+        data: Data for statistics: `(x, y)` or `(x, y, sample_weight)` of
+            arrays, of which evenly spaced samples are taken, or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, of which
+            the first are. Defaults to what `fit` was given. Needed where that
+            is a generator, and with tf_keras; give it too where that is
+            shuffled anew, if a resumed run has to repeat an interrupted one
+            exactly.
+        samples: Samples of `data` to use, at most.
         batch_size: Samples per batch of statistics.
         interval: Training steps between decisions. Defaults to a tenth of
             the rule's phase.
