@@ -4,7 +4,9 @@ Phase 1 trains the head on a frozen backbone. Phase 2 unfreezes the backbone
 and fine-tunes everything at a low learning rate, while MSQ searches the bits.
 At the end stands a file that was verified.
 
-    python zoo_finetune.py --weights=imagenet --size=96
+From the root of the repository:
+
+    python -m examples.zoo_finetune --weights=imagenet --size=96
 
 Without `--weights` nothing is downloaded: the backbone learns the first five
 classes of the data, and the last five are what it is fine-tuned on.

@@ -49,7 +49,19 @@ class BudgetRule(Rule):
     falls by more when it is given a wider width than the plan pays to save
     those bytes elsewhere gets that width, and keeps it.
 
+    Exactly one target has to be given. All count stored bits, the sign
+    included, over the quantizable weights; skipped ones count 32 bits.
+
     Attributes:
+        target_compression: 32 divided by the average stored bits to reach.
+        target_bits: Average stored bits to reach.
+        target_bytes: Bytes to reach: of the packed weights without scales and
+            metadata, or, with `device`, of the whole file.
+        begin: Share of the training before the first decision.
+        end: Share of the training by which the search should be over;
+            fine-tuning at the bits that were found takes the rest.
+        most: Widths that a layer of at most the mean sensitivity may drop in
+            one decision, 1 or 2; any other drops one.
         allowed_bits: Widths a layer may take, for instance the containers
             `(8, 4, 2)` that a packed file stores. `None` allows all.
         device: Name of an export target, see `devices.DEVICES`. The search
@@ -57,6 +69,10 @@ class BudgetRule(Rule):
             files store them; `target_bytes` is the size of the whole file.
         growth: How many times in a search a layer may be given a wider width
             again; 0 for never.
+
+    Raises:
+        ValueError: If not exactly one target is given, or a value is out of
+            its range.
 
     Example:
     ```python

@@ -250,8 +250,7 @@ class MSQModel(keras.Model, QuantizedNetwork):
         """As `keras.Model.fit`.
 
         The data stays at hand in `fit_data` and `fit_validation_data` while
-        it runs, so that `MSQCallback` can take its statistics on the first
-        batches.
+        it runs, so that `MSQCallback` can take its statistics on it.
 
         Raises:
             ValueError: Under a strategy over several workers, where Keras's

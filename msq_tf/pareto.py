@@ -59,6 +59,9 @@ class ParetoEntry:
         Args:
             **options: As `keras.models.load_model` takes them. `safe_mode` is
                 on if it is not among them.
+
+        Returns:
+            The model, compiled as it was.
         """
         options = {"safe_mode": True, **options}
         return keras.models.load_model(self.path, **options)
@@ -72,6 +75,9 @@ class ParetoFront(list[ParetoEntry]):
 
         Args:
             max_bytes: Most `packed_bytes` it may have; `None` for any number.
+
+        Returns:
+            Its entry, whose `load()` gives the model.
 
         Raises:
             ValueError: If no kept model is that small.

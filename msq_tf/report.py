@@ -123,6 +123,9 @@ class PrecisionReport:
 
         Args:
             indent: As `json.dumps` takes it.
+
+        Returns:
+            The text.
         """
         data = _plain(self)
         data["packed_bytes"] = self.packed_bytes
@@ -242,7 +245,8 @@ def precision_report(
     """What every weight of a model got, and why others got nothing.
 
     Args:
-        qmodel: An `MSQModel`, during, after or without a search.
+        qmodel: An `MSQModel`, or a `msq_tf.tfmot.ModelView` of a tf_keras
+            model, during, after or without a search.
         history: What `fit` with `MSQCallback` returned, its `history`, or a
             dictionary of logs for each epoch; for accuracy against bytes.
         metric: Name of the log to take for accuracy. Defaults to
@@ -254,12 +258,13 @@ def precision_report(
         or `plot(path)`.
 
     Raises:
-        ValueError: If `qmodel` is no `MSQModel`, `history` is none of a fit
+        ValueError: If `qmodel` is neither, `history` is none of a fit
             with `MSQCallback`, or has no such metric.
     """
     if not isinstance(qmodel, QuantizedNetwork):
         raise ValueError(
-            "`precision_report` takes an MSQModel. Received: "
+            "`precision_report` takes an MSQModel, or the ModelView of a "
+            "tf_keras model. Received: "
             f"{type(qmodel).__name__}"
         )
     search = qmodel.search

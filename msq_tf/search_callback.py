@@ -51,18 +51,24 @@ class SearchCallback:
 
     Args:
         rule: A `BudgetRule` or `ThresholdRule`.
-        data: Data for statistics, as `fit` takes it. Defaults to the first
-            batches of the data given to `fit`. Give it where that data is
-            shuffled anew or comes from a generator, if a resumed run has to
-            repeat an interrupted one exactly.
-        samples: Samples of `data` to use.
+        data: Data for statistics: `(x, y)` or `(x, y, sample_weight)` of
+            arrays, of which evenly spaced samples are taken, or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, of which
+            the first are. Defaults to what `fit` was given. Needed where that
+            is a generator, and with tf_keras; give it too where that is
+            shuffled anew, if a resumed run has to repeat an interrupted one
+            exactly.
+        samples: Samples of `data` to use, at most.
         batch_size: Samples per batch of statistics.
         interval: Training steps between decisions. Defaults to a tenth of
             the rule's phase.
         lsb_strength: The regularizer's lambda, see `LSBRegularizer` for its
             unit; 0 turns it off.
         ranking: How costs of candidates are predicted: `"divergence"`,
-            `"measured"`, `"hessian"` or `"auto"`, see `StatisticsGatherer`.
+            by how far the outputs move with that one weight changed,
+            `"measured"`, by the increase of the loss, `"hessian"`, by the
+            trace times the squared change, or `"auto"`: the divergence, or
+            the measured loss where the loss is a function of your own.
         hessian: Whether to take Hessian traces. Without them every layer
             counts as equally sensitive.
         hessian_every: Decisions between two estimates of the traces.
@@ -77,8 +83,10 @@ class SearchCallback:
             to follow `fit`.
 
     Raises:
-        ValueError: In `fit`, before the first step, if the model is no
-            `MSQModel`, or the target cannot be reached.
+        ValueError: If an argument is out of its range; in `fit`, before the
+            first step, if the model is no `MSQModel`, is not compiled, or
+            the target cannot be reached; at a decision, if the loss or a
+            second derivative is not finite.
 
     Example:
     ```python

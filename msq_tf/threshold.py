@@ -25,12 +25,28 @@ class ThresholdRule(Rule):
 
     The share starts near 0.50 for one bit and 0.75 for two, and gradient
     noise keeps it there at high precisions: with too small an `alpha` or too
-    weak a pull the target may never be reached. `BudgetRule` is the default
-    for that reason.
+    weak a pull the target may never be reached; training then ends with a
+    warning. `BudgetRule` always reaches it.
+
+    Exactly one target has to be given. All count stored bits, the sign
+    included, over the quantizable weights; skipped ones count 32 bits.
 
     Attributes:
+        target_compression: 32 divided by the average stored bits to reach.
+        target_bits: Average stored bits to reach.
+        target_bytes: Bytes of the packed weights to reach, without scales and
+            metadata.
+        begin: Share of the training before the first decision.
+        end: Share of the training by which the search ends, whether the
+            target is reached or not.
+        most: Widths that a layer of at most the mean sensitivity may drop in
+            one decision, 1 or 2; any other drops one.
         alpha: Largest share of nonzero LSBs at which bits are dropped, from
             0 to 1.
+
+    Raises:
+        ValueError: If not exactly one target is given, or a value is out of
+            its range.
 
     Example:
     ```python

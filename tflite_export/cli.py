@@ -71,7 +71,12 @@ def _flags() -> flags.FlagValues:
     # Its own set: importing this module adds nothing to absl.flags.FLAGS.
     values = flags.FlagValues()
     own: dict[str, Any] = {"flag_values": values, "module_name": __name__}
-    flags.DEFINE_string("model", None, "Model saved by Keras (.keras).", **own)
+    flags.DEFINE_string(
+        "model",
+        None,
+        "Model of msq_tf.quantize_model, saved by Keras 3 (.keras).",
+        **own,
+    )
     flags.DEFINE_list(
         "target",
         None,
@@ -91,7 +96,7 @@ def _flags() -> flags.FlagValues:
         None,
         "Inputs to measure ranges and to verify with: an .npy, an .npz with "
         "one array per input name, or a data set of TFDS as name or "
-        "name:split. Random inputs if not given.",
+        "name:split. Random inputs if not given, where ranges need no data.",
         **own,
     )
     flags.DEFINE_enum(

@@ -67,8 +67,10 @@ def export(
     end to end.
 
     Args:
-        model: A model of `msq_tf.quantize_model`.
-        path: Where to write. An existing file is replaced.
+        model: A model of `msq_tf.quantize_model`, or for tf_keras a
+            `msq_tf.tfmot.ModelView`.
+        path: Where to write. An existing file is replaced; `mcu` and
+            `ethos_u` write further files beside it.
         target: Name of a target, see `tflite_export.targets.names()`.
         representative_data: Inputs to verify with: an array, a list or dict
             of arrays for several inputs, a `tf.data.Dataset` or an iterable
@@ -91,8 +93,9 @@ def export(
             operator may always differ by one.
         save_failure_to: Where to write the inputs of an integer operator that
             computes wrong numbers: `.npz` and, beside it, the `.tflite`.
-        device_options: Options of the target's tools, see
-            `tflite_export.devices.finish`.
+        device_options: Options of the target's tools. `mcu`: `name` of the C
+            array. `ethos_u`: `accelerators` to compile for, a list, and
+            `allow_cpu`, whether operators may be left to the CPU.
 
     Returns:
         The report: sizes, tensors and checks; `str()` prints it.
@@ -111,8 +114,9 @@ def export(
     chosen = targets.load(target)
     if not isinstance(model, QuantizedModel):
         raise ValueError(
-            "Expected a model of msq_tf.quantize_model; write other models "
-            f"with float_file. Received: model={model!r}"
+            "Expected a model of msq_tf.quantize_model, or the ModelView of a "
+            "tf_keras model; write other models with float_file. Received: "
+            f"model={model!r}"
         )
     devices.check_options(target, device_options or {})
     if batch_size is None:
@@ -237,6 +241,11 @@ def float_tflite(
 
     Returns:
         The bytes of the file.
+
+    Raises:
+        ExportError: If TFLite lacks an operator of the model.
+        ValueError: If the model is no Keras model, or its inputs are not
+            known.
     """
     source = from_model(model, input_signature, batch_size=batch_size)
     return bytes(convert.to_float_file(source).data)
@@ -250,8 +259,18 @@ def float_file(
 ) -> int:
     """Writes `float_tflite(model)` to a file, in one step.
 
+    Args:
+        model: As in `float_tflite`.
+        path: Where to write. An existing file is replaced.
+        input_signature: As in `export`.
+        batch_size: As in `export`.
+
     Returns:
         The size of the file in bytes.
+
+    Raises:
+        ExportError: As `float_tflite` raises.
+        ValueError: Likewise, or if the disk is full or can't be written.
     """
     with staged(path) as temporary:
         data = float_tflite(model, input_signature, batch_size)

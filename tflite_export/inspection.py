@@ -132,7 +132,8 @@ def inspect_file(path: str | os.PathLike[str]) -> FileInfo:
         path: Any TFLite file, whoever wrote it.
 
     Returns:
-        Tensors, types, scales, the bits that codes really use, operators.
+        A `FileInfo`: tensors, types, scales, the bits that codes really use,
+        operators. `str()` prints it, `to_json()` has it as data.
 
     Raises:
         ValueError: If the file can't be read or is no TFLite file.

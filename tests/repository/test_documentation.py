@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+import msq_tf
+import tflite_export
 from msq_tf import registry
 from tests.msq_tf.samples import compile_model
 from tests.msq_tf.samples import tiny_model
@@ -48,6 +50,23 @@ def test_the_custom_layer_page_runs(root, capsys):
     finally:
         registry._REGISTRY.clear()
         registry._REGISTRY.update(known)
+
+
+def test_the_answer_on_bits_runs(root):
+    (block,) = python_blocks(root / "docs" / "questions.md")
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(4, name="stem"),
+            keras.layers.Dense(2, name="head"),
+        ]
+    )
+    names = {"msq_tf": msq_tf, "model": model}
+    exec(compile(block, "questions.md", "exec"), names)
+    assert names["qmodel"].plan[0].min_bits == 8
+    assert names["rule"].target_bytes == 50_000
+    names["qmodel"].set_bits({"stem": 8, "head": 4})
+    assert names["qmodel"].bits == {"stem": 8, "head": 4}
 
 
 def test_the_custom_loop_page_runs(root, capsys):
@@ -115,6 +134,19 @@ def test_links_between_documents_lead_somewhere(root):
             r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text()
         ):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_what_pages_take_from_the_packages_is_there(root):
+    packages = {"msq_tf": msq_tf, "tflite_export": tflite_export}
+    found = set()
+    for page in [root / "README.md", *(root / "docs").rglob("*.md")]:
+        for block in python_blocks(page):
+            for package, name in re.findall(
+                r"\b(msq_tf|tflite_export)\.(\w+)", block
+            ):
+                assert hasattr(packages[package], name), f"{page.name}: {name}"
+                found.add(name)
+    assert {"quantize_model", "register_float", "run"} <= found
 
 
 @pytest.mark.parametrize("word", ["TODO", "FIXME"])
