@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import keras
@@ -39,6 +40,14 @@ def load_model(path: str | os.PathLike[str]) -> Any:
                 "The model cannot be loaded: it holds Python code, such as "
                 "that of a `Lambda` layer, and code from a file is not run. "
                 "Expected a model of registered layer classes. Received: "
+                f"{path}"
+            ) from error
+        unknown = re.search(r"Could not locate class '(\w+)'", text)
+        if unknown is not None:
+            raise ValueError(
+                "The model cannot be loaded: nothing registered its class "
+                f"'{unknown[1]}'. Expected that the module with the class was "
+                "imported before (`msq-export --modules=`). Received: "
                 f"{path}"
             ) from error
         # Keras puts what its parts said behind line breaks.

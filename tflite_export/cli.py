@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import sys
@@ -75,6 +76,13 @@ def _flags() -> flags.FlagValues:
         "model",
         None,
         "Model of msq_tf.quantize_model, saved by Keras 3 (.keras).",
+        **own,
+    )
+    flags.DEFINE_list(
+        "modules",
+        None,
+        "Modules to import first, installed or in the working directory, whose "
+        "registered classes the model is made of.",
         **own,
     )
     flags.DEFINE_list(
@@ -183,6 +191,7 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
     from msq_tf import loading
     from tflite_export import exporting
 
+    _import(values.modules or [])
     model = loading.load_model(values.model)
     data = _read_data(values, getattr(model, "input_shape", None))
     settings: dict[str, Any] = {"representative_data": data}
@@ -202,6 +211,20 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
         texts = [json.loads(report.to_json()) for report in reports]
         print(json.dumps(texts[0] if values.output else texts, indent=2))
     return 0
+
+
+def _import(names: Sequence[str]) -> None:
+    if names:
+        # Where `python -m` looks first and an installed command does not.
+        sys.path.insert(0, os.getcwd())
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(
+                f"A module can't be imported ({error}). Expected one that is "
+                f"installed or in the working directory. Received: {name!r}"
+            ) from error
 
 
 def _device_options(target: str, values: flags.FlagValues) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 
 import keras
 import numpy as np
@@ -83,6 +85,39 @@ def test_data_that_does_not_exist(saved, tmp_path, capsys):
     assert main([*arguments, "--representative_data=no.npy"]) == 1
     assert "no.npy" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+_SCALED = """
+import keras
+
+@keras.saving.register_keras_serializable(package="cli_test")
+class Halved(keras.layers.Layer):
+    def call(self, x):
+        return x / 2
+"""
+
+
+def test_a_module_with_classes_of_the_model(tmp_path, capsys, monkeypatch):
+    (tmp_path / "my_layers.py").write_text(_SCALED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    sys.path.insert(0, str(tmp_path))
+    halved = importlib.import_module("my_layers").Halved()
+    inputs = keras.Input((6,))
+    outputs = halved(keras.layers.Dense(3)(inputs))
+    quantized(keras.Model(inputs, outputs)).save("m.keras")
+    # As in a process that has not seen the class.
+    sys.path.remove(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_layers")
+    registered = keras.saving.get_custom_objects()
+    monkeypatch.delitem(registered, "cli_test>Halved")
+    arguments = ["--model=m.keras", "--output=m.tflite"]
+    assert main(arguments) == 1
+    assert "nothing registered its class 'Halved'" in capsys.readouterr().err
+    assert main([*arguments, "--modules=my_layer"]) == 1
+    assert "Received: 'my_layer'" in capsys.readouterr().err
+    assert main([*arguments, "--modules=my_layers"]) == 0
+    assert (tmp_path / "m.tflite").exists()
 
 
 def test_several_targets(saved, tmp_path, capsys):
