@@ -191,6 +191,13 @@ class PrecisionReport:
                 f"\nattention's products of activations ({self.products} "
                 f"{layers}) have no weights and stay as they are"
             )
+        if self.skipped:
+            left = sum(entry.size for entry in self.skipped)
+            whole = left + sum(layer.size for layer in self.layers)
+            summary += (
+                f"\n{left:,} of {whole:,} weights are left in float, with the "
+                "reason below"
+            )
         parts = [table, summary]
         if self.skipped:
             skipped = rich.table.Table(

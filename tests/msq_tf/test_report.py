@@ -128,6 +128,9 @@ def test_weights_left_in_float_are_no_codes(tiny):
     report = msq_tf.precision_report(qmodel, logs)
     assert report.metric == "loss"
     assert report.points[0].packed_bytes == report.packed_bytes == 108
+    left = report.skipped[0].size
+    assert f"{left:,} of {left + 108:,} weights are left" in str(report)
+    assert "left in float" not in str(msq_tf.precision_report(untouched()))
 
 
 @pytest.mark.parametrize(
