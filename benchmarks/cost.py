@@ -18,6 +18,7 @@ import tensorflow as tf
 import msq_tf
 from benchmarks import child
 from benchmarks import methods
+from benchmarks import tables
 from benchmarks import timing
 from benchmarks.networks import NETWORKS
 from benchmarks.networks import Network
@@ -160,22 +161,24 @@ def _hessian(
 
 def table(results: dict[str, Any]) -> rich.console.Group:
     """A table of the methods and one of what a search adds."""
-    steps = rich.table.Table(title="A training step, against float")
-    for column in ("network", "method"):
-        steps.add_column(column)
-    for column in (
-        "trainable",
-        "slots",
-        "step",
-        "MiB",
-        "of float",
-        "traced MiB",
-    ):
-        steps.add_column(column, justify="right")
-    extra = rich.table.Table(title="What a search adds")
-    extra.add_column("network")
-    for column in ("layers", "probe", "change of all widths", "retraces"):
-        extra.add_column(column, justify="right")
+    steps = tables.filled(
+        "A training step, against float",
+        (
+            "network",
+            "method",
+            "trainable",
+            "slots",
+            "step",
+            "MiB",
+            "of float",
+            "traced MiB",
+        ),
+        left=2,
+    )
+    extra = tables.filled(
+        "What a search adds",
+        ("network", "layers", "probe", "change of all widths", "retraces"),
+    )
     for name, network in results["networks"].items():
         for method, row in network["methods"].items():
             steps.add_row(name, method, *cells(network, row))

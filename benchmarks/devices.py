@@ -17,6 +17,7 @@ from typing import Any
 import rich.table
 
 from benchmarks import devices_run
+from benchmarks import tables
 
 DTYPES = ("float32", "float64")
 _SHOWN = ("1", "10", "50", "120", "280")
@@ -50,20 +51,25 @@ def measure() -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Distances from the run on one device."""
-    view = rich.table.Table(title="How far weights part from one device's")
-    view.add_column("floats")
-    view.add_column("run")
-    for step in _SHOWN:
-        view.add_column(f"step {step}", justify="right")
-    view.add_column("size", justify="right")
-    view.add_column("changes in common", justify="right")
-    for dtype, runs in results.items():
-        for name, run in runs.items():
-            view.add_row(
+    return tables.filled(
+        "How far weights part from one device's",
+        (
+            "floats",
+            "run",
+            *(f"step {step}" for step in _SHOWN),
+            "size",
+            "changes in common",
+        ),
+        (
+            (
                 dtype,
                 name,
                 *(f"{run['apart'][step]:.1e}" for step in _SHOWN),
                 f"{run['compression']:.2f}x",
                 f"{run['first_changes_in_common']} of {run['changes']}",
             )
-    return view
+            for dtype, runs in results.items()
+            for name, run in runs.items()
+        ),
+        left=2,
+    )

@@ -28,6 +28,7 @@ import tensorflow as tf
 
 import msq_tf
 from benchmarks import memory
+from benchmarks import tables
 from benchmarks.networks import compiled
 from msq_tf import files
 from msq_tf.search import Change
@@ -251,14 +252,11 @@ def measure(steps: int = STEPS) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """What a run held and took at its start and its end."""
-    view = rich.table.Table(
-        title=f"{results['steps']:,} steps, {results['decisions']} decisions"
+    return tables.filled(
+        f"{results['steps']:,} steps, {results['decisions']} decisions",
+        ("", "start", "end", "change"),
+        rows(results),
     )
-    for column in ("", "start", "end", "change"):
-        view.add_column(column, justify="right" if column else "left")
-    for row in rows(results):
-        view.add_row(*row)
-    return view
 
 
 def rows(results: dict[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -16,6 +16,7 @@ import numpy as np
 import rich.table
 
 import msq_tf
+from benchmarks import tables
 from msq_tf.devices import DEVICES
 from msq_tf.statistics import layer_outlines
 from tflite_export import export
@@ -95,12 +96,11 @@ def _sizes(qmodel: Any, device: str, inputs: Any) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Predicted against real bytes."""
-    view = rich.table.Table(title="Predicted and real file sizes")
-    view.add_column("model")
-    view.add_column("bits")
-    view.add_column("target")
-    for name in ("predicted", "file", "error"):
-        view.add_column(name, justify="right")
+    view = tables.filled(
+        "Predicted and real file sizes",
+        ("model", "bits", "target", "predicted", "file", "error"),
+        left=3,
+    )
     for run in results["runs"]:
         error = run["predicted_bytes"] / run["file_bytes"] - 1
         view.add_row(

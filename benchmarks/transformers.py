@@ -20,6 +20,7 @@ import numpy as np
 import rich.table
 
 import msq_tf
+from benchmarks import tables
 from tflite_export import ExportError
 from tflite_export import export
 from train import models
@@ -174,10 +175,10 @@ def _export(
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Coverage and bytes, by network."""
-    view = rich.table.Table(title="Transformers and recurrent networks")
-    view.add_column("model")
-    for name in ("parameters", "quantized", "float", *_TARGETS):
-        view.add_column(name, justify="right")
+    view = tables.filled(
+        "Transformers and recurrent networks",
+        ("model", "parameters", "quantized", "float", *_TARGETS),
+    )
     for run in results["runs"]:
         files = [
             f"{file['bytes']:,}" if "bytes" in file else "refused"

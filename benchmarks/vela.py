@@ -16,6 +16,7 @@ import numpy as np
 import rich.table
 
 import msq_tf
+from benchmarks import tables
 from tflite_export import export
 from train import models
 
@@ -104,19 +105,17 @@ def _as_if_trained(model: keras.Model) -> None:
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Encoded bytes and estimated time by model, width and accelerator."""
-    view = rich.table.Table(title="Vela: encoded bytes and estimated time")
-    view.add_column("model")
-    view.add_column("bits")
-    view.add_column("ideal bytes", justify="right")
+    columns = ["model", "bits", "ideal bytes"]
     for accelerator in _ACCELERATORS:
-        short = accelerator.removeprefix("ethos-")
-        view.add_column(f"{short} bytes", justify="right")
-        view.add_column("ms", justify="right")
+        columns += [f"{accelerator.removeprefix('ethos-')} bytes", "ms"]
     rows: dict[tuple[str, str], list[str]] = {}
     for run in results["runs"]:
         key = (run["model"], run["bits"])
         cells = rows.setdefault(key, [*key, f"{run['ideal_bytes']:,}"])
         cells += [f"{run['encoded_bytes']:,}", f"{run['estimated_ms']:.3f}"]
-    for cells in rows.values():
-        view.add_row(*cells)
-    return view
+    return tables.filled(
+        "Vela: encoded bytes and estimated time",
+        columns,
+        rows.values(),
+        left=2,
+    )
