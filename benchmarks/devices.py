@@ -7,15 +7,11 @@ the last place higher: what a last bit does to the same training.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import rich.table
 
+from benchmarks import child
 from benchmarks import devices_run
 from benchmarks import tables
 
@@ -31,22 +27,10 @@ def measure() -> dict[str, Any]:
         of the first changes of bits are those of one device, and the largest
         distance of a weight from it after some steps. JSON values.
     """
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for dtype in DTYPES:
-            result = Path(folder) / f"{dtype}.json"
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    devices_run.__name__,
-                    dtype,
-                    str(result),
-                ],
-                check=True,
-            )
-            found[dtype] = json.loads(result.read_text())
-    return found
+    return {
+        dtype: child.measured(devices_run.__name__, dtype, shown=True)
+        for dtype in DTYPES
+    }
 
 
 def table(results: dict[str, Any]) -> rich.table.Table:

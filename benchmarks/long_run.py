@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -27,10 +23,10 @@ import rich.table
 import tensorflow as tf
 
 import msq_tf
+from benchmarks import child
 from benchmarks import memory
 from benchmarks import tables
 from benchmarks.networks import compiled
-from msq_tf import files
 from msq_tf.search import Change
 from msq_tf.search import Decision
 from msq_tf.search import LayerStats
@@ -240,14 +236,7 @@ def measure(steps: int = STEPS) -> dict[str, Any]:
     Args:
         steps: Training steps.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder, "result.json")
-        subprocess.run(
-            [sys.executable, "-m", __name__, str(steps), str(result)],
-            check=True,
-            stderr=subprocess.DEVNULL,
-        )
-        return json.loads(result.read_text())
+    return child.measured("benchmarks.long_run", steps)
 
 
 def table(results: dict[str, Any]) -> rich.table.Table:
@@ -293,8 +282,7 @@ def main(arguments: list[str]) -> int:
     """Runs, and writes what was found."""
     steps, result = arguments
     found = run(int(steps))
-    with files.replacing(Path(result)) as partial:
-        partial.write_text(json.dumps(found))
+    child.write(result, found)
     return 0
 
 

@@ -9,7 +9,6 @@ process knows how far it came.
 from __future__ import annotations
 
 import itertools
-import json
 import resource
 import sys
 import tempfile
@@ -21,11 +20,11 @@ import keras
 import numpy as np
 
 import msq_tf
+from benchmarks import child
 from benchmarks.zoo_models import ROWS
 from benchmarks.zoo_models import Row
 from benchmarks.zoo_models import build
 from benchmarks.zoo_models import images
-from msq_tf import files
 from tflite_export import ExportError
 from tflite_export import export
 
@@ -45,8 +44,7 @@ def run(row: Row, result: Path) -> None:
 
     def note(**facts: Any) -> None:
         entry.update(facts)
-        with files.replacing(result) as partial:
-            partial.write_text(json.dumps(entry))
+        child.write(result, entry)
 
     model = build(row)
     inputs = images(row, _SAMPLES, seed=2)
