@@ -9,7 +9,6 @@ process knows how far it came.
 from __future__ import annotations
 
 import itertools
-import resource
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ import numpy as np
 
 import msq_tf
 from benchmarks import child
+from benchmarks import memory
 from benchmarks.zoo_models import ROWS
 from benchmarks.zoo_models import Row
 from benchmarks.zoo_models import build
@@ -52,7 +52,7 @@ def run(row: Row, result: Path) -> None:
         input=list(row.shape),
         pixels=[row.low, row.high],
         parameters=model.count_params(),
-        built={"peak_mib": _peak_mib()},
+        built={"peak_mib": int(memory.peak())},
     )
     expected = model.predict(inputs, verbose=0)
     clock = _Clock()
@@ -176,13 +176,8 @@ class _Clock:
         return {
             "seconds": round(time.perf_counter() - self._start, 2),
             "cpu_seconds": round(time.process_time() - self._processor, 2),
-            "peak_mib": _peak_mib(),
+            "peak_mib": int(memory.peak()),
         }
-
-
-def _peak_mib() -> int:
-    """Most memory the process ever held, MiB; Linux counts in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def main(arguments: list[str]) -> int:
