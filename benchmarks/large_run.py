@@ -24,7 +24,7 @@ import numpy as np
 import msq_tf
 from benchmarks import child
 from benchmarks import memory
-from benchmarks.networks import compiled
+from benchmarks.compiling import compiled
 from tflite_export import export
 from tflite_export.converter import Converter
 from train import vit

@@ -26,7 +26,7 @@ import msq_tf
 from benchmarks import child
 from benchmarks import memory
 from benchmarks import tables
-from benchmarks.networks import compiled
+from benchmarks.compiling import compiled
 from msq_tf.search import Change
 from msq_tf.search import Decision
 from msq_tf.search import LayerStats

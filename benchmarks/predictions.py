@@ -21,6 +21,7 @@ import msq_tf
 from benchmarks import accuracy_run
 from benchmarks import tables
 from benchmarks.accuracy_study import STUDIES
+from benchmarks.compiling import compiled
 from msq_tf.batches import take_batches
 from msq_tf.statistics import DIVERGENCE
 from msq_tf.statistics import HESSIAN
@@ -109,12 +110,7 @@ def _compare(
     logits: bool,
     seed: int,
 ) -> dict[str, Any]:
-    qmodel = msq_tf.quantize_model(model)
-    qmodel.compile(
-        "sgd",
-        keras.losses.SparseCategoricalCrossentropy(from_logits=logits),
-        metrics=["accuracy"],
-    )
+    qmodel = compiled(msq_tf.quantize_model(model), from_logits=logits)
     order = np.random.default_rng(seed).permutation(len(data.train))
     seen = order[:_SAMPLES]
     unseen = order[_SAMPLES : _SAMPLES + _REFERENCE]

@@ -17,6 +17,7 @@ import rich.table
 
 import msq_tf
 from benchmarks import tables
+from benchmarks.compiling import compiled
 from train import batches
 from train import datasets
 from train import models
@@ -100,12 +101,7 @@ def _train(
     schedule = keras.optimizers.schedules.CosineDecay(
         learning_rate, epochs * steps
     )
-    model.compile(
-        keras.optimizers.SGD(schedule, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    model.fit(
+    compiled(model, schedule).fit(
         batches.training_batches(
             data.train,
             recipe.batch_size,

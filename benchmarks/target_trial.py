@@ -25,6 +25,7 @@ from benchmarks.baselines.bsq import BSQModel
 from benchmarks.baselines.csq import Anneal
 from benchmarks.baselines.csq import CSQModel
 from benchmarks.baselines.finetune import FixedWidthModel
+from benchmarks.compiling import compiled
 from benchmarks.target_study import Setting
 from msq_tf.decider import Decider
 from msq_tf.hessian import BlockHessian
@@ -136,14 +137,7 @@ class _Feed:
         callbacks: Any = (),
     ) -> None:
         """Trains a model on the next batches, in units of a few steps."""
-        model.compile(
-            keras.optimizers.SGD(
-                rate, momentum=0.9, weight_decay=weight_decay or None
-            ),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        model.fit(
+        compiled(model, rate, weight_decay).fit(
             self.batches(skip, steps),
             epochs=steps // study.UNIT,
             steps_per_epoch=study.UNIT,
