@@ -10,6 +10,15 @@ import rich.table
 
 from benchmarks import tables
 
+COLUMNS = (
+    "row",
+    "seeds",
+    "compression",
+    "accuracy %",
+    "min..max",
+    "to float",
+    "to uniform",
+)
 _UNIFORM = "uniform "
 
 
@@ -116,15 +125,7 @@ def study_table(name: str, entry: dict[str, Any]) -> rich.table.Table:
     return tables.filled(
         f"{name}: {budget['epochs']} epochs of {budget['steps']} steps "
         "for every row",
-        (
-            "row",
-            "seeds",
-            "compression",
-            "accuracy %",
-            "min..max",
-            "to float",
-            "to uniform",
-        ),
+        COLUMNS,
         map(cells, summarize(entry["runs"])),
     )
 
