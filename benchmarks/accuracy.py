@@ -36,7 +36,7 @@ def measure() -> dict[str, Any]:
         For every study its budget, its runs with all epochs, and the reason
         where it could not run here; JSON values.
     """
-    results = _recorded()
+    results: dict[str, Any] = record.read(NAME) or {}
     console = rich.console.Console()
     for study in STUDIES.values():
         reason = accuracy_run.missing(study)
@@ -62,13 +62,6 @@ def table(results: dict[str, Any]) -> rich.console.Group:
             if entry["runs"]
         )
     )
-
-
-def _recorded() -> dict[str, Any]:
-    path = record.RESULTS / f"{NAME}.json"
-    if not path.exists():
-        return {}
-    return json.loads(path.read_text())["results"]
 
 
 def _run_study(

@@ -15,7 +15,8 @@ from typing import Any
 
 from msq_tf import files
 
-_ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+# What a child computes then does not depend on how many cores there are.
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
 def measured(module: str, *words: object, shown: bool = False) -> Any:
@@ -57,8 +58,7 @@ def logged(
 ) -> None:
     """Runs a module with one thread; what it prints goes into a file.
 
-    Two of them side by side are faster than one on two cores, and what one
-    computes does not depend on how many cores there are.
+    Two of them side by side are faster than one on two cores.
 
     Args:
         module: Name of the module.
@@ -78,7 +78,7 @@ def logged(
             check=True,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=os.environ | _ONE_THREAD,
+            env=os.environ | ONE_THREAD,
         )
 
 

@@ -79,17 +79,15 @@ def measure() -> dict[str, Any]:
 
 def recorded() -> dict[str, Any]:
     """The results so far, without trials that had another budget."""
-    path = record.RESULTS / f"{NAME}.json"
     results: dict[str, Any] = {
         "target": study.TARGET,
         "points": study.POINTS,
         "budget": study.STUDY.budget(),
         "trials": [],
     }
-    if path.exists():
-        found = json.loads(path.read_text())["results"]
-        if found["budget"] == results["budget"]:
-            results["trials"] = found["trials"]
+    found = record.read(NAME)
+    if found and found["budget"] == results["budget"]:
+        results["trials"] = found["trials"]
     return results
 
 

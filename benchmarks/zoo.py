@@ -103,10 +103,7 @@ def _export(entry: dict[str, Any]) -> str:
 
 
 def _recorded() -> dict[str, dict[str, Any]]:
-    path = record.RESULTS / f"{NAME}.json"
-    if not path.exists():
-        return {}
-    results = json.loads(path.read_text())["results"]
+    results = record.read(NAME) or {"models": []}
     return {run["name"]: run for run in results["models"]}
 
 
