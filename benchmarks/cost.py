@@ -173,24 +173,36 @@ def table(results: dict[str, Any]) -> rich.console.Group:
             "of float",
             "traced MiB",
         ),
+        (
+            (name, method, *cells(network, row))
+            for name, network in results["networks"].items()
+            for method, row in network["methods"].items()
+        ),
         left=2,
     )
     extra = tables.filled(
         "What a search adds",
         ("network", "layers", "probe", "change of all widths", "retraces"),
+        search_rows(results),
     )
-    for name, network in results["networks"].items():
-        for method, row in network["methods"].items():
-            steps.add_row(name, method, *cells(network, row))
-        hessian, change = network["hessian"], network["change"]
-        extra.add_row(
-            name,
-            str(network["layers"]),
-            f"{hessian['probe_in_gradients']:.2f} gradients",
-            f"{change['ms']:.2f} ms, {change['in_steps']:.3f} steps",
-            str(change["retraces"]),
-        )
     return rich.console.Group(steps, extra)
+
+
+def search_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Network, weights, and what a search adds to its steps, as text."""
+    found = []
+    for name, network in results["networks"].items():
+        hessian, change = network["hessian"], network["change"]
+        found.append(
+            (
+                name,
+                str(network["layers"]),
+                f"{hessian['probe_in_gradients']:.2f} gradients",
+                f"{change['ms']:.2f} ms, {change['in_steps']:.3f} steps",
+                str(change["retraces"]),
+            )
+        )
+    return found
 
 
 def cells(network: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:

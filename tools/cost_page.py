@@ -26,19 +26,6 @@ def summary(cost: dict[str, Any]) -> str:
 
 def tables(cost: dict[str, Any]) -> str:
     """All rows, and what a search adds."""
-    networks = cost["results"]["networks"]
-    rows = []
-    for name, network in networks.items():
-        hessian, change = network["hessian"], network["change"]
-        rows.append(
-            (
-                name,
-                str(network["layers"]),
-                f"{hessian['probe_in_gradients']:.2f} gradients",
-                f"{change['ms']:.2f} ms, {change['in_steps']:.3f} steps",
-                str(change["retraces"]),
-            )
-        )
     columns = (
         "network",
         "weights",
@@ -46,8 +33,9 @@ def tables(cost: dict[str, Any]) -> str:
         "change of all widths",
         "retraces",
     )
-    lines = [_steps(cost, networks), *markdown.table(columns, rows)]
-    return "\n".join([*lines, ""])
+    rows = benchmark.search_rows(cost["results"])
+    steps = _steps(cost, cost["results"]["networks"])
+    return "\n".join([steps, *markdown.table(columns, rows), ""])
 
 
 def _steps(cost: dict[str, Any], names: Any) -> str:
