@@ -7,8 +7,6 @@ those that `msq_tf.devices` predicts from widths, sizes and channels alone.
 from __future__ import annotations
 
 import itertools
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,10 +14,10 @@ import numpy as np
 import rich.table
 
 import msq_tf
+from benchmarks import exports
 from benchmarks import tables
 from msq_tf.devices import DEVICES
 from msq_tf.statistics import layer_outlines
-from tflite_export import export
 from train import models
 
 _MODELS = {
@@ -78,13 +76,7 @@ def _sizes(qmodel: Any, device: str, inputs: Any) -> dict[str, Any]:
         layer.size * table.stored(layer.kind, layer.bits) / 8
         for layer in layers
     )
-    with tempfile.TemporaryDirectory() as folder:
-        report = export(
-            qmodel,
-            Path(folder) / "m.tflite",
-            target=device,
-            representative_data=inputs,
-        )
+    report = exports.report(qmodel, device, inputs)
     return {
         "layers": len(layers),
         "channels": sum(layer.channels for layer in layers),

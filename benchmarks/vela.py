@@ -7,7 +7,6 @@ says anything about accuracy. Times are the compiler's estimates.
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import numpy as np
 import rich.table
 
 import msq_tf
+from benchmarks import exports
 from benchmarks import tables
-from tflite_export import export
 from train import models
 
 _MODELS: dict[str, tuple[tuple[int, int, int], int, float]] = {
@@ -67,14 +66,12 @@ def measure() -> dict[str, Any]:
 def _compiled(
     qmodel: msq_tf.MSQModel, name: str, scheme: str, samples: np.ndarray
 ) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        report = export(
-            qmodel,
-            Path(folder) / "m.tflite",
-            target="ethos_u",
-            representative_data=samples,
-            device_options={"accelerators": _ACCELERATORS},
-        )
+    report = exports.report(
+        qmodel,
+        "ethos_u",
+        samples,
+        device_options={"accelerators": _ACCELERATORS},
+    )
     return [
         {
             "model": name,

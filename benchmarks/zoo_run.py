@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ import numpy as np
 
 import msq_tf
 from benchmarks import child
+from benchmarks import exports
 from benchmarks import memory
 from benchmarks.zoo_models import ROWS
 from benchmarks.zoo_models import Row
 from benchmarks.zoo_models import build
 from benchmarks.zoo_models import images
 from tflite_export import ExportError
-from tflite_export import export
 
 TARGETS = ("cpu_float", "min_size", "cpu_int8")
 BITS = (8, 4, 2, 3, 6, 5, 7)
@@ -133,34 +132,28 @@ def exported(
     """
     clock = _Clock()
     facts: dict[str, Any]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            report = export(
-                qmodel,
-                Path(folder) / "m.tflite",
-                target=target,
-                representative_data=inputs,
-            )
-            facts = {
-                "outcome": "verified",
-                "bytes": report.file_bytes,
-                "deflated_bytes": report.deflated_bytes,
-                "float_bytes": report.float_file_bytes,
-                "ideal_bytes": report.ideal_bytes,
-                "checks": {
-                    check.kernels: check.relative_error
-                    for check in report.checks
-                    if check.ran
-                },
-                "notes": list(report.notes),
-            }
-        except ExportError as error:
-            facts = {"outcome": "refused", "reason": str(error)}
-        except Exception as error:  # the table says so
-            facts = {
-                "outcome": "failed",
-                "reason": f"{type(error).__name__}: {error}",
-            }
+    try:
+        report = exports.report(qmodel, target, inputs)
+        facts = {
+            "outcome": "verified",
+            "bytes": report.file_bytes,
+            "deflated_bytes": report.deflated_bytes,
+            "float_bytes": report.float_file_bytes,
+            "ideal_bytes": report.ideal_bytes,
+            "checks": {
+                check.kernels: check.relative_error
+                for check in report.checks
+                if check.ran
+            },
+            "notes": list(report.notes),
+        }
+    except ExportError as error:
+        facts = {"outcome": "refused", "reason": str(error)}
+    except Exception as error:  # the table says so
+        facts = {
+            "outcome": "failed",
+            "reason": f"{type(error).__name__}: {error}",
+        }
     return facts | clock.read()
 
 
