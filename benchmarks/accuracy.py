@@ -9,18 +9,15 @@ under way continue from their last epoch in `out/accuracy`.
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import json
-import os
-import queue
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import rich.console
 import rich.table
 
 from benchmarks import accuracy_run
+from benchmarks import child
 from benchmarks import record
 from benchmarks.accuracy_study import STUDIES
 from benchmarks.accuracy_study import Row
@@ -39,7 +36,7 @@ def measure() -> dict[str, Any]:
         For every study its budget, its runs with all epochs, and the reason
         where it could not run here; JSON values.
     """
-    results = _recorded()
+    results: dict[str, Any] = record.read(NAME) or {}
     console = rich.console.Console()
     for study in STUDIES.values():
         reason = accuracy_run.missing(study)
@@ -67,13 +64,6 @@ def table(results: dict[str, Any]) -> rich.console.Group:
     )
 
 
-def _recorded() -> dict[str, Any]:
-    path = record.RESULTS / f"{NAME}.json"
-    if not path.exists():
-        return {}
-    return json.loads(path.read_text())["results"]
-
-
 def _run_study(
     study: Study,
     runs: list[dict[str, Any]],
@@ -90,26 +80,22 @@ def _run_study(
     ]
     if not todo:
         return
-    _process(study, "base", 0, folder, folder / "base.log", core=None)
-    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for core in sorted(os.sched_getaffinity(0)):
-        cores.put(core)
+    run_one = functools.partial(child.logged, "benchmarks.accuracy_run")
+    run_one(study.name, "base", 0, folder, log=folder / "base.log")
+    cores = child.Cores()
 
     def one(row: Row, seed: int) -> dict[str, Any]:
-        core = cores.get()
-        try:
-            name = f"{row.name.replace(' ', '_')}-{seed}"
-            path = folder / name
-            path.mkdir(exist_ok=True)
-            log = folder / f"{name}.log"
-            result = path / accuracy_run.RESULT
+        name = f"{row.name.replace(' ', '_')}-{seed}"
+        path = folder / name
+        path.mkdir(exist_ok=True)
+        log = folder / f"{name}.log"
+        result = path / accuracy_run.RESULT
+        with cores.one() as core:
             if not result.exists():
-                _process(study, row.name, seed, path, log, core)
-            return json.loads(result.read_text())
-        finally:
-            cores.put(core)
+                run_one(study.name, row.name, seed, path, log=log, core=core)
+        return json.loads(result.read_text())
 
-    with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(cores.count) as pool:
         waiting = [pool.submit(one, row, seed) for row, seed in todo]
         for future in concurrent.futures.as_completed(waiting):
             run = future.result()
@@ -127,37 +113,3 @@ def _run_study(
 
 def _keys(study: Study) -> list[tuple[str, int]]:
     return [(row.name, seed) for row in study.rows for seed in study.seeds]
-
-
-def _process(
-    study: Study,
-    row: str,
-    seed: int,
-    folder: Path,
-    log: Path,
-    core: int | None,
-) -> None:
-    """Runs one row in a process of its own, on one core where it is given.
-
-    One thread a run: two runs side by side are faster than one on two cores,
-    and what a run computes does not depend on how many cores there are.
-    """
-    threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    command = [
-        *([] if core is None else ["taskset", "-c", str(core)]),
-        sys.executable,
-        "-m",
-        "benchmarks.accuracy_run",
-        study.name,
-        row,
-        str(seed),
-        str(folder),
-    ]
-    with log.open("a") as file:
-        subprocess.run(
-            command,
-            check=True,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=os.environ | threads,
-        )

@@ -24,6 +24,7 @@ from benchmarks.accuracy_study import MODELS
 from benchmarks.accuracy_study import STUDIES
 from benchmarks.accuracy_study import Row
 from benchmarks.accuracy_study import Study
+from benchmarks.compiling import compiled
 from msq_tf import files
 from train import batches
 from train import checkpoints
@@ -242,15 +243,10 @@ def _test(study: Study, data: datasets.ImageDataset, count: int | None) -> Any:
 def _compile(
     study: Study, model: keras.Model, learning_rate: float, steps: int
 ) -> None:
-    model.compile(
-        keras.optimizers.SGD(
-            keras.optimizers.schedules.CosineDecay(learning_rate, steps),
-            momentum=0.9,
-        ),
-        keras.losses.SparseCategoricalCrossentropy(
-            from_logits=study.pretrained is None
-        ),
-        metrics=["accuracy"],
+    compiled(
+        model,
+        keras.optimizers.schedules.CosineDecay(learning_rate, steps),
+        from_logits=study.pretrained is None,
     )
 
 

@@ -8,6 +8,17 @@ from typing import Any
 
 import rich.table
 
+from benchmarks import tables
+
+COLUMNS = (
+    "row",
+    "seeds",
+    "compression",
+    "accuracy %",
+    "min..max",
+    "to float",
+    "to uniform",
+)
 _UNIFORM = "uniform "
 
 
@@ -111,25 +122,12 @@ def _summary(
 def study_table(name: str, entry: dict[str, Any]) -> rich.table.Table:
     """The rows of one study, for a terminal."""
     budget = entry["budget"]
-    view = rich.table.Table(
-        title=(
-            f"{name}: {budget['epochs']} epochs of {budget['steps']} steps "
-            "for every row"
-        )
+    return tables.filled(
+        f"{name}: {budget['epochs']} epochs of {budget['steps']} steps "
+        "for every row",
+        COLUMNS,
+        map(cells, summarize(entry["runs"])),
     )
-    view.add_column("row")
-    for column in (
-        "seeds",
-        "compression",
-        "accuracy %",
-        "min..max",
-        "to float",
-        "to uniform",
-    ):
-        view.add_column(column, justify="right")
-    for row in summarize(entry["runs"]):
-        view.add_row(*cells(row))
-    return view
 
 
 def cells(row: RowSummary) -> tuple[str, ...]:

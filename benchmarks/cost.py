@@ -18,6 +18,7 @@ import tensorflow as tf
 import msq_tf
 from benchmarks import child
 from benchmarks import methods
+from benchmarks import tables
 from benchmarks import timing
 from benchmarks.networks import NETWORKS
 from benchmarks.networks import Network
@@ -170,35 +171,49 @@ def _hessian(
 
 def table(results: dict[str, Any]) -> rich.console.Group:
     """A table of the methods and one of what a search adds."""
-    steps = rich.table.Table(title="A training step, against float")
-    for column in ("network", "method"):
-        steps.add_column(column)
-    for column in (
-        "trainable",
-        "slots",
-        "step",
-        "prediction",
-        "MiB",
-        "of float",
-        "traced MiB",
-    ):
-        steps.add_column(column, justify="right")
-    extra = rich.table.Table(title="What a search adds")
-    extra.add_column("network")
-    for column in ("layers", "probe", "change of all widths", "retraces"):
-        extra.add_column(column, justify="right")
-    for name, network in results["networks"].items():
-        for method, row in network["methods"].items():
-            steps.add_row(name, method, *cells(network, row))
-        hessian, change = network["hessian"], network["change"]
-        extra.add_row(
-            name,
-            str(network["layers"]),
-            f"{hessian['probe_in_gradients']:.2f} gradients",
-            f"{change['ms']:.2f} ms, {change['in_steps']:.3f} steps",
-            str(change["retraces"]),
-        )
+    steps = tables.filled(
+        "A training step, against float",
+        (
+            "network",
+            "method",
+            "trainable",
+            "slots",
+            "step",
+            "prediction",
+            "MiB",
+            "of float",
+            "traced MiB",
+        ),
+        (
+            (name, method, *cells(network, row))
+            for name, network in results["networks"].items()
+            for method, row in network["methods"].items()
+        ),
+        left=2,
+    )
+    extra = tables.filled(
+        "What a search adds",
+        ("network", "layers", "probe", "change of all widths", "retraces"),
+        search_rows(results),
+    )
     return rich.console.Group(steps, extra)
+
+
+def search_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Network, weights, and what a search adds to its steps, as text."""
+    found = []
+    for name, network in results["networks"].items():
+        hessian, change = network["hessian"], network["change"]
+        found.append(
+            (
+                name,
+                str(network["layers"]),
+                f"{hessian['probe_in_gradients']:.2f} gradients",
+                f"{change['ms']:.2f} ms, {change['in_steps']:.3f} steps",
+                str(change["retraces"]),
+            )
+        )
+    return found
 
 
 def cells(network: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:

@@ -7,16 +7,13 @@ the last place higher: what a last bit does to the same training.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import rich.table
 
+from benchmarks import child
 from benchmarks import devices_run
+from benchmarks import tables
 
 DTYPES = ("float32", "float64")
 _SHOWN = ("1", "10", "50", "120", "280")
@@ -30,40 +27,33 @@ def measure() -> dict[str, Any]:
         of the first changes of bits are those of one device, and the largest
         distance of a weight from it after some steps. JSON values.
     """
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for dtype in DTYPES:
-            result = Path(folder) / f"{dtype}.json"
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    devices_run.__name__,
-                    dtype,
-                    str(result),
-                ],
-                check=True,
-            )
-            found[dtype] = json.loads(result.read_text())
-    return found
+    return {
+        dtype: child.measured(devices_run.__name__, dtype, shown=True)
+        for dtype in DTYPES
+    }
 
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Distances from the run on one device."""
-    view = rich.table.Table(title="How far weights part from one device's")
-    view.add_column("floats")
-    view.add_column("run")
-    for step in _SHOWN:
-        view.add_column(f"step {step}", justify="right")
-    view.add_column("size", justify="right")
-    view.add_column("changes in common", justify="right")
-    for dtype, runs in results.items():
-        for name, run in runs.items():
-            view.add_row(
+    return tables.filled(
+        "How far weights part from one device's",
+        (
+            "floats",
+            "run",
+            *(f"step {step}" for step in _SHOWN),
+            "size",
+            "changes in common",
+        ),
+        (
+            (
                 dtype,
                 name,
                 *(f"{run['apart'][step]:.1e}" for step in _SHOWN),
                 f"{run['compression']:.2f}x",
                 f"{run['first_changes_in_common']} of {run['changes']}",
             )
-    return view
+            for dtype, runs in results.items()
+            for name, run in runs.items()
+        ),
+        left=2,
+    )

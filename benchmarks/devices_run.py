@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -19,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 import msq_tf
-from msq_tf import files
+from benchmarks import child
 from msq_tf import state
 from train import batches
 from train import datasets
@@ -198,8 +196,7 @@ def main(arguments: list[str]) -> int:
         run = trained(train, *options)
         one = one or run
         found[name] = compared(run, one)
-        with files.replacing(Path(result)) as partial:
-            partial.write_text(json.dumps(found))
+        child.write(result, found)
     return 0
 
 

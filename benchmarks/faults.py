@@ -27,6 +27,7 @@ import rich.table
 from benchmarks import faults_check
 from benchmarks import faults_cluster
 from benchmarks import faults_process
+from benchmarks import tables
 from benchmarks.faults_child import Progress
 from benchmarks.faults_process import STEPS
 from benchmarks.faults_process import Job
@@ -311,17 +312,16 @@ def table(results: dict[str, Any]) -> rich.table.Table:
     """Kills by kind, and what came of the runs."""
     kinds = by_kind(results)
     count = sum(kind["kills"] for kind in kinds.values())
-    view = rich.table.Table(
-        title=f"{count} kills, seed {results['seed']}, "
-        f"{results['steps_per_epoch']} steps an epoch"
+    keys = ("kills", "median", "most", "since", "torn")
+    view = tables.filled(
+        f"{count} kills, seed {results['seed']}, "
+        f"{results['steps_per_epoch']} steps an epoch",
+        ("killed", "kills", "lost, median", "most", "since checkpoint", "torn"),
+        (
+            (name, *(f"{kind[key]:g}" for key in keys))
+            for name, kind in kinds.items()
+        ),
     )
-    view.add_column("killed")
-    columns = ("kills", "lost, median", "most", "since checkpoint", "torn")
-    for name in columns:
-        view.add_column(name, justify="right")
-    for name, kind in kinds.items():
-        keys = ("kills", "median", "most", "since", "torn")
-        view.add_row(name, *(f"{kind[key]:g}" for key in keys))
     view.add_section()
     runs = [*results["runs"], results["cluster"]]
     for name, number in agreed(runs).items():

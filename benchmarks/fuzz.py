@@ -32,6 +32,7 @@ import msq_tf
 from benchmarks import fuzz_cases
 from benchmarks import fuzz_seeds
 from benchmarks import fuzz_worker
+from benchmarks import tables
 from tflite_export import comparison
 from tflite_export import export
 from tflite_export import float_tflite
@@ -218,15 +219,15 @@ def _run(path: Path) -> str:
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Outcomes by engine."""
-    view = rich.table.Table(
-        title=f"{results['cases']:,} hostile files, seed {results['seed']}, "
-        f"{results['cases_per_second']:.0f} a second"
+    view = tables.filled(
+        f"{results['cases']:,} hostile files, seed {results['seed']}, "
+        f"{results['cases_per_second']:.0f} a second",
+        ("damage", "accepted", "refused", "broken"),
+        (
+            (engine, *(f"{n:,}" for n in counts.values()))
+            for engine, counts in results["engines"].items()
+        ),
     )
-    view.add_column("damage")
-    for name in ("accepted", "refused", "broken"):
-        view.add_column(name, justify="right")
-    for engine, counts in results["engines"].items():
-        view.add_row(engine, *(f"{n:,}" for n in counts.values()))
     view.add_section()
     view.add_row("processes that died", "", "", str(len(results["died"])))
     return view

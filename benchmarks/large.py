@@ -17,6 +17,7 @@ import rich.table
 
 from benchmarks import child as processes
 from benchmarks import fits
+from benchmarks import tables
 
 WIDTH, DEPTH = 768, 14
 # Features of a token that give about 1, 3, 10 and 30 million parameters.
@@ -186,29 +187,38 @@ def export_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def table(results: dict[str, Any]) -> rich.console.Group:
     """The phases, and how exports grow."""
-    phases = rich.table.Table(title="A large model, MiB resident")
-    for column in ("process", "phase"):
-        phases.add_column(column)
-    for column in ("s", "cpu s", "before", "peak", "after", "above"):
-        phases.add_column(column, justify="right")
-    for row in rows(results):
-        phases.add_row(*row)
-    exports = rich.table.Table(title="Exports")
-    for column in (
-        "parameters",
-        "float MiB",
-        "s",
-        "converter s",
-        "runs",
-        "MiB above",
-        "",
-        "outside MiB",
-        "",
-        "file",
-    ):
-        exports.add_column(column, justify="right")
-    for row in export_rows(results):
-        exports.add_row(*row)
+    phases = tables.filled(
+        "A large model, MiB resident",
+        (
+            "process",
+            "phase",
+            "s",
+            "cpu s",
+            "before",
+            "peak",
+            "after",
+            "above",
+        ),
+        rows(results),
+        left=2,
+    )
+    exports = tables.filled(
+        "Exports",
+        (
+            "parameters",
+            "float MiB",
+            "s",
+            "converter s",
+            "runs",
+            "MiB above",
+            "",
+            "outside MiB",
+            "",
+            "file",
+        ),
+        export_rows(results),
+        left=0,
+    )
     return rich.console.Group(
         phases, exports, str(results["bounds"]), str(results["growth"])
     )

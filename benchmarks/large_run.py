@@ -10,7 +10,6 @@ run a small model before. Linux only.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import tempfile
 import warnings
@@ -23,9 +22,9 @@ import keras
 import numpy as np
 
 import msq_tf
+from benchmarks import child
 from benchmarks import memory
-from benchmarks.networks import compiled
-from msq_tf import files
+from benchmarks.compiling import compiled
 from tflite_export import export
 from tflite_export.converter import Converter
 from train import vit
@@ -221,8 +220,7 @@ def main(arguments: list[str]) -> int:
     """Measures, and writes what was found."""
     part, width, depth, result = arguments
     found = run(part, int(width), int(depth))
-    with files.replacing(Path(result)) as partial:
-        partial.write_text(json.dumps(found))
+    child.write(result, found)
     return 0
 
 

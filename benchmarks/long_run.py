@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -27,9 +23,10 @@ import rich.table
 import tensorflow as tf
 
 import msq_tf
+from benchmarks import child
 from benchmarks import memory
-from benchmarks.networks import compiled
-from msq_tf import files
+from benchmarks import tables
+from benchmarks.compiling import compiled
 from msq_tf.search import Change
 from msq_tf.search import Decision
 from msq_tf.search import LayerStats
@@ -239,26 +236,16 @@ def measure(steps: int = STEPS) -> dict[str, Any]:
     Args:
         steps: Training steps.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder, "result.json")
-        subprocess.run(
-            [sys.executable, "-m", __name__, str(steps), str(result)],
-            check=True,
-            stderr=subprocess.DEVNULL,
-        )
-        return json.loads(result.read_text())
+    return child.measured("benchmarks.long_run", steps)
 
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """What a run held and took at its start and its end."""
-    view = rich.table.Table(
-        title=f"{results['steps']:,} steps, {results['decisions']} decisions"
+    return tables.filled(
+        f"{results['steps']:,} steps, {results['decisions']} decisions",
+        ("", "start", "end", "change"),
+        rows(results),
     )
-    for column in ("", "start", "end", "change"):
-        view.add_column(column, justify="right" if column else "left")
-    for row in rows(results):
-        view.add_row(*row)
-    return view
 
 
 def rows(results: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -295,8 +282,7 @@ def main(arguments: list[str]) -> int:
     """Runs, and writes what was found."""
     steps, result = arguments
     found = run(int(steps))
-    with files.replacing(Path(result)) as partial:
-        partial.write_text(json.dumps(found))
+    child.write(result, found)
     return 0
 
 

@@ -9,14 +9,12 @@ that, once what was free had been given back. Linux only.
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
 
+from benchmarks import child
 from benchmarks import memory
 from benchmarks import methods
 from benchmarks import networks
-from msq_tf import files
 
 _TRACED_STEPS = 2
 _STEPS = 4
@@ -42,8 +40,7 @@ def main(arguments: list[str]) -> int:
         "traced_mib": round(whole, 1),
         "step_mib": round(memory.peak(), 1),
     }
-    with files.replacing(Path(result)) as partial:
-        partial.write_text(json.dumps(peaks))
+    child.write(result, peaks)
     return 0
 
 

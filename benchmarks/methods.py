@@ -11,7 +11,7 @@ import numpy as np
 import msq_tf
 from benchmarks.baselines.bsq import BSQModel
 from benchmarks.baselines.csq import CSQModel
-from benchmarks.networks import compiled
+from benchmarks.compiling import compiled
 
 FLOAT = "float"
 SEARCHING = "msq, searching"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import keras
 import numpy as np
@@ -82,13 +81,3 @@ DEEPER = {blocks: _scaled(1, blocks) for blocks in DEPTHS}
 ALL = NETWORKS | {
     network.name: network for network in (*WIDER.values(), *DEEPER.values())
 }
-
-
-def compiled(model: Any) -> Any:
-    """A model compiled as every method is: SGD with momentum, one slot."""
-    model.compile(
-        keras.optimizers.SGD(0.01, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return model

@@ -19,7 +19,9 @@ import tensorflow as tf
 
 import msq_tf
 from benchmarks import accuracy_run
+from benchmarks import tables
 from benchmarks.accuracy_study import STUDIES
+from benchmarks.compiling import compiled
 from msq_tf.batches import take_batches
 from msq_tf.statistics import DIVERGENCE
 from msq_tf.statistics import HESSIAN
@@ -108,12 +110,7 @@ def _compare(
     logits: bool,
     seed: int,
 ) -> dict[str, Any]:
-    qmodel = msq_tf.quantize_model(model)
-    qmodel.compile(
-        "sgd",
-        keras.losses.SparseCategoricalCrossentropy(from_logits=logits),
-        metrics=["accuracy"],
-    )
+    qmodel = compiled(msq_tf.quantize_model(model), from_logits=logits)
     order = np.random.default_rng(seed).permutation(len(data.train))
     seen = order[:_SAMPLES]
     unseen = order[_SAMPLES : _SAMPLES + _REFERENCE]
@@ -231,17 +228,17 @@ def _spearman(a: Sequence[float], b: Sequence[float]) -> float:
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Rank correlations of each formula."""
-    view = rich.table.Table(
-        title=(
-            "Spearman correlation of predicted damage "
-            f"({results['samples']} samples) with the measured "
-            f"({results['reference_samples']} others)"
-        )
+    view = tables.filled(
+        "Spearman correlation of predicted damage "
+        f"({results['samples']} samples) with the measured "
+        f"({results['reference_samples']} others)",
+        (
+            "network",
+            "prediction",
+            *(f"{width} bits" for width in results["widths"]),
+        ),
+        left=2,
     )
-    view.add_column("network")
-    view.add_column("prediction")
-    for width in results["widths"]:
-        view.add_column(f"{width} bits", justify="right")
     for name, network in results["networks"].items():
         for formula, values in network["spearman"].items():
             view.add_row(

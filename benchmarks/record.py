@@ -43,3 +43,9 @@ def write(name: str, results: Any) -> Path:
     }
     path.write_text(json.dumps(content, indent=2) + "\n")
     return path
+
+
+def read(name: str) -> Any:
+    """The `results` that `write` wrote last; `None` where there are none."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["results"] if path.exists() else None

@@ -18,6 +18,7 @@ from benchmarks import cost
 from benchmarks import fits
 from benchmarks import methods
 from benchmarks import networks
+from benchmarks import tables
 from benchmarks import timing
 from benchmarks.networks import Network
 
@@ -88,15 +89,16 @@ def exponents(points: list[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 
 def table(results: dict[str, Any]) -> rich.console.Group:
     """A table for each way to grow."""
-    views = []
-    for name in ALONG:
-        view = rich.table.Table(title=f"A training step against {name}")
-        for number, column in enumerate(columns(name)):
-            view.add_column(column, justify="right" if number else "left")
-        for row in rows(results[name]):
-            view.add_row(*row)
-        views.append(view)
-    return rich.console.Group(*views)
+    return rich.console.Group(
+        *(
+            tables.filled(
+                f"A training step against {name}",
+                columns(name),
+                rows(results[name]),
+            )
+            for name in ALONG
+        )
+    )
 
 
 def columns(name: str) -> tuple[str, ...]:

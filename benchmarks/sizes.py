@@ -7,8 +7,6 @@ those that `msq_tf.devices` predicts from widths, sizes and channels alone.
 from __future__ import annotations
 
 import itertools
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,9 +14,10 @@ import numpy as np
 import rich.table
 
 import msq_tf
+from benchmarks import exports
+from benchmarks import tables
 from msq_tf.devices import DEVICES
 from msq_tf.statistics import layer_outlines
-from tflite_export import export
 from train import models
 
 _MODELS = {
@@ -77,13 +76,7 @@ def _sizes(qmodel: Any, device: str, inputs: Any) -> dict[str, Any]:
         layer.size * table.stored(layer.kind, layer.bits) / 8
         for layer in layers
     )
-    with tempfile.TemporaryDirectory() as folder:
-        report = export(
-            qmodel,
-            Path(folder) / "m.tflite",
-            target=device,
-            representative_data=inputs,
-        )
+    report = exports.report(qmodel, device, inputs)
     return {
         "layers": len(layers),
         "channels": sum(layer.channels for layer in layers),
@@ -95,12 +88,11 @@ def _sizes(qmodel: Any, device: str, inputs: Any) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Predicted against real bytes."""
-    view = rich.table.Table(title="Predicted and real file sizes")
-    view.add_column("model")
-    view.add_column("bits")
-    view.add_column("target")
-    for name in ("predicted", "file", "error"):
-        view.add_column(name, justify="right")
+    view = tables.filled(
+        "Predicted and real file sizes",
+        ("model", "bits", "target", "predicted", "file", "error"),
+        left=3,
+    )
     for run in results["runs"]:
         error = run["predicted_bytes"] / run["file_bytes"] - 1
         view.add_row(

@@ -21,6 +21,7 @@ import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks import methods
+from benchmarks import tables
 from benchmarks.networks import NETWORKS
 from benchmarks.networks import Network
 
@@ -163,12 +164,9 @@ COLUMNS = (
 
 def table(results: dict[str, Any]) -> rich.console.Group:
     """A table for every network."""
-    views = []
-    for name, network in results["networks"].items():
-        view = rich.table.Table(title=f"{name}: what a step runs")
-        for number, column in enumerate(COLUMNS):
-            view.add_column(column, justify="right" if number else "left")
-        for row in rows(network):
-            view.add_row(*row)
-        views.append(view)
-    return rich.console.Group(*views)
+    return rich.console.Group(
+        *(
+            tables.filled(f"{name}: what a step runs", COLUMNS, rows(network))
+            for name, network in results["networks"].items()
+        )
+    )

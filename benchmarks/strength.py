@@ -16,6 +16,8 @@ import rich.progress
 import rich.table
 
 import msq_tf
+from benchmarks import tables
+from benchmarks.compiling import compiled
 from train import batches
 from train import datasets
 from train import models
@@ -99,12 +101,7 @@ def _train(
     schedule = keras.optimizers.schedules.CosineDecay(
         learning_rate, epochs * steps
     )
-    model.compile(
-        keras.optimizers.SGD(schedule, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    model.fit(
+    compiled(model, schedule).fit(
         batches.training_batches(
             data.train,
             recipe.batch_size,
@@ -131,15 +128,13 @@ def _evaluate(model: Any, data: datasets.ImageDataset) -> float:
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Mean and spread over seeds at each target and strength."""
-    view = rich.table.Table(
-        title=(
-            f"Strength of the LSB pull, {results['model']} on "
-            f"{results['dataset']}, float "
-            f"{100 * results['float_accuracy']:.2f} %"
-        )
+    view = tables.filled(
+        f"Strength of the LSB pull, {results['model']} on "
+        f"{results['dataset']}, float "
+        f"{100 * results['float_accuracy']:.2f} %",
+        ("target", "strength", "accuracy %", "min..max", "LSB≠0"),
+        left=0,
     )
-    for name in ("target", "strength", "accuracy %", "min..max", "LSB≠0"):
-        view.add_column(name, justify="right")
     groups: dict[tuple[float, float], list[dict[str, Any]]] = {}
     for run in results["runs"]:
         groups.setdefault((run["target"], run["strength"]), []).append(run)

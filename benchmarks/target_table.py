@@ -8,6 +8,7 @@ from typing import Any
 
 import rich.table
 
+from benchmarks import tables
 from benchmarks import target_study as study
 from benchmarks.target_study import Setting
 
@@ -128,14 +129,10 @@ def _authors(outcome: Outcome) -> bool:
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Every setting, for a terminal."""
     found = outcomes(results)
-    view = rich.table.Table(
-        title=f"Time to {results['target']:g}x within {results['points']:g} "
-        "point of float"
-    )
-    for number, column in enumerate(COLUMNS):
-        view.add_column(column, justify="right" if number else "left")
     msq = quickest(found, study.MSQ, authors=False)
-    if msq is not None:
-        for outcome in found:
-            view.add_row(*cells(outcome, msq))
-    return view
+    return tables.filled(
+        f"Time to {results['target']:g}x within {results['points']:g} "
+        "point of float",
+        COLUMNS,
+        [] if msq is None else [cells(outcome, msq) for outcome in found],
+    )

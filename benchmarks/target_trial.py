@@ -9,25 +9,24 @@ start-up do not.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
 
 import msq_tf
 from benchmarks import accuracy_run
+from benchmarks import child
 from benchmarks import target_study as study
 from benchmarks.baselines.bsq import AdjustPrecision
 from benchmarks.baselines.bsq import BSQModel
 from benchmarks.baselines.csq import Anneal
 from benchmarks.baselines.csq import CSQModel
 from benchmarks.baselines.finetune import FixedWidthModel
+from benchmarks.compiling import compiled
 from benchmarks.target_study import Setting
-from msq_tf import files
 from msq_tf.decider import Decider
 from msq_tf.hessian import BlockHessian
 from msq_tf.search_variables import SearchVariables
@@ -138,14 +137,7 @@ class _Feed:
         callbacks: Any = (),
     ) -> None:
         """Trains a model on the next batches, in units of a few steps."""
-        model.compile(
-            keras.optimizers.SGD(
-                rate, momentum=0.9, weight_decay=weight_decay or None
-            ),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        model.fit(
+        compiled(model, rate, weight_decay).fit(
             self.batches(skip, steps),
             epochs=steps // study.UNIT,
             steps_per_epoch=study.UNIT,
@@ -282,8 +274,7 @@ def main(arguments: list[str]) -> int:
     name, steps, seed, result = arguments
     (setting,) = (s for s in study.SETTINGS if s.name == name)
     found = trial(setting, int(steps), int(seed))
-    with files.replacing(Path(result)) as partial:
-        partial.write_text(json.dumps(found))
+    child.write(result, found)
     return 0
 
 

@@ -18,6 +18,7 @@ import rich.table
 from ai_edge_litert import interpreter as litert
 
 import msq_tf
+from benchmarks import tables
 from benchmarks import timing
 from tflite_export import export
 from tflite_export import float_tflite
@@ -124,15 +125,22 @@ def _runner(data: bytes, shape: tuple[int, int, int]) -> Any:
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Bytes, latencies and how many operators no delegate took, by file."""
-    view = rich.table.Table(
-        title=f"Targets, all weights at {results['bits']} bits"
+    view = tables.filled(
+        f"Targets, all weights at {results['bits']} bits",
+        (
+            "model",
+            "file",
+            "bytes",
+            "/int8",
+            "deflated",
+            "ms",
+            "/float",
+            "/int8",
+            # Their names are in the JSON.
+            "builtin",
+        ),
+        left=2,
     )
-    view.add_column("model")
-    view.add_column("file")
-    for name in ("bytes", "/int8", "deflated", "ms", "/float", "/int8"):
-        view.add_column(name, justify="right")
-    # Their names are in the JSON.
-    view.add_column("builtin", justify="right")
     plain = {
         run["model"]: run["bytes"]
         for run in results["runs"]

@@ -10,10 +10,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import os
-import queue
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,6 +18,7 @@ import rich.console
 import rich.table
 
 from benchmarks import accuracy_run
+from benchmarks import child
 from benchmarks import record
 from benchmarks import target_study as study
 from benchmarks import target_table
@@ -48,7 +45,7 @@ def measure() -> dict[str, Any]:
     FOLDER.mkdir(parents=True, exist_ok=True)
     runner = _Runner(results)
     float_setting = study.SETTINGS[0]
-    with concurrent.futures.ThreadPoolExecutor(runner.cores) as pool:
+    with concurrent.futures.ThreadPoolExecutor(runner.cores.count) as pool:
         steps = study.STUDY.epochs * study.STUDY.steps
         # First, for the others are held against it.
         list(
@@ -82,17 +79,15 @@ def measure() -> dict[str, Any]:
 
 def recorded() -> dict[str, Any]:
     """The results so far, without trials that had another budget."""
-    path = record.RESULTS / f"{NAME}.json"
     results: dict[str, Any] = {
         "target": study.TARGET,
         "points": study.POINTS,
         "budget": study.STUDY.budget(),
         "trials": [],
     }
-    if path.exists():
-        found = json.loads(path.read_text())["results"]
-        if found["budget"] == results["budget"]:
-            results["trials"] = found["trials"]
+    found = record.read(NAME)
+    if found and found["budget"] == results["budget"]:
+        results["trials"] = found["trials"]
     return results
 
 
@@ -108,10 +103,7 @@ class _Runner:
         self._results = results
         self._lock = threading.Lock()
         self._console = rich.console.Console()
-        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for core in sorted(os.sched_getaffinity(0)):
-            self._free.put(core)
-        self.cores = self._free.qsize()
+        self.cores = child.Cores()
 
     def climb(self, setting: Setting, floor: float) -> None:
         """Tries growing lengths until the target is reached by all seeds.
@@ -153,36 +145,19 @@ class _Runner:
         return trial
 
     def _run(self, setting: Setting, steps: int, seed: int) -> Trial:
-        core = self._free.get()
-        try:
-            name = f"{setting.name}, {steps}, {seed}".replace(", ", "-")
-            result = FOLDER / f"{name.replace(' ', '_')}.json"
-            threads = {
-                "TF_NUM_INTRAOP_THREADS": "1",
-                "TF_NUM_INTEROP_THREADS": "1",
-            }
-            with result.with_suffix(".log").open("a") as log:
-                subprocess.run(
-                    [
-                        "taskset",
-                        "-c",
-                        str(core),
-                        sys.executable,
-                        "-m",
-                        "benchmarks.target_trial",
-                        setting.name,
-                        str(steps),
-                        str(seed),
-                        str(result),
-                    ],
-                    check=True,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=os.environ | threads,
-                )
-            return json.loads(result.read_text())
-        finally:
-            self._free.put(core)
+        name = f"{setting.name}, {steps}, {seed}".replace(", ", "-")
+        result = FOLDER / f"{name.replace(' ', '_')}.json"
+        with self.cores.one() as core:
+            child.logged(
+                "benchmarks.target_trial",
+                setting.name,
+                steps,
+                seed,
+                result,
+                log=result.with_suffix(".log"),
+                core=core,
+            )
+        return json.loads(result.read_text())
 
 
 def _key(trial: Trial) -> tuple[str, int, int]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -20,8 +18,9 @@ import numpy as np
 import rich.table
 
 import msq_tf
+from benchmarks import exports
+from benchmarks import tables
 from tflite_export import ExportError
-from tflite_export import export
 from train import models
 
 BITS = (8, 4, 2, 3, 6, 5, 7)
@@ -154,30 +153,26 @@ def _export(
 ) -> dict[str, Any]:
     start = time.monotonic()
     row: dict[str, Any] = {"target": target}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "m.tflite"
-        try:
-            report = export(
-                qmodel, path, target=target, representative_data=inputs
-            )
-        except ExportError as error:
-            row["refused"] = str(error).partition(". Expected")[0]
-        else:
-            row["bytes"] = report.file_bytes
-            row["float_bytes"] = report.float_file_bytes
-            row["units"] = max((c.max_units or 0) for c in report.checks)
-            row["relative_error"] = max(c.relative_error for c in report.checks)
-            row["notes"] = list(report.notes)
+    try:
+        report = exports.report(qmodel, target, inputs)
+    except ExportError as error:
+        row["refused"] = str(error).partition(". Expected")[0]
+    else:
+        row["bytes"] = report.file_bytes
+        row["float_bytes"] = report.float_file_bytes
+        row["units"] = max((c.max_units or 0) for c in report.checks)
+        row["relative_error"] = max(c.relative_error for c in report.checks)
+        row["notes"] = list(report.notes)
     row["seconds"] = time.monotonic() - start
     return row
 
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Coverage and bytes, by network."""
-    view = rich.table.Table(title="Transformers and recurrent networks")
-    view.add_column("model")
-    for name in ("parameters", "quantized", "float", *_TARGETS):
-        view.add_column(name, justify="right")
+    view = tables.filled(
+        "Transformers and recurrent networks",
+        ("model", "parameters", "quantized", "float", *_TARGETS),
+    )
     for run in results["runs"]:
         files = [
             f"{file['bytes']:,}" if "bytes" in file else "refused"

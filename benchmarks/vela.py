@@ -7,7 +7,6 @@ says anything about accuracy. Times are the compiler's estimates.
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ import numpy as np
 import rich.table
 
 import msq_tf
-from tflite_export import export
+from benchmarks import exports
+from benchmarks import tables
 from train import models
 
 _MODELS: dict[str, tuple[tuple[int, int, int], int, float]] = {
@@ -66,14 +66,12 @@ def measure() -> dict[str, Any]:
 def _compiled(
     qmodel: msq_tf.MSQModel, name: str, scheme: str, samples: np.ndarray
 ) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        report = export(
-            qmodel,
-            Path(folder) / "m.tflite",
-            target="ethos_u",
-            representative_data=samples,
-            device_options={"accelerators": _ACCELERATORS},
-        )
+    report = exports.report(
+        qmodel,
+        "ethos_u",
+        samples,
+        device_options={"accelerators": _ACCELERATORS},
+    )
     return [
         {
             "model": name,
@@ -104,19 +102,17 @@ def _as_if_trained(model: keras.Model) -> None:
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """Encoded bytes and estimated time by model, width and accelerator."""
-    view = rich.table.Table(title="Vela: encoded bytes and estimated time")
-    view.add_column("model")
-    view.add_column("bits")
-    view.add_column("ideal bytes", justify="right")
+    columns = ["model", "bits", "ideal bytes"]
     for accelerator in _ACCELERATORS:
-        short = accelerator.removeprefix("ethos-")
-        view.add_column(f"{short} bytes", justify="right")
-        view.add_column("ms", justify="right")
+        columns += [f"{accelerator.removeprefix('ethos-')} bytes", "ms"]
     rows: dict[tuple[str, str], list[str]] = {}
     for run in results["runs"]:
         key = (run["model"], run["bits"])
         cells = rows.setdefault(key, [*key, f"{run['ideal_bytes']:,}"])
         cells += [f"{run['encoded_bytes']:,}", f"{run['estimated_ms']:.3f}"]
-    for cells in rows.values():
-        view.add_row(*cells)
-    return view
+    return tables.filled(
+        "Vela: encoded bytes and estimated time",
+        columns,
+        rows.values(),
+        left=2,
+    )

@@ -19,6 +19,7 @@ import rich.console
 import rich.table
 
 from benchmarks import record
+from benchmarks import tables
 from benchmarks import zoo_run
 from benchmarks.zoo_models import ROWS
 from benchmarks.zoo_models import Row
@@ -46,17 +47,18 @@ def measure() -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> rich.table.Table:
     """One line a model."""
-    view = rich.table.Table(title="keras.applications, bits 2 to 8 cycling")
-    view.add_column("model")
-    for name in (
-        "weights",
-        "covered",
-        "8 bits",
-        "noise",
-        "prepare CPU s",
-        "MiB",
-    ):
-        view.add_column(name, justify="right")
+    view = tables.filled(
+        "keras.applications, bits 2 to 8 cycling",
+        (
+            "model",
+            "weights",
+            "covered",
+            "8 bits",
+            "noise",
+            "prepare CPU s",
+            "MiB",
+        ),
+    )
     for target in zoo_run.TARGETS:
         view.add_column(target)
     for run in results["models"]:
@@ -101,10 +103,7 @@ def _export(entry: dict[str, Any]) -> str:
 
 
 def _recorded() -> dict[str, dict[str, Any]]:
-    path = record.RESULTS / f"{NAME}.json"
-    if not path.exists():
-        return {}
-    results = json.loads(path.read_text())["results"]
+    results = record.read(NAME) or {"models": []}
     return {run["name"]: run for run in results["models"]}
 
 

@@ -9,10 +9,7 @@ process knows how far it came.
 from __future__ import annotations
 
 import itertools
-import json
-import resource
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,14 @@ import keras
 import numpy as np
 
 import msq_tf
+from benchmarks import child
+from benchmarks import exports
+from benchmarks import memory
 from benchmarks.zoo_models import ROWS
 from benchmarks.zoo_models import Row
 from benchmarks.zoo_models import build
 from benchmarks.zoo_models import images
-from msq_tf import files
 from tflite_export import ExportError
-from tflite_export import export
 
 TARGETS = ("cpu_float", "min_size", "cpu_int8")
 BITS = (8, 4, 2, 3, 6, 5, 7)
@@ -45,8 +43,7 @@ def run(row: Row, result: Path) -> None:
 
     def note(**facts: Any) -> None:
         entry.update(facts)
-        with files.replacing(result) as partial:
-            partial.write_text(json.dumps(entry))
+        child.write(result, entry)
 
     model = build(row)
     inputs = images(row, _SAMPLES, seed=2)
@@ -54,7 +51,7 @@ def run(row: Row, result: Path) -> None:
         input=list(row.shape),
         pixels=[row.low, row.high],
         parameters=model.count_params(),
-        built={"peak_mib": _peak_mib()},
+        built={"peak_mib": int(memory.peak())},
     )
     expected = model.predict(inputs, verbose=0)
     clock = _Clock()
@@ -135,34 +132,28 @@ def exported(
     """
     clock = _Clock()
     facts: dict[str, Any]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            report = export(
-                qmodel,
-                Path(folder) / "m.tflite",
-                target=target,
-                representative_data=inputs,
-            )
-            facts = {
-                "outcome": "verified",
-                "bytes": report.file_bytes,
-                "deflated_bytes": report.deflated_bytes,
-                "float_bytes": report.float_file_bytes,
-                "ideal_bytes": report.ideal_bytes,
-                "checks": {
-                    check.kernels: check.relative_error
-                    for check in report.checks
-                    if check.ran
-                },
-                "notes": list(report.notes),
-            }
-        except ExportError as error:
-            facts = {"outcome": "refused", "reason": str(error)}
-        except Exception as error:  # the table says so
-            facts = {
-                "outcome": "failed",
-                "reason": f"{type(error).__name__}: {error}",
-            }
+    try:
+        report = exports.report(qmodel, target, inputs)
+        facts = {
+            "outcome": "verified",
+            "bytes": report.file_bytes,
+            "deflated_bytes": report.deflated_bytes,
+            "float_bytes": report.float_file_bytes,
+            "ideal_bytes": report.ideal_bytes,
+            "checks": {
+                check.kernels: check.relative_error
+                for check in report.checks
+                if check.ran
+            },
+            "notes": list(report.notes),
+        }
+    except ExportError as error:
+        facts = {"outcome": "refused", "reason": str(error)}
+    except Exception as error:  # the table says so
+        facts = {
+            "outcome": "failed",
+            "reason": f"{type(error).__name__}: {error}",
+        }
     return facts | clock.read()
 
 
@@ -178,13 +169,8 @@ class _Clock:
         return {
             "seconds": round(time.perf_counter() - self._start, 2),
             "cpu_seconds": round(time.process_time() - self._processor, 2),
-            "peak_mib": _peak_mib(),
+            "peak_mib": int(memory.peak()),
         }
-
-
-def _peak_mib() -> int:
-    """Most memory the process ever held, MiB; Linux counts in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def main(arguments: list[str]) -> int:

@@ -84,12 +84,7 @@ def check_outputs(
         try:
             check = _check(data, kernels, inputs, expected)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            if kernels == "xnnpack":
-                raise ExportError(
-                    f"LiteRT can't run the file: {reason}"
-                ) from error
-            check = Check(kernels, ran=False, reason=reason)
+            check = not_run(kernels, error)
         if check.ran and not check.relative_error <= max_relative_error:
             where = _first_difference(
                 data, float_data, kernels, inputs, max_relative_error
@@ -102,6 +97,22 @@ def check_outputs(
             )
         checks.append(check)
     return checks, _blind_spots(data, expected)
+
+
+def not_run(kernels: str, error: RuntimeError) -> Check:
+    """The check of kernels that could not run a file.
+
+    Args:
+        kernels: One of `runtime.KERNELS`.
+        error: What LiteRT said.
+
+    Raises:
+        ExportError: If they are the default ones.
+    """
+    reason = " ".join(str(error).split())
+    if kernels == "xnnpack":
+        raise ExportError(f"LiteRT can't run the file: {reason}") from error
+    return Check(kernels, ran=False, reason=reason)
 
 
 def _blind_spots(

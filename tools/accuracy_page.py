@@ -9,8 +9,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.accuracy_table import COLUMNS
 from benchmarks.accuracy_table import cells
 from benchmarks.accuracy_table import summarize
+from tools import markdown
 
 _KIB = 8 * 1024
 # Negative traces have no place on a logarithmic axis.
@@ -40,14 +42,9 @@ def accuracy_tables(accuracy: dict[str, Any]) -> str:
             f"{budget['shift']} pixels, weights quantized and activations in "
             f"float. `{environment['command']}`, {environment['date']}.",
             "",
-            "| row | seeds | compression | accuracy % | min..max | to float | "
-            "to uniform |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            *markdown.table(COLUMNS, map(cells, summarize(study["runs"]))),
+            "",
         ]
-        lines += [
-            f"| {' | '.join(cells(row))} |" for row in summarize(study["runs"])
-        ]
-        lines.append("")
     return "\n".join(lines)
 
 
@@ -60,17 +57,21 @@ def prediction_table(predictions: dict[str, Any]) -> str:
         f"{results['samples']} samples, damage measured on "
         f"{results['reference_samples']:,} others.",
         "",
-        f"| network | prediction | {' | '.join(f'{w} bits' for w in widths)} |",
-        f"| --- | --- |{' ---: |' * len(widths)}",
+        *markdown.table(
+            ("network", "prediction", *(f"{w} bits" for w in widths)),
+            (
+                (
+                    f"{name}, {len(network['layers'])} layers, "
+                    f"{network['dataset']}",
+                    formula,
+                    *(f"{values[str(w)]:.3f}" for w in widths),
+                )
+                for name, network in results["networks"].items()
+                for formula, values in network["spearman"].items()
+            ),
+            left=2,
+        ),
     ]
-    for name, network in results["networks"].items():
-        lines += [
-            f"| {name}, {len(network['layers'])} layers, "
-            f"{network['dataset']} | {formula} | "
-            + " | ".join(f"{values[str(w)]:.3f}" for w in widths)
-            + " |"
-            for formula, values in network["spearman"].items()
-        ]
     return "\n".join([*lines, ""])
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks import cost as benchmark
 from benchmarks import methods
+from tools import markdown
 
 _NAMES = {
     methods.FLOAT: "float",
@@ -25,43 +26,51 @@ def summary(cost: dict[str, Any]) -> str:
 
 def tables(cost: dict[str, Any]) -> str:
     """All rows, and what a search adds."""
-    networks = cost["results"]["networks"]
-    lines = [
-        _steps(cost, networks),
-        "| network | weights | Hessian probe, all of them | change of all "
-        "widths | retraces |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for name, network in networks.items():
-        hessian, change = network["hessian"], network["change"]
-        lines.append(
-            f"| {name} | {network['layers']} | "
-            f"{hessian['probe_in_gradients']:.2f} gradients | "
-            f"{change['ms']:.2f} ms, {change['in_steps']:.3f} steps | "
-            f"{change['retraces']} |"
-        )
-    return "\n".join([*lines, ""])
+    columns = (
+        "network",
+        "weights",
+        "Hessian probe, all of them",
+        "change of all widths",
+        "retraces",
+    )
+    rows = benchmark.search_rows(cost["results"])
+    steps = _steps(cost, cost["results"]["networks"])
+    return "\n".join([steps, *markdown.table(columns, rows), ""])
 
 
 def _steps(cost: dict[str, Any], names: Any) -> str:
-    results, environment = cost["results"], cost["environment"]
-    lines = [
-        f"`{environment['command']}`, medians of {results['rounds']} "
-        f"interleaved rounds in one process, {results['optimizer']}, random "
-        f"weights and inputs, {environment['date']}, {environment['cores']} "
-        "cores; memory is resident, of a process for each row:",
-        "",
-        "| network | method | trainable | optimizer slots | step | prediction "
-        "| peak of a step, MiB | of float | peak with tracing, MiB |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    results, rows = cost["results"], []
     for name in names:
         network = results["networks"][name]
         height, width, channels = network["input_shape"]
         label = f"{name}, {network['batch_size']} x {height}x{width}x{channels}"
-        lines += [
-            f"| {label} | {_NAMES[method]} | "
-            f"{' | '.join(benchmark.cells(network, row))} |"
+        rows += [
+            (label, _NAMES[method], *benchmark.cells(network, row))
             for method, row in network["methods"].items()
         ]
+    ran = markdown.ran(
+        cost["environment"],
+        f"medians of {results['rounds']} interleaved rounds in one process",
+        results["optimizer"],
+        "random weights and inputs",
+    )
+    lines = [
+        f"{ran}; memory is resident, of a process for each row:",
+        "",
+        *markdown.table(
+            (
+                "network",
+                "method",
+                "trainable",
+                "optimizer slots",
+                "step",
+                "prediction",
+                "peak of a step, MiB",
+                "of float",
+                "peak with tracing, MiB",
+            ),
+            rows,
+            left=2,
+        ),
+    ]
     return "\n".join([*lines, ""])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tools import markdown
+
 _STEPS = ("1", "10", "20", "50", "120", "280")
 _NAMES = {
     "two": "two devices",
@@ -18,25 +20,27 @@ def table(content: dict[str, Any]) -> str:
         content: What `benchmarks/results/devices.json` holds.
     """
     results, environment = content["results"], content["environment"]
-    lines = [
-        "| floats | against one device | "
-        f"{' | '.join(f'step {step}' for step in _STEPS)} | size | changes of "
-        "bits in common |",
-        "| --- | --- |" + " ---: |" * (len(_STEPS) + 2),
+    rows = [
+        (
+            floats,
+            label,
+            *(f"{runs[run]['apart'][step]:.0e}" for step in _STEPS),
+            f"{runs[run]['compression']:.2f}x",
+            f"the first {runs[run]['first_changes_in_common']} of "
+            f"{runs[run]['changes']}",
+        )
+        for floats, runs in results.items()
+        for run, label in _NAMES.items()
     ]
-    for floats, runs in results.items():
-        for run, label in _NAMES.items():
-            found = runs[run]
-            cells = [
-                floats,
-                label,
-                *(f"{found['apart'][step]:.0e}" for step in _STEPS),
-                f"{found['compression']:.2f}x",
-                f"the first {found['first_changes_in_common']} of "
-                f"{found['changes']}",
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += [
+    columns = (
+        "floats",
+        "against one device",
+        *(f"step {step}" for step in _STEPS),
+        "size",
+        "changes of bits in common",
+    )
+    lines = [
+        *markdown.table(columns, rows, left=2),
         "",
         "2,560 images of fashion_mnist_mini, every second row and column, "
         "batches of 64, SGD, seed 0, parts of one CPU, one run each, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import faults
+from tools import markdown
 
 _KINDS = {
     "moment": "at a random moment of the start or of training",
@@ -12,6 +13,15 @@ _KINDS = {
     "checkpoint": "inside the write of a checkpoint or model",
     "tflite": "inside the write of a `.tflite`",
     "between": "between the files of an export",
+}
+# By what `faults.by_kind` calls them.
+_NUMBERS = {
+    "kills": "kills",
+    "median": "lost, median",
+    "most": "lost, most",
+    "since": "since the checkpoint, most",
+    "left": "left temporary files",
+    "torn": "torn files",
 }
 _COMPARED = {
     "bits": "bits",
@@ -30,30 +40,30 @@ def section(content: dict[str, Any]) -> str:
         content: What `benchmarks/results/faults.json` holds.
     """
     environment, results = content["environment"], content["results"]
+    ran = markdown.ran(environment, f"seed {results['seed']}")
     kinds = faults.by_kind(results)
     runs, cluster = results["runs"], results["cluster"]
     count = sum(kind["kills"] for kind in kinds.values())
     restarts = sum(run["restarts"] for run in runs)
     lines = [
-        f"`{environment['command']}`, seed {results['seed']}, "
-        f"{environment['date']}, {environment['cores']} cores, "
-        f"{results['seconds'] / 60:.0f} minutes: {count} kills (SIGKILL) and "
-        f"{restarts} restarts in {len(runs)} runs of one process, "
-        f"{results['steps_per_epoch']} steps an epoch, a checkpoint after "
-        "each. *Lost* are the steps that the next process took again, *since "
-        "the checkpoint* those that a kill could have cost.",
+        f"{ran}, {results['seconds'] / 60:.0f} minutes: {count} kills "
+        f"(SIGKILL) and {restarts} restarts in {len(runs)} runs of one "
+        f"process, {results['steps_per_epoch']} steps an epoch, a checkpoint "
+        "after each. *Lost* are the steps that the next process took again, "
+        "*since the checkpoint* those that a kill could have cost.",
         "",
-        "| killed | kills | lost, median | lost, most | since the "
-        "checkpoint, most | left temporary files | torn files |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *markdown.table(
+            ("killed", *_NUMBERS.values()),
+            (
+                (_KINDS[name], *(f"{kind[key]:g}" for key in _NUMBERS))
+                for name, kind in kinds.items()
+            ),
+        ),
+        "",
+        _ends(runs, "runs"),
+        "",
+        _cluster(cluster),
     ]
-    for name, kind in kinds.items():
-        lines.append(
-            f"| {_KINDS[name]} | {kind['kills']} | {kind['median']:g} | "
-            f"{kind['most']} | {kind['since']} | {kind['left']} | "
-            f"{kind['torn']} |"
-        )
-    lines += ["", _ends(runs, "runs"), "", _cluster(cluster)]
     return "\n".join([*lines, ""])
 
 

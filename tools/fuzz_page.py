@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tools import markdown
+
 # What the benchmark calls its ways of damaging, in words.
 _DAMAGE = {
     "arbitrary": "bytes that no writer wrote",
@@ -22,23 +24,24 @@ def section(content: dict[str, Any]) -> str:
         content: What `benchmarks/results/fuzz.json` holds.
     """
     environment, results = content["environment"], content["results"]
+    ran = markdown.ran(environment, f"seed {results['seed']}")
     versions = environment["versions"]
     sizes = results["files"].values()
+    reasons = sorted(results["reasons"].items(), key=lambda item: -item[1])
     lines = [
-        f"`{environment['command']}`, seed {results['seed']}, "
-        f"{environment['date']}, {environment['cores']} cores, LiteRT "
-        f"{versions['ai-edge-litert']}: {len(results['files'])} valid files of "
-        f"{min(sizes):,} to {max(sizes):,} bytes, damaged "
+        f"{ran}, LiteRT {versions['ai-edge-litert']}: "
+        f"{len(results['files'])} valid files of {min(sizes):,} to "
+        f"{max(sizes):,} bytes, damaged "
         f"{results['cases']:,} times, {results['cases_per_second']:.0f} a "
         "second.",
         "",
-        "| damage | accepted | refused with a reason | anything else |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for engine, counts in results["engines"].items():
-        numbers = " | ".join(f"{count:,}" for count in counts.values())
-        lines.append(f"| {_DAMAGE[engine]} | {numbers} |")
-    lines += [
+        *markdown.table(
+            ("damage", "accepted", "refused with a reason", "anything else"),
+            (
+                (_DAMAGE[engine], *(f"{count:,}" for count in counts.values()))
+                for engine, counts in results["engines"].items()
+            ),
+        ),
         "",
         f"Processes that died: {len(results['died'])}, under a limit of "
         f"{results['most_memory_gib']:.0f} GiB; memory grew by "
@@ -51,11 +54,11 @@ def section(content: dict[str, Any]) -> str:
         "",
         "What the refusals were about:",
         "",
-        "| reason | files |",
-        "| --- | ---: |",
+        *markdown.table(
+            ("reason", "files"),
+            ((name, f"{count:,}") for name, count in reasons),
+        ),
     ]
-    reasons = sorted(results["reasons"].items(), key=lambda item: -item[1])
-    lines += [f"| {name} | {count:,} |" for name, count in reasons]
     return "\n".join([*lines, ""])
 
 

@@ -17,8 +17,7 @@ def scaling(content: dict[str, Any]) -> str:
     """
     results, environment = content["results"], content["environment"]
     lines = [
-        f"`{environment['command']}`, {environment['date']}, "
-        f"{environment['cores']} cores: residual networks for 16 x 16 images, "
+        f"{markdown.ran(environment)}: residual networks for 16 x 16 images, "
         f"batches of {results['batch_size']}, medians of {results['rounds']} "
         "interleaved rounds; MiB are what the peak of a step adds to what the "
         "process held before, in a process for each cell.",
@@ -43,8 +42,7 @@ def profile(content: dict[str, Any]) -> str:
     """
     results, environment = content["results"], content["environment"]
     lines = [
-        f"`{environment['command']}`, {environment['date']}, "
-        f"{environment['cores']} cores: TensorFlow's profiler, medians of "
+        f"{markdown.ran(environment)}: TensorFlow's profiler, medians of "
         f"{results['turns']} turns of {results['steps']} steps; milliseconds "
         "are summed over threads. The operations on which a searching step "
         "spends more than the float step, the most first:",

@@ -29,10 +29,20 @@ def large_section(content: dict[str, Any]) -> str:
         "the exporter; MiB are resident, *above* is the peak above what was "
         "resident before the phase, in multiples of the float weights:",
         "",
-        "| process | phase | s | processor s | before, MiB | peak, MiB | "
-        "after, MiB | above |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *(f"| {' | '.join(row)} |" for row in large.rows(results)),
+        *markdown.table(
+            (
+                "process",
+                "phase",
+                "s",
+                "processor s",
+                "before, MiB",
+                "peak, MiB",
+                "after, MiB",
+                "above",
+            ),
+            large.rows(results),
+            left=2,
+        ),
         "",
         f"Preparing adds {bounds['prepare']:.2f} of the float weights. A step "
         f"of MSQ peaks {bounds['step']:.2f} of them above a float step, and "

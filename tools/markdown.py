@@ -1,8 +1,9 @@
-"""Tables in Markdown."""
+"""Tables in Markdown, and what stands above them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 def table(
@@ -19,3 +20,20 @@ def table(
     heads = list(columns)
     marks = ["---"] * left + ["---:"] * (len(heads) - left)
     return [f"| {' | '.join(cells)} |" for cells in (heads, marks, *rows)]
+
+
+def ran(environment: dict[str, Any], *facts: str) -> str:
+    """The command that gave some figures, when and on how many cores.
+
+    Args:
+        environment: What `benchmarks.record.environment` gave.
+        facts: What else to know of it, behind the command.
+    """
+    return ", ".join(
+        (
+            f"`{environment['command']}`",
+            *facts,
+            environment["date"],
+            f"{environment['cores']} cores",
+        )
+    )

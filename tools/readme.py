@@ -21,6 +21,7 @@ from tools import faults_page
 from tools import fuzz_page
 from tools import growth_page
 from tools import large_page
+from tools import markdown
 from tools import methods_page
 from tools import peers_page
 from tools import strength_page
@@ -148,10 +149,13 @@ def _demo(demo: dict[str, Any]) -> str:
                 file["bytes"],
             )
         )
+    ran = markdown.ran(
+        environment,
+        f"{run['model']} on {results['dataset']}",
+        f"seed {run['seed']}",
+    )
     lines = [
-        f"`make demo`, {run['model']} on {results['dataset']}, seed "
-        f"{run['seed']}, {environment['date']}, {environment['cores']} cores, "
-        f"{sum(results['seconds'].values()):.0f} s: "
+        f"{ran}, {sum(results['seconds'].values()):.0f} s: "
         f"{results['compression']:.2f}x by stored bits (sign counted), "
         f"`{small['name']}` {whole['bytes'] / small['bytes']:.1f}x smaller "
         "than the float file.",
@@ -185,23 +189,36 @@ def _demo(demo: dict[str, Any]) -> str:
 
 def _targets(targets: dict[str, Any], runs: list[dict[str, Any]]) -> str:
     results, environment = targets["results"], targets["environment"]
+    plain = {r["model"]: r["bytes"] for r in runs if r["file"] == "int8"}
     lines = [
         f"`make bench`, all weights at {results['bits']} bits, LiteRT, one "
         f"thread, medians of {results['rounds']} interleaved rounds, "
         f"{environment['date']}, {environment['machine']} (ARM will differ); "
         "plain int8 is `cpu_int8` with all weights at 8 bits:",
         "",
-        "| model | file | bytes | deflated | of plain int8 | "
-        "latency of plain int8 |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]
-    plain = {r["model"]: r["bytes"] for r in runs if r["file"] == "int8"}
-    lines += [
-        f"| {run['model']} | {run['file']} | {run['bytes']:,} | "
-        f"{run['deflated_bytes']:,} | "
-        f"{run['bytes'] / plain[run['model']]:.2f}x | {run['of_int8']:.2f}x |"
-        for run in runs
-        if run["file"] != "int8"
+        *markdown.table(
+            (
+                "model",
+                "file",
+                "bytes",
+                "deflated",
+                "of plain int8",
+                "latency of plain int8",
+            ),
+            (
+                (
+                    run["model"],
+                    run["file"],
+                    f"{run['bytes']:,}",
+                    f"{run['deflated_bytes']:,}",
+                    f"{run['bytes'] / plain[run['model']]:.2f}x",
+                    f"{run['of_int8']:.2f}x",
+                )
+                for run in runs
+                if run["file"] != "int8"
+            ),
+            left=2,
+        ),
     ]
     return "\n".join([*lines, ""])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from tools import markdown
+
 
 def table(content: dict[str, Any]) -> str:
     """Accuracy and nonzero LSBs by strength of the pull, means over seeds.
@@ -19,7 +21,7 @@ def table(content: dict[str, Any]) -> str:
         *(f"accuracy at {target:g}x" for target in targets),
         f"nonzero LSBs at {targets[-1]:g}x",
     ]
-    lines = [f"| {' | '.join(heads)} |", "|" + " ---: |" * len(heads)]
+    rows = []
     for strength in sorted({run["strength"] for run in runs}):
         groups = [
             [
@@ -29,13 +31,15 @@ def table(content: dict[str, Any]) -> str:
             ]
             for target in targets
         ]
-        cells = [
-            f"{strength:g}",
-            *(
-                f"{100 * statistics.mean(r['accuracy'] for r in group):.2f} %"
-                for group in groups
-            ),
-            f"{statistics.mean(r['lsb_nonzero'] for r in groups[-1]):.2f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+        rows.append(
+            (
+                f"{strength:g}",
+                *(
+                    f"{100 * statistics.mean(r['accuracy'] for r in group):.2f}"
+                    " %"
+                    for group in groups
+                ),
+                f"{statistics.mean(r['lsb_nonzero'] for r in groups[-1]):.2f}",
+            )
+        )
+    return "\n".join([*markdown.table(heads, rows, left=0), ""])

@@ -45,11 +45,38 @@ def tables(content: dict[str, Any], cost: dict[str, Any]) -> str:
         f"{results['points']:g} point below it. Seconds are the processor's, "
         "one thread a trial, tracing, statistics and decisions included.",
         "",
-        "| method | authors' hyperparameters | MSQ takes less | best of the "
-        "grid | MSQ takes less | step, of float | published epochs | those "
-        "in float epochs |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *markdown.table(
+            (
+                "method",
+                "authors' hyperparameters",
+                "MSQ takes less",
+                "best of the grid",
+                "MSQ takes less",
+                "step, of float",
+                "published epochs",
+                "those in float epochs",
+            ),
+            _methods(found, msq, cost),
+        ),
+        "",
+        *markdown.table(
+            target_table.COLUMNS,
+            (target_table.cells(outcome, msq) for outcome in found),
+        ),
+        "",
+        *_shares(results),
+        "",
     ]
+    return "\n".join(lines)
+
+
+def _methods(
+    found: list[target_table.Outcome],
+    msq: target_table.Outcome,
+    cost: dict[str, Any],
+) -> list[list[str]]:
+    """A row for every method."""
+    rows = []
     steps = cost["results"]["networks"]["resnet8"]["methods"]
     for method, label in _NAMES.items():
         cells = [label]
@@ -63,18 +90,8 @@ def tables(content: dict[str, Any], cost: dict[str, Any]) -> str:
             "" if epochs is None else str(epochs),
             "" if epochs is None else f"{epochs * each:.0f}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        *markdown.table(
-            target_table.COLUMNS,
-            (target_table.cells(outcome, msq) for outcome in found),
-        ),
-        "",
-        *_shares(results),
-        "",
-    ]
-    return "\n".join(lines)
+        rows.append(cells)
+    return rows
 
 
 def _time(
@@ -98,19 +115,27 @@ def _shares(results: dict[str, Any]) -> list[str]:
     for trial in results["trials"]:
         if "shares" in trial:
             trials.setdefault(trial["steps"], []).append(trial)
-    lines = [
-        "| MSQ, steps in all | decisions | all of them, of the time | Hessian "
-        "| changes of precision |",
-        "| ---: | ---: | ---: | ---: | ---: |",
-    ]
+    rows = []
     for steps, group in sorted(trials.items()):
         shares = [
             statistics.mean(t["shares"][part] / t["processor_s"] for t in group)
             for part in ("decisions", "hessian", "changes")
         ]
         decisions = statistics.mean(t["decisions"] for t in group)
-        lines.append(
-            f"| {steps:,} | {decisions:.0f} | {shares[0]:.1%} | "
-            f"{shares[1]:.1%} | {shares[2]:.2%} |"
+        rows.append(
+            (
+                f"{steps:,}",
+                f"{decisions:.0f}",
+                f"{shares[0]:.1%}",
+                f"{shares[1]:.1%}",
+                f"{shares[2]:.2%}",
+            )
         )
-    return lines
+    columns = (
+        "MSQ, steps in all",
+        "decisions",
+        "all of them, of the time",
+        "Hessian",
+        "changes of precision",
+    )
+    return markdown.table(columns, rows, left=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tools import markdown
+
 
 def table(content: dict[str, Any]) -> str:
     """Markdown of one row a network, and what was refused below it.
@@ -12,16 +14,7 @@ def table(content: dict[str, Any]) -> str:
         content: What `benchmarks/results/transformers.json` holds.
     """
     environment = content["environment"]
-    lines = [
-        f"LiteRT {environment['versions']['ai-edge-litert']}, "
-        f"{environment['date']}, {environment['cores']} cores; seconds are of "
-        "conversion and verification.",
-        "",
-        "| model | input | parameters | quantized | layers of products | "
-        "float bytes | `cpu_float` | `min_size` | `cpu_int8` |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    refusals = []
+    rows, refusals = [], []
     for run in content["results"]["runs"]:
         share = run["quantized"] / (run["quantized"] + run["left_in_float"])
         size = next(
@@ -36,11 +29,38 @@ def table(content: dict[str, Any]) -> str:
                 refusals.append(
                     f"- {run['model']}, `{file['target']}`: {file['refused']}"
                 )
-        lines.append(
-            f"| {run['model']} | {'x'.join(map(str, run['input']))} | "
-            f"{run['parameters']:,} | {share:.2%} | {run['products']} | "
-            f"{size} | {' | '.join(cells)} |"
+        rows.append(
+            (
+                run["model"],
+                "x".join(map(str, run["input"])),
+                f"{run['parameters']:,}",
+                f"{share:.2%}",
+                str(run["products"]),
+                size,
+                *cells,
+            )
         )
+    lines = [
+        f"LiteRT {environment['versions']['ai-edge-litert']}, "
+        f"{environment['date']}, {environment['cores']} cores; seconds are of "
+        "conversion and verification.",
+        "",
+        *markdown.table(
+            (
+                "model",
+                "input",
+                "parameters",
+                "quantized",
+                "layers of products",
+                "float bytes",
+                "`cpu_float`",
+                "`min_size`",
+                "`cpu_int8`",
+            ),
+            rows,
+            left=2,
+        ),
+    ]
     if refusals:
         lines += ["", "Refused:", "", *refusals]
     return "\n".join([*lines, ""])

@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks import zoo
 from benchmarks import zoo_run
 from benchmarks.zoo_models import ROWS
+from tools import markdown
 
 
 def zoo_tables(results: dict[str, Any]) -> str:
@@ -14,39 +15,49 @@ def zoo_tables(results: dict[str, Any]) -> str:
     environment = results["environment"]
     models = results["results"]["models"]
     bits = ", ".join(map(str, results["results"]["bits"]))
+    ran = markdown.ran(
+        environment,
+        f"Keras {environment['versions']['keras']}",
+        f"LiteRT {environment['versions']['ai-edge-litert']}",
+    )
     lines = [
-        f"`{environment['command']}`, Keras {environment['versions']['keras']}"
-        f", LiteRT {environment['versions']['ai-edge-litert']}, "
-        f"{environment['date']}, {environment['cores']} cores, a process for "
-        "each model; seconds are processor time.",
+        f"{ran}, a process for each model; seconds are processor time.",
         "",
-        "| family | model | input | weights | quantized | 8 bits against "
-        "float | noise as large | prepare | peak MiB |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *(_prepared(run) for run in models),
+        *markdown.table(
+            (
+                "family",
+                "model",
+                "input",
+                "weights",
+                "quantized",
+                "8 bits against float",
+                "noise as large",
+                "prepare",
+                "peak MiB",
+            ),
+            map(_prepared, models),
+            left=2,
+        ),
         "",
         f"Then exported with the bits {bits} cycling over the weights; bytes "
         "and seconds of each file that was verified:",
         "",
-        "| model | float | "
-        + " | ".join(f"`{target}`" for target in zoo_run.TARGETS)
-        + " |",
-        "| --- | ---: |" + " ---: |" * len(zoo_run.TARGETS),
-        *(_exported(run) for run in models),
+        *markdown.table(
+            ("model", "float", *(f"`{name}`" for name in zoo_run.TARGETS)),
+            map(_exported, models),
+        ),
         "",
         *_reasons(models),
     ]
     return "\n".join([*lines, ""])
 
 
-def _prepared(run: dict[str, Any]) -> str:
+def _prepared(run: dict[str, Any]) -> tuple[str, ...]:
     if "noise" not in run:
-        return (
-            f"| {run['family']} | {run['name']} | {run.get('reason', '')} "
-            "| | | | | | |"
-        )
+        reason = run.get("reason", "")
+        return (run["family"], run["name"], reason, *[""] * 6)
     pixels = run["input"][0]
-    cells = (
+    return (
         run["family"],
         run["name"],
         f"{pixels} x {pixels}",
@@ -57,10 +68,9 @@ def _prepared(run: dict[str, Any]) -> str:
         f"{run['prepare']['cpu_seconds']:.2f}",
         f"{zoo.peak_mib(run):,}",
     )
-    return f"| {' | '.join(cells)} |"
 
 
-def _exported(run: dict[str, Any]) -> str:
+def _exported(run: dict[str, Any]) -> list[str]:
     exports = run.get("exports", {})
     whole = next(
         (e["float_bytes"] for e in exports.values() if "float_bytes" in e), None
@@ -74,7 +84,7 @@ def _exported(run: dict[str, Any]) -> str:
             if verified
             else entry["outcome"]
         )
-    return f"| {' | '.join(cells)} |"
+    return cells
 
 
 def _reasons(models: list[dict[str, Any]]) -> list[str]:

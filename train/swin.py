@@ -11,8 +11,10 @@ import numpy as np
 import msq_tf
 from train.vit import ADDED
 from train.vit import PACKAGE
+from train.vit import check_heads
 from train.vit import mlp
 from train.vit import normalized
+from train.vit import patches
 
 # What a masked pair of positions gets before the softmax. Far smaller numbers
 # would stretch the range of an integer tensor for nothing.
@@ -242,16 +244,7 @@ def swin_transformer(
         ValueError: If the image does not divide into patches and windows, or
             a stage's width into its heads.
     """
-    height, width = input_shape[:2]
-    if height % config.patch or width % config.patch:
-        raise ValueError(
-            "Expected images whose sides are multiples of "
-            f"patch={config.patch}. Received: input_shape={input_shape}"
-        )
-    inputs = keras.Input(input_shape, name="image")
-    x = keras.layers.Conv2D(
-        config.width, config.patch, strides=config.patch, name="patches"
-    )(inputs)
+    inputs, x = patches(input_shape, config.width, config.patch)
     x = normalized(x, "patches_norm")
     stages = zip(config.depths, config.heads, strict=True)
     for stage, (depth, heads) in enumerate(stages, 1):
@@ -274,11 +267,7 @@ def _block(
     name: str,
 ) -> keras.KerasTensor:
     _, height, width, channels = inputs.shape
-    if channels % heads:
-        raise ValueError(
-            "Expected a width that the heads divide. Received: "
-            f"width={channels}, heads={heads}"
-        )
+    check_heads(channels, heads)
     window = max(
         side
         for side in range(1, config.window + 1)

@@ -137,21 +137,8 @@ def vision_transformer(
         ValueError: If the image is no multiple of a patch, or the width none
             of the heads.
     """
-    height, width = input_shape[:2]
-    if height % config.patch or width % config.patch:
-        raise ValueError(
-            "Expected images whose sides are multiples of "
-            f"patch={config.patch}. Received: input_shape={input_shape}"
-        )
-    if config.width % config.heads:
-        raise ValueError(
-            "Expected a width that the heads divide. Received: "
-            f"width={config.width}, heads={config.heads}"
-        )
-    inputs = keras.Input(input_shape, name="image")
-    x = keras.layers.Conv2D(
-        config.width, config.patch, strides=config.patch, name="patches"
-    )(inputs)
+    inputs, x = patches(input_shape, config.width, config.patch)
+    check_heads(config.width, config.heads)
     x = keras.layers.Reshape((-1, config.width), name="sequence")(x)
     tokens = 2 if config.distilled else 1
     x = TokensAndPositions(tokens, name="tokens")(x)
@@ -189,6 +176,33 @@ def _scaled(
     if config.layer_scale is None:
         return inputs
     return LayerScale(config.layer_scale, name=name)(inputs)
+
+
+def patches(
+    input_shape: tuple[int, int, int], width: int, patch: int
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """The input, and a vector of `width` for every patch of the image.
+
+    Raises:
+        ValueError: If the image is no multiple of a patch.
+    """
+    if input_shape[0] % patch or input_shape[1] % patch:
+        raise ValueError(
+            "Expected images whose sides are multiples of "
+            f"patch={patch}. Received: input_shape={input_shape}"
+        )
+    inputs = keras.Input(input_shape, name="image")
+    cut = keras.layers.Conv2D(width, patch, strides=patch, name="patches")
+    return inputs, cut(inputs)
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raises a `ValueError` unless the heads divide the width."""
+    if width % heads:
+        raise ValueError(
+            "Expected a width that the heads divide. Received: "
+            f"width={width}, heads={heads}"
+        )
 
 
 def normalized(inputs: keras.KerasTensor, name: str) -> keras.KerasTensor:

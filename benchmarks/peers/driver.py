@@ -169,10 +169,7 @@ class Driver(abc.ABC):
         self, build: network.Network, weights: Mapping[str, np.ndarray] | None
     ) -> Any:
         """A plain model, with given weights or fresh ones."""
-        model = build(network.PlainLayers(self.keras))
-        if weights is not None:
-            network.load(model, weights)
-        return model
+        return network.built(build, network.PlainLayers(self.keras), weights)
 
     def compile(self, model: Any, row: str, rate: Any) -> None:
         """Compiles as all peers' models are compiled."""

@@ -59,33 +59,7 @@ class _Published(network.PlainLayers):
     """Layers as the package makes them by default."""
 
     def __init__(self) -> None:
-        super().__init__(keras)
-
-    def options(self, bias: bool) -> dict[str, Any]:
-        """Arguments that convolutions and dense layers share."""
-        return {}
-
-    def conv(
-        self, filters: int, size: int, strides: int, bias: bool, name: str
-    ) -> Any:
-        return hgq.layers.QConv2D(
-            filters,
-            size,
-            strides=strides,
-            padding="same",
-            use_bias=bias,
-            kernel_initializer="he_normal",
-            name=name,
-            **self.options(bias),
-        )
-
-    def dense(self, units: int, name: str) -> Any:
-        return hgq.layers.QDense(
-            units,
-            kernel_initializer="he_normal",
-            name=name,
-            **self.options(True),
-        )
+        super().__init__(keras, hgq.layers.QConv2D, hgq.layers.QDense)
 
 
 class _WeightsOnly(_Published):
@@ -133,9 +107,8 @@ class HGQ2(driver.Driver):
         build: network.Network,
         weights: Mapping[str, np.ndarray] | None,
     ) -> Any:
-        model = build(_Published() if row == PUBLISHED else _WeightsOnly(row))
-        if weights is not None:
-            network.load(model, weights)
+        layers = _Published() if row == PUBLISHED else _WeightsOnly(row)
+        model = network.built(build, layers, weights)
         if row != PUBLISHED:
             for layer in _quantized_layers(model):
                 _fit_integer_bits(layer)

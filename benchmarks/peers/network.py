@@ -24,20 +24,32 @@ _WEIGHTS = (
 
 
 class PlainLayers:
-    """Factories of float layers.
+    """Factories of layers, float ones unless other classes are given.
 
     Args:
         keras: The module of Keras 3 or of tf_keras.
+        conv: Class of 2-D convolutions.
+        dense: Class of dense layers.
     """
 
-    def __init__(self, keras: Any):
+    def __init__(self, keras: Any, conv: Any = None, dense: Any = None):
         self.keras = keras
+        self._conv = conv or keras.layers.Conv2D
+        self._dense = dense or keras.layers.Dense
+
+    def options(self, bias: bool) -> dict[str, Any]:
+        """Further arguments, of convolutions and of dense layers.
+
+        Args:
+            bias: Whether the layer has one.
+        """
+        return {}
 
     def conv(
         self, filters: int, size: int, strides: int, bias: bool, name: str
     ) -> Any:
         """A 2-D convolution with padding."""
-        return self.keras.layers.Conv2D(
+        return self._conv(
             filters,
             size,
             strides=strides,
@@ -45,12 +57,16 @@ class PlainLayers:
             use_bias=bias,
             kernel_initializer="he_normal",
             name=name,
+            **self.options(bias),
         )
 
     def dense(self, units: int, name: str) -> Any:
         """A dense layer with a bias."""
-        return self.keras.layers.Dense(
-            units, kernel_initializer="he_normal", name=name
+        return self._dense(
+            units,
+            kernel_initializer="he_normal",
+            name=name,
+            **self.options(True),
         )
 
     def norm(self, name: str) -> Any:
@@ -147,6 +163,20 @@ def variables(model: Any) -> dict[str, Any]:
             if hasattr(variable, "assign"):
                 found[f"{layer.name}/{attribute}"] = variable
     return found
+
+
+def built(
+    build: Network, layers: PlainLayers, weights: Mapping[str, Any] | None
+) -> Any:
+    """A network of some layers, with given weights or, if `None`, fresh ones.
+
+    Raises:
+        ValueError: If the weights are not those of the network.
+    """
+    model = build(layers)
+    if weights is not None:
+        load(model, weights)
+    return model
 
 
 def load(model: Any, weights: Mapping[str, Any]) -> None:

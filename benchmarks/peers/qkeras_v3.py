@@ -30,7 +30,7 @@ class _Layers(network.PlainLayers):
     """QKeras layers of one row."""
 
     def __init__(self, row: str):
-        super().__init__(keras)
+        super().__init__(keras, qkeras.QConv2D, qkeras.QDense)
         match = re.fullmatch(rf"(\d+) bits({_SCALES_OF_2})?", row)
         if match is None:
             raise ValueError(
@@ -40,30 +40,9 @@ class _Layers(network.PlainLayers):
         self._bits = int(match[1])
         self._alpha = "auto_po2" if match[2] else "auto"
 
-    def _quantizer(self) -> Any:
-        return qkeras.quantized_bits(self._bits, alpha=self._alpha)
-
-    def conv(
-        self, filters: int, size: int, strides: int, bias: bool, name: str
-    ) -> Any:
-        return qkeras.QConv2D(
-            filters,
-            size,
-            strides=strides,
-            padding="same",
-            use_bias=bias,
-            kernel_initializer="he_normal",
-            kernel_quantizer=self._quantizer(),
-            name=name,
-        )
-
-    def dense(self, units: int, name: str) -> Any:
-        return qkeras.QDense(
-            units,
-            kernel_initializer="he_normal",
-            kernel_quantizer=self._quantizer(),
-            name=name,
-        )
+    def options(self, bias: bool) -> dict[str, Any]:
+        quantizer = qkeras.quantized_bits(self._bits, alpha=self._alpha)
+        return {"kernel_quantizer": quantizer}
 
 
 class QKeras(driver.Driver):
@@ -79,10 +58,7 @@ class QKeras(driver.Driver):
         build: network.Network,
         weights: Mapping[str, np.ndarray] | None,
     ) -> Any:
-        model = build(_Layers(row))
-        if weights is not None:
-            network.load(model, weights)
-        return model
+        return network.built(build, _Layers(row), weights)
 
     def stored(self, model: Any) -> list[driver.Stored]:
         found = []

@@ -23,6 +23,7 @@ from typing import Any
 
 import rich.console
 
+from benchmarks import child
 from benchmarks import record
 from benchmarks.peers import prepare
 from benchmarks.peers.tables import accuracy_table
@@ -181,10 +182,9 @@ def asked(words: str) -> tuple[list[str], list[Peer]]:
 
 def recorded(budget: dict[str, Any]) -> dict[str, Any]:
     """The results so far, without runs that had another budget."""
-    path = record.RESULTS / f"{NAME}.json"
     results: dict[str, Any] = {"budget": budget, "peers": {}}
-    if path.exists():
-        found = json.loads(path.read_text())["results"]
+    found = record.read(NAME)
+    if found:
         results["peers"] = found["peers"]
         if found["budget"] != budget:
             for entry in results["peers"].values():
@@ -208,10 +208,10 @@ def _accuracy(
         _run(
             [sys.executable, "-m", "benchmarks.peers.prepare", FOLDER, seed],
             FOLDER / "prepare.log",
-            _ONE_THREAD,
+            child.ONE_THREAD,
         )
     for peer, row, found in todo:
-        new = _process(peer, "accuracy", [FOLDER, seed, row], _ONE_THREAD)
+        new = _process(peer, "accuracy", [FOLDER, seed, row], child.ONE_THREAD)
         found["environment"] = new["environment"]
         found["runs"].append(new["run"])
         order = {name: i for i, name in enumerate(peer.rows)}
@@ -225,10 +225,6 @@ def _accuracy(
             f"{100 * new['run']['accuracy']:.2f} % at "
             f"{new['run']['compression']:.2f}x"
         )
-
-
-# What a run computes then does not depend on how many cores there are.
-_ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
 def _process(

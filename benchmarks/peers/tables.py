@@ -8,6 +8,8 @@ from typing import Any
 
 import rich.table
 
+from benchmarks import tables
+
 _FLOAT = "float"
 
 
@@ -137,7 +139,7 @@ def cost_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def cost_table(results: dict[str, Any]) -> rich.table.Table:
     """The cost of all peers, for a terminal."""
-    return _table(
+    return tables.filled(
         "A training step against the float step in the same process",
         COST_COLUMNS,
         cost_rows(results),
@@ -148,27 +150,13 @@ def cost_table(results: dict[str, Any]) -> rich.table.Table:
 def accuracy_table(results: dict[str, Any]) -> rich.table.Table:
     """The accuracy of all peers, for a terminal."""
     budget = results["budget"]
-    return _table(
+    return tables.filled(
         f"{budget['name']}: {budget['epochs']} epochs of {budget['steps']} "
         "steps for every row",
         ACCURACY_COLUMNS,
         [accuracy_cells(summary) for summary in summaries(results)],
         left=2,
     )
-
-
-def _table(
-    title: str,
-    columns: tuple[str, ...],
-    rows: list[tuple[str, ...]],
-    left: int,
-) -> rich.table.Table:
-    view = rich.table.Table(title=title)
-    for number, column in enumerate(columns):
-        view.add_column(column, justify="left" if number < left else "right")
-    for row in rows:
-        view.add_row(*row)
-    return view
 
 
 def _mean(runs: dict[int, dict[str, Any]], key: str) -> float:

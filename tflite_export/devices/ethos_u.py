@@ -17,6 +17,7 @@ import numpy as np
 
 from tflite_export import flatbuffer as fb
 from tflite_export import targets
+from tflite_export.devices import command
 from tflite_export.devices.result import DeviceResult
 from tflite_export.errors import ExportError
 
@@ -148,31 +149,25 @@ def compile_file(
 def _vela(
     source: Path, accelerator: str, settings: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "ethosu.vela",
-                str(source),
-                f"--accelerator-config={accelerator}",
-                f"--config={settings['config']}",
-                f"--system-config={settings['system_config']}",
-                f"--memory-mode={settings['memory_mode']}",
-                f"--output-dir={source.parent}",
-                "--show-cpu-operations",
-                "--verbose-weights",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            cwd=source.parent,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(
-            f"Vela didn't finish within {_TIMEOUT_SECONDS} s for {accelerator}"
-        ) from error
+    return command.run(
+        "Vela",
+        [
+            sys.executable,
+            "-m",
+            "ethosu.vela",
+            str(source),
+            f"--accelerator-config={accelerator}",
+            f"--config={settings['config']}",
+            f"--system-config={settings['system_config']}",
+            f"--memory-mode={settings['memory_mode']}",
+            f"--output-dir={source.parent}",
+            "--show-cpu-operations",
+            "--verbose-weights",
+        ],
+        _TIMEOUT_SECONDS,
+        source.parent,
+        f" for {accelerator}",
+    )
 
 
 def _figures(

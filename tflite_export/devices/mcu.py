@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tflite_export import lint
-from tflite_export import runtime
 from tflite_export.devices import c_array
+from tflite_export.devices import litert
 from tflite_export.devices import micro
 from tflite_export.devices import ports
 from tflite_export.devices import widen
@@ -60,7 +60,8 @@ def finish(
     differences = {}
     for kernels in ("reference", "builtin"):
         try:
-            wanted = _litert(data, samples, kernels)
+            # The reference kernels lack DEPTHWISE_CONV_2D with INT4.
+            wanted = litert.run(widen.widened(data), samples, kernels)
         except RuntimeError:
             # The reference kernels lack operators (DEPTH_TO_SPACE on int8).
             continue
@@ -89,20 +90,3 @@ def finish(
         "c_array": sorted(files),
     }
     return DeviceResult(figures, files)
-
-
-def _litert(
-    data: bytes, samples: Sequence[np.ndarray], kernels: str
-) -> list[np.ndarray]:
-    """Outputs of a set of LiteRT's kernels.
-
-    They get the weights in int8 containers: the reference kernels lack
-    DEPTHWISE_CONV_2D with INT4.
-    """
-    session = runtime.Session(widen.widened(data), kernels)
-    fed = [
-        port.quantize(array)
-        for port, array in zip(ports.inputs(data), samples, strict=True)
-    ]
-    batches = [session(part) for part in runtime.chunks(fed, 1, session)]
-    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]

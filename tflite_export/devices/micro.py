@@ -6,7 +6,6 @@ import dataclasses
 import importlib.util
 import math
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export import flatbuffer as fb
+from tflite_export.devices import command
 from tflite_export.devices import ports
 from tflite_export.errors import ExportError
 
@@ -82,7 +82,15 @@ def run(
         model.write_bytes(data)
         count = len(ports.outputs(data))
         np.savez(fed, count=np.int64(count), **_named(batches))
-        done = _work([str(model), str(fed), str(got), str(arena)])
+        done = command.run(
+            "TFLite Micro",
+            # -P: modules beside the worker must not shadow others.
+            [
+                *(sys.executable, "-P", str(_WORKER)),
+                *(str(model), str(fed), str(got), str(arena)),
+            ],
+            _TIMEOUT_SECONDS,
+        )
         total = _TOTAL.search(done.stderr)
         if done.returncode or total is None or not got.exists():
             raise ExportError(
@@ -135,22 +143,6 @@ def smallest_arena(
 
 def _named(batches: Sequence[np.ndarray]) -> dict[str, Any]:
     return {f"input_{k:03}": array for k, array in enumerate(batches)}
-
-
-def _work(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        # -P: modules beside the worker must not shadow others.
-        return subprocess.run(
-            [sys.executable, "-P", str(_WORKER), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(
-            f"TFLite Micro didn't finish within {_TIMEOUT_SECONDS} s"
-        ) from error
 
 
 def _batches(port: ports.Port, array: np.ndarray) -> np.ndarray:

@@ -87,6 +87,19 @@ def outputs(data: bytes) -> list[Port]:
     return ports
 
 
+def quantized(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Samples as a file takes them, see `Port.quantize`.
+
+    Args:
+        data: The bytes of a file.
+        samples: One array per input.
+    """
+    return [
+        port.quantize(array)
+        for port, array in zip(inputs(data), samples, strict=True)
+    ]
+
+
 def whole_batches(
     data: bytes, samples: Sequence[np.ndarray], most: int
 ) -> list[np.ndarray]:

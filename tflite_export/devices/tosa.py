@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tflite_export.devices import command
 from tflite_export.devices import ports
 from tflite_export.devices import saturate
 from tflite_export.errors import ExportError
@@ -149,19 +149,7 @@ def _evaluate(tools: Path, place: Path, inputs: int, outputs: int) -> None:
 
 def _command(arguments: list[str], place: Path, product: str) -> None:
     name = Path(arguments[0]).name
-    try:
-        done = subprocess.run(
-            arguments,
-            cwd=place,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(
-            f"{name} didn't finish within {_TIMEOUT_SECONDS} s"
-        ) from error
+    done = command.run(name, arguments, _TIMEOUT_SECONDS, place)
     if done.returncode or not (place / product).exists():
         # The cause comes first; the reference model adds a stack.
         words = " ".join((done.stderr + done.stdout).split())

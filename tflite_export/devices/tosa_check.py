@@ -16,12 +16,13 @@ import numpy as np
 from tflite_export import edit
 from tflite_export import flatbuffer as fb
 from tflite_export import runtime
+from tflite_export.devices import litert
 from tflite_export.devices import ports
 from tflite_export.devices import tosa
 from tflite_export.devices import widen
 from tflite_export.errors import ExportError
+from tflite_export.integer import amplification
 from tflite_export.integer import simulate
-from tflite_export.integer.amplification import MOST_ON_AVERAGE
 from tflite_export.targets import Target
 
 _SAMPLES = 4
@@ -88,7 +89,7 @@ def verify(
         try:
             # The reference kernels lack operators on packed weights.
             own = wide if kernels == "reference" else data
-            got = _litert(own, few, kernels)
+            got = litert.run(own, few, kernels)
         except (RuntimeError, ValueError):
             # Not every set of kernels holds every operator.
             continue
@@ -114,8 +115,9 @@ def _explanation(
 
     On every sample, each operator of LiteRT's reference kernels has to be
     within its own limit of the TOSA reference model on the same inputs, and
-    all of them off by less than `MOST_ON_AVERAGE` units on average. Operators
-    in float between integers count as one, up to where they are quantized.
+    all of them off by less than `MOST_ON_AVERAGE` of `integer.amplification`
+    units on average. Operators in float between integers count as one, up to
+    where they are quantized.
 
     Args:
         data: The bytes of an integer file with weights in int8 containers.
@@ -130,10 +132,7 @@ def _explanation(
     """
     session = runtime.Session(simulate.probe(data), "reference")
     apart = _apart(data)
-    fed = [
-        port.quantize(array)
-        for port, array in zip(ports.inputs(data), samples, strict=True)
-    ]
+    fed = ports.quantized(data, samples)
     off, total, size = 0, 0, 0
     for chunk in runtime.chunks(fed, 1, session):
         session(chunk)
@@ -149,13 +148,7 @@ def _explanation(
             off += int((difference > 0).sum())
             total += int(difference.sum())
             size += difference.size
-    if not off or total > MOST_ON_AVERAGE * size:
-        return None
-    return (
-        f"{off} of {size:,} values inside are off by a unit or so, and the "
-        "network amplifies that; each operator was compared on what it read "
-        "in these very runs"
-    )
+    return amplification.explanation(off, total, size)
 
 
 def _apart(data: bytes) -> _Apart:
@@ -197,15 +190,3 @@ def _apart(data: bytes) -> _Apart:
         tuple(step for step, _, _ in results if step is not None),
         tuple(index for _, index, _ in results),
     )
-
-
-def _litert(
-    data: bytes, samples: Sequence[np.ndarray], kernels: str
-) -> list[np.ndarray]:
-    session = runtime.Session(data, kernels)
-    fed = [
-        port.quantize(array)
-        for port, array in zip(ports.inputs(data), samples, strict=True)
-    ]
-    batches = [session(part) for part in runtime.chunks(fed, 1, session)]
-    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]

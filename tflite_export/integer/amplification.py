@@ -69,6 +69,20 @@ def explain(
             off += found.off
             total += found.total
             size += found.size
+    return explanation(off, total, size)
+
+
+def explanation(off: int, total: int, size: int) -> str | None:
+    """What operators' results say, each of which is within its own limit.
+
+    Args:
+        off: How many values differ.
+        total: Units that they differ by, summed.
+        size: How many values there are.
+
+    Returns:
+        The explanation, or `None` if none differs or all do too much.
+    """
     if not off or total > MOST_ON_AVERAGE * size:
         return None
     return (

@@ -21,6 +21,7 @@ from tflite_export.integer.differences import Difference
 from tflite_export.integer.differences import differences
 from tflite_export.targets import Target
 from tflite_export.verify import Check
+from tflite_export.verify import not_run
 
 # Largest differences from end to end, in units of the output's grid. A unit
 # of 16 bits is 1/256 of one of 8 bits.
@@ -82,10 +83,7 @@ def check(
     """
     failure = None if save_failure_to is None else Path(save_failure_to)
     most = END_UNITS[target.mode] if max_units is None else max_units
-    inputs = [
-        port.quantize(array)
-        for port, array in zip(ports.inputs(data), samples, strict=True)
-    ]
+    inputs = ports.quantized(data, samples)
     in_float = _run(simulate.chained(data).data, inputs, "builtin")
     checks: list[Check] = []
     rows: list[OperatorCheck] = []
@@ -98,12 +96,7 @@ def check(
             found = list(differences(data, few, kernels))
             got = _run(data, part, kernels)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            if kernels == "xnnpack":
-                raise ExportError(
-                    f"LiteRT can't run the file: {reason}"
-                ) from error
-            checks.append(Check(kernels, ran=False, reason=reason))
+            checks.append(not_run(kernels, error))
             continue
         _refuse_operators(found, kernels, target, data, failure)
         rows += _summarize(found, kernels)
@@ -133,11 +126,7 @@ def _run(
 ) -> list[np.ndarray]:
     session = runtime.Session(data, kernels)
     parts = [session(c) for c in runtime.chunks(inputs, BATCH, session)]
-    rows = len(inputs[0])
-    return [
-        np.concatenate([np.atleast_1d(part[k]) for part in parts])[:rows]
-        for k in range(len(session.outputs))
-    ]
+    return _joined(parts, len(inputs[0]))
 
 
 def _in_fixed_point(data: bytes, kernels: str, target: Target) -> set[int]:
@@ -167,10 +156,16 @@ def _own_arithmetic(
     parts = [
         simulation(chunk) for chunk in runtime.chunks(inputs, BATCH, session)
     ]
-    rows = len(inputs[0])
+    return _joined(parts, len(inputs[0]))
+
+
+def _joined(
+    parts: Sequence[Sequence[np.ndarray]], rows: int
+) -> list[np.ndarray]:
+    """All samples of every output; the last part may be filled up."""
     return [
-        np.concatenate([np.atleast_1d(part[k]) for part in parts])[:rows]
-        for k in range(len(parts[0]))
+        np.concatenate([np.atleast_1d(array) for array in arrays])[:rows]
+        for arrays in zip(*parts, strict=True)
     ]
 
 

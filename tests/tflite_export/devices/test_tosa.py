@@ -173,6 +173,6 @@ def test_operators_beyond_their_limits_explain_nothing(
 def test_units_that_are_off_too_often_explain_nothing(tools, deep, monkeypatch):
     data, x = deep
     monkeypatch.setattr(tosa_check, "_UNITS", -1.0)
-    monkeypatch.setattr(tosa_check, "MOST_ON_AVERAGE", 1e-6)
+    monkeypatch.setattr(tosa_check.amplification, "MOST_ON_AVERAGE", 1e-6)
     with pytest.raises(ExportError, match="single units inside"):
         tosa_check.verify(data, [x], TARGET)
