@@ -92,7 +92,12 @@ def pages() -> dict[Path, dict[str, str]]:
     cost, targets = _of("cost"), _of("targets")
     runs = targets["results"]["runs"]
     few = [run for run in runs if run["model"] != "resnet20"]
-    readme = (_demo(demo), cost_page.summary(cost), _targets(targets, few))
+    readme = (
+        _demo(demo),
+        target_page.summary(_of("time_to_target")),
+        cost_page.summary(cost),
+        _targets(targets, few),
+    )
     found = {
         "README.md": {"": "\n".join(readme)},
         "accuracy.md": {"": accuracy_page.accuracy_tables(_of("accuracy"))},

@@ -20,6 +20,50 @@ _STEPS = {
 }
 
 
+def summary(content: dict[str, Any]) -> str:
+    """One sentence for each method, for the README.
+
+    Args:
+        content: What `benchmarks/results/time_to_target.json` holds.
+    """
+    results, environment = content["results"], content["environment"]
+    found = target_table.outcomes(results)
+    msq = _reached(found)
+    lines = [
+        f"`{environment['command']}`, {environment['date']}: ResNet-8 on "
+        f"{results['budget']['dataset']}, from a float model to "
+        f"{results['target']:g}x at most {results['points']:g} point below it. "
+        f"MSQ takes {msq.seconds:.0f} s of processor time, "
+        f"{msq.steps:,} steps."
+    ]
+    for method in study.PUBLISHED_EPOCHS:
+        best = target_table.quickest(found, method, authors=False)
+        if best is None:
+            continue
+        name, time = _NAMES[method], f"{best.seconds:.0f} s"
+        less = 100 * (1.0 - msq.seconds / best.seconds)
+        if best.reached:
+            lines.append(f"{name} takes {time}, MSQ {less:.0f} % less.")
+            continue
+        lines.append(
+            f"{name} is not there after {time} and {best.steps:,} steps: MSQ "
+            f"takes at least {less:.0f} % less."
+        )
+    lines.append("[How it was done](docs/performance.md#time-to-target)")
+    return " ".join(lines) + "\n"
+
+
+def _reached(found: list[target_table.Outcome]) -> target_table.Outcome:
+    """MSQ's outcome, which all others are held against."""
+    msq = target_table.quickest(found, study.MSQ, authors=True)
+    if msq is None or not msq.reached:
+        raise ValueError(
+            "Times are given against MSQ's. Expected that it reached the "
+            f"target. Received: {msq}"
+        )
+    return msq
+
+
 def tables(content: dict[str, Any], cost: dict[str, Any]) -> str:
     """How long each method takes, every setting, and what MSQ's search adds.
 
@@ -29,12 +73,7 @@ def tables(content: dict[str, Any], cost: dict[str, Any]) -> str:
     """
     results, environment = content["results"], content["environment"]
     found = target_table.outcomes(results)
-    msq = target_table.quickest(found, study.MSQ, authors=True)
-    if msq is None or not msq.reached:
-        raise ValueError(
-            "Times are given against MSQ's. Expected that it reached the "
-            f"target. Received: {msq}"
-        )
+    msq = _reached(found)
     reference = 100 * target_table.reference(results["trials"])
     lines = [
         f"`{environment['command']}`, {environment['date']}: ResNet-8 on "

@@ -110,6 +110,16 @@ def test_the_page_says_what_came_out(content):
     assert "| 280 | 8 | 6.2% | 3.1% | 0.31% |" in rows
 
 
+def test_the_readme_says_how_much_less(content):
+    text = target_page.summary(content)
+    assert "MSQ takes 32 s of processor time, 280 steps." in text
+    assert "CSQ takes 40 s, MSQ 20 % less." in text
+    assert (
+        "BSQ is not there after 64 s and 560 steps: MSQ takes at least 50 % "
+        "less." in text
+    )
+
+
 def test_a_page_needs_msq_to_have_reached_the_target(content):
     trials = content["results"]["trials"]
     content["results"]["trials"] = [
