@@ -9,7 +9,6 @@ nodes a weight for it, and keeps only weights and values for the gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
@@ -19,10 +18,6 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf import round_clamp
-
-# Elements of all weights from which XLA compiles what is done to them: a pass
-# over memory for each operation costs more than the compiler's seconds then.
-COMPILED = 1 << 21
 
 
 class _Pull(NamedTuple):
@@ -51,7 +46,6 @@ class ScaleLayout:
 
     Attributes:
         reduced: For each weight the axes that share a scale.
-        size: Elements of all weights.
     """
 
     def __init__(
@@ -59,7 +53,6 @@ class ScaleLayout:
         shapes: Sequence[Sequence[int]],
         channel_axes: Sequence[Sequence[int] | None],
     ):
-        self.size = sum(int(np.prod(shape)) for shape in shapes)
         kept = [set(axes or ()) for axes in channel_axes]
         self.reduced = [
             [axis for axis in range(len(shape)) if axis not in keep]
@@ -104,17 +97,6 @@ class ScaleLayout:
         )
         fill = tf.where(means > 0.0, means, 1.0)
         return tf.where(live, largest, self.spread(fill))
-
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Has XLA compile a function of the weights where that is worth it.
-
-        Operation by operation every one reads and writes all weights; compiled,
-        all of them are one pass, with the same results. Not where functions
-        run as they are called: it would be compiled for each call.
-        """
-        if self.size < COMPILED or not tf.inside_function():
-            return function
-        return tf.function(function, jit_compile=True, autograph=False)
 
     def _sums(self, scales: tf.Tensor) -> tf.Tensor:
         # XLA has no sorted one.
@@ -162,18 +144,15 @@ def values(
     levels = round_clamp.steps_per_scale(bits - 1, quantizer)
     steps = layout.split(scales / layout.spread(levels))
     limit = round_clamp.code_limit(bits)
-
-    @layout.compiled
-    def quantized(given: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        limits = zip(tf.unstack(-limit), tf.unstack(limit), strict=True)
-        return [
-            tf.clip_by_value(tf.round(w / step), *ends) * step
-            for w, step, ends in zip(given, steps, limits, strict=True)
-        ]
+    limits = zip(tf.unstack(-limit), tf.unstack(limit), strict=True)
 
     @tf.custom_gradient
     def apply(*given: tf.Tensor) -> Any:
-        return quantized(given), lambda *upstream: upstream
+        results = [
+            tf.clip_by_value(tf.round(w / step), *ends) * step
+            for w, step, ends in zip(given, steps, limits, strict=True)
+        ]
+        return results, lambda *upstream: upstream
 
     return apply(*weights)
 
@@ -228,7 +207,6 @@ def penalized(
     # what is computed on the way takes a few copies of all weights.
     @tf.custom_gradient
     def apply(*given: tf.Tensor) -> Any:
-        @layout.compiled
         def total() -> tf.Tensor:
             found: list[tf.Tensor] = []
             for w, of, axes in zip(given, pulls(), layout.reduced, strict=True):
@@ -242,7 +220,6 @@ def penalized(
         def gradient(*upstream: Any) -> Any:
             *d_weights, d = map(tf.convert_to_tensor, upstream)
 
-            @layout.compiled
             def pull() -> list[tf.Tensor]:
                 # As autodiff takes `lsb_penalty`, the same to the bit: it
                 # divides `d * area * sign`.
