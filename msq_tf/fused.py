@@ -20,6 +20,13 @@ import tensorflow as tf
 from msq_tf import round_clamp
 
 
+# Elements of all weights from which LSBs are computed one weight after the
+# other. Else TensorFlow begins with all of them, and what is computed on the way
+# takes a few copies of all weights; but what penalty and pull have in common is
+# computed once.
+ORDERED = 1 << 23
+
+
 class _Pull(NamedTuple):
     """What the pull of one weight needs to know.
 
@@ -46,6 +53,7 @@ class ScaleLayout:
 
     Attributes:
         reduced: For each weight the axes that share a scale.
+        size: Elements of all weights.
     """
 
     def __init__(
@@ -53,6 +61,7 @@ class ScaleLayout:
         shapes: Sequence[Sequence[int]],
         channel_axes: Sequence[Sequence[int] | None],
     ):
+        self.size = sum(int(np.prod(shape)) for shape in shapes)
         kept = [set(axes or ()) for axes in channel_axes]
         self.reduced = [
             [axis for axis in range(len(shape)) if axis not in keep]
@@ -203,14 +212,17 @@ def penalized(
         x = w / of.step
         return tf.round(x) - of.stride * tf.round(x * of.ratio)
 
-    # One weight after the other: else TensorFlow begins with all of them, and
-    # what is computed on the way takes a few copies of all weights.
+    def after(found: list[tf.Tensor]) -> Any:
+        return tf.control_dependencies(
+            found[-1:] if layout.size >= ORDERED else []
+        )
+
     @tf.custom_gradient
     def apply(*given: tf.Tensor) -> Any:
         def total() -> tf.Tensor:
             found: list[tf.Tensor] = []
             for w, of, axes in zip(given, pulls(), layout.reduced, strict=True):
-                with tf.control_dependencies(found[-1:]):
+                with after(found):
                     low = tf.reduce_sum(
                         tf.abs(low_bits(w, of)), axes, keepdims=True
                     )
@@ -225,7 +237,7 @@ def penalized(
                 # divides `d * area * sign`.
                 found: list[tf.Tensor] = []
                 for w, d_w, of in zip(given, d_weights, pulls(), strict=True):
-                    with tf.control_dependencies(found[-1:]):
+                    with after(found):
                         slope = d * of.area / of.step
                         found.append(d_w + slope * tf.sign(low_bits(w, of)))
                 return found
