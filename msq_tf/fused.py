@@ -19,11 +19,10 @@ import tensorflow as tf
 
 from msq_tf import round_clamp
 
-
 # Elements of all weights from which LSBs are computed one weight after the
-# other. Else TensorFlow begins with all of them, and what is computed on the way
-# takes a few copies of all weights; but what penalty and pull have in common is
-# computed once.
+# other. Else TensorFlow begins with all of them, and what is computed on the
+# way takes a few copies of all weights; but what penalty and pull have in
+# common is computed once.
 ORDERED = 1 << 23
 
 
