@@ -92,22 +92,23 @@ def test_the_bounds():
     # tests/msq_tf/test_fused.py has the order in which they are computed.
     assert found["step"] * size < 2 * size + 3 * largest + ROOM
     assert parts["msq"]["decisions"] >= 3 and parts["msq"]["changes"] >= 1
-    # So small a model is converted at once.
-    assert found["export_outside"] < 4.0 + room
+    # So small a model is converted at once, and kept in memory.
+    assert found["export_outside"] < 7.0 + 2 * room
     assert found["export"] < 12.0 + 2 * room
     assert parts["export"]["relative_error"] < 1e-4
     assert parts["export"]["tensors"] == parts["msq"]["weights"]
 
 
 @pytest.mark.slow
-def test_an_export_takes_three_times_the_weights():
+def test_an_export_in_parts_takes_less():
     found = large.child("export", WIDTH, 5 * DEPTH)
     size, phase = found["float_mib"], found["phases"]["export"]
-    assert phase["converter"]["runs"] > 6
-    # It was 10.5, and 18 with TensorFlow's own freezing.
+    assert phase["converter"]["runs"] > 4
+    # At once it is more than ten times the weights; parts of 32 MiB, MLIR and
+    # the blocks that codes are read back in are still much of so few.
     above = phase["peak_mib"] - phase["before_mib"]
-    assert above < 3.0 * size + 2 * ROOM
-    assert phase["after_mib"] - phase["before_mib"] < ROOM
+    assert above < 6.0 * size
+    assert phase["after_mib"] - phase["before_mib"] < 2 * ROOM
     assert found["relative_error"] < 1e-4
 
 
