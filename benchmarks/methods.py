@@ -14,6 +14,8 @@ from benchmarks.baselines.csq import CSQModel
 from benchmarks.compiling import compiled
 
 FLOAT = "float"
+# What two models of the same kind differ by in one process.
+AGAIN = "float, again"
 SEARCHING = "msq, searching"
 FROZEN = "msq, frozen"
 BSQ = "bsq"
@@ -71,6 +73,7 @@ def _size(variable: Any) -> int:
 
 METHODS: dict[str, Callable[[keras.Model], Any]] = {
     FLOAT: lambda base: base,
+    AGAIN: lambda base: base,
     SEARCHING: _searching,
     FROZEN: msq_tf.quantize_model,
     BSQ: BSQModel,

@@ -17,12 +17,13 @@ class Network:
     """A network and the batch it is stepped with.
 
     Attributes:
-        name: Name; as `train.models.build` takes it, where there are no
-            `blocks`.
+        name: Name.
         shape: Height, width and channels of an image.
         batch_size: Images in a step.
         classes: Number of classes.
         alpha: Width multiplier, where the network has one.
+        model: As `train.models.build` takes it, where that is not `name` and
+            there are no `blocks`.
         blocks: Blocks a stage of a ResNet for small images; 0 for any other
             network.
         width: Factor of that ResNet's filters.
@@ -33,6 +34,7 @@ class Network:
     batch_size: int
     classes: int = 10
     alpha: float = 1.0
+    model: str = ""
     blocks: int = 0
     width: int = 1
 
@@ -47,7 +49,9 @@ class Network:
                 self.blocks,
                 self.width,
             )
-        return models.build(self.name, self.shape, self.classes, self.alpha)
+        return models.build(
+            self.model or self.name, self.shape, self.classes, self.alpha
+        )
 
     def batch(self) -> tuple[tf.Tensor, tf.Tensor]:
         """A batch of random images and labels, the same at every call."""
@@ -62,8 +66,10 @@ NETWORKS = {
     for network in (
         Network("resnet8", (28, 28, 1), 128),
         Network("resnet20", (32, 32, 3), 64),
-        Network("mobilenet_v2", (96, 96, 3), 16, alpha=0.35),
-        Network("deit_tiny", (224, 224, 3), 4),
+        Network("mobilenet_v2", (96, 96, 3), 32, alpha=0.35),
+        Network("deit_tiny", (224, 224, 3), 32),
+        # What MSQ adds to a step does not depend on the batch.
+        Network("deit_tiny, small batch", (224, 224, 3), 4, model="deit_tiny"),
     )
 }
 # For how cost grows: one block a stage ever wider, and ever more blocks.

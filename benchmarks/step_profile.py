@@ -28,7 +28,7 @@ from benchmarks.networks import Network
 METHODS = (methods.FLOAT, methods.SEARCHING, methods.FROZEN)
 _OPERATION = re.compile(r"[^:]+:([A-Za-z_]\w*)")
 # Of these the cost table says that MSQ's step takes longest.
-_NETWORKS = ("mobilenet_v2", "deit_tiny")
+_NETWORKS = ("mobilenet_v2", "deit_tiny, small batch")
 # Steps of a profile, and how many turns each method gets, one after another.
 _STEPS = 5
 _TURNS = 5

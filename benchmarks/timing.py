@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -11,7 +12,10 @@ from collections.abc import Mapping
 def interleaved(
     functions: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 3
 ) -> dict[str, list[float]]:
-    """Times functions in turn, in alternating order, in this process.
+    """Times functions in turn, in random order, in this process.
+
+    What ran before leaves caches and memory behind: in a fixed order the same
+    model would always find those of the same neighbour.
 
     Args:
         functions: What to time, by name. Each has to end synchronously.
@@ -19,15 +23,16 @@ def interleaved(
         warmup: Calls of each before that.
 
     Returns:
-        Seconds of every call by name; entries of one index are neighbours.
+        Seconds of every call by name; entries of one index are of one round.
     """
     names = list(functions)
+    order = random.Random(0)
     for _ in range(warmup):
         for name in names:
             functions[name]()
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(rounds):
-        for name in names if turn % 2 else reversed(names):
+    for _ in range(rounds):
+        for name in order.sample(names, len(names)):
             start = time.perf_counter()
             functions[name]()
             seconds[name].append(time.perf_counter() - start)

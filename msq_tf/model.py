@@ -21,6 +21,7 @@ from msq_tf.config import SCALES
 from msq_tf.config import check_choice
 from msq_tf.constants import constant
 from msq_tf.divergence import CompiledLosses
+from msq_tf.held import HoldsValues
 from msq_tf.hooks import CallScope
 from msq_tf.learned_scales import LearnedScales
 from msq_tf.learned_scales import learn_scales
@@ -41,7 +42,7 @@ _REPLICA = "_msq_tf_replica"
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
-class MSQModel(keras.Model, QuantizedNetwork):
+class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
     """A Keras model that computes with quantized weights.
 
     Made by `quantize_model`. It is an ordinary `keras.Model` from there on:
@@ -119,6 +120,7 @@ class MSQModel(keras.Model, QuantizedNetwork):
         self.fit_data: Any = None
         self.fit_validation_data: Any = None
         self._given_values: Sequence[tf.Tensor] | None = None
+        self._hold_values_of([kernel.shape for kernel in self.kernels])
         self.built = True
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -144,13 +146,15 @@ class MSQModel(keras.Model, QuantizedNetwork):
     ) -> Any:
         del mask  # attached to the inputs, where `base` finds it
         pull = bool(training)
+        penalty: tf.Tensor | None = None
         if self._given_values is not None:
             values = self._given_values
-            penalty = tf.constant(0.0, tf.float32)
-        else:
+        elif pull:
             values, penalty = self._weights.values_and_penalty(
-                self.search.bits, self.search.lsb if pull else None
+                self.search.bits, self.search.lsb
             )
+        else:
+            values = self._held(lambda: self._weights.values(self.search.bits))
         with (
             Overlay(zip(self.kernels, values, strict=True)) as scope,
             self._activation_scope(pull),
@@ -158,7 +162,7 @@ class MSQModel(keras.Model, QuantizedNetwork):
             outputs = self.base(inputs, training=training)
         for loss in scope.losses:
             self._add_loss_here(loss)
-        if pull:
+        if penalty is not None:
             self._add_loss_here(self.search.strength * penalty)
         return outputs
 
@@ -270,6 +274,31 @@ class MSQModel(keras.Model, QuantizedNetwork):
         finally:
             self.fit_data = None
             self.fit_validation_data = None
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.export`: a graph that computes with floats.
+
+        The inputs are those of a functional base; any other needs an
+        `input_signature`. For integers see `tflite_export.export`.
+        """
+        inputs = getattr(self.base, "input", None)
+        if input_signature is None and inputs is not None:
+            input_signature = [
+                keras.tree.map_structure(
+                    lambda x: keras.InputSpec(
+                        shape=(None, *x.shape[1:]), dtype=x.dtype, name=x.name
+                    ),
+                    inputs,
+                )
+            ]
+        super().export(filepath, format, verbose, input_signature, **kwargs)
 
     @property
     def state_variables(self) -> list[Any]:

@@ -10,6 +10,7 @@ from tools import markdown
 
 _NAMES = {
     methods.FLOAT: "float",
+    methods.AGAIN: "float, a second model",
     methods.SEARCHING: "MSQ, searching",
     methods.FROZEN: "MSQ, bits frozen",
     methods.BSQ: "BSQ",

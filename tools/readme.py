@@ -26,6 +26,7 @@ from tools import methods_page
 from tools import peers_page
 from tools import strength_page
 from tools import target_page
+from tools import targets_page
 from tools import transformers_page
 from tools import zoo_page
 
@@ -96,13 +97,17 @@ def pages() -> dict[Path, dict[str, str]]:
         _demo(demo),
         target_page.summary(_of("time_to_target")),
         cost_page.summary(cost),
-        _targets(targets, few),
+        targets_page.speeds(targets, few),
     )
     found = {
         "README.md": {"": "\n".join(readme)},
         "accuracy.md": {"": accuracy_page.accuracy_tables(_of("accuracy"))},
         "algorithm.md": {"": strength_page.table(_of("strength"))},
         "distribution.md": {"": devices_page.table(_of("devices"))},
+        "files-and-targets.md": {
+            "": targets_page.containers(targets),
+            "the zoo": targets_page.packed(_of("zoo")),
+        },
         "peers.md": {"": peers_page.peers_tables(_of("peers"))},
         "performance.md": {
             "": cost_page.tables(cost),
@@ -119,8 +124,8 @@ def pages() -> dict[Path, dict[str, str]]:
         "sensitivity.md": {
             "": accuracy_page.prediction_table(_of("predictions"))
         },
-        "targets/README.md": {"": _targets(targets, runs)},
-        "targets/ethos_u.md": {"": _vela(_of("vela"))},
+        "targets/README.md": {"": targets_page.speeds(targets, runs)},
+        "targets/ethos_u.md": {"": targets_page.vela(_of("vela"))},
         "transformers.md": {"": transformers_page.table(_of("transformers"))},
         "zoo.md": {"": zoo_page.zoo_tables(_of("zoo"))},
     }
@@ -190,70 +195,6 @@ def _demo(demo: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _targets(targets: dict[str, Any], runs: list[dict[str, Any]]) -> str:
-    results, environment = targets["results"], targets["environment"]
-    plain = {r["model"]: r["bytes"] for r in runs if r["file"] == "int8"}
-    lines = [
-        f"`make bench`, all weights at {results['bits']} bits, LiteRT, one "
-        f"thread, medians of {results['rounds']} interleaved rounds, "
-        f"{environment['date']}, {environment['machine']} (ARM will differ); "
-        "plain int8 is `cpu_int8` with all weights at 8 bits:",
-        "",
-        *markdown.table(
-            (
-                "model",
-                "file",
-                "bytes",
-                "deflated",
-                "of plain int8",
-                "latency of plain int8",
-            ),
-            (
-                (
-                    run["model"],
-                    run["file"],
-                    f"{run['bytes']:,}",
-                    f"{run['deflated_bytes']:,}",
-                    f"{run['bytes'] / plain[run['model']]:.2f}x",
-                    f"{run['of_int8']:.2f}x",
-                )
-                for run in runs
-                if run["file"] != "int8"
-            ),
-            left=2,
-        ),
-    ]
-    return "\n".join([*lines, ""])
-
-
-def _vela(vela: dict[str, Any]) -> str:
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for run in vela["results"]["runs"]:
-        row = rows.setdefault((run["model"], run["bits"]), {})
-        row[run["accelerator"].removeprefix("ethos-")] = run
-    lines = [
-        "| model | bits | ideal | U55-256: encoded (bits each), ms | "
-        "U55-128 ms | U65-256: encoded, ms | U85-256: encoded, ms | "
-        "U55-256 SRAM / flash KiB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for (model, bits), row in rows.items():
-        small = row["u55-256"]
-        others = [
-            f"{row[name]['encoded_bytes']:,}, {row[name]['estimated_ms']:.3f}"
-            for name in ("u65-256", "u85-256")
-        ]
-        lines.append(
-            f"| {model} | {bits} | {small['ideal_bytes']:,} | "
-            f"{small['encoded_bytes']:,} ({small['bits_per_weight']:.2f}), "
-            f"{small['estimated_ms']:.3f} | "
-            f"{row['u55-128']['estimated_ms']:.3f} | {' | '.join(others)} | "
-            f"{small['sram_bytes'] / 1024:.0f} / "
-            f"{small['flash_bytes'] / 1024:.0f} |"
-        )
-    return "\n".join([*lines, ""])
 
 
 def updated(page: Path) -> str:

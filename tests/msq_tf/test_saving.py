@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import msq_tf
 
@@ -106,3 +107,26 @@ def test_a_base_that_was_trained_before(tiny, tiny_data, compiled, tmp_path):
     for model in (fresh, loaded):
         assert int(model.optimizer.iterations.numpy()) == 4
         np.testing.assert_array_equal(model(tiny_data[0]), qmodel(tiny_data[0]))
+
+
+def test_keras_exports_what_the_quantized_weights_compute(
+    zoo, zoo_data, subclassed, tmp_path
+):
+    """A SavedModel, for those who serve one."""
+    qmodel = msq_tf.quantize_model(zoo)
+    qmodel.set_bits(dict.fromkeys(qmodel.paths, 4))
+    x, _ = zoo_data
+    want = qmodel.predict(x, verbose=0)
+    qmodel.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(tmp_path / "served")
+    np.testing.assert_allclose(served.serve(x), want, atol=1e-6)
+    # What is no functional model has to be told its inputs.
+    qmodel = msq_tf.quantize_model(subclassed)
+    x = np.arange(14, dtype=np.int32).reshape(2, 7)
+    qmodel.export(
+        tmp_path / "other",
+        verbose=False,
+        input_signature=[keras.InputSpec(shape=(None, 7), dtype="int32")],
+    )
+    served = tf.saved_model.load(tmp_path / "other")
+    np.testing.assert_allclose(served.serve(x), qmodel(x), atol=1e-6)

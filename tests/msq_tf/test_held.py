@@ -1,0 +1,208 @@
+"""`predict` and `evaluate` hold quantized values, and the right ones."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import msq_tf
+
+
+class AfterABatch(keras.callbacks.Callback):
+    """Calls a function after the first batch."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def on_predict_batch_end(self, batch, logs=None):
+        if batch == 0:
+            self.function()
+
+    on_test_batch_end = on_predict_batch_end
+
+
+@pytest.fixture
+def qmodel(tiny, compiled):
+    qmodel = compiled(msq_tf.quantize_model(tiny))
+    qmodel.set_bits(dict.fromkeys(qmodel.paths, 3))
+    return qmodel
+
+
+def kept(qmodel):
+    return [int(tf.size(v)) for v in qmodel._held_values._kept]
+
+
+def test_predictions_are_those_of_the_quantized_weights(qmodel, tiny_data):
+    x, y = tiny_data
+    want = qmodel(x, training=False).numpy()
+    for _ in range(2):
+        got = qmodel.predict(x, batch_size=2, verbose=0)
+        np.testing.assert_allclose(got, want, atol=1e-6)
+    once = qmodel.evaluate(x, y, batch_size=len(x), verbose=0)
+    for _ in range(2):
+        again = qmodel.evaluate(x, y, batch_size=2, verbose=0)
+        np.testing.assert_allclose(again, once, rtol=1e-6)
+
+
+@pytest.mark.parametrize("call", ["predict", "evaluate"])
+def test_values_are_computed_once_a_call(qmodel, tiny_data, call):
+    """Weights that move between batches count from the next call on."""
+    x, y = tiny_data
+
+    def run(**options):
+        if call == "predict":
+            return qmodel.predict(x, batch_size=2, verbose=0, **options)
+        return qmodel.evaluate(x, y, batch_size=2, verbose=0, **options)
+
+    held = []
+
+    def spoil():
+        held.append([v.numpy() for v in qmodel._held_values._kept])
+        for kernel in qmodel.kernels:
+            kernel.assign(tf.zeros_like(kernel))
+
+    want = run()
+    values = [value.numpy() for value in qmodel.quantized_values()]
+    got = run(callbacks=[AfterABatch(spoil)])
+    np.testing.assert_array_equal(got, want)
+    for value, kernel in zip(held[0], values, strict=True):
+        np.testing.assert_array_equal(value, kernel)
+    assert np.abs(np.asarray(run()) - want).max() > 1e-3
+
+
+def test_a_change_of_bits_or_weights_counts_in_the_next_call(qmodel, tiny_data):
+    x, _ = tiny_data
+    first = qmodel.predict(x, verbose=0)
+    qmodel.set_bits(dict.fromkeys(qmodel.paths, 2))
+    second = qmodel.predict(x, verbose=0)
+    np.testing.assert_allclose(
+        second, qmodel(x, training=False).numpy(), atol=1e-6
+    )
+    assert np.abs(second - first).max() > 0
+    qmodel.kernels[0].assign(-qmodel.kernels[0])
+    np.testing.assert_allclose(
+        qmodel.predict(x, verbose=0),
+        qmodel(x, training=False).numpy(),
+        atol=1e-6,
+    )
+
+
+def test_a_batch_alone_holds_nothing(qmodel, tiny_data):
+    x, y = tiny_data
+    qmodel.predict(x, verbose=0)
+    for kernel in qmodel.kernels:
+        kernel.assign(0.5 * kernel)
+        np.testing.assert_allclose(
+            qmodel.predict_on_batch(x),
+            qmodel(x, training=False).numpy(),
+            atol=1e-6,
+        )
+    qmodel.test_on_batch(x, y)
+    assert set(kept(qmodel)) == {0}
+
+
+def test_nothing_is_kept_between_calls(qmodel, tiny_data):
+    x, y = tiny_data
+    sizes = []
+    qmodel.predict(
+        x,
+        batch_size=2,
+        verbose=0,
+        callbacks=[AfterABatch(lambda: sizes.extend(kept(qmodel)))],
+    )
+    qmodel.fit(x, y, validation_data=(x, y), verbose=0)
+    assert sizes == list(qmodel.sizes)
+    assert set(kept(qmodel)) == {0}
+
+
+def test_a_call_that_fails_lets_go(qmodel, tiny_data):
+    x, _ = tiny_data
+
+    def fail():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        qmodel.predict(
+            x, batch_size=2, verbose=0, callbacks=[AfterABatch(fail)]
+        )
+    assert set(kept(qmodel)) == {0}
+    qmodel.kernels[0].assign(-qmodel.kernels[0])
+    np.testing.assert_allclose(
+        qmodel.predict_on_batch(x),
+        qmodel(x, training=False).numpy(),
+        atol=1e-6,
+    )
+
+
+def test_weights_that_a_callback_exchanges_first(qmodel, tiny_data):
+    """`SwapEMAWeights` lays averages over the weights as a call begins."""
+    x, y = tiny_data
+    qmodel.compile(
+        keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    for _ in range(3):
+        qmodel.train_on_batch(x, y)  # `fit` would end with the averages
+    swap = keras.callbacks.SwapEMAWeights()
+    now = qmodel.evaluate(x, y, verbose=0)
+    averaged = qmodel.evaluate(x, y, batch_size=2, verbose=0, callbacks=[swap])
+    assert averaged != pytest.approx(now, abs=1e-4)
+    assert qmodel.evaluate(x, y, verbose=0) == pytest.approx(now, abs=1e-6)
+    qmodel.optimizer.finalize_variable_values(qmodel.trainable_variables)
+    assert qmodel.evaluate(x, y, verbose=0) == pytest.approx(averaged, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"jit_compile": True}, {"run_eagerly": True}]
+)
+def test_other_ways_to_run(qmodel, tiny_data, options):
+    x, y = tiny_data
+    qmodel.compile(
+        "sgd",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **options,
+    )
+    np.testing.assert_allclose(
+        qmodel.predict(x, batch_size=2, verbose=0),
+        qmodel(x, training=False).numpy(),
+        atol=1e-5,
+    )
+    qmodel.evaluate(x, y, batch_size=2, verbose=0)
+    assert set(kept(qmodel)) == {0}
+
+
+def test_several_steps_in_one_execution(qmodel, tiny_data):
+    x, _ = tiny_data
+    qmodel.compile(steps_per_execution=2)
+    np.testing.assert_allclose(
+        qmodel.predict(x, batch_size=2, verbose=0),
+        qmodel(x, training=False).numpy(),
+        atol=1e-6,
+    )
+
+
+def test_under_a_strategy_nothing_is_held(tiny, tiny_data):
+    x, _ = tiny_data
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        qmodel = msq_tf.quantize_model(keras.models.clone_model(tiny))
+    assert qmodel._held_values is None
+    np.testing.assert_allclose(
+        qmodel.predict(x, batch_size=4, verbose=0),
+        qmodel(x, training=False).numpy(),
+        atol=1e-6,
+    )
+
+
+def test_what_is_held_is_not_saved(qmodel, tiny_data, tmp_path):
+    x, y = tiny_data
+    qmodel.train_on_batch(x, y)
+    want = qmodel.predict(x, verbose=0)
+    qmodel.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert len(loaded.variables) == len(qmodel.variables)
+    np.testing.assert_allclose(
+        loaded.predict(x, batch_size=2, verbose=0), want, atol=1e-6
+    )
