@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msq_tf
 from benchmarks import cost as benchmark
 from benchmarks import methods
 from tools import markdown
@@ -16,13 +17,80 @@ _NAMES = {
     methods.BSQ: "BSQ",
     methods.CSQ: "CSQ",
 }
-# What the README shows; docs/performance.md has all.
-_FEW = ("resnet8", "deit_tiny")
+# What the README shows of each network; docs/performance.md has all.
+_METHODS = (
+    methods.AGAIN,
+    methods.SEARCHING,
+    methods.FROZEN,
+    methods.BSQ,
+    methods.CSQ,
+)
+_MEASURES = {
+    "step": "step_ratio",
+    "peak memory": "step_mib",
+    "trainable": "trainable",
+}
 
 
-def summary(cost: dict[str, Any]) -> str:
-    """A few rows for the README."""
-    return _steps(cost, _FEW)
+def summary(cost: dict[str, Any], peers: dict[str, Any]) -> str:
+    """What a step takes against float, for the README.
+
+    Args:
+        cost: What `benchmarks/results/cost.json` holds.
+        peers: What `benchmarks/results/peers.json` holds.
+    """
+    results = cost["results"]
+    rows = []
+    for name, network in results["networks"].items():
+        # The batch says which is small.
+        label = f"{name.partition(',')[0]}, batch {network['batch_size']}"
+        plain = network["methods"][methods.FLOAT]
+        for title, key in _MEASURES.items():
+            rows.append(
+                (
+                    label,
+                    title,
+                    *(
+                        f"{network['methods'][m][key] / plain[key]:.2f}x"
+                        for m in _METHODS
+                    ),
+                )
+            )
+    ran = markdown.ran(
+        cost["environment"],
+        f"medians of {results['rounds']} interleaved rounds in one process",
+        "against the float model",
+    )
+    lines = [
+        f"{ran}:",
+        "",
+        *markdown.table(
+            ("network", "", *(_NAMES[m] for m in _METHODS)), rows, left=2
+        ),
+        "",
+        _beside(peers["results"]),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _beside(peers: dict[str, Any]) -> str:
+    """The steps of published packages, in a sentence."""
+    found = []
+    for name, entry in peers["peers"].items():
+        ratios = [
+            row["step_ratio"]
+            for model in entry.get("cost", {}).get("models", [])
+            for form, row in model["rows"].items()
+            if form not in (methods.FLOAT, "BSQ", "CSQ")
+        ]
+        if ratios:
+            title = "MSQ" if name == "msq" else name
+            found.append(f"{title} {min(ratios):.2f}x to {max(ratios):.2f}x")
+    return (
+        "A step of published packages against the float step beside it, on "
+        f"ResNet-8 and ResNet-20: {', '.join(found)} "
+        "([peers](docs/peers.md))."
+    )
 
 
 def tables(cost: dict[str, Any]) -> str:
@@ -30,21 +98,40 @@ def tables(cost: dict[str, Any]) -> str:
     columns = (
         "network",
         "weights",
+        "step of a default run, mean",
         "Hessian probe, all of them",
         "change of all widths",
         "retraces",
     )
-    rows = benchmark.search_rows(cost["results"])
-    steps = _steps(cost, cost["results"]["networks"])
-    return "\n".join([steps, *markdown.table(columns, rows), ""])
+    rows = [
+        (name, weights, f"{_of_a_run(network):.2f}x", *others)
+        for (name, weights, *others), network in zip(
+            benchmark.search_rows(cost["results"]),
+            cost["results"]["networks"].values(),
+            strict=True,
+        )
+    ]
+    return "\n".join([_steps(cost), *markdown.table(columns, rows), ""])
 
 
-def _steps(cost: dict[str, Any], names: Any) -> str:
+def _of_a_run(network: dict[str, Any]) -> float:
+    """A step against float, over a run whose search pulls every weight."""
+    share = msq_tf.BudgetRule(target_compression=8.0).end
+    searching, frozen = (
+        network["methods"][method]["step_ratio"]
+        for method in (methods.SEARCHING, methods.FROZEN)
+    )
+    return share * searching + (1.0 - share) * frozen
+
+
+def _steps(cost: dict[str, Any]) -> str:
     results, rows = cost["results"], []
-    for name in names:
-        network = results["networks"][name]
+    for name, network in results["networks"].items():
         height, width, channels = network["input_shape"]
-        label = f"{name}, {network['batch_size']} x {height}x{width}x{channels}"
+        label = (
+            f"{name.partition(',')[0]}, "
+            f"{network['batch_size']} x {height}x{width}x{channels}"
+        )
         rows += [
             (label, _NAMES[method], *benchmark.cells(network, row))
             for method, row in network["methods"].items()

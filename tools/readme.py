@@ -96,7 +96,7 @@ def pages() -> dict[Path, dict[str, str]]:
     readme = (
         _demo(demo),
         target_page.summary(_of("time_to_target")),
-        cost_page.summary(cost),
+        cost_page.summary(cost, _of("peers")),
         targets_page.speeds(targets, few),
     )
     found = {
