@@ -88,8 +88,8 @@ def _beside(peers: dict[str, Any]) -> str:
             found.append(f"{title} {min(ratios):.2f}x to {max(ratios):.2f}x")
     return (
         "A step of published packages against the float step beside it, on "
-        f"ResNet-8 and ResNet-20: {', '.join(found)} "
-        "([peers](docs/peers.md))."
+        f"ResNet-8 and ResNet-20: {', '.join(found)}. TFMOT and HGQ2 quantize "
+        "activations, too ([peers](docs/peers.md))."
     )
 
 
