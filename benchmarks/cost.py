@@ -237,3 +237,18 @@ def cells(network: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:
         f"{memory:.2f}x",
         f"{row['traced_mib']:,.0f}",
     )
+
+
+def of_a_run(network: dict[str, Any]) -> float:
+    """Ratio of a default run's steps to those of float, the mean.
+
+    Args:
+        network: What `measure` returns of one. All of its weights are pulled
+            while a search lasts.
+    """
+    share = msq_tf.BudgetRule(target_compression=8.0).end
+    searching, frozen = (
+        network["methods"][method]["step_ratio"]
+        for method in (methods.SEARCHING, methods.FROZEN)
+    )
+    return share * searching + (1.0 - share) * frozen

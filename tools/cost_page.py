@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msq_tf
 from benchmarks import cost as benchmark
 from benchmarks import methods
 from tools import markdown
@@ -104,7 +103,7 @@ def tables(cost: dict[str, Any]) -> str:
         "retraces",
     )
     rows = [
-        (name, weights, f"{_of_a_run(network):.2f}x", *others)
+        (name, weights, f"{benchmark.of_a_run(network):.2f}x", *others)
         for (name, weights, *others), network in zip(
             benchmark.search_rows(cost["results"]),
             cost["results"]["networks"].values(),
@@ -112,16 +111,6 @@ def tables(cost: dict[str, Any]) -> str:
         )
     ]
     return "\n".join([_steps(cost), *markdown.table(columns, rows), ""])
-
-
-def _of_a_run(network: dict[str, Any]) -> float:
-    """A step against float, over a run whose search pulls every weight."""
-    share = msq_tf.BudgetRule(target_compression=8.0).end
-    searching, frozen = (
-        network["methods"][method]["step_ratio"]
-        for method in (methods.SEARCHING, methods.FROZEN)
-    )
-    return share * searching + (1.0 - share) * frozen
 
 
 def _steps(cost: dict[str, Any]) -> str:

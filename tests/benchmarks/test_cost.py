@@ -63,3 +63,9 @@ def test_memory(monkeypatch, tmp_path):
     found = json.loads(result.read_text())
     assert 100 < found["step_mib"]
     assert 100 < found["traced_mib"]
+
+
+def test_a_default_run_searches_for_a_fifth_of_its_steps():
+    ratios = {methods.SEARCHING: 1.5, methods.FROZEN: 1.0}
+    network = {"methods": {m: {"step_ratio": r} for m, r in ratios.items()}}
+    assert cost.of_a_run(network) == pytest.approx(1.1)
