@@ -26,7 +26,7 @@ from msq_tf.hessian import BlockHessian
 
 _CHANGES = 20
 # Batches of a prediction.
-PREDICTED = 4
+_PREDICTED = 4
 
 
 def measure(rounds: int = 21) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _measure(network: Network, rounds: int) -> dict[str, Any]:
         },
         rounds,
     )
-    many = tf.concat([x] * PREDICTED, 0)
+    many = tf.concat([x] * _PREDICTED, 0)
     predictions = timing.interleaved(
         {
             method: lambda model=model: model.predict(  # type: ignore[misc]
@@ -199,14 +199,21 @@ def table(results: dict[str, Any]) -> rich.console.Group:
     )
     extra = tables.filled(
         "What a search adds",
-        ("network", "layers", "probe", "change of all widths", "retraces"),
+        (
+            "network",
+            "layers",
+            "step of a default run",
+            "probe",
+            "change of all widths",
+            "retraces",
+        ),
         search_rows(results),
     )
     return rich.console.Group(steps, extra)
 
 
 def search_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Network, weights, and what a search adds to its steps, as text."""
+    """Network, weights, and what a search adds to a run, as text."""
     found = []
     for name, network in results["networks"].items():
         hessian, change = network["hessian"], network["change"]
@@ -214,6 +221,7 @@ def search_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
             (
                 name,
                 str(network["layers"]),
+                f"{of_a_run(network):.2f}x",
                 f"{hessian['probe_in_gradients']:.2f} gradients",
                 f"{change['ms']:.2f} ms, {change['in_steps']:.3f} steps",
                 str(change["retraces"]),

@@ -41,8 +41,7 @@ def summary(cost: dict[str, Any], peers: dict[str, Any]) -> str:
     results = cost["results"]
     rows = []
     for name, network in results["networks"].items():
-        # The batch says which is small.
-        label = f"{name.partition(',')[0]}, batch {network['batch_size']}"
+        label = f"{_title(name)}, batch {network['batch_size']}"
         plain = network["methods"][methods.FLOAT]
         for title, key in _MEASURES.items():
             rows.append(
@@ -102,25 +101,21 @@ def tables(cost: dict[str, Any]) -> str:
         "change of all widths",
         "retraces",
     )
-    rows = [
-        (name, weights, f"{benchmark.of_a_run(network):.2f}x", *others)
-        for (name, weights, *others), network in zip(
-            benchmark.search_rows(cost["results"]),
-            cost["results"]["networks"].values(),
-            strict=True,
-        )
-    ]
+    rows = benchmark.search_rows(cost["results"])
     return "\n".join([_steps(cost), *markdown.table(columns, rows), ""])
+
+
+def _title(name: str) -> str:
+    """A network's name without what tells it from the same at another batch."""
+    return name.partition(",")[0]
 
 
 def _steps(cost: dict[str, Any]) -> str:
     results, rows = cost["results"], []
     for name, network in results["networks"].items():
         height, width, channels = network["input_shape"]
-        label = (
-            f"{name.partition(',')[0]}, "
-            f"{network['batch_size']} x {height}x{width}x{channels}"
-        )
+        size = f"{network['batch_size']} x {height}x{width}x{channels}"
+        label = f"{_title(name)}, {size}"
         rows += [
             (label, _NAMES[method], *benchmark.cells(network, row))
             for method, row in network["methods"].items()
