@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import math
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -71,33 +72,16 @@ def run(
             "The TFLite Micro interpreter isn't installed. Install it with: "
             "pip install 'msq-tf[mcu]'"
         )
-    batches = [
-        _batches(port, array)
-        for port, array in zip(ports.inputs(data), samples, strict=True)
-    ]
     arena = arena_bytes or _generous(data)
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder, "model.tflite")
-        fed, got = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
-        model.write_bytes(data)
-        count = len(ports.outputs(data))
-        np.savez(fed, count=np.int64(count), **_named(batches))
-        done = command.run(
-            "TFLite Micro",
-            # -P: modules beside the worker must not shadow others.
-            [
-                *(sys.executable, "-P", str(_WORKER)),
-                *(str(model), str(fed), str(got), str(arena)),
-            ],
-            _TIMEOUT_SECONDS,
-        )
+    with _Workspace(data, samples) as space:
+        done = space.work("run", space.outputs, arena)
         total = _TOTAL.search(done.stderr)
-        if done.returncode or total is None or not got.exists():
+        if done.returncode or total is None or not space.outputs.exists():
             raise ExportError(
                 "TFLite Micro can't run the file: "
                 f"{_reason(done.stderr, done.returncode)}"
             )
-        with np.load(got) as loaded:
+        with np.load(space.outputs) as loaded:
             outputs = [_flat(loaded[name]) for name in loaded.files]
     return MicroRun(outputs, int(total[1]))
 
@@ -112,33 +96,76 @@ def smallest_arena(
 
     Args:
         data: The bytes of a file that runs in a generous arena.
-        samples: As in `run`; one batch does.
+        samples: As in `run`; only the first batch is run.
         allocated: `MicroRun.arena_bytes` of that run.
 
     Returns:
         The size in bytes.
+
+    Raises:
+        ExportError: If none up to a generous one does.
+    """
+    with _Workspace(data, samples, most=1) as space:
+        done = space.work("arena", allocated, _generous(data))
+    if done.returncode:
+        raise ExportError(
+            "TFLite Micro ran the file once and no more: "
+            f"{_reason(done.stderr, done.returncode)}"
+        )
+    return int(done.stdout)
+
+
+class _Workspace:
+    """A folder with a file and its inputs, for workers.
+
+    Args:
+        data: The bytes of the file.
+        samples: One array per input.
+        most: Largest number of batches; `None` for all.
+
+    Attributes:
+        outputs: Where a worker leaves what the file computes.
     """
 
-    def does(size: int) -> bool:
-        try:
-            run(data, samples, size)
-        except ExportError:
-            return False
-        return True
+    def __init__(
+        self,
+        data: bytes,
+        samples: Sequence[np.ndarray],
+        most: int | None = None,
+    ):
+        ports_in = ports.inputs(data)
+        batches = [
+            _batches(port, array)[:most]
+            for port, array in zip(ports_in, samples, strict=True)
+        ]
+        self._folder = tempfile.TemporaryDirectory()
+        self._model = Path(self._folder.name, "model.tflite")
+        self._inputs = Path(self._folder.name, "inputs.npz")
+        self.outputs = Path(self._folder.name, "outputs.npz")
+        self._model.write_bytes(data)
+        count = np.int64(len(ports.outputs(data)))
+        np.savez(self._inputs, count=count, **_named(batches))
 
-    low = -(-allocated // _ALIGNMENT)
-    step = 1
-    while not does(_ALIGNMENT * (low + step - 1)):
-        step *= 2
-    # The size lies above low + step / 2 - 1 and at most at low + step - 1.
-    low, high = low + step // 2, low + step - 1
-    while low < high:
-        middle = (low + high) // 2
-        if does(_ALIGNMENT * middle):
-            high = middle
-        else:
-            low = middle + 1
-    return _ALIGNMENT * high
+    def __enter__(self) -> _Workspace:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._folder.cleanup()
+
+    def work(
+        self, task: str, *arguments: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Starts a worker and waits for its end."""
+        return command.run(
+            "TFLite Micro",
+            # -P: modules beside the worker must not shadow others.
+            [
+                *(sys.executable, "-P", str(_WORKER), task),
+                *(str(self._model), str(self._inputs)),
+                *map(str, arguments),
+            ],
+            _TIMEOUT_SECONDS,
+        )
 
 
 def _named(batches: Sequence[np.ndarray]) -> dict[str, Any]:
