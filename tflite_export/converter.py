@@ -36,6 +36,9 @@ class Converter:
         self._converter.experimental_lower_to_saved_model = False
         # It takes reading and writing the whole file once more.
         self._converter.exclude_conversion_metadata = True
+        # So does looking for equal constants, in Python; `fb.dump` writes
+        # those once, and constants behind the rest are not read for it.
+        self._converter._experimental_use_buffer_offset = True
         self._frozen = freeze_sparingly(self._converter, traced)
         self.weights = {} if self._frozen is None else self._frozen.weights
 

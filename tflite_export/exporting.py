@@ -15,6 +15,7 @@ import numpy as np
 
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
+from msq_tf.weights import count_codes
 from tflite_export import convert
 from tflite_export import data as samples_of
 from tflite_export import devices
@@ -23,6 +24,7 @@ from tflite_export import plans
 from tflite_export import readback
 from tflite_export import runtime
 from tflite_export import targets
+from tflite_export.devices.widen import widened
 from tflite_export.errors import ExportError
 from tflite_export.files import fill
 from tflite_export.files import let_go
@@ -132,6 +134,7 @@ def export(
     quantized, skipped = model.quantized_weights(), model.skipped_weights()
     _check_weights(quantized)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(fb.parsed_once())
         temporary = stack.enter_context(staged(path))
         converted = convert.to_float_file(source, quantized, Path(path).parent)
         matching = match(
@@ -172,7 +175,7 @@ def export(
             # These are renamed before the file itself.
             other = Path(path).with_name(name)
             fill(stack.enter_context(staged(other)), content, other)
-        plain = plan.plain()
+        plain = widened(data)
     average, paper = _average_bits(quantized, skipped)
     return ExportReport(
         path=str(path),
@@ -338,7 +341,7 @@ def _tensor_report(record: Written) -> TensorReport:
         container_bits=CONTAINERS[record.container],
         granularity=record.granularity,
         bytes=record.payload_bytes,
-        distinct_codes=int(np.unique(found.codes).size),
+        distinct_codes=int(np.count_nonzero(count_codes(found.codes))),
         exact_scale=found.fit.exact,
         flipped=int((found.fit.signs < 0).sum()),
         dead=found.fit.dead,

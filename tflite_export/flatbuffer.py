@@ -6,9 +6,13 @@ writing whole files.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import hashlib
 import mmap
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -135,6 +139,43 @@ def load(data: bytes | mmap.mmap) -> schema.ModelT:
             f"Damaged TFLite file of {len(data)} bytes: {error}"
         ) from error
     return model
+
+
+# Parsed files while `parsed_once` is entered: the bytes and the model.
+_parsed: contextvars.ContextVar[dict[int, tuple[Any, schema.ModelT]] | None] = (
+    contextvars.ContextVar("parsed", default=None)
+)
+
+
+@contextlib.contextmanager
+def parsed_once() -> Iterator[None]:
+    """Lets `read` parse each file once for all who only look at it."""
+    token = _parsed.set({})
+    try:
+        yield
+    finally:
+        _parsed.reset(token)
+
+
+def read(data: bytes | mmap.mmap) -> schema.ModelT:
+    """Parses a TFLite file to look at.
+
+    Args:
+        data: The bytes of the file.
+
+    Returns:
+        As `load`, but possibly the model that others look at: it must not be
+        changed.
+
+    Raises:
+        ValueError: As `load` raises.
+    """
+    known = _parsed.get()
+    if known is None:
+        return load(data)
+    if id(data) not in known:
+        known[id(data)] = data, load(data)
+    return known[id(data)][1]
 
 
 def dump(model: schema.ModelT) -> bytes:

@@ -184,8 +184,9 @@ def freeze_sparingly(converter: Any, traced: Traced) -> FrozenGraph | None:
         outputs,
         None,
     )
-    # The converter asks it for the lines of code that its nodes come from.
-    converter._funcs = [SimpleNamespace(graph=function.graph)]
+    # Nor the lines of code that nodes come from, a stack trace for each: its
+    # words for users are those of `converter`.
+    converter._funcs = [SimpleNamespace(graph=None)]
     with contextlib.suppress(AttributeError):
         function.graph.function_captures.reset_captures([], [])
         # It remembers those that it was asked for last.

@@ -11,7 +11,6 @@ import numpy as np
 
 from tflite_export import convert
 from tflite_export import flatbuffer as fb
-from tflite_export import targets
 from tflite_export import verify
 from tflite_export.integer import check
 from tflite_export.integer import keras_check
@@ -66,9 +65,6 @@ class Plan(Protocol):
     def build(self, target: Target) -> Built:
         """Makes the file."""
 
-    def plain(self) -> bytes:
-        """The same with 8-bit weights throughout, to compare sizes with."""
-
     def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
         """Runs the file on every kernel set."""
 
@@ -96,9 +92,6 @@ class WeightOnly:
         }
         slim(model, named, f"msq_tf {target.name}")
         return Built(fb.dump(model), tuple(written), "float32")
-
-    def plain(self) -> bytes:
-        return self.build(targets.load("cpu_float")).data
 
     def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
         checks, notes = verify.check_outputs(
@@ -151,14 +144,6 @@ class Integer:
             made.untrained,
             made.notes,
         )
-
-    def plain(self) -> bytes:
-        plain = dataclasses.replace(
-            self.target,
-            containers=("INT8",),
-            pointwise_as_fully_connected=False,
-        )
-        return self.build(plain).data
 
     def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
         if self.calibration is not None:

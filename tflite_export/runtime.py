@@ -159,6 +159,23 @@ class Session:
             detail["index"], shape, strict=True
         )
 
+    def shapes(self, samples: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        """Shapes of all tensors of the main graph for one batch.
+
+        Args:
+            samples: Shape of a sample for each input, without the batch.
+        """
+        for detail, shape in zip(self.inputs, samples, strict=True):
+            if len(detail["shape"]):
+                whole = (int(detail["shape"][0]), *shape)
+                if tuple(detail["shape"]) != whole:
+                    self._resize(detail, whole)
+        self._interpreter.allocate_tensors()
+        return [
+            tuple(map(int, detail["shape"]))
+            for detail in self._interpreter.get_tensor_details()
+        ]
+
     def tensor(self, index: int) -> np.ndarray:
         """Value of a tensor of the main graph."""
         return self._interpreter.get_tensor(index)

@@ -10,12 +10,11 @@ import numpy as np
 
 from tflite_export import flatbuffer as fb
 from tflite_export import runtime
+from tflite_export.effort import counts as samples_for
 from tflite_export.errors import ExportError
 from tflite_export.source import Source
 
 BATCH = 16
-# The reference kernels are loops without any optimization.
-_REFERENCE_SAMPLES = 8
 # Outputs far from zero in a narrow band carry float32 noise of their size.
 _RANGE_FLOOR = 0.1
 
@@ -77,10 +76,10 @@ def check_outputs(
             file.
     """
     expected = _expected(data, source, samples)
+    counts = samples_for(data, samples)
     checks = []
     for kernels in runtime.KERNELS:
-        limit = _REFERENCE_SAMPLES if kernels == "reference" else None
-        inputs = [array[:limit] for array in samples]
+        inputs = [array[: counts[kernels]] for array in samples]
         try:
             check = _check(data, kernels, inputs, expected)
         except RuntimeError as error:
@@ -211,7 +210,7 @@ def _first_difference(
     session = runtime.Session(data, kernels, keep_all=True)
     for own in (float_session, session):
         own(next(runtime.chunks(inputs, BATCH, own)))
-    model = fb.load(float_data)
+    model = fb.read(float_data)
     graph = model.subgraphs[0]
     for op in graph.operators:
         for index in fb.outputs(op):

@@ -246,6 +246,11 @@ _FREEZING = (
 # Of other packages: name -> why it is no danger.
 NOT_OF_KERAS = {
     "_FunctionConverterDataInEager": _FREEZING,
+    "_exit": "Python's",
+    "_experimental_use_buffer_offset": (
+        "the TFLite converter's; where it is gone, it looks for equal "
+        "constants itself, which takes longer"
+    ),
     "_freeze_concrete_function": _FREEZING,
     "_funcs": _FREEZING,
     "_get_ops_details": "LiteRT's; tflite_export does without where it is gone",

@@ -61,14 +61,14 @@ class Port:
 
 def inputs(data: bytes) -> list[Port]:
     """Inputs of the main graph."""
-    model = fb.load(data)
+    model = fb.read(data)
     graph = model.subgraphs[0]
     return [_port(graph.tensors[i]) for i in fb.inputs(graph)]
 
 
 def outputs(data: bytes) -> list[Port]:
     """Outputs of the main graph."""
-    model = fb.load(data)
+    model = fb.read(data)
     graph = model.subgraphs[0]
     behind = {
         fb.outputs(op)[0]: fb.inputs(op)[0]

@@ -38,4 +38,7 @@ def widened(data: bytes) -> bytes:
             code = fb.op_code(model, op)
             most = _VERSIONS.get(fb.op_name(model, op), code.version)
             code.version = min(code.version, most)
+    read = {tensor.buffer for g in model.subgraphs for tensor in g.tensors}
+    for number in set(range(len(model.buffers))) - read:
+        model.buffers[number].data = None
     return fb.dump(model)

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tflite_export import runtime
+from tflite_export.effort import effort
 from tflite_export.integer import simulate
-from tflite_export.integer.differences import BATCH
 from tflite_export.integer.differences import differences
 from tflite_export.targets import Target
 
@@ -55,20 +55,21 @@ def explain(
     """
     session = runtime.Session(data, kernels)
     probe = runtime.Session(simulate.probe(data), kernels)
-    off, total, size = 0, 0, 0
-    for chunk in runtime.chunks(inputs, BATCH, session):
+    at_once = effort(data, inputs).at_once()
+    for chunk in runtime.chunks(inputs, at_once, session):
         outputs = session(chunk)
         shown = probe(chunk)[: len(outputs)]
         if not all(map(np.array_equal, outputs, shown)):
             return None
-        for found in differences(data, chunk, kernels):
-            if found.units > target.operator_units(found.step.name):
-                return None
-            if found.step.position in exact:
-                continue
-            off += found.off
-            total += found.total
-            size += found.size
+    off, total, size = 0, 0, 0
+    for found in differences(data, inputs, kernels):
+        if found.units > target.operator_units(found.step.name):
+            return None
+        if found.step.position in exact:
+            continue
+        off += found.off
+        total += found.total
+        size += found.size
     return explanation(off, total, size)
 
 

@@ -11,9 +11,8 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export import edit
 from tflite_export import flatbuffer as fb
 from tflite_export import runtime
+from tflite_export.effort import effort
 from tflite_export.errors import ExportError
-
-BATCH = 16
 
 Range = tuple[float, float]
 
@@ -39,7 +38,8 @@ def calibrate(
     data = fb.dump(_runnable(fb.load(fb.dump(model))))
     session = runtime.Session(data, "builtin", keep_all=True)
     found: dict[int, Range] = {}
-    for chunk in runtime.chunks(samples, BATCH, session):
+    at_once = effort(data, samples).at_once()
+    for chunk in runtime.chunks(samples, at_once, session):
         session(chunk)
         for index in tensors:
             values = session.tensor(index)

@@ -6,17 +6,20 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tflite_export import flatbuffer as fb
 from tflite_export import runtime
 from tflite_export.devices import ports
+from tflite_export.effort import MOST_AT_ONCE
+from tflite_export.effort import counts as samples_for
+from tflite_export.effort import effort
 from tflite_export.errors import ExportError
 from tflite_export.integer import amplification
 from tflite_export.integer import fixed_point
 from tflite_export.integer import simulate
-from tflite_export.integer.differences import BATCH
 from tflite_export.integer.differences import Difference
 from tflite_export.integer.differences import differences
 from tflite_export.targets import Target
@@ -27,9 +30,9 @@ from tflite_export.verify import not_run
 # of 16 bits is 1/256 of one of 8 bits.
 END_UNITS = {"int8": 2, "int16": 16}
 AGREEMENT = 0.99
-_REFERENCE_SAMPLES = 8
-# Operators are compared on a part of the samples: all tensors are kept.
-_OPERATOR_SAMPLES = 16
+# What the simulation in fixed point keeps of each value, at the most: one
+# operator's in 64 bits, some times over.
+_SIMULATED_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,26 +87,27 @@ def check(
     failure = None if save_failure_to is None else Path(save_failure_to)
     most = END_UNITS[target.mode] if max_units is None else max_units
     inputs = ports.quantized(data, samples)
-    in_float = _run(simulate.chained(data).data, inputs, "builtin")
+    counts = samples_for(data, inputs)
+    singles: dict[Any, bytes] = {}
     checks: list[Check] = []
     rows: list[OperatorCheck] = []
     notes: list[str] = []
     for kernels in runtime.KERNELS:
-        limit = _REFERENCE_SAMPLES if kernels == "reference" else None
-        part = [array[:limit] for array in inputs]
-        few = [array[:_OPERATOR_SAMPLES] for array in part]
+        part = [array[: counts[kernels]] for array in inputs]
+        few = [array[: counts["operators"]] for array in part]
         try:
-            found = list(differences(data, few, kernels))
+            found = differences(data, few, kernels)
             got = _run(data, part, kernels)
         except RuntimeError as error:
             checks.append(not_run(kernels, error))
             continue
         _refuse_operators(found, kernels, target, data, failure)
         rows += _summarize(found, kernels)
-        wanted = in_float
         exact = _in_fixed_point(data, kernels, target)
         if exact:
-            wanted = _own_arithmetic(data, part, kernels, exact)
+            wanted = _own_arithmetic(data, part, kernels, exact, singles)
+        else:
+            wanted = _run(simulate.chained(data).data, part, "builtin")
         checks.append(_end_check(data, kernels, got, wanted, found))
         if max_units is None and (checks[-1].max_units or 0) > most:
             note = amplification.explain(data, part, kernels, target, exact)
@@ -125,7 +129,7 @@ def _run(
     data: bytes, inputs: Sequence[np.ndarray], kernels: str
 ) -> list[np.ndarray]:
     session = runtime.Session(data, kernels)
-    parts = [session(c) for c in runtime.chunks(inputs, BATCH, session)]
+    parts = [session(c) for c in runtime.chunks(inputs, MOST_AT_ONCE, session)]
     return _joined(parts, len(inputs[0]))
 
 
@@ -139,22 +143,27 @@ def _in_fixed_point(data: bytes, kernels: str, target: Target) -> set[int]:
         return set()
     if kernels == "xnnpack":
         return set(runtime.Session(data, kernels).left_over() or ())
-    return set(range(len(fb.load(data).subgraphs[0].operators)))
+    return set(range(len(fb.read(data).subgraphs[0].operators)))
 
 
 def _own_arithmetic(
-    data: bytes, inputs: Sequence[np.ndarray], kernels: str, exact: set[int]
+    data: bytes,
+    inputs: Sequence[np.ndarray],
+    kernels: str,
+    exact: set[int],
+    singles: dict[Any, bytes],
 ) -> list[np.ndarray]:
     """The simulation in the arithmetic of the kernels."""
     session = runtime.Session(data, kernels)
-    count = len(fb.load(data).subgraphs[0].operators)
+    count = len(fb.read(data).subgraphs[0].operators)
+    at_once = effort(data, inputs).at_once(_SIMULATED_BYTES)
     if kernels == "xnnpack":
         kernels = "builtin"
     simulation = fixed_point.FixedPoint(
-        data, kernels, frozenset(range(count)) - exact
+        data, kernels, frozenset(range(count)) - exact, singles
     )
     parts = [
-        simulation(chunk) for chunk in runtime.chunks(inputs, BATCH, session)
+        simulation(chunk) for chunk in runtime.chunks(inputs, at_once, session)
     ]
     return _joined(parts, len(inputs[0]))
 

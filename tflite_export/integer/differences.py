@@ -10,10 +10,12 @@ import numpy as np
 
 from tflite_export import flatbuffer as fb
 from tflite_export import runtime
+from tflite_export.effort import effort
 from tflite_export.integer import simulate
 
-# Samples that run at once.
-BATCH = 16
+# Bytes that are kept of each value an operator computes: what the kernel wrote,
+# twice, the floats that the simulation reads and writes, and its result.
+_BYTES_PER_VALUE = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +28,10 @@ class Difference:
         total: Sum of all differences in units.
         off: Number of values that differ at all.
         size: Number of values.
-        got: What the kernel wrote.
-        expected: What the float arithmetic gives.
-        inputs: What both read.
+        got: What the kernel wrote where the difference is largest; empty
+            where there is none.
+        expected: What the float arithmetic gives there.
+        inputs: What both read there.
     """
 
     step: simulate.Step
@@ -40,44 +43,100 @@ class Difference:
     expected: np.ndarray
     inputs: tuple[np.ndarray, ...]
 
+    def joined(self, other: Difference) -> Difference:
+        """The difference over the samples of both."""
+        worse = max(self, other, key=lambda found: found.units)
+        return dataclasses.replace(
+            worse,
+            total=self.total + other.total,
+            off=self.off + other.off,
+            size=self.size + other.size,
+        )
+
 
 def differences(
     data: bytes, inputs: Sequence[np.ndarray], kernels: str
-) -> Iterator[Difference]:
-    """Compares every operator, in order, on the kernels' own tensors.
+) -> list[Difference]:
+    """Compares every operator with its float arithmetic.
+
+    Each is given what the kernels before it computed.
 
     Args:
         data: The bytes of an integer file.
-        inputs: Its inputs, few enough for one batch.
+        inputs: Its inputs, one array per input.
         kernels: The kernel set.
 
-    Yields:
-        One difference per operator, also where it is zero.
+    Returns:
+        One difference per operator, in order, also where it is zero.
+
+    Raises:
+        RuntimeError: If the kernels can't run the file.
     """
-    session = runtime.Session(simulate.probe(data), kernels)
-    chunk = next(runtime.chunks(inputs, BATCH, session))
-    session(chunk)
-    recorded = {
-        detail["index"]: array
-        for detail, array in zip(session.inputs, chunk, strict=True)
-    }
-    for index in simulate.activations(fb.load(data)):
-        if index not in recorded:
-            recorded[index] = session.tensor(index)
-    twin = simulate.isolated(data, recorded)
-    other = runtime.Session(twin.data, "builtin")
-    results = other([recorded[index] for index in twin.inputs])
-    wanted = dict(zip(twin.outputs, results, strict=True))
-    for step in twin.steps:
-        got, expected = recorded[step.writes[0]], wanted[step.writes[0]]
-        apart = np.abs(got.astype(np.int64) - expected.astype(np.int64))
-        yield Difference(
-            step=step,
-            units=int(apart.max(initial=0)),
-            total=int(apart.sum()),
-            off=int((apart > 0).sum()),
-            size=apart.size,
-            got=got,
-            expected=expected,
-            inputs=tuple(recorded[i] for i in step.reads),
+    comparison = _Comparison(data, kernels)
+    at_once = effort(data, inputs).at_once(_BYTES_PER_VALUE)
+    found: list[Difference] = []
+    for chunk in runtime.chunks(inputs, at_once, comparison.probe):
+        new = list(comparison(chunk))
+        found = (
+            [a.joined(b) for a, b in zip(found, new, strict=True)]
+            if found
+            else new
         )
+    return found
+
+
+class _Comparison:
+    """A file that shows all of its tensors, and its float twins."""
+
+    def __init__(self, data: bytes, kernels: str):
+        self._data = data
+        self.probe = runtime.Session(simulate.probe(data), kernels)
+        self._activations = simulate.activations(fb.read(data))
+        self._twins: dict[int, tuple[simulate.Twin, runtime.Session]] = {}
+
+    def __call__(self, chunk: Sequence[np.ndarray]) -> Iterator[Difference]:
+        self.probe(chunk)
+        recorded = {
+            detail["index"]: array
+            for detail, array in zip(self.probe.inputs, chunk, strict=True)
+        }
+        for index in self._activations:
+            if index not in recorded:
+                recorded[index] = self.probe.tensor(index)
+        rows = len(chunk[0])
+        if rows not in self._twins:
+            twin = simulate.isolated(self._data, recorded)
+            session = runtime.Session(twin.data, "builtin")
+            self._twins[rows] = twin, session
+        twin, session = self._twins[rows]
+        results = session([recorded[index] for index in twin.inputs])
+        wanted = dict(zip(twin.outputs, results, strict=True))
+        for step in twin.steps:
+            yield _difference(step, recorded, wanted[step.writes[0]])
+
+
+def _difference(
+    step: simulate.Step,
+    recorded: dict[int, np.ndarray],
+    expected: np.ndarray,
+) -> Difference:
+    got = recorded[step.writes[0]]
+    off = np.flatnonzero(got != expected)
+    apart = np.abs(
+        got.ravel()[off].astype(np.int64)
+        - expected.ravel()[off].astype(np.int64)
+    )
+    kept = (got, expected, tuple(recorded[i] for i in step.reads))
+    if not off.size:
+        # Nothing to show is worth its memory.
+        kept = (got.ravel()[:0], expected.ravel()[:0], ())
+    return Difference(
+        step=step,
+        units=int(apart.max(initial=0)),
+        total=int(apart.sum()),
+        off=int(off.size),
+        size=got.size,
+        got=kept[0],
+        expected=kept[1],
+        inputs=kept[2],
+    )

@@ -104,15 +104,22 @@ class FixedPoint:
         data: The bytes of the file.
         kernels: `"builtin"` or `"reference"`.
         delegated: Positions of operators that XNNPACK computes.
+        singles: Files of single operators by position and shapes, which other
+            simulations of the same file made; added to.
     """
 
     def __init__(
-        self, data: bytes, kernels: str, delegated: Container[int] = ()
+        self,
+        data: bytes,
+        kernels: str,
+        delegated: Container[int] = (),
+        singles: dict[Any, bytes] | None = None,
     ):
-        self._model = fb.load(data)
+        self._model = fb.read(data)
         self._kernels = kernels
         self._delegated = delegated
         self._sessions: dict[Any, runtime.Session] = {}
+        self._singles = {} if singles is None else singles
 
     def __call__(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs one batch; arrays as the file takes them, in its order."""
@@ -140,13 +147,14 @@ class FixedPoint:
         shapes = tuple(values[index].shape for index in reads)
         key = (position, shapes)
         if key not in self._sessions:
-            data = _single(
-                self._model, op, dict(zip(reads, shapes, strict=True))
-            )
+            if key not in self._singles:
+                self._singles[key] = _single(
+                    self._model, op, dict(zip(reads, shapes, strict=True))
+                )
             kernels = self._kernels
             if position in self._delegated:
                 kernels = "xnnpack"
-            self._sessions[key] = runtime.Session(data, kernels)
+            self._sessions[key] = runtime.Session(self._singles[key], kernels)
         results = self._sessions[key]([values[index] for index in reads])
         return dict(zip(fb.outputs(op), results, strict=True))
 

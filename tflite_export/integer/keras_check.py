@@ -8,10 +8,10 @@ import numpy as np
 
 from tflite_export import runtime
 from tflite_export.devices import ports
+from tflite_export.effort import MOST_AT_ONCE
 from tflite_export.errors import ExportError
 from tflite_export.integer import simulate
 from tflite_export.integer.check import AGREEMENT
-from tflite_export.integer.check import BATCH
 from tflite_export.source import Source
 
 
@@ -48,7 +48,7 @@ def against_keras(
     inputs = ports.inputs(data)
     outputs = ports.outputs(data)
     worst, same, count = 0.0, 0, 0
-    chunks = list(runtime.chunks(samples, BATCH, session))
+    chunks = list(runtime.chunks(samples, MOST_AT_ONCE, session))
     for chunk, wanted in zip(chunks, source.predict(chunks), strict=True):
         got = session(
             [p.quantize(x) for p, x in zip(inputs, chunk, strict=True)]

@@ -26,7 +26,7 @@ def check_samples(
         ValueError: If the samples lie outside of trained ranges, or are all
             the same number, so that nothing can be measured on them.
     """
-    model = fb.load(data)
+    model = fb.read(data)
     graph = model.subgraphs[0]
     behind = {
         fb.inputs(op)[0]: fb.outputs(op)[0]

@@ -16,6 +16,7 @@ from tflite_export import export
 from tflite_export import flatbuffer as fb
 from tflite_export import targets
 from tflite_export.devices import ports
+from tflite_export.effort import MOST_AT_ONCE
 from tflite_export.integer import amplification
 from tflite_export.integer import check
 from tflite_export.integer import simulate
@@ -74,7 +75,7 @@ def test_a_right_file_is_explained_on_all_of_its_samples(file, monkeypatch):
     monkeypatch.setattr(amplification, "MOST_ON_AVERAGE", 1.0)
     text = amplification.explain(data, inputs, "builtin", TARGET)
     assert "values inside are off by a unit" in text
-    assert sum(seen) == len(inputs[0]) > check.BATCH
+    assert sum(seen) == len(inputs[0]) > MOST_AT_ONCE
 
 
 def test_other_tensors_than_those_of_the_file_explain_nothing(
