@@ -9,6 +9,7 @@ import rich.console
 from benchmarks import accuracy
 from benchmarks import cost
 from benchmarks import devices
+from benchmarks import export_cost
 from benchmarks import faults
 from benchmarks import fuzz
 from benchmarks import large
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "cost": cost,
     "accuracy": accuracy,
     "devices": devices,
+    "export_cost": export_cost,
     "faults": faults,
     "fuzz": fuzz,
     "large": large,

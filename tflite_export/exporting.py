@@ -21,10 +21,11 @@ from tflite_export import data as samples_of
 from tflite_export import devices
 from tflite_export import flatbuffer as fb
 from tflite_export import plans
+from tflite_export import progress
 from tflite_export import readback
 from tflite_export import runtime
 from tflite_export import targets
-from tflite_export.devices.widen import widened
+from tflite_export.devices.widen import widened_bytes
 from tflite_export.errors import ExportError
 from tflite_export.files import fill
 from tflite_export.files import let_go
@@ -59,6 +60,7 @@ def export(
     max_units: int | None = None,
     save_failure_to: str | os.PathLike[str] | None = None,
     device_options: Mapping[str, Any] | None = None,
+    verbose: bool = True,
 ) -> ExportReport:
     """Writes a model as a TFLite file that holds exactly the trained codes.
 
@@ -98,6 +100,8 @@ def export(
         device_options: Options of the target's tools. `mcu`: `name` of the C
             array. `ethos_u`: `accelerators` to compile for, a list, and
             `allow_cpu`, whether operators may be left to the CPU.
+        verbose: Whether an export of more than five seconds says on standard
+            error what it is at.
 
     Returns:
         The report: sizes, tensors and checks; `str()` prints it.
@@ -135,8 +139,13 @@ def export(
     _check_weights(quantized)
     with contextlib.ExitStack() as stack:
         stack.enter_context(fb.parsed_once())
+        stack.enter_context(
+            progress.shown(f"export {Path(path).name}", verbose)
+        )
+        progress.step("converting")
         temporary = stack.enter_context(staged(path))
         converted = convert.to_float_file(source, quantized, Path(path).parent)
+        progress.step("matching weights")
         matching = match(
             fb.load(converted.data),
             quantized,
@@ -157,17 +166,20 @@ def export(
             )
         else:
             plan = plans.WeightOnly(converted, matching, max_relative_error)
+        progress.step(f"making the file for {target}")
         built = plan.build(chosen)
         fill(temporary, built.data, path)
         data = temporary.read_bytes()
         # One copy of it is enough.
         built = dataclasses.replace(built, data=data)
+        progress.step("reading the codes back")
         readback.check_codes(data, built.written)
         readback.check_versions(data)
         # Needed again for the file's rivals and where something is wrong.
         let_go(converted.data)
         runtime.load_everywhere(data)
         verified = plan.verify(built, inputs)
+        progress.step("running the tools of the device")
         device = devices.finish(
             target, data, Path(path).stem, inputs, device_options
         )
@@ -175,7 +187,7 @@ def export(
             # These are renamed before the file itself.
             other = Path(path).with_name(name)
             fill(stack.enter_context(staged(other)), content, other)
-        plain = widened(data)
+        plain = widened_bytes(data)
     average, paper = _average_bits(quantized, skipped)
     return ExportReport(
         path=str(path),
@@ -190,7 +202,7 @@ def export(
         ideal_bytes=sum(-(-w.codes.size * w.bits // 8) for w in quantized),
         entropy_bytes=round(sum(w.entropy_bits for w in quantized) / 8),
         float_file_bytes=len(converted.data),
-        int8_file_bytes=len(plain),
+        int8_file_bytes=plain,
         checks=verified.checks,
         inputs=origin,
         activations=built.activations,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tflite_export import flatbuffer as fb
+from tflite_export import progress
 from tflite_export import runtime
 from tflite_export.effort import counts as samples_for
 from tflite_export.errors import ExportError
@@ -75,10 +76,12 @@ def check_outputs(
         ExportError: If numbers differ, or the default kernels can't run the
             file.
     """
+    progress.step("computing what Keras does")
     expected = _expected(data, source, samples)
     counts = samples_for(data, samples)
     checks = []
     for kernels in runtime.KERNELS:
+        progress.step(f"running the {kernels} kernels")
         inputs = [array[: counts[kernels]] for array in samples]
         try:
             check = _check(data, kernels, inputs, expected)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export import flatbuffer as fb
+from tflite_export import progress
 from tflite_export import runtime
 from tflite_export.devices import ports
 from tflite_export.effort import MOST_AT_ONCE
@@ -93,6 +94,7 @@ def check(
     rows: list[OperatorCheck] = []
     notes: list[str] = []
     for kernels in runtime.KERNELS:
+        progress.step(f"running the {kernels} kernels")
         part = [array[: counts[kernels]] for array in inputs]
         few = [array[: counts["operators"]] for array in part]
         try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tflite_export import progress
 from tflite_export import runtime
 from tflite_export.devices import ports
 from tflite_export.effort import MOST_AT_ONCE
@@ -40,6 +41,7 @@ def against_keras(
     Raises:
         ExportError: If a model with trained ranges computes something else.
     """
+    progress.step("comparing with Keras")
     session = runtime.Session(data, "xnnpack")
     if session.left_over():
         # What XNNPACK leaves over rounds in its own way, see `fixed_point`;
