@@ -270,8 +270,8 @@ def _of_channels(tensor: TensorReport) -> list[str]:
     if tensor.rescaled:
         found.append(
             f"layer '{tensor.name}': {tensor.rescaled} of {count} channels have "
-            "other scales than trained, which leave the accumulator room for "
-            f"their biases; their codes are the trained ones{most}"
+            "other scales than trained, as sums and biases have to fit the "
+            f"kernels' accumulators; their codes are the trained ones{most}"
         )
     if tensor.silenced:
         found.append(
