@@ -37,6 +37,8 @@ _LEAST_FACTOR = 2.0**-31
 _NOTHING = 0.25
 # Scales of biases keep away from float32's denormal numbers.
 _LEAST_PRODUCT = 2.0**-120
+# Units of the output that fixed point has numbers for.
+_MOST_UNITS = 2.0**29
 # Scales are rounded to float32, products of them again.
 _SLACK = 1 + 2.0**-20
 
@@ -215,7 +217,11 @@ def bias(rows: np.ndarray, fitted: Fitted, use: Use) -> np.ndarray:
     reach = use.reach(rows)
     unit = use.input_scale * fitted.steps
     lowered = fitted.scale < fitted.steps
-    over = np.abs(value) > _left(reach, fitted.room) * unit
+    # Fixed point overflows not only in sums, but in what it makes of them.
+    most = np.minimum(
+        _left(reach, fitted.room) * unit, _MOST_UNITS * use.output_scale
+    )
+    over = np.abs(value) > most
     # Enough for an end of the output on any input.
     enough = reach + np.ceil((use.output_span + 1) / use.factor(fitted.scale))
     smaller = lowered | (over & _stuck(reach, fitted.scale, use))

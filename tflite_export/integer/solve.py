@@ -26,7 +26,7 @@ from tflite_export.policy import OperatorRow
 from tflite_export.targets import Target
 
 # Units of the output that fixed-point kernels can make of a sum.
-_LARGEST = 2.0**30
+_LARGEST = 2.0**29
 
 
 @dataclasses.dataclass
