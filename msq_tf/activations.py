@@ -37,8 +37,12 @@ from msq_tf.sites import hookable
 
 # Share of the old range that a training step keeps.
 _MOMENTUM = 0.95
-# An input that is constant zero has no range; any sane one will do.
-_LEAST_RANGE = 1e-6
+# What is zero on all data has no range, and any will do. This one leaves the
+# layers around it, whose scales are multiplied and divided by its own, numbers
+# that kernels take; one next to zero does not.
+_NO_RANGE = 1.0
+# Below this TFLite's converter takes a range for none.
+_LEAST_RANGE = 2.0**-50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,18 +216,24 @@ class ActivationQuantizers(keras.layers.Layer):
         )
 
     def _observe(self, x: tf.Tensor, index: int) -> None:
-        fresh = tf.convert_to_tensor(self.seen[index]) == 0.0
-        keep = tf.where(fresh, 0.0, 1.0 if self._learned else _MOMENTUM)
         # Of the whole batch, as on a single device.
         low, high = replicas.extremes(
             tf.stop_gradient(tf.reduce_min(x)),
             tf.stop_gradient(tf.reduce_max(x)),
         )
-        for variable, value in (
-            (self.low[index], low),
-            (self.high[index], high),
+        old_low = tf.convert_to_tensor(self.low[index])
+        old_high = tf.convert_to_tensor(self.high[index])
+        # Zeros say nothing about a range, whether they come first, as of a
+        # ReLU that wakes up later, or last, as of one that died.
+        known = tf.convert_to_tensor(self.seen[index]) > 0.0
+        known &= (old_low != 0.0) | (old_high != 0.0)
+        silent = (low == 0.0) & (high == 0.0)
+        keep = 1.0 if self._learned else tf.where(silent, 1.0, _MOMENTUM)
+        keep = tf.where(known, keep, 0.0)
+        for variable, old, value in (
+            (self.low[index], old_low, low),
+            (self.high[index], old_high, high),
         ):
-            old = tf.convert_to_tensor(variable)
             variable.assign(keep * old + (1.0 - keep) * value)
         self.seen[index].assign(1.0)
 
@@ -274,7 +284,7 @@ def _sane(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """A range that holds zero, is not empty, and is symmetric at 16 bits."""
     low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
-    high = tf.maximum(high, low + _LEAST_RANGE)
+    high = tf.where(high - low < _LEAST_RANGE, low + _NO_RANGE, high)
     if bits == 16:
         high = tf.maximum(high, -low)
         low = -high

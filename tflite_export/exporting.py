@@ -344,21 +344,28 @@ def _average_bits(
 
 def _tensor_report(record: Written) -> TensorReport:
     found = record.match
+    fit, shape = found.fit, found.constant.value.shape
+    channels = shape[record.channels if fit.axis is None else fit.axis]
     return TensorReport(
         name=found.weight.path,
         ops=record.ops,
-        shape=found.constant.value.shape,
+        shape=shape,
         bits=found.weight.bits,
         container=record.container,
         container_bits=CONTAINERS[record.container],
         granularity=record.granularity,
         bytes=record.payload_bytes,
         distinct_codes=int(np.count_nonzero(count_codes(found.codes))),
-        exact_scale=found.fit.exact,
-        flipped=int((found.fit.signs < 0).sum()),
-        dead=found.fit.dead,
-        muted=max(found.fit.muted, len(record.silenced)),
-        unfolded=found.fit.columns is not None,
+        exact_scale=fit.exact and not record.rescaled,
+        flipped=int((fit.signs < 0).sum()),
+        dead=fit.dead,
+        channels=channels,
+        # One factor is that of all channels.
+        muted=fit.muted * (channels if fit.axis is None else 1),
+        rescaled=len(record.rescaled),
+        silenced=len(record.silenced),
+        change=record.change,
+        unfolded=fit.columns is not None,
         also=tuple(twin.weight.path for twin in found.twins),
     )
 

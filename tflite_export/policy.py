@@ -37,6 +37,10 @@ class OperatorRow:
         channel_axis: Axis of a weight's scales.
         units: Largest difference from float arithmetic that is known of the
             kernels, by activation type, where it is more than one unit.
+        finest: Least unit of a free output that kernels compute right, by
+            activation type, as a multiple of the largest unit of the inputs;
+            of their product where `multiplies`; 0 for any.
+        multiplies: Whether the output is made of products of activations.
         evidence: Why, with the measurement.
     """
 
@@ -49,6 +53,8 @@ class OperatorRow:
     channel_axis: int
     units: Mapping[str, int]
     evidence: str
+    finest: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    multiplies: bool = False
 
     def role(self, position: int) -> str:
         """Role of an input by its position."""
@@ -105,6 +111,8 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
             channel_axis=row.get("channel_axis", 0),
             units=dict(row.get("units", {})),
             evidence=row.get("evidence", ""),
+            finest=dict(row.get("finest", {})),
+            multiplies=row.get("multiplies", False),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{where}: row of {name} lacks {error}") from error
@@ -113,7 +121,7 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
         and result.output in OUTPUTS
         and {key.split()[0] for key in result.versions} <= set(ACTIVATIONS)
         and (result.output != "fixed" or result.grid)
-        and (result.evidence or not result.units)
+        and (result.evidence or not (result.units or result.finest))
     )
     if not valid:
         raise ValueError(f"{where}: row out of range: {result}")

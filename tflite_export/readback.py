@@ -53,19 +53,24 @@ def check_codes(data: bytes, written: Sequence[Written]) -> None:
         scales = _scales(tensor, codes.ndim, path)
         # A 1x1 convolution may have become FULLY_CONNECTED.
         codes = codes.reshape(match.constant.value.shape)
-        heard = _heard(record)
+        heard = _but(record, record.silenced)
         for held in (match, *match.twins):
             _compare_codes(codes, record.container, held, heard)
         scales = scales.reshape(_at_rank(scales.shape, codes.ndim))
-        _compare_values(codes, scales, match, heard)
+        others = _but(record, (*record.silenced, *record.rescaled))
+        _compare_values(codes, scales, match, others)
 
 
-def _heard(record: Written) -> np.ndarray:
-    """1 for channels with codes, 0 for those that were silenced."""
-    fit, shape = record.match.fit, record.match.constant.value.shape
-    heard = np.ones(fit.scale.shape, np.int64)
-    heard[list(record.silenced)] = 0
-    return fit.along(heard, len(shape))
+def _but(record: Written, channels: Sequence[int]) -> np.ndarray:
+    """0 for some channels, 1 for all others, to multiply a tensor with."""
+    shape = record.match.constant.value.shape
+    rank = [1] * len(shape)
+    if not channels:
+        return np.ones(rank, np.int64)
+    rank[record.channels] = -1
+    kept = np.ones(shape[record.channels], np.int64)
+    kept[list(channels)] = 0
+    return kept.reshape(rank)
 
 
 def _compare_codes(

@@ -36,8 +36,16 @@ class TensorReport:
         flipped: Channels whose codes changed sign, because their folded
             factor is negative.
         dead: Channels whose codes are all zero.
-        muted: Channels whose folded factor is zero, or next to it beside
-            integer activations.
+        channels: Channels, as the operators see them.
+        muted: Channels whose folded factor is zero; their codes stand beside a
+            scale next to zero.
+        rescaled: Channels whose scale was changed beside integer activations,
+            so that they and their bias have room in the accumulator; their
+            codes are the trained ones.
+        silenced: Channels whose codes are zeros in the file, because no scale
+            gives them room.
+        change: By how many units of the integer output these two kinds of
+            channels move at most, over all inputs.
         unfolded: Whether factors along the inputs were taken out of the
             weight and multiply the operator's input instead.
         also: Further layers that share the tensor.
@@ -55,7 +63,11 @@ class TensorReport:
     exact_scale: bool
     flipped: int = 0
     dead: int = 0
+    channels: int = 1
     muted: int = 0
+    rescaled: int = 0
+    silenced: int = 0
+    change: float = 0.0
     unfolded: bool = False
     also: tuple[str, ...] = ()
 
@@ -139,9 +151,9 @@ class ExportReport:
         if self.operators:
             tables.append(self._operators())
         tables += device_tables.tables(self.device)
-        return render(*tables) + "".join(
-            f"note: {note}\n" for note in self.notes
-        )
+        notes = [s for t in self.tensors for s in _of_channels(t)]
+        notes += self.notes
+        return render(*tables) + "".join(f"note: {note}\n" for note in notes)
 
     def _weights(self) -> rich.table.Table:
         rows = table(
@@ -242,3 +254,35 @@ class ExportReport:
                 ),
             )
         return rows
+
+
+def _of_channels(tensor: TensorReport) -> list[str]:
+    """What the file holds of channels that are not as they were trained."""
+    count = tensor.channels
+    found = []
+    if tensor.muted:
+        found.append(
+            f"layer '{tensor.name}': the batch normalization multiplies "
+            f"{tensor.muted} of {count} channels by zero; their codes are in "
+            "the file all the same"
+        )
+    most = _units(tensor.change)
+    if tensor.rescaled:
+        found.append(
+            f"layer '{tensor.name}': {tensor.rescaled} of {count} channels have "
+            "other scales than trained, as sums and biases have to fit the "
+            f"kernels' accumulators; their codes are the trained ones{most}"
+        )
+    if tensor.silenced:
+        found.append(
+            f"layer '{tensor.name}': the codes of {tensor.silenced} of {count} "
+            "channels are zeros in the file, because no scale leaves the "
+            f"accumulator room for their biases{most}"
+        )
+    return found
+
+
+def _units(change: float) -> str:
+    if change == 0.0:
+        return ", and no output changes"
+    return f", and no output moves by more than {change:.2g} of its units"

@@ -31,8 +31,13 @@ class Written:
         granularity: `"per_tensor"` or `"per_channel"`.
         payload_bytes: Bytes of the packed codes.
         ops: Operators of the file that read it.
-        silenced: Channels whose codes are zero in the file, because what they
-            contribute is far below one unit of the integer output.
+        channels: Axis along which operators of integers see channels.
+        silenced: Channels whose codes are zero in the file, because no scale
+            gives them and their bias room in the accumulator.
+        rescaled: Channels whose codes have another scale than the trained one
+            for that reason.
+        change: By how many units of the integer output these channels move at
+            most, over all inputs.
     """
 
     match: Match
@@ -41,7 +46,10 @@ class Written:
     granularity: str
     payload_bytes: int
     ops: tuple[str, ...]
+    channels: int = 0
     silenced: tuple[int, ...] = ()
+    rescaled: tuple[int, ...] = ()
+    change: float = 0.0
 
 
 def rewrite(

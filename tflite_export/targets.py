@@ -37,6 +37,8 @@ class Cell:
         evidence: How this is known.
         input_multiple: What the number of inputs per output, the last axis
             of the weight, must be a multiple of.
+        accumulator_bits: Bits of the sums, the bias included, that the
+            kernels compute right, the sign included.
     """
 
     ops: tuple[str, ...]
@@ -45,6 +47,7 @@ class Cell:
     kernels: dict[str, str]
     evidence: str
     input_multiple: int = 1
+    accumulator_bits: int = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +126,17 @@ class Target:
             for cell in self.cells
         )
 
+    def accumulator_bits(self, op: str, weights: str) -> int:
+        """Bits of the sums that every kernel of an operator computes right."""
+        return min(
+            (
+                cell.accumulator_bits
+                for cell in self.cells
+                if op in cell.ops and weights == cell.weights
+            ),
+            default=32,
+        )
+
 
 def names() -> list[str]:
     """Names of the targets that exist."""
@@ -173,6 +187,7 @@ def parse(table: dict[str, Any]) -> Target:
                 kernels=dict(cell["kernels"]),
                 evidence=cell["evidence"],
                 input_multiple=cell.get("input_multiple", 1),
+                accumulator_bits=cell.get("accumulator_bits", 32),
             )
             for cell in table["cells"]
         ),

@@ -12,8 +12,10 @@ from tflite_export.policy import ACTIVATIONS
 
 _BITS = {"int8": 8, "int16": 16}
 _DTYPES = {"int8": np.int8, "int16": np.int16}
-# A tensor that is zero on all samples.
+# A tensor that is zero on all samples, or next to it: below the least scale
+# kernels flush numbers to zero.
 _NO_RANGE = 1.0
+_LEAST_SCALE = 2.0**-100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +74,19 @@ def grid_of_range(mode: str, low: float, high: float) -> Grid:
     the kernels demand.
     """
     low, high = min(low, 0.0), max(high, 0.0)
+    if high - low < _LEAST_SCALE * (1 << _BITS[mode]):
+        low, high = 0.0, _NO_RANGE
     if mode == "int16":
-        top = max(-low, high) or _NO_RANGE
+        top = max(-low, high)
         return make_grid(mode, top / 32767, 0)
-    scale = float(np.float32(((high - low) or _NO_RANGE) / 255))
+    scale = float(np.float32((high - low) / 255))
     return make_grid(
         mode, scale, int(np.clip(round(-128 - low / scale), -128, 127))
     )
+
+
+def coarser(grid: Grid, scale: float) -> Grid:
+    """A grid whose unit is at least `scale`, with the same zero point."""
+    if grid.scale >= scale:
+        return grid
+    return make_grid(grid.mode, scale, grid.zero_point)

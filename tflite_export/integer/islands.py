@@ -6,7 +6,8 @@ are off by large factors wherever variances differ from token to token, and
 one unit there moves the outputs by many. In training such a layer has one
 site, its output. So on targets that run float operators, too, its operators
 compute in float, on what a DEQUANTIZE reads and a QUANTIZE writes: what was
-trained.
+trained. So does a softmax beside 16-bit activations, whose kernel is wrong for
+many scores.
 """
 
 from __future__ import annotations
@@ -23,16 +24,22 @@ from tflite_export.integer.pairs import as_float32
 
 # What stands between the variance and the result.
 _AFTER = {"ADD", "MUL", "NEG", "SUB"}
+# Operators that stay in float where the target's table has no row for them,
+# with the range of their results.
+ALONE = {"SOFTMAX": (0.0, 1.0)}
 _DEQUANTIZE = {"int8": 2, "int16": 3}
 _QUANTIZE = {"int8": 1, "int16": 2}
 
 
-def find(model: schema.ModelT, ends: Collection[int]) -> list[schema.OperatorT]:
+def find(
+    model: schema.ModelT, ends: Collection[int], alone: Collection[str] = ()
+) -> list[schema.OperatorT]:
     """The operators of all layer and root-mean-square normalizations.
 
     Args:
         model: The float model.
         ends: Tensors that are an end for sure: those with a trained grid.
+        alone: Names of further operators.
 
     Returns:
         Operators of the main graph, in order.
@@ -41,6 +48,8 @@ def find(model: schema.ModelT, ends: Collection[int]) -> list[schema.OperatorT]:
     writers = {i: op for op in graph.operators for i in fb.outputs(op)}
     found: list[schema.OperatorT] = []
     for op in graph.operators:
+        if fb.op_name(model, op) in alone:
+            found.append(op)
         if fb.op_name(model, op) == "RSQRT":
             found += _around(model, op, writers, ends)
     return [op for op in graph.operators if any(op is x for x in found)]

@@ -79,13 +79,22 @@ def build(
     prepare(model, matching.matches, target)
     floats: list[schema.OperatorT] = []
     if target.float_normalizations:
-        floats = islands.find(model, trained)
+        alone = [
+            name
+            for name in islands.ALONE
+            if target.operators[name].version(target.mode) is None
+        ]
+        floats = islands.find(model, trained, alone)
     # Before anything is measured: a target without the operators ends here.
     rows_of(model, target, floats)
     activations = pairs.float_tensors(model)
     ranges = {}
     if samples is not None and activations - set(trained):
         ranges = calibrate.calibrate(model, activations, samples)
+    for op in floats:
+        known = islands.ALONE.get(fb.op_name(model, op))
+        if known is not None:
+            ranges[fb.outputs(op)[0]] = known
     floats = islands.surround(model, floats, target.mode, trained)
     activations -= {i for op in floats for i in fb.outputs(op)}
     rows = rows_of(model, target, floats)

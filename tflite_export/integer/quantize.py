@@ -13,6 +13,7 @@ from tflite_export import flatbuffer as fb
 from tflite_export import packing
 from tflite_export.errors import ExportError
 from tflite_export.integer import weights
+from tflite_export.integer.accumulators import Use
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.pairs import as_float32
 from tflite_export.integer.solve import Solution
@@ -110,7 +111,7 @@ class Quantizer:
                 continue
             name = fb.name(self._graph.tensors[index])
             found = weights.float_weight(
-                value, [use.op for use in uses], row.channel_axis, self._target
+                value, uses, row.channel_axis, self._target
             )
             if found is None:
                 raise ExportError(
@@ -122,25 +123,28 @@ class Quantizer:
                 f"weight '{name}' was not trained with MSQ: rounded to 8 bits"
             )
 
-    def _uses(self, index: int) -> list[weights.Use]:
-        uses = []
-        for position, op in enumerate(self._graph.operators):
-            row = self._rows[position]
-            if row is None or index not in fb.inputs(op):
-                continue
-            grid = self._input_grid(position, op, row)
-            bias = self._bias(op, row)
-            low, high = grid.limits
-            uses.append(
-                weights.Use(
-                    op=row.name,
-                    input_scale=grid.scale,
-                    output_scale=self._solution.writes[position].scale,
-                    input_top=high - low,
-                    bias=None if bias < 0 else as_float32(self._model, bias),
-                )
-            )
-        return uses
+    def _uses(self, index: int) -> list[Use]:
+        return [
+            self._use(position, op, row)
+            for position, op in enumerate(self._graph.operators)
+            if (row := self._rows[position]) is not None
+            and index in fb.inputs(op)
+        ]
+
+    def _use(
+        self, position: int, op: schema.OperatorT, row: OperatorRow
+    ) -> Use:
+        grid = self._input_grid(position, op, row)
+        low, high = grid.limits
+        bias = self._bias(op, row)
+        return Use(
+            op=row.name,
+            input_scale=grid.scale,
+            output_scale=self._solution.writes[position].scale,
+            inputs=(low - grid.zero_point, high - grid.zero_point),
+            output_span=high - low,
+            bias=None if bias < 0 else as_float32(self._model, bias),
+        )
 
     def _input_grid(
         self, position: int, op: schema.OperatorT, row: OperatorRow
@@ -263,24 +267,28 @@ class Quantizer:
                 f"kernel of target '{self._target.name}' takes"
             )
         grid = self._input_grid(position, op, row)
-        scale = np.float32(grid.scale) * self._weights[weight].scale
+        found = self._weights[weight]
+        unit = np.float32(grid.scale)
         wide = self._target.mode == "int16"
         match = self._matches.get(weight)
         path = match.weight.path if match else row.name
-        units = weights.integer_bias(value, scale, wide, path)
+        value = weights.fitting_bias(found, self._use(position, op, row))
+        units = weights.integer_bias(value, unit * found.steps, wide, path)
         index = edit.new_tensor(
             self._graph,
             "INT64" if wide else "INT32",
             self._graph.tensors[bias],
             buffer=edit.new_buffer(self._model, units),
         )
-        self._graph.tensors[index].quantization = edit.quantization(scale)
+        self._graph.tensors[index].quantization = edit.quantization(
+            unit * found.scale
+        )
         return index
 
     def _table(self, index: int) -> weights.IntegerWeight:
         match = self._matches[index]
         return weights.IntegerWeight(
-            match.codes, match.fit.scale[:1], None, "INT8", ()
+            match.codes, match.fit.scale[:1], None, "INT8"
         )
 
     def _write_weight(
@@ -308,7 +316,10 @@ class Quantizer:
                     if index in fb.inputs(op)
                 )
             ),
+            channels=found.channels,
             silenced=found.silenced,
+            rescaled=found.rescaled,
+            change=found.change,
         )
 
     def _float_ports(self) -> None:

@@ -8,6 +8,7 @@ a QUANTIZE converts.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,10 +18,15 @@ from tflite_export import flatbuffer as fb
 from tflite_export.errors import ExportError
 from tflite_export.integer.calibrate import Range
 from tflite_export.integer.grids import Grid
+from tflite_export.integer.grids import coarser
 from tflite_export.integer.grids import grid_of_range
 from tflite_export.integer.grids import make_grid
+from tflite_export.integer.pairs import as_float32
 from tflite_export.policy import OperatorRow
 from tflite_export.targets import Target
+
+# Units of the output that fixed-point kernels can make of a sum.
+_LARGEST = 2.0**29
 
 
 @dataclasses.dataclass
@@ -120,17 +126,55 @@ class Solver:
             common = make_grid(self._mode, *row.grid[self._mode])
         if common is not None:
             found.writes[position] = common
+        finest = self._finest(position, op, row, found)
         for index in outputs:
             grid = self._trained.get(index)
             if grid is None:
-                grid = common or self._own(index)
+                grid = common or coarser(self._own(index), finest)
             found.tensors[index] = grid
-            found.writes.setdefault(position, grid)
+            found.writes.setdefault(position, coarser(grid, finest))
             ends = index in fb.outputs(self._graph)
             if index not in self._trained and (
                 row.output == "free" or (row.output == "fixed" and not ends)
             ):
                 found.untrained.append(index)
+
+    def _finest(
+        self,
+        position: int,
+        op: schema.OperatorT,
+        row: OperatorRow,
+        found: Solution,
+    ) -> float:
+        """The least unit that an operator can write on a grid of its own.
+
+        An output that was dead in training, or on all samples, may have a grid
+        far below those of the inputs, and kernels overflow there.
+        """
+        if row.output != "free":
+            return 0.0
+        reads = {
+            place: grid
+            for place in range(len(fb.inputs(op)))
+            if (grid := found.reads.get((position, place))) is not None
+        }
+        scales = [grid.scale for grid in reads.values()] or [0.0]
+        top = math.prod(scales) if row.multiplies else max(scales)
+        finest = row.finest.get(self._mode, 0.0) * top
+        for place, index in enumerate(fb.inputs(op)):
+            value = None
+            if row.role(place) == "weight":
+                value = as_float32(self._model, index)
+            if value is not None:
+                wide = np.moveaxis(np.abs(value), row.channel_axis, 0)
+                sums = wide.reshape(len(wide), -1).sum(1, dtype=np.float64)
+                units = max(
+                    max(high - grid.zero_point, grid.zero_point - low)
+                    for grid in reads.values()
+                    for low, high in [grid.limits]
+                )
+                finest = max(finest, sums.max() * top * units / _LARGEST)
+        return finest
 
     def _common(
         self, op: schema.OperatorT, row: OperatorRow, found: Solution

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from tflite_export.errors import ExportError
 from tflite_export.fit import MUTED_SCALE
+from tflite_export.integer import accumulators
+from tflite_export.integer.accumulators import Fitted
+from tflite_export.integer.accumulators import Use
 from tflite_export.match import Match
 from tflite_export.targets import Target
 
-# An int32 bias beyond this leaves the accumulator no room.
-_BIAS_LIMIT = 2**30
 _INT8_TOP = 127
-
-
-@dataclasses.dataclass(frozen=True)
-class Use:
-    """One operator that reads a weight.
-
-    Attributes:
-        op: Name of the operator.
-        input_scale: Scale of its activations.
-        output_scale: Scale of its output.
-        input_top: Largest magnitude of an input, in units.
-        bias: Its float bias, `None` for none.
-    """
-
-    op: str
-    input_scale: float
-    output_scale: float
-    input_top: int
-    bias: np.ndarray | None
+# By how many units of the output a channel may move at most so that its codes
+# can be kept: where a wider container is left to try, and at the end.
+_UNSEEN = 0.125
+_VISIBLE = {"int8": 2.0, "int16": 16.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,19 +31,34 @@ class IntegerWeight:
         scale: One scale or one per channel.
         axis: Axis of the scales, `None` for one scale.
         container: Weight type.
+        channels: Axis along which operators see channels.
+        fitted: What the channels have room for, `None` of a table.
+        rescaled: Channels whose scale is not the trained one.
         silenced: Channels whose codes were set to zero.
+        change: By how many units of an output these move at most.
     """
 
     codes: np.ndarray
     scale: np.ndarray
     axis: int | None
     container: str
-    silenced: tuple[int, ...]
+    channels: int = 0
+    fitted: Fitted | None = None
+    rescaled: tuple[int, ...] = ()
+    silenced: tuple[int, ...] = ()
+    change: float = 0.0
 
     @property
     def granularity(self) -> str:
         """`"per_tensor"` or `"per_channel"`."""
         return "per_tensor" if self.axis is None else "per_channel"
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Factor of the scale in a unit of the bias, as long as `scale`."""
+        if self.fitted is None:
+            return self.scale
+        return self.fitted.steps[: self.scale.size].astype(np.float32)
 
 
 def trained_weight(
@@ -73,12 +73,13 @@ def trained_weight(
         target: Where it shall run.
 
     Returns:
-        The smallest form that the target's table allows.
+        The smallest form that the target's table allows and whose
+        accumulators have room.
 
     Raises:
         ExportError: If there is none.
     """
-    codes, scale = match.codes, match.fit.scale.copy()
+    codes, scale = match.codes, match.fit.scale
     per_channel = match.fit.axis is not None and (scale != scale[0]).any()
     if per_channel and match.fit.axis != axis:
         raise ExportError(
@@ -86,137 +87,182 @@ def trained_weight(
             f"{match.fit.axis} of {codes.shape}, and {uses[0].op} takes scales "
             f"along axis {axis}"
         )
-    if not per_channel:
-        scale = scale[:1]
-    silenced: tuple[int, ...] = ()
-    if per_channel:
-        codes, scale, silenced = _silence(match, codes, scale, axis, uses)
-        per_channel = bool((scale != scale[0]).any())
-    container, granularity = _container(
-        match,
-        [use.op for use in uses],
-        per_channel,
-        codes.shape[axis],
-        target,
+    count = codes.shape[axis]
+    scale = np.broadcast_to(scale if per_channel else scale[:1], count)
+    rows = channel_rows(codes, axis)
+    found: IntegerWeight | None = None
+    for container in target.containers_for(match.weight.bits):
+        ops = [use.op for use in uses]
+        fitted = _fitted(rows, scale, uses, container, target)
+        form = _form(match, ops, container, fitted, target)
+        if form is None and not per_channel:
+            # The operators take one scale for all channels and no more.
+            fitted = _fitted(rows, scale, uses, container, target, level=True)
+            form = _form(match, ops, container, fitted, target)
+        if form is None:
+            continue
+        change = float(fitted.change.max(initial=0.0))
+        if found is None or change < found.change:
+            found = _written(codes, scale, axis, container, form, fitted)
+        if found.change <= _UNSEEN:
+            break
+    if found is None:
+        raise _no_form(match, uses, bool(per_channel), target)
+    return _silenced(found, match, uses, target)
+
+
+def channel_rows(codes: np.ndarray, axis: int) -> np.ndarray:
+    """Codes as int64, one row a channel."""
+    wide = np.moveaxis(codes.astype(np.int64), axis, 0)
+    return wide.reshape(codes.shape[axis], -1)
+
+
+def _fitted(
+    rows: np.ndarray,
+    scale: np.ndarray,
+    uses: Sequence[Use],
+    container: str,
+    target: Target,
+    level: bool = False,
+) -> Fitted:
+    bits = min(target.accumulator_bits(use.op, container) for use in uses)
+    room = (1 << (bits - 1)) - 1
+    muted = scale <= MUTED_SCALE
+    return accumulators.fit(rows, scale, muted, uses, room, level)
+
+
+def _written(
+    codes: np.ndarray,
+    scale: np.ndarray,
+    axis: int,
+    container: str,
+    granularity: str,
+    fitted: Fitted,
+) -> IntegerWeight:
+    whole = granularity == "per_tensor"
+    return IntegerWeight(
+        codes=codes,
+        scale=fitted.scale[: 1 if whole else None].astype(np.float32),
+        axis=None if whole else axis,
+        container=container,
+        channels=axis,
+        fitted=fitted,
+        rescaled=tuple(map(int, np.flatnonzero(fitted.scale != scale))),
+        change=float(fitted.change.max(initial=0.0)),
     )
-    if granularity == "per_tensor":
-        return IntegerWeight(codes, scale[:1], None, container, silenced)
-    scale = np.broadcast_to(scale, codes.shape[axis]).astype(np.float32)
-    return IntegerWeight(codes, scale, axis, container, silenced)
 
 
-def _container(
+def _silenced(
+    found: IntegerWeight, match: Match, uses: Sequence[Use], target: Target
+) -> IntegerWeight:
+    """Sets the codes to zero of channels that no scale fits.
+
+    What they contribute can't be seen at the output, whatever the input.
+    """
+    most = _VISIBLE[target.mode]
+    fitted = found.fitted
+    over = fitted.change > most
+    if not over.any():
+        return found
+    loud = over & (fitted.quiet > most)
+    if loud.any():
+        channel = int(np.flatnonzero(loud)[0])
+        ops = " and ".join(sorted({use.op for use in uses}))
+        raise ExportError(
+            f"Layer '{match.weight.path}', channel {channel}: beside its bias "
+            f"its scale is too small for the accumulator of {ops}. Expected "
+            f"weights that reach at most {most:g} units of the output, or a "
+            "bias that is smaller beside them. Received: "
+            f"{fitted.quiet[channel]:.2g} units, or "
+            f"{fitted.change[channel]:.2g} with the least scale that fits. "
+            "Check the gamma and the moving variance of its batch "
+            "normalization"
+        )
+    quiet = found.codes.copy()
+    np.moveaxis(quiet, found.channels, 0)[over] = 0
+    silenced = tuple(map(int, np.flatnonzero(over)))
+    change = np.where(over, fitted.quiet, fitted.change)
+    return dataclasses.replace(
+        found,
+        codes=quiet,
+        silenced=silenced,
+        rescaled=tuple(k for k in found.rescaled if k not in silenced),
+        change=float(change.max()),
+    )
+
+
+def _form(
     match: Match,
     ops: Sequence[str],
-    per_channel: bool,
-    channels: int,
+    container: str,
+    fitted: Fitted,
     target: Target,
-) -> tuple[str, str]:
+) -> str | None:
+    """The granularity in which operators take a container."""
     inputs = match.constant.value.shape[-1]
-    # One scale may be written as many equal ones where a kernel wants that.
-    choices = ["per_channel"] if per_channel else ["per_tensor", "per_channel"]
-    forms = list(
-        itertools.product(target.containers_for(match.weight.bits), choices)
-    )
-    if channels == 1:
+    choices = ["per_tensor", "per_channel"]
+    if (fitted.scale != fitted.scale[0]).any():
+        choices = ["per_channel"]
+    elif container != "INT8" and len(fitted.scale) == 1:
         # A kernel takes one scale for one of the whole tensor, whatever was
         # meant, and XNNPACK then fails on INT4 (TensorFlow 2.21).
-        forms.sort(key=lambda form: form[1] != "per_tensor")
-    for container, granularity in forms:
+        choices = ["per_tensor"]
+    for granularity in choices:
         if all(target.allows(op, container, granularity, inputs) for op in ops):
-            return container, granularity
+            return granularity
+    return None
+
+
+def _no_form(
+    match: Match, uses: Sequence[Use], per_channel: bool, target: Target
+) -> ExportError:
+    ops = [use.op for use in uses]
     kinds = ", ".join(target.containers_for(match.weight.bits))
     remedy = "Leave the layer out of quantize_model (filters=)"
     if per_channel and _rounded(ops, target) == "per_tensor":
         remedy = "Train the layer with LayerConfig(granularity=PerTensor())"
-    raise ExportError(
+    granularity = "per_channel" if per_channel else "per_tensor"
+    return ExportError(
         f"Layer '{match.weight.path}': target '{target.name}' has no evidence "
-        f"that {' and '.join(sorted(set(ops)))} runs with {choices[0]} "
+        f"that {' and '.join(sorted(set(ops)))} runs with {granularity} "
         f"{kinds} weights ({target.mode}). {remedy}, or choose another target"
     )
 
 
-def _silence(
-    match: Match,
-    codes: np.ndarray,
-    scale: np.ndarray,
-    axis: int,
-    uses: Sequence[Use],
-) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Sets channels to zero whose scale leaves no room for the bias.
-
-    Their folded factor is zero or so small that nothing they do reaches half
-    a unit of the output, whatever the input.
-    """
-    silent = scale <= MUTED_SCALE
-    for use in uses:
-        if use.bias is None:
-            continue
-        units = np.abs(use.bias) / (use.input_scale * scale)
-        silent |= units >= _BIAS_LIMIT
-    if not silent.any():
-        return codes, scale, ()
-    rows = np.moveaxis(np.abs(codes.astype(np.int64)), axis, 0)
-    reach = rows.reshape(len(scale), -1).sum(axis=1) * scale
-    for use in uses:
-        units = reach * use.input_scale * use.input_top / use.output_scale
-        loud = silent & (units >= 0.5)
-        if loud.any():
-            channel = int(np.flatnonzero(loud)[0])
-            raise ExportError(
-                f"Layer '{match.weight.path}', channel {channel}: its scale "
-                f"{scale[channel]:.2g} is too small beside its bias for an "
-                f"integer accumulator, and its weights reach "
-                f"{units[channel]:.2g} units of the output. Check the gamma "
-                "and the moving variance of its batch normalization"
-            )
-    quiet = codes.copy()
-    np.moveaxis(quiet, axis, 0)[silent] = 0
-    heard = scale[~silent]
-    calm = scale.copy()
-    calm[silent] = _sane(np.median(heard) if heard.size else 0.0, uses)
-    return quiet, calm, tuple(int(k) for k in np.flatnonzero(silent))
-
-
-def _sane(scale: float, uses: Sequence[Use]) -> np.float32:
-    """A scale at which every bias fits."""
-    for use in uses:
-        if use.bias is not None:
-            top = float(np.abs(use.bias).max(initial=0.0))
-            scale = max(scale, 2 * top / (use.input_scale * _BIAS_LIMIT))
-    return np.float32(scale or 1.0)
-
-
 def float_weight(
-    value: np.ndarray, ops: Sequence[str], axis: int, target: Target
+    value: np.ndarray, uses: Sequence[Use], axis: int, target: Target
 ) -> IntegerWeight | None:
     """Rounds a weight that MSQ left in float to 8 bits.
 
     Args:
         value: The weight.
-        ops: What reads it.
+        uses: What reads it.
         axis: Axis along which these operators take scales.
         target: Where it shall run.
 
     Returns:
         The weight, `None` where the target's table has no INT8 for it.
     """
-    granularity = _rounded(ops, target)
+    granularity = _rounded([use.op for use in uses], target)
     if granularity is None:
         return None
-    per_channel = granularity == "per_channel"
-    rest = tuple(k for k in range(value.ndim) if not per_channel or k != axis)
+    whole = granularity == "per_tensor"
+    rest = tuple(k for k in range(value.ndim) if whole or k != axis)
     top = np.atleast_1d(np.abs(value).max(axis=rest))
     known = top[top > 0]
     top = np.where(top > 0, top, np.median(known) if known.size else 1.0)
-    scale = (top / _INT8_TOP).astype(np.float32)
-    shape = [1] * value.ndim
-    shape[axis] = -1
-    codes = np.round(value / scale.reshape(shape))
-    codes = np.clip(codes, -_INT8_TOP, _INT8_TOP).astype(np.int8)
-    return IntegerWeight(
-        codes, scale, axis if per_channel else None, "INT8", ()
-    )
+    scale = np.broadcast_to(top / _INT8_TOP, value.shape[axis])
+    for _ in range(2):
+        # The second time on the scales that leave room for the bias.
+        shape = [1] * value.ndim
+        shape[axis] = -1
+        scale = scale.astype(np.float32)
+        codes = np.round(value / scale.reshape(shape))
+        codes = np.clip(codes, -_INT8_TOP, _INT8_TOP).astype(np.int8)
+        rows = channel_rows(codes, axis)
+        fitted = _fitted(rows, scale, uses, "INT8", target, whole)
+        scale = np.maximum(scale, fitted.scale)
+    return _written(codes, scale, axis, "INT8", granularity, fitted)
 
 
 def _rounded(ops: Sequence[str], target: Target) -> str | None:
@@ -225,6 +271,12 @@ def _rounded(ops: Sequence[str], target: Target) -> str | None:
         if all(target.allows(op, "INT8", granularity) for op in ops):
             return granularity
     return None
+
+
+def fitting_bias(weight: IntegerWeight, use: Use) -> np.ndarray:
+    """The bias of a use as the accumulator has room for it."""
+    rows = channel_rows(weight.codes, weight.channels)
+    return accumulators.bias(rows, weight.fitted, use)
 
 
 def integer_bias(
@@ -242,11 +294,11 @@ def integer_bias(
         ExportError: If it does not fit.
     """
     units = np.round(bias.astype(np.float64) / scale.astype(np.float64))
-    limit = 2.0**39 if wide else float(_BIAS_LIMIT)
-    if np.abs(units).max(initial=0) > limit:
+    limit = 2.0**46 if wide else 2.0**31 - 1
+    if not (np.abs(units) <= limit).all():
         raise ExportError(
-            f"Layer '{path}': its bias is {np.abs(units).max():.2g} units of "
-            f"the accumulator, expected at most {limit:.2g}. Its weights are "
-            "too small beside its bias"
+            f"Layer '{path}': its bias needs {np.abs(units).max():.2g} units "
+            f"of the accumulator. Expected at most {limit:.2g}; its weights "
+            "are too small beside its bias"
         )
     return units.astype(np.int64 if wide else np.int32)

@@ -249,22 +249,6 @@ def test_skipped_weights_are_rounded_and_named(tmp_path):
     assert any("rounded to 8 bits" in note for note in report.notes)
 
 
-def test_channels_without_a_scale_are_silenced(tmp_path):
-    qmodel = quantized(networks.residual, 4)
-    layers = qmodel.base._flatten_layers()
-    norm = next(n for n in layers if "batch_normalization" in n.name)
-    gamma = norm.gamma.numpy()
-    gamma[0], gamma[2] = 0.0, 1e-12
-    norm.gamma.assign(gamma)
-    report = export(
-        qmodel,
-        tmp_path / "m",
-        target="cpu_int8",
-        representative_data=networks.samples(qmodel.base),
-    )
-    assert report.tensors[0].muted == 2
-
-
 def test_operators_without_a_policy_are_named(tmp_path):
     x = inputs = keras.Input((4, 4, 4, 2))
     x = keras.layers.Conv3D(2, 2)(x)
