@@ -170,7 +170,6 @@ class ActivationQuantizers(keras.layers.Layer):
             initializer="zeros",
             trainable=trainable,
             autocast=False,
-            aggregation="mean",
         )
 
     def call(self, x: Any, index: int, training: bool = False) -> Any:
@@ -214,7 +213,8 @@ class ActivationQuantizers(keras.layers.Layer):
     def _observe(self, x: tf.Tensor, index: int) -> None:
         fresh = tf.convert_to_tensor(self.seen[index]) == 0.0
         keep = tf.where(fresh, 0.0, 1.0 if self._learned else _MOMENTUM)
-        # Of the whole batch, as on a single device.
+        # Of the whole batch, as on a single device; so all replicas write the
+        # same, and have nothing to aggregate.
         low, high = replicas.extremes(
             tf.stop_gradient(tf.reduce_min(x)),
             tf.stop_gradient(tf.reduce_max(x)),

@@ -9,7 +9,10 @@ here. It is no more than docs/custom-loops.md tells anyone to write.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -24,6 +27,9 @@ def fit(
     steps_per_epoch: int,
     initial_epoch: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    exchange: Callable[
+        [], contextlib.AbstractContextManager[Any]
+    ] = contextlib.nullcontext,
 ) -> None:
     """Trains a compiled model. All workers call this together.
 
@@ -41,8 +47,9 @@ def fit(
         initial_epoch: Epochs that are done.
         callbacks: As those of `fit`. Whatever reads a metric or a variable
             that is summed over replicas has to be there on every worker.
+        exchange: Makes a context for every call that waits for the others.
     """
-    with strategy.scope():
+    with exchange(), strategy.scope():
         model.optimizer.build(model.trainable_variables)
     batches = iter(
         strategy.distribute_datasets_from_function(lambda context: data)
@@ -66,14 +73,17 @@ def fit(
         called.on_epoch_begin(epoch)
         for number in range(steps_per_epoch):
             called.on_train_batch_begin(number)
-            step(batches)
+            with exchange():
+                step(batches)
             called.on_train_batch_end(number, {})
-        logs = {
-            name: float(value)
-            for name, value in model.get_metrics_result().items()
-        }
+        with exchange():
+            logs = {
+                name: float(value)
+                for name, value in model.get_metrics_result().items()
+            }
         called.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
-    model.optimizer.finalize_variable_values(model.trainable_variables)
+    with exchange():
+        model.optimizer.finalize_variable_values(model.trainable_variables)
     called.on_train_end()
