@@ -10,6 +10,7 @@ from benchmarks import accuracy
 from benchmarks import cost
 from benchmarks import devices
 from benchmarks import faults
+from benchmarks import faults_workers
 from benchmarks import fuzz
 from benchmarks import large
 from benchmarks import long_run
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "time_to_target": time_to_target,
     "transformers": transformers,
     "vela": vela,
+    "workers": faults_workers,
     "zoo": zoo,
 }
 

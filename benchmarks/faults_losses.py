@@ -7,7 +7,6 @@ one after the other, and all are started again with the same command.
 from __future__ import annotations
 
 import dataclasses
-import re
 import signal
 import time
 from collections.abc import Callable
@@ -159,13 +158,12 @@ def _taken(folder: Path, worker: int) -> int:
     return int(Progress(path).read()["taken"])
 
 
-def told(text: str) -> str:
-    """The error that a worker prints, and nothing if it prints more.
+def told(text: str) -> bool:
+    """Whether a worker ended with one line that says what is lost.
 
     Args:
         text: Its output.
     """
-    if "Traceback" in text:
-        return ""
-    found = re.findall(r"^error: (.*)$", text, re.MULTILINE)
-    return found[0] if len(found) == 1 else ""
+    *_, last = text.rstrip().splitlines() or [""]
+    names = ("error: Another worker ", "error: The cluster did not come ")
+    return "Traceback" not in text and last.startswith(names)

@@ -24,9 +24,10 @@ from benchmarks.faults_process import Process
 WORKERS = (2, 3)
 # Of training, without the start.
 SECONDS = float(os.environ.get("MSQ_TF_FAULTS_SOAK_SECONDS", "660"))
+# Steps of an epoch, after which there is a checkpoint.
+STEPS = 100
 # Seconds between two samples.
 _PAUSE = 5.0
-_STEPS = 100
 _BATCH = 48
 # More than is trained. The first fifth of them is a search.
 _EPOCHS = 200
@@ -45,7 +46,7 @@ def run(folder: Path, workers: int, seconds: float = SECONDS) -> dict[str, Any]:
     Returns:
         The record, JSON values.
     """
-    flags = (f"--train_examples={_STEPS * _BATCH}", f"--batch_size={_BATCH}")
+    flags = (f"--train_examples={STEPS * _BATCH}", f"--batch_size={_BATCH}")
     job = Job("resnet8", flags, {"float": 1, "msq": _EPOCHS})
     ours = folder / f"soak-{workers}"
     points = {index: {"kind": "moment"} for index in range(workers)}

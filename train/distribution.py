@@ -216,11 +216,12 @@ class Distribution:
 
     def _lost(self, error: tf.errors.OpError) -> str:
         reasons = re.findall(r"aborted by: (.*)", str(error))
+        # The first line of many, whose ends may be spelled out.
+        reason, *_ = re.split(r"\\+n|\n", (reasons or [error.message])[-1])
         tasks = sorted(set(re.findall(r"/task:\d+", str(error))))
         return self._told(
             "stopped or cannot be reached",
-            f"{type(error).__name__}, "
-            f"{reasons[-1] if reasons else error.message} "
+            f"{type(error).__name__}, {reason} "
             f"({', '.join(tasks) or 'no task named'})",
         )
 

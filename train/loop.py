@@ -56,9 +56,10 @@ def fit(
     )
 
     @tf.function
-    def step(iterator: tf.distribute.DistributedIterator) -> None:
+    def first(iterator: tf.distribute.DistributedIterator) -> None:
         strategy.run(model.train_step, args=(next(iterator),))
 
+    step: Callable[..., Any] | None = None
     called = keras.callbacks.CallbackList(
         list(callbacks),
         model=model,
@@ -74,7 +75,11 @@ def fit(
         for number in range(steps_per_epoch):
             called.on_train_batch_begin(number)
             with exchange():
-                step(batches)
+                if step is None:
+                    first(batches)
+                    step = with_fixed_keys(first, batches)
+                else:
+                    step(batches)
             called.on_train_batch_end(number, {})
         with exchange():
             logs = {
@@ -87,3 +92,25 @@ def fit(
     with exchange():
         model.optimizer.finalize_variable_values(model.trainable_variables)
     called.on_train_end()
+
+
+def with_fixed_keys(
+    function: Callable[..., Any], *args: Any
+) -> Callable[..., Any]:
+    """A function whose collectives leave nothing behind.
+
+    At every call of a `tf.function`, `MultiWorkerMirroredStrategy` gives each
+    collective in it a key that was never used, and TensorFlow keeps a record
+    of each: 1.6 KB, dozens of times a step, until there is no memory left.
+    Here the keys of one call serve for all. They cannot be mixed up: each
+    collective of a call has its own, and has ended on a worker only when the
+    others have all that they need from it.
+
+    Args:
+        function: A `tf.function`. All workers call this together.
+        *args: Those of every call, as far as tracing is concerned.
+    """
+    concrete = function.get_concrete_function(*args)  # type: ignore[attr-defined]
+    # Some of what it captures is computed at every call; from now on it is not.
+    concrete.set_external_captures(concrete.captured_inputs)
+    return concrete
