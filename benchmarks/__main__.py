@@ -11,6 +11,7 @@ from benchmarks import cost
 from benchmarks import devices
 from benchmarks import export_cost
 from benchmarks import faults
+from benchmarks import faults_workers
 from benchmarks import fuzz
 from benchmarks import large
 from benchmarks import long_run
@@ -47,6 +48,7 @@ BENCHMARKS = {
     "time_to_target": time_to_target,
     "transformers": transformers,
     "vela": vela,
+    "workers": faults_workers,
     "zoo": zoo,
 }
 

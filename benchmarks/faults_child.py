@@ -20,6 +20,7 @@ import re
 import signal
 import struct
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from typing import Any
 # epoch, steps taken since, steps taken when the last checkpoint was there.
 _LAYOUT = struct.Struct("5q")
 PHASES = ("", "float", "msq")
+# Steps of a process after which it is lost in the middle of training: its
+# first epoch was saved.
+LATE = 12
 
 
 class Progress:
@@ -104,7 +108,9 @@ def arm(point: dict[str, Any], progress: Progress) -> None:
             `number`, or before the checkpoint if that comes first;
             `"checkpoint"` or `"tflite"`, inside the write of the file `name`
             when `bytes` of it are written; `"between"`, before or after
-            (`when`) `name` gets its name.
+            (`when`) `name` gets its name; `"raise"` or `"hang"`, an error or
+            an endless wait in the middle of training; `"gone"`, when the
+            workers have met and TensorFlow is not there yet.
         progress: Where steps are counted.
     """
     _count(progress)
@@ -114,6 +120,9 @@ def arm(point: dict[str, Any], progress: Progress) -> None:
         "checkpoint": _in_write,
         "tflite": _in_write,
         "between": _at_rename,
+        "raise": _raise,
+        "hang": _hang,
+        "gone": _after_meeting,
     }
     what = dict(point)
     kinds[what.pop("kind")](**what)
@@ -208,6 +217,45 @@ def _at_rename(name: str, when: str) -> None:
             kill()
 
     os.replace = replace_and_die
+
+
+def _raise() -> None:
+    def fail() -> None:
+        raise RuntimeError("on purpose")
+
+    _in_training(fail)
+
+
+def _hang() -> None:
+    # The rest of the process goes on: its heartbeats, too.
+    _in_training(threading.Event().wait)
+
+
+def _in_training(act: Callable[[], Any]) -> None:
+    """Does it once `LATE` steps were taken."""
+    from train import checkpoints
+
+    step = checkpoints.EpochSeeds.on_train_batch_end
+    steps = itertools.count(1)
+
+    def step_and_act(self: Any, batch: int, logs: Any = None) -> None:
+        step(self, batch, logs)
+        if next(steps) == LATE:
+            act()
+
+    checkpoints.EpochSeeds.on_train_batch_end = step_and_act
+
+
+def _after_meeting() -> None:
+    from train import rendezvous
+
+    meet = rendezvous.meet
+
+    def meet_and_die(*args: Any) -> None:
+        meet(*args)
+        kill()
+
+    rendezvous.meet = meet_and_die
 
 
 if __name__ == "__main__":

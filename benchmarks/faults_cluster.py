@@ -9,7 +9,9 @@ import re
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks import faults_check
@@ -39,12 +41,12 @@ def run(folder: Path, seed: int) -> dict[str, Any]:
     rng = random.Random(seed)
     job = faults_process.jobs(folder)["small"]
     reference, ours = folder / "cluster", folder / "cluster-killed"
-    expected = _end(job, reference)
+    expected = end(job, reference, _WORKERS)
     kills = [
         _killed(job, ours, reference, victim, kind, rng)
         for victim, kind in KILLS
     ]
-    received = _end(job, ours)
+    received = end(job, ours, _WORKERS)
     equal = faults_check.equal(ours, reference)
     return {
         "workers": _WORKERS,
@@ -74,13 +76,13 @@ def _killed(
         size = max((reference / name).parent.iterdir()).stat().st_size
         share = rng.uniform(0.02, 0.98)
         point = {"kind": kind, "name": name, "bytes": round(share * size)}
-    processes = _start(job, folder, victim, point)
+    processes = start(job, folder, _WORKERS, {victim: point})
     doomed = processes[victim]
     if kind == "moment":
         # At the earliest in the second of the epochs to come, and before the
         # last two, which would leave nothing for the next.
         wanted = rng.randrange(STEPS, min(3, left - 2) * STEPS)
-        path = faults_process.progress_of(_folder(folder, victim))
+        path = faults_process.progress_of(folder_of(folder, victim))
         while doomed.alive():
             if path.exists() and path.stat().st_size:
                 now = Progress(path).read()
@@ -89,11 +91,12 @@ def _killed(
             time.sleep(1e-3)
         doomed.kill()
     doomed.expect(-signal.SIGKILL)
-    start = time.monotonic()
+    killed = time.monotonic()
     others = [process for process in processes if process is not doomed]
     statuses = [process.status() for process in others]
-    seconds = time.monotonic() - start
-    now = Progress(faults_process.progress_of(_folder(folder, victim))).read()
+    seconds = time.monotonic() - killed
+    path = faults_process.progress_of(folder_of(folder, victim))
+    now = Progress(path).read()
     after = faults_check.epochs(folder, "msq")
     return {
         **point,
@@ -112,9 +115,9 @@ def _killed(
     }
 
 
-def _end(job: Job, folder: Path) -> set[str]:
+def end(job: Job, folder: Path, workers: int) -> set[str]:
     """Runs all workers to the end; returns what they say that they hold."""
-    processes = _start(job, folder)
+    processes = start(job, folder, workers)
     for process in processes:
         process.expect(0)
     found = [
@@ -123,30 +126,43 @@ def _end(job: Job, folder: Path) -> set[str]:
     return {line for lines in found for line in lines}
 
 
-def _start(
+def start(
     job: Job,
     folder: Path,
-    victim: int | None = None,
-    point: dict[str, Any] | None = None,
+    workers: int,
+    points: Mapping[int, dict[str, Any]] = MappingProxyType({}),
 ) -> list[Process]:
+    """Starts all workers.
+
+    Args:
+        job: What they train.
+        folder: The chief's; those of others are beside it, see `folder_of`.
+        workers: How many.
+        points: Where some of them end, see `faults_process.doomed`.
+
+    Returns:
+        The processes, the chief's first.
+    """
     with contextlib.ExitStack() as stack:
-        ports = [stack.enter_context(socket.socket()) for _ in range(_WORKERS)]
+        ports = [stack.enter_context(socket.socket()) for _ in range(workers)]
         for port in ports:
             port.bind(("127.0.0.1", 0))
         addresses = [f"127.0.0.1:{p.getsockname()[1]}" for p in ports]
-    flags = ("--distribution=multi_worker", f"--worker_timeout={TIMEOUT}")
+    flags = ["--distribution=multi_worker"]
+    if not any(flag.startswith("--worker_timeout=") for flag in job.flags):
+        flags.append(f"--worker_timeout={TIMEOUT}")
     processes = []
-    for index in range(_WORKERS):
+    for index in range(workers):
         config = json.dumps(
             {
                 "cluster": {"worker": addresses},
                 "task": {"type": "worker", "index": index},
             }
         )
-        own = _folder(folder, index)
-        if index == victim and point is not None:
+        own = folder_of(folder, index)
+        if index in points:
             process = faults_process.doomed(
-                job, own, point, *flags, TF_CONFIG=config
+                job, own, points[index], *flags, TF_CONFIG=config
             )
         else:
             process = faults_process.plain(job, own, *flags, TF_CONFIG=config)
@@ -154,6 +170,6 @@ def _start(
     return processes
 
 
-def _folder(folder: Path, index: int) -> Path:
+def folder_of(folder: Path, index: int) -> Path:
     """Nothing in common with the chief but the network."""
     return folder if not index else folder.with_name(f"{folder.name}-{index}")

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -106,6 +107,8 @@ class Process:
         self, module: str, arguments: list[str], log: Path, **environment: str
     ):
         self._log = log
+        # Seconds that it may take.
+        self.patience = PATIENCE
         self.started = time.monotonic()
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -132,6 +135,11 @@ class Process:
         return time.monotonic() - self.started
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
     def text(self) -> str:
         """What it has printed."""
         return self._log.read_text(errors="replace")
@@ -144,7 +152,7 @@ class Process:
         """
         if self._process.poll() is not None:
             return False
-        if self.seconds > PATIENCE:
+        if self.seconds > self.patience:
             self.kill()
             raise RuntimeError(f"it does not end:\n{self.text[-2000:]}")
         return True
@@ -153,6 +161,11 @@ class Process:
         """Kills it, unless it has ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends it a signal, unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
 
     def status(self) -> int:
         """Its exit status, once it has ended."""

@@ -174,7 +174,6 @@ class ActivationQuantizers(keras.layers.Layer):
             initializer="zeros",
             trainable=trainable,
             autocast=False,
-            aggregation="mean",
         )
 
     def call(self, x: Any, index: int, training: bool = False) -> Any:
@@ -216,7 +215,8 @@ class ActivationQuantizers(keras.layers.Layer):
         )
 
     def _observe(self, x: tf.Tensor, index: int) -> None:
-        # Of the whole batch, as on a single device.
+        # Of the whole batch, as on a single device; so all replicas write the
+        # same, and have nothing to aggregate.
         low, high = replicas.extremes(
             tf.stop_gradient(tf.reduce_min(x)),
             tf.stop_gradient(tf.reduce_max(x)),

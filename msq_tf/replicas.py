@@ -10,7 +10,10 @@ contribute zeros, a sum is a copy, exact to the last bit.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +22,29 @@ import tensorflow as tf
 
 # float32 elements of one message between workers: 64 MiB.
 _MESSAGE = 1 << 24
+# Makes the context that an exchange between workers runs in.
+_AROUND: contextvars.ContextVar[
+    Callable[[], contextlib.AbstractContextManager[Any]]
+] = contextvars.ContextVar("_AROUND", default=contextlib.nullcontext)
+
+
+@contextlib.contextmanager
+def watched(
+    around: Callable[[], contextlib.AbstractContextManager[Any]],
+) -> Iterator[None]:
+    """Has every exchange with other workers run in a context.
+
+    TensorFlow waits for a worker that lives and does not answer without end:
+    who wants to know how long has to look at the clock on both sides.
+
+    Args:
+        around: Makes the context; called for each exchange.
+    """
+    token = _AROUND.set(around)
+    try:
+        yield
+    finally:
+        _AROUND.reset(token)
 
 
 def workers(strategy: tf.distribute.Strategy) -> int:
@@ -129,10 +155,11 @@ def of_all_workers(
 def _sum_over_workers(
     strategy: tf.distribute.Strategy, value: np.ndarray
 ) -> np.ndarray:
-    total = strategy.reduce(
-        tf.distribute.ReduceOp.SUM, tf.constant(value), axis=None
-    )
-    return total.numpy()
+    with _AROUND.get()():
+        total = strategy.reduce(
+            tf.distribute.ReduceOp.SUM, tf.constant(value), axis=None
+        )
+        return total.numpy()
 
 
 def extremes(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -211,7 +238,8 @@ class ReplicaMap:
             of_replica
         )
         self._structure = calls[0]
-        return self._round(shared, own).numpy()[: len(calls)]
+        with _AROUND.get()():
+            return self._round(shared, own).numpy()[: len(calls)]
 
     def _one_round(self, shared: Any, own: Any) -> tf.Tensor:
         def on_replica(own: list[tf.Tensor]) -> tf.Tensor:

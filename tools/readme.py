@@ -28,6 +28,7 @@ from tools import strength_page
 from tools import target_page
 from tools import targets_page
 from tools import transformers_page
+from tools import workers_page
 from tools import zoo_page
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -120,6 +121,7 @@ def pages() -> dict[Path, dict[str, str]]:
         "reliability.md": {
             "hostile files": fuzz_page.section(_of("fuzz")),
             "kills": faults_page.section(_of("faults")),
+            "workers": workers_page.section(_of("workers")),
         },
         "sensitivity.md": {
             "": accuracy_page.prediction_table(_of("predictions"))

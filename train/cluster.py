@@ -28,18 +28,13 @@ def connect(timeout: float) -> tf.distribute.MultiWorkerMirroredStrategy:
     """Joins the cluster.
 
     Args:
-        timeout: Seconds to wait for other workers, now and in every exchange
-            to come. It has to be longer than a worker may take alone: to load
-            its data, or the chief to measure costs.
+        timeout: Seconds to wait for other workers.
 
     Raises:
         ValueError: If `TF_CONFIG` is missing or wrong, or workers are missing
             after that time.
     """
     addresses, index = read_config(os.environ.get("TF_CONFIG"))
-    options = tf.distribute.experimental.CommunicationOptions(
-        timeout_seconds=timeout
-    )
     rendezvous.meet(addresses, index, timeout)
     # All were there a moment ago. If one is gone, TensorFlow waits for ever,
     # with Python's lock in its hand.
@@ -48,9 +43,10 @@ def connect(timeout: float) -> tf.distribute.MultiWorkerMirroredStrategy:
     )
     try:
         with _kept_handler(signal.SIGTERM):
-            return tf.distribute.MultiWorkerMirroredStrategy(
-                communication_options=options
-            )
+            # Without `timeout_seconds`: TensorFlow starts a thread for every
+            # collective that sleeps so long, thousands in a minute. How long
+            # exchanges take is watched by `watchdog`.
+            return tf.distribute.MultiWorkerMirroredStrategy()
     finally:
         faulthandler.cancel_dump_traceback_later()
 

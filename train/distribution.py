@@ -29,9 +29,11 @@ from train import cluster
 from train.batches import Share
 from train.errors import WorkerLostError
 from train.settings import Settings
+from train.watchdog import Watchdog
 
 # What collectives end with when a peer is gone.
 _LOST = (
+    tf.errors.DeadlineExceededError,
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -67,6 +69,8 @@ class Distribution:
         self.worker = replicas.worker_index(self.strategy)
         self._timeout = timeout
         self._copies: dict[pathlib.Path, pathlib.Path] = {}
+        self._removals: list[weakref.finalize[Any, Any]] = []
+        self._watchdog = Watchdog(timeout, self._give_up)
 
     def __str__(self) -> str:
         return f"worker {self.worker} of {self.workers}"
@@ -87,11 +91,22 @@ class Distribution:
         local = self.replicas // self.workers
         return Share(self.replicas, self.worker * local, local)
 
-    def scope(self) -> contextlib.AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
         """Where variables of a model that is trained are made."""
-        if self.distributed:
-            return self.strategy.scope()
-        return contextlib.nullcontext()
+        if not self.distributed:
+            yield
+            return
+        # Every variable is an exchange: all begin with the chief's values.
+        with self.exchange(), self.strategy.scope():
+            yield
+
+    def exchange(self) -> contextlib.AbstractContextManager[None]:
+        """Surrounds what waits for other workers, for no longer than agreed.
+
+        Those of `msq_tf` are surrounded in `losses_of_workers`.
+        """
+        return self._watchdog.exchange()
 
     def check(self, settings: Settings) -> None:
         """Refuses what cannot be split, and workers that do not agree.
@@ -168,7 +183,11 @@ class Distribution:
         copy = path
         if not self.chief:
             folder = tempfile.mkdtemp()
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._removals.append(
+                weakref.finalize(
+                    self, shutil.rmtree, folder, ignore_errors=True
+                )
+            )
             copy = pathlib.Path(folder) / path.name
             with files.writing(copy):
                 copy.write_bytes(received.tobytes())
@@ -179,31 +198,48 @@ class Distribution:
     def losses_of_workers(self) -> Iterator[None]:
         """Says in plain words what collectives say when a worker is gone.
 
+        A worker that lives and does not answer makes no collective say
+        anything: from here on the process ends when an exchange takes longer
+        than the timeout.
+
         Raises:
             WorkerLostError: Instead of what TensorFlow raises.
         """
-        try:
+        if self.workers == 1:
             yield
-        except (tf.errors.DeadlineExceededError, *_LOST) as error:
-            if self.workers == 1:
-                raise
-            raise WorkerLostError(self._told(error)) from error
+            return
+        with self._watchdog.watching(), replicas.watched(self.exchange):
+            try:
+                yield
+            except _LOST as error:
+                raise WorkerLostError(self._lost(error)) from error
 
-    def _told(self, error: tf.errors.OpError) -> str:
-        what = "stopped or cannot be reached"
-        if isinstance(error, tf.errors.DeadlineExceededError):
-            what = f"did not answer within --worker_timeout={self._timeout:g} s"
-        reasons = re.findall(
-            r"(?:aborted by: |Collective has )(.*)", str(error)
-        )
+    def _lost(self, error: tf.errors.OpError) -> str:
+        reasons = re.findall(r"aborted by: (.*)", str(error))
+        # The first line of many, whose ends may be spelled out.
+        reason, *_ = re.split(r"\\+n|\n", (reasons or [error.message])[-1])
         tasks = sorted(set(re.findall(r"/task:\d+", str(error))))
+        return self._told(
+            "stopped or cannot be reached",
+            f"{type(error).__name__}, {reason} "
+            f"({', '.join(tasks) or 'no task named'})",
+        )
+
+    def _give_up(self) -> str:
+        """Leaves nothing behind, and returns what is to be said."""
+        for remove in self._removals:
+            remove()
+        return self._told(
+            f"did not answer within --worker_timeout={self._timeout:g} s",
+            "no end of an exchange",
+        )
+
+    def _told(self, what: str, received: str) -> str:
         return (
             f"Another worker {what}. Expected all {self.workers} workers up to "
             "the end of training; what went wrong is in its own output. Start "
             "all of them again, with --resume. Received, by worker "
-            f"{self.worker}: {type(error).__name__}, "
-            f"{reasons[-1] if reasons else error.message} "
-            f"({', '.join(tasks) or 'no task named'})"
+            f"{self.worker}: {received}"
         )
 
 

@@ -9,7 +9,10 @@ here. It is no more than docs/custom-loops.md tells anyone to write.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -24,6 +27,9 @@ def fit(
     steps_per_epoch: int,
     initial_epoch: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    exchange: Callable[
+        [], contextlib.AbstractContextManager[Any]
+    ] = contextlib.nullcontext,
 ) -> None:
     """Trains a compiled model. All workers call this together.
 
@@ -41,17 +47,19 @@ def fit(
         initial_epoch: Epochs that are done.
         callbacks: As those of `fit`. Whatever reads a metric or a variable
             that is summed over replicas has to be there on every worker.
+        exchange: Makes a context for every call that waits for the others.
     """
-    with strategy.scope():
+    with exchange(), strategy.scope():
         model.optimizer.build(model.trainable_variables)
     batches = iter(
         strategy.distribute_datasets_from_function(lambda context: data)
     )
 
     @tf.function
-    def step(iterator: tf.distribute.DistributedIterator) -> None:
+    def first(iterator: tf.distribute.DistributedIterator) -> None:
         strategy.run(model.train_step, args=(next(iterator),))
 
+    step: Callable[..., Any] | None = None
     called = keras.callbacks.CallbackList(
         list(callbacks),
         model=model,
@@ -66,14 +74,43 @@ def fit(
         called.on_epoch_begin(epoch)
         for number in range(steps_per_epoch):
             called.on_train_batch_begin(number)
-            step(batches)
+            with exchange():
+                if step is None:
+                    first(batches)
+                    step = with_fixed_keys(first, batches)
+                else:
+                    step(batches)
             called.on_train_batch_end(number, {})
-        logs = {
-            name: float(value)
-            for name, value in model.get_metrics_result().items()
-        }
+        with exchange():
+            logs = {
+                name: float(value)
+                for name, value in model.get_metrics_result().items()
+            }
         called.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
-    model.optimizer.finalize_variable_values(model.trainable_variables)
+    with exchange():
+        model.optimizer.finalize_variable_values(model.trainable_variables)
     called.on_train_end()
+
+
+def with_fixed_keys(
+    function: Callable[..., Any], *args: Any
+) -> Callable[..., Any]:
+    """A function whose collectives leave nothing behind.
+
+    At every call of a `tf.function`, `MultiWorkerMirroredStrategy` gives each
+    collective in it a key that was never used, and TensorFlow keeps a record
+    of each: 1.6 KB, dozens of times a step, until there is no memory left.
+    Here the keys of one call serve for all. They cannot be mixed up: each
+    collective of a call has its own, and has ended on a worker only when the
+    others have all that they need from it.
+
+    Args:
+        function: A `tf.function`. All workers call this together.
+        *args: Those of every call, as far as tracing is concerned.
+    """
+    concrete = function.get_concrete_function(*args)  # type: ignore[attr-defined]
+    # Some of what it captures is computed at every call; from now on it is not.
+    concrete.set_external_captures(concrete.captured_inputs)
+    return concrete

@@ -230,6 +230,7 @@ def _fit(
                 initial_epoch=done,
                 steps_per_epoch=steps,
                 callbacks=called,
+                exchange=distribution.exchange,
             )
         else:
             model.fit(
