@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from msq_tf.config import SCALES
 from msq_tf.config import check_choice
 from msq_tf.constants import constant
 from msq_tf.divergence import CompiledLosses
+from msq_tf.fit_inputs import FitInputs
 from msq_tf.held import HoldsValues
 from msq_tf.hooks import CallScope
 from msq_tf.learned_scales import LearnedScales
@@ -29,8 +31,12 @@ from msq_tf.network import QuantizedNetwork
 from msq_tf.overlay import Overlay
 from msq_tf.overlay import drop_optimizers
 from msq_tf.overlay import exclude_from_decay
+from msq_tf.overlay import fixed_batch_size
 from msq_tf.overlay import read_float32
 from msq_tf.overlay import state_variables
+from msq_tf.penalty import PenaltyMean
+from msq_tf.penalty import apart
+from msq_tf.penalty import as_loss
 from msq_tf.plan import match_plan
 from msq_tf.products import count_products
 from msq_tf.search_variables import SearchVariables
@@ -39,6 +45,10 @@ from msq_tf.weight_quantizers import WeightQuantizers
 
 # Attribute of a loss: the context of the replica that computed it.
 _REPLICA = "_msq_tf_replica"
+# Values that stand for kernels while statistics are taken.
+_GIVEN: contextvars.ContextVar[Sequence[tf.Tensor] | None] = (
+    contextvars.ContextVar("msq_tf_given_kernels", default=None)
+)
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
@@ -117,9 +127,8 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             self._activation_overlay = ActivationOverlay(
                 base, activations, self.activation_quantizers
             )
-        self.fit_data: Any = None
-        self.fit_validation_data: Any = None
-        self._given_values: Sequence[tf.Tensor] | None = None
+        self.fit_inputs = FitInputs()
+        self.penalty = PenaltyMean()
         self._hold_values_of([kernel.shape for kernel in self.kernels])
         self.built = True
 
@@ -146,9 +155,10 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
     ) -> Any:
         del mask  # attached to the inputs, where `base` finds it
         pull = bool(training)
+        given = _GIVEN.get()
         penalty: tf.Tensor | None = None
-        if self._given_values is not None:
-            values = self._given_values
+        if given is not None:
+            values = given
         elif pull:
             values, penalty = self._weights.values_and_penalty(
                 self.search.bits, self.search.lsb
@@ -163,8 +173,16 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         for loss in scope.losses:
             self._add_loss_here(loss)
         if penalty is not None:
-            self._add_loss_here(self.search.strength * penalty)
+            penalty *= self.search.strength
+            self.penalty.add(penalty)
+            self.penalty.count()
+            self._add_loss_here(as_loss(penalty))
         return outputs
+
+    def train_step(self, data: Any) -> Any:
+        """As that of `keras.Model`; its loss is the task's alone."""
+        with apart():
+            return super().train_step(data)
 
     def _add_loss_here(self, loss: tf.Tensor) -> None:
         setattr(loss, _REPLICA, tf.distribute.get_replica_context())
@@ -205,11 +223,22 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         return tf.cast(loss, tf.float32) * replicas
 
     def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
-        self._given_values = values
+        token = _GIVEN.set(values)
         try:
-            return self(x, training=False)
+            # What layers update is forgotten: no state of theirs moves.
+            with keras.StatelessScope(
+                collect_losses=True, initialize_variables=False
+            ) as scope:
+                outputs = self(x, training=False)
         finally:
-            self._given_values = None
+            _GIVEN.reset(token)
+        for loss in scope.losses:
+            self._add_loss_here(loss)
+        return outputs
+
+    @property
+    def fixed_batch_size(self) -> int | None:
+        return fixed_batch_size(self.base)
 
     def quantized_scope(self) -> Overlay:
         """A scope in which `base` computes with its quantized weights.
@@ -253,8 +282,8 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
     ) -> Any:
         """As `keras.Model.fit`.
 
-        The data stays at hand in `fit_data` and `fit_validation_data` while
-        it runs, so that `MSQCallback` can take its statistics on it.
+        The data stays at hand in `fit_inputs` while it runs, so that
+        `MSQCallback` can take its statistics on it.
 
         Raises:
             ValueError: Under a strategy over several workers, where Keras's
@@ -267,13 +296,12 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
                 "loop with `strategy.run`, as docs/distribution.md has it, or "
                 f"one worker. Received: {workers} workers"
             )
-        self.fit_data = (x, y, kwargs.get("sample_weight"))
-        self.fit_validation_data = kwargs.get("validation_data")
+        fit = super().fit
+        self.fit_inputs = FitInputs.of(fit, (x, y, *args), kwargs)
         try:
-            return super().fit(x, y, *args, **kwargs)
+            return fit(x, y, *args, **kwargs)
         finally:
-            self.fit_data = None
-            self.fit_validation_data = None
+            self.fit_inputs = FitInputs()
 
     def export(
         self,

@@ -17,6 +17,7 @@ import tensorflow as tf
 from msq_tf.config import check_bits
 from msq_tf.divergence import CompiledLosses
 from msq_tf.history import BitChange
+from msq_tf.penalty import PenaltyMean
 from msq_tf.state import SearchState
 from msq_tf.weight_quantizers import WeightQuantizers
 from msq_tf.weights import QuantizedWeight
@@ -33,11 +34,13 @@ class QuantizedNetwork:
         search: The state of the search.
         name: Name of the model.
         compiled: Whether the model has a loss and an optimizer.
+        penalty: The mean of the LSB penalty over training steps.
     """
 
     search: SearchState
     name: str
     compiled: bool
+    penalty: PenaltyMean
     _weights: WeightQuantizers
 
     @property
@@ -49,6 +52,11 @@ class QuantizedNetwork:
     def state_variables(self) -> list[Any]:
         """What layers update, where replicas may differ in it."""
         return []
+
+    @property
+    def fixed_batch_size(self) -> int | None:
+        """The one batch size that the model takes; `None` for any."""
+        return None
 
     @property
     def quantizer(self) -> str:
@@ -154,6 +162,7 @@ class QuantizedNetwork:
             "msq_bits": average,
             "msq_compression": 32.0 / average,
             "msq_lsb_nonzero": float((nonzero * sizes).sum() / sizes.sum()),
+            "msq_penalty": self.penalty.result(),
         }
 
     def latent_weights(self) -> list[tf.Tensor]:

@@ -119,6 +119,20 @@ def symbolic_inputs(model: Any) -> Any:
     return getattr(model, "_inputs_struct", None)
 
 
+def fixed_batch_size(model: Any) -> int | None:
+    """The one batch size that a model takes; `None` if it takes any.
+
+    Inputs may have it, and recurrent layers that keep their states.
+    """
+    inputs = symbolic_inputs(model)
+    shapes = [x.shape for x in keras.tree.flatten(inputs) if x is not None]
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            shapes += [state.shape for state in layer.states or ()]
+    sizes = (shape[0] for shape in shapes if len(shape))
+    return next((int(size) for size in sizes if size is not None), None)
+
+
 def operations(layer: Any) -> list[Any]:
     """Operations of a functional graph that are no layers, such as `a + b`."""
     return [
