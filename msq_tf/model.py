@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +15,14 @@ from msq_tf import round_clamp
 from msq_tf.activations import ActivationOverlay
 from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
+from msq_tf.batches import Batch
 from msq_tf.config import LEARNED
 from msq_tf.config import MAX
 from msq_tf.config import SCALES
 from msq_tf.config import check_choice
 from msq_tf.constants import constant
 from msq_tf.divergence import CompiledLosses
+from msq_tf.divergence import relative_distance
 from msq_tf.fit_inputs import FitInputs
 from msq_tf.held import HoldsValues
 from msq_tf.hooks import CallScope
@@ -34,25 +35,27 @@ from msq_tf.overlay import exclude_from_decay
 from msq_tf.overlay import fixed_batch_size
 from msq_tf.overlay import read_float32
 from msq_tf.overlay import state_variables
+from msq_tf.own_training import TrainsAsItsBase
+from msq_tf.own_training import check_methods
+from msq_tf.own_training import mark_pull
+from msq_tf.own_training import packed
 from msq_tf.penalty import PenaltyMean
-from msq_tf.penalty import apart
 from msq_tf.penalty import as_loss
 from msq_tf.plan import match_plan
 from msq_tf.products import count_products
 from msq_tf.search_variables import SearchVariables
+from msq_tf.step_scope import StepScopes
+from msq_tf.step_scope import given_values
+from msq_tf.step_scope import statistics_scope
 from msq_tf.weight_plan import WeightPlan
 from msq_tf.weight_quantizers import WeightQuantizers
 
 # Attribute of a loss: the context of the replica that computed it.
 _REPLICA = "_msq_tf_replica"
-# Values that stand for kernels while statistics are taken.
-_GIVEN: contextvars.ContextVar[Sequence[tf.Tensor] | None] = (
-    contextvars.ContextVar("msq_tf_given_kernels", default=None)
-)
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
-class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
+class MSQModel(HoldsValues, TrainsAsItsBase, keras.Model, QuantizedNetwork):
     """A Keras model that computes with quantized weights.
 
     Made by `quantize_model`. It is an ordinary `keras.Model` from there on:
@@ -98,6 +101,10 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         # A saved configuration comes by here, too, and may be anyone's.
         check_choice("quantizer", quantizer, round_clamp.QUANTIZERS)
         check_choice("scale", scale, SCALES)
+        learned = scale == LEARNED or (
+            activations is not None and activations.ranges == LEARNED
+        )
+        check_methods(base, learned)
         drop_optimizers(base)
         self.base = base
         self.plan = tuple(plan)
@@ -130,6 +137,16 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         self.fit_inputs = FitInputs()
         self.penalty = PenaltyMean()
         self._hold_values_of([kernel.shape for kernel in self.kernels])
+        self._use_methods_of(
+            base,
+            lambda: StepScopes(
+                base,
+                self._weights,
+                self.search,
+                self.penalty,
+                self._activation_scope,
+            ),
+        )
         self.built = True
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -142,11 +159,6 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             self.learned_scales.follow(self.kernels)
             exclude_from_decay(self.optimizer, self.learned_scales.scale)
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles as at the time of saving; `compile` is ours, so this is."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
     def build(self, input_shape: Any = None) -> None:
         """Does nothing: a base model is built before it is wrapped."""
 
@@ -155,7 +167,7 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
     ) -> Any:
         del mask  # attached to the inputs, where `base` finds it
         pull = bool(training)
-        given = _GIVEN.get()
+        given = given_values()
         penalty: tf.Tensor | None = None
         if given is not None:
             values = given
@@ -171,22 +183,22 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         ):
             outputs = self.base(inputs, training=training)
         for loss in scope.losses:
-            self._add_loss_here(loss)
+            self._keep_loss(loss)
         if penalty is not None:
             penalty *= self.search.strength
             self.penalty.add(penalty)
             self.penalty.count()
-            self._add_loss_here(as_loss(penalty))
+            self._add_loss_here(self, mark_pull(as_loss(penalty)))
         return outputs
 
-    def train_step(self, data: Any) -> Any:
-        """As that of `keras.Model`; its loss is the task's alone."""
-        with apart():
-            return super().train_step(data)
+    def _keep_loss(self, loss: tf.Tensor) -> None:
+        """Puts a loss of a layer where the loss is computed."""
+        own = "compute_loss" in self._own
+        self._add_loss_here(self.base if own else self, loss)
 
-    def _add_loss_here(self, loss: tf.Tensor) -> None:
+    def _add_loss_here(self, model: Any, loss: tf.Tensor) -> None:
         setattr(loss, _REPLICA, tf.distribute.get_replica_context())
-        self.add_loss(loss)
+        model.add_loss(loss)
 
     @property
     def losses(self) -> list[tf.Tensor]:
@@ -210,31 +222,44 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
 
     def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
         x, y, sample_weight = batch
-        loss = self.compute_loss(
-            x=x,
-            y=y,
-            y_pred=self.outputs_at(values, x),
-            sample_weight=sample_weight,
-            training=False,
-        )
+        if not self.has_loss:
+            # Its second derivatives are those of the Gauss-Newton matrix.
+            outputs = self.outputs_at(values, x)
+            before = tf.nest.map_structure(tf.stop_gradient, outputs)
+            return relative_distance(before, outputs)
+
+        def loss(y_pred: Any) -> tf.Tensor:
+            return self.compute_loss(
+                x=x,
+                y=y,
+                y_pred=y_pred,
+                sample_weight=sample_weight,
+                training=False,
+            )
+
+        if "compute_loss" in self._own:
+            with statistics_scope(values):
+                total = loss(self(x, training=False))
+        else:
+            total = loss(self.outputs_at(values, x))
         # Keras divides by the replicas of the strategy in scope, for `fit` to
         # sum over them; statistics are taken on one.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.cast(loss, tf.float32) * replicas
+        return tf.cast(total, tf.float32) * replicas
 
     def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
-        token = _GIVEN.set(values)
-        try:
-            # What layers update is forgotten: no state of theirs moves.
-            with keras.StatelessScope(
-                collect_losses=True, initialize_variables=False
-            ) as scope:
+        with statistics_scope(values) as scope:
+            if self.has_loss:
                 outputs = self(x, training=False)
-        finally:
-            _GIVEN.reset(token)
+            else:
+                outputs = self._outputs_of_step(x)
         for loss in scope.losses:
-            self._add_loss_here(loss)
+            self._keep_loss(loss)
         return outputs
+
+    def statistics_batch(self, batch: Batch) -> Batch:
+        # A step of the model's own knows what is in its data.
+        return batch if self.has_loss else (packed(batch), None, None)
 
     @property
     def fixed_batch_size(self) -> int | None:
@@ -336,6 +361,12 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         return count_products(self.base)
 
     def compiled_losses(self) -> CompiledLosses:
+        if not self.has_loss:
+            return CompiledLosses(
+                None, keras.losses, None, None, relative_distance
+            )
+        if "compute_loss" in self._own:
+            return CompiledLosses(self.base.compute_loss, keras.losses)
         config = self.get_compile_config() or {}
         return CompiledLosses(
             self.loss,
@@ -382,6 +413,7 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             "quantizer": self.quantizer,
             "scale": self.scale,
             "activations": self.activations and self.activations.to_config(),
+            "optimizers": self._built_optimizers(),
         }
 
     @classmethod
@@ -391,7 +423,7 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         base = keras.saving.deserialize_keras_object(
             config["base"], custom_objects=custom_objects
         )
-        return cls(
+        model = cls(
             base,
             [WeightPlan.from_config(entry) for entry in config["plan"]],
             quantizer=config["quantizer"],
@@ -400,3 +432,5 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             and ActivationPlan.from_config(config["activations"]),
             name=config["name"],
         )
+        model._keep_plain("_optimizer_variables", config.get("optimizers", {}))
+        return model

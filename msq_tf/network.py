@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.batches import Batch
 from msq_tf.config import check_bits
 from msq_tf.divergence import CompiledLosses
 from msq_tf.history import BitChange
@@ -57,6 +58,15 @@ class QuantizedNetwork:
     def fixed_batch_size(self) -> int | None:
         """The one batch size that the model takes; `None` for any."""
         return None
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether `loss_at` is what training minimizes."""
+        return True
+
+    def statistics_batch(self, batch: Batch) -> Batch:
+        """A batch as `outputs_at` and `loss_at` take it."""
+        return batch
 
     @property
     def quantizer(self) -> str:

@@ -103,6 +103,38 @@ def exclude_from_decay(optimizer: Any, variables: Iterable[Any]) -> None:
     optimizer._exclude_from_weight_decay_cache = {}
 
 
+def built_variables(optimizer: Any) -> list[Any]:
+    """The variables that an optimizer was built for."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(optimizer._trainable_variables)
+
+
+def own_metrics(model: Any) -> list[Any]:
+    """Metrics that a model holds itself, beside those of `compile`."""
+    compiled = {
+        id(metric)
+        for name in ("_loss_tracker", "_compile_metrics")
+        for metric in [getattr(model, name, None)]
+    }
+    return [metric for metric in model._metrics if id(metric) not in compiled]
+
+
+def share_compiled(source: Any, target: Any) -> None:
+    """Gives a compiled model the losses and metrics of another one.
+
+    They are set as they are: Keras would track them twice, and wrap losses in
+    a list or dictionary.
+    """
+    for name in ("_loss_tracker", "_compile_loss", "_compile_metrics", "loss"):
+        if hasattr(source, name):
+            object.__setattr__(target, name, getattr(source, name))
+
+
+def all_layers(model: Any) -> list[Any]:
+    """A model and all layers in it, however deep."""
+    return list(model._flatten_layers())
+
+
 def child_layers(layer: Any) -> list[Any]:
     """Direct sublayers of a layer, in the order of their tracking."""
     return list(layer._flatten_layers(include_self=False, recursive=False))

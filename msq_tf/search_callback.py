@@ -21,6 +21,7 @@ from msq_tf.network import QuantizedNetwork
 from msq_tf.search import Rule
 from msq_tf.search import RuleState
 from msq_tf.statistics import AUTO
+from msq_tf.statistics import MEASURED
 from msq_tf.statistics import StatisticsGatherer
 from msq_tf.summaries import ProgressPrinter
 from msq_tf.summaries import SummaryWriter
@@ -193,6 +194,7 @@ class SearchCallback:
                 "model=qmodel, epochs=..., steps=...)`. Received: "
                 f"compiled={self._qmodel.compiled}, params={self.params}"
             )
+        self._check_loss()
         self._decider = Decider(
             StatisticsGatherer(
                 self._qmodel,
@@ -219,6 +221,21 @@ class SearchCallback:
         if self.log_dir is not None and chief:
             self._writer = SummaryWriter(self.log_dir)
 
+    def _check_loss(self) -> None:
+        """Raises a ValueError for statistics of a loss that is not known."""
+        needed = {
+            "`ranking='measured'`": self.ranking == MEASURED,
+            "a rule with `growth`": self.rule.uses_growth,
+        }
+        asked = [what for what, is_asked in needed.items() if is_asked]
+        if asked and not self._qmodel.has_loss:
+            raise ValueError(
+                "The loss is known to the model's own `train_step` alone. "
+                "Expected `ranking='auto'` and a rule without `growth`, or a "
+                "model with `compute_loss`, or `compile(loss=...)`. Received: "
+                f"{' and '.join(asked)}"
+            )
+
     def _training_batches(self) -> list[Batch]:
         if self.data is not None:
             return self._batches(self.data)
@@ -238,7 +255,7 @@ class SearchCallback:
                 "at least as many for statistics, from `fit` or "
                 f"`MSQCallback(data=...)`. Received: {taken}"
             )
-        return batches
+        return [self._qmodel.statistics_batch(batch) for batch in batches]
 
     def _held_out_batches(self) -> list[Batch]:
         if not self.rule.uses_growth:
