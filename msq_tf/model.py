@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -15,30 +16,28 @@ from msq_tf import round_clamp
 from msq_tf.activations import ActivationOverlay
 from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
-from msq_tf.batches import Batch
 from msq_tf.config import LEARNED
 from msq_tf.config import MAX
 from msq_tf.config import SCALES
 from msq_tf.config import check_choice
 from msq_tf.constants import constant
-from msq_tf.divergence import CompiledLosses
-from msq_tf.divergence import relative_distance
 from msq_tf.fit_inputs import FitInputs
 from msq_tf.held import HoldsValues
 from msq_tf.hooks import CallScope
 from msq_tf.learned_scales import LearnedScales
 from msq_tf.learned_scales import learn_scales
+from msq_tf.model_statistics import TakesStatistics
 from msq_tf.network import QuantizedNetwork
+from msq_tf.overlay import Forgetting
 from msq_tf.overlay import Overlay
 from msq_tf.overlay import drop_optimizers
 from msq_tf.overlay import exclude_from_decay
-from msq_tf.overlay import fixed_batch_size
+from msq_tf.overlay import give_back_losses
 from msq_tf.overlay import read_float32
 from msq_tf.overlay import state_variables
 from msq_tf.own_training import TrainsAsItsBase
 from msq_tf.own_training import check_methods
 from msq_tf.own_training import mark_pull
-from msq_tf.own_training import packed
 from msq_tf.penalty import PenaltyMean
 from msq_tf.penalty import as_loss
 from msq_tf.plan import match_plan
@@ -46,7 +45,6 @@ from msq_tf.products import count_products
 from msq_tf.search_variables import SearchVariables
 from msq_tf.step_scope import StepScopes
 from msq_tf.step_scope import given_values
-from msq_tf.step_scope import statistics_scope
 from msq_tf.weight_plan import WeightPlan
 from msq_tf.weight_quantizers import WeightQuantizers
 
@@ -55,7 +53,9 @@ _REPLICA = "_msq_tf_replica"
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
-class MSQModel(HoldsValues, TrainsAsItsBase, keras.Model, QuantizedNetwork):
+class MSQModel(
+    HoldsValues, TakesStatistics, TrainsAsItsBase, keras.Model, QuantizedNetwork
+):
     """A Keras model that computes with quantized weights.
 
     Made by `quantize_model`. It is an ordinary `keras.Model` from there on:
@@ -182,23 +182,21 @@ class MSQModel(HoldsValues, TrainsAsItsBase, keras.Model, QuantizedNetwork):
             self._activation_scope(pull),
         ):
             outputs = self.base(inputs, training=training)
-        for loss in scope.losses:
-            self._keep_loss(loss)
+        if "compute_loss" in self._own:
+            give_back_losses(self.base, scope.losses)
+        else:
+            self._add_losses_here(scope.losses)
         if penalty is not None:
             penalty *= self.search.strength
             self.penalty.add(penalty)
             self.penalty.count()
-            self._add_loss_here(self, mark_pull(as_loss(penalty)))
+            self._add_losses_here([mark_pull(as_loss(penalty))])
         return outputs
 
-    def _keep_loss(self, loss: tf.Tensor) -> None:
-        """Puts a loss of a layer where the loss is computed."""
-        own = "compute_loss" in self._own
-        self._add_loss_here(self.base if own else self, loss)
-
-    def _add_loss_here(self, model: Any, loss: tf.Tensor) -> None:
-        setattr(loss, _REPLICA, tf.distribute.get_replica_context())
-        model.add_loss(loss)
+    def _add_losses_here(self, losses: Sequence[tf.Tensor]) -> None:
+        for loss in losses:
+            setattr(loss, _REPLICA, tf.distribute.get_replica_context())
+            self.add_loss(loss)
 
     @property
     def losses(self) -> list[tf.Tensor]:
@@ -219,51 +217,6 @@ class MSQModel(HoldsValues, TrainsAsItsBase, keras.Model, QuantizedNetwork):
         if self._activation_overlay is None:
             return CallScope(None)
         return self._activation_overlay.scope(training)
-
-    def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
-        x, y, sample_weight = batch
-        if not self.has_loss:
-            # Its second derivatives are those of the Gauss-Newton matrix.
-            outputs = self.outputs_at(values, x)
-            before = tf.nest.map_structure(tf.stop_gradient, outputs)
-            return relative_distance(before, outputs)
-
-        def loss(y_pred: Any) -> tf.Tensor:
-            return self.compute_loss(
-                x=x,
-                y=y,
-                y_pred=y_pred,
-                sample_weight=sample_weight,
-                training=False,
-            )
-
-        if "compute_loss" in self._own:
-            with statistics_scope(values):
-                total = loss(self(x, training=False))
-        else:
-            total = loss(self.outputs_at(values, x))
-        # Keras divides by the replicas of the strategy in scope, for `fit` to
-        # sum over them; statistics are taken on one.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.cast(total, tf.float32) * replicas
-
-    def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
-        with statistics_scope(values) as scope:
-            if self.has_loss:
-                outputs = self(x, training=False)
-            else:
-                outputs = self._outputs_of_step(x)
-        for loss in scope.losses:
-            self._keep_loss(loss)
-        return outputs
-
-    def statistics_batch(self, batch: Batch) -> Batch:
-        # A step of the model's own knows what is in its data.
-        return batch if self.has_loss else (packed(batch), None, None)
-
-    @property
-    def fixed_batch_size(self) -> int | None:
-        return fixed_batch_size(self.base)
 
     def quantized_scope(self) -> Overlay:
         """A scope in which `base` computes with its quantized weights.
@@ -301,6 +254,30 @@ class MSQModel(HoldsValues, TrainsAsItsBase, keras.Model, QuantizedNetwork):
             )
         with self.quantized_scope(), self._activation_overlay.constant_scope():
             yield
+
+    @contextlib.contextmanager
+    def observing_scope(
+        self, see: Callable[[int, tf.Tensor], None]
+    ) -> Iterator[Callable[[Any], Any]]:
+        """A scope that shows what the sites of activations compute.
+
+        In it weights are quantized, activations are not, and no state moves.
+
+        Args:
+            see: Gets the number of a site and a tensor.
+
+        Yields:
+            A function of inputs to call.
+        """
+
+        def shown(x: Any, index: int) -> Any:
+            see(index, tf.cast(x, tf.float32))
+            return x
+
+        overlay: Any = self._activation_overlay
+        values = zip(self.kernels, self.quantized_values(), strict=True)
+        with Forgetting(), Overlay(values), overlay.applying(shown):
+            yield lambda x: self.base(x, training=False)
 
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
@@ -359,38 +336,6 @@ class MSQModel(HoldsValues, TrainsAsItsBase, keras.Model, QuantizedNetwork):
 
     def products(self) -> int:
         return count_products(self.base)
-
-    def compiled_losses(self) -> CompiledLosses:
-        if not self.has_loss:
-            return CompiledLosses(
-                None, keras.losses, None, None, relative_distance
-            )
-        if "compute_loss" in self._own:
-            return CompiledLosses(self.base.compute_loss, keras.losses)
-        config = self.get_compile_config() or {}
-        return CompiledLosses(
-            self.loss,
-            keras.losses,
-            config.get("loss_weights"),
-            getattr(self, "output_names", None),
-        )
-
-    @contextlib.contextmanager
-    def metrics_kept(self) -> Iterator[None]:
-        # Each replica's own: to read their sum, all workers have to be there.
-        parts = [
-            part
-            for variable in self.metrics_variables
-            for part in self.distribute_strategy.experimental_local_results(
-                variable.value
-            )
-        ]
-        values = [part.numpy() for part in parts]
-        try:
-            yield
-        finally:
-            for part, value in zip(parts, values, strict=True):
-                part.assign(value)
 
     @property
     def output_names(self) -> Any:

@@ -59,6 +59,21 @@ class Overlay(keras.StatelessScope):
             variable._direct_assign(value)
 
 
+class Forgetting(keras.StatelessScope):
+    """A scope that forgets at its end what variables were assigned.
+
+    Losses that layers add inside are collected in `losses`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(collect_losses=True, initialize_variables=False)
+
+    def get_current_value(self, variable: Any) -> Any:
+        value = super().get_current_value(variable)
+        # Keras's regularizers ask for no other.
+        return variable._value if value is None else value
+
+
 def read_float32(variable: Any) -> tf.Tensor:
     """The variable's stored value in float32, under any autocast policy.
 
@@ -128,6 +143,19 @@ def share_compiled(source: Any, target: Any) -> None:
     for name in ("_loss_tracker", "_compile_loss", "_compile_metrics", "loss"):
         if hasattr(source, name):
             object.__setattr__(target, name, getattr(source, name))
+
+
+def give_back_losses(layer: Any, losses: Iterable[Any]) -> None:
+    """Hands losses that an `Overlay` collected to the layers they are of.
+
+    Args:
+        layer: What was called in the overlay.
+        losses: Its `losses`.
+    """
+    layers = layer._flatten_layers() if hasattr(layer, "_loss_ids") else []
+    for loss in losses:
+        owner = next(part for part in layers if id(loss) in part._loss_ids)
+        owner.add_loss(loss)
 
 
 def all_layers(model: Any) -> list[Any]:

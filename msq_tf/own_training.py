@@ -77,8 +77,9 @@ def check_methods(model: Any, learned: bool) -> None:
         raise ValueError(
             f"`{type(model).__name__}.train_step` knows no variables but its "
             "own, so learned scales and ranges would stand still. Expected "
-            "`MSQConfig(scale='max', ranges='ema')`, or a model with "
-            "`compute_loss` instead of `train_step`. Received: learned ones"
+            "`MSQConfig(scale='max', activation_ranges='ema')`, or a model "
+            "with `compute_loss` instead of `train_step`. Received: learned "
+            "ones"
         )
 
 
@@ -301,11 +302,3 @@ def _takes(method: Any, name: str) -> bool:
     return name in parameters or any(
         p.kind is p.VAR_KEYWORD for p in parameters.values()
     )
-
-
-def packed(batch: tuple[Any, Any, Any]) -> Any:
-    """A batch as a step gets it: without what is absent at its end."""
-    x, y, weight = batch
-    if weight is not None:
-        return x, y, weight
-    return x if y is None else (x, y)

@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from msq_tf.hooks import CallScope
@@ -31,8 +30,10 @@ from msq_tf.hooks import install as hook_layers
 from msq_tf.optimizer_hooks import ApplyScope
 from msq_tf.optimizer_hooks import install as hook_optimizers
 from msq_tf.optimizer_hooks import optimizers_of
+from msq_tf.overlay import Forgetting
 from msq_tf.overlay import Overlay
 from msq_tf.overlay import all_layers
+from msq_tf.overlay import give_back_losses
 from msq_tf.penalty import PenaltyMean
 from msq_tf.state import SearchState
 from msq_tf.weight_quantizers import WeightQuantizers
@@ -50,7 +51,7 @@ def given_values() -> Sequence[tf.Tensor] | None:
 @contextlib.contextmanager
 def statistics_scope(
     values: Sequence[tf.Tensor],
-) -> Iterator[keras.StatelessScope]:
+) -> Iterator[Forgetting]:
     """While open, kernels are as given, and what is updated is forgotten.
 
     Moving statistics, states of recurrent layers, seeds and metrics stay as
@@ -61,9 +62,7 @@ def statistics_scope(
     """
     token = _GIVEN.set(values)
     try:
-        with keras.StatelessScope(
-            collect_losses=True, initialize_variables=False
-        ) as scope:
+        with Forgetting() as scope:
             yield scope
     finally:
         _GIVEN.reset(token)
@@ -171,8 +170,7 @@ class StepScopes:
         )
         with overlay, self._activations(training):
             outputs = call()
-        for loss in overlay.losses:
-            layer.add_loss(loss)
+        give_back_losses(layer, overlay.losses)
         if record is not None:
             record.append(outputs)
         return outputs
