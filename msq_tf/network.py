@@ -172,8 +172,7 @@ class QuantizedNetwork:
             "msq_bits": average,
             "msq_compression": 32.0 / average,
             "msq_lsb_nonzero": float((nonzero * sizes).sum() / sizes.sum()),
-            "msq_penalty": self.penalty.result(),
-        }
+        } | self.penalty.logs()
 
     def latent_weights(self) -> list[tf.Tensor]:
         """float32 tensors: the weights that training moves."""
@@ -232,6 +231,10 @@ class QuantizedNetwork:
     def compiled_losses(self) -> CompiledLosses:
         """What the model was compiled with, as far as losses go."""
         raise NotImplementedError
+
+    def state_kept(self) -> contextlib.AbstractContextManager[None]:
+        """A context that undoes what statistics do to states of layers."""
+        return contextlib.nullcontext()
 
     def metrics_kept(self) -> contextlib.AbstractContextManager[None]:
         """A context that undoes what losses do to the metrics of `fit`."""

@@ -73,7 +73,9 @@ class PenaltyMean:
         self._total.assign(0.0)
         self._steps.assign(0.0)
 
-    def result(self) -> float:
-        """The mean since `reset`; 0 before the first step."""
+    def logs(self) -> dict[str, float]:
+        """The mean since `reset`, under its name; nothing before a step."""
         steps = float(self._steps.numpy())
-        return float(self._total.numpy()) / steps if steps else 0.0
+        if not steps:
+            return {}
+        return {"msq_penalty": float(self._total.numpy()) / steps}

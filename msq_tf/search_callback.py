@@ -343,7 +343,8 @@ class SearchCallback:
         if state.decisions and step < state.last_step + interval and not over:
             return
         while rule.due(progress, self._decider.average(), search.rule_state):
-            changes = self._decider.decide(progress, step, epoch)
+            with self._qmodel.state_kept():
+                changes = self._decider.decide(progress, step, epoch)
             self._tell(changes)
             # At the phase's end the rest of the way is gone at once.
             if not (over and changes):

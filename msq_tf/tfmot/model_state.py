@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -12,15 +13,14 @@ from msq_tf.tfmot.imports import tf_keras
 
 
 @contextlib.contextmanager
-def state_kept(model: Any) -> Iterator[None]:
-    """While open, what layers update is undone at the end.
+def kept(variables: Sequence[Any]) -> Iterator[None]:
+    """While open, what is assigned to variables is undone at the end.
 
-    Moving statistics, states of recurrent layers, seeds and metrics are; what
-    a search writes has no place inside.
+    Under a strategy with several replicas, which have values of their own,
+    nothing is.
     """
-    variables = list(model.non_trainable_variables)
-    for metric in model.metrics:
-        variables += metric.variables
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        variables = ()
     values = [variable.numpy() for variable in variables]
     try:
         yield
