@@ -38,6 +38,7 @@ from msq_tf.overlay import state_variables
 from msq_tf.own_training import TrainsAsItsBase
 from msq_tf.own_training import check_methods
 from msq_tf.own_training import mark_pull
+from msq_tf.own_training import warn_of_fit
 from msq_tf.penalty import PenaltyMean
 from msq_tf.penalty import as_loss
 from msq_tf.plan import match_plan
@@ -298,6 +299,7 @@ class MSQModel(
                 "loop with `strategy.run`, as docs/distribution.md has it, or "
                 f"one worker. Received: {workers} workers"
             )
+        warn_of_fit(self.base)
         fit = super().fit
         self.fit_inputs = FitInputs.of(fit, (x, y, *args), kwargs)
         try:

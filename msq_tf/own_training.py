@@ -16,6 +16,7 @@ optimizer, the compiled losses and the metrics.
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
 import keras
@@ -80,6 +81,18 @@ def check_methods(model: Any, learned: bool) -> None:
             "`MSQConfig(scale='max', activation_ranges='ema')`, or a model "
             "with `compute_loss` instead of `train_step`. Received: learned "
             "ones"
+        )
+
+
+def warn_of_fit(model: Any) -> None:
+    """Warns of a `fit` that is not called, such as one that prepares data."""
+    if _replaces(model, "fit"):
+        warnings.warn(
+            f"`{type(model).__name__}.fit` is not called: what trains is "
+            "Keras's `fit` of the quantized model. Expected data as the "
+            "model's `call` takes it. Received: a model with a `fit` of its "
+            "own",
+            stacklevel=3,
         )
 
 
