@@ -2,6 +2,7 @@
 
 from msq_tf.bake import bake as bake
 from msq_tf.budget import BudgetRule as BudgetRule
+from msq_tf.calibrate import calibrate as calibrate
 from msq_tf.callbacks import MSQCallback as MSQCallback
 from msq_tf.config import LayerConfig as LayerConfig
 from msq_tf.config import MSQConfig as MSQConfig

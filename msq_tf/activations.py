@@ -255,7 +255,8 @@ class ActivationQuantizers(keras.layers.Layer):
         if unseen:
             raise ValueError(
                 "Activation ranges are not trained. Expected at least one "
-                "training step after `quantize_model`. Received: no data at "
+                "training step after `quantize_model`, or "
+                "`msq_tf.calibrate(qmodel, x)`. Received: no data at "
                 f"{unseen}"
             )
         ranges = []
@@ -375,7 +376,7 @@ class ActivationOverlay:
 
     def scope(self, training: bool) -> CallScope:
         """A scope in which `base` computes with quantized activations."""
-        return self._scope(
+        return self.applying(
             lambda x, index: self.quantizers(x, index=index, training=training)
         )
 
@@ -396,8 +397,9 @@ class ActivationOverlay:
                 narrow_range=found.bits == 16,
             )
 
-        return self._scope(apply)
+        return self.applying(apply)
 
-    def _scope(self, apply: Callable[[Any, int], Any]) -> CallScope:
+    def applying(self, apply: Callable[[Any, int], Any]) -> CallScope:
+        """A scope with a function of a tensor and its site at every site."""
         visitor = SiteVisitor(self._base, self._sites, self._layers, apply)
         return CallScope(visitor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,22 @@ def take_batches(data: Any, samples: int, batch_size: int) -> list[Batch]:
     ]
 
 
+def inputs_of(x: Any, batch_size: int) -> Iterator[Any]:
+    """All inputs, batch by batch.
+
+    Args:
+        x: An array, or a list or dict of arrays; or a data set or a Keras
+            sequence of batches, whose first parts are taken.
+        batch_size: Samples per batch of arrays; the last may have fewer.
+    """
+    if _is_stream(x):
+        yield from (_triple(batch)[0] for batch in _batches_of(x))
+        return
+    for start in range(0, _count(x), batch_size):
+        stop = start + batch_size
+        yield _map(lambda a: a[start:stop], x)  # noqa: B023
+
+
 def _map(function: Callable[..., Any], *structures: Any) -> Any:
     """`tf.nest.map_structure` that leaves absent parts (`None`) absent."""
     return tf.nest.map_structure(
@@ -89,7 +106,8 @@ def _kinds(data: Any) -> str:
 
 
 def _triple(batch: Any) -> Batch:
-    if not isinstance(batch, tuple | list):
+    # More parts than three mean something to a model's own step alone.
+    if not isinstance(batch, tuple | list) or len(batch) > 3:
         return batch, None, None
     x, y, weight = (*batch, None, None)[:3]
     return x, y, weight
@@ -99,15 +117,16 @@ def _count(structure: Any) -> int:
     return len(tf.nest.flatten(structure)[0])
 
 
+def _batches_of(stream: Any) -> Iterable[Any]:
+    if isinstance(stream, tf.data.Dataset):
+        return stream
+    return (stream[i] for i in range(len(stream)))
+
+
 def _from_stream(stream: Any, samples: int) -> Batch:
-    batches: Iterable[Any] = (
-        stream
-        if isinstance(stream, tf.data.Dataset)
-        else (stream[i] for i in range(len(stream)))
-    )
     parts: list[Batch] = []
     count = 0
-    for batch in batches:
+    for batch in _batches_of(stream):
         part = _map(np.asarray, _triple(batch))
         parts.append(part)
         count += _count(part)

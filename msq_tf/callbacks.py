@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
+from msq_tf.fit_inputs import FitInputs
 from msq_tf.model import MSQModel
 from msq_tf.search_callback import SearchCallback
 
@@ -22,5 +21,5 @@ class MSQCallback(SearchCallback, keras.callbacks.Callback):  # noqa: D101
             )
         return self.model
 
-    def fit_data(self) -> tuple[Any, Any]:
-        return self.model.fit_data, self.model.fit_validation_data
+    def fit_inputs(self) -> FitInputs:
+        return self.model.fit_inputs

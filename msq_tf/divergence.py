@@ -58,12 +58,14 @@ class CompiledLosses:
         weights: Loss weights, in the same structure; `None` for ones.
         output_names: Names of the outputs in their order, where a dict of
             losses belongs to a list of outputs.
+        divergence: What `output_divergence` returns whatever the loss.
     """
 
     loss: Any
     module: Any
     weights: Any = None
     output_names: Sequence[str] | None = None
+    divergence: Callable[[Any, Any], tf.Tensor] | None = None
 
 
 def output_divergence(
@@ -79,6 +81,8 @@ def output_divergence(
         returns a float32 scalar, the mean over samples. `None` where a loss
         is the user's own: nothing is known of its minimum then.
     """
+    if compiled.divergence is not None:
+        return compiled.divergence
     loss, output_names = compiled.loss, compiled.output_names
     parts = _flat(loss)
     functions = [_divergence(part, compiled.module) for part in parts]
@@ -109,6 +113,28 @@ def output_divergence(
         return total
 
     return divergence
+
+
+def relative_distance(reference: Any, outputs: Any) -> tf.Tensor:
+    """How far outputs moved when nothing is known of their meaning.
+
+    Args:
+        reference: A structure of float tensors.
+        outputs: The same, changed.
+
+    Returns:
+        float32 scalar: the squared distance of each over its squared size,
+        summed.
+    """
+    pairs = zip(
+        tf.nest.flatten(reference), tf.nest.flatten(outputs), strict=True
+    )
+    total = tf.constant(0.0, tf.float32)
+    for a, b in pairs:
+        a, b = tf.cast(a, tf.float32), tf.cast(b, tf.float32)
+        size = tf.reduce_mean(tf.stop_gradient(a) ** 2)
+        total += tf.reduce_mean((a - b) ** 2) / (size + _EPSILON)
+    return total
 
 
 def _flat(structure: Any) -> list[Any]:

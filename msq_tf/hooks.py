@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
 from typing import Protocol
@@ -38,10 +39,18 @@ class CallScope:
 
     Args:
         visitor: A `Visitor`; `None` shields from an enclosing scope.
+        around: Function of a layer and its call that makes the call, in a
+            scope of its own choice, and returns its outputs. It gets those
+            calls that stand in no other.
     """
 
-    def __init__(self, visitor: Visitor | None):
+    def __init__(
+        self,
+        visitor: Visitor | None,
+        around: Callable[[Any, Callable[[], Any]], Any] | None = None,
+    ):
         self.visitor = visitor
+        self.around = around
         self._token: contextvars.Token[CallScope | None] | None = None
 
     def __enter__(self) -> CallScope:
@@ -66,6 +75,9 @@ def _hook(layer: Any) -> None:
     @functools.wraps(call)
     def hooked(*args: Any, **kwargs: Any) -> Any:
         scope = _ACTIVE.get()
+        if scope is not None and scope.around is not None:
+            again = functools.partial(hooked, *args, **kwargs)
+            return scope.around(layer, again)
         if scope is None or scope.visitor is None:
             return call(*args, **kwargs)
         if args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -20,20 +21,31 @@ from msq_tf.config import MAX
 from msq_tf.config import SCALES
 from msq_tf.config import check_choice
 from msq_tf.constants import constant
-from msq_tf.divergence import CompiledLosses
+from msq_tf.fit_inputs import FitInputs
 from msq_tf.held import HoldsValues
 from msq_tf.hooks import CallScope
 from msq_tf.learned_scales import LearnedScales
 from msq_tf.learned_scales import learn_scales
+from msq_tf.model_statistics import TakesStatistics
 from msq_tf.network import QuantizedNetwork
+from msq_tf.overlay import Forgetting
 from msq_tf.overlay import Overlay
 from msq_tf.overlay import drop_optimizers
 from msq_tf.overlay import exclude_from_decay
+from msq_tf.overlay import give_back_losses
 from msq_tf.overlay import read_float32
 from msq_tf.overlay import state_variables
+from msq_tf.own_training import TrainsAsItsBase
+from msq_tf.own_training import check_methods
+from msq_tf.own_training import mark_pull
+from msq_tf.own_training import warn_of_fit
+from msq_tf.penalty import PenaltyMean
+from msq_tf.penalty import as_loss
 from msq_tf.plan import match_plan
 from msq_tf.products import count_products
 from msq_tf.search_variables import SearchVariables
+from msq_tf.step_scope import StepScopes
+from msq_tf.step_scope import given_values
 from msq_tf.weight_plan import WeightPlan
 from msq_tf.weight_quantizers import WeightQuantizers
 
@@ -42,7 +54,9 @@ _REPLICA = "_msq_tf_replica"
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
-class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
+class MSQModel(
+    HoldsValues, TakesStatistics, TrainsAsItsBase, keras.Model, QuantizedNetwork
+):
     """A Keras model that computes with quantized weights.
 
     Made by `quantize_model`. It is an ordinary `keras.Model` from there on:
@@ -88,6 +102,10 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         # A saved configuration comes by here, too, and may be anyone's.
         check_choice("quantizer", quantizer, round_clamp.QUANTIZERS)
         check_choice("scale", scale, SCALES)
+        learned = scale == LEARNED or (
+            activations is not None and activations.ranges == LEARNED
+        )
+        check_methods(base, learned)
         drop_optimizers(base)
         self.base = base
         self.plan = tuple(plan)
@@ -117,10 +135,19 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             self._activation_overlay = ActivationOverlay(
                 base, activations, self.activation_quantizers
             )
-        self.fit_data: Any = None
-        self.fit_validation_data: Any = None
-        self._given_values: Sequence[tf.Tensor] | None = None
+        self.fit_inputs = FitInputs()
+        self.penalty = PenaltyMean()
         self._hold_values_of([kernel.shape for kernel in self.kernels])
+        self._use_methods_of(
+            base,
+            lambda: StepScopes(
+                base,
+                self._weights,
+                self.search,
+                self.penalty,
+                self._activation_scope,
+            ),
+        )
         self.built = True
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -133,11 +160,6 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             self.learned_scales.follow(self.kernels)
             exclude_from_decay(self.optimizer, self.learned_scales.scale)
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles as at the time of saving; `compile` is ours, so this is."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
     def build(self, input_shape: Any = None) -> None:
         """Does nothing: a base model is built before it is wrapped."""
 
@@ -146,9 +168,10 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
     ) -> Any:
         del mask  # attached to the inputs, where `base` finds it
         pull = bool(training)
+        given = given_values()
         penalty: tf.Tensor | None = None
-        if self._given_values is not None:
-            values = self._given_values
+        if given is not None:
+            values = given
         elif pull:
             values, penalty = self._weights.values_and_penalty(
                 self.search.bits, self.search.lsb
@@ -160,15 +183,21 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             self._activation_scope(pull),
         ):
             outputs = self.base(inputs, training=training)
-        for loss in scope.losses:
-            self._add_loss_here(loss)
+        if "compute_loss" in self._own:
+            give_back_losses(self.base, scope.losses)
+        else:
+            self._add_losses_here(scope.losses)
         if penalty is not None:
-            self._add_loss_here(self.search.strength * penalty)
+            penalty *= self.search.strength
+            self.penalty.add(penalty)
+            self.penalty.count()
+            self._add_losses_here([mark_pull(as_loss(penalty))])
         return outputs
 
-    def _add_loss_here(self, loss: tf.Tensor) -> None:
-        setattr(loss, _REPLICA, tf.distribute.get_replica_context())
-        self.add_loss(loss)
+    def _add_losses_here(self, losses: Sequence[tf.Tensor]) -> None:
+        for loss in losses:
+            setattr(loss, _REPLICA, tf.distribute.get_replica_context())
+            self.add_loss(loss)
 
     @property
     def losses(self) -> list[tf.Tensor]:
@@ -189,27 +218,6 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         if self._activation_overlay is None:
             return CallScope(None)
         return self._activation_overlay.scope(training)
-
-    def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
-        x, y, sample_weight = batch
-        loss = self.compute_loss(
-            x=x,
-            y=y,
-            y_pred=self.outputs_at(values, x),
-            sample_weight=sample_weight,
-            training=False,
-        )
-        # Keras divides by the replicas of the strategy in scope, for `fit` to
-        # sum over them; statistics are taken on one.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.cast(loss, tf.float32) * replicas
-
-    def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
-        self._given_values = values
-        try:
-            return self(x, training=False)
-        finally:
-            self._given_values = None
 
     def quantized_scope(self) -> Overlay:
         """A scope in which `base` computes with its quantized weights.
@@ -248,13 +256,37 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         with self.quantized_scope(), self._activation_overlay.constant_scope():
             yield
 
+    @contextlib.contextmanager
+    def observing_scope(
+        self, see: Callable[[int, tf.Tensor], None]
+    ) -> Iterator[Callable[[Any], Any]]:
+        """A scope that shows what the sites of activations compute.
+
+        In it weights are quantized, activations are not, and no state moves.
+
+        Args:
+            see: Gets the number of a site and a tensor.
+
+        Yields:
+            A function of inputs to call.
+        """
+
+        def shown(x: Any, index: int) -> Any:
+            see(index, tf.cast(x, tf.float32))
+            return x
+
+        overlay: Any = self._activation_overlay
+        values = zip(self.kernels, self.quantized_values(), strict=True)
+        with Forgetting(), Overlay(values), overlay.applying(shown):
+            yield lambda x: self.base(x, training=False)
+
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
         """As `keras.Model.fit`.
 
-        The data stays at hand in `fit_data` and `fit_validation_data` while
-        it runs, so that `MSQCallback` can take its statistics on it.
+        The data stays at hand in `fit_inputs` while it runs, so that
+        `MSQCallback` can take its statistics on it.
 
         Raises:
             ValueError: Under a strategy over several workers, where Keras's
@@ -267,13 +299,13 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
                 "loop with `strategy.run`, as docs/distribution.md has it, or "
                 f"one worker. Received: {workers} workers"
             )
-        self.fit_data = (x, y, kwargs.get("sample_weight"))
-        self.fit_validation_data = kwargs.get("validation_data")
+        warn_of_fit(self.base)
+        fit = super().fit
+        self.fit_inputs = FitInputs.of(fit, (x, y, *args), kwargs)
         try:
-            return super().fit(x, y, *args, **kwargs)
+            return fit(x, y, *args, **kwargs)
         finally:
-            self.fit_data = None
-            self.fit_validation_data = None
+            self.fit_inputs = FitInputs()
 
     def export(
         self,
@@ -307,32 +339,6 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
     def products(self) -> int:
         return count_products(self.base)
 
-    def compiled_losses(self) -> CompiledLosses:
-        config = self.get_compile_config() or {}
-        return CompiledLosses(
-            self.loss,
-            keras.losses,
-            config.get("loss_weights"),
-            getattr(self, "output_names", None),
-        )
-
-    @contextlib.contextmanager
-    def metrics_kept(self) -> Iterator[None]:
-        # Each replica's own: to read their sum, all workers have to be there.
-        parts = [
-            part
-            for variable in self.metrics_variables
-            for part in self.distribute_strategy.experimental_local_results(
-                variable.value
-            )
-        ]
-        values = [part.numpy() for part in parts]
-        try:
-            yield
-        finally:
-            for part, value in zip(parts, values, strict=True):
-                part.assign(value)
-
     @property
     def output_names(self) -> Any:
         """Output names of a functional base, which `compile` looks up."""
@@ -354,6 +360,7 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             "quantizer": self.quantizer,
             "scale": self.scale,
             "activations": self.activations and self.activations.to_config(),
+            "optimizers": self._built_optimizers(),
         }
 
     @classmethod
@@ -363,7 +370,7 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         base = keras.saving.deserialize_keras_object(
             config["base"], custom_objects=custom_objects
         )
-        return cls(
+        model = cls(
             base,
             [WeightPlan.from_config(entry) for entry in config["plan"]],
             quantizer=config["quantizer"],
@@ -372,3 +379,5 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             and ActivationPlan.from_config(config["activations"]),
             name=config["name"],
         )
+        model._keep_plain("_optimizer_variables", config.get("optimizers", {}))
+        return model

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.batches import Batch
 from msq_tf.config import check_bits
 from msq_tf.divergence import CompiledLosses
 from msq_tf.history import BitChange
+from msq_tf.penalty import PenaltyMean
 from msq_tf.state import SearchState
 from msq_tf.weight_quantizers import WeightQuantizers
 from msq_tf.weights import QuantizedWeight
@@ -33,11 +35,13 @@ class QuantizedNetwork:
         search: The state of the search.
         name: Name of the model.
         compiled: Whether the model has a loss and an optimizer.
+        penalty: The mean of the LSB penalty over training steps.
     """
 
     search: SearchState
     name: str
     compiled: bool
+    penalty: PenaltyMean
     _weights: WeightQuantizers
 
     @property
@@ -49,6 +53,20 @@ class QuantizedNetwork:
     def state_variables(self) -> list[Any]:
         """What layers update, where replicas may differ in it."""
         return []
+
+    @property
+    def fixed_batch_size(self) -> int | None:
+        """The one batch size that the model takes; `None` for any."""
+        return None
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether `loss_at` is what training minimizes."""
+        return True
+
+    def statistics_batch(self, batch: Batch) -> Batch:
+        """A batch as `outputs_at` and `loss_at` take it."""
+        return batch
 
     @property
     def quantizer(self) -> str:
@@ -154,7 +172,7 @@ class QuantizedNetwork:
             "msq_bits": average,
             "msq_compression": 32.0 / average,
             "msq_lsb_nonzero": float((nonzero * sizes).sum() / sizes.sum()),
-        }
+        } | self.penalty.logs()
 
     def latent_weights(self) -> list[tf.Tensor]:
         """float32 tensors: the weights that training moves."""
@@ -213,6 +231,10 @@ class QuantizedNetwork:
     def compiled_losses(self) -> CompiledLosses:
         """What the model was compiled with, as far as losses go."""
         raise NotImplementedError
+
+    def state_kept(self) -> contextlib.AbstractContextManager[None]:
+        """A context that undoes what statistics do to states of layers."""
+        return contextlib.nullcontext()
 
     def metrics_kept(self) -> contextlib.AbstractContextManager[None]:
         """A context that undoes what losses do to the metrics of `fit`."""

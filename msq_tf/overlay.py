@@ -59,6 +59,21 @@ class Overlay(keras.StatelessScope):
             variable._direct_assign(value)
 
 
+class Forgetting(keras.StatelessScope):
+    """A scope that forgets at its end what variables were assigned.
+
+    Losses that layers add inside are collected in `losses`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(collect_losses=True, initialize_variables=False)
+
+    def get_current_value(self, variable: Any) -> Any:
+        value = super().get_current_value(variable)
+        # Keras's regularizers ask for no other.
+        return variable._value if value is None else value
+
+
 def read_float32(variable: Any) -> tf.Tensor:
     """The variable's stored value in float32, under any autocast policy.
 
@@ -103,6 +118,51 @@ def exclude_from_decay(optimizer: Any, variables: Iterable[Any]) -> None:
     optimizer._exclude_from_weight_decay_cache = {}
 
 
+def built_variables(optimizer: Any) -> list[Any]:
+    """The variables that an optimizer was built for."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(optimizer._trainable_variables)
+
+
+def own_metrics(model: Any) -> list[Any]:
+    """Metrics that a model holds itself, beside those of `compile`."""
+    compiled = {
+        id(metric)
+        for name in ("_loss_tracker", "_compile_metrics")
+        for metric in [getattr(model, name, None)]
+    }
+    return [metric for metric in model._metrics if id(metric) not in compiled]
+
+
+def share_compiled(source: Any, target: Any) -> None:
+    """Gives a compiled model the losses and metrics of another one.
+
+    They are set as they are: Keras would track them twice, and wrap losses in
+    a list or dictionary.
+    """
+    for name in ("_loss_tracker", "_compile_loss", "_compile_metrics", "loss"):
+        if hasattr(source, name):
+            object.__setattr__(target, name, getattr(source, name))
+
+
+def give_back_losses(layer: Any, losses: Iterable[Any]) -> None:
+    """Hands losses that an `Overlay` collected to the layers they are of.
+
+    Args:
+        layer: What was called in the overlay.
+        losses: Its `losses`.
+    """
+    layers = layer._flatten_layers() if hasattr(layer, "_loss_ids") else []
+    for loss in losses:
+        owner = next(part for part in layers if id(loss) in part._loss_ids)
+        owner.add_loss(loss)
+
+
+def all_layers(model: Any) -> list[Any]:
+    """A model and all layers in it, however deep."""
+    return list(model._flatten_layers())
+
+
 def child_layers(layer: Any) -> list[Any]:
     """Direct sublayers of a layer, in the order of their tracking."""
     return list(layer._flatten_layers(include_self=False, recursive=False))
@@ -117,6 +177,20 @@ def symbolic_inputs(model: Any) -> Any:
     if isinstance(model, keras.Sequential):
         return model.inputs[0]
     return getattr(model, "_inputs_struct", None)
+
+
+def fixed_batch_size(model: Any) -> int | None:
+    """The one batch size that a model takes; `None` if it takes any.
+
+    Inputs may have it, and recurrent layers that keep their states.
+    """
+    inputs = symbolic_inputs(model)
+    shapes = [x.shape for x in keras.tree.flatten(inputs) if x is not None]
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            shapes += [state.shape for state in layer.states or ()]
+    sizes = (shape[0] for shape in shapes if len(shape))
+    return next((int(size) for size in sizes if size is not None), None)
 
 
 def operations(layer: Any) -> list[Any]:

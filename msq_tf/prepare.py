@@ -10,6 +10,8 @@ from msq_tf.activations import ActivationPlan
 from msq_tf.config import MSQConfig
 from msq_tf.discovery import walk
 from msq_tf.model import MSQModel
+from msq_tf.overlay import all_layers
+from msq_tf.own_training import own_methods
 from msq_tf.plan import Filters
 from msq_tf.plan import check_filters
 from msq_tf.plan import make_plan
@@ -68,7 +70,7 @@ def quantize_model(
             "through the TF Model Optimization API instead. Received: "
             f"model={model!r}"
         )
-    if not model.built or not model.variables:
+    if not _is_built(model) or not model.variables:
         raise ValueError(
             "The model is unbuilt: its weights do not exist yet. Expected a "
             "built model; call it on a batch or call `model.build(shape)` "
@@ -90,3 +92,15 @@ def quantize_model(
             find_sites(model, signature), config.activation_bits, config.ranges
         )
     return MSQModel(model, plan, config.quantizer, activations, config.scale)
+
+
+def _is_built(model: Any) -> bool:
+    """Whether all weights exist, also of a model that is never called.
+
+    Models whose `train_step` calls their parts may have no `call` at all, and
+    Keras never counts them as built.
+    """
+    parts = all_layers(model)[1:]
+    return model.built or bool(
+        own_methods(model) and parts and all(part.built for part in parts)
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import tensorflow as tf
+
 from msq_tf import decisions
 from msq_tf import replicas
 from msq_tf.batches import Batch
@@ -12,11 +14,14 @@ from msq_tf.batches import take_batches
 from msq_tf.decider import Decider
 from msq_tf.decider import Probing
 from msq_tf.decider import search_stats
+from msq_tf.fit_inputs import FitInputs
+from msq_tf.fit_inputs import weigh_classes
 from msq_tf.history import BitChange
 from msq_tf.network import QuantizedNetwork
 from msq_tf.search import Rule
 from msq_tf.search import RuleState
 from msq_tf.statistics import AUTO
+from msq_tf.statistics import MEASURED
 from msq_tf.statistics import StatisticsGatherer
 from msq_tf.summaries import ProgressPrinter
 from msq_tf.summaries import SummaryWriter
@@ -42,8 +47,10 @@ class SearchCallback:
     All decisions fall at ends of training batches and all state is in the
     model, so `keras.callbacks.BackupAndRestore` may stand anywhere in the
     list, and a resumed search decides as the uninterrupted one. Put this
-    callback first: it adds `msq_bits` (average stored bits), `msq_compression`
-    and `msq_lsb_nonzero` to the logs, which later callbacks then see.
+    callback first: it adds `msq_bits` (average stored bits), `msq_compression`,
+    `msq_lsb_nonzero` and `msq_penalty` (the mean of the pull's term over the
+    epoch, which is no part of `loss`) to the logs, which later callbacks then
+    see.
 
     Under a `tf.distribute` strategy over several workers, every one of them has
     this callback, with the same arguments and the same `data`; the chief
@@ -59,7 +66,8 @@ class SearchCallback:
             shuffled anew, if a resumed run has to repeat an interrupted one
             exactly.
         samples: Samples of `data` to use, at most.
-        batch_size: Samples per batch of statistics.
+        batch_size: Samples per batch of statistics. A model that takes one
+            size only, as with `Input(batch_size=16)`, has its own.
         interval: Training steps between decisions. Defaults to a tenth of
             the rule's phase.
         lsb_strength: The regularizer's lambda, see `LSBRegularizer` for its
@@ -73,7 +81,8 @@ class SearchCallback:
             counts as equally sensitive.
         hessian_every: Decisions between two estimates of the traces.
         held_out: Data, as `data`, on which a rule with `growth` measures
-            what bits were worth. Defaults to the `validation_data` of `fit`.
+            what bits were worth. Defaults to the `validation_data` of `fit`,
+            or what `validation_split` sets apart.
         max_probes: Most Hutchinson probes per estimate.
         tolerance: Relative standard error at which probing stops.
         seed: Seed of the probes.
@@ -171,9 +180,9 @@ class SearchCallback:
         """The model that is trained, checked."""
         raise NotImplementedError
 
-    def fit_data(self) -> tuple[Any, Any]:
-        """Training and validation data of `fit`; `None` where unknown."""
-        return None, None
+    def fit_inputs(self) -> FitInputs:
+        """The data of `fit`, where it is known."""
+        return FitInputs()
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._qmodel = self.network()
@@ -185,11 +194,11 @@ class SearchCallback:
                 "model=qmodel, epochs=..., steps=...)`. Received: "
                 f"compiled={self._qmodel.compiled}, params={self.params}"
             )
-        data = self.data if self.data is not None else self.fit_data()[0]
+        self._check_loss()
         self._decider = Decider(
             StatisticsGatherer(
                 self._qmodel,
-                take_batches(data, self.samples, self.batch_size),
+                self._training_batches(),
                 self.ranking,
                 self._held_out_batches(),
             ),
@@ -212,24 +221,61 @@ class SearchCallback:
         if self.log_dir is not None and chief:
             self._writer = SummaryWriter(self.log_dir)
 
+    def _check_loss(self) -> None:
+        """Raises a ValueError for statistics of a loss that is not known."""
+        needed = {
+            "`ranking='measured'`": self.ranking == MEASURED,
+            "a rule with `growth`": self.rule.uses_growth,
+        }
+        asked = [what for what, is_asked in needed.items() if is_asked]
+        if asked and not self._qmodel.has_loss:
+            raise ValueError(
+                "The loss is known to the model's own `train_step` alone. "
+                "Expected `ranking='auto'` and a rule without `growth`, or a "
+                "model with `compute_loss`, or `compile(loss=...)`. Received: "
+                f"{' and '.join(asked)}"
+            )
+
+    def _training_batches(self) -> list[Batch]:
+        if self.data is not None:
+            return self._batches(self.data)
+        inputs = self.fit_inputs()
+        batches = self._batches(inputs.data)
+        return weigh_classes(batches, inputs.class_weight)
+
+    def _batches(self, data: Any) -> list[Batch]:
+        """Batches of the size asked for, or of the only one there is."""
+        fixed = self._qmodel.fixed_batch_size
+        size = fixed or self.batch_size
+        batches = take_batches(data, max(self.samples, fixed or 1), size)
+        taken = len(tf.nest.flatten(batches[0])[0])
+        if fixed and taken < fixed:
+            raise ValueError(
+                f"The model takes batches of {fixed} samples only. Expected "
+                "at least as many for statistics, from `fit` or "
+                f"`MSQCallback(data=...)`. Received: {taken}"
+            )
+        return [self._qmodel.statistics_batch(batch) for batch in batches]
+
     def _held_out_batches(self) -> list[Batch]:
         if not self.rule.uses_growth:
             return []
         data = self.held_out
         if data is None:
-            data = self.fit_data()[1]
+            data = self.fit_inputs().validation_data
         if data is None:
             raise ValueError(
                 "A rule with `growth` measures on held-out data. Expected "
                 "`fit(validation_data=...)` or `MSQCallback(held_out=...)`. "
                 "Received: neither"
             )
-        return take_batches(data, self.samples, self.batch_size)
+        return self._batches(data)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._decider is None:
             raise ValueError(_UNBEGUN)
         self._epoch = epoch
+        self._qmodel.penalty.reset()
         self._printer.flush()
         # Not in on_train_begin: BackupAndRestore may load its state there
         # after this callback's turn.
@@ -297,7 +343,8 @@ class SearchCallback:
         if state.decisions and step < state.last_step + interval and not over:
             return
         while rule.due(progress, self._decider.average(), search.rule_state):
-            changes = self._decider.decide(progress, step, epoch)
+            with self._qmodel.state_kept():
+                changes = self._decider.decide(progress, step, epoch)
             self._tell(changes)
             # At the phase's end the rest of the way is gone at once.
             if not (over and changes):

@@ -115,6 +115,55 @@ class WeightQuantizers:
         self._used = used
         self._learned_values = values
 
+    @property
+    def has_own_scales(self) -> bool:
+        """Whether scales are others than `max|w|`."""
+        return self._used is not None
+
+    def subset(self, indices: Sequence[int]) -> WeightQuantizers:
+        """Some of the quantized weights, with scales of `max|w|`.
+
+        Args:
+            indices: Their places in `paths`.
+        """
+        return WeightQuantizers(
+            [self._quantized[i] for i in indices],
+            self.quantizer,
+            self._read,
+            [self.scale_axes[i] for i in indices],
+        )
+
+    def pulls(
+        self, bits: Any, lsb: Any, strength: Any
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The gradients of the penalty, and what it amounts to.
+
+        Args:
+            bits: int32 variable or tensor of shape (weights,).
+            lsb: The same, the number of low bits to penalize.
+            strength: float32 scalar, the factor of the penalty.
+
+        Returns:
+            float32 tensors in the kernels' shapes, and a float32 scalar.
+        """
+        weights = self.latent()
+        scales = self._layout.max_scales(weights)
+        if self._used is not None:
+            learned = self._used(self._layout.split(scales))
+            scales = tf.stop_gradient(self._layout.join(learned))
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            _, penalty = fused.penalized(
+                self._layout,
+                weights,
+                scales,
+                tf.convert_to_tensor(bits),
+                tf.convert_to_tensor(lsb),
+                self.quantizer,
+            )
+            penalty *= strength
+        return tape.gradient(penalty, weights), penalty
+
     def latent(self) -> list[tf.Tensor]:
         """float32 tensors: the weights that training moves."""
         return [self._read(kernel) for kernel in self.kernels]

@@ -8,6 +8,8 @@ from msq_tf.tfmot.flatten import flatten_model
 from msq_tf.tfmot.imports import tf_keras
 from msq_tf.tfmot.imports import tfmot
 from msq_tf.tfmot.layer_table import is_operation
+from msq_tf.tfmot.own_training import check_no_methods
+from msq_tf.tfmot.own_training import with_methods_of
 from msq_tf.tfmot.scheme import MSQQuantizeScheme
 from msq_tf.tfmot.strip import check_model
 
@@ -28,8 +30,14 @@ def annotate_model(model: Any) -> Any:
         annotated already keep their `QuantizeConfig`.
 
     Raises:
-        ValueError: If the model, or one inside, is of another kind.
+        ValueError: If the model, or one inside, is of another kind, or its
+            class has training of its own, which `quantize_model` keeps.
     """
+    check_no_methods(model)
+    return _annotated(model)
+
+
+def _annotated(model: Any) -> Any:
     check_model(model)
 
     def annotated(layer: Any) -> Any:
@@ -58,10 +66,13 @@ def quantize_model(model: Any, scheme: MSQQuantizeScheme | None = None) -> Any:
         scheme: How to quantize. Defaults to `MSQQuantizeScheme()`.
 
     Returns:
-        A tf_keras model to compile and fit with `MSQCallback`.
+        A tf_keras model to compile and fit with `MSQCallback`. If the class
+        of `model` has a `train_step`, `compute_loss` or the like of its own,
+        it is of that class.
 
     Raises:
-        ValueError: As `annotate_model` raises.
+        ValueError: As `annotate_model` raises; of a class with training of its
+            own if it is made of other arguments than inputs and outputs.
 
     Example:
     ```python
@@ -71,8 +82,9 @@ def quantize_model(model: Any, scheme: MSQQuantizeScheme | None = None) -> Any:
     qat_model.fit(x, y, callbacks=[msq.MSQCallback(rule, data=(x, y))])
     ```
     """
-    annotated = annotate_model(model)
+    annotated = _annotated(model)
     with tfmot.quantize_scope():
-        return tfmot.quantize_apply(
+        quantized = tfmot.quantize_apply(
             annotated, scheme=scheme or MSQQuantizeScheme()
         )
+    return with_methods_of(model, quantized)

@@ -21,6 +21,7 @@ from msq_tf.tfmot import wrapper_state
 from msq_tf.tfmot.imports import tf_keras
 from msq_tf.tfmot.imports import tfmot
 from msq_tf.tfmot.layer_table import weight_name
+from msq_tf.tfmot.own_training import penalty_loss
 
 # Values that stand for weights while statistics are taken, by reference of
 # the variable.
@@ -168,7 +169,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
             variables["lsb"][None],
             self.quantizer,
         )
-        return variables["strength"] * penalty
+        return penalty_loss(weight, variables["strength"] * penalty)
 
     def scale_axes(self, rank: int) -> tuple[int, ...] | None:
         """`channel_axes` of a weight of this rank, as non-negatives."""

@@ -11,7 +11,6 @@ import contextvars
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 # All of TFMOT's quantizers end there; not public.
@@ -19,13 +18,17 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quant_ops,
 )
 
+from msq_tf.calibration import SeenRanges
+from msq_tf.calibration import run_batches
 from msq_tf.tfmot.imports import tfmot
+from msq_tf.tfmot.model_state import fixed_batch_size
+from msq_tf.tfmot.model_state import kept
 from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.strip import is_input_quantizer
 
-# Smallest and largest value by `ref()` of the range's variable.
-_SEEN: contextvars.ContextVar[dict[Any, tuple[float, float]] | None] = (
-    contextvars.ContextVar("msq_tf_seen_ranges", default=None)
+# By `ref()` of the range's variable.
+_SEEN: contextvars.ContextVar[SeenRanges | None] = contextvars.ContextVar(
+    "msq_tf_seen_ranges", default=None
 )
 
 
@@ -37,8 +40,8 @@ def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
 
     Args:
         model: What `quantize_apply` returned.
-        x: Inputs: an array, or a list or dict of arrays; a few hundred
-            samples.
+        x: Inputs: an array, or a list or dict of arrays, a few hundred
+            samples; or a `tf.data.Dataset` of batches as `fit` takes them.
         batch_size: Samples that are run at once.
 
     Raises:
@@ -52,34 +55,23 @@ def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
     ```
     """
     check_model(model)
-    count = len(tf.nest.flatten(x)[0])
-    if not count:
-        raise ValueError("Ranges need data. Received: x with no sample")
-    ranges = list(_ranges(model))
-    seen = {entry["min_var"].ref(): (0.0, 0.0) for entry in ranges}
+    ranges = {entry["min_var"].ref(): entry for entry in _ranges(model)}
+    seen = SeenRanges({ref: e["min_var"].name for ref, e in ranges.items()})
     token = _SEEN.set(seen)
     try:
-        for start in range(0, count, batch_size):
-            stop = start + batch_size
-            model(
-                tf.nest.map_structure(lambda a: a[start:stop], x),  # noqa: B023
-                training=False,
+        with kept(model.non_trainable_variables):
+            run_batches(
+                lambda batch: model(batch, training=False),
+                x,
+                batch_size,
+                fixed_batch_size(model),
             )
     finally:
         _SEEN.reset(token)
-    for entry in ranges:
-        low, high = seen[entry["min_var"].ref()]
-        if not np.isfinite(low) or not np.isfinite(high):
-            raise ValueError(
-                "An activation is not finite. Expected finite inputs and "
-                f"weights. Received: {low} to {high} in "
-                f"'{entry['min_var'].name}'"
-            )
-    for entry in ranges:
-        low, high = seen[entry["min_var"].ref()]
+    for ref, (low, high) in seen.found().items():
         if low < high:
-            entry["min_var"].assign(low)
-            entry["max_var"].assign(high)
+            ranges[ref]["min_var"].assign(low)
+            ranges[ref]["max_var"].assign(high)
 
 
 def _ranges(model: Any) -> Iterator[dict[str, Any]]:
@@ -106,12 +98,7 @@ def _fake_quant(inputs: Any, min_var: Any, *others: Any, **named: Any) -> Any:
     ref = min_var.ref() if isinstance(min_var, tf.Variable) else None
     if seen is None or ref not in seen:
         return _plain(inputs, min_var, *others, **named)
-    low, high = seen[ref]
-    # Not fminf: NaN has to be seen.
-    seen[ref] = (
-        float(np.minimum(low, tf.reduce_min(inputs))),
-        float(np.maximum(high, tf.reduce_max(inputs))),
-    )
+    seen.see(ref, inputs)
     return inputs
 
 

@@ -15,8 +15,13 @@ import tensorflow as tf
 from msq_tf.constants import constant
 from msq_tf.divergence import CompiledLosses
 from msq_tf.network import QuantizedNetwork
+from msq_tf.penalty import PenaltyMean
 from msq_tf.tfmot.imports import tf_keras
 from msq_tf.tfmot.losses import LossesWithoutMetrics
+from msq_tf.tfmot.model_state import fixed_batch_size
+from msq_tf.tfmot.model_state import kept
+from msq_tf.tfmot.own_training import keep_penalty_apart
+from msq_tf.tfmot.own_training import own_methods
 from msq_tf.tfmot.quantizers import given_values
 from msq_tf.tfmot.second_gradients import differentiable_twice
 from msq_tf.tfmot.strip import check_model
@@ -117,6 +122,28 @@ class ModelView(QuantizedNetwork):
         self._plain: Any = None
 
     @property
+    def penalty(self) -> PenaltyMean:  # type: ignore[override]
+        return keep_penalty_apart(self.model)
+
+    @property
+    def fixed_batch_size(self) -> int | None:
+        return fixed_batch_size(self.model)
+
+    def state_kept(self) -> contextlib.AbstractContextManager[None]:
+        ours = {
+            variable.ref()
+            for entry in self._found
+            for variable in (entry.by_msq and entry.variables or {}).values()
+        }
+        return kept(
+            [
+                v
+                for v in self.model.non_trainable_variables
+                if v.ref() not in ours
+            ]
+        )
+
+    @property
     def distribute_strategy(self) -> tf.distribute.Strategy:
         return self.model.distribute_strategy
 
@@ -134,9 +161,13 @@ class ModelView(QuantizedNetwork):
 
     def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
         x, y, sample_weight = batch
-        loss = LossesWithoutMetrics(self.model.compiled_loss)(
-            y, self.outputs_at(values, x), sample_weight
-        )
+        outputs = self.outputs_at(values, x)
+        if self._own_loss:
+            loss = self.model.compute_loss(x, y, outputs, sample_weight)
+        else:
+            loss = LossesWithoutMetrics(self.model.compiled_loss)(
+                y, outputs, sample_weight
+            )
         # As in Keras 3: divided by the replicas, for `fit` to sum over them.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return tf.cast(loss, tf.float32) * replicas
@@ -147,7 +178,13 @@ class ModelView(QuantizedNetwork):
             for layer in self.model._flatten_layers()
         )
 
+    @property
+    def _own_loss(self) -> bool:
+        return "compute_loss" in own_methods(self.model)
+
     def compiled_losses(self) -> CompiledLosses:
+        if self._own_loss:
+            return CompiledLosses(self.model.compute_loss, tf_keras.losses)
         container = self.model.compiled_loss
         return CompiledLosses(
             getattr(self.model, "loss", None),
@@ -157,7 +194,10 @@ class ModelView(QuantizedNetwork):
         )
 
     def metrics_kept(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+        if not self._own_loss:
+            return contextlib.nullcontext()
+        metrics = self.model.metrics
+        return kept([v for metric in metrics for v in metric.variables])
 
     def skipped_weights(self) -> list[SkippedWeight]:
         values = self._values_by_tfmot()

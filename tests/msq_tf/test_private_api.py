@@ -196,6 +196,44 @@ def loss_over_replicas() -> None:
         np.testing.assert_allclose(loss(), alone / 2, rtol=1e-6)
 
 
+def losses_are_known_by_their_layer() -> None:
+    """A layer in a scope keeps the ids of the losses that it adds."""
+    layer = keras.layers.ActivityRegularization(l2=1.0)
+    with keras.StatelessScope(collect_losses=True) as scope:
+        layer(np.ones((1, 2), np.float32))
+    assert [id(loss) in layer._loss_ids for loss in scope.losses] == [True]
+
+
+def metrics_and_what_is_compiled() -> None:
+    """A model's own metrics are in `_metrics`, those of `compile` apart."""
+    model = nested()[0]
+    model.mine = keras.metrics.Mean(name="mine")
+    model.compile("sgd", "mse", metrics=["mae"])
+    assert model._metrics == [model.mine]
+    other = nested()[0]
+    other.compile("sgd")
+    for name in ("_loss_tracker", "_compile_loss", "_compile_metrics"):
+        assert name in vars(model)
+        object.__setattr__(other, name, vars(model)[name])
+    other.evaluate(np.ones((2, 3)), np.ones((2, 1)), verbose=0)
+    kept = [metric.name for metric in other.metrics]
+    assert kept == [
+        metric.name for metric in model.metrics if metric.name != "mine"
+    ]
+    assert float(model.metrics[0].result()) > 0.0
+
+
+def what_an_optimizer_was_built_for() -> None:
+    """An optimizer keeps its variables, and calls the `apply` set on it."""
+    optimizer, seen = keras.optimizers.SGD(1.0), []
+    variable = keras.Variable([1.0])
+    optimizer.build([variable])
+    assert optimizer._trainable_variables[0] is variable
+    optimizer.apply = lambda grads, variables=None: seen.append(variables)
+    optimizer.apply_gradients([(tf.ones(1), variable)])
+    assert seen[0][0] is variable
+
+
 def values_of_replicas() -> None:
     """A variable made in a strategy's scope holds a value per replica."""
     strategy = tf.distribute.MirroredStrategy(
@@ -218,7 +256,7 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
     ),
     own_variables: (
         {"_trainable_variables", "_non_trainable_variables"},
-        f"{OVERLAY} (own_variables, state_variables)",
+        f"{OVERLAY} (own_variables, state_variables, built_variables)",
     ),
     attributes_of_a_layer: (set(), f"{OVERLAY} (variable_attributes)"),
     kernel_under_lora: (set(), "msq_tf/discovery.py (_known)"),
@@ -233,10 +271,25 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
     ),
     call_on_an_instance: (set(), "msq_tf/hooks.py"),
     losses_are_the_tensors_given: (set(), "msq_tf/model.py (losses)"),
-    loss_over_replicas: (set(), "msq_tf/model.py (call, loss_at)"),
+    losses_are_known_by_their_layer: (
+        {"_loss_ids"},
+        f"{OVERLAY} (give_back_losses)",
+    ),
+    metrics_and_what_is_compiled: (
+        {"_metrics"},
+        f"{OVERLAY} (own_metrics, share_compiled)",
+    ),
+    what_an_optimizer_was_built_for: (
+        set(),
+        f"{OVERLAY} (built_variables), msq_tf/optimizer_hooks.py",
+    ),
+    loss_over_replicas: (
+        set(),
+        "msq_tf/model.py (call), msq_tf/model_statistics.py (loss_at)",
+    ),
     values_of_replicas: (
         set(),
-        "msq_tf/model.py (metrics_kept), msq_tf/replicas.py",
+        "msq_tf/model_statistics.py (metrics_kept), msq_tf/replicas.py",
     ),
 }
 _FREEZING = (

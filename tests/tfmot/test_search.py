@@ -56,7 +56,7 @@ def test_a_budget_is_reached(searched):
 
 
 def test_the_pull_is_there_while_it_is_wanted(searched):
-    """And only then: it is part of the loss that `fit` reports."""
+    """And only then."""
     pulls = [float(loss) for strength, loss in searched[2] if strength > 0]
     rests = [float(loss) for strength, loss in searched[2] if strength == 0]
     assert pulls and max(pulls) > 0

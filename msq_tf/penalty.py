@@ -1,0 +1,81 @@
+"""The LSB penalty apart from the loss: its gradient stays, its value goes.
+
+A loss that is printed, watched by callbacks and compared with that of a float
+training is the task's. In a training step of Keras the penalty therefore joins
+the loss as a term of value zero, and what it amounts to is counted here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+_APART: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "msq_tf_penalty_apart", default=False
+)
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """While open, `as_loss` gives terms without a value."""
+    token = _APART.set(True)
+    try:
+        yield
+    finally:
+        _APART.reset(token)
+
+
+def as_loss(penalty: tf.Tensor) -> tf.Tensor:
+    """A term of a loss: the penalty, or where it is kept apart its gradient.
+
+    Args:
+        penalty: float32 scalar.
+
+    Returns:
+        float32 scalar with the gradient of `penalty`. In `apart` it is zero,
+        unless the penalty is not finite.
+    """
+    return penalty - tf.stop_gradient(penalty) if _APART.get() else penalty
+
+
+class PenaltyMean:
+    """The mean of the penalty over training steps.
+
+    Two scalars that the training step adds to. They are no part of a model's
+    state. Replicas have the same weights, hence the same penalty: that of the
+    first counts.
+    """
+
+    def __init__(self) -> None:
+        self._total, self._steps = (
+            tf.Variable(
+                0.0,
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+            for _ in range(2)
+        )
+
+    def add(self, penalty: tf.Tensor) -> None:
+        """Adds the penalty of some weights to that of this step."""
+        self._total.assign_add(tf.stop_gradient(penalty))
+
+    def count(self) -> None:
+        """Ends a step."""
+        self._steps.assign_add(1.0)
+
+    def reset(self) -> None:
+        """Begins anew, as at the start of an epoch."""
+        self._total.assign(0.0)
+        self._steps.assign(0.0)
+
+    def logs(self) -> dict[str, float]:
+        """The mean since `reset`, under its name; nothing before a step."""
+        steps = float(self._steps.numpy())
+        if not steps:
+            return {}
+        return {"msq_penalty": float(self._total.numpy()) / steps}

@@ -1,0 +1,40 @@
+"""The state of a tf_keras model that layers update, and its batch size."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from msq_tf.tfmot.imports import tf_keras
+
+
+@contextlib.contextmanager
+def kept(variables: Sequence[Any]) -> Iterator[None]:
+    """While open, what is assigned to variables is undone at the end.
+
+    Under a strategy with several replicas, which have values of their own,
+    nothing is.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        variables = ()
+    values = [variable.numpy() for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
+def fixed_batch_size(model: Any) -> int | None:
+    """The one batch size that a model takes; `None` if it takes any."""
+    shapes = [tensor.shape for tensor in model.inputs or ()]
+    for layer in model._flatten_layers():
+        if isinstance(layer, tf_keras.layers.RNN) and layer.stateful:
+            states = tf.nest.flatten(layer.states)
+            shapes += [state.shape for state in states if state is not None]
+    sizes = (shape[0] for shape in shapes if len(shape))
+    return next((int(size) for size in sizes if size is not None), None)
