@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import math
 import mmap
 import os
 import tempfile
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from msq_tf.weights import QuantizedWeight
 from tflite_export import dense
 from tflite_export import flatbuffer as fb
 from tflite_export import parts
+from tflite_export import seals
 from tflite_export.converter import Converter
 from tflite_export.errors import ExportError
 from tflite_export.freezing import Traced
@@ -29,6 +31,8 @@ from tflite_export.lowering import lowered
 from tflite_export.source import Source
 from tflite_export.source import from_model
 from tflite_export.source import output_names
+from tflite_export.trained import Trained
+from tflite_export.trained import constants
 
 SIGNATURE = "serving_default"
 # Offsets in a file are signed, of 32 bits, and so are the lengths in the graph
@@ -46,12 +50,19 @@ class FloatFile:
         constants: Float arrays of two or more axes that the model's own code
             writes into the graph: none of the trained values.
         notes: Sentences for the report.
+        held: Quantized weights that tensors are known to hold, by subgraph
+            and tensor.
+        unread: Paths of quantized weights that inference never reads.
     """
 
     data: bytes | mmap.mmap
     source: Source
     constants: tuple[np.ndarray, ...]
     notes: tuple[str, ...]
+    held: Mapping[tuple[int, int], QuantizedWeight] = dataclasses.field(
+        default_factory=dict
+    )
+    unread: tuple[str, ...] = ()
 
 
 def to_float_file(
@@ -75,32 +86,104 @@ def to_float_file(
     Raises:
         ExportError: If the converter refuses the model.
     """
-    notes = []
-    check_size(source.base)
-    traced, names = _trace(source)
-    graph = traced.function.graph.as_graph_def()
-    dynamic = any(spec.shape[0] is None for spec in source.specs)
-    if dynamic and any(n.op == "TensorListReserve" for n in _nodes(graph)):
-        # Lists of tensors (recurrent layers) need a known element shape.
-        source = dataclasses.replace(
-            from_model(
-                source.model or source.base, source.structure, batch_size=1
-            ),
-            trained_ranges=source.trained_ranges,
-        )
-        traced, names = _trace(source)
+    return Conversion(source, trained, folder).file()
+
+
+class Conversion:
+    """A model on its way to a float file, which may be made more than once.
+
+    Args:
+        source: As of `to_float_file`.
+        trained: Likewise.
+        folder: Likewise.
+
+    Raises:
+        ExportError: If the model is too large.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        trained: Sequence[QuantizedWeight] = (),
+        folder: str | os.PathLike[str] | None = None,
+    ):
+        self._notes: list[str] = []
+        self._folder = folder
+        check_size(source.base)
+        traced, self._names = _trace(source)
         graph = traced.function.graph.as_graph_def()
-        notes.append(
-            "batch size fixed to 1: the converter needs a static batch for "
-            "the loop of a recurrent layer; unroll=True keeps it dynamic"
+        dynamic = any(spec.shape[0] is None for spec in source.specs)
+        if dynamic and any(n.op == "TensorListReserve" for n in _nodes(graph)):
+            # Lists of tensors (recurrent layers) need a known element shape.
+            source = dataclasses.replace(
+                from_model(
+                    source.model or source.base, source.structure, batch_size=1
+                ),
+                trained_ranges=source.trained_ranges,
+            )
+            traced, self._names = _trace(source)
+            graph = traced.function.graph.as_graph_def()
+            self._notes.append(
+                "batch size fixed to 1: the converter needs a static batch for "
+                "the loop of a recurrent layer; unroll=True keeps it dynamic"
+            )
+        self._source = source
+        traced.trained = Trained(trained)
+        self._constants = [
+            array
+            for array in constants(_nodes(graph))
+            if not traced.trained.find(array)
+        ] + traced.trained.shorten(traced.captured)
+        del graph
+        self._traced = traced
+        self._converter = Converter(traced)
+
+    def file(self, apart: Iterable[str] = ()) -> FloatFile:
+        """Makes the float file.
+
+        Args:
+            apart: Paths of quantized weights that nothing is folded into.
+
+        Returns:
+            The file.
+
+        Raises:
+            ExportError: If the converter refuses the model.
+        """
+        frozen = self._converter.frozen
+        if frozen is not None:
+            frozen.seal(apart)
+        folder = self._folder
+        model = parts.convert(self._converter, folder or tempfile.gettempdir())
+        dense.join(model)
+        held = {} if frozen is None else seals.settle(model, frozen.seals)
+        _sign(
+            model,
+            self._traced,
+            [spec.name for spec in self._source.specs],
+            self._names,
         )
-    constants = _untrained(graph, traced, trained)
-    del graph
-    model = parts.convert(Converter(traced), folder or tempfile.gettempdir())
-    dense.join(model)
-    _sign(model, traced, [spec.name for spec in source.specs], names)
-    data = fb.dump(model) if folder is None else fb.spool(model, folder)
-    return FloatFile(data, source, constants, tuple(notes))
+        return FloatFile(
+            fb.dump(model) if folder is None else fb.spool(model, folder),
+            self._source,
+            tuple(self._constants),
+            tuple(self._notes),
+            held,
+            () if frozen is None else tuple(w.path for w in frozen.unread()),
+        )
+
+    def computed(self) -> list[np.ndarray]:
+        """Float arrays that the graph computes from its constants.
+
+        None of them is made of a quantized weight.
+        """
+        frozen = self._converter.frozen
+        return [] if frozen is None else frozen.computed()
+
+    def changed(self) -> list[str]:
+        """Paths of quantized weights that are computed with before use."""
+        frozen = self._converter.frozen
+        return [] if frozen is None else frozen.changed()
 
 
 def check_size(base: Any) -> None:
@@ -160,50 +243,6 @@ def _nodes(graph: tf.compat.v1.GraphDef) -> Iterator:
     yield from graph.node
     for function in graph.library.function:
         yield from function.node_def
-
-
-def _constants(graph: tf.compat.v1.GraphDef) -> Iterator[np.ndarray]:
-    for node in _nodes(graph):
-        if node.op == "Const":
-            proto = node.attr["value"].tensor
-            rank = len(proto.tensor_shape.dim)
-            if rank >= 2 and proto.dtype == tf.float32.as_datatype_enum:
-                yield tf.make_ndarray(proto)
-
-
-def _untrained(
-    graph: tf.compat.v1.GraphDef,
-    traced: Traced,
-    trained: Sequence[QuantizedWeight],
-) -> tuple[np.ndarray, ...]:
-    """Float arrays of two or more axes in a graph that are no trained values.
-
-    What the function captured of the trained weights, it has by their codes
-    from here on, which take a quarter of the memory.
-    """
-    known = {_digest(weight.values): weight for weight in trained}
-    found = [
-        array for array in _constants(graph) if _digest(array) not in known
-    ]
-    for name, value in traced.captured.items():
-        array = value()
-        weight = known.get(_digest(array))
-        if weight is not None:
-            traced.captured[name] = functools.partial(_values, weight)
-        elif array.dtype == np.float32 and array.ndim >= 2:
-            found.append(array)
-    return tuple(found)
-
-
-def _values(weight: QuantizedWeight) -> np.ndarray:
-    return weight.values
-
-
-def _digest(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:
-    """Equal for arrays of one shape that hold the same numbers."""
-    # Zeros have signs, which say nothing.
-    plain = np.ascontiguousarray(array) + array.dtype.type(0)
-    return array.shape, hashlib.sha256(plain.data).digest()
 
 
 def _sign(

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tflite_export.errors import ExportError
 from tflite_export.freezing import Traced
-from tflite_export.freezing import freeze_sparingly
+from tflite_export.freezing import freeze
 
 
 class Converter:
@@ -22,9 +22,8 @@ class Converter:
         traced: The function, which may be gone afterwards.
 
     Attributes:
-        weights: Shapes of the weights that `convert` can leave out, by their
-            names, in the order of the graph. None where TensorFlow freezes
-            the graph itself.
+        frozen: The graph that is converted; `None` where TensorFlow freezes
+            it in a way of its own.
     """
 
     def __init__(self, traced: Traced):
@@ -36,12 +35,19 @@ class Converter:
         self._converter.experimental_lower_to_saved_model = False
         # It takes reading and writing the whole file once more.
         self._converter.exclude_conversion_metadata = True
-        self._frozen = freeze_sparingly(self._converter, traced)
-        self.weights = {} if self._frozen is None else self._frozen.weights
+        self.frozen = freeze(self._converter, traced)
+
+    @property
+    def weights(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the weights that `convert` can leave out, by their names.
+
+        In the order of the graph. None where the graph calls functions.
+        """
+        return {} if self.frozen is None else self.frozen.weights
 
     def groups(self) -> list[list[str]]:
         """The names of `weights` in groups that may become one constant."""
-        return [] if self._frozen is None else self._frozen.groups()
+        return [] if self.frozen is None else self.frozen.groups()
 
     def convert(self, shown: Container[str] | None = None) -> bytes:
         """A float TFLite file; may be called again.
@@ -53,8 +59,8 @@ class Converter:
         Raises:
             ExportError: If the converter refuses an operator.
         """
-        if self._frozen is not None:
-            self._frozen.shown = shown
+        if self.frozen is not None:
+            self.frozen.shown = shown
         try:
             return self._converter.convert()
         except Exception as error:  # the converter raises several kinds

@@ -18,19 +18,17 @@ from msq_tf.weights import SkippedWeight
 from tflite_export import convert
 from tflite_export import data as samples_of
 from tflite_export import devices
-from tflite_export import flatbuffer as fb
 from tflite_export import plans
 from tflite_export import readback
 from tflite_export import runtime
 from tflite_export import targets
 from tflite_export.errors import ExportError
+from tflite_export.explained import explained
 from tflite_export.files import fill
 from tflite_export.files import let_go
 from tflite_export.files import staged
 from tflite_export.fit import MUTED_SCALE
-from tflite_export.match import FloatWeight
 from tflite_export.match import Matching
-from tflite_export.match import match
 from tflite_export.report import FLOAT_BITS
 from tflite_export.report import ExportReport
 from tflite_export.report import FloatTensor
@@ -133,12 +131,12 @@ def export(
     _check_weights(quantized)
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(staged(path))
-        converted = convert.to_float_file(source, quantized, Path(path).parent)
-        matching = match(
-            fb.load(converted.data),
+        converted, matching = explained(
+            convert.Conversion(source, quantized, Path(path).parent),
             quantized,
-            _known_floats(converted, skipped),
+            skipped,
         )
+        quantized = [w for w in quantized if w.path not in converted.unread]
         plan: plans.Plan
         if chosen.integer:
             if integer_io is None:
@@ -276,20 +274,6 @@ def float_file(
         data = float_tflite(model, input_signature, batch_size)
         fill(temporary, data, path)
     return len(data)
-
-
-def _known_floats(
-    converted: convert.FloatFile, skipped: Sequence[SkippedWeight]
-) -> list[FloatWeight]:
-    """Everything float that a file may hold without anyone having missed it."""
-    known = [
-        FloatWeight(s.path, s.value, s.reason, s.layout, s.channel_axes)
-        for s in skipped
-    ]
-    return known + [
-        FloatWeight("(constant)", array, "written in the model's code")
-        for array in converted.constants
-    ]
 
 
 def _check_weights(quantized: Sequence[QuantizedWeight]) -> None:

@@ -9,8 +9,11 @@ out, not assumed.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -71,7 +74,7 @@ class Constant:
         name: Name the converter gave it.
         value: float32 array.
         readers: Names of the operators that read it, each once.
-        is_weight: Whether an operator reads it where weights belong.
+        weighs: Names of those that read it where weights belong.
     """
 
     graph: int
@@ -79,7 +82,12 @@ class Constant:
     name: str
     value: np.ndarray
     readers: tuple[str, ...]
-    is_weight: bool
+    weighs: tuple[str, ...]
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether an operator reads it where weights belong."""
+        return bool(self.weighs)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,17 +126,34 @@ class Matching:
         floats: Tensors that stay float, with the weight that explains them.
         others: Number of further float constants (vectors, scalars and
             operands of elementwise operators).
+        ambiguous: Paths of weights that tensors may hold which were given to
+            others: both explain them, by different codes.
     """
 
     matches: tuple[Match, ...]
     floats: tuple[tuple[Constant, FloatWeight], ...]
     others: int
+    ambiguous: tuple[str, ...] = ()
+
+
+class Unmatched(ExportError):
+    """A file in which weights were not found again.
+
+    Attributes:
+        paths: Weights whose codes may have got lost by folding.
+    """
+
+    def __init__(self, message: str, paths: Sequence[str] = ()):
+        super().__init__(message)
+        self.paths = tuple(paths)
 
 
 def match(
     model: schema.ModelT,
     quantized: Sequence[QuantizedWeight],
     floats: Sequence[FloatWeight],
+    held: Mapping[tuple[int, int], QuantizedWeight] | None = None,
+    computed: Callable[[], Sequence[FloatWeight]] = tuple,
 ) -> Matching:
     """Explains the float constants of a file by the weights of a model.
 
@@ -136,34 +161,112 @@ def match(
         model: A float TFLite model.
         quantized: The quantized weights.
         floats: Weights and constants that are float on purpose.
+        held: What tensors are known to hold, by subgraph and tensor.
+        computed: Function that returns further `floats`, called where these
+            are not enough.
 
     Returns:
         The matching; every quantized weight is in it.
 
     Raises:
-        ExportError: If a quantized weight isn't in the file, or an operator
+        Unmatched: If a quantized weight isn't in the file, or an operator
             reads a float weight that nothing explains.
     """
+    held = held or {}
     constants, vectors = find_constants(model)
     candidates = {
-        index: _candidates(constant, quantized)
+        index: _candidates(constant, quantized, floats)
+        if (constant.graph, constant.tensor) not in held
+        else _known(constant, held, quantized)
         for index, constant in enumerate(constants)
     }
     chosen = _assign(constants, candidates, quantized)
-    for number, weight in enumerate(quantized):
-        if not _covered(weight, number, candidates):
-            raise ExportError(explain.unmatched(weight, constants))
+    lost = [
+        weight
+        for number, weight in enumerate(quantized)
+        if not _covered(weight, number, candidates)
+    ]
+    if lost:
+        raise Unmatched(
+            explain.unmatched(lost[0], constants), [w.path for w in lost]
+        )
     matches, explained, others = [], [], vectors
     for index, constant in enumerate(constants):
         if index in chosen:
             matches.append(chosen[index])
-        elif not (constant.is_weight and constant.value.any()):
+            continue
+        if not (constant.is_weight and constant.value.any()):
             others += 1
-        elif (found := _float_for(constant, floats)) is not None:
-            explained.append((constant, found))
-        else:
-            raise ExportError(explain.unexplained(constant, quantized))
-    return Matching(tuple(matches), tuple(explained), others)
+            continue
+        found = _float_for(constant, floats)
+        if found is None:
+            found = _float_for(constant, computed())
+        if found is None:
+            raise Unmatched(explain.unexplained(constant, quantized))
+        explained.append((constant, found))
+    return Matching(
+        tuple(matches),
+        tuple(explained),
+        others,
+        _ambiguous(chosen, candidates, quantized),
+    )
+
+
+def _known(
+    constant: Constant,
+    held: Mapping[tuple[int, int], QuantizedWeight],
+    quantized: Sequence[QuantizedWeight],
+) -> list[tuple[int, Match]]:
+    """The one candidate of a tensor that is known to hold a weight."""
+    weight = held[constant.graph, constant.tensor]
+    fit = fitting.fit(
+        constant.value,
+        weight.codes,
+        np.broadcast_to(weight.step, weight.codes.shape),
+    )
+    if fit is None:
+        return []
+    return [
+        (number, Match(constant, weight, Arrangement(_axes(weight)), fit))
+        for number, other in enumerate(quantized)
+        if other.path == weight.path
+    ]
+
+
+def _axes(weight: QuantizedWeight) -> tuple[int, ...]:
+    return tuple(range(weight.codes.ndim))
+
+
+def _ambiguous(
+    chosen: Mapping[int, Match],
+    candidates: Mapping[int, list[tuple[int, Match]]],
+    quantized: Sequence[QuantizedWeight],
+) -> tuple[str, ...]:
+    """Weights that a tensor may hold as well as the one that was chosen."""
+    found: dict[str, None] = {}
+    for index, match in chosen.items():
+        if match.fit.exact:
+            continue
+        for number, other in candidates[index]:
+            if (
+                other.weight is not match.weight
+                and _preference(other) == _preference(match)
+                and not np.array_equal(other.codes, match.codes)
+            ):
+                found[match.weight.path] = None
+                found[quantized[number].path] = None
+    return tuple(found)
+
+
+def _preference(match: Match) -> tuple[Any, ...]:
+    """Smaller for what takes fewer factors to reproduce a tensor."""
+    return (
+        not match.fit.exact,
+        match.fit.columns is not None,
+        match.fit.muted,
+        # One factor for every element would explain anything.
+        match.fit.scale.size,
+    )
 
 
 def find_constants(model: schema.ModelT) -> tuple[list[Constant], int]:
@@ -195,9 +298,12 @@ def find_constants(model: schema.ModelT) -> tuple[list[Constant], int]:
                     name=fb.name(tensor),
                     value=value,
                     readers=tuple(dict.fromkeys(op for op, _ in uses)),
-                    is_weight=any(
-                        position in WEIGHT_INPUTS.get(op, ())
-                        for op, position in uses
+                    weighs=tuple(
+                        dict.fromkeys(
+                            op
+                            for op, position in uses
+                            if position in WEIGHT_INPUTS.get(op, ())
+                        )
                     ),
                 )
             )
@@ -219,7 +325,9 @@ def _readers(
 
 
 def _candidates(
-    constant: Constant, quantized: Sequence[QuantizedWeight]
+    constant: Constant,
+    quantized: Sequence[QuantizedWeight],
+    floats: Sequence[FloatWeight],
 ) -> list[tuple[int, Match]]:
     found: list[tuple[int, Match]] = []
     shape = constant.value.shape
@@ -246,12 +354,25 @@ def _candidates(
             )
             if fit is None and constant.readers == ("FULLY_CONNECTED",):
                 fit = unfold.fit_rows_and_columns(constant.value, codes)
-            if fit is not None:
+            if fit is not None and (
+                fit.exact or _tells(fit, codes) or constant.is_weight
+            ):
                 match = Match(constant, weight, arrangement, fit)
                 found.append((number, match))
                 if fit.exact:
                     break
+    if (
+        found
+        and not any(m.fit.exact or _tells(m.fit, m.codes) for _, m in found)
+        and _equal_float(constant, floats)
+    ):
+        return []
     return found
+
+
+def _tells(fit: fitting.Fit, codes: np.ndarray) -> bool:
+    """Whether a fit says anything: with a factor an element all agree."""
+    return np.count_nonzero(codes) >= 2 * fit.scale.size
 
 
 def _places(size: int) -> np.ndarray:
@@ -282,14 +403,7 @@ def _assign(
             continue
         number, match = min(
             options,
-            key=lambda option: (
-                not option[1].fit.exact,
-                option[1].fit.columns is not None,
-                option[1].fit.muted,
-                # One factor for every element would explain anything.
-                option[1].fit.scale.size,
-                option[0] in taken,
-            ),
+            key=lambda option: (*_preference(option[1]), option[0] in taken),
         )
         taken.add(number)
         chosen[index] = match
@@ -320,6 +434,18 @@ def _covered(
     for _, match in _holding(number, candidates):
         seen[match.arrangement.start : match.arrangement.stop] = True
     return bool(seen.all())
+
+
+def _equal_float(constant: Constant, floats: Sequence[FloatWeight]) -> bool:
+    """Whether a tensor is a float weight as it is."""
+    shape = constant.value.shape
+    return any(
+        np.array_equal(arrangement.apply(weight.value, shape), constant.value)
+        for weight in floats
+        for arrangement in arrangements(
+            weight.layout, weight.value.shape, weight.channel_axes, shape
+        )
+    )
 
 
 def _float_for(
