@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from msq_tf.unread import REASON
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 from tflite_export import convert
@@ -136,7 +137,9 @@ def export(
             quantized,
             skipped,
         )
-        quantized = [w for w in quantized if w.path not in converted.unread]
+        unread = [s.path for s in skipped if s.reason == REASON]
+        unread += converted.unread
+        quantized = [w for w in quantized if w.path not in unread]
         plan: plans.Plan
         if chosen.integer:
             if integer_io is None:
@@ -193,11 +196,22 @@ def export(
         device=device.figures,
         notes=(
             *converted.notes,
+            *_unread_note(unread),
             *built.notes,
             *verified.notes,
             *device.notes,
         ),
+        unread=tuple(unread),
     )
+
+
+def _unread_note(unread: Sequence[str]) -> list[str]:
+    if not unread:
+        return []
+    return [
+        "not in the file, since inference never reads them: "
+        f"{', '.join(unread)}"
+    ]
 
 
 def _with_ranges(

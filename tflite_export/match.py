@@ -27,6 +27,7 @@ from tflite_export import unfold
 from tflite_export.errors import ExportError
 from tflite_export.layouts import Arrangement
 from tflite_export.layouts import arrangements
+from tflite_export.layouts import slices
 
 # Inputs of operators that hold weights. A float constant there that no weight
 # of the model explains would be a weight left behind unnoticed.
@@ -458,5 +459,16 @@ def _float_for(
         ):
             laid_out = arrangement.apply(weight.value, shape)
             if fitting.fit(constant.value, laid_out, None) is not None:
+                return weight
+    places = _places(constant.value.size)
+    values = constant.value.reshape(-1)[places]
+    for weight in floats:
+        for arrangement in slices(weight.value.shape, shape):
+            # A part that was scaled could be anything.
+            if np.array_equal(
+                arrangement.sample(weight.value, places), values
+            ) and np.array_equal(
+                arrangement.apply(weight.value, shape), constant.value
+            ):
                 return weight
     return None

@@ -283,11 +283,8 @@ class Uses:
         ]
         needed = self._behind(tensor[0] for tensor in tensors)
         given = {name: values[name]() for name in needed & self._captured}
-        return [
-            array
-            for array in self._evaluated(tensors, given)
-            if array.dtype == np.float32 and array.ndim > 1
-        ]
+        found = self._evaluated(tensors, given, tf.float32)
+        return [array for array in found if array.ndim > 1]
 
     def _behind(self, names: Iterable[str]) -> set[str]:
         """Nodes that some nodes are computed from, themselves included."""
@@ -301,9 +298,12 @@ class Uses:
         return found
 
     def _evaluated(
-        self, tensors: Sequence[Tensor], given: Mapping[str, np.ndarray]
+        self,
+        tensors: Sequence[Tensor],
+        given: Mapping[str, np.ndarray],
+        kind: tf.DType | None = None,
     ) -> list[np.ndarray]:
-        """Values of constant tensors, some nodes' values given."""
+        """Values of constant tensors, of one type, some nodes' values given."""
         if not tensors:
             return []
         needed = self._behind(tensor[0] for tensor in tensors)
@@ -322,8 +322,12 @@ class Uses:
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(graph_def, name="")
             with tf.compat.v1.Session(graph=graph) as session:
+                wanted = [
+                    graph.get_tensor_by_name(f"{name}:{k}")
+                    for name, k in tensors
+                ]
                 return session.run(
-                    [f"{name}:{k}" for name, k in tensors],
+                    [t for t in wanted if kind in (None, t.dtype)],
                     {
                         f"{name}:0": value
                         for name, value in given.items()
