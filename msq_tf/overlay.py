@@ -59,6 +59,25 @@ class Overlay(keras.StatelessScope):
             variable._direct_assign(value)
 
 
+class Aside(keras.StatelessScope):
+    """Keeps what layers write into variables aside while it is open.
+
+    A layer that reads what it wrote in the same call finds it; the variables
+    stay as they were. So a traced graph holds no assignments.
+
+    Attributes:
+        updated: The variables that were written, by their `id`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(collect_losses=True, initialize_variables=False)
+        self.updated: dict[int, Any] = {}
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        super().add_update(update)
+        self.updated[id(update[0])] = update[0]
+
+
 def read_float32(variable: Any) -> tf.Tensor:
     """The variable's stored value in float32, under any autocast policy.
 

@@ -19,6 +19,9 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
+from msq_tf.discovery import walk
+from msq_tf.overlay import Aside
+from msq_tf.overlay import own_variables
 from msq_tf.weights import QuantizedWeight
 from tflite_export import dense
 from tflite_export import flatbuffer as fb
@@ -137,6 +140,22 @@ class Conversion:
         del graph
         self._traced = traced
         self._converter = Converter(traced)
+        self._check_states()
+
+    def _check_states(self) -> None:
+        """Refuses results that depend on the calls before."""
+        frozen = self._converter.frozen
+        kept = [] if frozen is None else frozen.kept_states()
+        if kept:
+            raise ExportError(
+                f"Layer '{kept[0]}' keeps a state from one call to the next "
+                "that the outputs depend on (stateful=True, or a variable "
+                "assigned in inference). A file of this package computes its "
+                "outputs from its inputs alone. Expected stateful=False, or "
+                "a model that takes the state as an input and returns it "
+                "(initial_state= and return_state=True). Received: states in "
+                f"{', '.join(dict.fromkeys(kept))}"
+            )
 
     def file(self, apart: Iterable[str] = ()) -> FloatFile:
         """Makes the float file.
@@ -216,7 +235,7 @@ def _trace(source: Source) -> tuple[Traced, list[str]]:
         return [tf.identity(y) for y in keras.tree.flatten(outputs)]
 
     traced = tf.function(serve, input_signature=source.specs, autograph=False)
-    with source.scope(), lowered():
+    with Aside() as aside, source.scope(), lowered():
         function = traced.get_concrete_function()
     return (
         Traced(
@@ -230,9 +249,23 @@ def _trace(source: Source) -> tuple[Traced, list[str]]:
                 # of the graph already.
                 if outer.dtype != tf.resource and inner.op.type == "Placeholder"
             },
+            states={
+                _name(inner): _owner(source.base, variable)
+                for outer, inner in function.graph.captures
+                for variable in aside.updated.values()
+                if outer is variable.value.handle
+            },
         ),
         names,
     )
+
+
+def _owner(base: Any, variable: Any) -> str:
+    """The path of the layer that a variable belongs to."""
+    for path, layer in walk(base):
+        if any(own is variable for own in own_variables(layer)):
+            return path
+    return variable.path
 
 
 def _name(tensor: tf.Tensor) -> str:

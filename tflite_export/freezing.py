@@ -51,6 +51,8 @@ class Traced:
         outputs: Names of the tensors that it returns.
         captured: How to get what it captured besides variables, by the names
             of its placeholders.
+        states: Layers that own the variables which it writes, by the names of
+            the placeholders of these.
         trained: The model's quantized weights.
     """
 
@@ -58,6 +60,7 @@ class Traced:
     inputs: list[str]
     outputs: list[str]
     captured: dict[str, Value]
+    states: dict[str, str] = dataclasses.field(default_factory=dict)
     trained: Trained = dataclasses.field(default_factory=lambda: Trained(()))
 
 
@@ -72,6 +75,7 @@ class FrozenGraph:
         captured: How to get the captured tensors, by their placeholders.
         outputs: Names of the nodes that are its results.
         trained: The model's quantized weights.
+        states: Layers that own variables which are written, by the nodes.
 
     Attributes:
         shown: Names of the weights that have their own values in the bytes;
@@ -87,8 +91,10 @@ class FrozenGraph:
         captured: dict[str, Value],
         outputs: Sequence[str],
         trained: Trained,
+        states: dict[str, str],
     ):
         self._graph = graph
+        self._states = states
         self._captured = captured
         self._outputs = list(outputs)
         self._trained = trained
@@ -133,6 +139,11 @@ class FrozenGraph:
                 )
                 for seal in self.seals
             ]
+
+    def kept_states(self) -> list[str]:
+        """Layers whose state of the call before results depend on."""
+        live = self._all_uses.live
+        return [path for name, path in self._states.items() if name in live]
 
     def changed(self) -> list[str]:
         """Paths of quantized weights that are computed with before use."""
@@ -230,18 +241,18 @@ class FrozenGraph:
         return constant
 
     def _with_inputs(self, node: tf.compat.v1.NodeDef) -> tf.compat.v1.NodeDef:
-        """A node that reads inputs where weights are sealed."""
-        places = {
-            place: self._sealed[(node.name, place)]
-            for place in range(len(node.input))
-            if (node.name, place) in self._sealed
-        }
-        if not places:
+        """A node that reads inputs where weights are sealed, and no orders."""
+        reads = [
+            self._sealed.get((node.name, place), read)
+            for place, read in enumerate(node.input)
+            if not read.startswith("^")
+        ]
+        if reads == list(node.input):
             return node
         changed = tf.compat.v1.NodeDef()
         changed.CopyFrom(node)
-        for place, name in places.items():
-            changed.input[place] = name
+        del changed.input[:]
+        changed.input.extend(reads)
         return changed
 
 
@@ -290,6 +301,7 @@ def freeze(converter: Any, traced: Traced) -> FrozenGraph | None:
         captured,
         [tensor.name.split(":")[0] for tensor in outputs],
         traced.trained,
+        traced.states,
     )
     converter._freeze_concrete_function = lambda: (
         frozen,

@@ -118,11 +118,8 @@ class Uses:
             if name in reached:
                 continue
             reached.add(name)
-            waiting += [
-                _tensor(read)[0]
-                for place, read in enumerate(self._nodes[name].input)
-                if (name, place) not in self._cut
-            ]
+            # Orders say nothing: nothing is written in a frozen graph.
+            waiting += [tensor[0] for _, tensor in self._reads(name)]
         return reached
 
     def _constant_nodes(self) -> set[str]:
