@@ -77,6 +77,10 @@ class Aside(keras.StatelessScope):
         super().add_update(update)
         self.updated[id(update[0])] = update[0]
 
+    def forget(self) -> None:
+        """Lets layers read the variables as they are again."""
+        self.state_mapping.clear()
+
 
 def read_float32(variable: Any) -> tf.Tensor:
     """The variable's stored value in float32, under any autocast policy.

@@ -8,6 +8,7 @@ import math
 import mmap
 import os
 import tempfile
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from msq_tf.weights import QuantizedWeight
 from tflite_export import dense
 from tflite_export import flatbuffer as fb
 from tflite_export import parts
+from tflite_export import rounding
 from tflite_export import seals
 from tflite_export.converter import Converter
 from tflite_export.errors import ExportError
@@ -56,6 +58,8 @@ class FloatFile:
         held: Quantized weights that tensors are known to hold, by subgraph
             and tensor.
         unread: Paths of quantized weights that inference never reads.
+        graph: Function that returns the graph it was made of; `None` where
+            that is not known.
     """
 
     data: bytes | mmap.mmap
@@ -66,6 +70,7 @@ class FloatFile:
         default_factory=dict
     )
     unread: tuple[str, ...] = ()
+    graph: Callable[[], rounding.Graph] | None = None
 
 
 def to_float_file(
@@ -189,6 +194,14 @@ class Conversion:
             tuple(self._notes),
             held,
             () if frozen is None else tuple(w.path for w in frozen.unread()),
+            None if frozen is None else self._graph,
+        )
+
+    def _graph(self) -> rounding.Graph:
+        return rounding.Graph(
+            self._converter.frozen.whole(),
+            self._traced.inputs,
+            self._converter.frozen.outputs,
         )
 
     def computed(self) -> list[np.ndarray]:

@@ -83,6 +83,7 @@ class FrozenGraph:
         weights: Shapes of the weights that can be left out, float32 with
             elements that differ, in the order of the graph.
         seals: The weights that inputs stand for.
+        outputs: As given.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class FrozenGraph:
         self._graph = graph
         self._states = states
         self._captured = captured
-        self._outputs = list(outputs)
+        self.outputs = list(outputs)
         self._trained = trained
         self._nodes = trained.nodes(graph, captured)
         self.shown: Container[str] | None = None
@@ -117,7 +118,7 @@ class FrozenGraph:
         }
         if self._sealed:
             self._uses = Uses(
-                self._graph.node, self._outputs, self._captured, self._sealed
+                self._graph.node, self.outputs, self._captured, self._sealed
             )
         self._find_weights()
 
@@ -189,15 +190,31 @@ class FrozenGraph:
         """The weights in groups that the converter may make one constant of."""
         return folded.groups(self._graph.node, self.weights)
 
+    def whole(self) -> tf.compat.v1.GraphDef:
+        """The graph with all weights in it, as the model computes."""
+        whole = tf.compat.v1.GraphDef()
+        whole.library.CopyFrom(self._graph.library)
+        whole.versions.CopyFrom(self._graph.versions)
+        sealed, shown = self._sealed, self.shown
+        self._sealed, self.shown = {}, None
+        try:
+            for node in self._graph.node:
+                if node.name in self._all_uses.live or self._is_input(node):
+                    whole.node.append(self._written(node))
+        finally:
+            self._sealed, self.shown = sealed, shown
+        return whole
+
+    def _is_input(self, node: tf.compat.v1.NodeDef) -> bool:
+        """Inputs are asked for, whether anything reads them or not."""
+        return node.op == "Placeholder" and node.name not in self._captured
+
     def SerializeToString(self) -> bytes:  # noqa: N802 (name of the message's)
         """The serialized `GraphDef` with the weights in it."""
         # Messages that follow each other are one message.
         stream = io.BytesIO()
         for node in self._graph.node:
-            # Arguments are asked for, whether anything reads them or not.
-            if node.name not in self._uses.live and node.op != "Placeholder":
-                continue
-            if node.name not in self._uses.live and node.name in self._captured:
+            if node.name not in self._uses.live and not self._is_input(node):
                 continue
             node = self._written(node)
             whole = tf.compat.v1.GraphDef(node=[node])

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.overlay import Aside
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 
@@ -84,12 +85,14 @@ class Source:
         self, batches: Sequence[Sequence[np.ndarray]]
     ) -> list[list[np.ndarray]]:
         """Outputs of the model for each batch, as a flat list of arrays."""
+        results = []
         # Once for all: it is a pass over all weights.
-        with self.scope():
-            return [
-                [np.asarray(y) for y in keras.tree.flatten(self.call(batch))]
-                for batch in batches
-            ]
+        with Aside() as aside, self.scope():
+            for batch in batches:
+                outputs = keras.tree.flatten(self.call(batch))
+                results.append([np.asarray(y) for y in outputs])
+                aside.forget()
+        return results
 
 
 def from_model(
