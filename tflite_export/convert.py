@@ -26,6 +26,7 @@ from msq_tf.overlay import own_variables
 from msq_tf.weights import QuantizedWeight
 from tflite_export import dense
 from tflite_export import flatbuffer as fb
+from tflite_export import noise
 from tflite_export import parts
 from tflite_export import rounding
 from tflite_export import seals
@@ -248,7 +249,7 @@ def _trace(source: Source) -> tuple[Traced, list[str]]:
         return [tf.identity(y) for y in keras.tree.flatten(outputs)]
 
     traced = tf.function(serve, input_signature=source.specs, autograph=False)
-    with Aside() as aside, source.scope(), lowered():
+    with Aside() as aside, source.scope(), lowered(), noise.drawn():
         function = traced.get_concrete_function()
     return (
         Traced(
