@@ -14,7 +14,7 @@ from tflite_export import flatbuffer as fb
 from tflite_export.convert import Conversion
 from tflite_export.convert import FloatFile
 from tflite_export.errors import ExportError
-from tflite_export.match import FloatWeight
+from tflite_export.float_weights import FloatWeight
 from tflite_export.match import Matching
 from tflite_export.match import Unmatched
 from tflite_export.match import match

@@ -18,77 +18,19 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from msq_tf.weights import Layout
 from msq_tf.weights import QuantizedWeight
 from tflite_export import explain
 from tflite_export import fit as fitting
-from tflite_export import flatbuffer as fb
 from tflite_export import unfold
 from tflite_export.errors import ExportError
+from tflite_export.file_constants import Constant
+from tflite_export.file_constants import find_constants
+from tflite_export.file_constants import sample_places
+from tflite_export.float_weights import FloatWeight
+from tflite_export.float_weights import equal_float
+from tflite_export.float_weights import float_for
 from tflite_export.layouts import Arrangement
 from tflite_export.layouts import arrangements
-from tflite_export.layouts import slices
-
-# Inputs of operators that hold weights. A float constant there that no weight
-# of the model explains would be a weight left behind unnoticed.
-WEIGHT_INPUTS = {
-    "BATCH_MATMUL": (0, 1),
-    "CONV_2D": (1,),
-    "CONV_3D": (1,),
-    "CONV_3D_TRANSPOSE": (1,),
-    "DEPTHWISE_CONV_2D": (1,),
-    "EMBEDDING_LOOKUP": (1,),
-    "FULLY_CONNECTED": (1,),
-    "GATHER": (0,),
-    "TRANSPOSE_CONV": (1,),
-}
-# Elements at which a weight has to agree before all of them are looked at.
-_SAMPLE = 4096
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FloatWeight:
-    """A float array that a model is known to hold.
-
-    Attributes:
-        path: Name for reports.
-        value: float32 array.
-        reason: Why it stays float.
-        layout: Meaning of the axes, where known.
-        channel_axes: Axes that index output channels, where known.
-    """
-
-    path: str
-    value: np.ndarray
-    reason: str
-    layout: Layout = Layout.OTHER
-    channel_axes: tuple[int, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Constant:
-    """A float32 constant of two or more axes in a file.
-
-    Attributes:
-        graph: Index of the subgraph.
-        tensor: Index of the tensor in it.
-        name: Name the converter gave it.
-        value: float32 array.
-        readers: Names of the operators that read it, each once.
-        weighs: Names of those that read it where weights belong.
-    """
-
-    graph: int
-    tensor: int
-    name: str
-    value: np.ndarray
-    readers: tuple[str, ...]
-    weighs: tuple[str, ...]
-
-    @property
-    def is_weight(self) -> bool:
-        """Whether an operator reads it where weights belong."""
-        return bool(self.weighs)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -199,9 +141,9 @@ def match(
         if not (constant.is_weight and constant.value.any()):
             others += 1
             continue
-        found = _float_for(constant, floats)
+        found = float_for(constant, floats)
         if found is None:
-            found = _float_for(constant, computed())
+            found = float_for(constant, computed())
         if found is None:
             raise Unmatched(explain.unexplained(constant, quantized))
         explained.append((constant, found))
@@ -270,61 +212,6 @@ def _preference(match: Match) -> tuple[Any, ...]:
     )
 
 
-def find_constants(model: schema.ModelT) -> tuple[list[Constant], int]:
-    """Float32 constants of all subgraphs.
-
-    Returns:
-        Those of two or more axes in the order in which they are first read,
-        and the number of the others.
-    """
-    found, others = [], 0
-    for number, graph in enumerate(model.subgraphs):
-        readers = _readers(model, graph)
-        rest = [i for i in range(len(graph.tensors)) if i not in readers]
-        for index in (*readers, *rest):
-            tensor = graph.tensors[index]
-            if tensor.type != schema.TensorType.FLOAT32:
-                continue
-            value = fb.constant(model, tensor)
-            if value is None:
-                continue
-            if value.ndim < 2:
-                others += 1
-                continue
-            uses = readers.get(index, [])
-            found.append(
-                Constant(
-                    graph=number,
-                    tensor=index,
-                    name=fb.name(tensor),
-                    value=value,
-                    readers=tuple(dict.fromkeys(op for op, _ in uses)),
-                    weighs=tuple(
-                        dict.fromkeys(
-                            op
-                            for op, position in uses
-                            if position in WEIGHT_INPUTS.get(op, ())
-                        )
-                    ),
-                )
-            )
-    return found, others
-
-
-def _readers(
-    model: schema.ModelT, graph: schema.SubGraphT
-) -> dict[int, list[tuple[str, int]]]:
-    readers: dict[int, list[tuple[str, int]]] = {}
-    for op in graph.operators or ():
-        for position, index in enumerate(fb.inputs(op)):
-            if index < 0:
-                continue  # an optional input that isn't there
-            readers.setdefault(index, []).append(
-                (fb.op_name(model, op), position)
-            )
-    return readers
-
-
 def _candidates(
     constant: Constant,
     quantized: Sequence[QuantizedWeight],
@@ -334,7 +221,7 @@ def _candidates(
     shape = constant.value.shape
     if not (constant.is_weight or constant.value.any()):
         return found  # an initial state, not a weight
-    places = _places(constant.value.size)
+    places = sample_places(constant.value.size)
     values = constant.value.reshape(-1)[places]
     for number, weight in enumerate(quantized):
         step = np.broadcast_to(weight.step, weight.codes.shape)
@@ -365,7 +252,7 @@ def _candidates(
     if (
         found
         and not any(m.fit.exact or _tells(m.fit, m.codes) for _, m in found)
-        and _equal_float(constant, floats)
+        and equal_float(constant, floats)
     ):
         return []
     return found
@@ -374,14 +261,6 @@ def _candidates(
 def _tells(fit: fitting.Fit, codes: np.ndarray) -> bool:
     """Whether a fit says anything: with a factor an element all agree."""
     return np.count_nonzero(codes) >= 2 * fit.scale.size
-
-
-def _places(size: int) -> np.ndarray:
-    """Some elements that tell most tensors that don't match.
-
-    Without them, the work would grow with the square of a model's layers.
-    """
-    return np.linspace(0, size - 1, min(size, _SAMPLE)).astype(np.int64)
 
 
 def _assign(
@@ -435,40 +314,3 @@ def _covered(
     for _, match in _holding(number, candidates):
         seen[match.arrangement.start : match.arrangement.stop] = True
     return bool(seen.all())
-
-
-def _equal_float(constant: Constant, floats: Sequence[FloatWeight]) -> bool:
-    """Whether a tensor is a float weight as it is."""
-    shape = constant.value.shape
-    return any(
-        np.array_equal(arrangement.apply(weight.value, shape), constant.value)
-        for weight in floats
-        for arrangement in arrangements(
-            weight.layout, weight.value.shape, weight.channel_axes, shape
-        )
-    )
-
-
-def _float_for(
-    constant: Constant, floats: Sequence[FloatWeight]
-) -> FloatWeight | None:
-    shape = constant.value.shape
-    for weight in floats:
-        for arrangement in arrangements(
-            weight.layout, weight.value.shape, weight.channel_axes, shape
-        ):
-            laid_out = arrangement.apply(weight.value, shape)
-            if fitting.fit(constant.value, laid_out, None) is not None:
-                return weight
-    places = _places(constant.value.size)
-    values = constant.value.reshape(-1)[places]
-    for weight in floats:
-        for arrangement in slices(weight.value.shape, shape):
-            # A part that was scaled could be anything.
-            if np.array_equal(
-                arrangement.sample(weight.value, places), values
-            ) and np.array_equal(
-                arrangement.apply(weight.value, shape), constant.value
-            ):
-                return weight
-    return None

@@ -90,51 +90,96 @@ def check_outputs(
     if draws.tensors:
         graph = None  # it draws other numbers every time
     chunks, expected = _expected(data, source, samples)
-    limit = _LIMIT if max_relative_error is None else max_relative_error
-    rounded: _Rounded | None = None
+    limit = _Limit(max_relative_error, graph, chunks, expected)
     checks = []
     for kernels in runtime.KERNELS:
         most = _REFERENCE_SAMPLES if kernels == "reference" else None
         inputs = [array[:most] for array in samples]
         try:
-            check, excess = _check(data, kernels, inputs, expected)
+            check, _ = _check(data, kernels, inputs, expected)
         except RuntimeError as error:
-            check, excess = not_run(kernels, error), 0.0
-        if check.ran and not check.relative_error <= limit:
-            if max_relative_error is None and graph is not None:
-                if rounded is None:
-                    rounded = _rounded(graph(), chunks, expected)
-                _, excess = _check(
-                    data, kernels, inputs, rounded.reference, rounded.bounds
-                )
-            if rounded is None or not excess <= 1.0:
-                raise ExportError(
-                    f"The file computes other numbers than Keras on the "
-                    f"{kernels} kernels: the largest difference is "
-                    f"{check.max_abs_error:.3g}, {check.relative_error:.2g} "
-                    "of the output's range. Expected at most "
-                    f"{limit:.2g}{_known(rounded)} (argument "
-                    "max_relative_error). "
-                    + _first_difference(
-                        data, float_data, kernels, inputs, limit
-                    )
-                )
+            check = not_run(kernels, error)
+        if check.ran and not limit.holds(data, check, inputs):
+            where = _first_difference(
+                data, float_data, kernels, inputs, limit.relative
+            )
+            raise ExportError(
+                f"The file computes other numbers than Keras on the {kernels} "
+                f"kernels: the largest difference is {check.max_abs_error:.3g}"
+                f", {check.relative_error:.2g} of the output's range. "
+                f"Expected at most {limit} (argument max_relative_error). "
+                f"{where}"
+            )
         checks.append(check)
-    notes = _blind_spots(data, expected)
+    notes = _blind_spots(data, expected) + limit.notes(checks)
     if draws.tensors:
         notes.append(
             f"the file draws random numbers in {len(draws.tensors)} places, "
             "new ones at every run; it was compared with Keras on the same ones"
         )
-    if rounded is not None:
+    return checks, notes
+
+
+class _Limit:
+    """How far outputs may be from those of Keras.
+
+    Args:
+        relative: Share of an output's range; `None` for a small one, or what
+            rounding explains.
+        graph: Function that returns the model's graph, if it is known.
+        chunks: Inputs.
+        expected: What Keras computes for them.
+    """
+
+    def __init__(
+        self,
+        relative: float | None,
+        graph: Callable[[], rounding.Graph] | None,
+        chunks: Sequence[Sequence[np.ndarray]],
+        expected: Sequence[Sequence[np.ndarray]],
+    ):
+        self.relative = _LIMIT if relative is None else relative
+        self._graph = graph if relative is None else None
+        self._chunks = chunks
+        self._expected = expected
+        self._rounded: _Rounded | None = None
+
+    def holds(
+        self, data: bytes, check: Check, inputs: Sequence[np.ndarray]
+    ) -> bool:
+        """Whether what a check found is within the limit."""
+        if check.relative_error <= self.relative:
+            return True
+        if self._graph is None:
+            return False
+        if self._rounded is None:
+            self._rounded = _rounded(
+                self._graph(), self._chunks, self._expected
+            )
+        reference, bounds = self._rounded.reference, self._rounded.bounds
+        _, excess = _check(data, check.kernels, inputs, reference, bounds)
+        return excess <= 1.0
+
+    def __str__(self) -> str:
+        text = f"{self.relative:.2g}"
+        if self._rounded is not None:
+            text += (
+                f", or {rounding.FACTOR} times the {self._rounded.share:.2g} "
+                "by which rounding moves the model's own outputs"
+            )
+        return text
+
+    def notes(self, checks: Sequence[Check]) -> list[str]:
+        """What the report says where rounding was needed to explain."""
+        if self._rounded is None:
+            return []
         worst = max(check.relative_error for check in checks)
-        notes.append(
+        return [
             f"outputs differ from Keras by up to {worst:.1g} of their range: "
             "so much is rounding in this model, whose own outputs differ by "
-            f"{rounded.share:.1g} from float64 or where its weights change by "
-            "one unit in the last place"
-        )
-    return checks, notes
+            f"{self._rounded.share:.1g} from float64 or where its weights "
+            "change by one unit in the last place"
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,15 +207,6 @@ def _rounded(
         bound / _range(_joined(expected, k)) for k, bound in enumerate(bounds)
     ]
     return _Rounded(reference, bounds, max(shares) / rounding.FACTOR)
-
-
-def _known(rounded: _Rounded | None) -> str:
-    if rounded is None:
-        return ""
-    return (
-        f", or {rounding.FACTOR} times the {rounded.share:.2g} by which "
-        "rounding moves its own outputs"
-    )
 
 
 def not_run(kernels: str, error: RuntimeError) -> Check:
