@@ -18,10 +18,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import compact
 from tflite_export import dense
+from tflite_export import file_constants
 from tflite_export import flatbuffer as fb
 from tflite_export import inspection
 from tflite_export import lint
-from tflite_export import match
 from tflite_export import readback
 from tflite_export import slim
 from tflite_export import targets
@@ -179,7 +179,7 @@ def read(data: bytes, shown: bool = True) -> None:
         printed = str(info) + lint.summary("any", list(findings)[:8])
         if not printed.replace("\n", "").isprintable():
             raise AssertionError("what is printed holds control characters")
-    match.find_constants(model)
+    file_constants.find_constants(model)
     if inspection.describe(fb.dump(model)).tensors != info.tensors:
         raise AssertionError("a file written anew holds something else")
     dense.join(model)

@@ -11,6 +11,7 @@ from msq_tf.overlay import child_layers
 from msq_tf.overlay import own_variables
 from msq_tf.overlay import variable_attributes
 from msq_tf.overlay import variables_in
+from msq_tf.registry import KERAS_LAYERS
 from msq_tf.registry import specs_of
 from msq_tf.weight_specs import FoundWeight
 from msq_tf.weight_specs import WeightSpec
@@ -88,7 +89,9 @@ def find_weights(root: Any) -> list[FoundWeight]:
                 reason = spec.float_reason or _refusal(layer, variable)
             else:
                 attribute = attributes[key]
-                if key in known_somewhere or _is_no_kernel(attribute, variable):
+                if key in known_somewhere or _is_no_kernel(
+                    layer, attribute, variable
+                ):
                     continue
                 spec = WeightSpec(attribute, ())
                 name = f"{path}/{attribute}"
@@ -159,14 +162,23 @@ def _check_registered(
         spec.axes(layer, len(variable.shape))
 
 
-def _is_no_kernel(attribute: str, variable: Any) -> bool:
+def _is_no_kernel(layer: Any, attribute: str, variable: Any) -> bool:
     # The factors of LoRA go with their kernel, which is listed.
     return (
         len(variable.shape) < 2
         or not keras.backend.is_float_dtype(variable.dtype)
-        or attribute.endswith("bias")
         or attribute.startswith("lora_")
+        or (attribute.endswith("bias") and _is_bias(layer, variable))
     )
+
+
+def _is_bias(layer: Any, variable: Any) -> bool:
+    """Whether what is called a bias is one, and no table of biases.
+
+    A GRU has two in one array, `EinsumDense` one of several axes.
+    """
+    long = [length for length in variable.shape if length > 1]
+    return len(long) < 2 or isinstance(layer, KERAS_LAYERS)
 
 
 def _refusal(layer: Any, variable: Any) -> str:

@@ -28,7 +28,7 @@ from msq_tf.learned_scales import LearnedScales
 from msq_tf.learned_scales import learn_scales
 from msq_tf.model_statistics import TakesStatistics
 from msq_tf.network import QuantizedNetwork
-from msq_tf.overlay import Forgetting
+from msq_tf.overlay import Aside
 from msq_tf.overlay import Overlay
 from msq_tf.overlay import drop_optimizers
 from msq_tf.overlay import exclude_from_decay
@@ -277,7 +277,7 @@ class MSQModel(
 
         overlay: Any = self._activation_overlay
         values = zip(self.kernels, self.quantized_values(), strict=True)
-        with Forgetting(), Overlay(values), overlay.applying(shown):
+        with Aside(), Overlay(values), overlay.applying(shown):
             yield lambda x: self.base(x, training=False)
 
     def fit(

@@ -59,19 +59,33 @@ class Overlay(keras.StatelessScope):
             variable._direct_assign(value)
 
 
-class Forgetting(keras.StatelessScope):
-    """A scope that forgets at its end what variables were assigned.
+class Aside(keras.StatelessScope):
+    """Keeps what layers write into variables aside while it is open.
 
-    Losses that layers add inside are collected in `losses`.
+    A layer that reads what it wrote in the same call finds it; the variables
+    stay as they were. So a traced graph holds no assignments. Losses that
+    layers add inside are collected in `losses`.
+
+    Attributes:
+        updated: The variables that were written, by their `id`.
     """
 
     def __init__(self) -> None:
         super().__init__(collect_losses=True, initialize_variables=False)
+        self.updated: dict[int, Any] = {}
 
     def get_current_value(self, variable: Any) -> Any:
         value = super().get_current_value(variable)
         # Keras's regularizers ask for no other.
         return variable._value if value is None else value
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        super().add_update(update)
+        self.updated[id(update[0])] = update[0]
+
+    def forget(self) -> None:
+        """Lets layers read the variables as they are again."""
+        self.state_mapping.clear()
 
 
 def read_float32(variable: Any) -> tf.Tensor:

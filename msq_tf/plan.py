@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from collections.abc import Container
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from msq_tf.config import LayerConfig
 from msq_tf.config import MSQConfig
 from msq_tf.config import axes_tuple
 from msq_tf.discovery import find_weights
+from msq_tf.unread import REASON
 from msq_tf.weight_plan import WeightPlan
 from msq_tf.weight_specs import FoundWeight
 from msq_tf.weight_specs import WeightSpec
@@ -23,13 +25,22 @@ Filters = str | Sequence[str] | Callable[[Any], bool]
 
 
 def make_plan(
-    base: Any, config: MSQConfig, filters: Filters | None
+    base: Any,
+    config: MSQConfig,
+    filters: Filters | None,
+    unread: Container[int] = (),
 ) -> tuple[WeightPlan, ...]:
     """Decides what to quantize, in traversal order.
 
     A weight that no layer class is known to compute with is quantized where
     an override or a filter spells its attribute; a pattern like `.*` might
-    not have meant it.
+    not have meant it. One that inference never reads stays in float.
+
+    Args:
+        base: A built Keras model.
+        config: What is wanted.
+        filters: Which weights to quantize, `None` for all.
+        unread: `id`s of the variables that inference never reads.
 
     Raises:
         ValueError: If nothing is left to quantize, an override decides
@@ -55,6 +66,8 @@ def make_plan(
                 override = config.overrides[key]
         if named:
             weight = _with_axes(weight, override)
+        if id(weight.variable) in unread:
+            weight = dataclasses.replace(weight, reason=REASON)
         plan.append(_plan_weight(weight, config, override, filters))
     unused = sorted(set(config.overrides) - used)
     if unused:
@@ -195,8 +208,10 @@ def match_plan(base: Any, plan: Sequence[WeightPlan]) -> list[FoundWeight]:
         ValueError: If the plan was made for another architecture.
     """
     found = find_weights(base)
-    have = [(type(w.layer).__name__, w.attribute) for w in found]
     want = [(entry.layer, entry.attribute) for entry in plan]
+    if len(found) > len(plan):
+        found = _of_older_versions(found, want)
+    have = [(type(w.layer).__name__, w.attribute) for w in found]
     if have != want:
         raise ValueError(
             "The plan does not fit the model. Expected weights (layer, "
@@ -208,6 +223,19 @@ def match_plan(base: Any, plan: Sequence[WeightPlan]) -> list[FoundWeight]:
         weight if entry.channel_axes is None else _planned(weight, entry)
         for weight, entry in zip(found, plan, strict=True)
     ]
+
+
+def _of_older_versions(
+    found: Sequence[FoundWeight], want: Sequence[tuple[str, str]]
+) -> list[FoundWeight]:
+    """Weights without the tables that older versions took for biases."""
+    kept: list[FoundWeight] = []
+    for weight in found:
+        own = (type(weight.layer).__name__, weight.attribute)
+        expected = want[len(kept)] if len(kept) < len(want) else None
+        if own == expected or not weight.attribute.endswith("bias"):
+            kept.append(weight)
+    return kept
 
 
 def _planned(weight: FoundWeight, entry: WeightPlan) -> FoundWeight:

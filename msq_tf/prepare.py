@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -17,6 +19,8 @@ from msq_tf.plan import check_filters
 from msq_tf.plan import make_plan
 from msq_tf.sites import find_sites
 from msq_tf.sites import input_signature
+from msq_tf.unread import REASON
+from msq_tf.unread import unread_variables
 
 
 def quantize_model(
@@ -43,7 +47,8 @@ def quantize_model(
             layer that is not known to MSQ is quantized if an expression
             spells its attribute, as in `"glu/gate$"`.
         example_inputs: A batch of inputs. Only needed to quantize the
-            activations of a subclassed model.
+            activations of a subclassed model, or to leave out the weights
+            that its inference never reads.
 
     Returns:
         An `MSQModel`. `print(msq_tf.precision_report(qmodel))` shows what
@@ -84,7 +89,9 @@ def quantize_model(
             )
     check_filters(filters)
     config = config or MSQConfig()
-    plan = make_plan(model, config, filters)
+    unread = unread_variables(model, example_inputs)
+    plan = make_plan(model, config, filters, unread)
+    _warn_of(entry.path for entry in plan if entry.skip_reason == REASON)
     activations = None
     if config.activation_bits is not None:
         signature = input_signature(model, example_inputs)
@@ -104,3 +111,15 @@ def _is_built(model: Any) -> bool:
     return model.built or bool(
         own_methods(model) and parts and all(part.built for part in parts)
     )
+
+
+def _warn_of(paths: Iterable[str]) -> None:
+    unread = list(paths)
+    if unread:
+        warnings.warn(
+            "Inference never reads some weights of the model: no exported "
+            "file holds them, and no size counts them. Received: "
+            f"{', '.join(unread)}",
+            UserWarning,
+            stacklevel=3,
+        )

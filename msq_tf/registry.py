@@ -66,6 +66,9 @@ _REGISTRY: dict[type, tuple[WeightSpec, ...]] = {
     keras.layers.SimpleRNNCell: _RECURRENT,
 }
 
+# Those that are known whatever is registered.
+KERAS_LAYERS = tuple(_REGISTRY)
+
 
 def register_quantizable(
     *attributes: str,

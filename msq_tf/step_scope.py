@@ -30,7 +30,7 @@ from msq_tf.hooks import install as hook_layers
 from msq_tf.optimizer_hooks import ApplyScope
 from msq_tf.optimizer_hooks import install as hook_optimizers
 from msq_tf.optimizer_hooks import optimizers_of
-from msq_tf.overlay import Forgetting
+from msq_tf.overlay import Aside
 from msq_tf.overlay import Overlay
 from msq_tf.overlay import all_layers
 from msq_tf.overlay import give_back_losses
@@ -51,7 +51,7 @@ def given_values() -> Sequence[tf.Tensor] | None:
 @contextlib.contextmanager
 def statistics_scope(
     values: Sequence[tf.Tensor],
-) -> Iterator[Forgetting]:
+) -> Iterator[Aside]:
     """While open, kernels are as given, and what is updated is forgotten.
 
     Moving statistics, states of recurrent layers, seeds and metrics stay as
@@ -62,7 +62,7 @@ def statistics_scope(
     """
     token = _GIVEN.set(values)
     try:
-        with Forgetting() as scope:
+        with Aside() as scope:
             yield scope
     finally:
         _GIVEN.reset(token)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import math
 import mmap
 import os
 import tempfile
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,10 +20,16 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
+from msq_tf.discovery import walk
+from msq_tf.overlay import Aside
+from msq_tf.overlay import own_variables
 from msq_tf.weights import QuantizedWeight
 from tflite_export import dense
 from tflite_export import flatbuffer as fb
+from tflite_export import noise
 from tflite_export import parts
+from tflite_export import rounding
+from tflite_export import seals
 from tflite_export.converter import Converter
 from tflite_export.errors import ExportError
 from tflite_export.freezing import Traced
@@ -29,6 +37,8 @@ from tflite_export.lowering import lowered
 from tflite_export.source import Source
 from tflite_export.source import from_model
 from tflite_export.source import output_names
+from tflite_export.trained import Trained
+from tflite_export.trained import constants
 
 SIGNATURE = "serving_default"
 # Offsets in a file are signed, of 32 bits, and so are the lengths in the graph
@@ -46,12 +56,22 @@ class FloatFile:
         constants: Float arrays of two or more axes that the model's own code
             writes into the graph: none of the trained values.
         notes: Sentences for the report.
+        held: Quantized weights that tensors are known to hold, by subgraph
+            and tensor.
+        unread: Paths of quantized weights that inference never reads.
+        graph: Function that returns the graph it was made of; `None` where
+            that is not known.
     """
 
     data: bytes | mmap.mmap
     source: Source
     constants: tuple[np.ndarray, ...]
     notes: tuple[str, ...]
+    held: Mapping[tuple[int, int], QuantizedWeight] = dataclasses.field(
+        default_factory=dict
+    )
+    unread: tuple[str, ...] = ()
+    graph: Callable[[], rounding.Graph] | None = None
 
 
 def to_float_file(
@@ -75,32 +95,128 @@ def to_float_file(
     Raises:
         ExportError: If the converter refuses the model.
     """
-    notes = []
-    check_size(source.base)
-    traced, names = _trace(source)
-    graph = traced.function.graph.as_graph_def()
-    dynamic = any(spec.shape[0] is None for spec in source.specs)
-    if dynamic and any(n.op == "TensorListReserve" for n in _nodes(graph)):
-        # Lists of tensors (recurrent layers) need a known element shape.
-        source = dataclasses.replace(
-            from_model(
-                source.model or source.base, source.structure, batch_size=1
-            ),
-            trained_ranges=source.trained_ranges,
-        )
-        traced, names = _trace(source)
+    return Conversion(source, trained, folder).file()
+
+
+class Conversion:
+    """A model on its way to a float file, which may be made more than once.
+
+    Args:
+        source: As of `to_float_file`.
+        trained: Likewise.
+        folder: Likewise.
+
+    Raises:
+        ExportError: If the model is too large.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        trained: Sequence[QuantizedWeight] = (),
+        folder: str | os.PathLike[str] | None = None,
+    ):
+        self._notes: list[str] = []
+        self._folder = folder
+        check_size(source.base)
+        traced, self._names = _trace(source)
         graph = traced.function.graph.as_graph_def()
-        notes.append(
-            "batch size fixed to 1: the converter needs a static batch for "
-            "the loop of a recurrent layer; unroll=True keeps it dynamic"
+        dynamic = any(spec.shape[0] is None for spec in source.specs)
+        if dynamic and any(n.op == "TensorListReserve" for n in _nodes(graph)):
+            # Lists of tensors (recurrent layers) need a known element shape.
+            source = dataclasses.replace(
+                from_model(
+                    source.model or source.base, source.structure, batch_size=1
+                ),
+                trained_ranges=source.trained_ranges,
+            )
+            traced, self._names = _trace(source)
+            graph = traced.function.graph.as_graph_def()
+            self._notes.append(
+                "batch size fixed to 1: the converter needs a static batch for "
+                "the loop of a recurrent layer; unroll=True keeps it dynamic"
+            )
+        self._source = source
+        traced.trained = Trained(trained)
+        self._constants = [
+            array
+            for array in constants(_nodes(graph))
+            if not traced.trained.find(array)
+        ] + traced.trained.shorten(traced.captured)
+        del graph
+        self._traced = traced
+        self._converter = Converter(traced)
+        self._check_states()
+
+    def _check_states(self) -> None:
+        """Refuses results that depend on the calls before."""
+        frozen = self._converter.frozen
+        kept = [] if frozen is None else frozen.kept_states()
+        if kept:
+            raise ExportError(
+                f"Layer '{kept[0]}' keeps a state from one call to the next "
+                "that the outputs depend on (stateful=True, or a variable "
+                "assigned in inference). A file of this package computes its "
+                "outputs from its inputs alone. Expected stateful=False, or "
+                "a model that takes the state as an input and returns it "
+                "(initial_state= and return_state=True). Received: states in "
+                f"{', '.join(dict.fromkeys(kept))}"
+            )
+
+    def file(self, apart: Iterable[str] = ()) -> FloatFile:
+        """Makes the float file.
+
+        Args:
+            apart: Paths of quantized weights that nothing is folded into.
+
+        Returns:
+            The file.
+
+        Raises:
+            ExportError: If the converter refuses the model.
+        """
+        frozen = self._converter.frozen
+        if frozen is not None:
+            frozen.seal(apart)
+        folder = self._folder
+        model = parts.convert(self._converter, folder or tempfile.gettempdir())
+        dense.join(model)
+        held = {} if frozen is None else seals.settle(model, frozen.seals)
+        _sign(
+            model,
+            self._traced,
+            [spec.name for spec in self._source.specs],
+            self._names,
         )
-    constants = _untrained(graph, traced, trained)
-    del graph
-    model = parts.convert(Converter(traced), folder or tempfile.gettempdir())
-    dense.join(model)
-    _sign(model, traced, [spec.name for spec in source.specs], names)
-    data = fb.dump(model) if folder is None else fb.spool(model, folder)
-    return FloatFile(data, source, constants, tuple(notes))
+        return FloatFile(
+            fb.dump(model) if folder is None else fb.spool(model, folder),
+            self._source,
+            tuple(self._constants),
+            tuple(self._notes),
+            held,
+            () if frozen is None else tuple(w.path for w in frozen.unread()),
+            None if frozen is None else self._graph,
+        )
+
+    def _graph(self) -> rounding.Graph:
+        return rounding.Graph(
+            self._converter.frozen.whole(),
+            self._traced.inputs,
+            self._converter.frozen.outputs,
+        )
+
+    def computed(self) -> list[np.ndarray]:
+        """Float arrays that the graph computes from its constants.
+
+        None of them is made of a quantized weight.
+        """
+        frozen = self._converter.frozen
+        return [] if frozen is None else frozen.computed()
+
+    def changed(self) -> list[str]:
+        """Paths of quantized weights that are computed with before use."""
+        frozen = self._converter.frozen
+        return [] if frozen is None else frozen.changed()
 
 
 def check_size(base: Any) -> None:
@@ -133,7 +249,7 @@ def _trace(source: Source) -> tuple[Traced, list[str]]:
         return [tf.identity(y) for y in keras.tree.flatten(outputs)]
 
     traced = tf.function(serve, input_signature=source.specs, autograph=False)
-    with source.scope(), lowered():
+    with Aside() as aside, source.scope(), lowered(), noise.drawn():
         function = traced.get_concrete_function()
     return (
         Traced(
@@ -147,9 +263,23 @@ def _trace(source: Source) -> tuple[Traced, list[str]]:
                 # of the graph already.
                 if outer.dtype != tf.resource and inner.op.type == "Placeholder"
             },
+            states={
+                _name(inner): _owner(source.base, variable)
+                for outer, inner in function.graph.captures
+                for variable in aside.updated.values()
+                if outer is variable.value.handle
+            },
         ),
         names,
     )
+
+
+def _owner(base: Any, variable: Any) -> str:
+    """The path of the layer that a variable belongs to."""
+    for path, layer in walk(base):
+        if any(own is variable for own in own_variables(layer)):
+            return path
+    return variable.path
 
 
 def _name(tensor: tf.Tensor) -> str:
@@ -160,50 +290,6 @@ def _nodes(graph: tf.compat.v1.GraphDef) -> Iterator:
     yield from graph.node
     for function in graph.library.function:
         yield from function.node_def
-
-
-def _constants(graph: tf.compat.v1.GraphDef) -> Iterator[np.ndarray]:
-    for node in _nodes(graph):
-        if node.op == "Const":
-            proto = node.attr["value"].tensor
-            rank = len(proto.tensor_shape.dim)
-            if rank >= 2 and proto.dtype == tf.float32.as_datatype_enum:
-                yield tf.make_ndarray(proto)
-
-
-def _untrained(
-    graph: tf.compat.v1.GraphDef,
-    traced: Traced,
-    trained: Sequence[QuantizedWeight],
-) -> tuple[np.ndarray, ...]:
-    """Float arrays of two or more axes in a graph that are no trained values.
-
-    What the function captured of the trained weights, it has by their codes
-    from here on, which take a quarter of the memory.
-    """
-    known = {_digest(weight.values): weight for weight in trained}
-    found = [
-        array for array in _constants(graph) if _digest(array) not in known
-    ]
-    for name, value in traced.captured.items():
-        array = value()
-        weight = known.get(_digest(array))
-        if weight is not None:
-            traced.captured[name] = functools.partial(_values, weight)
-        elif array.dtype == np.float32 and array.ndim >= 2:
-            found.append(array)
-    return tuple(found)
-
-
-def _values(weight: QuantizedWeight) -> np.ndarray:
-    return weight.values
-
-
-def _digest(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:
-    """Equal for arrays of one shape that hold the same numbers."""
-    # Zeros have signs, which say nothing.
-    plain = np.ascontiguousarray(array) + array.dtype.type(0)
-    return array.shape, hashlib.sha256(plain.data).digest()
 
 
 def _sign(

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tflite_export.errors import ExportError
 from tflite_export.freezing import Traced
-from tflite_export.freezing import freeze_sparingly
+from tflite_export.freezing import freeze
 
 
 class Converter:
@@ -22,9 +22,8 @@ class Converter:
         traced: The function, which may be gone afterwards.
 
     Attributes:
-        weights: Shapes of the weights that `convert` can leave out, by their
-            names, in the order of the graph. None where TensorFlow freezes
-            the graph itself.
+        frozen: The graph that is converted; `None` where TensorFlow freezes
+            it in a way of its own.
     """
 
     def __init__(self, traced: Traced):
@@ -39,12 +38,19 @@ class Converter:
         # So does looking for equal constants, in Python; `fb.dump` writes
         # those once, and constants behind the rest are not read for it.
         self._converter._experimental_use_buffer_offset = True
-        self._frozen = freeze_sparingly(self._converter, traced)
-        self.weights = {} if self._frozen is None else self._frozen.weights
+        self.frozen = freeze(self._converter, traced)
+
+    @property
+    def weights(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the weights that `convert` can leave out, by their names.
+
+        In the order of the graph. None where the graph calls functions.
+        """
+        return {} if self.frozen is None else self.frozen.weights
 
     def groups(self) -> list[list[str]]:
         """The names of `weights` in groups that may become one constant."""
-        return [] if self._frozen is None else self._frozen.groups()
+        return [] if self.frozen is None else self.frozen.groups()
 
     def convert(self, shown: Container[str] | None = None) -> bytes:
         """A float TFLite file; may be called again.
@@ -56,8 +62,8 @@ class Converter:
         Raises:
             ExportError: If the converter refuses an operator.
         """
-        if self._frozen is not None:
-            self._frozen.shown = shown
+        if self.frozen is not None:
+            self.frozen.shown = shown
         try:
             return self._converter.convert()
         except Exception as error:  # the converter raises several kinds

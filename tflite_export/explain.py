@@ -10,7 +10,7 @@ from tflite_export import fit as fitting
 from tflite_export.layouts import arrangements
 
 if TYPE_CHECKING:
-    from tflite_export.match import Constant
+    from tflite_export.file_constants import Constant
 
 # Folding in float32 stays far below this; a different weight far above.
 _LOST_PRECISION = 1e-3
@@ -35,9 +35,9 @@ def unmatched(weight: QuantizedWeight, constants: Sequence[Constant]) -> str:
     nearest = _nearest(weight, constants)
     if nearest is None:
         return head + (
-            "No constant of that size is left. The layer's output is probably "
-            "not used in inference, or its input is a constant. Leave the "
-            "layer out of quantize_model (filters=)."
+            "No constant of that size is left: the converter computed with "
+            "the weight, and its operators can't be told to do that while "
+            "the file runs. Leave the layer out of quantize_model (filters=)."
         )
     error, constant = nearest
     head += (
@@ -54,10 +54,10 @@ def unmatched(weight: QuantizedWeight, constants: Sequence[Constant]) -> str:
             "values."
         )
     return head + (
-        "The model changes this weight before use (normalization, masking), "
-        "or the layer has channels on two axes of the tensor, of which one "
-        "can hold scales: try per-tensor granularity, or leave the layer out "
-        "of quantize_model (filters=)."
+        "The converter changed this weight, and its operators don't take it "
+        "as it is. If the layer has a scale per channel on two axes of the "
+        "tensor, of which one can hold scales, try per-tensor granularity; "
+        "else leave the layer out of quantize_model (filters=)."
     )
 
 

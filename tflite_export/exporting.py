@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from msq_tf.unread import REASON
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 from msq_tf.weights import count_codes
@@ -27,13 +28,12 @@ from tflite_export import runtime
 from tflite_export import targets
 from tflite_export.devices.widen import widened_bytes
 from tflite_export.errors import ExportError
+from tflite_export.explained import explained
 from tflite_export.files import fill
 from tflite_export.files import let_go
 from tflite_export.files import staged
 from tflite_export.fit import MUTED_SCALE
-from tflite_export.match import FloatWeight
 from tflite_export.match import Matching
-from tflite_export.match import match
 from tflite_export.report import FLOAT_BITS
 from tflite_export.report import ExportReport
 from tflite_export.report import FloatTensor
@@ -52,7 +52,7 @@ def export(
     path: str | os.PathLike[str],
     target: str = "min_size",
     representative_data: Any = None,
-    max_relative_error: float = 1e-4,
+    max_relative_error: float | None = None,
     samples: int = 64,
     input_signature: Any = None,
     batch_size: int | None = None,
@@ -81,7 +81,9 @@ def export(
             of batches. Random inputs if `None`. Integer targets measure
             ranges of activations on them where training left none.
         max_relative_error: Largest difference from Keras that is accepted,
-            relative to the range of the output, for float activations.
+            relative to the range of the output, for float activations. `None`
+            for 1e-4, or more where rounding in float32 is shown to move the
+            outputs of the model itself by more.
         samples: Largest number of samples to measure ranges and verify with.
         input_signature: Nested structure of `tf.TensorSpec`; only needed for
             subclassed models without `representative_data`.
@@ -144,13 +146,14 @@ def export(
         )
         progress.step("converting")
         temporary = stack.enter_context(staged(path))
-        converted = convert.to_float_file(source, quantized, Path(path).parent)
-        progress.step("matching weights")
-        matching = match(
-            fb.load(converted.data),
+        converted, matching = explained(
+            convert.Conversion(source, quantized, Path(path).parent),
             quantized,
-            _known_floats(converted, skipped),
+            skipped,
         )
+        unread = [s.path for s in skipped if s.reason == REASON]
+        unread += converted.unread
+        quantized = [w for w in quantized if w.path not in unread]
         plan: plans.Plan
         if chosen.integer:
             if integer_io is None:
@@ -210,11 +213,22 @@ def export(
         device=device.figures,
         notes=(
             *converted.notes,
+            *_unread_note(unread),
             *built.notes,
             *verified.notes,
             *device.notes,
         ),
+        unread=tuple(unread),
     )
+
+
+def _unread_note(unread: Sequence[str]) -> list[str]:
+    if not unread:
+        return []
+    return [
+        "not in the file, since inference never reads them: "
+        f"{', '.join(unread)}"
+    ]
 
 
 def _with_ranges(
@@ -291,20 +305,6 @@ def float_file(
         data = float_tflite(model, input_signature, batch_size)
         fill(temporary, data, path)
     return len(data)
-
-
-def _known_floats(
-    converted: convert.FloatFile, skipped: Sequence[SkippedWeight]
-) -> list[FloatWeight]:
-    """Everything float that a file may hold without anyone having missed it."""
-    known = [
-        FloatWeight(s.path, s.value, s.reason, s.layout, s.channel_axes)
-        for s in skipped
-    ]
-    return known + [
-        FloatWeight("(constant)", array, "written in the model's code")
-        for array in converted.constants
-    ]
 
 
 def _check_weights(quantized: Sequence[QuantizedWeight]) -> None:

@@ -15,23 +15,29 @@ import dataclasses
 import gc
 import io
 import math
-from collections.abc import Callable
 from collections.abc import Container
+from collections.abc import Iterable
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.weights import QuantizedWeight
 from tflite_export import folded
+from tflite_export.seals import Seal
+from tflite_export.seals import find
+from tflite_export.trained import Trained
+from tflite_export.trained import Value
+from tflite_export.uses import Edge
+from tflite_export.uses import Uses
 
 # What stands for the elements of weights that are left out. The converter makes
 # one operator of two with equal inputs and weights, so that neighbours of one
 # shape, such as queries, keys and values, get numbers of their own. Many
 # numbers would be many weights in the file.
 _STAND_INS = (0.5, 0.5625, 0.625, 0.6875)
-
-Value = Callable[[], np.ndarray]
 
 
 @dataclasses.dataclass(eq=False)
@@ -45,12 +51,17 @@ class Traced:
         outputs: Names of the tensors that it returns.
         captured: How to get what it captured besides variables, by the names
             of its placeholders.
+        states: Layers that own the variables which it writes, by the names of
+            the placeholders of these.
+        trained: The model's quantized weights.
     """
 
     function: Any
     inputs: list[str]
     outputs: list[str]
     captured: dict[str, Value]
+    states: dict[str, str] = dataclasses.field(default_factory=dict)
+    trained: Trained = dataclasses.field(default_factory=lambda: Trained(()))
 
 
 class FrozenGraph:
@@ -62,26 +73,100 @@ class FrozenGraph:
         graph: The graph, function calls inlined, a placeholder for each
             captured tensor.
         captured: How to get the captured tensors, by their placeholders.
+        outputs: Names of the nodes that are its results.
+        trained: The model's quantized weights.
+        states: Layers that own variables which are written, by the nodes.
 
     Attributes:
         shown: Names of the weights that have their own values in the bytes;
             `None` for all of them.
         weights: Shapes of the weights that can be left out, float32 with
             elements that differ, in the order of the graph.
+        seals: The weights that inputs stand for.
+        outputs: As given.
     """
 
     def __init__(
         self,
         graph: tf.compat.v1.GraphDef,
         captured: dict[str, Value],
+        outputs: Sequence[str],
+        trained: Trained,
+        states: dict[str, str],
     ):
         self._graph = graph
+        self._states = states
         self._captured = captured
+        self.outputs = list(outputs)
+        self._trained = trained
+        self._nodes = trained.nodes(graph, captured)
         self.shown: Container[str] | None = None
         self.weights: dict[str, tuple[int, ...]] = {}
         self._stand_ins: dict[str, float] = {}
+        self._uses = self._all_uses = Uses(graph.node, outputs, captured)
+        self.seal(())
+
+    def seal(self, paths: Iterable[str]) -> None:
+        """Has inputs of the graph stand for weights that would be folded.
+
+        Args:
+            paths: Weights that are kept apart wherever they are read.
+        """
+        self.seals = find(self._all_uses, self._nodes, paths)
+        self._sealed: dict[Edge, str] = {
+            edge: seal.name for seal in self.seals for edge in seal.edges
+        }
+        if self._sealed:
+            self._uses = Uses(
+                self._graph.node, self.outputs, self._captured, self._sealed
+            )
+        self._find_weights()
+
+    def unread(self) -> list[QuantizedWeight]:
+        """The quantized weights on which no result depends."""
+        live = [
+            weight
+            for name, weight in self._nodes.items()
+            if name in self._all_uses.live
+        ]
+        return self._trained.others(live, self._graph.library)
+
+    def sealed_inputs(self) -> list[tf.Tensor]:
+        """The inputs that stand for weights."""
+        with tf.Graph().as_default():
+            return [
+                tf.compat.v1.placeholder(
+                    tf.float32, seal.weight.codes.shape, seal.name
+                )
+                for seal in self.seals
+            ]
+
+    def kept_states(self) -> list[str]:
+        """Layers whose state of the call before results depend on."""
+        live = self._all_uses.live
+        return [path for name, path in self._states.items() if name in live]
+
+    def changed(self) -> list[str]:
+        """Paths of quantized weights that are computed with before use."""
+        return [
+            weight.path
+            for name, weight in self._nodes.items()
+            if name in self._all_uses.live and self._all_uses.changes(name)
+        ]
+
+    def computed(self) -> list[np.ndarray]:
+        """What the graph computes from constants, quantized weights apart."""
+        return self._uses.computed(self._nodes, self._captured)
+
+    def _find_weights(self) -> None:
+        self.weights.clear()
+        self._stand_ins.clear()
+        if self._graph.library.function:
+            return  # who reads what is not known
         alike: collections.Counter[tuple[int, ...]] = collections.Counter()
-        for node in graph.node:
+        for node in self._graph.node:
+            if node.name not in self._uses.live:
+                continue
             value = self._value(node)
             # What is one number already takes no memory, and the converter may
             # see that it is zero or one.
@@ -105,13 +190,37 @@ class FrozenGraph:
         """The weights in groups that the converter may make one constant of."""
         return folded.groups(self._graph.node, self.weights)
 
+    def whole(self) -> tf.compat.v1.GraphDef:
+        """The graph with all weights in it, as the model computes."""
+        whole = tf.compat.v1.GraphDef()
+        whole.library.CopyFrom(self._graph.library)
+        whole.versions.CopyFrom(self._graph.versions)
+        sealed, shown = self._sealed, self.shown
+        self._sealed, self.shown = {}, None
+        try:
+            for node in self._graph.node:
+                if node.name in self._all_uses.live or self._is_input(node):
+                    whole.node.append(self._written(node))
+        finally:
+            self._sealed, self.shown = sealed, shown
+        return whole
+
+    def _is_input(self, node: tf.compat.v1.NodeDef) -> bool:
+        """Inputs are asked for, whether anything reads them or not."""
+        return node.op == "Placeholder" and node.name not in self._captured
+
     def SerializeToString(self) -> bytes:  # noqa: N802 (name of the message's)
         """The serialized `GraphDef` with the weights in it."""
         # Messages that follow each other are one message.
         stream = io.BytesIO()
         for node in self._graph.node:
+            if node.name not in self._uses.live and not self._is_input(node):
+                continue
             node = self._written(node)
             whole = tf.compat.v1.GraphDef(node=[node])
+            stream.write(whole.SerializeToString())
+        for seal in self.seals:
+            whole = tf.compat.v1.GraphDef(node=[_input(seal)])
             stream.write(whole.SerializeToString())
         rest = tf.compat.v1.GraphDef()
         rest.library.CopyFrom(self._graph.library)
@@ -142,11 +251,34 @@ class FrozenGraph:
         elif node.name in self._captured:
             proto = tf.make_tensor_proto(self._captured[node.name]())
         else:
-            return node
+            return self._with_inputs(node)
         constant = tf.compat.v1.NodeDef(name=node.name, op="Const")
         constant.attr["dtype"].type = proto.dtype
         constant.attr["value"].tensor.CopyFrom(proto)
         return constant
+
+    def _with_inputs(self, node: tf.compat.v1.NodeDef) -> tf.compat.v1.NodeDef:
+        """A node that reads inputs where weights are sealed, and no orders."""
+        reads = [
+            self._sealed.get((node.name, place), read)
+            for place, read in enumerate(node.input)
+            if not read.startswith("^")
+        ]
+        if reads == list(node.input):
+            return node
+        changed = tf.compat.v1.NodeDef()
+        changed.CopyFrom(node)
+        del changed.input[:]
+        changed.input.extend(reads)
+        return changed
+
+
+def _input(seal: Seal) -> tf.compat.v1.NodeDef:
+    node = tf.compat.v1.NodeDef(name=seal.name, op="Placeholder")
+    node.attr["dtype"].type = tf.float32.as_datatype_enum
+    shape = tf.TensorShape(seal.weight.codes.shape)
+    node.attr["shape"].shape.CopyFrom(shape.as_proto())
+    return node
 
 
 def bytes_of(shape: tuple[int, ...]) -> int:
@@ -154,33 +286,43 @@ def bytes_of(shape: tuple[int, ...]) -> int:
     return 4 * math.prod(shape)
 
 
-def freeze_sparingly(converter: Any, traced: Traced) -> FrozenGraph | None:
+def freeze(converter: Any, traced: Traced) -> FrozenGraph | None:
     """Has a converter freeze its function as this module does.
 
-    Does nothing where the function is of another kind than expected: then
-    TensorFlow freezes it.
+    Where the function calls others, as a loop does, TensorFlow freezes it.
 
     Args:
         converter: Of `tf.lite.TFLiteConverter.from_concrete_functions`.
         traced: Its function, which is let go of.
 
     Returns:
-        The graph that the converter is given, `None` where nothing was done.
+        The graph that the converter is given, `None` where this TensorFlow
+        asks for it in another way.
     """
     function = traced.function
     if function is None or not hasattr(converter, "_freeze_concrete_function"):
         return None
     graph = _without_variables(function, list(traced.captured))
+    captured = traced.captured
     if graph is None:
-        return None
-    captures = {id(inner) for _, inner in function.graph.captures}
-    arguments = [t for t in function.inputs if id(t) not in captures]
-    inputs = _alike(arguments)
-    outputs = [SimpleNamespace(name=t.name) for t in function.outputs]
-    frozen = FrozenGraph(graph, traced.captured)
+        graph, inputs, outputs, _ = converter._freeze_concrete_function()
+        inputs, captured = list(inputs), {}
+    else:
+        captures = {id(inner) for _, inner in function.graph.captures}
+        arguments = [t for t in function.inputs if id(t) not in captures]
+        inputs = _alike(arguments)
+        outputs = [SimpleNamespace(name=t.name) for t in function.outputs]
+        del arguments, captures
+    frozen = FrozenGraph(
+        graph,
+        captured,
+        [tensor.name.split(":")[0] for tensor in outputs],
+        traced.trained,
+        traced.states,
+    )
     converter._freeze_concrete_function = lambda: (
         frozen,
-        inputs,
+        [*inputs, *frozen.sealed_inputs()],
         outputs,
         None,
     )
@@ -193,7 +335,7 @@ def freeze_sparingly(converter: Any, traced: Traced) -> FrozenGraph | None:
         del function.graph.captures[:]
     traced.function = None
     # Functions are in cycles.
-    del function, arguments, captures
+    del function
     gc.collect()
     return frozen
 

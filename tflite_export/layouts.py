@@ -75,6 +75,29 @@ def arrangements(
         yield from _gate_slices(weight_shape, wanted, orders)
 
 
+def slices(
+    weight_shape: tuple[int, ...], tensor_shape: tuple[int, ...]
+) -> Iterator[Arrangement]:
+    """Ways in which a part of a weight may be laid out in a tensor.
+
+    A convolutional LSTM cuts its filters into those of its gates.
+
+    Args:
+        weight_shape: Shape of the weight in Keras.
+        tensor_shape: Shape of the tensor in the file.
+
+    Yields:
+        Arrangements of a slice of the weight's last axis.
+    """
+    if len(weight_shape) < 2 or 0 in weight_shape:
+        return
+    last = len(weight_shape) - 1
+    orders = _orders(Layout.OTHER, weight_shape, (last,))
+    wanted = math.prod(tensor_shape)
+    if wanted < math.prod(weight_shape):
+        yield from _gate_slices(weight_shape, wanted, orders)
+
+
 def _orders(
     layout: Layout, shape: tuple[int, ...], channel_axes: tuple[int, ...]
 ) -> list[tuple[int, ...]]:

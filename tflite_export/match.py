@@ -9,77 +9,28 @@ out, not assumed.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from msq_tf.weights import Layout
 from msq_tf.weights import QuantizedWeight
 from tflite_export import explain
 from tflite_export import fit as fitting
-from tflite_export import flatbuffer as fb
 from tflite_export import unfold
 from tflite_export.errors import ExportError
+from tflite_export.file_constants import Constant
+from tflite_export.file_constants import find_constants
+from tflite_export.file_constants import sample_places
+from tflite_export.float_weights import FloatWeight
+from tflite_export.float_weights import equal_float
+from tflite_export.float_weights import float_for
 from tflite_export.layouts import Arrangement
 from tflite_export.layouts import arrangements
-
-# Inputs of operators that hold weights. A float constant there that no weight
-# of the model explains would be a weight left behind unnoticed.
-WEIGHT_INPUTS = {
-    "BATCH_MATMUL": (0, 1),
-    "CONV_2D": (1,),
-    "CONV_3D": (1,),
-    "CONV_3D_TRANSPOSE": (1,),
-    "DEPTHWISE_CONV_2D": (1,),
-    "EMBEDDING_LOOKUP": (1,),
-    "FULLY_CONNECTED": (1,),
-    "GATHER": (0,),
-    "TRANSPOSE_CONV": (1,),
-}
-# Elements at which a weight has to agree before all of them are looked at.
-_SAMPLE = 4096
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FloatWeight:
-    """A float array that a model is known to hold.
-
-    Attributes:
-        path: Name for reports.
-        value: float32 array.
-        reason: Why it stays float.
-        layout: Meaning of the axes, where known.
-        channel_axes: Axes that index output channels, where known.
-    """
-
-    path: str
-    value: np.ndarray
-    reason: str
-    layout: Layout = Layout.OTHER
-    channel_axes: tuple[int, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Constant:
-    """A float32 constant of two or more axes in a file.
-
-    Attributes:
-        graph: Index of the subgraph.
-        tensor: Index of the tensor in it.
-        name: Name the converter gave it.
-        value: float32 array.
-        readers: Names of the operators that read it, each once.
-        is_weight: Whether an operator reads it where weights belong.
-    """
-
-    graph: int
-    tensor: int
-    name: str
-    value: np.ndarray
-    readers: tuple[str, ...]
-    is_weight: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,17 +69,34 @@ class Matching:
         floats: Tensors that stay float, with the weight that explains them.
         others: Number of further float constants (vectors, scalars and
             operands of elementwise operators).
+        ambiguous: Paths of weights that tensors may hold which were given to
+            others: both explain them, by different codes.
     """
 
     matches: tuple[Match, ...]
     floats: tuple[tuple[Constant, FloatWeight], ...]
     others: int
+    ambiguous: tuple[str, ...] = ()
+
+
+class Unmatched(ExportError):
+    """A file in which weights were not found again.
+
+    Attributes:
+        paths: Weights whose codes may have got lost by folding.
+    """
+
+    def __init__(self, message: str, paths: Sequence[str] = ()):
+        super().__init__(message)
+        self.paths = tuple(paths)
 
 
 def match(
     model: schema.ModelT,
     quantized: Sequence[QuantizedWeight],
     floats: Sequence[FloatWeight],
+    held: Mapping[tuple[int, int], QuantizedWeight] | None = None,
+    computed: Callable[[], Sequence[FloatWeight]] = tuple,
 ) -> Matching:
     """Explains the float constants of a file by the weights of a model.
 
@@ -136,96 +104,124 @@ def match(
         model: A float TFLite model.
         quantized: The quantized weights.
         floats: Weights and constants that are float on purpose.
+        held: What tensors are known to hold, by subgraph and tensor.
+        computed: Function that returns further `floats`, called where these
+            are not enough.
 
     Returns:
         The matching; every quantized weight is in it.
 
     Raises:
-        ExportError: If a quantized weight isn't in the file, or an operator
+        Unmatched: If a quantized weight isn't in the file, or an operator
             reads a float weight that nothing explains.
     """
+    held = held or {}
     constants, vectors = find_constants(model)
     candidates = {
-        index: _candidates(constant, quantized)
+        index: _candidates(constant, quantized, floats)
+        if (constant.graph, constant.tensor) not in held
+        else _known(constant, held, quantized)
         for index, constant in enumerate(constants)
     }
     chosen = _assign(constants, candidates, quantized)
-    for number, weight in enumerate(quantized):
-        if not _covered(weight, number, candidates):
-            raise ExportError(explain.unmatched(weight, constants))
+    lost = [
+        weight
+        for number, weight in enumerate(quantized)
+        if not _covered(weight, number, candidates)
+    ]
+    if lost:
+        raise Unmatched(
+            explain.unmatched(lost[0], constants), [w.path for w in lost]
+        )
     matches, explained, others = [], [], vectors
     for index, constant in enumerate(constants):
         if index in chosen:
             matches.append(chosen[index])
-        elif not (constant.is_weight and constant.value.any()):
+            continue
+        if not (constant.is_weight and constant.value.any()):
             others += 1
-        elif (found := _float_for(constant, floats)) is not None:
-            explained.append((constant, found))
-        else:
-            raise ExportError(explain.unexplained(constant, quantized))
-    return Matching(tuple(matches), tuple(explained), others)
+            continue
+        found = float_for(constant, floats)
+        if found is None:
+            found = float_for(constant, computed())
+        if found is None:
+            raise Unmatched(explain.unexplained(constant, quantized))
+        explained.append((constant, found))
+    return Matching(
+        tuple(matches),
+        tuple(explained),
+        others,
+        _ambiguous(chosen, candidates, quantized),
+    )
 
 
-def find_constants(model: schema.ModelT) -> tuple[list[Constant], int]:
-    """Float32 constants of all subgraphs.
-
-    Returns:
-        Those of two or more axes in the order in which they are first read,
-        and the number of the others.
-    """
-    found, others = [], 0
-    for number, graph in enumerate(model.subgraphs):
-        readers = _readers(model, graph)
-        rest = [i for i in range(len(graph.tensors)) if i not in readers]
-        for index in (*readers, *rest):
-            tensor = graph.tensors[index]
-            if tensor.type != schema.TensorType.FLOAT32:
-                continue
-            value = fb.constant(model, tensor)
-            if value is None:
-                continue
-            if value.ndim < 2:
-                others += 1
-                continue
-            uses = readers.get(index, [])
-            found.append(
-                Constant(
-                    graph=number,
-                    tensor=index,
-                    name=fb.name(tensor),
-                    value=value,
-                    readers=tuple(dict.fromkeys(op for op, _ in uses)),
-                    is_weight=any(
-                        position in WEIGHT_INPUTS.get(op, ())
-                        for op, position in uses
-                    ),
-                )
-            )
-    return found, others
+def _known(
+    constant: Constant,
+    held: Mapping[tuple[int, int], QuantizedWeight],
+    quantized: Sequence[QuantizedWeight],
+) -> list[tuple[int, Match]]:
+    """The one candidate of a tensor that is known to hold a weight."""
+    weight = held[constant.graph, constant.tensor]
+    fit = fitting.fit(
+        constant.value,
+        weight.codes,
+        np.broadcast_to(weight.step, weight.codes.shape),
+    )
+    if fit is None:
+        return []
+    return [
+        (number, Match(constant, weight, Arrangement(_axes(weight)), fit))
+        for number, other in enumerate(quantized)
+        if other.path == weight.path
+    ]
 
 
-def _readers(
-    model: schema.ModelT, graph: schema.SubGraphT
-) -> dict[int, list[tuple[str, int]]]:
-    readers: dict[int, list[tuple[str, int]]] = {}
-    for op in graph.operators or ():
-        for position, index in enumerate(fb.inputs(op)):
-            if index < 0:
-                continue  # an optional input that isn't there
-            readers.setdefault(index, []).append(
-                (fb.op_name(model, op), position)
-            )
-    return readers
+def _axes(weight: QuantizedWeight) -> tuple[int, ...]:
+    return tuple(range(weight.codes.ndim))
+
+
+def _ambiguous(
+    chosen: Mapping[int, Match],
+    candidates: Mapping[int, list[tuple[int, Match]]],
+    quantized: Sequence[QuantizedWeight],
+) -> tuple[str, ...]:
+    """Weights that a tensor may hold as well as the one that was chosen."""
+    found: dict[str, None] = {}
+    for index, match in chosen.items():
+        if match.fit.exact:
+            continue
+        for number, other in candidates[index]:
+            if (
+                other.weight is not match.weight
+                and _preference(other) == _preference(match)
+                and not np.array_equal(other.codes, match.codes)
+            ):
+                found[match.weight.path] = None
+                found[quantized[number].path] = None
+    return tuple(found)
+
+
+def _preference(match: Match) -> tuple[Any, ...]:
+    """Smaller for what takes fewer factors to reproduce a tensor."""
+    return (
+        not match.fit.exact,
+        match.fit.columns is not None,
+        match.fit.muted,
+        # One factor for every element would explain anything.
+        match.fit.scale.size,
+    )
 
 
 def _candidates(
-    constant: Constant, quantized: Sequence[QuantizedWeight]
+    constant: Constant,
+    quantized: Sequence[QuantizedWeight],
+    floats: Sequence[FloatWeight],
 ) -> list[tuple[int, Match]]:
     found: list[tuple[int, Match]] = []
     shape = constant.value.shape
     if not (constant.is_weight or constant.value.any()):
         return found  # an initial state, not a weight
-    places = _places(constant.value.size)
+    places = sample_places(constant.value.size)
     values = constant.value.reshape(-1)[places]
     for number, weight in enumerate(quantized):
         step = np.broadcast_to(weight.step, weight.codes.shape)
@@ -246,20 +242,25 @@ def _candidates(
             )
             if fit is None and constant.readers == ("FULLY_CONNECTED",):
                 fit = unfold.fit_rows_and_columns(constant.value, codes)
-            if fit is not None:
+            if fit is not None and (
+                fit.exact or _tells(fit, codes) or constant.is_weight
+            ):
                 match = Match(constant, weight, arrangement, fit)
                 found.append((number, match))
                 if fit.exact:
                     break
+    if (
+        found
+        and not any(m.fit.exact or _tells(m.fit, m.codes) for _, m in found)
+        and equal_float(constant, floats)
+    ):
+        return []
     return found
 
 
-def _places(size: int) -> np.ndarray:
-    """Some elements that tell most tensors that don't match.
-
-    Without them, the work would grow with the square of a model's layers.
-    """
-    return np.linspace(0, size - 1, min(size, _SAMPLE)).astype(np.int64)
+def _tells(fit: fitting.Fit, codes: np.ndarray) -> bool:
+    """Whether a fit says anything: with a factor an element all agree."""
+    return np.count_nonzero(codes) >= 2 * fit.scale.size
 
 
 def _assign(
@@ -282,14 +283,7 @@ def _assign(
             continue
         number, match = min(
             options,
-            key=lambda option: (
-                not option[1].fit.exact,
-                option[1].fit.columns is not None,
-                option[1].fit.muted,
-                # One factor for every element would explain anything.
-                option[1].fit.scale.size,
-                option[0] in taken,
-            ),
+            key=lambda option: (*_preference(option[1]), option[0] in taken),
         )
         taken.add(number)
         chosen[index] = match
@@ -320,17 +314,3 @@ def _covered(
     for _, match in _holding(number, candidates):
         seen[match.arrangement.start : match.arrangement.stop] = True
     return bool(seen.all())
-
-
-def _float_for(
-    constant: Constant, floats: Sequence[FloatWeight]
-) -> FloatWeight | None:
-    shape = constant.value.shape
-    for weight in floats:
-        for arrangement in arrangements(
-            weight.layout, weight.value.shape, weight.channel_axes, shape
-        ):
-            laid_out = arrangement.apply(weight.value, shape)
-            if fitting.fit(constant.value, laid_out, None) is not None:
-                return weight
-    return None

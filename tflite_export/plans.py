@@ -77,12 +77,12 @@ class WeightOnly:
         converted: The float file.
         matching: Which constants hold which weights.
         max_relative_error: Largest difference from Keras, relative to the
-            range of an output.
+            range of an output; `None` for what rounding explains.
     """
 
     converted: convert.FloatFile
     matching: Matching
-    max_relative_error: float
+    max_relative_error: float | None
 
     def build(self, target: Target) -> Built:
         model = fb.load(self.converted.data)
@@ -100,6 +100,7 @@ class WeightOnly:
             self.converted.source,
             samples,
             self.max_relative_error,
+            self.converted.graph,
         )
         return Verified(tuple(checks), notes=tuple(notes))
 

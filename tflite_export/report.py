@@ -120,6 +120,8 @@ class ExportReport:
             arithmetic.
         device: What the target's own tools found.
         notes: Further remarks.
+        unread: Paths of weights that are not in the file, since inference
+            never reads them.
     """
 
     path: str
@@ -141,6 +143,7 @@ class ExportReport:
     operators: tuple[OperatorCheck, ...] = ()
     device: dict[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def to_json(self, indent: int | None = 2) -> str:
         """All fields as JSON."""

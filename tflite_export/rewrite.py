@@ -80,7 +80,8 @@ def _rewrite_one(model: schema.ModelT, match: Match, target: Target) -> Written:
     if axis is None or (scale == scale[0]).all():
         scale, axis = scale[:1], None
     granularity = "per_tensor" if axis is None else "per_channel"
-    for op in match.constant.readers:
+    # Whatever else reads it computes with a float tensor like any other.
+    for op in match.constant.weighs:
         if not target.allows(op, container, granularity):
             raise ExportError(
                 f"Layer '{match.weight.path}': target '{target.name}' has no "

@@ -19,8 +19,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.overlay import Aside
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
+from tflite_export import noise
 
 
 @runtime_checkable
@@ -83,13 +85,21 @@ class Source:
     def predict(
         self, batches: Sequence[Sequence[np.ndarray]]
     ) -> list[list[np.ndarray]]:
-        """Outputs of the model for each batch, as a flat list of arrays."""
+        """Outputs of the model for each batch, as a flat list of arrays.
+
+        Behind its inputs a batch may have random numbers that the model gets
+        where it would draw some.
+        """
+        results = []
         # Once for all: it is a pass over all weights.
-        with self.scope():
-            return [
-                [np.asarray(y) for y in keras.tree.flatten(self.call(batch))]
-                for batch in batches
-            ]
+        with Aside() as aside, self.scope():
+            for batch in batches:
+                own, drawn = batch[: len(self.specs)], batch[len(self.specs) :]
+                with noise.given(drawn):
+                    outputs = keras.tree.flatten(self.call(own))
+                results.append([np.asarray(y) for y in outputs])
+                aside.forget()
+        return results
 
 
 def from_model(

@@ -309,3 +309,36 @@ def test_a_weight_that_only_its_registration_finds_says_so(
     del known[Behind]
     with pytest.raises(ValueError, match="does not fit.*register_quantizable"):
         keras.models.load_model(tmp_path / "m.keras")
+
+
+@keras.saving.register_keras_serializable(package="discovery_tests")
+class Distances(keras.layers.Layer):
+    """A table of biases by distance, as T5 has it, and true biases."""
+
+    def build(self, shape):
+        self.relative_attention_bias = self.add_weight(shape=(8, shape[-1]))
+        self.row_bias = self.add_weight(shape=(1, shape[-1]))
+
+    def call(self, x):
+        return x + self.relative_attention_bias[2] + self.row_bias
+
+
+def distances():
+    layers = [keras.Input((4,)), Distances(name="t5")]
+    return keras.Sequential([*layers, keras.layers.Dense(2, name="head")])
+
+
+def test_a_table_of_biases_is_listed_and_can_be_named():
+    path = "t5/relative_attention_bias"
+    qmodel = msq_tf.quantize_model(distances())
+    assert [w.path for w in qmodel.skipped_weights()] == [path]
+    qmodel = quantized(distances(), {path: msq_tf.LayerConfig(start_bits=4)})
+    assert qmodel.bits == {path: 4, "head": 8}
+
+
+def test_models_of_versions_that_did_not_list_it_come_back():
+    qmodel = msq_tf.quantize_model(distances())
+    config = qmodel.get_config()
+    config["plan"] = [e for e in config["plan"] if e["layer"] == "Dense"]
+    loaded = msq_tf.MSQModel.from_config(config)
+    assert loaded.bits == qmodel.bits and not loaded.skipped_weights()

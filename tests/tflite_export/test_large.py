@@ -84,7 +84,7 @@ def test_the_converter_gets_the_same_graph(monkeypatch, plain):
     traced, _ = convert._trace(source)
     lean = Converter(traced).convert()
     assert len(sparing) == 1 and traced.function is None
-    monkeypatch.setattr(converter, "freeze_sparingly", lambda *_: None)
+    monkeypatch.setattr(converter, "freeze", lambda *_: None)
     traced, _ = convert._trace(source)
     assert Converter(traced).convert() == lean
     assert len(sparing) == 1 and traced.function is not None
@@ -106,12 +106,17 @@ def test_no_weight_outlives_the_conversion():
 def test_a_loop_is_left_to_tensorflow(monkeypatch):
     inputs = keras.Input((4, 3))
     model = keras.Model(inputs, keras.layers.LSTM(5)(inputs))
-    sparing = []
-    monkeypatch.setattr(
-        freezing.FrozenGraph, "__init__", lambda *_: sparing.append(1)
-    )
+    graphs = []
+    original = freezing.FrozenGraph.__init__
+
+    def spied(self, *args):
+        original(self, *args)
+        graphs.append(self)
+
+    monkeypatch.setattr(freezing.FrozenGraph, "__init__", spied)
     assert len(float_tflite(quantized(model))) > 0
-    assert not sparing
+    # Nothing in it is left out for a while.
+    assert graphs and not any(graph.weights for graph in graphs)
 
 
 def test_another_tensorflow_freezes_in_its_own_way(monkeypatch):

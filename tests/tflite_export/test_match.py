@@ -11,7 +11,7 @@ from msq_tf.weights import Layout
 from tests.tflite_export.samples import weight
 from tflite_export import ExportError
 from tflite_export import flatbuffer
-from tflite_export.match import FloatWeight
+from tflite_export.float_weights import FloatWeight
 from tflite_export.match import match
 
 RNG = np.random.default_rng(0)

@@ -104,7 +104,8 @@ def test_it_has_the_operators_and_constants_of_the_whole(name, in_parts):
     model = trained(NETWORKS[name])
     source, weights = from_model(model), model.quantized_weights()
     found = convert.to_float_file(source, weights)
-    assert in_parts[0] == () and len(in_parts) > 4
+    # A table is not given to the converter at all.
+    assert in_parts[0] == () and len(in_parts) > 4 - (name == "embedding")
     assert None not in in_parts  # not at once in the end
     parts.LEAST = 1 << 30
     wanted = convert.to_float_file(source, weights)

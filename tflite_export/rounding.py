@@ -1,0 +1,164 @@
+"""How far rounding alone moves the outputs of a float model.
+
+Every kernel adds in an order of its own, and a deep network may amplify what
+that changes. How much is measured on the model itself: its graph is run in
+float64, and again in float32 with every weight and every input moved by one
+unit in the last place. A file that computes the same may differ by as much.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+# How much more other kernels may round than those of Keras: functions such as
+# tanh are off by several units in the last place.
+FACTOR = 8
+_DRAWS = 2
+_FLOAT = tf.float32.as_datatype_enum
+_DOUBLE = tf.float64.as_datatype_enum
+Batches = Sequence[Sequence[np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """A frozen graph that can be run.
+
+    Attributes:
+        definition: The graph, weights included.
+        inputs: Names of its inputs.
+        outputs: Names of its outputs.
+    """
+
+    definition: tf.compat.v1.GraphDef
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+
+    def run(self, batches: Batches) -> list[list[np.ndarray]]:
+        """The outputs for each batch."""
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(self.definition, name="")
+            places = [graph.get_tensor_by_name(f"{n}:0") for n in self.inputs]
+            wanted = [graph.get_tensor_by_name(f"{n}:0") for n in self.outputs]
+            with tf.compat.v1.Session(graph=graph) as session:
+                return [
+                    session.run(
+                        wanted,
+                        {
+                            place: array.astype(place.dtype.as_numpy_dtype)
+                            for place, array in zip(places, batch, strict=True)
+                        },
+                    )
+                    for batch in batches
+                ]
+
+
+def bounds(
+    graph: Graph, batches: Batches, expected: Batches
+) -> tuple[list[list[np.ndarray]], list[float]]:
+    """What outputs should be, and how far each may be from that.
+
+    Args:
+        graph: The model's.
+        batches: Its inputs.
+        expected: What Keras computes for them.
+
+    Returns:
+        The outputs for each batch, in float64 where TensorFlow has kernels
+        for that and else as Keras computes them, and a number for each.
+    """
+    reference = [list(batch) for batch in expected]
+    # Not every operation has a kernel for float64.
+    with contextlib.suppress(tf.errors.OpError, ValueError, TypeError):
+        reference = Graph(
+            in_float64(graph.definition), graph.inputs, graph.outputs
+        ).run(batches)
+    moved = [_distances(expected, reference)]
+    rng = np.random.default_rng(0)
+    for _ in range(_DRAWS):
+        other = Graph(
+            _shaken(graph.definition, rng), graph.inputs, graph.outputs
+        )
+        inputs = [[_moved(x, rng) for x in batch] for batch in batches]
+        moved.append(_distances(other.run(inputs), expected))
+    seen = np.array(moved)
+    # What is not a number explains nothing.
+    most = np.where(np.isfinite(seen), seen, 0.0).max(axis=0)
+    return reference, [FACTOR * float(each) for each in most]
+
+
+def _distances(one: Batches, other: Batches) -> list[float]:
+    """Largest difference in each output."""
+    return [
+        max(
+            float(np.abs(np.subtract(a[k], b[k], dtype=np.float64)).max())
+            for a, b in zip(one, other, strict=True)
+        )
+        for k in range(len(one[0]))
+    ]
+
+
+def in_float64(graph: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
+    """A graph with float64 in the place of float32, constants included."""
+    wide = tf.compat.v1.GraphDef()
+    wide.CopyFrom(graph)
+    for function in wide.library.function:
+        for argument in (
+            *function.signature.input_arg,
+            *function.signature.output_arg,
+        ):
+            if argument.type == _FLOAT:
+                argument.type = _DOUBLE
+    for node in _nodes(wide):
+        for value in node.attr.values():
+            _widen(value)
+    return wide
+
+
+def _widen(value: Any) -> None:
+    kind = value.WhichOneof("value")
+    if kind == "type" and value.type == _FLOAT:
+        value.type = _DOUBLE
+    elif kind == "list":
+        value.list.type[:] = [
+            _DOUBLE if t == _FLOAT else t for t in value.list.type
+        ]
+    elif kind == "tensor" and value.tensor.dtype == _FLOAT:
+        array = tf.make_ndarray(value.tensor).astype(np.float64)
+        value.tensor.CopyFrom(tf.make_tensor_proto(array))
+
+
+def _shaken(
+    graph: tf.compat.v1.GraphDef, rng: np.random.Generator
+) -> tf.compat.v1.GraphDef:
+    """A graph whose float constants are off by a unit in the last place."""
+    shaken = tf.compat.v1.GraphDef()
+    shaken.CopyFrom(graph)
+    for node in _nodes(shaken):
+        if node.op == "Const":
+            tensor = node.attr["value"].tensor
+            if tensor.dtype == _FLOAT:
+                array = _moved(tf.make_ndarray(tensor), rng)
+                tensor.CopyFrom(tf.make_tensor_proto(array))
+    return shaken
+
+
+def _moved(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Floats, each moved to one of its neighbours; zeros stay."""
+    if array.dtype != np.float32:
+        return array
+    ends = np.where(rng.random(array.shape) < 0.5, -np.inf, np.inf)
+    moved = np.nextafter(array, ends.astype(np.float32))
+    return np.where(array == 0, array, moved).astype(np.float32)
+
+
+def _nodes(graph: tf.compat.v1.GraphDef) -> list[Any]:
+    nodes = list(graph.node)
+    for function in graph.library.function:
+        nodes += function.node_def
+    return nodes
