@@ -272,9 +272,9 @@ def _of_channels(tensor: TensorReport) -> list[str]:
     most = _units(tensor.change)
     if tensor.rescaled:
         found.append(
-            f"layer '{tensor.name}': {tensor.rescaled} of {count} channels have "
-            "other scales than trained, as sums and biases have to fit the "
-            f"kernels' accumulators; their codes are the trained ones{most}"
+            f"layer '{tensor.name}': {tensor.rescaled} of {count} channels "
+            "have other scales than trained, as sums and biases have to fit "
+            f"the kernels' accumulators; their codes are the trained ones{most}"
         )
     if tensor.silenced:
         found.append(

@@ -237,7 +237,9 @@ def wide_dense(kernel, bits, count=2000):
 
 def exported(qmodel, path):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(16, *qmodel.inputs[0].shape[1:])).astype(np.float32)
+    x = rng.normal(size=(16, *qmodel.base.inputs[0].shape[1:])).astype(
+        np.float32
+    )
     return export(qmodel, path, "cpu_int8", representative_data=x)
 
 

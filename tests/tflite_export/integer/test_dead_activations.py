@@ -1,0 +1,122 @@
+"""Files of models whose activations are zero on all that training saw."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import msq_tf
+from tests.tflite_export.integer import networks
+from tflite_export import export
+from tflite_export import inspect_file
+from tflite_export.integer.grids import coarser
+from tflite_export.integer.grids import grid_of_range
+from tflite_export.integer.grids import make_grid
+
+L = keras.layers
+
+
+def images():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(16, 8, 8, 3)).astype(np.float32)
+
+
+def low(value):
+    return keras.initializers.Constant(-value)
+
+
+def convolutions(size):
+    x = inputs = keras.Input((8, 8, 3))
+    x = L.Conv2D(6, 3, activation="relu", bias_initializer=low(50 * size))(x)
+    x = L.Conv2D(4, 3, activation="relu")(x)
+    return keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))
+
+
+def depthwise(size):
+    x = inputs = keras.Input((8, 8, 3))
+    x = L.DepthwiseConv2D(3, activation="relu", bias_initializer=low(size))(x)
+    return keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))
+
+
+def added(size):
+    """The process ends where a kernel adds on a grid that is too fine."""
+    inputs = keras.Input((8, 8, 3))
+    draw = keras.initializers.RandomNormal(stddev=size)
+    x = L.Conv2D(3, 1, kernel_initializer=draw)(inputs)
+    y = L.Conv2D(3, 1, bias_initializer=low(100 * size))(inputs)
+    x = L.ReLU()(L.Add()([x, y]))
+    return keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))
+
+
+def squashed(size):
+    x = inputs = keras.Input((8, 8, 3))
+    x = L.Conv2D(3, 1, activation="relu", bias_initializer=low(99 * size))(x)
+    x = L.Dense(4, activation="tanh")(L.Flatten()(x))
+    return keras.Model(inputs, L.Dense(3, activation="softmax")(x))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e5])
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(
+    "build",
+    [convolutions, depthwise, added, squashed],
+    ids=lambda f: f.__name__,
+)
+def test_dead_layers_export(build, bits, size, tmp_path):
+    keras.utils.set_random_seed(0)
+    x = images()
+    qmodel = msq_tf.quantize_model(
+        build(size), msq_tf.MSQConfig(activation_bits=bits)
+    )
+    networks.see(qmodel, x)
+    report = export(
+        qmodel,
+        tmp_path / "m.tflite",
+        f"cpu_int{bits}",
+        representative_data=x,
+    )
+    assert all(check.ran for check in report.checks)
+    assert not any(tensor.silenced for tensor in report.tensors)
+
+
+@pytest.mark.parametrize("target", ["cpu_int8", "cpu_int16"])
+def test_dead_layers_export_by_calibration(target, tmp_path):
+    keras.utils.set_random_seed(0)
+    report = export(
+        msq_tf.quantize_model(added(1e5)),
+        tmp_path / "m.tflite",
+        target,
+        representative_data=images(),
+    )
+    assert all(check.ran for check in report.checks)
+
+
+def test_softmax_beside_16_bits_is_a_float_one(tmp_path):
+    """The 16-bit kernel was off by 22 units for 12 classes."""
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((8, 8, 3))
+    x = L.Dense(100)(L.Flatten()(L.Conv2D(8, 3, activation="relu")(x)))
+    qmodel = msq_tf.quantize_model(keras.Model(inputs, L.Softmax()(8 * x)))
+    report = export(
+        qmodel,
+        tmp_path / "m.tflite",
+        "cpu_int16",
+        representative_data=images(),
+    )
+    assert {row.op for row in report.operators}.isdisjoint({"SOFTMAX"})
+    assert max(check.max_units for check in report.checks) <= 2
+    assert "SOFTMAX 1" in str(inspect_file(tmp_path / "m.tflite").ops)
+
+
+def test_ranges_next_to_zero_are_none():
+    assert grid_of_range("int8", 0.0, 0.0) == make_grid("int8", 1 / 255, -128)
+    assert grid_of_range("int8", 0.0, 1e-40).scale == np.float32(1 / 255)
+    assert grid_of_range("int16", -1e-30, 0.0).scale == np.float32(1 / 32767)
+    assert grid_of_range("int8", 0.0, 1e-25).scale == np.float32(1e-25 / 255)
+
+
+def test_coarser_grids_keep_their_zero():
+    grid = make_grid("int8", 0.25, 3)
+    assert coarser(grid, 0.125) is grid
+    assert coarser(grid, 2.0) == make_grid("int8", 2.0, 3)
