@@ -32,6 +32,7 @@ from tflite_export import rounding
 from tflite_export import seals
 from tflite_export.converter import Converter
 from tflite_export.errors import ExportError
+from tflite_export.freezing import FrozenGraph
 from tflite_export.freezing import Traced
 from tflite_export.lowering import lowered
 from tflite_export.source import Source
@@ -195,14 +196,9 @@ class Conversion:
             tuple(self._notes),
             held,
             () if frozen is None else tuple(w.path for w in frozen.unread()),
-            None if frozen is None else self._graph,
-        )
-
-    def _graph(self) -> rounding.Graph:
-        return rounding.Graph(
-            self._converter.frozen.whole(),
-            self._traced.inputs,
-            self._converter.frozen.outputs,
+            None
+            if frozen is None
+            else functools.partial(_graph, frozen, self._traced.inputs),
         )
 
     def computed(self) -> list[np.ndarray]:
@@ -217,6 +213,10 @@ class Conversion:
         """Paths of quantized weights that are computed with before use."""
         frozen = self._converter.frozen
         return [] if frozen is None else frozen.changed()
+
+
+def _graph(frozen: FrozenGraph, inputs: Sequence[str]) -> rounding.Graph:
+    return rounding.Graph(frozen.whole(), inputs, frozen.outputs)
 
 
 def check_size(base: Any) -> None:

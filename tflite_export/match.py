@@ -260,7 +260,7 @@ def _candidates(
 
 def _tells(fit: fitting.Fit, codes: np.ndarray) -> bool:
     """Whether a fit says anything: with a factor an element all agree."""
-    return np.count_nonzero(codes) >= 2 * fit.scale.size
+    return int(np.count_nonzero(codes)) >= 2 * fit.scale.size
 
 
 def _assign(

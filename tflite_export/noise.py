@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import mmap
 import re
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -127,7 +128,7 @@ class Draws:
             for kind, axes in zip(self.kinds, self.axes, strict=True)
         ]
 
-    def opened(self, data: bytes) -> bytes:
+    def opened(self, data: bytes | mmap.mmap) -> bytes | mmap.mmap:
         """The file with further inputs in the place of what it draws."""
         if not self.tensors:
             return data

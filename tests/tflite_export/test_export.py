@@ -260,7 +260,8 @@ def test_wrong_numbers_name_kernels_figure_and_operator(
     honest = verify._expected
 
     def shifted(*args):
-        return [[y + 1 for y in batch] for batch in honest(*args)]
+        chunks, batches = honest(*args)
+        return chunks, [[y + 1 for y in batch] for batch in batches]
 
     monkeypatch.setattr(verify, "_expected", shifted)
     expect_failure(model, tmp_path, "on the xnnpack kernels: .* is 1,")

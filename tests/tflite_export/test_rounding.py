@@ -111,7 +111,7 @@ def test_what_is_no_kernel_in_float64_is_measured_by_small_changes():
     graph = convert.to_float_file(source).graph()
     images = np.random.default_rng(0).normal(size=(2, 4, 4, 2)).astype("f")
     expected = source.predict([[images]])
-    reference, (bound,) = rounding.bounds(graph, [[images]], expected)
+    reference, (bound,) = rounding.bounds(graph, [[images]])
     assert 0 < bound < 1e-4 * np.ptp(expected[0][0])
     np.testing.assert_allclose(reference[0][0], expected[0][0], atol=1e-5)
 
@@ -139,8 +139,28 @@ def test_not_a_number_explains_nothing():
     graph = convert.to_float_file(
         from_model(keras.Sequential([keras.Input((2,)), L.Dense(2)]))
     ).graph()
-    x = np.ones((1, 2), np.float32)
-    (expected,) = graph.run([[x]])
-    broken = [[np.full_like(expected[0], np.nan)]]
-    _, (bound,) = rounding.bounds(graph, [[x]], broken)
+    x = np.full((1, 2), np.nan, np.float32)
+    _, (bound,) = rounding.bounds(graph, [[x]])
     assert bound == 0.0
+
+
+def test_a_graph_that_keras_does_not_compute_explains_nothing(monkeypatch):
+    """The file and its graph agree, and are both wrong."""
+    qmodel, x = ill_conditioned()
+    found = convert.to_float_file(from_model(qmodel))
+    honest = verify._expected
+
+    def shifted(*args):
+        chunks, batches = honest(*args)
+        return chunks, [[y + 1 for y in batch] for batch in batches]
+
+    monkeypatch.setattr(verify, "_expected", shifted)
+    with pytest.raises(ExportError, match="computes other numbers"):
+        verify.check_outputs(
+            bytes(found.data),
+            bytes(found.data),
+            found.source,
+            [x],
+            None,
+            found.graph,
+        )
