@@ -60,19 +60,29 @@ def main(count: int) -> None:
 
         data = strategy.distribute_datasets_from_function(part)
     rule = msq_tf.BudgetRule(target_compression=8.0, end=0.5)
+    threads: list[int] = []
+    counts = tf_keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: threads.append(held())
+    )
     history = model.fit(
         data,
         epochs=EPOCHS,
         steps_per_epoch=STEPS,
         verbose=0,
-        callbacks=[msq.MSQCallback(rule, data=(x, y))],
+        callbacks=[msq.MSQCallback(rule, data=(x, y)), counts],
     )
     view = msq.ModelView(model)
     changes = [tuple(change[:4]) for change in view.history_of_bits()]
     norms = [
         float(np.linalg.norm(v.numpy())) for v in model.trainable_variables
     ]
-    print("RESULT", [changes, view.bits, history.history["loss"], norms])
+    losses = history.history["loss"]
+    print("RESULT", [changes, view.bits, losses, norms, threads])
+
+
+def held() -> int:
+    """Threads of this process, as Linux counts them."""
+    return len(os.listdir("/proc/self/task"))
 
 
 if __name__ == "__main__":

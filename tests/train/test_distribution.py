@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -258,9 +259,9 @@ def test_workers_of_other_settings_are_refused(second_of_two, tiny_settings):
         ),
         (
             tf.errors.DeadlineExceededError(
-                None, None, "Collective has timed out during execution."
+                None, None, "Heartbeats (/task:0)\nand more lines"
             ),
-            "did not answer within --worker_timeout=9 s.*timed out",
+            r"--resume.*DeadlineExceededError, Heartbeats \(/task:0\) \(/task",
         ),
     ],
 )
@@ -269,6 +270,51 @@ def test_a_lost_worker_is_told_in_plain_words(second_of_two, error, message):
     with pytest.raises(WorkerLostError, match=message):
         with found.losses_of_workers():
             raise error
+
+
+def test_exchanges_are_watched_and_nothing_else(second_of_two, monkeypatch):
+    found, heard = second_of_two
+    seen, watching = [], []
+
+    @contextlib.contextmanager
+    def exchange():
+        seen.append("begin")
+        yield
+        seen.append("end")
+
+    @contextlib.contextmanager
+    def watch():
+        watching.append(True)
+        yield
+        watching.append(False)
+
+    # The sum itself is what is looked at.
+    monkeypatch.undo()
+    strategy = types.SimpleNamespace(
+        reduce=lambda op, value, axis: tf.constant(seen.append("sum") or 3.0)
+    )
+    found._watchdog = types.SimpleNamespace(exchange=exchange, watching=watch)
+    with found.losses_of_workers():
+        assert watching == [True] and not seen
+        assert distribution.replicas._sum_over_workers(strategy, 1.0) == 3.0
+    assert seen == ["begin", "sum", "end"]
+    assert watching == [True, False]
+    # Behind it, exchanges are nobody's matter.
+    distribution.replicas._sum_over_workers(strategy, 1.0)
+    assert seen[3:] == ["sum"]
+    assert not heard
+
+
+def test_who_gives_up_leaves_no_copies(second_of_two, tmp_path):
+    found, heard = second_of_two
+    heard[:] = [words((5).to_bytes(8, "little")), words(b"model\0")]
+    copy = found.file(tmp_path / "chief" / "m.keras")
+    text = found._give_up()
+    assert not copy.parent.exists()
+    assert text.startswith(
+        "Another worker did not answer within --worker_timeout=9 s. Expected"
+    )
+    assert "--resume" in text and "\n" not in text
 
 
 def test_errors_that_are_no_loss_stay_as_they_are(second_of_two):

@@ -173,6 +173,38 @@ def test_a_lost_worker_ends_the_others_and_all_resume(
         assert ours.read_bytes() == theirs.read_bytes(), name
 
 
+def test_nothing_grows_with_the_steps(settings_of, root, tmp_path):
+    start = tmp_path / "start.keras"
+    worker.even((28, 28, 1), 10, 1.0).save(start)
+    settings = settings_of("long", start_from=str(start))
+    recipe = dataclasses.replace(settings.recipe, epochs=25)
+    with workers(
+        2, dataclasses.replace(settings, recipe=recipe), root
+    ) as processes:
+        texts = outputs(processes)
+    assert [process.returncode for process in processes] == [0, 0], texts
+    for text in texts:
+        found = dict(re.findall(r"^step (\d+): (\d+) threads$", text, re.M))
+        # A thread for each of a step's exchanges would be hundreds.
+        assert int(found["120"]) <= int(found["20"]) + 10, found
+
+
+def test_a_worker_that_does_not_answer(settings_of, root, tmp_path):
+    start = tmp_path / "start.keras"
+    worker.even((28, 28, 1), 10, 1.0).save(start)
+    settings = settings_of("silent", start_from=str(start))
+    # Longer than anything else takes on a machine that is not alone.
+    with workers(2, settings, root, ends={1: -8}, timeout=60) as processes:
+        text, _ = processes[0].communicate(timeout=PATIENCE)
+        assert processes[1].poll() is None
+    assert processes[0].returncode == 2, text
+    *_, last = text.splitlines()
+    assert last.startswith(
+        "error: Another worker did not answer within --worker_timeout=60 s."
+    )
+    assert "Traceback" not in text
+
+
 def test_a_worker_that_never_comes(settings_of, root):
     with workers(2, settings_of("alone"), root, timeout=3) as processes:
         processes[1].kill()

@@ -3,15 +3,18 @@
 python -m tests.train.worker STEP --flag=value ...
 
 STEP is the step of MSQ training before which the process ends itself, as a
-scheduler would end it; 0 is none.
+scheduler would end it; 0 is none. Before step -STEP it lives on and does
+nothing any more. At steps 20, 120, and so on it prints how many threads it has.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import pathlib
 import signal
 import sys
+import threading
 
 import keras
 from absl import app
@@ -36,16 +39,28 @@ def even(shape: models.Shape, classes: int, _: float) -> keras.Model:
 
 
 def end_before(step: int) -> None:
-    """Ends this process before a step of the search."""
+    """Ends this process before a step of the search, or has it wait there."""
     counts = itertools.count(1)
     batch_end = SearchCallback.on_train_batch_end
 
     def count_or_end(self, batch, logs=None):
         batch_end(self, batch, logs)
-        if next(counts) == step:
+        count = next(counts)
+        if count % 100 == 20:
+            print(f"step {count}: {held('Threads')} threads", flush=True)
+        if count == step:
             os.kill(os.getpid(), signal.SIGTERM)
+        if count == -step:
+            threading.Event().wait()
 
     SearchCallback.on_train_batch_end = count_or_end
+
+
+def held(name: str) -> int:
+    """A number of this process's state, as Linux has it."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{name}:"))
+    return int(line.split()[1])
 
 
 if __name__ == "__main__":
