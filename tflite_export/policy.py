@@ -35,6 +35,9 @@ class OperatorRow:
         mixes: Whether output values are weighted sums of input values, so
             that a narrower grid of the output must not clip the input.
         channel_axis: Axis of a weight's scales.
+        reads: Types of the first input that the row is for; empty for float.
+        delicate: Whether a unit of the input can be many of the output, so
+            that it computes in float where training knows no grid for it.
         units: Largest difference from float arithmetic that is known of the
             kernels, by activation type, where it is more than one unit.
         evidence: Why, with the measurement.
@@ -47,6 +50,8 @@ class OperatorRow:
     grid: Mapping[str, tuple[float, int]]
     mixes: bool
     channel_axis: int
+    reads: tuple[str, ...]
+    delicate: bool
     units: Mapping[str, int]
     evidence: str
 
@@ -103,6 +108,8 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
             grid={k: (v[0], v[1]) for k, v in row.get("grid", {}).items()},
             mixes=row.get("mixes", False),
             channel_axis=row.get("channel_axis", 0),
+            reads=tuple(row.get("reads", ())),
+            delicate=row.get("delicate", False),
             units=dict(row.get("units", {})),
             evidence=row.get("evidence", ""),
         )

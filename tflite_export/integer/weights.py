@@ -10,6 +10,7 @@ import numpy as np
 
 from tflite_export.errors import ExportError
 from tflite_export.fit import MUTED_SCALE
+from tflite_export.fit import RELATIVE_TOLERANCE
 from tflite_export.match import Match
 from tflite_export.targets import Target
 
@@ -59,6 +60,13 @@ class IntegerWeight:
     def granularity(self) -> str:
         """`"per_tensor"` or `"per_channel"`."""
         return "per_tensor" if self.axis is None else "per_channel"
+
+    def differs_from(self, value: np.ndarray) -> bool:
+        """Whether it holds other numbers, float32 roundings aside."""
+        shape = [1] * value.ndim
+        shape[self.axis or 0] = -1
+        held = self.codes * self.scale.reshape(shape)
+        return not np.allclose(held, value, rtol=RELATIVE_TOLERANCE, atol=0)
 
 
 def trained_weight(
