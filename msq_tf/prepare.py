@@ -15,6 +15,7 @@ from msq_tf.plan import check_filters
 from msq_tf.plan import make_plan
 from msq_tf.sites import find_sites
 from msq_tf.sites import input_signature
+from msq_tf.target_checks import check_model
 
 
 def quantize_model(
@@ -49,7 +50,8 @@ def quantize_model(
 
     Raises:
         ValueError: If the model is unbuilt, already quantized, holds weights
-            that are not finite, or has nothing to quantize.
+            that are not finite, has nothing to quantize, or has layers
+            that can't run on one of the configuration's `targets`.
 
     Example:
     ```python
@@ -82,6 +84,7 @@ def quantize_model(
             )
     check_filters(filters)
     config = config or MSQConfig()
+    check_model(model, config.targets)
     plan = make_plan(model, config, filters)
     activations = None
     if config.activation_bits is not None:

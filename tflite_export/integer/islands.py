@@ -128,6 +128,7 @@ def surround(
     operators: list[schema.OperatorT],
     mode: str,
     ends: Collection[int],
+    plain: Collection[int] = (),
 ) -> list[schema.OperatorT]:
     """Puts conversions around operators that stay in float.
 
@@ -136,9 +137,10 @@ def surround(
 
     Args:
         model: The float model, changed in place.
-        operators: What `find` found.
+        operators: What `find` or `regions.find` found.
         mode: `"int8"` or `"int16"`.
         ends: As `find` got them: also between two normalizations.
+        plain: Inputs of the graph that stay float.
 
     Returns:
         All operators whose tensors are left alone: these and the DEQUANTIZE
@@ -146,6 +148,7 @@ def surround(
     """
     graph = model.subgraphs[0]
     inside = {i for op in operators for i in fb.outputs(op)} - set(ends)
+    inside.update(plain)
     kept = list(operators)
     floats: dict[int, int] = {}
     for op in operators:
@@ -164,6 +167,8 @@ def surround(
             edit.set_input(op, place, floats[index])
     for op in operators:
         for index in fb.outputs(op):
+            if not _is_float(model, index):
+                continue
             _leave(model, op, index, operators if index in inside else (), mode)
     return kept
 

@@ -21,6 +21,7 @@ from tflite_export import flatbuffer as fb
 from tflite_export import runtime
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.pairs import as_float32
+from tflite_export.policy import OperatorRow
 
 _POINTWISE = {
     *("ABS", "ADD", "CAST", "CEIL", "COS", "DIV", "ELU", "EQUAL", "EXP"),
@@ -31,6 +32,20 @@ _POINTWISE = {
     *("RELU_N1_TO_1", "ROUND", "RSQRT", "SELECT", "SELECT_V2", "SIGN", "SIN"),
     *("SQRT", "SQUARE", "SQUARED_DIFFERENCE", "SUB", "TANH", "ZEROS_LIKE"),
 }
+# How codes become places in a table.
+WIDENING = OperatorRow(
+    name="CAST",
+    operands=("any",),
+    output="integers",
+    versions={"int8": 1},
+    grid={},
+    mixes=False,
+    channel_axis=0,
+    reads=(),
+    delicate=False,
+    units={},
+    evidence="",
+)
 _CODES = 256
 _FIRST = 128
 
@@ -40,11 +55,13 @@ class Lookup:
     """One function.
 
     Attributes:
+        operator: The CAST that widens its argument.
         source: Tensor that holds its argument.
         table: Constant that holds its results, once they are known.
         function: The bytes of a float file that computes 256 of them.
     """
 
+    operator: schema.OperatorT
     source: int
     table: int
     function: bytes
@@ -210,7 +227,7 @@ def _replace(
     graph.operators[last + 1 : last + 1] = [cast, add, gather]
     for op in operators:
         del graph.operators[edit.before(graph, op)]
-    return Lookup(source, table, function)
+    return Lookup(cast, source, table, function)
 
 
 def _alone(

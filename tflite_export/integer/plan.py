@@ -10,9 +10,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import convert
+from tflite_export import edit
 from tflite_export import flatbuffer as fb
 from tflite_export import targets
 from tflite_export.compact import compact
+from tflite_export.devices import ports
 from tflite_export.errors import ExportError
 from tflite_export.integer import calibrate
 from tflite_export.integer import islands
@@ -84,9 +86,9 @@ def build(
     model = fb.load(converted.data)
     trained = pairs.take_pairs(model, target.mode)
     matches = prepare(model, matching.matches, target)
-    normal: list[schema.OperatorT] = []
-    if target.float_regions:
-        normal = islands.find(model, trained)
+    normal = islands.find(model, trained)
+    if normal and not target.float_regions:
+        raise ExportError(_no_normalization(model, normal, target))
     known = respell(model, target, trained, {id(op) for op in normal})
     floats = normal
     functions: list[list[schema.OperatorT]] = []
@@ -101,15 +103,19 @@ def build(
     activations = pairs.float_tensors(model)
     ranges: dict[int, calibrate.Range] = {}
     if samples is not None and activations - set(trained):
-        ranges = calibrate.calibrate(model, activations, samples)
+        given = ports.quantized(fb.dump(model), samples)
+        ranges = calibrate.calibrate(model, activations, given)
     ranges |= known.ranges
-    floats = islands.surround(model, floats, target.mode, trained)
+    alone = _left_alone(model, floats) - set(trained)
+    floats = islands.surround(model, floats, target.mode, trained, alone)
     lookups = lookup.replace(model, functions)
     activations &= pairs.float_tensors(model)
     activations -= {i for op in floats for i in fb.outputs(op)}
-    activations -= _left_alone(model, floats)
+    activations -= alone
     own = [m for m in matches if not _is_read_by(m, floats)]
-    rows = rows_of(model, target, floats)
+    rows = rows_of(model, target, [*floats, *(k.operator for k in lookups)])
+    for each in lookups:
+        rows[edit.before(model.subgraphs[0], each.operator)] = lookup.WIDENING
     solution = Solver(
         model,
         rows,
@@ -142,6 +148,20 @@ def build(
         activations=len(activations),
         untrained=untrained,
         notes=tuple(quantizer.notes),
+    )
+
+
+def _no_normalization(
+    model: schema.ModelT, found: Sequence[schema.OperatorT], target: Target
+) -> str:
+    roots = [op for op in found if fb.op_name(model, op) == "RSQRT"]
+    named = fb.name(model.subgraphs[0].tensors[fb.outputs(roots[0])[0]])
+    return (
+        f"Target '{target.name}' has no policy for layer normalization: RSQRT "
+        f"of a variance in 8 bits (tensor '{named}') is off by large factors, "
+        "and the device has no float operators. Use BatchNormalization, which "
+        "is folded, or UnitNormalization; MSQConfig(targets="
+        f"('{target.name}',)) says so before the training"
     )
 
 

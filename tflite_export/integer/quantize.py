@@ -178,7 +178,7 @@ class Quantizer:
             else:
                 edit.set_input(op, place, self._constant(index, grid))
         self._outputs(position, op)
-        if row.name == "CAST":
+        if row.reads:
             self._requantize_bytes(op)
             return
         code = fb.op_code(self._model, op)
