@@ -63,6 +63,11 @@ def prepared(name: str, bits: int = 8) -> tuple[Any, list[Any]]:
     return qmodel, x
 
 
+def as_list(x: Any) -> list[Any]:
+    """One array per input."""
+    return list(x) if isinstance(x, list) else [x]
+
+
 def cell(qmodel: Any, x: list[Any], name: str) -> str:
     """How a target's file spells the case; `-` where it can't hold it."""
     target = targets.load(name)

@@ -100,7 +100,7 @@ def build(
         functions = lookup.find(model, found)
     # Before anything is measured: a target without the operators ends here.
     rows_of(model, target, [*floats, *(op for f in functions for op in f)])
-    activations = pairs.float_tensors(model)
+    activations = pairs.float_tensors(model) - _inside(model, floats)
     ranges: dict[int, calibrate.Range] = {}
     if samples is not None and activations - set(trained):
         given = ports.quantized(fb.dump(model), samples)
@@ -199,6 +199,18 @@ def _in_float(
         dataclasses.replace(record, match=match)
         for record, match in zip(records, rest, strict=True)
     ]
+
+
+def _inside(
+    model: schema.ModelT, floats: Sequence[schema.OperatorT]
+) -> set[int]:
+    """Tensors that only float operators know, or nobody."""
+    graph = model.subgraphs[0]
+    known = {*fb.inputs(graph), *fb.outputs(graph)}
+    for op in graph.operators:
+        if all(op is not kept for kept in floats):
+            known.update((*fb.inputs(op), *fb.outputs(op)))
+    return {i for op in floats for i in fb.outputs(op)} - known
 
 
 def _left_alone(

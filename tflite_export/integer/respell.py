@@ -146,6 +146,22 @@ class _Speller:
         larger = self._op("MAXIMUM", [source, opposite], _out(op), options)
         self._replace(op, [product, larger])
 
+    def leak(self, op: schema.OperatorT) -> None:
+        """The larger of a number and its part, for parts below 1."""
+        part = float(op.builtinOptions.alpha)
+        if self._target.has("LEAKY_RELU") or not 0 <= part <= 1:
+            return
+        source, less = fb.inputs(op)[0], self._new_like(_out(op))
+        factor = self._constant(np.float32(part))
+        options = "MaximumMinimumOptions"
+        self._replace(
+            op,
+            [
+                self._op("MUL", [source, factor], less),
+                self._op("MAXIMUM", [source, less], _out(op), options),
+            ],
+        )
+
     def select(self, op: schema.OperatorT) -> None:
         """The newer operator, which broadcasts; here nothing does."""
         if self._target.float_regions:
@@ -243,6 +259,8 @@ class _Speller:
         """Copies side by side: a row of the axes from the tiled one on."""
         name = fb.op_name(self._model, op)
         source, result = fb.inputs(op)[0], _out(op)
+        if not self._target.has("CONCATENATION"):
+            return
         before, after = self._axes(source), self._axes(result)
         before = (1,) * (len(after) - len(before)) + before
         if self._target.has(name) or min((*before, *after), default=0) < 1:
@@ -355,6 +373,7 @@ _RULES = {
     "ABS": _Speller.absolute,
     "BROADCAST_TO": _Speller.tile,
     "CAST": _Speller.cast,
+    "LEAKY_RELU": _Speller.leak,
     "NEG": _Speller.negative,
     "RELU_0_TO_1": _Speller.clip,
     "RELU_N1_TO_1": _Speller.clip,
