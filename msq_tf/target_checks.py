@@ -51,7 +51,11 @@ def _against(layer: Any, limits: target_limits.Limits) -> str | None:
         if ancestor.__name__ in limits.layers:
             return limits.layers[ancestor.__name__]
     unrolled = getattr(layer, "unroll", False)
-    if isinstance(layer, keras.layers.RNN) and not limits.loops and not unrolled:
+    if (
+        isinstance(layer, keras.layers.RNN)
+        and not limits.loops
+        and not unrolled
+    ):
         return target_limits.LOOP
     function = getattr(layer, "activation", None)
     name = getattr(function, "__name__", None)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 L = keras.layers
-O = keras.ops
+OPS = keras.ops
 IMAGE, SEQUENCE, VECTOR = (6, 6, 4), (6, 4), (8,)
 VOLUME = (4, 4, 4, 2)
 
@@ -48,15 +48,15 @@ def _activation(name: str) -> Callable[[], Any]:
 
 
 def _operation(name: str, **options: Any) -> Callable[[], Any]:
-    return _on(VECTOR, lambda x: getattr(O, name)(x, **options))
+    return _on(VECTOR, lambda x: getattr(OPS, name)(x, **options))
 
 
 def _pair(name: str) -> Callable[[], Any]:
-    return lambda: _two(lambda a, b: getattr(O, name)(a, b))
+    return lambda: _two(lambda a, b: getattr(OPS, name)(a, b))
 
 
 def _reduction(name: str) -> Callable[[], Any]:
-    return _on(SEQUENCE, lambda x: getattr(O, name)(x, axis=1))
+    return _on(SEQUENCE, lambda x: getattr(OPS, name)(x, axis=1))
 
 
 CASES: dict[str, Callable[[], Any]] = {
@@ -133,18 +133,18 @@ CASES: dict[str, Callable[[], Any]] = {
             *("sigmoid", "sign", "sin", "square"),
         )
     },
-    "ops.sqrt": _on(VECTOR, lambda x: O.sqrt(O.absolute(x))),
-    "ops.log": _on(VECTOR, lambda x: O.log(O.absolute(x) + 0.5)),
-    "ops.rsqrt": _on(VECTOR, lambda x: O.rsqrt(O.absolute(x) + 0.5)),
+    "ops.sqrt": _on(VECTOR, lambda x: OPS.sqrt(OPS.absolute(x))),
+    "ops.log": _on(VECTOR, lambda x: OPS.log(OPS.absolute(x) + 0.5)),
+    "ops.rsqrt": _on(VECTOR, lambda x: OPS.rsqrt(OPS.absolute(x) + 0.5)),
     "ops.clip to -1..1": _operation("clip", x_min=-1.0, x_max=1.0),
     "ops.clip": _operation("clip", x_min=-0.5, x_max=2.0),
-    "ops.power": _on(VECTOR, lambda x: O.power(O.absolute(x), 1.5)),
-    "ops.divide": lambda: _two(lambda a, b: a / (O.absolute(b) + 0.5)),
-    "squared difference": lambda: _two(lambda a, b: O.square(a - b)),
+    "ops.power": _on(VECTOR, lambda x: OPS.power(OPS.absolute(x), 1.5)),
+    "ops.divide": lambda: _two(lambda a, b: a / (OPS.absolute(b) + 0.5)),
+    "squared difference": lambda: _two(lambda a, b: OPS.square(a - b)),
     "ops.maximum": _pair("maximum"),
-    "ops.where": lambda: _two(lambda a, b: O.where(a > b, a, b)),
+    "ops.where": lambda: _two(lambda a, b: OPS.where(a > b, a, b)),
     "mask by comparison": _on(
-        VECTOR, lambda x: x * O.cast(x > 0.5, "float32")
+        VECTOR, lambda x: x * OPS.cast(x > 0.5, "float32")
     ),
     "ops.greater": _pair("greater"),
     **{
@@ -154,21 +154,21 @@ CASES: dict[str, Callable[[], Any]] = {
             *("sum", "var"),
         )
     },
-    "ops.norm": _on(SEQUENCE, lambda x: O.norm(x, axis=1)),
-    "ops.stack": lambda: _two(lambda a, b: O.stack([a, b], 1)),
-    "ops.split": _on(SEQUENCE, lambda x: O.split(x, 2, axis=2)[0]),
-    "ops.unstack": _on(SEQUENCE, lambda x: O.unstack(x, axis=1)[0]),
-    "ops.take": _on(SEQUENCE, lambda x: O.take(x, np.array([0, 2]), axis=1)),
-    "ops.tile": _on(SEQUENCE, lambda x: O.tile(x, (1, 2, 1))),
-    "ops.repeat": _on(SEQUENCE, lambda x: O.repeat(x, 2, axis=1)),
-    "ops.roll": _on(SEQUENCE, lambda x: O.roll(x, 1, axis=1)),
+    "ops.norm": _on(SEQUENCE, lambda x: OPS.norm(x, axis=1)),
+    "ops.stack": lambda: _two(lambda a, b: OPS.stack([a, b], 1)),
+    "ops.split": _on(SEQUENCE, lambda x: OPS.split(x, 2, axis=2)[0]),
+    "ops.unstack": _on(SEQUENCE, lambda x: OPS.unstack(x, axis=1)[0]),
+    "ops.take": _on(SEQUENCE, lambda x: OPS.take(x, np.array([0, 2]), axis=1)),
+    "ops.tile": _on(SEQUENCE, lambda x: OPS.tile(x, (1, 2, 1))),
+    "ops.repeat": _on(SEQUENCE, lambda x: OPS.repeat(x, 2, axis=1)),
+    "ops.roll": _on(SEQUENCE, lambda x: OPS.roll(x, 1, axis=1)),
     "ops.pad, reflect": _on(
         SEQUENCE,
-        lambda x: O.pad(x, ((0, 0), (1, 1), (0, 0)), mode="reflect"),
+        lambda x: OPS.pad(x, ((0, 0), (1, 1), (0, 0)), mode="reflect"),
     ),
-    "ops.top_k": _on(VECTOR, lambda x: O.top_k(x, 2)[0]),
+    "ops.top_k": _on(VECTOR, lambda x: OPS.top_k(x, 2)[0]),
     "ops.matmul": _on(
-        SEQUENCE, lambda x: O.matmul(x, O.transpose(x, (0, 2, 1)))
+        SEQUENCE, lambda x: OPS.matmul(x, OPS.transpose(x, (0, 2, 1)))
     ),
 }
 

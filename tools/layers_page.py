@@ -164,6 +164,7 @@ def rows() -> list[list[str]]:
 
 
 def main() -> None:
+    """Writes the page, or compares it."""
     heads = ["layer", *(f"`{name}`" for name in TARGETS)]
     lines = markdown.table(heads, rows(), left=len(heads))
     text = _TITLE + _TEXT + "\n".join(lines) + "\n"

@@ -24,9 +24,7 @@ _RESIZE = "RESIZE_NEAREST_NEIGHBOR"
 _MOST_ELEMENTS = 1 << 24
 
 
-def resize(
-    model: schema.ModelT, target: Target, ends: Collection[int]
-) -> None:
+def resize(model: schema.ModelT, target: Target, ends: Collection[int]) -> None:
     """Finds up-sampling in the main graph and rewrites it.
 
     Args:
@@ -154,10 +152,7 @@ def _moved(
         name, index = fb.op_name(model, op), fb.outputs(op)[0]
         shape = _shape(model, index)
         if name == "TILE":
-            counts = [
-                b // a
-                for a, b in zip(places.shape, shape, strict=True)
-            ]
+            counts = [b // a for a, b in zip(places.shape, shape, strict=True)]
             places = np.tile(places, counts)
         elif name == "BROADCAST_TO":
             places = np.broadcast_to(places, shape)

@@ -212,9 +212,7 @@ def _replace(
         shape=(_CODES,),
         buffer=edit.new_buffer(model, np.zeros(_CODES, np.float32)),
     )
-    cast = edit.new_operator(
-        model, "CAST", 1, [source], [wide], "CastOptions"
-    )
+    cast = edit.new_operator(model, "CAST", 1, [source], [wide], "CastOptions")
     cast.builtinOptions.inDataType = schema.TensorType.INT8
     cast.builtinOptions.outDataType = schema.TensorType.INT32
     add = edit.new_operator(

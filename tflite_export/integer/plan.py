@@ -286,8 +286,10 @@ def rows_of(
 def _odd_tables(
     model: schema.ModelT, matches: Sequence[Match], target: Target
 ) -> set[int]:
-    """Trained weights that operators read as activations, but can't as they
-    are: with a scale per channel, or beside 16-bit activations."""
+    """Trained weights that operators can't read as activations as they are.
+
+    They have a scale per channel, or are beside 16-bit activations.
+    """
     odd = set()
     for match in matches:
         index = match.constant.tensor
@@ -333,7 +335,5 @@ def _tables(
                     "does with int8 and one scale for all channels only. Train "
                     "the layer with LayerConfig(granularity=PerTensor())"
                 )
-            tables[index] = make_grid(
-                target.mode, float(match.fit.scale[0]), 0
-            )
+            tables[index] = make_grid(target.mode, float(match.fit.scale[0]), 0)
     return tables

@@ -207,9 +207,7 @@ class _Speller:
                 self._op("ADD", [plain, steps], _out(op)),
             ],
         )
-        readers = [
-            o for o in self._graph.operators if shifted in fb.inputs(o)
-        ]
+        readers = [o for o in self._graph.operators if shifted in fb.inputs(o)]
         if not readers:
             del self._graph.operators[edit.before(self._graph, adds[0])]
         return True

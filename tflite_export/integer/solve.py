@@ -227,9 +227,7 @@ class Solver:
         if index in self._known.parts:
             whole, factor = self._known.parts[index]
             grid = self._own(whole)
-            return make_grid(
-                self._mode, grid.scale * factor, grid.zero_point
-            )
+            return make_grid(self._mode, grid.scale * factor, grid.zero_point)
         if index in self._wanted:
             return self._wanted[index]
         if index in self._ranges:
