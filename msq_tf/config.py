@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from msq_tf import target_limits
 from msq_tf.round_clamp import MAX_BITS
 from msq_tf.round_clamp import MIN_BITS
 from msq_tf.round_clamp import QUANTIZERS
@@ -149,7 +150,8 @@ class MSQConfig:
         granularity: `PerChannel()` (a scale per output channel, the default)
             or `PerTensor()`.
         dense_granularity: The same for dense and einsum layers, where it
-            differs: the Edge TPU's compiler takes only `PerTensor()` there.
+            differs: with `PerTensor()` the Edge TPU keeps them
+            FULLY_CONNECTED, and TFLite Micro stores them in 4 bits.
         quantizer: `"round_clamp"` (the default) or the baseline `"dorefa"`.
         scale: `"max"`, the largest magnitude of the weights that share a
             scale (the default, no extra parameter), or `"learned"`, a
@@ -161,6 +163,9 @@ class MSQConfig:
         activation_ranges: `"ema"`, a moving average of each batch's
             extremes, or `"learned"`, two trainable scalars a tensor as in
             PACT. Defaults to `"learned"` below 8 bits, `"ema"` from there.
+        targets: Names of the export targets where the model shall run, such
+            as `("mcu", "edgetpu")`: what can't run there is refused before
+            the training. Defaults to none.
         overrides: Per-layer settings. A key is a path as in
             `MSQModel.bits`, or a regular expression that matches a whole
             path. An exact path beats an expression; among expressions the
@@ -191,6 +196,7 @@ class MSQConfig:
     scale: str = MAX
     activation_bits: int | None = None
     activation_ranges: str | None = None
+    targets: tuple[str, ...] = ()
     overrides: Mapping[str, LayerConfig] = dataclasses.field(
         default_factory=dict
     )
@@ -225,6 +231,8 @@ class MSQConfig:
                 f"activation_ranges={self.activation_ranges!r}, "
                 "activation_bits=None"
             )
+        target_limits.check_names(self.targets)
+        target_limits.check_bits(self.targets, self.activation_bits)
         for key, value in self.overrides.items():
             if not isinstance(value, LayerConfig):
                 raise ValueError(

@@ -19,6 +19,7 @@ from msq_tf.plan import check_filters
 from msq_tf.plan import make_plan
 from msq_tf.sites import find_sites
 from msq_tf.sites import input_signature
+from msq_tf.target_checks import check_model
 from msq_tf.unread import REASON
 from msq_tf.unread import unread_variables
 
@@ -56,7 +57,8 @@ def quantize_model(
 
     Raises:
         ValueError: If the model is unbuilt, already quantized, holds weights
-            that are not finite, or has nothing to quantize.
+            that are not finite, has nothing to quantize, or has layers
+            that can't run on one of the configuration's `targets`.
 
     Example:
     ```python
@@ -89,6 +91,7 @@ def quantize_model(
             )
     check_filters(filters)
     config = config or MSQConfig()
+    check_model(model, config.targets)
     unread = unread_variables(model, example_inputs)
     plan = make_plan(model, config, filters, unread)
     _warn_of(entry.path for entry in plan if entry.skip_reason == REASON)

@@ -43,6 +43,8 @@ _LINEAR: tuple[type, ...] = (
     keras.layers.SeparableConv1D,
     keras.layers.SeparableConv2D,
 )
+# They cut what they read to integers, whose values a grid would change.
+_CUTTING = (keras.layers.Embedding,)
 _FUSING = (keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply)
 # Class names of operations without a public class: `a + b` in a functional
 # model.
@@ -193,8 +195,10 @@ def find_sites(base: Any, signature: Sequence[Any]) -> tuple[Site, ...]:
     install(layer for _, layer in named)
     recorder = _Recorder()
     outputs: list[Any] = []
+    read: list[Any] = []
 
     def run(inputs: Any) -> Any:
+        read.extend(keras.tree.flatten(inputs))
         with CallScope(recorder):
             result = base(inputs, training=False)
         outputs.extend(keras.tree.flatten(result))
@@ -205,7 +209,7 @@ def find_sites(base: Any, signature: Sequence[Any]) -> tuple[Site, ...]:
     sites = [
         Site(_numbered("input", i), INPUT, i)
         for i, spec in enumerate(keras.tree.flatten(signature))
-        if spec.dtype.is_floating
+        if spec.dtype.is_floating and not _is_cut(read[i], recorder.calls)
     ]
     counts: dict[int, int] = {}
     # A model that was prepared before is hooked itself.
@@ -219,6 +223,16 @@ def find_sites(base: Any, signature: Sequence[Any]) -> tuple[Site, ...]:
                 Site(_numbered(named[index][0], number), index, number)
             )
     return tuple(sites)
+
+
+def _is_cut(tensor: Any, calls: Sequence[_Call]) -> bool:
+    """Whether an input is only read as integers, such as tokens."""
+    readers = [
+        call.layer
+        for call in calls
+        if any(other is tensor for other in call.inputs)
+    ]
+    return bool(readers) and all(isinstance(x, _CUTTING) for x in readers)
 
 
 def _numbered(path: str, number: int) -> str:

@@ -199,11 +199,7 @@ class _Graph:
                 self._remove(op)
 
     def _axes(self, index: int) -> tuple[int, ...]:
-        """Lengths of a tensor's axes, -1 for the open ones."""
-        tensor = self._graph.tensors[index]
-        if tensor.shapeSignature is None or not len(tensor.shapeSignature):
-            return fb.shape(tensor)
-        return tuple(int(axis) for axis in tensor.shapeSignature)
+        return fb.axes(self._graph.tensors[index])
 
     def _writer(self, index: int, name: str) -> schema.OperatorT | None:
         for op in self.operators:

@@ -272,6 +272,13 @@ def shape(tensor: schema.TensorT) -> tuple[int, ...]:
     return () if tensor.shape is None else tuple(int(d) for d in tensor.shape)
 
 
+def axes(tensor: schema.TensorT) -> tuple[int, ...]:
+    """Lengths of a tensor's axes, -1 for the open ones."""
+    if tensor.shapeSignature is None or not len(tensor.shapeSignature):
+        return shape(tensor)
+    return tuple(int(axis) for axis in tensor.shapeSignature)
+
+
 def name(tensor: schema.TensorT) -> str:
     """Name of a tensor, possibly empty."""
     raw = tensor.name or b""

@@ -195,7 +195,8 @@ class _Linter:
             kind = fb.type_name(tensor)
             if fb.raw_data(self.model, tensor) is None:
                 if kind not in activations and not (
-                    converts and kind in _FLOATS
+                    converts
+                    and kind in (*_FLOATS, *self.rules.get("ports", ()))
                 ):
                     found.add((f"computes in {kind}", tuple(activations)))
             elif constants is not None and kind not in constants:

@@ -35,6 +35,9 @@ class OperatorRow:
         mixes: Whether output values are weighted sums of input values, so
             that a narrower grid of the output must not clip the input.
         channel_axis: Axis of a weight's scales.
+        reads: Types of the first input that the row is for; empty for float.
+        delicate: Whether a unit of the input can be many of the output, so
+            that it computes in float where training knows no grid for it.
         units: Largest difference from float arithmetic that is known of the
             kernels, by activation type, where it is more than one unit.
         finest: Least unit of a free output that kernels compute right, by
@@ -51,6 +54,8 @@ class OperatorRow:
     grid: Mapping[str, tuple[float, int]]
     mixes: bool
     channel_axis: int
+    reads: tuple[str, ...]
+    delicate: bool
     units: Mapping[str, int]
     evidence: str
     finest: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -109,6 +114,8 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
             grid={k: (v[0], v[1]) for k, v in row.get("grid", {}).items()},
             mixes=row.get("mixes", False),
             channel_axis=row.get("channel_axis", 0),
+            reads=tuple(row.get("reads", ())),
+            delicate=row.get("delicate", False),
             units=dict(row.get("units", {})),
             evidence=row.get("evidence", ""),
             finest=dict(row.get("finest", {})),

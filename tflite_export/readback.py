@@ -89,10 +89,14 @@ def _compare_codes(
 
 
 def _at_rank(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
-    """Shape with axes of length 1 put in before the last axis."""
+    """Shape of scales for a weight that has become one of another rank.
+
+    Dense layers and 1x1 convolutions are each other; both have their channels
+    along the first axis.
+    """
     if len(shape) == rank:
         return shape
-    return (*shape[:-1], *[1] * (rank - len(shape)), shape[-1])
+    return (shape[0], *[1] * (rank - 1))
 
 
 def _compare_values(

@@ -67,8 +67,13 @@ class Target:
         operators: How integer targets use operators.
         pointwise_as_fully_connected: Whether 1x1 convolutions without strides
             become FULLY_CONNECTED where that takes a smaller weight type.
-        float_normalizations: Whether an integer file computes layer
-            normalizations in float, see `integer.islands`.
+        float_regions: Weight-only target whose table says which weights are
+            read where an integer file computes in float, see
+            `integer.regions`; empty where nothing runs in float.
+        tables: Whether functions without a kernel become tables of their 256
+            results, see `integer.lookup`.
+        dense_as_convolution: Whether dense layers become 1x1 convolutions
+            where FULLY_CONNECTED can't hold them.
         options: Further settings of the target, for `devices.finish`.
     """
 
@@ -80,13 +85,20 @@ class Target:
     dequantize: dict[str, dict[str, int]]
     operators: dict[str, policy.OperatorRow]
     pointwise_as_fully_connected: bool = False
-    float_normalizations: bool = False
+    float_regions: str = ""
+    tables: bool = False
+    dense_as_convolution: bool = False
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def integer(self) -> bool:
         """Whether activations are integers."""
         return self.mode in policy.ACTIVATIONS
+
+    def has(self, op: str) -> bool:
+        """Whether an operator runs with this target's activations."""
+        row = self.operators.get(op)
+        return row is not None and row.version(self.mode) is not None
 
     def operator_units(self, op: str) -> int:
         """How many units one integer operator may differ by."""
@@ -198,7 +210,9 @@ def parse(table: dict[str, Any]) -> Target:
         pointwise_as_fully_connected=table.get(
             "pointwise_as_fully_connected", False
         ),
-        float_normalizations=table.get("float_normalizations", False),
+        float_regions=table.get("float_regions", ""),
+        tables=table.get("tables", False),
+        dense_as_convolution=table.get("dense_as_convolution", False),
         options=dict(table.get("options", {})),
     )
     _check(target)

@@ -177,6 +177,8 @@ def _single(
         graph.tensors[places[index]].shapeSignature = None
     tensors = model.subgraphs[0].tensors
     needed = {tensors[i].buffer for i in fb.inputs(op) if i >= 0}
+    for body in model.subgraphs[1:]:  # of a loop
+        needed.update(tensor.buffer for tensor in body.tensors)
     for tensor in graph.tensors:
         if tensor.buffer not in needed:
             tensor.buffer = 0

@@ -6,8 +6,7 @@ are off by large factors wherever variances differ from token to token, and
 one unit there moves the outputs by many. In training such a layer has one
 site, its output. So on targets that run float operators, too, its operators
 compute in float, on what a DEQUANTIZE reads and a QUANTIZE writes: what was
-trained. So does a softmax beside 16-bit activations, whose kernel is wrong for
-many scores.
+trained.
 """
 
 from __future__ import annotations
@@ -24,22 +23,16 @@ from tflite_export.integer.pairs import as_float32
 
 # What stands between the variance and the result.
 _AFTER = {"ADD", "MUL", "NEG", "SUB"}
-# Operators that stay in float where the target's table has no row for them,
-# with the range of their results.
-ALONE = {"SOFTMAX": (0.0, 1.0)}
 _DEQUANTIZE = {"int8": 2, "int16": 3}
 _QUANTIZE = {"int8": 1, "int16": 2}
 
 
-def find(
-    model: schema.ModelT, ends: Collection[int], alone: Collection[str] = ()
-) -> list[schema.OperatorT]:
+def find(model: schema.ModelT, ends: Collection[int]) -> list[schema.OperatorT]:
     """The operators of all layer and root-mean-square normalizations.
 
     Args:
         model: The float model.
         ends: Tensors that are an end for sure: those with a trained grid.
-        alone: Names of further operators.
 
     Returns:
         Operators of the main graph, in order.
@@ -48,8 +41,6 @@ def find(
     writers = {i: op for op in graph.operators for i in fb.outputs(op)}
     found: list[schema.OperatorT] = []
     for op in graph.operators:
-        if fb.op_name(model, op) in alone:
-            found.append(op)
         if fb.op_name(model, op) == "RSQRT":
             found += _around(model, op, writers, ends)
     return [op for op in graph.operators if any(op is x for x in found)]
@@ -137,6 +128,7 @@ def surround(
     operators: list[schema.OperatorT],
     mode: str,
     ends: Collection[int],
+    plain: Collection[int] = (),
 ) -> list[schema.OperatorT]:
     """Puts conversions around operators that stay in float.
 
@@ -145,9 +137,10 @@ def surround(
 
     Args:
         model: The float model, changed in place.
-        operators: What `find` found.
+        operators: What `find` or `regions.find` found.
         mode: `"int8"` or `"int16"`.
         ends: As `find` got them: also between two normalizations.
+        plain: Inputs of the graph that stay float.
 
     Returns:
         All operators whose tensors are left alone: these and the DEQUANTIZE
@@ -155,6 +148,7 @@ def surround(
     """
     graph = model.subgraphs[0]
     inside = {i for op in operators for i in fb.outputs(op)} - set(ends)
+    inside.update(plain)
     kept = list(operators)
     floats: dict[int, int] = {}
     for op in operators:
@@ -173,6 +167,8 @@ def surround(
             edit.set_input(op, place, floats[index])
     for op in operators:
         for index in fb.outputs(op):
+            if not _is_float(model, index):
+                continue
             _leave(model, op, index, operators if index in inside else (), mode)
     return kept
 

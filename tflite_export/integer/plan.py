@@ -10,23 +10,32 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import convert
+from tflite_export import edit
 from tflite_export import flatbuffer as fb
+from tflite_export import targets
 from tflite_export.compact import compact
+from tflite_export.devices import ports
 from tflite_export.errors import ExportError
 from tflite_export.integer import calibrate
 from tflite_export.integer import islands
+from tflite_export.integer import lookup
 from tflite_export.integer import pairs
+from tflite_export.integer import regions
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import make_grid
 from tflite_export.integer.prepare import prepare
 from tflite_export.integer.quantize import Quantizer
 from tflite_export.integer.quantize import Rows
+from tflite_export.integer.respell import respell
 from tflite_export.integer.solve import Solver
 from tflite_export.match import Match
 from tflite_export.match import Matching
 from tflite_export.rewrite import Written
+from tflite_export.rewrite import rewrite
 from tflite_export.slim import slim
 from tflite_export.targets import Target
+
+_READ_AS_DATA = ("activation", "same")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,28 +85,37 @@ def build(
     """
     model = fb.load(converted.data)
     trained = pairs.take_pairs(model, target.mode)
-    prepare(model, matching.matches, target)
-    floats: list[schema.OperatorT] = []
-    if target.float_normalizations:
-        alone = [
-            name
-            for name in islands.ALONE
-            if target.operators[name].version(target.mode) is None
-        ]
-        floats = islands.find(model, trained, alone)
+    matches = prepare(model, matching.matches, target)
+    normal = islands.find(model, trained)
+    if normal and not target.float_regions:
+        raise ExportError(_no_normalization(model, normal, target))
+    known = respell(model, target, trained, {id(op) for op in normal})
+    floats = normal
+    functions: list[list[schema.OperatorT]] = []
+    if target.float_regions:
+        odd = _odd_tables(model, matches, target)
+        floats = regions.find(model, target, trained, normal, odd)
+    elif target.tables:
+        found = regions.find(model, target, trained)
+        functions = lookup.find(model, found)
     # Before anything is measured: a target without the operators ends here.
-    rows_of(model, target, floats)
-    activations = pairs.float_tensors(model)
-    ranges = {}
+    rows_of(model, target, [*floats, *(op for f in functions for op in f)])
+    activations = pairs.float_tensors(model) - _inside(model, floats)
+    ranges: dict[int, calibrate.Range] = {}
     if samples is not None and activations - set(trained):
-        ranges = calibrate.calibrate(model, activations, samples)
-    for op in floats:
-        known = islands.ALONE.get(fb.op_name(model, op))
-        if known is not None:
-            ranges[fb.outputs(op)[0]] = known
-    floats = islands.surround(model, floats, target.mode, trained)
+        given = ports.quantized(fb.dump(model), samples)
+        ranges = calibrate.calibrate(model, activations, given)
+    ranges |= regions.known_ranges(model, floats) | known.ranges
+    alone = _left_alone(model, floats) - set(trained)
+    floats = islands.surround(model, floats, target.mode, trained, alone)
+    lookups = lookup.replace(model, functions)
+    activations &= pairs.float_tensors(model)
     activations -= {i for op in floats for i in fb.outputs(op)}
-    rows = rows_of(model, target, floats)
+    activations -= alone
+    own = [m for m in matches if not _is_read_by(m, floats)]
+    rows = rows_of(model, target, [*floats, *(k.operator for k in lookups)])
+    for each in lookups:
+        rows[edit.before(model.subgraphs[0], each.operator)] = lookup.WIDENING
     solution = Solver(
         model,
         rows,
@@ -105,18 +123,23 @@ def build(
         activations,
         trained,
         ranges,
-        _tables(model, rows, matching.matches, target),
+        _tables(model, rows, own, target),
+        known,
     ).solve()
+    lookup.fill(model, lookups, solution.tensors)
     untrained = tuple(_producer(model, i) for i in solution.untrained)
-    quantizer = Quantizer(model, rows, matching.matches, solution, target)
+    quantizer = Quantizer(model, rows, own, solution, target)
     written = quantizer.run(integer_io)
+    written += _in_float(model, matches, own, target)
     # Float biases and what stood between the pairs are still there.
     places = compact(model)
     written = [
-        dataclasses.replace(record, tensor=places[0, record.tensor])
+        dataclasses.replace(
+            record, tensor=places[record.match.constant.graph, record.tensor]
+        )
         for record in written
     ]
-    named = {(0, record.tensor) for record in written}
+    named = {(r.match.constant.graph, r.tensor) for r in written}
     slim(model, named, f"msq_tf {target.name}")
     return IntegerFile(
         data=fb.dump(model),
@@ -126,6 +149,82 @@ def build(
         untrained=untrained,
         notes=tuple(quantizer.notes),
     )
+
+
+def _no_normalization(
+    model: schema.ModelT, found: Sequence[schema.OperatorT], target: Target
+) -> str:
+    roots = [op for op in found if fb.op_name(model, op) == "RSQRT"]
+    named = fb.name(model.subgraphs[0].tensors[fb.outputs(roots[0])[0]])
+    return (
+        f"Target '{target.name}' has no policy for layer normalization: RSQRT "
+        f"of a variance in 8 bits (tensor '{named}') is off by large factors, "
+        "and the device has no float operators. Use BatchNormalization, which "
+        "is folded, or UnitNormalization; MSQConfig(targets="
+        f"('{target.name}',)) says so before the training"
+    )
+
+
+def _is_read_by(match: Match, floats: Sequence[schema.OperatorT]) -> bool:
+    """Whether a weight is one of a float region."""
+    constant = match.constant
+    return bool(constant.graph) or any(
+        constant.tensor in fb.inputs(op) for op in floats
+    )
+
+
+def _in_float(
+    model: schema.ModelT,
+    matches: Sequence[Match],
+    own: Sequence[Match],
+    target: Target,
+) -> list[Written]:
+    """Writes the weights of float regions, which a DEQUANTIZE unpacks."""
+    rest = [m for m in matches if all(m is not other for other in own)]
+    if not rest:
+        return []
+    if not target.float_regions:
+        raise ExportError(
+            f"Layer '{rest[0].weight.path}': its weight is part of a loop, "
+            f"which target '{target.name}' can't run. Build the layer with "
+            "unroll=True"
+        )
+    # Factors along the inputs have become a MUL already.
+    plain = [
+        dataclasses.replace(m, fit=dataclasses.replace(m.fit, columns=None))
+        for m in rest
+    ]
+    records = rewrite(model, plain, targets.load(target.float_regions))
+    return [
+        dataclasses.replace(record, match=match)
+        for record, match in zip(records, rest, strict=True)
+    ]
+
+
+def _inside(
+    model: schema.ModelT, floats: Sequence[schema.OperatorT]
+) -> set[int]:
+    """Tensors that only float operators know, or nobody."""
+    graph = model.subgraphs[0]
+    known = {*fb.inputs(graph), *fb.outputs(graph)}
+    for op in graph.operators:
+        if all(op is not kept for kept in floats):
+            known.update((*fb.inputs(op), *fb.outputs(op)))
+    return {i for op in floats for i in fb.outputs(op)} - known
+
+
+def _left_alone(
+    model: schema.ModelT, floats: Sequence[schema.OperatorT]
+) -> set[int]:
+    """Inputs of the graph that only float operators read, as they are."""
+    graph = model.subgraphs[0]
+    read = {
+        i
+        for op in graph.operators
+        if all(op is not kept for kept in floats)
+        for i in fb.inputs(op)
+    }
+    return set(fb.inputs(graph)) - read
 
 
 def _producer(model: schema.ModelT, index: int) -> str:
@@ -160,12 +259,11 @@ def rows_of(
     graph = model.subgraphs[0]
     for op in graph.operators:
         name = fb.op_name(model, op)
-        touched = not any(op is kept for kept in floats) and any(
-            i >= 0 and fb.type_name(graph.tensors[i]) == "FLOAT32"
-            for i in (*fb.inputs(op), *fb.outputs(op))
-        )
-        row = target.operators.get(name) if touched else None
-        if touched and (row is None or row.version(target.mode) is None):
+        touched = not any(
+            op is kept for kept in floats
+        ) and regions.touches_floats(model, op)
+        row = regions.row_of(model, target, op) if touched else None
+        if touched and row is None:
             output = graph.tensors[fb.outputs(op)[0]]
             missing.setdefault(name, fb.name(output))
         rows.append(row)
@@ -185,6 +283,33 @@ def rows_of(
     return rows
 
 
+def _odd_tables(
+    model: schema.ModelT, matches: Sequence[Match], target: Target
+) -> set[int]:
+    """Trained weights that operators can't read as activations as they are.
+
+    They have a scale per channel, or are beside 16-bit activations.
+    """
+    odd = set()
+    for match in matches:
+        index = match.constant.tensor
+        scale = match.fit.scale
+        for op in model.subgraphs[0].operators:
+            row = regions.row_of(model, target, op)
+            if match.constant.graph or row is None:
+                continue
+            for place, read in enumerate(fb.inputs(op)):
+                if read != index or row.role(place) not in _READ_AS_DATA:
+                    continue
+                if (
+                    target.mode != "int8"
+                    or (scale != scale[0]).any()
+                    or not target.allows(row.name, "INT8", "per_tensor")
+                ):
+                    odd.add(index)
+    return odd
+
+
 def _tables(
     model: schema.ModelT,
     rows: Rows,
@@ -192,7 +317,8 @@ def _tables(
     target: Target,
 ) -> Mapping[int, Grid]:
     """Grids of trained weights that operators read as activations."""
-    found = {m.constant.tensor: m for m in matches}
+    found = {m.constant.tensor: m for m in matches if not m.constant.graph}
+    odd = _odd_tables(model, matches, target)
     tables: dict[int, Grid] = {}
     for position, op in enumerate(model.subgraphs[0].operators):
         row = rows[position]
@@ -200,20 +326,14 @@ def _tables(
             match = found.get(index)
             if row is None or match is None:
                 continue
-            if row.role(place) not in ("activation", "same"):
+            if row.role(place) not in _READ_AS_DATA:
                 continue
-            scale = match.fit.scale
-            if (
-                target.mode != "int8"
-                or (scale != scale[0]).any()
-                or not target.allows(row.name, "INT8", "per_tensor")
-            ):
+            if index in odd:
                 raise ExportError(
                     f"Layer '{match.weight.path}': {row.name} reads its "
                     f"weight like an activation, which target '{target.name}' "
-                    "does with int8 and one scale for all channels only. Use "
-                    "per-tensor granularity for the layer, or leave it out of "
-                    "quantize_model (filters=)"
+                    "does with int8 and one scale for all channels only. Train "
+                    "the layer with LayerConfig(granularity=PerTensor())"
                 )
-            tables[index] = make_grid(target.mode, float(scale[0]), 0)
+            tables[index] = make_grid(target.mode, float(match.fit.scale[0]), 0)
     return tables

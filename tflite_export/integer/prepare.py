@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import edit
 from tflite_export import flatbuffer as fb
+from tflite_export.integer import reshaping
 from tflite_export.match import Match
 from tflite_export.targets import CONTAINERS
 from tflite_export.targets import Target
@@ -22,20 +23,28 @@ _POINTWISE = ("CONV_2D",)
 
 def prepare(
     model: schema.ModelT, matches: Sequence[Match], target: Target
-) -> None:
+) -> list[Match]:
     """Changes a float model in place; tensors keep their indices.
 
     Args:
         model: The float model, without pairs.
         matches: Which constants hold which weights.
         target: Where it shall run.
+
+    Returns:
+        The matches as they are from now on.
     """
+    prepared = []
     for match in matches:
         graph = model.subgraphs[match.constant.graph]
         if match.fit.columns is not None:
             _take_out_columns(model, graph, match)
         if target.pointwise_as_fully_connected:
             _to_fully_connected(model, graph, match, target)
+        prepared.append(reshaping.take_out_features(model, match, target))
+    if target.dense_as_convolution:
+        reshaping.dense_to_convolutions(model, prepared, target)
+    return prepared
 
 
 def _take_out_columns(

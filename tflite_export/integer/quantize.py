@@ -119,9 +119,11 @@ class Quantizer:
                     f"{row.name} runs with INT8 weights (tensor '{name}')"
                 )
             self._weights[index] = found
-            self.notes.append(
-                f"weight '{name}' was not trained with MSQ: rounded to 8 bits"
-            )
+            if found.differs_from(value):
+                self.notes.append(
+                    f"weight '{name}' was not trained with MSQ: rounded to 8 "
+                    "bits"
+                )
 
     def _uses(self, index: int) -> list[Use]:
         return [
@@ -180,6 +182,9 @@ class Quantizer:
             else:
                 edit.set_input(op, place, self._constant(index, grid))
         self._outputs(position, op)
+        if row.reads:
+            self._requantize_bytes(op)
+            return
         code = fb.op_code(self._model, op)
         version = row.version(self._target.mode, container) or 1
         builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
@@ -188,6 +193,15 @@ class Quantizer:
         )
         if hasattr(op.builtinOptions, "potScaleInt16"):
             op.builtinOptions.potScaleInt16 = False
+
+    def _requantize_bytes(self, op: schema.OperatorT) -> None:
+        """Makes the conversion of bytes to activations a QUANTIZE."""
+        bytes_ = self._graph.tensors[fb.inputs(op)[0]]
+        bytes_.quantization = edit.quantization(np.ones(1, np.float32))
+        like = self._requantize(fb.inputs(op)[0], fb.outputs(op)[0])
+        op.opcodeIndex = like.opcodeIndex
+        op.builtinOptionsType = like.builtinOptionsType
+        op.builtinOptions = like.builtinOptions
 
     def _outputs(self, position: int, op: schema.OperatorT) -> None:
         """Converts outputs that readers want on another grid."""

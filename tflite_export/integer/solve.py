@@ -22,6 +22,7 @@ from tflite_export.integer.grids import coarser
 from tflite_export.integer.grids import grid_of_range
 from tflite_export.integer.grids import make_grid
 from tflite_export.integer.pairs import as_float32
+from tflite_export.integer.respell import Respelled
 from tflite_export.policy import OperatorRow
 from tflite_export.targets import Target
 
@@ -60,6 +61,7 @@ class Solver:
         trained: Grids from training.
         ranges: Ranges from calibration.
         tables: Grids of constant weights that are read as activations.
+        known: What is known of tensors without training or samples.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Solver:
         trained: Mapping[int, Grid],
         ranges: Mapping[int, Range],
         tables: Mapping[int, Grid],
+        known: Respelled | None = None,
     ):
         self._model = model
         self._graph = model.subgraphs[0]
@@ -80,6 +83,10 @@ class Solver:
         self._trained = trained
         self._ranges = ranges
         self._tables = tables
+        self._known = known or Respelled()
+        # Tensors that are rounded to a trained grid, their own or that of the
+        # one which their values only move to.
+        self._from_training = set(trained)
         self._wanted = self._adopted()
 
     def solve(self) -> Solution:
@@ -134,7 +141,7 @@ class Solver:
             found.tensors[index] = grid
             found.writes.setdefault(position, coarser(grid, finest))
             ends = index in fb.outputs(self._graph)
-            if index not in self._trained and (
+            if not self._is_known(index) and (
                 row.output == "free" or (row.output == "fixed" and not ends)
             ):
                 found.untrained.append(index)
@@ -176,6 +183,11 @@ class Solver:
                 finest = max(finest, sums.max() * top * units / _LARGEST)
         return finest
 
+    def _is_known(self, index: int) -> bool:
+        """Whether a grid comes from training, or loses nothing."""
+        whole, _ = self._known.parts.get(index, (index, 1.0))
+        return whole in self._from_training or index in self._known.ranges
+
     def _common(
         self, op: schema.OperatorT, row: OperatorRow, found: Solution
     ) -> Grid | None:
@@ -191,7 +203,11 @@ class Solver:
             if index in self._tables:
                 return self._tables[index]
         if len(same) == 1:
-            return found.tensors.get(same[0]) or self._constant(same[0])
+            result = fb.outputs(op)[0]
+            if same[0] in found.tensors:
+                return found.tensors[same[0]]
+            # A constant is rounded once, to the grid that is wanted of it.
+            return self._wanted.get(result) or self._constant(same[0])
         return self._of_parts(op, same, found)
 
     def _of_parts(
@@ -247,9 +263,15 @@ class Solver:
             for index in same:
                 if readers.get(index) == 1 and index in self._activations:
                     wanted.setdefault(index, grid)
+                    if outputs[0] in self._from_training:
+                        self._from_training.add(index)
         return wanted
 
     def _own(self, index: int) -> Grid:
+        if index in self._known.parts:
+            whole, factor = self._known.parts[index]
+            grid = self._own(whole)
+            return make_grid(self._mode, grid.scale * factor, grid.zero_point)
         if index in self._wanted:
             return self._wanted[index]
         if index in self._ranges:

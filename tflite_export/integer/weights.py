@@ -9,6 +9,7 @@ import numpy as np
 
 from tflite_export.errors import ExportError
 from tflite_export.fit import MUTED_SCALE
+from tflite_export.fit import RELATIVE_TOLERANCE
 from tflite_export.integer import accumulators
 from tflite_export.integer.accumulators import Fitted
 from tflite_export.integer.accumulators import Use
@@ -59,6 +60,13 @@ class IntegerWeight:
         if self.fitted is None:
             return self.scale
         return self.fitted.steps[: self.scale.size].astype(np.float32)
+
+    def differs_from(self, value: np.ndarray) -> bool:
+        """Whether it holds other numbers, float32 roundings aside."""
+        shape = [1] * value.ndim
+        shape[self.axis or 0] = -1
+        held = self.codes * self.scale.reshape(shape)
+        return not np.allclose(held, value, rtol=RELATIVE_TOLERANCE, atol=0)
 
 
 def trained_weight(
@@ -161,6 +169,8 @@ def _silenced(
     """
     most = _VISIBLE[target.mode]
     fitted = found.fitted
+    if fitted is None:
+        return found
     over = fitted.change > most
     if not over.any():
         return found
@@ -276,6 +286,8 @@ def _rounded(ops: Sequence[str], target: Target) -> str | None:
 def fitting_bias(weight: IntegerWeight, use: Use) -> np.ndarray:
     """The bias of a use as the accumulator has room for it."""
     rows = channel_rows(weight.codes, weight.channels)
+    if weight.fitted is None:
+        raise ValueError("A table that is read as data has no bias")
     return accumulators.bias(rows, weight.fitted, use)
 
 

@@ -16,6 +16,25 @@ L = keras.layers
 BORDER = [[0, 0], [1, 1], [1, 1], [0, 0]]
 NONE = [[0, 0], [0, 0]]
 FUNCTIONS = {
+    "ABS": tf.abs,
+    "ARG_MAX": lambda x: tf.argmax(x, -1, tf.int32),
+    "ARG_MIN": lambda x: tf.argmin(x, -1, tf.int32),
+    "DIV": lambda x: x / (tf.sigmoid(tf.reverse(x, [1])) + 0.5),
+    "ELU": tf.nn.elu,
+    "EQUAL": lambda x: tf.equal(x, tf.reverse(x, [1])),
+    "GATHER_ND": lambda x: tf.gather_nd(x, [[0, 1], [0, 2]]),
+    "GREATER": lambda x: x > tf.reverse(x, [1]),
+    "GREATER_EQUAL": lambda x: x >= tf.reverse(x, [1]),
+    "LESS": lambda x: x < tf.reverse(x, [1]),
+    "LESS_EQUAL": lambda x: x <= tf.reverse(x, [1]),
+    "LOG_SOFTMAX": tf.nn.log_softmax,
+    "NOT_EQUAL": lambda x: tf.not_equal(x, tf.reverse(x, [1])),
+    "SELECT_V2": lambda x: tf.where(x > tf.reverse(x, [1]), x, 0.5),
+    "SQUARED_DIFFERENCE": lambda x: tf.math.squared_difference(
+        x, tf.reverse(x, [1])
+    ),
+    # A table of 256 results.
+    "CAST": tf.exp,
     "ADD": lambda x: x + tf.reverse(x, [1]),
     "AVERAGE_POOL_2D": lambda x: tf.nn.avg_pool2d(x, 2, 2, "VALID"),
     "BATCH_MATMUL": lambda x: tf.matmul(x, x, transpose_b=True),
@@ -64,7 +83,11 @@ LAYERS = {
     "DEPTHWISE_CONV_2D": L.DepthwiseConv2D(3),
 }
 # The converter writes these as others, or fuses them.
-UNSEEN = {"EXPAND_DIMS", "FILL", "RELU", "RELU6", "SHAPE", "SQUEEZE"}
+UNSEEN = {
+    *("EXPAND_DIMS", "FILL", "RELU", "RELU6", "SHAPE", "SQUEEZE"),
+    # A product with -1, and a table where no range is trained.
+    *("NEG", "RSQRT"),
+}
 # Between grids, and at float inputs and outputs.
 IN_EVERY_FILE = {"CONV_2D", "DEQUANTIZE", "QUANTIZE"}
 

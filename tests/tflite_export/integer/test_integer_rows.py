@@ -62,6 +62,17 @@ ONE = {
         [[0, 0], [0, 0]],
     ),
     "FILL": lambda x: tf.fill(tf.shape(x), 0.5) + x,
+    "ABS": tf.abs,
+    "ARG_MAX": lambda x: tf.one_hot(tf.argmax(x, -1), 4),
+    "ARG_MIN": lambda x: tf.one_hot(tf.argmin(x, -1), 4),
+    "ELU": tf.nn.elu,
+    "GATHER_ND": lambda x: tf.gather_nd(x, [[0, 1], [0, 2]]),
+    "NEG": tf.negative,
+    "ONE_HOT": lambda x: tf.one_hot(tf.argmax(x, -1), 4),
+    "RELU_N1_TO_1": lambda x: tf.minimum(1.0, tf.maximum(-1.0, x)),
+    "SELECT": lambda x: tf.where(x > tf.reverse(x, [1]), x, tf.abs(x)),
+    "SELECT_V2": lambda x: tf.where(x > tf.reverse(x, [1]), x, 0.5),
+    "TOPK_V2": lambda x: tf.math.top_k(x, 2)[0],
     "SHAPE": lambda x: tf.reshape(x, (tf.shape(x)[0], -1, 2)),
 }
 # With a fixed batch size they are a RESHAPE, or a constant.
@@ -74,6 +85,18 @@ TWO = {
     "MUL": tf.multiply,
     "MAXIMUM": tf.maximum,
     "MINIMUM": tf.minimum,
+    **{
+        name: lambda x, y, compare=compare: tf.where(compare(x, y), x, y)
+        for name, compare in {
+            "EQUAL": tf.equal,
+            "GREATER": tf.greater,
+            "GREATER_EQUAL": tf.greater_equal,
+            "LESS": tf.less,
+            "LESS_EQUAL": tf.less_equal,
+            "NOT_EQUAL": tf.not_equal,
+        }.items()
+    },
+    "SQUARED_DIFFERENCE": tf.math.squared_difference,
     "CONCATENATION": lambda x, y: tf.concat([x, y], 3),
     "PACK": lambda x, y: tf.stack([x, y], 1),
     "BATCH_MATMUL": tf.matmul,
@@ -153,4 +176,7 @@ def test_rows(mode, group, tmp_path):
 def test_every_row_is_run(mode):
     tested = {op for group in GROUPS.values() for op in group}
     tested.add("QUANTIZE")  # test_two_ranges_of_one_tensor
+    # Float where no range is trained: test_coverage.py.
+    tested.update(["DIV", "EXP", "LOG", "RSQRT", "SQRT"])
+    tested.add("CAST")  # test_coverage.py
     assert kernels(mode) - tested == set(NEVER)

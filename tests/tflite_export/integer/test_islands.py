@@ -94,13 +94,13 @@ def test_devices_refuse_by_operator(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_root_of_something_else_is_none(tmp_path):
-    """1 / sqrt(x) of a user's own is no normalization, and has no row."""
+def test_a_root_of_something_else_is_float_where_no_grid_is_trained(tmp_path):
+    """1 / sqrt(x) of a user's own is no normalization, but as delicate."""
     x = inputs = keras.Input((6,))
     x = keras.ops.rsqrt(L.Dense(4, activation="sigmoid")(x) + 1.0)
     qmodel = made.quantized(keras.Model(inputs, L.Dense(3)(x)))
     data = networks.samples(qmodel.base)
-    with pytest.raises(ExportError, match="no policy.*RSQRT"):
-        export(
-            qmodel, tmp_path / "m", target="cpu_int8", representative_data=data
-        )
+    path = tmp_path / "m"
+    export(qmodel, path, target="cpu_int8", representative_data=data)
+    assert types(path, "RSQRT") == {"FLOAT32"}
+    assert "INT8" in types(path, "FULLY_CONNECTED")

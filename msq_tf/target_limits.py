@@ -1,0 +1,112 @@
+"""What export targets can't run, said before the training.
+
+One trained model goes to every target: what a target spells in another way is
+the exporter's business. Here is only what no target's kernels can compute, by
+class of layer. A test exports these layers and holds the table to what the
+exporter refuses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+_NORM = "a variance needs float operators; use BatchNormalization"
+LOOP = "loops run in float; build it with unroll=True"
+_3D = "it has no 3-D convolutions"
+_NO_LOOKUP = "it can't look rows of a table up"
+_NO_PRODUCT = "it can't multiply two activations as matrices"
+_NO_KERNEL = "it has no such operator; use relu, relu6, sigmoid or tanh"
+_NO_CONVERSION = "TFLite has no such operator"
+
+_EVERYWHERE = {
+    "AveragePooling3D": _NO_CONVERSION,
+    "MaxPooling3D": _NO_CONVERSION,
+}
+_DEVICE = {
+    **_EVERYWHERE,
+    "Conv3D": _3D,
+    "Conv3DTranspose": _3D,
+    "GroupNormalization": _NORM,
+    "LayerNormalization": _NORM,
+    "RMSNormalization": _NORM,
+}
+_ON_EDGE_TPU = {
+    **_DEVICE,
+    "AdditiveAttention": _NO_PRODUCT,
+    "Attention": _NO_PRODUCT,
+    "Dot": _NO_PRODUCT,
+    "ELU": _NO_KERNEL,
+    "Embedding": _NO_LOOKUP,
+    "GroupedQueryAttention": _NO_PRODUCT,
+    "MultiHeadAttention": _NO_PRODUCT,
+}
+_EDGE_TPU_ACTIVATIONS = dict.fromkeys(
+    (
+        *("celu", "elu", "exponential", "gelu", "hard_shrink", "hard_silu"),
+        *("log_sigmoid", "log_softmax", "mish", "selu", "soft_shrink"),
+        *("softplus", "softsign", "sparse_plus", "squareplus"),
+    ),
+    _NO_KERNEL,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a target can't run.
+
+    Attributes:
+        activation_bits: What activations have to be trained with if they are
+            quantized; `None` for any.
+        layers: Reasons by the name of a layer's class.
+        activations: Reasons by the name of an activation function.
+        loops: Whether recurrent layers may run as loops.
+    """
+
+    activation_bits: int | None = None
+    layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    activations: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    loops: bool = True
+
+
+TARGETS = {
+    "cpu_float": Limits(layers=_EVERYWHERE),
+    "min_size": Limits(layers=_EVERYWHERE),
+    "cpu_int8": Limits(8, _EVERYWHERE),
+    "cpu_int16": Limits(16, _EVERYWHERE),
+    "mcu": Limits(8, _DEVICE, loops=False),
+    "ethos_u": Limits(8, _DEVICE, loops=False),
+    "edgetpu": Limits(8, _ON_EDGE_TPU, _EDGE_TPU_ACTIVATIONS, loops=False),
+}
+
+
+def check_names(names: Any) -> None:
+    """Refuses what are no names of targets.
+
+    Raises:
+        ValueError: With the known ones.
+    """
+    if isinstance(names, str) or set(names) - set(TARGETS):
+        raise ValueError(
+            "`targets` is a tuple of names of export targets. Expected some "
+            f"of {sorted(TARGETS)}. Received: targets={names!r}"
+        )
+
+
+def check_bits(names: Sequence[str], bits: int | None) -> None:
+    """Refuses a width of activations that a target doesn't store.
+
+    Raises:
+        ValueError: With the target and the width it needs.
+    """
+    for name in names:
+        wanted = TARGETS[name].activation_bits
+        if None not in (wanted, bits) and bits != wanted:
+            raise ValueError(
+                f"`targets` has '{name}', which stores activations of "
+                f"{wanted} bits. Expected activation_bits={wanted}, or None "
+                "to measure ranges at export, or other targets. Received: "
+                f"activation_bits={bits}, targets={tuple(names)!r}"
+            )

@@ -1,0 +1,186 @@
+"""One layer or operation each, from training to a file that runs."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import msq_tf
+from msq_tf import target_checks
+from tests.tflite_export.integer.test_islands import types
+from tflite_export import ExportError
+from tflite_export import export
+from tflite_export import flatbuffer as fb
+from tflite_export import inspect_file
+from tflite_export.devices import ethos_u
+from tflite_export.devices import micro
+from tools import layer_cases
+from tools import layers_page
+
+L = keras.layers
+# What is different from all that other tests export, or new.
+SOME = (
+    *("Embedding", "Embedding, float tokens", "Rescaling, uint8", "LSTM"),
+    *("Conv3D", "UnitNormalization", "activation softplus", "activation selu"),
+    *("activation hard_tanh", "ops.absolute", "ops.exp", "ops.sign"),
+    *("ops.negative", "ops.square", "ops.divide", "ops.where"),
+    *("mask by comparison", "ops.sum", "ops.cumsum", "squared difference"),
+    *("ops.rsqrt", "ops.log", "ops.sqrt", "ELU"),
+)
+ON_MCU = (
+    *("Embedding", "Rescaling, uint8", "UpSampling1D", "UpSampling2D"),
+    *("RepeatVector", "activation softplus", "activation mish", "ops.sin"),
+    *("activation hard_tanh", "ops.sum", "mask by comparison", "ops.where"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _without_arenas(monkeypatch):
+    """The smallest arena has tests of its own, and takes a dozen processes."""
+    monkeypatch.setattr(micro, "smallest_arena", lambda data, x, most: most)
+
+
+def trained(model, **config):
+    keras.utils.set_random_seed(0)
+    x = layer_cases.samples(model)
+    x = x if len(x) > 1 else x[0]
+    config = {"activation_bits": 8, **config}
+    qmodel = msq_tf.quantize_model(model, msq_tf.MSQConfig(**config))
+    qmodel(x, training=True)
+    return qmodel, x
+
+
+def ops(path):
+    return [name.split()[0] for name in inspect_file(path).ops]
+
+
+def _exports(name, target, path):
+    qmodel, x = trained(layer_cases.CASES[name]())
+    report = export(qmodel, path, target, x)
+    assert any("with its trained ranges" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_layers_run_as_trained(name, tmp_path):
+    _exports(name, "cpu_int8", tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ON_MCU)
+def test_layers_run_on_microcontrollers_as_trained(name, tmp_path):
+    _exports(name, "mcu", tmp_path / "m")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", layer_cases.CASES)
+def test_every_cell_of_the_page(name, tmp_path):
+    """What the page says is exported is, and runs; the rest is refused."""
+    for target in ("cpu_int8", "mcu", "edgetpu"):
+        qmodel, x = trained(layer_cases.CASES[name]())
+        word = layers_page.cell(qmodel, layers_page.as_list(x), target)
+        if word == "-":
+            with pytest.raises(ExportError):
+                export(qmodel, tmp_path / "m", target, x)
+        else:
+            export(qmodel, tmp_path / "m", target, x)
+
+
+def test_one_model_goes_everywhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(ethos_u, "finish", lambda *_, **__: _nothing())
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            L.Conv2D(8, 3, activation="relu"),
+            L.UpSampling2D(2),
+            L.BatchNormalization(),
+            L.GlobalAveragePooling2D(),
+            L.Dense(5),
+        ]
+    )
+    qmodel, x = trained(
+        model, targets=("mcu", "edgetpu", "ethos_u", "cpu_int8")
+    )
+    qmodel.set_bits(dict.fromkeys(qmodel.bits, 4))
+    for target in (
+        *("cpu_float", "min_size", "cpu_int8"),
+        *("mcu", "ethos_u", "edgetpu"),
+    ):
+        export(qmodel, tmp_path / target, target, x)
+    # A scale per channel, which the device's FULLY_CONNECTED hasn't.
+    assert "FULLY_CONNECTED" not in ops(tmp_path / "edgetpu")
+    for target in ("mcu", "edgetpu"):
+        assert "TILE" not in ops(tmp_path / target)
+        assert "RESIZE_NEAREST_NEIGHBOR" in ops(tmp_path / target)
+
+
+def _nothing():
+    from tflite_export.devices.result import DeviceResult
+
+    return DeviceResult()
+
+
+def test_siamese_difference(tmp_path):
+    encoder = keras.Sequential(
+        [keras.Input((8,)), L.Dense(8, activation="relu")]
+    )
+    a, b = keras.Input((8,)), keras.Input((8,))
+    apart = keras.ops.absolute(encoder(a) - encoder(b))
+    qmodel, x = trained(keras.Model([a, b], L.Dense(1)(apart)))
+    export(qmodel, tmp_path / "m", "cpu_int8", x)
+    assert "ABS" in ops(tmp_path / "m")
+
+
+def test_functions_are_tables_on_microcontrollers(tmp_path):
+    qmodel, x = trained(layer_cases.CASES["activation mish"]())
+    export(qmodel, tmp_path / "m", "mcu", x)
+    found = ops(tmp_path / "m")
+    assert {"CAST", "GATHER"} <= set(found)
+    assert not {"EXP", "LOG"} & set(found)
+
+
+def test_tables_of_rows_keep_their_codes_and_scales(tmp_path):
+    qmodel, x = trained(layer_cases.CASES["Embedding"]())
+    report = export(qmodel, tmp_path / "m", "mcu", x)
+    [weight] = qmodel.quantized_weights()
+    assert len(np.unique(weight.step)) > 1
+    assert report.tensors[0].unfolded
+    assert "DEPTHWISE_CONV_2D" in ops(tmp_path / "m")
+
+
+def test_token_inputs_of_floats_are_not_rounded():
+    qmodel, _ = trained(layer_cases.CASES["Embedding, float tokens"]())
+    assert "input" not in qmodel.activation_quantizers.sites
+
+
+def test_loops_are_float_in_an_integer_file(tmp_path):
+    qmodel, x = trained(layer_cases.CASES["LSTM"]())
+    path = tmp_path / "m"
+    export(qmodel, path, "cpu_int8", x)
+    assert types(path, "FULLY_CONNECTED") >= {"INT8"}
+    assert "WHILE" in ops(path)
+    model = fb.load(path.read_bytes())
+    kinds = {
+        fb.type_name(model.subgraphs[0].tensors[i])
+        for i in fb.inputs(model.subgraphs[0])
+    }
+    assert kinds == {"FLOAT32"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("LayerNormalization", "Embedding", "ELU", "LSTM", "Conv3D"),
+        *("Attention", "activation softplus", "Dense", "RepeatVector"),
+        *("LeakyReLU", "UnitNormalization"),
+    ],
+)
+def test_what_training_refuses_is_what_export_refuses(name):
+    for target in ("mcu", "edgetpu"):
+        qmodel, x = trained(layer_cases.CASES[name]())
+        refused = False
+        try:
+            target_checks.check_model(qmodel.base, (target,))
+        except ValueError:
+            refused = True
+        word = layers_page.cell(qmodel, layers_page.as_list(x), target)
+        assert (word == "-") == refused, target

@@ -1,0 +1,198 @@
+"""Which operators of an integer graph compute in float.
+
+Those without a kernel for the target's activations, layer normalizations (see
+`islands`), and delicate ones, such as EXP and DIV, where training knows no
+grid for what they read or write: one unit there would be many behind it. With
+them goes what stands between them and the next tensor that training rounds,
+so that the file rounds where training does and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import flatbuffer as fb
+from tflite_export.integer.pairs import as_float32
+from tflite_export.policy import OperatorRow
+from tflite_export.targets import Target
+
+# They multiply activations, which is what integers are for.
+_HEAVY = {"BATCH_MATMUL"}
+_RANGES = {
+    "LOGISTIC": (0.0, 1.0),
+    "SOFTMAX": (0.0, 1.0),
+    "TANH": (-1.0, 1.0),
+}
+
+
+def row_of(
+    model: schema.ModelT, target: Target, op: schema.OperatorT
+) -> OperatorRow | None:
+    """The row of an operator, where the target has one for what it reads."""
+    name = fb.op_name(model, op)
+    row = target.operators.get(name)
+    if row is None or row.version(target.mode) is None:
+        return None
+    if row.reads:
+        first = model.subgraphs[0].tensors[fb.inputs(op)[0]]
+        if fb.type_name(first) not in row.reads:
+            return None
+    return row
+
+
+def touches_floats(model: schema.ModelT, op: schema.OperatorT) -> bool:
+    """Whether an operator reads or writes a float tensor."""
+    tensors = model.subgraphs[0].tensors
+    return any(
+        i >= 0 and fb.type_name(tensors[i]) == "FLOAT32"
+        for i in (*fb.inputs(op), *fb.outputs(op))
+    )
+
+
+def known_ranges(
+    model: schema.ModelT, floats: Collection[schema.OperatorT]
+) -> dict[int, tuple[float, float]]:
+    """Ranges of what float operators write, whatever they read."""
+    return {
+        fb.outputs(op)[0]: _RANGES[fb.op_name(model, op)]
+        for op in floats
+        if fb.op_name(model, op) in _RANGES
+    }
+
+
+def find(
+    model: schema.ModelT,
+    target: Target,
+    trained: Collection[int],
+    normalizations: Collection[schema.OperatorT] = (),
+    weights: Collection[int] = (),
+) -> list[schema.OperatorT]:
+    """The operators that compute in float, in order.
+
+    Args:
+        model: The float model.
+        target: Where it shall run.
+        trained: Tensors with a trained grid.
+        normalizations: Operators that do in any case.
+        weights: Trained weights that no integer operator can read.
+    """
+    search = _Search(model, target, trained, normalizations, weights)
+    return search.run()
+
+
+class _Search:
+    def __init__(
+        self,
+        model: schema.ModelT,
+        target: Target,
+        trained: Collection[int],
+        normalizations: Collection[schema.OperatorT],
+        weights: Collection[int],
+    ):
+        self._model = model
+        self._graph = model.subgraphs[0]
+        self._target = target
+        self._trained = set(trained)
+        self._fixed = {id(op) for op in normalizations}
+        self._weights = set(weights)
+        self._found: set[int] = set()
+
+    def run(self) -> list[schema.OperatorT]:
+        known = self._known()
+        for op in self._graph.operators:
+            if self._is_seed(op, known):
+                self._found.add(id(op))
+        while self._grow():
+            pass
+        found = self._found | self._fixed
+        return [op for op in self._graph.operators if id(op) in found]
+
+    def _known(self) -> set[int]:
+        """Tensors whose grid training knows, also where it only moves on."""
+        known = set(self._trained)
+        for op in self._graph.operators:
+            row = row_of(self._model, self._target, op)
+            moved = self._floats(fb.inputs(op))
+            if row and row.output == "same" and moved and known >= set(moved):
+                known.update(fb.outputs(op))
+            if row and row.output == "fixed":
+                known.update(fb.outputs(op))
+        return known
+
+    def _floats(self, indices: list[int]) -> list[int]:
+        """Those of some tensors that are float and no constants."""
+        tensors = self._graph.tensors
+        return [
+            i
+            for i in indices
+            if i >= 0
+            and fb.type_name(tensors[i]) == "FLOAT32"
+            and as_float32(self._model, i) is None
+        ]
+
+    def _is_seed(self, op: schema.OperatorT, known: set[int]) -> bool:
+        if id(op) in self._fixed or not touches_floats(self._model, op):
+            return False
+        row = row_of(self._model, self._target, op)
+        if row is None or self._weights & set(fb.inputs(op)):
+            return True
+        around = self._floats([*fb.inputs(op), *fb.outputs(op)])
+        return row.delicate and not known >= set(around)
+
+    def _grow(self) -> bool:
+        """Takes in neighbours; returns whether there were any."""
+        before = len(self._found)
+        written: set[int] = set()
+        read: dict[int, list[bool]] = {}
+        shared: set[int] = set()
+        for op in self._graph.operators:
+            inside = id(op) in self._found
+            for index in fb.inputs(op):
+                read.setdefault(index, []).append(inside)
+            if inside:
+                written.update(self._floats(fb.outputs(op)))
+                shared.update(self._constants(op))
+        written -= self._trained
+        for op in self._graph.operators:
+            if id(op) in self._found | self._fixed:
+                continue
+            if shared & set(self._constants(op)):
+                # A weight is either float or integer, for all its readers.
+                self._found.add(id(op))
+            elif self._is_light(op):
+                outputs = self._floats(fb.outputs(op))
+                behind = bool(self._trained) and bool(
+                    written & set(fb.inputs(op))
+                )
+                ahead = bool(outputs) and all(
+                    i not in self._trained
+                    and i not in fb.outputs(self._graph)
+                    and all(read.get(i, [False]))
+                    for i in outputs
+                )
+                if behind or ahead:
+                    self._found.add(id(op))
+        return len(self._found) > before
+
+    def _constants(self, op: schema.OperatorT) -> list[int]:
+        """Matrices that an operator reads as weights."""
+        row = row_of(self._model, self._target, op)
+        heavy = row is None or "weight" in row.operands
+        return [
+            i
+            for i in (fb.inputs(op) if heavy else ())
+            if i >= 0
+            and len(fb.shape(self._graph.tensors[i])) > 1
+            and as_float32(self._model, i) is not None
+        ]
+
+    def _is_light(self, op: schema.OperatorT) -> bool:
+        row = row_of(self._model, self._target, op)
+        return (
+            row is not None
+            and "weight" not in row.operands
+            and row.name not in _HEAVY
+            and row.output != "integers"
+        )

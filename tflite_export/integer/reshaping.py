@@ -1,0 +1,252 @@
+"""Layers as convolutions of one pixel, where those hold what others can't.
+
+A dense layer is a 1x1 convolution. A table with a scale per channel is a table
+of codes and a depthwise 1x1 convolution, whose weights are the scales: what a
+GATHER finds is multiplied by them and rounded once, as training rounds it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import edit
+from tflite_export import flatbuffer as fb
+from tflite_export.match import Match
+from tflite_export.targets import Target
+
+_FULLY_CONNECTED = "FULLY_CONNECTED"
+# The rule of devices that take only vectors there.
+_VECTORS = "one_dimensional_output"
+
+
+def dense_to_convolutions(
+    model: schema.ModelT, matches: Sequence[Match], target: Target
+) -> None:
+    """Rewrites the dense layers that a target's FULLY_CONNECTED can't hold.
+
+    Args:
+        model: The float model, changed in place.
+        matches: Which constants hold which weights.
+        target: Where it shall run.
+    """
+    graph = model.subgraphs[0]
+    found = {m.constant.tensor: m for m in matches if not m.constant.graph}
+    rules = target.options.get("rules", {}).get("operators", {})
+    vectors = _VECTORS in rules.get(_FULLY_CONNECTED, ())
+    weights: dict[int, list[schema.OperatorT]] = {}
+    for op in graph.operators:
+        if fb.op_name(model, op) == _FULLY_CONNECTED:
+            weights.setdefault(fb.inputs(op)[1], []).append(op)
+    for index, readers in weights.items():
+        shape = fb.shape(graph.tensors[index])
+        match = found.get(index)
+        wide = vectors and any(
+            any(n > 1 for n in _output(graph, op)[:-1]) for op in readers
+        )
+        if not wide and (match is None or _fits(match, target)):
+            continue
+        others = [
+            op
+            for op in graph.operators
+            if index in fb.inputs(op) and all(op is not r for r in readers)
+        ]
+        if others or fb.raw_data(model, graph.tensors[index]) is None:
+            continue
+        if any(min(_output(graph, op)[1:], default=1) < 1 for op in readers):
+            continue
+        graph.tensors[index].shape = np.array(
+            (shape[0], 1, 1, shape[1]), np.int32
+        )
+        for op in readers:
+            _to_convolution(model, op, shape)
+
+
+def _output(graph: schema.SubGraphT, op: schema.OperatorT) -> tuple[int, ...]:
+    return fb.axes(graph.tensors[fb.outputs(op)[0]])
+
+
+def _fits(match: Match, target: Target) -> bool:
+    """Whether FULLY_CONNECTED takes a weight as it is."""
+    scale = match.fit.scale
+    granularity = "per_channel" if (scale != scale[0]).any() else "per_tensor"
+    inputs = match.constant.value.shape[-1]
+    return any(
+        target.allows(_FULLY_CONNECTED, kind, granularity, inputs)
+        for kind in target.containers_for(match.weight.bits)
+    )
+
+
+def _to_convolution(
+    model: schema.ModelT, op: schema.OperatorT, weight: tuple[int, ...]
+) -> None:
+    graph = model.subgraphs[0]
+    result = fb.outputs(op)[0]
+    rows = _output(graph, op)[:-1]
+    pixels = (rows[0], int(np.prod(rows[1:], dtype=int)), 1)
+    source = _as_image(model, fb.inputs(op)[0], (*pixels, weight[1]), op)
+    image = _new(graph, (*pixels, weight[0]))
+    options = schema.Conv2DOptionsT()
+    options.padding = schema.Padding.VALID
+    options.strideH = options.strideW = 1
+    options.dilationHFactor = options.dilationWFactor = 1
+    options.fusedActivationFunction = op.builtinOptions.fusedActivationFunction
+    op.opcodeIndex = edit.op_code(model, schema.BuiltinOperator.CONV_2D, 1)
+    op.builtinOptionsType = schema.BuiltinOptions.Conv2DOptions
+    op.builtinOptions = options
+    inputs = [source, *fb.inputs(op)[1:]]
+    if len(inputs) < 3 or inputs[2] < 0:
+        inputs[2:] = [_zeros(model, weight[0])]
+    op.inputs = np.array(inputs, np.int32)
+    op.outputs = np.array([image], np.int32)
+    back = _reshape(model, image, result)
+    graph.operators.insert(edit.before(graph, op) + 1, back)
+
+
+def take_out_features(
+    model: schema.ModelT, match: Match, target: Target
+) -> Match:
+    """Makes a table with a scale per channel one of codes, where it helps.
+
+    Args:
+        model: The float model, changed in place.
+        match: A weight.
+        target: Where it shall run.
+
+    Returns:
+        The match of the table as it is then.
+    """
+    scale, index = match.fit.scale, match.constant.tensor
+    graph = model.subgraphs[0]
+    readers = [op for op in graph.operators if index in fb.inputs(op)]
+    if (
+        match.constant.graph
+        or target.mode != "int8"
+        or match.constant.value.ndim != 2
+        or match.fit.axis != 1
+        or not (scale != scale[0]).any()
+        or match.fit.columns is not None
+        or not target.allows("GATHER", "INT8", "per_tensor")
+        or not target.allows("DEPTHWISE_CONV_2D", "INT8", "per_channel")
+        or not all(_looks_up(model, op, index) for op in readers)
+    ):
+        return match
+    columns = scale * match.fit.signs
+    # The table holds codes; the signs of their factors went to the scales.
+    codes = match.codes * match.fit.signs
+    tensor = graph.tensors[index]
+    tensor.buffer = edit.new_buffer(model, codes.astype(np.float32))
+    for op in readers:
+        _scale_features(model, op, columns)
+    one = np.ones(1)
+    fit = dataclasses.replace(
+        match.fit,
+        axis=None,
+        scale=one.astype(np.float32),
+        signs=one.astype(np.int8),
+        columns=columns,
+    )
+    return dataclasses.replace(match, fit=fit)
+
+
+def _looks_up(model: schema.ModelT, op: schema.OperatorT, table: int) -> bool:
+    """Whether an operator finds whole rows of a table, in a known shape."""
+    result = _output(model.subgraphs[0], op)
+    return (
+        fb.op_name(model, op) == "GATHER"
+        and fb.inputs(op)[0] == table
+        and op.builtinOptions.axis == 0
+        and not op.builtinOptions.batchDims
+        and len(result) > 1
+        and min(result[1:]) > 0
+    )
+
+
+def _scale_features(
+    model: schema.ModelT, op: schema.OperatorT, columns: np.ndarray
+) -> None:
+    graph = model.subgraphs[0]
+    result = fb.outputs(op)[0]
+    rows, count = _output(graph, op)[:-1], len(columns)
+    pixels = (rows[0], int(np.prod(rows[1:], dtype=int)), 1, count)
+    plain = _new(graph, _output(graph, op))
+    op.outputs = np.array([plain], np.int32)
+    image, scaled = _new(graph, pixels), _new(graph, pixels)
+    weight = edit.new_tensor(
+        graph,
+        "FLOAT32",
+        shape=(1, 1, 1, count),
+        buffer=edit.new_buffer(model, columns.astype(np.float32)),
+    )
+    convolution = edit.new_operator(
+        model,
+        "DEPTHWISE_CONV_2D",
+        1,
+        [image, weight, _zeros(model, count)],
+        [scaled],
+        "DepthwiseConv2DOptions",
+    )
+    options = convolution.builtinOptions
+    options.padding = schema.Padding.VALID
+    options.strideH = options.strideW = options.depthMultiplier = 1
+    options.dilationHFactor = options.dilationWFactor = 1
+    after = edit.before(graph, op) + 1
+    graph.operators[after:after] = [
+        _reshape(model, plain, image),
+        convolution,
+        _reshape(model, scaled, result),
+    ]
+
+
+def _zeros(model: schema.ModelT, count: int) -> int:
+    return edit.new_tensor(
+        model.subgraphs[0],
+        "FLOAT32",
+        shape=(count,),
+        buffer=edit.new_buffer(model, np.zeros(count, np.float32)),
+    )
+
+
+def _as_image(
+    model: schema.ModelT,
+    index: int,
+    shape: tuple[int, ...],
+    reader: schema.OperatorT,
+) -> int:
+    """A tensor in another shape, made in front of its reader."""
+    graph = model.subgraphs[0]
+    image = _new(graph, shape)
+    graph.operators.insert(
+        edit.before(graph, reader), _reshape(model, index, image)
+    )
+    return image
+
+
+def _new(graph: schema.SubGraphT, axes: tuple[int, ...]) -> int:
+    """A float tensor, with -1 for an open axis."""
+    shape = tuple(1 if n < 0 else n for n in axes)
+    index = edit.new_tensor(graph, "FLOAT32", shape=shape)
+    if shape != axes:
+        graph.tensors[index].shapeSignature = np.array(axes, np.int32)
+    return index
+
+
+def _reshape(
+    model: schema.ModelT, source: int, result: int
+) -> schema.OperatorT:
+    graph = model.subgraphs[0]
+    shape = np.array(fb.axes(graph.tensors[result]), np.int32)
+    place = edit.new_tensor(
+        graph,
+        "INT32",
+        shape=shape.shape,
+        buffer=edit.new_buffer(model, shape),
+    )
+    op = edit.new_operator(
+        model, "RESHAPE", 1, [source, place], [result], "ReshapeOptions"
+    )
+    op.builtinOptions.newShape = shape
+    return op

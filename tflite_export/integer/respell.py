@@ -1,0 +1,383 @@
+"""Operators that a target lacks, written as others that it has.
+
+Every form here computes the same numbers: codes are moved, or rounded once,
+as the operator itself would round them. Where an operator takes a step in
+between, the step gets a grid on which nothing is lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import edit
+from tflite_export import flatbuffer as fb
+from tflite_export.integer import copies
+from tflite_export.targets import Target
+
+# What the integers that become activations can be.
+_LIMITS = {"BOOL": (0.0, 1.0), "INT8": (-128.0, 127.0), "UINT8": (0.0, 255.0)}
+_INDICES = ("INT32", "INT64")
+# TFLite Micro joins up to ten tensors.
+_MOST_JOINED = 8
+
+
+@dataclasses.dataclass
+class Respelled:
+    """What is known of tensors without training or samples.
+
+    Attributes:
+        ranges: Ranges of tensors that hold all they can hold.
+        parts: By tensor: another one, and what the scale of its grid is
+            multiplied by to get this one's.
+    """
+
+    ranges: dict[int, tuple[float, float]] = dataclasses.field(
+        default_factory=dict
+    )
+    parts: dict[int, tuple[int, float]] = dataclasses.field(
+        default_factory=dict
+    )
+
+
+def respell(
+    model: schema.ModelT,
+    target: Target,
+    ends: Collection[int],
+    kept: Collection[int] = (),
+) -> Respelled:
+    """Rewrites the operators of the main graph; tensors keep their indices.
+
+    Args:
+        model: The float model, changed in place.
+        target: Where it shall run.
+        ends: Tensors that have to stay: those with a trained grid.
+        kept: `id` of operators to leave as they are.
+
+    Returns:
+        What is known of the tensors that came in between.
+    """
+    speller = _Speller(model, target)
+    copies.resize(model, target, ends)
+    for op in list(model.subgraphs[0].operators):
+        rule = _RULES.get(fb.op_name(model, op))
+        if rule is not None and id(op) not in kept:
+            rule(speller, op)
+    if speller.joins:
+        copies.join_reshapes(model, ends)
+    return speller.found
+
+
+class _Speller:
+    def __init__(self, model: schema.ModelT, target: Target):
+        self.found = Respelled()
+        self._model = model
+        self._graph = model.subgraphs[0]
+        self._target = target
+        self.joins = False
+
+    def square(self, op: schema.OperatorT) -> None:
+        """A product with itself."""
+        source = fb.inputs(op)[0]
+        self._replace(op, [self._op("MUL", [source, source], _out(op))])
+
+    def negative(self, op: schema.OperatorT) -> None:
+        """A product with -1: kernels negate int8 codes, not values."""
+        if self._target.has("NEG"):
+            return
+        one = self._constant(np.float32(-1))
+        product = self._op("MUL", [fb.inputs(op)[0], one], _out(op))
+        self._replace(op, [product])
+
+    def total(self, op: schema.OperatorT) -> None:
+        """A mean, on a grid as much finer as there are elements.
+
+        Both round the same number; the product only renames the units.
+        """
+        source, axes = fb.inputs(op)[:2]
+        shape = self._axes(source)
+        over = fb.constant(self._model, self._graph.tensors[axes])
+        if self._target.has("SUM") or over is None or not shape:
+            return
+        count = math.prod(shape[int(axis)] for axis in np.ravel(over))
+        if count < 1 or any(shape[int(axis)] < 0 for axis in np.ravel(over)):
+            return
+        result = _out(op)
+        mean = edit.new_tensor(
+            self._graph, "FLOAT32", self._graph.tensors[result]
+        )
+        first = self._op("MEAN", [source, axes], mean, "ReducerOptions")
+        first.builtinOptions.keepDims = op.builtinOptions.keepDims
+        factor = self._constant(np.float32(count))
+        self.found.parts[mean] = (result, 1.0 / count)
+        self._replace(op, [first, self._op("MUL", [mean, factor], result)])
+
+    def clip(self, op: schema.OperatorT) -> None:
+        """The smaller of the upper end, then the larger of the lower."""
+        name = fb.op_name(self._model, op)
+        if self._target.has(name):
+            return
+        low = -1.0 if name == "RELU_N1_TO_1" else 0.0
+        middle = self._new_like(_out(op))
+        ends = [self._constant(np.float32(end)) for end in (1.0, low)]
+        options = "MaximumMinimumOptions"
+        self._replace(
+            op,
+            [
+                self._op(
+                    "MINIMUM", [fb.inputs(op)[0], ends[0]], middle, options
+                ),
+                self._op("MAXIMUM", [middle, ends[1]], _out(op), options),
+            ],
+        )
+
+    def absolute(self, op: schema.OperatorT) -> None:
+        """The larger of a number and its negative."""
+        if self._target.has("ABS") or not self._target.has("MAXIMUM"):
+            return
+        source, opposite = fb.inputs(op)[0], self._new_like(_out(op))
+        one = self._constant(np.float32(-1))
+        product = self._op("MUL", [source, one], opposite)
+        options = "MaximumMinimumOptions"
+        larger = self._op("MAXIMUM", [source, opposite], _out(op), options)
+        self._replace(op, [product, larger])
+
+    def leak(self, op: schema.OperatorT) -> None:
+        """The larger of a number and its part, for parts below 1."""
+        part = float(op.builtinOptions.alpha)
+        if self._target.has("LEAKY_RELU") or not 0 <= part <= 1:
+            return
+        source, less = fb.inputs(op)[0], self._new_like(_out(op))
+        factor = self._constant(np.float32(part))
+        options = "MaximumMinimumOptions"
+        self._replace(
+            op,
+            [
+                self._op("MUL", [source, factor], less),
+                self._op("MAXIMUM", [source, less], _out(op), options),
+            ],
+        )
+
+    def select(self, op: schema.OperatorT) -> None:
+        """The newer operator, which broadcasts; here nothing does."""
+        if self._target.float_regions:
+            return
+        if self._wraps(op):
+            return
+        shapes = {self._axes(index) for index in fb.inputs(op)}
+        name = fb.op_name(self._model, op)
+        if not self._target.has(name) and len(shapes) == 1:
+            new = self._op(
+                "SELECT_V2", fb.inputs(op), _out(op), "SelectV2Options"
+            )
+            self._replace(op, [new])
+
+    def _wraps(self, op: schema.OperatorT) -> bool:
+        """Rewrites the choice between an index and one from the end.
+
+        Device kernels choose between activations only; the sum with 0 or the
+        length is the same.
+        """
+        mask, shifted, plain = fb.inputs(op)
+        tensors = self._graph.tensors
+        kind = fb.type_name(tensors[plain])
+        adds = [
+            o
+            for o in self._graph.operators
+            if shifted in fb.outputs(o)
+            and fb.op_name(self._model, o) == "ADD"
+            and fb.inputs(o)[0] == plain
+        ]
+        if kind != "INT32" or not adds or not self._target.has("CAST"):
+            return False
+        flags = edit.new_tensor(self._graph, kind, tensors[mask])
+        steps = edit.new_tensor(self._graph, kind, tensors[mask])
+        cast = self._op("CAST", [mask], flags)
+        cast.builtinOptions.inDataType = schema.TensorType.BOOL
+        cast.builtinOptions.outDataType = schema.TensorType.INT32
+        self._replace(
+            op,
+            [
+                cast,
+                self._op("MUL", [flags, fb.inputs(adds[0])[1]], steps),
+                self._op("ADD", [plain, steps], _out(op)),
+            ],
+        )
+        readers = [o for o in self._graph.operators if shifted in fb.inputs(o)]
+        if not readers:
+            del self._graph.operators[edit.before(self._graph, adds[0])]
+        return True
+
+    def cast(self, op: schema.OperatorT) -> None:
+        """Masks choose between 1 and 0; bytes hold what they hold."""
+        source, result = fb.inputs(op)[0], _out(op)
+        kind = fb.type_name(self._graph.tensors[source])
+        to = fb.type_name(self._graph.tensors[result])
+        if kind == "FLOAT32" and to in _INDICES:
+            self._take_indices(op)
+        if to != "FLOAT32" or kind not in _LIMITS:
+            return
+        self.found.ranges[result] = _LIMITS[kind]
+        if kind == "BOOL" and self._target.has("SELECT_V2"):
+            ends = [self._constant(np.float32([end])) for end in (1.0, 0.0)]
+            new = self._op(
+                "SELECT_V2", [source, *ends], result, "SelectV2Options"
+            )
+            self._replace(op, [new])
+
+    def _take_indices(self, op: schema.OperatorT) -> None:
+        """Makes an input whose numbers are only cut to integers one of them.
+
+        Where nothing runs in float, the caller cuts.
+        """
+        source, result = fb.inputs(op)[0], _out(op)
+        readers = [o for o in self._graph.operators if source in fb.inputs(o)]
+        if (
+            self._target.float_regions
+            or source not in fb.inputs(self._graph)
+            or len(readers) > 1
+        ):
+            return
+        self._graph.tensors[result].name = self._graph.tensors[source].name
+        self._graph.inputs = np.array(
+            [result if i == source else i for i in fb.inputs(self._graph)],
+            np.int32,
+        )
+        for signature in self._model.signatureDefs or ():
+            for entry in signature.inputs:
+                if entry.tensorIndex == source:
+                    entry.tensorIndex = result
+        self._replace(op, [])
+
+    def tile(self, op: schema.OperatorT) -> None:
+        """Copies side by side: a row of the axes from the tiled one on."""
+        name = fb.op_name(self._model, op)
+        source, result = fb.inputs(op)[0], _out(op)
+        if not self._target.has("CONCATENATION"):
+            return
+        before, after = self._axes(source), self._axes(result)
+        before = (1,) * (len(after) - len(before)) + before
+        if self._target.has(name) or min((*before, *after), default=0) < 1:
+            return
+        self.joins = True
+        steps: list[schema.OperatorT] = []
+        shape, index = list(before), source
+        for axis, (old, new) in enumerate(zip(before, after, strict=True)):
+            if new == old:
+                continue
+            rows = math.prod(shape[:axis])
+            flat = self._reshape(steps, index, (rows, -1), shape)
+            index = self._join(steps, flat, new // old)
+            shape[axis] = new
+        steps.append(self._reshaped(index, after, result))
+        self._replace(op, steps)
+
+    def _reshape(
+        self,
+        steps: list[schema.OperatorT],
+        index: int,
+        to: tuple[int, int],
+        shape: list[int],
+    ) -> int:
+        whole = (to[0], math.prod(shape) // to[0])
+        flat = edit.new_tensor(self._graph, "FLOAT32", shape=whole)
+        steps.append(self._reshaped(index, whole, flat))
+        return flat
+
+    def _join(
+        self, steps: list[schema.OperatorT], index: int, count: int
+    ) -> int:
+        """As many copies of a matrix side by side."""
+        parts = {1: index}
+        rows, width = fb.shape(self._graph.tensors[index])
+
+        def made(copies: int) -> int:
+            if copies not in parts:
+                most = max(
+                    n for n in range(1, _MOST_JOINED + 1) if copies % n == 0
+                )
+                # A prime number of copies, one by one.
+                pieces = (
+                    [made(copies // most)] * most
+                    if most > 1
+                    else [made(copies - 1), index]
+                )
+                joined = edit.new_tensor(
+                    self._graph, "FLOAT32", shape=(rows, width * copies)
+                )
+                op = self._op(
+                    "CONCATENATION", pieces, joined, "ConcatenationOptions"
+                )
+                op.builtinOptions.axis = 1
+                steps.append(op)
+                parts[copies] = joined
+            return parts[copies]
+
+        return made(count)
+
+    def _reshaped(
+        self, source: int, shape: tuple[int, ...], result: int
+    ) -> schema.OperatorT:
+        place = edit.new_tensor(
+            self._graph,
+            "INT32",
+            shape=(len(shape),),
+            buffer=edit.new_buffer(self._model, np.array(shape, np.int32)),
+        )
+        op = self._op("RESHAPE", [source, place], result, "ReshapeOptions")
+        op.builtinOptions.newShape = np.array(shape, np.int32)
+        return op
+
+    def _op(
+        self, name: str, inputs: list[int], result: int, options: str = ""
+    ) -> schema.OperatorT:
+        options = options or f"{name.capitalize()}Options"
+        return edit.new_operator(
+            self._model, name, 1, inputs, [result], options
+        )
+
+    def _constant(self, value: np.ndarray) -> int:
+        return edit.new_tensor(
+            self._graph,
+            "FLOAT32",
+            shape=np.shape(value),
+            buffer=edit.new_buffer(self._model, np.asarray(value)),
+        )
+
+    def _new_like(self, index: int) -> int:
+        return edit.new_tensor(
+            self._graph, "FLOAT32", self._graph.tensors[index]
+        )
+
+    def _axes(self, index: int) -> tuple[int, ...]:
+        return fb.axes(self._graph.tensors[index])
+
+    def _replace(
+        self, op: schema.OperatorT, new: list[schema.OperatorT]
+    ) -> None:
+        at = edit.before(self._graph, op)
+        self._graph.operators[at : at + 1] = new
+
+
+def _out(op: schema.OperatorT) -> int:
+    return fb.outputs(op)[0]
+
+
+_RULES = {
+    "ABS": _Speller.absolute,
+    "BROADCAST_TO": _Speller.tile,
+    "CAST": _Speller.cast,
+    "LEAKY_RELU": _Speller.leak,
+    "NEG": _Speller.negative,
+    "RELU_0_TO_1": _Speller.clip,
+    "RELU_N1_TO_1": _Speller.clip,
+    "SELECT": _Speller.select,
+    "SELECT_V2": _Speller.select,
+    "SQUARE": _Speller.square,
+    "SUM": _Speller.total,
+    "TILE": _Speller.tile,
+}

@@ -1,0 +1,179 @@
+"""Writes the table of layers: how each is spelled in the file of a target.
+
+    python -m tools.layers_page          # docs/targets/layers.md
+    python -m tools.layers_page --check  # compares only
+
+Every cell is read off a file that was made for it. The files are not run here:
+tests/tflite_export/test_coverage.py does that.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+from ai_edge_litert import schema_py_generated as schema
+
+import msq_tf
+from msq_tf import target_limits
+from tflite_export import convert
+from tflite_export import exporting
+from tflite_export import flatbuffer as fb
+from tflite_export import lint
+from tflite_export import source as sources
+from tflite_export import targets
+from tflite_export.errors import ExportError
+from tflite_export.integer import plan
+from tflite_export.match import match
+from tools import layer_cases
+from tools import markdown
+
+PAGE = Path("docs/targets/layers.md")
+TARGETS = ("cpu_int8", "cpu_int16", "mcu", "ethos_u", "edgetpu")
+_TITLE = "# Layers\n"
+_TEXT = """
+What becomes of a layer in a file with integer activations: the operators that
+are written for it. All are models of `MSQConfig(activation_bits=8)` (16 for
+`cpu_int16`), trained without a thought of the target. `float( ... )` stands
+for operators that compute in float, between a `DEQUANTIZE` and a `QUANTIZE` on
+the grids of training; `table` is the function of one number as its 256 results
+(`CAST`, `ADD`, `GATHER`); `-` can't run there, and
+`MSQConfig(targets=(...,))` or the export says why. `ethos_u` is what the
+exporter writes; which accelerator runs it is Vela's word (comparisons and
+`GATHER` run on Ethos-U85 only).
+
+`cpu_float` and `min_size` run all of these in float.
+
+Written by `python -m tools.layers_page`.
+
+"""
+
+
+def prepared(name: str, bits: int = 8) -> tuple[Any, list[Any]]:
+    """A case, quantized, after one batch of training, and its samples."""
+    keras.utils.set_random_seed(0)
+    model = layer_cases.CASES[name]()
+    x = layer_cases.samples(model)
+    qmodel = msq_tf.quantize_model(
+        model, msq_tf.MSQConfig(activation_bits=bits)
+    )
+    qmodel(x if len(x) > 1 else x[0], training=True)
+    return qmodel, x
+
+
+def as_list(x: Any) -> list[Any]:
+    """One array per input."""
+    return list(x) if isinstance(x, list) else [x]
+
+
+def cell(qmodel: Any, x: list[Any], name: str) -> str:
+    """How a target's file spells the case; `-` where it can't hold it."""
+    target = targets.load(name)
+    try:
+        model = fb.load(_built(qmodel, x, target))
+    except ExportError:
+        return "-"
+    if lint.severe(lint.check_model(model, name)):
+        return "-"
+    return _spelled(model)
+
+
+def _built(qmodel: Any, x: list[Any], target: targets.Target) -> bytes:
+    batch = target.options.get("batch_size")
+    source = exporting._with_ranges(
+        qmodel,
+        sources.from_model(qmodel, None, None, batch),
+        target,
+        x,
+    )
+    quantized = qmodel.quantized_weights()
+    converted = convert.to_float_file(source, quantized)
+    matching = match(
+        fb.load(converted.data),
+        quantized,
+        exporting._known_floats(converted, qmodel.skipped_weights()),
+    )
+    ports = bool(target.options.get("integer_io", False))
+    return plan.build(converted, matching, target, x, ports).data
+
+
+def _spelled(model: schema.ModelT) -> str:
+    graph = model.subgraphs[0]
+    needed = {fb.outputs(graph)[0]}
+    words: list[str] = []
+    for op in reversed(graph.operators):
+        if not needed & set(fb.outputs(op)):
+            continue
+        needed.update(fb.inputs(op))
+        words.append(_word(model, op))
+    return " ".join(_shortened(words[::-1])) or "nothing"
+
+
+def _word(model: schema.ModelT, op: schema.OperatorT) -> str:
+    name = fb.op_name(model, op)
+    graph = model.subgraphs[0]
+    ports = {*fb.inputs(graph), *fb.outputs(graph)}
+    floats = any(
+        fb.type_name(graph.tensors[i]) == "FLOAT32"
+        for i in (*fb.inputs(op), *fb.outputs(op))
+        if i >= 0
+    )
+    if name in ("QUANTIZE", "DEQUANTIZE") and floats:
+        at_port = ports & {*fb.inputs(op), *fb.outputs(op)}
+        return "" if at_port else {"QUANTIZE": ")"}.get(name, "float(")
+    return f"!{name}" if floats else name
+
+
+def _shortened(words: list[str]) -> list[str]:
+    """Repeated words once, float operators in one pair of brackets."""
+    found: list[str] = []
+    inside = False
+    for word in words:
+        if word in ("", "float(", ")"):
+            continue
+        if word.startswith("!") != inside:
+            found.append("float(" if not inside else ")")
+            inside = not inside
+        found.append(word.removeprefix("!"))
+    found += [")"] if inside else []
+    text = " ".join(found).replace("CAST ADD GATHER", "table")
+    short: list[str] = []
+    for word in text.split():
+        if not short or short[-1] != word:
+            short.append(word)
+    return [
+        word if word in ("float(", ")", "table") else f"`{word}`"
+        for word in short
+    ]
+
+
+def rows() -> list[list[str]]:
+    """One row per case: its name, and a cell per target."""
+    found = []
+    for name in layer_cases.CASES:
+        models = {bits: prepared(name, bits) for bits in (8, 16)}
+        cells = [
+            cell(*models[target_limits.TARGETS[target].activation_bits], target)
+            for target in TARGETS
+        ]
+        found.append([name, *cells])
+        keras.backend.clear_session()
+    return found
+
+
+def main() -> None:
+    """Writes the page, or compares it."""
+    heads = ["layer", *(f"`{name}`" for name in TARGETS)]
+    lines = markdown.table(heads, rows(), left=len(heads))
+    text = _TITLE + _TEXT + "\n".join(lines) + "\n"
+    if "--check" in sys.argv:
+        if PAGE.read_text() != text:
+            raise SystemExit(f"{PAGE} is not what the exporter does")
+        return
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
