@@ -283,6 +283,8 @@ def _activation(layer: Any) -> str | None:
         return "relu"
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
+    if isinstance(layer, keras.layers.RNN):
+        return None  # a cell goes on behind its activation
     function = getattr(layer, "activation", None)
     name = getattr(function, "__name__", None)
     return None if name in (None, "linear") else name

@@ -17,6 +17,7 @@ from tflite_export.tables import render
 from tflite_export.tables import table
 
 _FLOATS = {"FLOAT16", "FLOAT32", "FLOAT64"}
+_ACTIVATIONS = ("INT8", "INT16")
 _PACKED = tuple(targets.CONTAINERS)
 # Input that holds the weight.
 _WEIGHT_AT = {
@@ -86,6 +87,7 @@ class _Linter:
         self.target = target
         self.rules: dict[str, Any] = target.options.get("rules", {})
         self.constants: dict[tuple[int, int, int], bool] = {}
+        self.regions: bool | None = None
 
     def findings(self) -> Iterator[Finding]:
         count = len(self.model.subgraphs)
@@ -155,7 +157,11 @@ class _Linter:
         known = self.rules.get("operators")
         if known is None and self.target.integer:
             known = {row: [] for row in self.target.operators}
-        converts = name in _CONVERSIONS and self._at_a_port(node)
+        converts = name in _CONVERSIONS and (
+            self._at_a_port(node) or self._has_regions()
+        )
+        if self._has_regions() and not _reads_activations(node):
+            return
         if known is not None and name not in known and not converts:
             yield Finding(where, "operator", "is not in the list of operators")
             return
@@ -171,6 +177,17 @@ class _Linter:
                 )
         yield from self._types(where, name, node, converts)
         yield from self._weight(where, name, node)
+
+    def _has_regions(self) -> bool:
+        """Whether parts of a file of integers may compute in float."""
+        if self.regions is None:
+            self.regions = bool(self.target.float_regions) and any(
+                fb.type_name(tensor) in _ACTIVATIONS
+                and fb.raw_data(self.model, tensor) is None
+                for graph in self.model.subgraphs
+                for tensor in graph.tensors or ()
+            )
+        return self.regions
 
     def _at_a_port(self, node: Node) -> bool:
         if node.graph is not self.model.subgraphs[0]:
@@ -273,6 +290,15 @@ class _Linter:
                 "weights",
                 f"unpacks {kind}, expected {_one_of(self.target.containers)}",
             )
+
+
+def _reads_activations(node: Node) -> bool:
+    """Whether an operator reads or writes integers of activations."""
+    return any(
+        fb.type_name(node.graph.tensors[i]) in _ACTIVATIONS
+        for i in (*fb.inputs(node.op), *fb.outputs(node.op))
+        if i >= 0
+    )
 
 
 def _default_types(target: targets.Target) -> tuple[str, ...]:

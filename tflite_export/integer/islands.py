@@ -210,6 +210,8 @@ def _conversion(
 
 def _is_float(model: schema.ModelT, index: int) -> bool:
     """Whether a tensor is float and no constant."""
+    if index < 0:  # an optional input that isn't there
+        return False
     tensor = model.subgraphs[0].tensors[index]
     return (
         fb.type_name(tensor) == "FLOAT32" and fb.raw_data(model, tensor) is None
