@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from msq_tf.batches import BATCH_SIZE
+from msq_tf.batches import batch_size_of
 from msq_tf.model import MSQModel
 from msq_tf.search_callback import SearchCallback
 
@@ -24,3 +26,9 @@ class MSQCallback(SearchCallback, keras.callbacks.Callback):  # noqa: D101
 
     def fit_data(self) -> tuple[Any, Any]:
         return self.model.fit_data, self.model.fit_validation_data
+
+    def fit_batch_size(self) -> int | None:
+        if self.model.fit_data is None:  # a loop of one's own
+            return None
+        x, *_ = self.model.fit_data
+        return batch_size_of(x) or self.model.fit_batch_size or BATCH_SIZE

@@ -119,6 +119,7 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             )
         self.fit_data: Any = None
         self.fit_validation_data: Any = None
+        self.fit_batch_size: int | None = None
         self._given_values: Sequence[tf.Tensor] | None = None
         self._hold_values_of([kernel.shape for kernel in self.kernels])
         self.built = True
@@ -269,6 +270,7 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             )
         self.fit_data = (x, y, kwargs.get("sample_weight"))
         self.fit_validation_data = kwargs.get("validation_data")
+        self.fit_batch_size = args[0] if args else kwargs.get("batch_size")
         try:
             return super().fit(x, y, *args, **kwargs)
         finally:

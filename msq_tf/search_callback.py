@@ -7,13 +7,20 @@ from typing import Any
 
 from msq_tf import decisions
 from msq_tf import replicas
-from msq_tf.batches import Batch
-from msq_tf.batches import take_batches
+from msq_tf.batches import BATCH_SIZE
+from msq_tf.batches import Samples
+from msq_tf.batches import batch_size_of
+from msq_tf.batches import fixed_size
+from msq_tf.batches import take_samples
 from msq_tf.decider import Decider
 from msq_tf.decider import Probing
 from msq_tf.decider import search_stats
+from msq_tf.effort import Effort
+from msq_tf.effort import Run
 from msq_tf.history import BitChange
 from msq_tf.network import QuantizedNetwork
+from msq_tf.portions import Portions
+from msq_tf.portions import Sizes
 from msq_tf.search import Rule
 from msq_tf.search import RuleState
 from msq_tf.statistics import AUTO
@@ -58,8 +65,11 @@ class SearchCallback:
             is a generator, and with tf_keras; give it too where that is
             shuffled anew, if a resumed run has to repeat an interrupted one
             exactly.
-        samples: Samples of `data` to use, at most.
-        batch_size: Samples per batch of statistics.
+        samples: Samples of `data` to use, at most. In a short run they are
+            fewer, for statistics to take a tenth of its work at most.
+        batch_size: Samples per batch of statistics, at most. Defaults to what
+            `fit` was given, or a data set's; else to 32, as in `fit`. Over
+            several replicas each has its part.
         interval: Training steps between decisions. Defaults to a tenth of
             the rule's phase.
         lsb_strength: The regularizer's lambda, see `LSBRegularizer` for its
@@ -109,7 +119,7 @@ class SearchCallback:
         data: Any = None,
         *,
         samples: int = 256,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         interval: int | None = None,
         lsb_strength: float = 0.05,
         ranking: str = AUTO,
@@ -130,7 +140,7 @@ class SearchCallback:
             )
         for name, value in (
             ("samples", samples),
-            ("batch_size", batch_size),
+            ("batch_size", 1 if batch_size is None else batch_size),
             ("interval", 1 if interval is None else interval),
             ("hessian_every", hessian_every),
             ("max_probes", max_probes),
@@ -160,6 +170,9 @@ class SearchCallback:
         self.log_dir = log_dir
         self.verbose = verbose
         self._decider: Decider | None = None
+        self._sizes: Sizes
+        self._samples: Samples
+        self._held_out: Samples | None = None
         self._qmodel: Any = None
         self._epoch = 0
         self._steps = 0
@@ -175,6 +188,10 @@ class SearchCallback:
         """Training and validation data of `fit`; `None` where unknown."""
         return None, None
 
+    def fit_batch_size(self) -> int | None:
+        """The `batch_size` that `fit` was given; `None` where unknown."""
+        return None
+
     def on_train_begin(self, logs: Any = None) -> None:
         self._qmodel = self.network()
         if not self._qmodel.compiled or "epochs" not in (self.params or {}):
@@ -185,14 +202,9 @@ class SearchCallback:
                 "model=qmodel, epochs=..., steps=...)`. Received: "
                 f"compiled={self._qmodel.compiled}, params={self.params}"
             )
-        data = self.data if self.data is not None else self.fit_data()[0]
+        self._take_samples()
         self._decider = Decider(
-            StatisticsGatherer(
-                self._qmodel,
-                take_batches(data, self.samples, self.batch_size),
-                self.ranking,
-                self._held_out_batches(),
-            ),
+            StatisticsGatherer(self._qmodel, ranking=self.ranking),
             self.rule,
             Probing(
                 self.hessian,
@@ -202,6 +214,7 @@ class SearchCallback:
                 self.seed,
             ),
             self.lsb_strength,
+            lambda line: self._printer.say(line),
         )
         self._steps = int(self.params.get("steps") or 0)
         verbose = self.verbose
@@ -212,9 +225,23 @@ class SearchCallback:
         if self.log_dir is not None and chief:
             self._writer = SummaryWriter(self.log_dir)
 
-    def _held_out_batches(self) -> list[Batch]:
-        if not self.rule.uses_growth:
-            return []
+    def _take_samples(self) -> None:
+        """Takes the samples, in batches of the size of those of training."""
+        data = self.data if self.data is not None else self.fit_data()[0]
+        fixed = fixed_size(getattr(self.model, "base", self.model))
+        known = fixed or self.fit_batch_size() or batch_size_of(data)
+        trained = known or self.batch_size or BATCH_SIZE
+        size = fixed or self.batch_size or trained
+        replicas = self._qmodel.distribute_strategy.num_replicas_in_sync
+        if fixed is None:
+            trained, size = (max(1, n // replicas) for n in (trained, size))
+        self._sizes = Sizes(trained, size, fixed is not None)
+        self._samples = take_samples(data, self.samples, size)
+        self._held_out = None
+        if self.rule.uses_growth:
+            self._held_out = self._held_out_samples()
+
+    def _held_out_samples(self) -> Samples:
         data = self.held_out
         if data is None:
             data = self.fit_data()[1]
@@ -224,7 +251,7 @@ class SearchCallback:
                 "`fit(validation_data=...)` or `MSQCallback(held_out=...)`. "
                 "Received: neither"
             )
-        return take_batches(data, self.samples, self.batch_size)
+        return take_samples(data, self.samples, self._sizes.statistics)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._decider is None:
@@ -289,15 +316,21 @@ class SearchCallback:
         rule = self.rule
         epochs = self.params.get("epochs") or 1
         progress = min(epoch / epochs, 1.0)
-        interval = self.interval or max(
-            1, int((rule.end - rule.begin) * epochs * self._steps / _DECISIONS)
-        )
+        phase = (rule.end - rule.begin) * epochs * self._steps
+        interval = self.interval or max(1, int(phase / _DECISIONS))
         over = progress >= rule.end
         state = search.rule_state
         if state.decisions and step < state.last_step + interval and not over:
             return
+        sizes = self._sizes
+        run = Run(
+            epochs * self._steps, sizes.training, 1 + int(phase / interval)
+        )
+        portions = Portions(
+            Effort(run, rule.uses_growth), sizes, self._samples, self._held_out
+        )
         while rule.due(progress, self._decider.average(), search.rule_state):
-            changes = self._decider.decide(progress, step, epoch)
+            changes = self._decider.decide(progress, step, epoch, portions)
             self._tell(changes)
             # At the phase's end the rest of the way is gone at once.
             if not (over and changes):
