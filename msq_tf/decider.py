@@ -158,7 +158,7 @@ class Decider:
             self._candidates(),
             self._growing(),
             every,
-            probing.max_probes,
+            self._products(),
             costs=self._rule.uses_cost,
         )
         (batch, *_) = portions.losses()
@@ -173,6 +173,9 @@ class Decider:
     def _candidates(self) -> int:
         return len(self._gatherer.candidates(self._rule))
 
+    def _products(self) -> int:
+        return self._probing.max_probes * self._gatherer.products
+
     def _growing(self) -> int:
         return len(self._qmodel.paths) if self._rule.uses_growth else 0
 
@@ -182,7 +185,7 @@ class Decider:
         if not probing.hessian or int(state.decisions) % every:
             return
         estimate = self._gatherer.traces(
-            portions.traces(every, probing.max_probes),
+            portions.traces(every, self._products()),
             max_probes=probing.max_probes,
             min_probes=min(2, probing.max_probes),
             tolerance=probing.tolerance,

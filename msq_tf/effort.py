@@ -15,10 +15,12 @@ FORWARD = 1
 STEP = 3
 PROBE = 8
 
-SHARE = 0.1
+# Below a tenth: graphs have to be traced, too, and passes of small batches take
+# longer a sample.
+SHARE = 0.08
 # Parts of that share. Costs are what the order of layers comes from.
-_COSTS = 0.65
-_TRACES = 0.2
+_COSTS = 0.7
+_TRACES = 0.15
 _LOSSES = 0.1
 # A first measurement leaves this part to those that follow where the loss
 # falls.
@@ -117,7 +119,7 @@ class Effort:
 
         Args:
             every: Decisions between two estimates.
-            probes: Probes of an estimate, at most.
+            probes: Products with the Hessian in an estimate, at most.
             available: Samples at hand.
         """
         estimates = math.ceil(self.run.decisions / every)

@@ -11,8 +11,8 @@ from msq_tf.effort import FORWARD
 from msq_tf.effort import PROBE
 from msq_tf.effort import Effort
 
-# A Hessian-vector product keeps about four times what a gradient does.
-_PROBED_SHARE = 4
+# A Hessian-vector product keeps four to six times what a gradient does.
+_PROBED_SHARE = 8
 
 
 class Sizes(NamedTuple):
@@ -33,7 +33,7 @@ class Portions:
     """Samples in the portions in which a search's statistics take them.
 
     No batch is larger than one of the training, and those of Hessian probes
-    are a quarter of that, so that statistics take no more memory than a step.
+    are an eighth of that, so that statistics take no more memory than a step.
 
     Args:
         effort: What they may take.
@@ -96,7 +96,7 @@ class Portions:
 
         Args:
             every: Decisions between two estimates.
-            probes: Probes of an estimate, at most.
+            probes: Products with the Hessian in an estimate, at most.
         """
         count = self.effort.traces(every, probes, len(self._samples))
         return self._samples.batches(max(count, self._probed), self._probed)

@@ -17,6 +17,7 @@ from msq_tf.batches import Batch
 from msq_tf.divergence import output_divergence
 from msq_tf.hessian import BlockHessian
 from msq_tf.hessian import TraceEstimate
+from msq_tf.hessian import groups
 from msq_tf.network import QuantizedNetwork
 from msq_tf.round_clamp import MAX_BITS
 from msq_tf.round_clamp import MIN_BITS
@@ -121,6 +122,11 @@ class StatisticsGatherer:
         )
         self._loss = tf.function(model.loss_at, autograph=False)
         self._outputs = tf.function(model.outputs_at, autograph=False)
+
+    @property
+    def products(self) -> int:
+        """Products with the Hessian that a probe takes."""
+        return len(groups(self.model.sizes))
 
     def traces(
         self, batches: Sequence[Batch] | None = None, **options: Any
