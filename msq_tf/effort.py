@@ -15,8 +15,8 @@ FORWARD = 1
 STEP = 3
 PROBE = 8
 
-# Below a tenth: graphs have to be traced, too, and passes of small batches take
-# longer a sample.
+# Less than a tenth: graphs are traced besides, and in small batches a sample
+# takes longer.
 SHARE = 0.08
 # Parts of that share. Costs are what the order of layers comes from.
 _COSTS = 0.7

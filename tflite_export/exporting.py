@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from msq_tf.code_use import code_use
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 from tflite_export import convert
@@ -329,6 +330,7 @@ def _average_bits(
 
 def _tensor_report(record: Written) -> TensorReport:
     found = record.match
+    use = code_use(found.weight)
     return TensorReport(
         name=found.weight.path,
         ops=record.ops,
@@ -341,10 +343,12 @@ def _tensor_report(record: Written) -> TensorReport:
         distinct_codes=int(np.unique(found.codes).size),
         exact_scale=found.fit.exact,
         flipped=int((found.fit.signs < 0).sum()),
-        dead=found.fit.dead,
+        dead=use.dead,
         muted=max(found.fit.muted, len(record.silenced)),
         unfolded=found.fit.columns is not None,
         also=tuple(twin.weight.path for twin in found.twins),
+        channels=use.channels,
+        entropy=use.entropy,
     )
 
 

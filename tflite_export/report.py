@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import rich.table
 
+from msq_tf.code_use import CodeUse
+from msq_tf.code_use import remarks
 from tflite_export import device_tables
 from tflite_export.integer.check import OperatorCheck
 from tflite_export.tables import render
@@ -41,6 +44,8 @@ class TensorReport:
         unfolded: Whether factors along the inputs were taken out of the
             weight and multiply the operator's input instead.
         also: Further layers that share the tensor.
+        channels: Output channels; 0 where that is not known.
+        entropy: Shannon entropy of a code, in bits; `None` if not measured.
     """
 
     name: str
@@ -58,6 +63,8 @@ class TensorReport:
     muted: int = 0
     unfolded: bool = False
     also: tuple[str, ...] = ()
+    channels: int = 0
+    entropy: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +147,24 @@ class ExportReport:
             tables.append(self._operators())
         tables += device_tables.tables(self.device)
         return render(*tables) + "".join(
-            f"note: {note}\n" for note in self.notes
+            f"note: {note}\n" for note in (*self._remarks(), *self.notes)
+        )
+
+    def _remarks(self) -> list[str]:
+        """What the codes of the file leave unused."""
+        return remarks(
+            [
+                CodeUse(
+                    t.name,
+                    math.prod(t.shape),
+                    t.bits,
+                    t.entropy,
+                    t.dead,
+                    t.channels,
+                )
+                for t in self.tensors
+                if t.entropy is not None
+            ]
         )
 
     def _weights(self) -> rich.table.Table:
