@@ -35,11 +35,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def measure(network: networks.Network) -> dict[str, Any]:
+def measure(network: Any, steps: int = STEPS) -> dict[str, Any]:
     """What steps and decisions of a network take.
 
     Args:
-        network: What to train.
+        network: What to train: something to `build`, and its `batch`.
+        steps: Steps of an epoch.
 
     Returns:
         Seconds of a step and of all decisions of a run; MiB at the peak of
@@ -59,9 +60,8 @@ def measure(network: networks.Network) -> dict[str, Any]:
         seconds.append(time.perf_counter() - begun)
     step_mib = memory.peak()
     _reset()
-    decisions = _decide_all(
-        qmodel, tf.data.Dataset.from_tensors((x, y)).repeat(STEPS)
-    )
+    data = tf.data.Dataset.from_tensors((x, y)).repeat(steps)
+    decisions = _decide_all(qmodel, data, steps)
     # The first one traces; a later one with traces has all graphs.
     first, *later = decisions
     return {
@@ -72,23 +72,25 @@ def measure(network: networks.Network) -> dict[str, Any]:
         "step_seconds": statistics.median(seconds),
         "first_seconds": first["seconds"],
         "statistics_seconds": sum(entry["seconds"] for entry in decisions),
-        "steps": EPOCHS * STEPS,
+        "steps": EPOCHS * steps,
         "decisions": len(decisions),
     }
 
 
-def _decide_all(qmodel: msq_tf.MSQModel, data: Any) -> list[dict[str, float]]:
+def _decide_all(
+    qmodel: msq_tf.MSQModel, data: Any, steps: int
+) -> list[dict[str, float]]:
     """Seconds and peak of every decision of a run."""
     search = msq_tf.MSQCallback(
         msq_tf.BudgetRule(target_compression=8.0), data=data, verbose=0
     )
     search.set_model(qmodel)
-    search.set_params({"epochs": EPOCHS, "steps": STEPS, "verbose": 0})
+    search.set_params({"epochs": EPOCHS, "steps": steps, "verbose": 0})
     search.on_train_begin()
     found = []
     for epoch in range(EPOCHS):
         search.on_epoch_begin(epoch)
-        for batch in range(STEPS):
+        for batch in range(steps):
             before = qmodel.search.rule_state.decisions
             begun = time.perf_counter()
             search.on_train_batch_end(batch)

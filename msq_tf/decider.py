@@ -153,7 +153,7 @@ class Decider:
             return
         self._told = True
         probing, run = self._probing, portions.effort.run
-        every = portions.effort.every(probing.every) if probing.hessian else 0
+        every = self._every(portions) if probing.hessian else 0
         work = portions.work(
             self._candidates(),
             self._growing(),
@@ -173,6 +173,9 @@ class Decider:
     def _candidates(self) -> int:
         return len(self._gatherer.candidates(self._rule))
 
+    def _every(self, portions: Portions) -> int:
+        return portions.effort.every(self._probing.every, self._products())
+
     def _products(self) -> int:
         return self._probing.max_probes * self._gatherer.products
 
@@ -181,7 +184,7 @@ class Decider:
 
     def _take_traces(self, state: RuleState, portions: Portions) -> None:
         probing, search = self._probing, self._qmodel.search
-        every = portions.effort.every(probing.every)
+        every = self._every(portions)
         if not probing.hessian or int(state.decisions) % every:
             return
         estimate = self._gatherer.traces(

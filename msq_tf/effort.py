@@ -106,13 +106,17 @@ class Effort:
         most = self._part(_COSTS / 2) / self.run.decisions / (candidates + 1)
         return _bounded(most, FEWEST, available)
 
-    def every(self, wanted: int) -> int:
+    def every(self, wanted: int, probes: int) -> int:
         """Decisions between two estimates of the traces.
 
         Args:
             wanted: The least.
+            probes: Products with the Hessian in an estimate, at most.
         """
-        return max(wanted, math.ceil(self.run.decisions / _ESTIMATES))
+        least = PROBE * probes * _FEWEST_TRACED
+        estimates = int(self._part(_TRACES) / least)
+        estimates = min(max(estimates, 1), _ESTIMATES)
+        return max(wanted, math.ceil(self.run.decisions / estimates))
 
     def traces(self, every: int, probes: int, available: int) -> int:
         """Samples that each probe of a trace goes through.
