@@ -182,7 +182,10 @@ def _prepared(
     if row.target is None:
         return qmodel, []
     rule: Any = msq_tf.BudgetRule(
-        target_compression=row.target, most=row.most, growth=row.growth
+        target_compression=row.target,
+        most=row.most,
+        growth=row.growth,
+        allowed_bits=range(2, 9),
     )
     if row.rule == "threshold":
         rule = msq_tf.ThresholdRule(

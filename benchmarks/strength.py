@@ -54,7 +54,9 @@ def measure() -> dict[str, Any]:
         float_model.set_weights(start)
         qmodel = msq_tf.quantize_model(float_model)
         callback = msq_tf.MSQCallback(
-            msq_tf.BudgetRule(target_compression=target),
+            msq_tf.BudgetRule(
+                target_compression=target, allowed_bits=range(2, 9)
+            ),
             data=_sensitivity_data(data),
             lsb_strength=strength,
         )

@@ -161,7 +161,9 @@ def _msq(setting: Setting, base: keras.Model, feed: _Feed) -> keras.Model:
         setting.learning_rate, feed.steps
     )
     search = msq_tf.MSQCallback(
-        msq_tf.BudgetRule(target_compression=study.TARGET),
+        msq_tf.BudgetRule(
+            target_compression=study.TARGET, allowed_bits=range(2, 9)
+        ),
         data=feed.sample(slice(_STATISTICS)),
         held_out=feed.sample(slice(-_STUDY.held_out, None)),
     )

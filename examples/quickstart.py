@@ -52,7 +52,7 @@ qmodel.fit(
     verbose=2,
     callbacks=[
         msq_tf.MSQCallback(
-            msq_tf.BudgetRule(target_compression=8, allowed_bits=(8, 4, 2))
+            msq_tf.BudgetRule(target_compression=8, device="min_size")
         )
     ],
 )

@@ -13,8 +13,81 @@ import tensorflow as tf
 Batch = tuple[Any, Any, Any]  # inputs, targets, sample weights
 
 
+# Samples in a batch of Keras's `fit`, where nothing says otherwise.
+BATCH_SIZE = 32
+# Bytes of samples that are kept for a whole search.
+_KEPT_BYTES = 1 << 26
+
+
+class Samples:
+    """Samples of a data set that are at hand throughout a search.
+
+    Args:
+        structure: `(x, y, sample_weight)` of arrays, or of nested ones.
+        prepare: What is done to every batch before it is given out.
+    """
+
+    def __init__(
+        self,
+        structure: Batch,
+        prepare: Callable[[Batch], Batch] = lambda batch: batch,
+    ):
+        self._structure = structure
+        self._prepare = prepare
+
+    def prepared(self, function: Callable[[Batch], Batch]) -> Samples:
+        """The same samples, whose batches go through a function."""
+        return Samples(self._structure, function)
+
+    def __len__(self) -> int:
+        return _count(self._structure)
+
+    def batches(self, count: int, size: int) -> list[Batch]:
+        """Full batches of evenly spaced samples.
+
+        Args:
+            count: Samples, at most; those beyond whole batches are left out.
+            size: Samples per batch; fewer where there are not as many.
+
+        Returns:
+            A list of `(x, y, sample_weight)` of tensors. All have one batch
+            size, so that a compiled function is traced once.
+        """
+        total = len(self)
+        count = min(count, total)
+        size = min(size, count)
+        index = np.linspace(0, total - 1, count).astype(int)
+        return [
+            self._prepare(
+                _map(
+                    lambda a, i=i: tf.convert_to_tensor(a[index[i : i + size]]),
+                    self._structure,
+                )
+            )
+            for i in range(0, count - size + 1, size)
+        ]
+
+
 def take_batches(data: Any, samples: int, batch_size: int) -> list[Batch]:
     """Collects full batches of one fixed size.
+
+    Args:
+        data: As `take_samples` takes it.
+        samples: Samples to take, at most.
+        batch_size: Samples per batch, at most; a source with fewer gives one
+            smaller batch.
+
+    Returns:
+        As `Samples.batches` returns.
+
+    Raises:
+        ValueError: As `take_samples` raises.
+    """
+    return take_samples(data, samples).batches(samples, batch_size)
+
+
+def take_samples(data: Any, samples: int, least: int = 1) -> Samples:
+    """Collects samples from whatever `fit` accepts.
 
     Args:
         data: `(x, y)` or `(x, y, sample_weight)` of arrays, of which evenly
@@ -22,24 +95,21 @@ def take_batches(data: Any, samples: int, batch_size: int) -> list[Batch]:
             a `tf.data.Dataset` or `keras.utils.PyDataset` of batches, of
             which the first are taken, alone or as the first entry of such a
             tuple, as `fit` receives it.
-        samples: Samples to take, at most.
-        batch_size: Samples per batch, at most; a source with fewer gives one
-            smaller batch.
-
-    Returns:
-        A list of `(x, y, sample_weight)` of tensors. All have one batch size,
-        so that a compiled function is traced once.
+        samples: Samples to take, at most. Of large ones there are fewer, not
+            above 64 MiB.
+        least: Samples to take however large they are.
 
     Raises:
         ValueError: If the data is of another kind or empty.
     """
-    if isinstance(data, tuple) and data and _is_stream(data[0]):
-        data = data[0]
+    data = _unwrapped(data)
     if _is_stream(data):
-        structure = _from_stream(data, samples)
+        structure = _from_stream(data, samples, least)
     elif isinstance(data, tuple) and 2 <= len(data) <= 3 and _indexable(data):
         total = _count(_triple(data))
-        index = np.linspace(0, total - 1, min(total, samples)).astype(int)
+        first = _map(lambda a: np.asarray(a[:1]), _triple(data))
+        kept = _kept(first, samples, least)
+        index = np.linspace(0, total - 1, min(total, kept)).astype(int)
         structure = _map(lambda a: np.asarray(a)[index], _triple(data))
     else:
         raise ValueError(
@@ -48,16 +118,56 @@ def take_batches(data: Any, samples: int, batch_size: int) -> list[Batch]:
             "to `fit` or as `MSQCallback(data=...)`. Received: "
             f"{_kinds(data)}"
         )
-    count = min(samples, _count(structure))
-    if not count:
+    if not _count(structure):
         raise ValueError(
             "Statistics need data. Expected at least one sample. Received: none"
         )
-    size = min(batch_size, count)
-    return [
-        _map(lambda a, i=i: tf.convert_to_tensor(a[i : i + size]), structure)
-        for i in range(0, count - size + 1, size)
-    ]
+    return Samples(structure)
+
+
+def batch_size_of(data: Any) -> int | None:
+    """Samples of the first batch; `None` where data come in none.
+
+    Args:
+        data: As `take_samples` takes it.
+    """
+    data = _unwrapped(data)
+    if not _is_stream(data):
+        return None
+    first = next(iter(_batches(data)), None)
+    return None if first is None else _count(_triple(first))
+
+
+def _unwrapped(data: Any) -> Any:
+    if isinstance(data, tuple) and data and _is_stream(data[0]):
+        return data[0]
+    return data
+
+
+def _batches(stream: Any) -> Iterable[Any]:
+    if isinstance(stream, tf.data.Dataset):
+        return stream
+    return (stream[i] for i in range(len(stream)))
+
+
+def _kept(sample: Batch, samples: int, least: int) -> int:
+    """How many samples like these are kept, of as many as wanted.
+
+    Args:
+        sample: Some samples, as arrays.
+        samples: The number wanted.
+        least: The number needed.
+    """
+    count = _count(sample)
+    if not count:
+        return samples
+    size = sum(a.nbytes for a in tf.nest.flatten(sample) if a is not None)
+    return min(samples, max(least, _KEPT_BYTES * count // max(size, 1)))
+
+
+def samples_in(batch: Batch) -> int:
+    """Number of samples of a batch."""
+    return _count(batch)
 
 
 def inputs_of(x: Any, batch_size: int) -> Iterator[Any]:
@@ -69,7 +179,7 @@ def inputs_of(x: Any, batch_size: int) -> Iterator[Any]:
         batch_size: Samples per batch of arrays; the last may have fewer.
     """
     if _is_stream(x):
-        yield from (_triple(batch)[0] for batch in _batches_of(x))
+        yield from (_triple(batch)[0] for batch in _batches(x))
         return
     for start in range(0, _count(x), batch_size):
         stop = start + batch_size
@@ -117,24 +227,21 @@ def _count(structure: Any) -> int:
     return len(tf.nest.flatten(structure)[0])
 
 
-def _batches_of(stream: Any) -> Iterable[Any]:
-    if isinstance(stream, tf.data.Dataset):
-        return stream
-    return (stream[i] for i in range(len(stream)))
-
-
-def _from_stream(stream: Any, samples: int) -> Batch:
+def _from_stream(stream: Any, samples: int, least: int) -> Batch:
     parts: list[Batch] = []
     count = 0
-    for batch in _batches_of(stream):
+    kept = samples
+    for batch in _batches(stream):
         part = _map(np.asarray, _triple(batch))
+        if not parts:
+            kept = _kept(part, samples, max(least, _count(part)))
         parts.append(part)
         count += _count(part)
-        if count >= samples:
+        if count >= kept:
             break
     if not parts:
         raise ValueError(
             "Statistics need data. Expected at least one batch. Received: an "
             "empty stream"
         )
-    return _map(lambda *arrays: np.concatenate(arrays), *parts)
+    return _map(lambda *arrays: np.concatenate(arrays)[:kept], *parts)

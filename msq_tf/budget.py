@@ -62,8 +62,11 @@ class BudgetRule(Rule):
             fine-tuning at the bits that were found takes the rest.
         most: Widths that a layer of at most the mean sensitivity may drop in
             one decision, 1 or 2; any other drops one.
-        allowed_bits: Widths a layer may take, for instance the containers
-            `(8, 4, 2)` that a packed file stores. `None` allows all.
+        allowed_bits: Widths a layer may take; `range(2, 9)` allows all.
+            `None` is those that pay on `device`, or without one what a packed
+            file stores, `devices.CONTAINERS`: 8, 4 and 2 bits. Codes of 3
+            bits take 4 there, and codes of 5 to 7 take 8. A layer's
+            `min_bits` was asked for and is allowed, too.
         device: Name of an export target, see `devices.DEVICES`. The search
             then uses only widths that pay there and counts bytes as its
             files store them; `target_bytes` is the size of the whole file.
@@ -76,11 +79,11 @@ class BudgetRule(Rule):
 
     Example:
     ```python
-    rule = msq_tf.BudgetRule(target_compression=8.0, allowed_bits=(8, 4, 2))
+    rule = msq_tf.BudgetRule(target_compression=8.0, device="min_size")
     ```
     """
 
-    allowed_bits: tuple[int, ...] | None = None
+    allowed_bits: Sequence[int] | None = None
     device: str | None = None
     growth: int = 0
 
@@ -138,13 +141,14 @@ class BudgetRule(Rule):
         return min(above) if above and self.growth else None
 
     def _allowed(self, layer: LayerStats) -> tuple[int, ...]:
-        allowed: Sequence[int] = range(MAX_BITS, MIN_BITS - 1, -1)
+        given = self.allowed_bits
         if self.device is not None:
-            allowed = devices.device(self.device).widths[layer.kind]
+            pay = devices.device(self.device).widths[layer.kind]
+            return tuple(w for w in pay if given is None or w in given)
+        if given is not None:
+            return tuple(given)
         return tuple(
-            width
-            for width in allowed
-            if self.allowed_bits is None or width in self.allowed_bits
+            sorted({*devices.CONTAINERS, layer.min_bits}, reverse=True)
         )
 
     def budget(self, progress: float, state: RuleState) -> float:

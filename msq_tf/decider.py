@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from collections.abc import Sequence
 
 import numpy as np
 
 from msq_tf import history
 from msq_tf import replicas
+from msq_tf.batches import samples_in
+from msq_tf.effort import STEP
 from msq_tf.history import BitChange
 from msq_tf.network import QuantizedNetwork
+from msq_tf.portions import Portions
 from msq_tf.search import Decision
 from msq_tf.search import LayerStats
 from msq_tf.search import Rule
@@ -31,6 +35,11 @@ from msq_tf.statistics import layer_outlines
 
 # Share of the loss that has to be gone before costs are measured anew.
 _FALLEN = 0.5
+# Statistics that take longer than this are told of before they begin.
+_LONG_SECONDS = 60.0
+# Column of the costs, of a width that no weight has: forward passes of one
+# sample that all costs of the search took.
+_SPENT = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +76,7 @@ class Decider:
         rule: What decides.
         probing: How traces are taken.
         lsb_strength: The regularizer's lambda.
+        tell: Shows a line to the user; for statistics that take long.
     """
 
     def __init__(
@@ -75,23 +85,27 @@ class Decider:
         rule: Rule,
         probing: Probing,
         lsb_strength: float,
+        tell: Callable[[str], None] = lambda line: None,
     ):
         self._qmodel = gatherer.model
         self._gatherer = gatherer
         self._rule = rule
         self._probing = probing
         self._lsb_strength = lsb_strength
+        self._tell = tell
+        self._told = False
 
     def average(self) -> float:
         """Average stored bits, as the rule counts them."""
         return self._rule.average(search_stats(self._qmodel))
 
     def decide(
-        self, progress: float, step: int, epoch: float
+        self, progress: float, step: int, epoch: float, portions: Portions
     ) -> list[BitChange]:
         """Takes one decision, or follows that of the chief.
 
         Args:
+            portions: Samples for its statistics.
             progress: Share of the training that is over.
             step: Training steps taken.
             epoch: Epochs trained, a fraction in the middle of one.
@@ -107,9 +121,16 @@ class Decider:
         search = self._qmodel.search
         before = search.logged()
         state = search.rule_state
-        self._take_traces(state)
+        # At the end of its phase a search may decide again and again.
+        moved = not state.decisions or int(state.last_step) != step
         if replicas.is_chief(strategy):
-            layers = self._layers(state)
+            self._announce(portions)
+        if moved:
+            self._take_traces(state, portions)
+        if replicas.is_chief(strategy):
+            if moved and self._rule.uses_cost:
+                self._measure_costs(state, portions)
+            layers = self._layers(portions)
             decision, after = self._rule.decide(
                 search_stats(self._qmodel, layers, progress, step), state
             )
@@ -126,11 +147,48 @@ class Decider:
             for row in history.newer(before, search.logged())
         ]
 
-    def _take_traces(self, state: RuleState) -> None:
+    def _announce(self, portions: Portions) -> None:
+        """Says once what the statistics will take, where that is long."""
+        if self._told:
+            return
+        self._told = True
+        probing, run = self._probing, portions.effort.run
+        every = self._every(portions) if probing.hessian else 0
+        work = portions.work(
+            self._candidates(),
+            self._growing(),
+            every,
+            self._products(),
+            costs=self._rule.uses_cost,
+        )
+        (batch, *_) = portions.losses()
+        seconds = self._gatherer.seconds(batch) / samples_in(batch) * work
+        if seconds > _LONG_SECONDS:
+            self._tell(
+                f"MSQ: the search's statistics take about {seconds / 60:.0f} "
+                f"min in all, the work of {work / STEP / run.batch_size:,.0f} "
+                f"steps beside the {run.steps:,} of the training"
+            )
+
+    def _candidates(self) -> int:
+        return len(self._gatherer.candidates(self._rule))
+
+    def _every(self, portions: Portions) -> int:
+        return portions.effort.every(self._probing.every, self._products())
+
+    def _products(self) -> int:
+        return self._probing.max_probes * self._gatherer.products
+
+    def _growing(self) -> int:
+        return len(self._qmodel.paths) if self._rule.uses_growth else 0
+
+    def _take_traces(self, state: RuleState, portions: Portions) -> None:
         probing, search = self._probing, self._qmodel.search
-        if not probing.hessian or int(state.decisions) % probing.every:
+        every = self._every(portions)
+        if not probing.hessian or int(state.decisions) % every:
             return
         estimate = self._gatherer.traces(
+            portions.traces(every, self._products()),
             max_probes=probing.max_probes,
             min_probes=min(2, probing.max_probes),
             tolerance=probing.tolerance,
@@ -139,16 +197,15 @@ class Decider:
         search.trace.assign(estimate.trace)
         search.trace_error.assign(estimate.error)
 
-    def _layers(self, state: RuleState) -> tuple[LayerStats, ...]:
+    def _layers(self, portions: Portions) -> tuple[LayerStats, ...]:
         """Fresh statistics of every weight, noted in the model too."""
         search = self._qmodel.search
-        if self._rule.uses_cost:
-            self._measure_costs(state)
         layers = self._gatherer.layers(
             self._rule,
             search.trace.numpy(),
             search.trace_error.numpy(),
             search.cost.numpy(),
+            portions.gains(self._growing()),
         )
         search.sensitivity.assign([s.sensitivity for s in layers])
         search.sensitivity_error.assign([s.sensitivity_error for s in layers])
@@ -157,7 +214,7 @@ class Decider:
         )
         return layers
 
-    def _measure_costs(self, state: RuleState) -> None:
+    def _measure_costs(self, state: RuleState, portions: Portions) -> None:
         """Predicts costs at the first decision, and when the loss has fallen.
 
         A trained model is measured once, where it has converged: while bits
@@ -166,14 +223,19 @@ class Decider:
         halved, since its first costs say little of what it becomes.
         """
         search = self._qmodel.search
-        loss = self._gatherer.loss()
+        loss = self._gatherer.loss(portions.losses())
         before = float(search.measured_loss.numpy())
         if state.decisions and before - loss <= _FALLEN * abs(before):
             return
+        candidates = self._candidates()
+        spent = float(search.cost.numpy()[:, _SPENT].sum())
+        batches = portions.costs(candidates, spent)
+        if not batches:
+            return
         search.measured_loss.assign(loss)
-        search.cost.assign(
-            self._gatherer.costs(self._rule, search.trace.numpy())
-        )
+        costs = self._gatherer.costs(self._rule, search.trace.numpy(), batches)
+        costs[0, _SPENT] = spent + portions.work_of_costs(candidates, batches)
+        search.cost.assign(costs)
 
     def _apply(
         self,

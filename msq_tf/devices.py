@@ -31,6 +31,8 @@ _ANY = tuple(range(MAX_BITS, MIN_BITS - 1, -1))
 _INT8 = (8,)
 _INT4 = (8, 4)
 _INT2 = (8, 4, 2)
+# What a packed file stores codes in, and so the widths that make it smaller.
+CONTAINERS = _INT2
 _PACKED_ROWS = 4
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.batches import BATCH_SIZE
 from msq_tf.batches import Batch
+from msq_tf.batches import batch_size_of
 
 
 @dataclasses.dataclass
@@ -28,11 +30,20 @@ class FitInputs:
         data: `(x, y, sample_weight)` to train on; `None` while no `fit` runs.
         validation_data: As `fit` takes it, or what `validation_split` leaves.
         class_weight: Weights of losses by class; `None` for none.
+        batch_size: As `fit` was given it; `None` where it was not.
     """
 
     data: tuple[Any, Any, Any] | None = None
     validation_data: Any = None
     class_weight: Mapping[int, float] | None = None
+    batch_size: int | None = None
+
+    @property
+    def trained_batch_size(self) -> int | None:
+        """Samples of a training step; `None` while no `fit` runs."""
+        if self.data is None:  # a loop of one's own
+            return None
+        return batch_size_of(self.data) or self.batch_size or BATCH_SIZE
 
     @classmethod
     def of(
@@ -58,7 +69,9 @@ class FitInputs:
         share = given.get("validation_split")
         if share and held_out is None:
             data, held_out = _split(data, share)
-        return cls(data, held_out, given.get("class_weight"))
+        return cls(
+            data, held_out, given.get("class_weight"), given.get("batch_size")
+        )
 
 
 def _split(

@@ -12,6 +12,7 @@ reverse: `H v = d/dw (g . v)`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -22,6 +23,11 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf.replicas import ReplicaMap
+
+# Elements of all blocks from which a probe goes through a part of them at a
+# time, and how many parts that are.
+_GROUPED = 1 << 22
+_GROUPS = 3
 
 
 class TraceEstimate(NamedTuple):
@@ -49,6 +55,8 @@ class BlockHessian:
     Beside the weights, a probe holds at most three vectors of their size (the
     probe, the gradient and the product) and the activations of both passes,
     with their adjoints, for one batch. Only one number a block outlives it.
+    Of many weights a probe takes a third at a time, see `groups`: a training
+    step holds one such vector, its gradient.
 
     Under a strategy with several replicas, probes and batches are spread over
     them, a product on each at a time. The estimate is that of one device, bit
@@ -76,27 +84,35 @@ class BlockHessian:
         names: Sequence[str] | None = None,
         strategy: tf.distribute.Strategy | None = None,
     ):
-        self._product = tf.function(self._block_products, autograph=False)
         self._loss = loss
         self._names = names
-        self._map: ReplicaMap | None = None
+        self._strategy: tf.distribute.Strategy | None = None
         if strategy is not None and strategy.num_replicas_in_sync > 1:
-            self._map = ReplicaMap(self._block_products, strategy)
+            self._strategy = strategy
+        self._products: dict[range, Callable[..., Any]] = {}
 
     def _block_products(
-        self, values: Sequence[tf.Tensor], batch: Any, seed: tf.Tensor
+        self,
+        group: range,
+        values: Sequence[tf.Tensor],
+        batch: Any,
+        seed: tf.Tensor,
     ) -> tf.Tensor:
-        """`v_l . (H v)_l` of every block, for one probe and one batch.
+        """`v_l . (H v)_l` of a group's blocks, for one probe and one batch.
+
+        The probe is zero in all other blocks.
 
         Args:
+            group: Numbers of the blocks.
             values: Tensors at which to take the Hessian, one per block.
             batch: What the loss takes.
             seed: int32 of shape (2,), of the probe.
 
         Returns:
-            float32 of shape (layers + 1,); the last is the loss.
+            float32 of shape (blocks + 1,); the last is the loss.
         """
         seeds = tf.random.split(seed, len(values))
+        watched = [values[i] for i in group]
         probes = [
             2.0
             * tf.cast(
@@ -106,16 +122,16 @@ class BlockHessian:
                 value.dtype,
             )
             - 1.0
-            for i, value in enumerate(values)
+            for i, value in zip(group, watched, strict=True)
         ]
         with tf.GradientTape() as outer:
-            outer.watch(values)
+            outer.watch(watched)
             with tf.GradientTape() as inner:
-                inner.watch(values)
+                inner.watch(watched)
                 loss = self._loss(values, batch)
             gradients = inner.gradient(
                 loss,
-                values,
+                watched,
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
             directional = tf.add_n(
@@ -127,7 +143,7 @@ class BlockHessian:
         # A weight whose gradient does not depend on any weight has no row.
         products = outer.gradient(
             directional,
-            values,
+            watched,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         sums = [
@@ -215,26 +231,43 @@ class BlockHessian:
             float64 array of shape (layers,).
         """
         count = len(batches)
+        parts = groups([int(tf.size(value)) for value in values])
         # What replicas have no batch for they take a later probe, needed or
         # not.
-        together = max(1, self._map.replicas // count) if self._map else 1
+        together = 1
+        if self._strategy is not None:
+            together = max(1, self._strategy.num_replicas_in_sync // count)
         for first in range(0, max_probes, together):
             calls = [
                 (batch, tf.constant([seed, probe], tf.int32))
                 for probe in range(first, min(first + together, max_probes))
                 for batch in batches
             ]
-            if self._map:
-                rows = self._map(values, calls)
-            else:
-                products = [self._product(values, *call) for call in calls]
-                rows = np.stack([product.numpy() for product in products])
+            found = [self._run(group, values, calls) for group in parts]
+            rows = np.concatenate([rows[:, :-1] for rows in found], axis=1)
+            losses = found[0][:, -1]
             for start in range(0, len(calls), count):
-                total = np.zeros(rows.shape[1] - 1)
-                for row in rows[start : start + count]:
-                    self._check(row[:-1], float(row[-1]))
-                    total += row[:-1]
+                total = np.zeros(rows.shape[1])
+                for i in range(start, start + count):
+                    self._check(rows[i], float(losses[i]))
+                    total += rows[i]
                 yield total / count
+
+    def _run(
+        self, group: range, values: list[tf.Tensor], calls: Sequence[Any]
+    ) -> np.ndarray:
+        """Products of one group, a row for each call."""
+        if group not in self._products:
+            function = functools.partial(self._block_products, group)
+            self._products[group] = (
+                tf.function(function, autograph=False)
+                if self._strategy is None
+                else ReplicaMap(function, self._strategy)
+            )
+        product = self._products[group]
+        if self._strategy is not None:
+            return product(values, calls)
+        return np.stack([product(values, *call).numpy() for call in calls])
 
     def _check(self, sums: np.ndarray, loss: float) -> None:
         """Raises a ValueError unless a product and its loss are finite."""
@@ -258,3 +291,24 @@ class BlockHessian:
                 "Received: "
                 + ", ".join(f"{names[i]}: {sums[i]}" for i in wrong)
             )
+
+
+def groups(sizes: Sequence[int]) -> list[range]:
+    """The blocks that a probe goes through at a time.
+
+    All of them where there are few weights; else parts in their order, of a
+    third of the weights or a single block.
+
+    Args:
+        sizes: Elements of each block.
+    """
+    total = sum(sizes)
+    most = total if total < _GROUPED else total / _GROUPS
+    starts, taken = [0], 0
+    for i, size in enumerate(sizes):
+        if taken and taken + size > most:
+            starts.append(i)
+            taken = 0
+        taken += size
+    ends = [*starts[1:], len(sizes)]
+    return [range(*pair) for pair in zip(starts, ends, strict=True)]

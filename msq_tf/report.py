@@ -15,9 +15,13 @@ import rich.markup
 import rich.table
 
 from msq_tf import fit_history
+from msq_tf.code_use import CodeUse
+from msq_tf.code_use import code_use
+from msq_tf.code_use import remarks
 from msq_tf.decisions import Decisions
 from msq_tf.decisions import as_text
 from msq_tf.decisions import with_error
+from msq_tf.devices import CONTAINERS
 from msq_tf.fit_history import EpochPoint
 from msq_tf.history import BitChange
 from msq_tf.network import QuantizedNetwork
@@ -44,6 +48,8 @@ class LayerPrecision:
         trace_error: Its standard error.
         lsb_nonzero: Share of elements whose low bits (down to the next
             width) were not all zero at the last decision.
+        use: How much of the width the codes use; `None` where the weight is
+            not finite.
     """
 
     path: str
@@ -57,11 +63,18 @@ class LayerPrecision:
     trace: float
     trace_error: float
     lsb_nonzero: float
+    use: CodeUse | None = None
 
     @property
     def packed_bytes(self) -> int:
         """Bytes of the codes at `bits` each, without scales."""
         return -(-self.size * self.bits // 8)
+
+    @property
+    def container_bytes(self) -> int:
+        """Bytes of the codes in the containers of a packed file."""
+        width = min(w for w in CONTAINERS if w >= self.bits)
+        return -(-self.size * width // 8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +125,11 @@ class PrecisionReport:
         return sum(layer.packed_bytes for layer in self.layers)
 
     @property
+    def container_bytes(self) -> int:
+        """Bytes of all codes in the containers of a packed file."""
+        return sum(layer.container_bytes for layer in self.layers)
+
+    @property
     def float_bytes(self) -> int:
         """Bytes of the same weights in float32."""
         return 4 * sum(layer.size for layer in self.layers)
@@ -129,9 +147,11 @@ class PrecisionReport:
         """
         data = _plain(self)
         data["packed_bytes"] = self.packed_bytes
+        data["container_bytes"] = self.container_bytes
         data["float_bytes"] = self.float_bytes
         for layer, record in zip(self.layers, data["layers"], strict=True):
             record["packed_bytes"] = layer.packed_bytes
+            record["container_bytes"] = layer.container_bytes
         return json.dumps(data, indent=indent, allow_nan=False)
 
     def decisions(self) -> Decisions:
@@ -180,6 +200,13 @@ class PrecisionReport:
             f"(sign counted; {self.paper_bits:.2f} bits in the papers' "
             "convention, sign not counted)"
         )
+        if self.container_bytes > self.packed_bytes:
+            summary += (
+                "\na packed file stores codes of 3 bits in 4, and of 5 to 7 "
+                f"in 8: {self.container_bytes:,} bytes"
+            )
+        for remark in remarks([s.use for s in self.layers if s.use]):
+            summary += f"\n{remark}"
         if self.changes:
             summary += (
                 f"\n{len(self.changes)} changes of bits: `decisions()` has the "
@@ -289,6 +316,7 @@ def precision_report(
         search.trace.numpy(),
         search.trace_error.numpy(),
         search.lsb_nonzero.numpy(),
+        _uses(qmodel),
         strict=True,
     )
     layers = tuple(
@@ -304,6 +332,7 @@ def precision_report(
             trace=float(trace),
             trace_error=float(trace_error),
             lsb_nonzero=float(nonzero),
+            use=use,
         )
         for (
             entry,
@@ -314,6 +343,7 @@ def precision_report(
             trace,
             trace_error,
             nonzero,
+            use,
         ) in columns
     )
     return PrecisionReport(
@@ -333,6 +363,13 @@ def precision_report(
         else fit_history.points(logs, name, size, qmodel.float_size),
         products=qmodel.products(),
     )
+
+
+def _uses(qmodel: QuantizedNetwork) -> list[CodeUse | None]:
+    try:
+        return [code_use(weight) for weight in qmodel.quantized_weights()]
+    except ValueError:  # a weight that is not finite has no codes
+        return [None] * len(qmodel.paths)
 
 
 def _plain(value: Any) -> Any:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import tensorflow as tf
-
 from msq_tf import decisions
 from msq_tf import replicas
-from msq_tf.batches import Batch
-from msq_tf.batches import take_batches
+from msq_tf.batches import BATCH_SIZE
+from msq_tf.batches import Samples
+from msq_tf.batches import batch_size_of
+from msq_tf.batches import take_samples
 from msq_tf.decider import Decider
 from msq_tf.decider import Probing
 from msq_tf.decider import search_stats
+from msq_tf.effort import Effort
+from msq_tf.effort import Run
 from msq_tf.fit_inputs import FitInputs
 from msq_tf.fit_inputs import weigh_classes
 from msq_tf.history import BitChange
 from msq_tf.network import QuantizedNetwork
+from msq_tf.portions import Portions
+from msq_tf.portions import Sizes
 from msq_tf.search import Rule
 from msq_tf.search import RuleState
 from msq_tf.statistics import AUTO
@@ -65,9 +69,12 @@ class SearchCallback:
             is a generator, and with tf_keras; give it too where that is
             shuffled anew, if a resumed run has to repeat an interrupted one
             exactly.
-        samples: Samples of `data` to use, at most.
-        batch_size: Samples per batch of statistics. A model that takes one
-            size only, as with `Input(batch_size=16)`, has its own.
+        samples: Samples of `data` to use, at most. In a short run they are
+            fewer, for statistics to take a tenth of its work at most.
+        batch_size: Samples per batch of statistics, at most. Defaults to what
+            `fit` was given, or a data set's; else to 32, as in `fit`. Over
+            several replicas each has its part. A model that takes one size
+            only, as with `Input(batch_size=16)`, has its own.
         interval: Training steps between decisions. Defaults to a tenth of
             the rule's phase.
         lsb_strength: The regularizer's lambda, see `LSBRegularizer` for its
@@ -118,7 +125,7 @@ class SearchCallback:
         data: Any = None,
         *,
         samples: int = 256,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         interval: int | None = None,
         lsb_strength: float = 0.05,
         ranking: str = AUTO,
@@ -139,7 +146,7 @@ class SearchCallback:
             )
         for name, value in (
             ("samples", samples),
-            ("batch_size", batch_size),
+            ("batch_size", 1 if batch_size is None else batch_size),
             ("interval", 1 if interval is None else interval),
             ("hessian_every", hessian_every),
             ("max_probes", max_probes),
@@ -169,6 +176,9 @@ class SearchCallback:
         self.log_dir = log_dir
         self.verbose = verbose
         self._decider: Decider | None = None
+        self._sizes: Sizes
+        self._samples: Samples
+        self._held_out: Samples | None = None
         self._qmodel: Any = None
         self._epoch = 0
         self._steps = 0
@@ -195,13 +205,9 @@ class SearchCallback:
                 f"compiled={self._qmodel.compiled}, params={self.params}"
             )
         self._check_loss()
+        self._take_samples()
         self._decider = Decider(
-            StatisticsGatherer(
-                self._qmodel,
-                self._training_batches(),
-                self.ranking,
-                self._held_out_batches(),
-            ),
+            StatisticsGatherer(self._qmodel, ranking=self.ranking),
             self.rule,
             Probing(
                 self.hessian,
@@ -211,6 +217,7 @@ class SearchCallback:
                 self.seed,
             ),
             self.lsb_strength,
+            lambda line: self._printer.say(line),
         )
         self._steps = int(self.params.get("steps") or 0)
         verbose = self.verbose
@@ -236,30 +243,43 @@ class SearchCallback:
                 f"{' and '.join(asked)}"
             )
 
-    def _training_batches(self) -> list[Batch]:
-        if self.data is not None:
-            return self._batches(self.data)
+    def _take_samples(self) -> None:
+        """Takes the samples, in batches of the size of those of training."""
         inputs = self.fit_inputs()
-        batches = self._batches(inputs.data)
-        return weigh_classes(batches, inputs.class_weight)
-
-    def _batches(self, data: Any) -> list[Batch]:
-        """Batches of the size asked for, or of the only one there is."""
+        data = inputs.data if self.data is None else self.data
         fixed = self._qmodel.fixed_batch_size
-        size = fixed or self.batch_size
-        batches = take_batches(data, max(self.samples, fixed or 1), size)
-        taken = len(tf.nest.flatten(batches[0])[0])
-        if fixed and taken < fixed:
-            raise ValueError(
-                f"The model takes batches of {fixed} samples only. Expected "
-                "at least as many for statistics, from `fit` or "
-                f"`MSQCallback(data=...)`. Received: {taken}"
+        known = fixed or inputs.trained_batch_size or batch_size_of(data)
+        trained = known or self.batch_size or BATCH_SIZE
+        size = fixed or self.batch_size or trained
+        replicas = self._qmodel.distribute_strategy.num_replicas_in_sync
+        if fixed is None:
+            trained, size = (max(1, n // replicas) for n in (trained, size))
+        self._sizes = Sizes(trained, size, fixed is not None)
+        self._samples = self._samples_of(data)
+        if self.data is None and inputs.class_weight:
+            weights = inputs.class_weight
+            self._samples = self._samples.prepared(
+                lambda batch: self._qmodel.statistics_batch(
+                    weigh_classes([batch], weights)[0]
+                )
             )
-        return [self._qmodel.statistics_batch(batch) for batch in batches]
+        self._held_out = None
+        if self.rule.uses_growth:
+            self._held_out = self._held_out_samples()
 
-    def _held_out_batches(self) -> list[Batch]:
-        if not self.rule.uses_growth:
-            return []
+    def _samples_of(self, data: Any) -> Samples:
+        size = self._sizes.statistics
+        most = max(self.samples, size if self._sizes.fixed else 1)
+        taken = take_samples(data, most, size)
+        if self._sizes.fixed and len(taken) < size:
+            raise ValueError(
+                f"The model takes batches of {size} samples only. Expected "
+                "at least as many for statistics, from `fit` or "
+                f"`MSQCallback(data=...)`. Received: {len(taken)}"
+            )
+        return taken.prepared(self._qmodel.statistics_batch)
+
+    def _held_out_samples(self) -> Samples:
         data = self.held_out
         if data is None:
             data = self.fit_inputs().validation_data
@@ -269,7 +289,7 @@ class SearchCallback:
                 "`fit(validation_data=...)` or `MSQCallback(held_out=...)`. "
                 "Received: neither"
             )
-        return self._batches(data)
+        return self._samples_of(data)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._decider is None:
@@ -335,16 +355,22 @@ class SearchCallback:
         rule = self.rule
         epochs = self.params.get("epochs") or 1
         progress = min(epoch / epochs, 1.0)
-        interval = self.interval or max(
-            1, int((rule.end - rule.begin) * epochs * self._steps / _DECISIONS)
-        )
+        phase = (rule.end - rule.begin) * epochs * self._steps
+        interval = self.interval or max(1, int(phase / _DECISIONS))
         over = progress >= rule.end
         state = search.rule_state
         if state.decisions and step < state.last_step + interval and not over:
             return
+        sizes = self._sizes
+        run = Run(
+            epochs * self._steps, sizes.training, 1 + int(phase / interval)
+        )
+        portions = Portions(
+            Effort(run, rule.uses_growth), sizes, self._samples, self._held_out
+        )
         while rule.due(progress, self._decider.average(), search.rule_state):
             with self._qmodel.state_kept():
-                changes = self._decider.decide(progress, step, epoch)
+                changes = self._decider.decide(progress, step, epoch, portions)
             self._tell(changes)
             # At the phase's end the rest of the way is gone at once.
             if not (over and changes):

@@ -58,7 +58,8 @@ class SearchState:
         sensitivity: float32 of shape (weights,): `Omega`, see `LayerStats`.
         sensitivity_error: float32 of shape (weights,): its standard error.
         cost: float32 of shape (weights, MAX_BITS + 1): predicted increase of
-            the loss at every width, see `StatisticsGatherer.costs`.
+            the loss at every width, see `StatisticsGatherer.costs`. Column 0
+            has what measuring them took, in forward passes of a sample.
         measured_loss: float32 scalar: the loss when `cost` was taken.
         lsb_nonzero: float32 of shape (weights,): share of weights whose low
             bits (those of the next width) are not zero.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from msq_tf.batches import Batch
 from msq_tf.divergence import output_divergence
 from msq_tf.hessian import BlockHessian
 from msq_tf.hessian import TraceEstimate
+from msq_tf.hessian import groups
 from msq_tf.network import QuantizedNetwork
 from msq_tf.round_clamp import MAX_BITS
 from msq_tf.round_clamp import MIN_BITS
@@ -61,7 +63,8 @@ class StatisticsGatherer:
     Everything is taken at the quantized weights, on fixed batches, in
     inference mode (batch norm by its moving statistics, no dropout), with
     the loss the model was compiled with. Compiled functions are kept, so
-    that later calls trace nothing.
+    that later calls trace nothing. One batch and one candidate's value are
+    at hand at a time.
 
     Under a `tf.distribute` strategy the traces are spread over its replicas,
     so all workers take them together; the rest is taken once, on the first
@@ -69,14 +72,16 @@ class StatisticsGatherer:
 
     Args:
         model: A compiled model.
-        batches: `(x, y, sample_weight)` tuples of tensors, of one size.
+        batches: `(x, y, sample_weight)` tuples of tensors, of one size, to
+            use where a call is given none.
         ranking: How the cost of a width is predicted. `"divergence"` takes
             how far the outputs move with that one weight changed, see
             `divergence`; `"measured"` takes the increase of the loss, both
             a forward pass each; `"hessian"` takes the second-order estimate
             `Tr(H) / (2 N) * ||change||**2`. `"auto"` is the divergence, or
             the measured loss where the loss is the user's own function.
-        held_out: Batches for the gains of wider widths; none for no gains.
+        held_out: Batches for the gains of wider widths, in the same way;
+            none for no gains.
 
     Raises:
         ValueError: If `ranking` is unknown, or the compiled loss has no
@@ -86,7 +91,7 @@ class StatisticsGatherer:
     def __init__(
         self,
         model: QuantizedNetwork,
-        batches: Sequence[Batch],
+        batches: Sequence[Batch] = (),
         ranking: str = AUTO,
         held_out: Sequence[Batch] = (),
     ):
@@ -118,10 +123,18 @@ class StatisticsGatherer:
         self._loss = tf.function(model.loss_at, autograph=False)
         self._outputs = tf.function(model.outputs_at, autograph=False)
 
-    def traces(self, **options: Any) -> TraceEstimate:
+    @property
+    def products(self) -> int:
+        """Products with the Hessian that a probe takes."""
+        return len(groups(self.model.sizes))
+
+    def traces(
+        self, batches: Sequence[Batch] | None = None, **options: Any
+    ) -> TraceEstimate:
         """Hessian traces at the current quantized weights.
 
         Args:
+            batches: Where to take them, if not on those of the gatherer.
             **options: As `BlockHessian.traces` takes them.
 
         Raises:
@@ -133,7 +146,9 @@ class StatisticsGatherer:
         values = self.model.quantized_values()
         with self.model.metrics_kept():
             try:
-                return self._hessian.traces(values, self.batches, **options)
+                return self._hessian.traces(
+                    values, self._or_own(batches), **options
+                )
             except LookupError as error:
                 raise ValueError(
                     "The loss has no second derivative in TensorFlow. Expected "
@@ -141,10 +156,28 @@ class StatisticsGatherer:
                     f"`MSQCallback(hessian=False)`. Received: {error}"
                 ) from error
 
-    def loss(self) -> float:
-        """Mean loss at the current quantized weights."""
+    def _or_own(self, batches: Sequence[Batch] | None) -> Sequence[Batch]:
+        return self.batches if batches is None else batches
+
+    def loss(self, batches: Sequence[Batch] | None = None) -> float:
+        """Mean loss at the current quantized weights.
+
+        Args:
+            batches: Where to take it, if not on those of the gatherer.
+        """
         with self.model.metrics_kept():
-            return self._mean_loss(self.model.quantized_values(), self.batches)
+            return self._mean_loss(
+                self.model.quantized_values(), self._or_own(batches)
+            )
+
+    def seconds(self, batch: Batch) -> float:
+        """Time of one forward pass of a batch, traced before."""
+        with self.model.metrics_kept():
+            values = self.model.quantized_values()
+            self._mean_loss(values, [batch])
+            begun = time.perf_counter()
+            self._mean_loss(values, [batch])
+            return time.perf_counter() - begun
 
     def layers(
         self,
@@ -152,6 +185,7 @@ class StatisticsGatherer:
         trace: np.ndarray,
         trace_error: np.ndarray,
         costs: np.ndarray,
+        held_out: Sequence[Batch] | None = None,
     ) -> tuple[LayerStats, ...]:
         """Statistics of every quantized weight, in the model's order.
 
@@ -162,10 +196,13 @@ class StatisticsGatherer:
             trace_error: Its standard error, in the same shape.
             costs: float array of shape (weights, MAX_BITS + 1), from `costs`
                 or zeros.
+            held_out: Batches for gains, if not those of the gatherer.
         """
         model = self.model
         latent, scales = model.latent_weights(), model.scales()
-        gains = self._gains(rule)
+        gains = self._gains(
+            rule, self.held_out if held_out is None else held_out
+        )
         layers = []
         for i, outline in enumerate(layer_outlines(model)):
             w = latent[i]
@@ -196,13 +233,28 @@ class StatisticsGatherer:
             )
         return tuple(layers)
 
-    def costs(self, rule: Rule, trace: np.ndarray) -> np.ndarray:
+    def candidates(self, rule: Rule) -> list[tuple[int, int]]:
+        """The pairs of a weight's index and a width that are measured."""
+        return [
+            (i, width)
+            for i, outline in enumerate(layer_outlines(self.model))
+            for width in _probed(rule.widths(outline))
+            if self.ranking != HESSIAN
+        ]
+
+    def costs(
+        self,
+        rule: Rule,
+        trace: np.ndarray,
+        batches: Sequence[Batch] | None = None,
+    ) -> np.ndarray:
         """Predicted increase of the loss at every width below a layer's own.
 
         Args:
             rule: Says which widths are candidates.
             trace: float array of shape (weights,), from `traces`; only
                 `ranking="hessian"` looks at it.
+            batches: Where to take them, if not on those of the gatherer.
 
         Returns:
             float64 array of shape (weights, MAX_BITS + 1): entry (i, b) is
@@ -212,23 +264,31 @@ class StatisticsGatherer:
         model = self.model
         current = list(model.quantized_values())
         latent, scales = model.latent_weights(), model.scales()
-        damage = self._damage(current)
         costs = np.zeros((len(current), MAX_BITS + 1))
+        measured = self.candidates(rule)
+        batches = self._or_own(batches)
+        # Batch by batch, so that one batch's outputs are kept at a time; the
+        # value of a candidate is soon computed anew.
+        for batch in batches if measured else ():
+            damage = self._damage(current, batch)
+            for i, width in measured:
+                value = self._quantized(latent[i], scales[i], width)
+                changed = [*current[:i], value, *current[i + 1 :]]
+                costs[i, width] += damage(changed) / len(batches)
         for i, outline in enumerate(layer_outlines(model)):
             widths = rule.widths(outline)
-            values = {
-                b: self._quantized(latent[i], scales[i], b) for b in widths
+            moved = {
+                b: _squared(
+                    self._quantized(latent[i], scales[i], b) - current[i]
+                )
+                for b in widths
             }
-            moved = {b: _squared(values[b] - current[i]) for b in widths}
-            if damage is None:
+            if self.ranking == HESSIAN:
                 curvature = max(float(trace[i]), 0.0) / model.sizes[i]
                 for width in widths:
                     costs[i, width] = 0.5 * curvature * moved[width]
                 continue
-            probed = [b for b in widths if b in _PROBED] or widths[-1:]
-            for width in probed:
-                changed = [*current[:i], values[width], *current[i + 1 :]]
-                costs[i, width] = damage(changed)
+            probed = _probed(widths)
             for width in widths:
                 nearest = min(probed, key=lambda b: abs(b - width))
                 if width not in probed and moved[nearest] > 0.0:
@@ -236,23 +296,23 @@ class StatisticsGatherer:
                     costs[i, width] = max(costs[i, nearest], 0.0) * ratio
         return costs
 
-    def _gains(self, rule: Rule) -> np.ndarray:
+    def _gains(self, rule: Rule, held_out: Sequence[Batch]) -> np.ndarray:
         """Decrease of the held-out loss by each weight's next wider width."""
         model = self.model
         gains = np.zeros(len(model.paths))
-        if not self.held_out:
+        if not held_out:
             return gains
         current = list(model.quantized_values())
         latent, scales = model.latent_weights(), model.scales()
         with model.metrics_kept():
-            before = self._mean_loss(current, self.held_out)
+            before = self._mean_loss(current, held_out)
             for i, outline in enumerate(layer_outlines(model)):
                 width = rule.wider(outline)
                 if width is None:
                     continue
                 value = self._quantized(latent[i], scales[i], width)
                 changed = [*current[:i], value, *current[i + 1 :]]
-                gains[i] = before - self._mean_loss(changed, self.held_out)
+                gains[i] = before - self._mean_loss(changed, held_out)
         return gains
 
     def _quantized(self, w: tf.Tensor, scale: tf.Tensor, bits: int) -> Any:
@@ -266,35 +326,21 @@ class StatisticsGatherer:
         return float(tf.math.count_nonzero(lsb)) / float(tf.size(lsb))
 
     def _damage(
-        self, current: list[tf.Tensor]
-    ) -> Callable[[list[tf.Tensor]], float] | None:
-        """What changed values do to the model; `None` for the Hessian's."""
-        batches = self.batches
+        self, current: list[tf.Tensor], batch: Batch
+    ) -> Callable[[list[tf.Tensor]], float]:
+        """What changed values do to the model, on one batch."""
         divergence = self._divergence
         if self.ranking == DIVERGENCE and divergence is not None:
-            before = [self._outputs(current, x) for x, _, _ in batches]
-
-            def diverged(values: list[tf.Tensor]) -> float:
-                return float(
-                    np.mean(
-                        [
-                            divergence(old, self._outputs(values, x)).numpy()
-                            for old, (x, _, _) in zip(
-                                before, batches, strict=True
-                            )
-                        ]
-                    )
-                )
-
-            return diverged
-        if self.ranking == HESSIAN:
-            return None
+            before = self._outputs(current, batch[0])
+            return lambda values: float(
+                divergence(before, self._outputs(values, batch[0])).numpy()
+            )
         with self.model.metrics_kept():
-            loss = self._mean_loss(current, batches)
+            loss = self._mean_loss(current, [batch])
 
         def increased(values: list[tf.Tensor]) -> float:
             with self.model.metrics_kept():
-                return self._mean_loss(values, batches) - loss
+                return self._mean_loss(values, [batch]) - loss
 
         return increased
 
@@ -303,6 +349,11 @@ class StatisticsGatherer:
     ) -> float:
         losses = [self._loss(values, batch) for batch in batches]
         return float(np.mean([loss.numpy() for loss in losses]))
+
+
+def _probed(widths: Sequence[int]) -> Sequence[int]:
+    """The widths that are measured, of those that a weight may come to."""
+    return [b for b in widths if b in _PROBED] or widths[-1:]
 
 
 def _squared(x: tf.Tensor) -> float:

@@ -70,6 +70,11 @@ class ProgressPrinter:
         self._line = _fitted(head, moves, following, self._console.width)
         self._changes = []
 
+    def say(self, line: str) -> None:
+        """Prints a line at once, below a progress bar that is open."""
+        self._console.print()
+        self._console.print(rich.text.Text(line))
+
     def flush(self) -> None:
         """Prints what waits."""
         if not self._line:

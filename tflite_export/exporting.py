@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from msq_tf.code_use import code_use
 from msq_tf.unread import REASON
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
@@ -346,6 +347,7 @@ def _tensor_report(record: Written) -> TensorReport:
     found = record.match
     fit, shape = found.fit, found.constant.value.shape
     channels = shape[record.channels if fit.axis is None else fit.axis]
+    use = code_use(found.weight)
     return TensorReport(
         name=found.weight.path,
         ops=record.ops,
@@ -358,8 +360,7 @@ def _tensor_report(record: Written) -> TensorReport:
         distinct_codes=int(np.count_nonzero(count_codes(found.codes))),
         exact_scale=fit.exact and not record.rescaled,
         flipped=int((fit.signs < 0).sum()),
-        dead=fit.dead,
-        channels=channels,
+        dead=use.dead,
         # One factor is that of all channels.
         muted=fit.muted * (channels if fit.axis is None else 1),
         rescaled=len(record.rescaled),
@@ -367,6 +368,8 @@ def _tensor_report(record: Written) -> TensorReport:
         change=record.change,
         unfolded=fit.columns is not None,
         also=tuple(twin.weight.path for twin in found.twins),
+        channels=use.channels,
+        entropy=use.entropy,
     )
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import rich.table
 
+from msq_tf.code_use import CodeUse
+from msq_tf.code_use import remarks
 from tflite_export import device_tables
 from tflite_export.integer.check import OperatorCheck
 from tflite_export.tables import render
@@ -36,7 +39,6 @@ class TensorReport:
         flipped: Channels whose codes changed sign, because their folded
             factor is negative.
         dead: Channels whose codes are all zero.
-        channels: Channels, as the operators see them.
         muted: Channels whose folded factor is zero; their codes stand beside a
             scale next to zero.
         rescaled: Channels whose scale was changed beside integer activations,
@@ -49,6 +51,8 @@ class TensorReport:
         unfolded: Whether factors along the inputs were taken out of the
             weight and multiply the operator's input instead.
         also: Further layers that share the tensor.
+        channels: Output channels; 0 where that is not known.
+        entropy: Shannon entropy of a code, in bits; `None` if not measured.
     """
 
     name: str
@@ -63,13 +67,14 @@ class TensorReport:
     exact_scale: bool
     flipped: int = 0
     dead: int = 0
-    channels: int = 1
     muted: int = 0
     rescaled: int = 0
     silenced: int = 0
     change: float = 0.0
     unfolded: bool = False
     also: tuple[str, ...] = ()
+    channels: int = 0
+    entropy: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +160,25 @@ class ExportReport:
             tables.append(self._operators())
         tables += device_tables.tables(self.device)
         notes = [s for t in self.tensors for s in _of_channels(t)]
-        notes += self.notes
+        notes += [*self._remarks(), *self.notes]
         return render(*tables) + "".join(f"note: {note}\n" for note in notes)
+
+    def _remarks(self) -> list[str]:
+        """What the codes of the file leave unused."""
+        return remarks(
+            [
+                CodeUse(
+                    t.name,
+                    math.prod(t.shape),
+                    t.bits,
+                    t.entropy,
+                    t.dead,
+                    t.channels,
+                )
+                for t in self.tensors
+                if t.entropy is not None
+            ]
+        )
 
     def _weights(self) -> rich.table.Table:
         rows = table(

@@ -102,7 +102,11 @@ def tables(cost: dict[str, Any]) -> str:
         "retraces",
     )
     rows = benchmark.search_rows(cost["results"])
-    return "\n".join([_steps(cost), *markdown.table(columns, rows), ""])
+    lines = [_steps(cost), *markdown.table(columns, rows), ""]
+    taken = benchmark.statistics_rows(cost["results"])
+    if taken:
+        lines += [*markdown.table(benchmark.STATISTICS_COLUMNS, taken), ""]
+    return "\n".join(lines)
 
 
 def _title(name: str) -> str:

@@ -17,6 +17,8 @@ import tensorflow as tf
 import msq_tf
 from msq_tf.loading import load_model
 from msq_tf.overlay import child_layers
+from msq_tf.round_clamp import MAX_BITS
+from msq_tf.round_clamp import MIN_BITS
 from train import batches
 from train import checkpoints
 from train import loop
@@ -154,7 +156,7 @@ def rule(settings: Settings) -> msq_tf.BudgetRule | msq_tf.ThresholdRule:
         )
     return msq_tf.BudgetRule(
         target_compression=settings.target_compression,
-        allowed_bits=settings.allowed_bits,
+        allowed_bits=settings.allowed_bits or range(MIN_BITS, MAX_BITS + 1),
     )
 
 

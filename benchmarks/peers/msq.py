@@ -63,7 +63,9 @@ class MSQ(driver.Driver):
         }
         return [
             msq_tf.MSQCallback(
-                msq_tf.BudgetRule(target_compression=target),
+                msq_tf.BudgetRule(
+                    target_compression=target, allowed_bits=range(2, 9)
+                ),
                 data=pairs["statistics"],
                 held_out=pairs["held_out"],
             )

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import msq_tf
 from msq_tf.search import LayerStats
 from msq_tf.search import SearchStats
 
@@ -12,6 +13,11 @@ def layer(path, size=1000, bits=8, cost=1.0, **kwargs):
     return LayerStats(
         path, size, bits, lsb_nonzero=shares, cost=costs, **kwargs
     )
+
+
+def any_width(**kwargs):
+    """A budget for widths from 2 to 8."""
+    return msq_tf.BudgetRule(allowed_bits=range(2, 9), **kwargs)
 
 
 def stats(*layers, progress=1.0, step=10, float_size=0):

@@ -98,8 +98,9 @@ def compile_model(model, optimizer=None, **kwargs):
 
 
 def budget(**kwargs):
-    """A rule that most tests use."""
-    return msq_tf.BudgetRule(target_compression=8.0, **kwargs)
+    """A rule that most tests use, of any width."""
+    options = {"allowed_bits": range(2, 9), **kwargs}
+    return msq_tf.BudgetRule(target_compression=8.0, **options)
 
 
 def new_model():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import msq_tf
+from tests.msq_tf.rule_samples import any_width
 from tests.msq_tf.rule_samples import apply
 from tests.msq_tf.rule_samples import layer
 from tests.msq_tf.rule_samples import stats
@@ -24,7 +25,7 @@ class TestBudgetRule:
         assert rule.budget(1.0, state) == 4
 
     def test_drops_what_costs_least_per_byte(self):
-        rule = msq_tf.BudgetRule(target_bits=7.5)
+        rule = any_width(target_bits=7.5)
         now = stats(
             layer("dear", cost=9.0, sensitivity=5.0),
             layer("cheap", cost=1.0, sensitivity=5.0),
@@ -39,7 +40,7 @@ class TestBudgetRule:
 
     def test_a_small_step_is_preferred_where_it_suffices(self):
         """Bits beyond the budget are worth nothing."""
-        rule = msq_tf.BudgetRule(target_bits=7.99)
+        rule = any_width(target_bits=7.99)
         now = stats(
             layer("small", size=2_000, cost=1.0),
             layer("large", size=90_000, cost=1.5),
@@ -93,7 +94,7 @@ class TestBudgetRule:
         return rule.average(stats(*current))
 
     def test_two_widths_at_once_only_below_the_mean_sensitivity(self):
-        rule = msq_tf.BudgetRule(target_bits=4)
+        rule = any_width(target_bits=4)
         now = stats(
             layer("flat", cost=1.0, sensitivity=0.1),
             layer("steep", cost=1e-9, sensitivity=10.0),
@@ -109,7 +110,7 @@ class TestBudgetRule:
         }
 
     def test_a_change_says_what_it_costs_and_what_was_next(self):
-        rule = msq_tf.BudgetRule(target_bits=6)
+        rule = any_width(target_bits=6)
         now = stats(
             layer("dear", cost=9.0), layer("cheap", cost=1.0), progress=0.03
         )
@@ -120,14 +121,14 @@ class TestBudgetRule:
         assert change.next_in_line.path in ("cheap", "dear")
         assert change.next_in_line.bits < 8
         last = dataclasses.replace(now, progress=1.0)
-        single = msq_tf.BudgetRule(target_bits=7.5, most=1)
+        single = any_width(target_bits=7.5, most=1)
         decision, after = single.decide(last, single.start(last))
         assert after.done
         assert decision.changes[-1].next_in_line is None
 
     def test_steps_of_one_price_go_together_with_their_plan(self):
         """A layer that the plan leaves alone is left alone from the start."""
-        rule = msq_tf.BudgetRule(target_bits=5)
+        rule = any_width(target_bits=5)
         current = [layer("fragile", cost=1e6), layer("tough", cost=1e-3)]
         state = rule.start(stats(*current))
         while not state.done:
@@ -147,7 +148,7 @@ class TestBudgetRule:
             {b: float(c) * 4.0**-b for b in range(2, 9)}
             for c in rng.lognormal(0, 2, len(sizes))
         ]
-        rule = msq_tf.BudgetRule(target_bits=3)
+        rule = any_width(target_bits=3)
 
         def final(points):
             current = [
@@ -172,6 +173,32 @@ class TestBudgetRule:
         assert rule.widths(layer("a", bits=6)) == (4, 2)
         assert rule.widths(layer("a", bits=2)) == ()
         assert rule.lowest(layer("a", min_bits=3)) == 4
+
+    def test_widths_are_those_of_a_packed_file_by_default(self):
+        rule = msq_tf.BudgetRule(target_bits=4)
+        assert rule.widths(layer("a")) == (4, 2)
+        assert rule.widths(layer("a", bits=7)) == (4, 2)
+        assert any_width(target_bits=4).widths(layer("a")) == (7, 6, 5, 4, 3, 2)
+
+    @pytest.mark.parametrize("least", range(2, 9))
+    def test_a_minimum_of_any_width_can_be_reached(self, least):
+        """As it could when all widths were allowed by default."""
+        rule = msq_tf.BudgetRule(target_bits=least)
+        current = layer("a", min_bits=least)
+        assert rule.lowest(current) == least
+        assert rule.start(stats(current)).target_bits == least
+
+    def test_default_widths_fill_their_containers(self):
+        """No width is left that a file stores in a wider container."""
+        sizes = [144, 2304, 2304, 4608, 9216, 512, 18432, 36864, 2048, 640]
+        for target in (7, 6, 5, 4, 3, 2.2):
+            rule = msq_tf.BudgetRule(target_bits=target)
+            current = [layer(str(i), size=n) for i, n in enumerate(sizes)]
+            state = rule.start(stats(*current))
+            while not state.done:
+                decision, state = rule.decide(stats(*current), state)
+                current = apply(current, decision)
+            assert {entry.bits for entry in current} <= {8, 4, 2}
 
     def test_pulls_only_layers_that_are_next(self):
         rule = msq_tf.BudgetRule(target_bits=7, allowed_bits=(8, 4))
@@ -207,7 +234,7 @@ class TestBudgetRule:
             max_size=8,
         ),
         st.floats(2.0, 8.0),
-        st.sampled_from([None, (8, 4, 2)]),
+        st.sampled_from([range(2, 9), None]),
     )
     def test_reaches_its_target_and_overshoots_by_one_step_at_most(
         self, layers, target, allowed

@@ -68,8 +68,9 @@ def new_model(**scheme):
 
 
 def budget(**kwargs):
-    """A rule that most tests use."""
-    return msq_tf.BudgetRule(target_compression=8.0, **kwargs)
+    """A rule that most tests use, of any width."""
+    options = {"allowed_bits": range(2, 9), **kwargs}
+    return msq_tf.BudgetRule(target_compression=8.0, **options)
 
 
 def fit(model, data, *callbacks, **kwargs):
