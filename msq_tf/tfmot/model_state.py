@@ -29,12 +29,26 @@ def kept(variables: Sequence[Any]) -> Iterator[None]:
             variable.assign(value)
 
 
+def state_variables(model: Any) -> list[Any]:
+    """All that is not trained, also states that tf_keras does not track."""
+    found = list(model.non_trainable_variables)
+    for states in _states(model):
+        found += [s for s in states if isinstance(s, tf.Variable)]
+    return list({variable.ref(): variable for variable in found}.values())
+
+
 def fixed_batch_size(model: Any) -> int | None:
     """The one batch size that a model takes; `None` if it takes any."""
     shapes = [tensor.shape for tensor in model.inputs or ()]
+    for states in _states(model):
+        shapes += [state.shape for state in states]
+    sizes = (shape[0] for shape in shapes if len(shape))
+    return next((int(size) for size in sizes if size is not None), None)
+
+
+def _states(model: Any) -> Iterator[list[Any]]:
+    """The states of each recurrent layer that keeps them."""
     for layer in model._flatten_layers():
         if isinstance(layer, tf_keras.layers.RNN) and layer.stateful:
             states = tf.nest.flatten(layer.states)
-            shapes += [state.shape for state in states if state is not None]
-    sizes = (shape[0] for shape in shapes if len(shape))
-    return next((int(size) for size in sizes if size is not None), None)
+            yield [state for state in states if state is not None]

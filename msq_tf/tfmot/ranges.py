@@ -23,6 +23,7 @@ from msq_tf.calibration import run_batches
 from msq_tf.tfmot.imports import tfmot
 from msq_tf.tfmot.model_state import fixed_batch_size
 from msq_tf.tfmot.model_state import kept
+from msq_tf.tfmot.model_state import state_variables
 from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.strip import is_input_quantizer
 
@@ -59,7 +60,7 @@ def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
     seen = SeenRanges({ref: e["min_var"].name for ref, e in ranges.items()})
     token = _SEEN.set(seen)
     try:
-        with kept(model.non_trainable_variables):
+        with kept(state_variables(model)):
             run_batches(
                 lambda batch: model(batch, training=False),
                 x,

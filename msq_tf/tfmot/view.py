@@ -20,6 +20,7 @@ from msq_tf.tfmot.imports import tf_keras
 from msq_tf.tfmot.losses import LossesWithoutMetrics
 from msq_tf.tfmot.model_state import fixed_batch_size
 from msq_tf.tfmot.model_state import kept
+from msq_tf.tfmot.model_state import state_variables
 from msq_tf.tfmot.own_training import keep_penalty_apart
 from msq_tf.tfmot.own_training import own_methods
 from msq_tf.tfmot.quantizers import given_values
@@ -136,11 +137,7 @@ class ModelView(QuantizedNetwork):
             for variable in (entry.by_msq and entry.variables or {}).values()
         }
         return kept(
-            [
-                v
-                for v in self.model.non_trainable_variables
-                if v.ref() not in ours
-            ]
+            [v for v in state_variables(self.model) if v.ref() not in ours]
         )
 
     @property
