@@ -68,8 +68,8 @@ class SearchCallback:
         samples: Samples of `data` to use, at most. In a short run they are
             fewer, for statistics to take a tenth of its work at most.
         batch_size: Samples per batch of statistics, at most. Defaults to what
-            `fit` was given, or a data set's; else to 32, as in `fit`. Over
-            several replicas each has its part.
+            `fit` was given, or a data set's; else to 32, as in `fit`. In a
+            loop of your own, and with tf_keras, give that of the training.
         interval: Training steps between decisions. Defaults to a tenth of
             the rule's phase.
         lsb_strength: The regularizer's lambda, see `LSBRegularizer` for its
@@ -232,9 +232,6 @@ class SearchCallback:
         known = fixed or self.fit_batch_size() or batch_size_of(data)
         trained = known or self.batch_size or BATCH_SIZE
         size = fixed or self.batch_size or trained
-        replicas = self._qmodel.distribute_strategy.num_replicas_in_sync
-        if fixed is None:
-            trained, size = (max(1, n // replicas) for n in (trained, size))
         self._sizes = Sizes(trained, size, fixed is not None)
         self._samples = take_samples(data, self.samples, size)
         self._held_out = None
