@@ -142,7 +142,7 @@ def main():
     qmodel = msq_tf.quantize_model(model)
     compile_for(qmodel, 2e-3, 4 * len(data))
     search = msq_tf.MSQCallback(
-        msq_tf.BudgetRule(target_compression=8), data=(x, y)
+        msq_tf.BudgetRule(target_compression=8), data=(x, y), batch_size=100
     )
     step = train(qmodel, data, 4, search)
     print(f"MSQ: {accuracy(qmodel, *test):.2%} of the test images")

@@ -39,7 +39,7 @@ class Run:
 
     Attributes:
         steps: Training steps.
-        batch_size: Samples of a step, on one replica.
+        batch_size: Samples of a step.
         decisions: Decisions of the search, about.
     """
 

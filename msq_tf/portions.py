@@ -16,7 +16,9 @@ _PROBED_SHARE = 8
 
 
 class Sizes(NamedTuple):
-    """Samples of a batch, on one replica.
+    """Samples of a batch, of all replicas together.
+
+    However many there are, they take the same statistics.
 
     Attributes:
         training: Of a training step.

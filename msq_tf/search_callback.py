@@ -72,9 +72,10 @@ class SearchCallback:
         samples: Samples of `data` to use, at most. In a short run they are
             fewer, for statistics to take a tenth of its work at most.
         batch_size: Samples per batch of statistics, at most. Defaults to what
-            `fit` was given, or a data set's; else to 32, as in `fit`. Over
-            several replicas each has its part. A model that takes one size
-            only, as with `Input(batch_size=16)`, has its own.
+            `fit` was given, or a data set's; else to 32, as in `fit`. In a
+            loop of your own, and with tf_keras, give that of the training. A
+            model that takes one size only, as with `Input(batch_size=16)`,
+            has its own.
         interval: Training steps between decisions. Defaults to a tenth of
             the rule's phase.
         lsb_strength: The regularizer's lambda, see `LSBRegularizer` for its
@@ -251,9 +252,6 @@ class SearchCallback:
         known = fixed or inputs.trained_batch_size or batch_size_of(data)
         trained = known or self.batch_size or BATCH_SIZE
         size = fixed or self.batch_size or trained
-        replicas = self._qmodel.distribute_strategy.num_replicas_in_sync
-        if fixed is None:
-            trained, size = (max(1, n // replicas) for n in (trained, size))
         self._sizes = Sizes(trained, size, fixed is not None)
         self._samples = self._samples_of(data)
         if self.data is None and inputs.class_weight:

@@ -110,7 +110,10 @@ def quantized_model(context: Context) -> msq_tf.MSQModel | None:
             qmodel = msq_tf.quantize_model(model, config(settings))
             _compile(qmodel, context, recipe.learning_rate, 0, logits=logits)
         search = msq_tf.MSQCallback(
-            rule(settings), data=_sensitivity_data(context), verbose=0
+            rule(settings),
+            data=_sensitivity_data(context),
+            batch_size=recipe.batch_size,
+            verbose=0,
         )
         _fit(qmodel, context, "msq", recipe.epochs, [search])
         if distribution.chief:

@@ -53,7 +53,9 @@ def prepared(examples, config):
     )
     custom_loop.compile_for(qmodel, 1e-3, EPOCHS * len(data))
     rule = msq_tf.BudgetRule(target_compression=8)
-    callback = msq_tf.MSQCallback(rule, data=examples, samples=100, interval=2)
+    callback = msq_tf.MSQCallback(
+        rule, data=examples, samples=100, batch_size=50, interval=2
+    )
     return qmodel, data, callback
 
 
