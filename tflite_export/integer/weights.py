@@ -161,9 +161,9 @@ def _silenced(
     """
     most = _VISIBLE[target.mode]
     fitted = found.fitted
-    over = fitted.change > most
-    if not over.any():
+    if fitted is None or found.change <= most:
         return found
+    over = fitted.change > most
     loud = over & (fitted.quiet > most)
     if loud.any():
         channel = int(np.flatnonzero(loud)[0])
@@ -275,6 +275,8 @@ def _rounded(ops: Sequence[str], target: Target) -> str | None:
 
 def fitting_bias(weight: IntegerWeight, use: Use) -> np.ndarray:
     """The bias of a use as the accumulator has room for it."""
+    if weight.fitted is None:
+        raise ValueError(f"{use.op} reads a table, which has no bias")
     rows = channel_rows(weight.codes, weight.channels)
     return accumulators.bias(rows, weight.fitted, use)
 
