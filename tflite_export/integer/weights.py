@@ -169,11 +169,9 @@ def _silenced(
     """
     most = _VISIBLE[target.mode]
     fitted = found.fitted
-    if fitted is None:
+    if fitted is None or found.change <= most:
         return found
     over = fitted.change > most
-    if not over.any():
-        return found
     loud = over & (fitted.quiet > most)
     if loud.any():
         channel = int(np.flatnonzero(loud)[0])
@@ -285,9 +283,9 @@ def _rounded(ops: Sequence[str], target: Target) -> str | None:
 
 def fitting_bias(weight: IntegerWeight, use: Use) -> np.ndarray:
     """The bias of a use as the accumulator has room for it."""
-    rows = channel_rows(weight.codes, weight.channels)
     if weight.fitted is None:
-        raise ValueError("A table that is read as data has no bias")
+        raise ValueError(f"{use.op} reads a table, which has no bias")
+    rows = channel_rows(weight.codes, weight.channels)
     return accumulators.bias(rows, weight.fitted, use)
 
 
