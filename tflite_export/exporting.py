@@ -135,7 +135,12 @@ def export(
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(staged(path))
         converted, matching = explained(
-            convert.Conversion(source, quantized, Path(path).parent),
+            convert.Conversion(
+                source,
+                quantized,
+                Path(path).parent,
+                [s.value for s in skipped],
+            ),
             quantized,
             skipped,
         )
