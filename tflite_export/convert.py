@@ -106,6 +106,7 @@ class Conversion:
         source: As of `to_float_file`.
         trained: Likewise.
         folder: Likewise.
+        floats: Values of its weights that stay float.
 
     Raises:
         ExportError: If the model is too large.
@@ -116,6 +117,7 @@ class Conversion:
         source: Source,
         trained: Sequence[QuantizedWeight] = (),
         folder: str | os.PathLike[str] | None = None,
+        floats: Iterable[np.ndarray] = (),
     ):
         self._notes: list[str] = []
         self._folder = folder
@@ -138,7 +140,7 @@ class Conversion:
                 "the loop of a recurrent layer; unroll=True keeps it dynamic"
             )
         self._source = source
-        traced.trained = Trained(trained)
+        traced.trained = Trained(trained, floats)
         self._constants = [
             array
             for array in constants(_nodes(graph))

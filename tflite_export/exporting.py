@@ -148,7 +148,12 @@ def export(
         progress.step("converting")
         temporary = stack.enter_context(staged(path))
         converted, matching = explained(
-            convert.Conversion(source, quantized, Path(path).parent),
+            convert.Conversion(
+                source,
+                quantized,
+                Path(path).parent,
+                [s.value for s in skipped],
+            ),
             quantized,
             skipped,
         )

@@ -129,7 +129,24 @@ class FrozenGraph:
             for name, weight in self._nodes.items()
             if name in self._all_uses.live
         ]
-        return self._trained.others(live, self._graph.library)
+        others = self._trained.others(live, self._graph.library)
+        # What has a weight's shape and is nobody's may be that weight by
+        # other values than its codes say.
+        strange = self._strange_shapes() if others else set()
+        return [w for w in others if w.codes.shape not in strange]
+
+    def _strange_shapes(self) -> set[tuple[int, ...]]:
+        """Shapes of constants that are no weight of the model."""
+        return {
+            value.shape
+            for node in self._graph.node
+            if node.name in self._all_uses.live
+            and node.name not in self._nodes
+            and (value := self._value(node)) is not None
+            and value.dtype == np.float32
+            and value.ndim > 1
+            and not self._trained.known(value)
+        }
 
     def sealed_inputs(self) -> list[tf.Tensor]:
         """The inputs that stand for weights."""

@@ -27,9 +27,15 @@ class Trained:
 
     Args:
         weights: The weights.
+        floats: Values of the weights that stay float.
     """
 
-    def __init__(self, weights: Iterable[QuantizedWeight]):
+    def __init__(
+        self,
+        weights: Iterable[QuantizedWeight],
+        floats: Iterable[np.ndarray] = (),
+    ):
+        self._floats = {_digest(array) for array in floats}
         self._weights: dict[_Digest, list[QuantizedWeight]] = {}
         for weight in weights:
             key = _digest(weight.values)
@@ -41,6 +47,10 @@ class Trained:
         if array.dtype != np.float32 or array.shape not in self._shapes:
             return []
         return self._weights.get(_digest(array), [])
+
+    def known(self, array: np.ndarray) -> bool:
+        """Whether an array is a weight of the model, quantized or not."""
+        return bool(self.find(array)) or _digest(array) in self._floats
 
     def shorten(self, captured: dict[str, Value]) -> list[np.ndarray]:
         """Has captured tensors that are quantized weights made of codes.
