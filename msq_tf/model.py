@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from msq_tf import replicas
 from msq_tf import round_clamp
-from msq_tf.activations import ActivationOverlay
+from msq_tf.activation_overlay import ActivationOverlay
 from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
 from msq_tf.config import LEARNED
@@ -109,13 +110,13 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         self._activation_overlay: ActivationOverlay | None = None
         if activations is not None:
             self.activation_quantizers = ActivationQuantizers(
-                [site.path for site in activations.sites],
+                [site.path for site in activations.trained_sites],
                 activations.bits,
                 activations.ranges,
                 name="activation_quantizers",
             )
             self._activation_overlay = ActivationOverlay(
-                base, activations, self.activation_quantizers
+                base, activations, self.activation_quantizers, self.kernels
             )
         self.fit_data: Any = None
         self.fit_validation_data: Any = None
@@ -188,7 +189,9 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
     def _activation_scope(self, training: bool) -> CallScope:
         if self._activation_overlay is None:
             return CallScope(None)
-        return self._activation_overlay.scope(training)
+        return self._activation_overlay.scope(
+            training, lambda: self._weights.steps(self.search.bits)
+        )
 
     def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
         x, y, sample_weight = batch
@@ -230,11 +233,17 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         )
 
     @contextlib.contextmanager
-    def integer_scope(self) -> Iterator[None]:
+    def integer_scope(
+        self, tap: Callable[[int, tf.Tensor], tf.Tensor] | None = None
+    ) -> Iterator[None]:
         """Like `quantized_scope`, with the trained activation ranges too.
 
         In it, `base` computes what a runtime with integer activations
         computes. Weights and ranges are constants taken on entry.
+
+        Args:
+            tap: Function of the position of a site and of what the model
+                computes there, that returns what it goes on with.
 
         Raises:
             ValueError: If the model has no trained activations.
@@ -245,7 +254,11 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
                 "`MSQConfig(activation_bits=8)`. Received: "
                 f"'{self.name}'"
             )
-        with self.quantized_scope(), self._activation_overlay.constant_scope():
+        steps = [weight.step for weight in self.quantized_weights()]
+        with (
+            self.quantized_scope(),
+            self._activation_overlay.constant_scope(steps, tap),
+        ):
             yield
 
     def fit(

@@ -7,14 +7,16 @@ from typing import Any
 import keras
 
 from msq_tf.activations import ActivationPlan
+from msq_tf.biases import find_biases
 from msq_tf.config import MSQConfig
 from msq_tf.discovery import walk
+from msq_tf.flow import input_signature
+from msq_tf.flow import trace
 from msq_tf.model import MSQModel
 from msq_tf.plan import Filters
 from msq_tf.plan import check_filters
 from msq_tf.plan import make_plan
 from msq_tf.sites import find_sites
-from msq_tf.sites import input_signature
 
 
 def quantize_model(
@@ -85,8 +87,12 @@ def quantize_model(
     plan = make_plan(model, config, filters)
     activations = None
     if config.activation_bits is not None:
-        signature = input_signature(model, example_inputs)
+        found = trace(model, input_signature(model, example_inputs))
+        sites = find_sites(found)
         activations = ActivationPlan(
-            find_sites(model, signature), config.activation_bits, config.ranges
+            sites,
+            config.activation_bits,
+            config.ranges,
+            find_biases(found, sites),
         )
     return MSQModel(model, plan, config.quantizer, activations, config.scale)
