@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tflite_export import agreement
 from tflite_export import flatbuffer as fb
 from tflite_export import runtime
 from tflite_export.errors import ExportError
@@ -18,6 +19,8 @@ BATCH = 16
 _REFERENCE_SAMPLES = 8
 # Outputs far from zero in a narrow band carry float32 noise of their size.
 _RANGE_FLOOR = 0.1
+# Scores that are as near to each other, relative to their range, are even.
+_EVEN = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +80,13 @@ def check_outputs(
             file.
     """
     expected = _expected(data, source, samples)
+    decisions = agreement.decisions(data, source.model)
     checks = []
     for kernels in runtime.KERNELS:
         limit = _REFERENCE_SAMPLES if kernels == "reference" else None
         inputs = [array[:limit] for array in samples]
         try:
-            check = _check(data, kernels, inputs, expected)
+            check = _check(data, kernels, inputs, expected, decisions)
         except RuntimeError as error:
             check = not_run(kernels, error)
         if check.ran and not check.relative_error <= max_relative_error:
@@ -156,6 +160,7 @@ def _check(
     kernels: str,
     inputs: Sequence[np.ndarray],
     expected: Sequence[Sequence[np.ndarray]],
+    decisions: agreement.Decisions,
 ) -> Check:
     rows = min(BATCH, len(inputs[0]))
     session = runtime.Session(data, kernels, batch_size=rows)
@@ -171,8 +176,9 @@ def _check(
                 for x, y in zip(got[-1], outputs, strict=True)
             ]
         )
-    worst, relative, agreements = 0.0, 0.0, []
-    for k in range(len(session.outputs)):
+    worst, relative = 0.0, 0.0
+    shares = []
+    for k, decision in enumerate(decisions):
         y = np.concatenate([np.atleast_1d(batch[k]) for batch in got])
         t = np.concatenate([np.atleast_1d(batch[k]) for batch in wanted])
         if y.shape != t.shape:
@@ -184,15 +190,15 @@ def _check(
         whole = np.concatenate([np.atleast_1d(b[k]).ravel() for b in expected])
         worst = max(worst, error)
         relative = max(relative, error / _range(whole))
-        if t.ndim == 2 and t.shape[1] > 1 and t.dtype.kind == "f":
-            agreements.append(np.mean(y.argmax(1) == t.argmax(1)))
+        if decision is not None and decision.fits(t.shape):
+            shares.append(float(decision.alike(y, t, _EVEN * _range(t)).mean()))
     return Check(
         kernels,
         ran=True,
         samples=len(inputs[0]),
         max_abs_error=worst,
         relative_error=relative,
-        agreement=float(min(agreements)) if agreements else None,
+        agreement=min(shares, default=None),
         partitions=session.delegated(),
     )
 

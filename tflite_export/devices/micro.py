@@ -18,6 +18,10 @@ from tflite_export import flatbuffer as fb
 from tflite_export.devices import command
 from tflite_export.devices import ports
 from tflite_export.errors import ExportError
+from tflite_export.integer import amplification
+from tflite_export.integer import simulate
+from tflite_export.integer.differences import of_recorded
+from tflite_export.targets import Target
 
 _WORKER = Path(__file__).with_name("micro_worker.py")
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
@@ -33,12 +37,17 @@ class MicroRun:
     """One run in the TFLite Micro interpreter.
 
     Attributes:
-        outputs: One array per output, all samples.
+        batches: One array per output, batch by batch along the first axis.
         arena_bytes: What stayed allocated in the arena.
     """
 
-    outputs: list[np.ndarray]
+    batches: list[np.ndarray]
     arena_bytes: int
+
+    @property
+    def outputs(self) -> list[np.ndarray]:
+        """One array per output, all samples."""
+        return [_flat(array) for array in self.batches]
 
 
 def is_installed() -> bool:
@@ -98,8 +107,54 @@ def run(
                 f"{_reason(done.stderr, done.returncode)}"
             )
         with np.load(got) as loaded:
-            outputs = [_flat(loaded[name]) for name in loaded.files]
+            outputs = [loaded[name] for name in loaded.files]
     return MicroRun(outputs, int(total[1]))
+
+
+def explain(
+    data: bytes,
+    samples: Sequence[np.ndarray],
+    done: MicroRun,
+    target: Target,
+) -> str | None:
+    """Looks whether single units inside explain a difference from LiteRT.
+
+    The copy of the file that shows all of its tensors has to give what the
+    file gave, bit for bit; each of its operators has to be within its own
+    limit of the float arithmetic of what it read, see
+    `integer.amplification`.
+
+    Args:
+        data: The bytes of an integer file.
+        samples: As in `run`, all on which the difference was seen.
+        done: What `run` returned for them.
+        target: Where the file shall run.
+
+    Returns:
+        The explanation, or `None` if there is another one.
+    """
+    shown = simulate.probe(data)
+    probe = run(shown, samples)
+    for array, again in zip(done.batches, probe.batches, strict=False):
+        if not np.array_equal(array, again):
+            return None
+    graph = fb.load(shown).subgraphs[0]
+    fed = [
+        _batches(port, array)
+        for port, array in zip(ports.inputs(data), samples, strict=True)
+    ]
+    arrays = dict(zip(fb.outputs(graph), probe.batches, strict=True))
+    arrays |= dict(zip(fb.inputs(graph), fed, strict=True))
+    off, total, size = 0, 0, 0
+    for batch in range(len(fed[0])):
+        recorded = {index: array[batch] for index, array in arrays.items()}
+        for found in of_recorded(data, recorded):
+            if found.units > target.operator_units(found.step.name):
+                return None
+            off += found.off
+            total += found.total
+            size += found.size
+    return amplification.explanation(off, total, size)
 
 
 def smallest_arena(

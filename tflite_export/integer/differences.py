@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,6 +65,21 @@ def differences(
     for index in simulate.activations(fb.load(data)):
         if index not in recorded:
             recorded[index] = session.tensor(index)
+    yield from of_recorded(data, recorded)
+
+
+def of_recorded(
+    data: bytes, recorded: Mapping[int, np.ndarray]
+) -> Iterator[Difference]:
+    """Compares every operator, in order, on tensors that a runtime recorded.
+
+    Args:
+        data: The bytes of an integer file.
+        recorded: Its inputs and activations, by their index.
+
+    Yields:
+        One difference per operator, also where it is zero.
+    """
     twin = simulate.isolated(data, recorded)
     other = runtime.Session(twin.data, "builtin")
     results = other([recorded[index] for index in twin.inputs])

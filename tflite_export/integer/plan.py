@@ -40,6 +40,7 @@ class IntegerFile:
         activations: Activation tensors in all.
         untrained: Operators that round to a grid which training doesn't know.
         notes: Sentences for the report.
+        sites: The tensor of each site of training, by the site's position.
     """
 
     data: bytes
@@ -48,6 +49,7 @@ class IntegerFile:
     activations: int
     untrained: tuple[str, ...]
     notes: tuple[str, ...]
+    sites: Mapping[int, int]
 
 
 def build(
@@ -75,7 +77,8 @@ def build(
             weight, or a range is not known.
     """
     model = fb.load(converted.data)
-    trained = pairs.take_pairs(model, target.mode)
+    sites: dict[int, int] = {}
+    trained = pairs.take_pairs(model, target.mode, sites)
     prepare(model, matching.matches, target)
     floats: list[schema.OperatorT] = []
     if target.float_normalizations:
@@ -116,6 +119,11 @@ def build(
         activations=len(activations),
         untrained=untrained,
         notes=tuple(quantizer.notes),
+        sites={
+            site: places[0, tensor]
+            for site, tensor in sites.items()
+            if (0, tensor) in places
+        },
     )
 
 
