@@ -24,11 +24,8 @@ from msq_tf.overlay import Overlay
 from msq_tf.sites import INPUT
 from msq_tf.sites import OUTPUT
 from msq_tf.sites import PREACTIVATION
+from msq_tf.sites import SITE_NAME
 from msq_tf.sites import Site
-
-# Operators of a converted graph that belong to a site have its position, and
-# a line, behind this in their names.
-SITE_NAME = "msq_site_"
 
 
 def _ranges_of(sites: Sequence[Site]) -> list[int | str]:

@@ -102,6 +102,10 @@ _FIXED_ACTIVATIONS = ("softmax", "sigmoid", "tanh")
 # A number beyond it is infinite in float32.
 _LARGEST = float(np.finfo(np.float32).max)
 
+# Operators of a converted graph that belong to a site have its position, and
+# a line, behind this in their names.
+SITE_NAME = "msq_site_"
+
 # Where in a layer's call a site is.
 OUTPUT = "output"
 PREACTIVATION = "preactivation"

@@ -11,7 +11,7 @@ import re
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from msq_tf.activation_overlay import SITE_NAME
+from msq_tf.sites import SITE_NAME
 from tflite_export import edit
 from tflite_export import flatbuffer as fb
 from tflite_export.errors import ExportError
