@@ -148,15 +148,19 @@ class ActivationOverlay:
         kernels: Sequence[Any],
     ):
         layers = [layer for _, layer in hookable(base)]
-        most = max(
-            [site.layer for site in plan.sites]
-            + [bias.layer for bias in plan.biases],
-            default=-1,
-        )
-        if most >= len(layers):
+        used = [site.layer for site in plan.sites]
+        for bias in plan.biases:
+            used += [bias.layer, bias.norm]
+            if not 0 <= bias.site < len(plan.sites):
+                raise ValueError(
+                    "The activation plan is damaged. Expected biases at its "
+                    f"{len(plan.sites)} sites. Received: {bias}"
+                )
+        if max(used, default=-1) >= len(layers):
             raise ValueError(
                 "The activation plan does not fit the model. Expected more "
-                f"than {most} layers and operations. Received: {len(layers)}"
+                f"than {max(used)} layers and operations. Received: "
+                f"{len(layers)}"
             )
         install([*layers, base])
         self._base = base
@@ -175,13 +179,16 @@ class ActivationOverlay:
             training: Whether ranges follow the data.
             steps: Function that returns the steps of the quantized weights.
         """
-        made: list[tf.Tensor] = []
         bits = self._plan.bits
+        # Here, and not where a layer first asks, which may be in a branch.
+        made = steps() if self._plan.biases else []
 
         def apply(x: Any, index: int) -> Any:
             site, found = self._plan.sites[index], self._range_of[index]
             if isinstance(found, str):
-                return fake_quantize(x, *fixed_range(found, bits), bits)
+                low, high = fixed_range(found, bits)
+                value = fake_quantize(tf.cast(x, tf.float32), low, high, bits)
+                return tf.cast(value, x.dtype)
             observe = training and site.like < 0
             return self.quantizers(x, index=found, training=observe)
 
@@ -191,11 +198,7 @@ class ActivationOverlay:
                 return unit_of_range(*fixed_range(found, bits), bits)
             return self.quantizers.unit_of(found)
 
-        def step(position: int) -> tf.Tensor:
-            made[:] = made or steps()
-            return made[position]
-
-        return self._scope(apply, step, unit, training)
+        return self._scope(apply, made.__getitem__, unit, training)
 
     def constant_scope(
         self,

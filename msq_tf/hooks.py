@@ -104,7 +104,8 @@ def _activation_asks(layer: Any) -> Iterator[None]:
     The function is exchanged for the time of the call only: a layer that is
     saved has to hold its own.
     """
-    function = getattr(layer, "activation", None)
+    # Not that of a cell, which a recurrent layer shows as its own.
+    function = vars(layer).get("activation")
     # An activation that is a layer is hooked itself.
     if not callable(function) or isinstance(function, keras.layers.Layer):
         yield

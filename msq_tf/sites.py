@@ -78,6 +78,7 @@ _MOVING: tuple[type, ...] = (
     keras.layers.UpSampling1D,
     keras.layers.UpSampling2D,
 )
+_ACTIVATIONS = (keras.layers.Activation, keras.layers.Softmax)
 _AVERAGING = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D)
 # Names of Keras's operations that move numbers; `Pad` does where it adds what
 # any grid holds.
@@ -251,6 +252,10 @@ def _averages(layer: Any) -> bool:
 
 def _fixed(layer: Any) -> str:
     """The activation at a layer's end if its kernels have a fixed scale."""
+    # What others do with their activation is not known: a recurrent layer
+    # multiplies it.
+    if not isinstance(layer, (*LINEAR, *_ACTIVATIONS)):
+        return ""
     name = _activation(layer)
     return name if name in _FIXED_ACTIVATIONS else ""
 

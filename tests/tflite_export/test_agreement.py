@@ -12,6 +12,7 @@ from tflite_export import agreement
 from tflite_export import export
 from tflite_export import exporting
 from tflite_export.agreement import Decision
+from tflite_export.integer import calibrate
 
 L = keras.layers
 
@@ -127,8 +128,6 @@ def test_a_file_that_decides_otherwise_is_not_handed_over(tmp_path):
 
     def clip(ranges):
         return {k: (low / 50, high / 50) for k, (low, high) in ranges.items()}
-
-    from tflite_export.integer import calibrate
 
     right = calibrate.calibrate
     with pytest.MonkeyPatch.context() as patch:

@@ -51,8 +51,8 @@ class _Output:
         words = f"{self.units:.0f} units"
         if self.count:
             words += (
-                f", with the same class on {self.same / self.count:.1%} of "
-                f"{self.count:,}"
+                f", with the same class in {self.same / self.count:.1%} of "
+                f"{self.count:,} cases"
             )
         return words
 
@@ -183,15 +183,16 @@ def _refuse_decisions(
     for output in found:
         allowed = agreement.misses(output.count, limits.min_agreement)
         if output.count - output.same > allowed:
-            advice = "Train for longer with activation_bits"
+            advice = "Accept"
             if not source.trained_ranges:
                 advice = (
-                    "Train the model with MSQConfig(activation_bits=...), or "
-                    "give representative_data that covers what the model sees"
+                    "Train the model with MSQConfig(activation_bits=...), give "
+                    "representative_data that covers what the model sees, or "
+                    "accept"
                 )
             raise ExportError(
                 "The file decides otherwise than the Keras model: outputs "
-                f"differ {words} inputs. Expected at least "
+                f"differ {words}. Expected at least "
                 f"min_agreement={limits.min_agreement:g} of the decisions to "
-                f"be the same. {advice}, or accept a lower min_agreement"
+                f"be the same. {advice} a lower min_agreement"
             )

@@ -84,7 +84,7 @@ def test_what_was_trained_is_what_is_exported(layers, bits, seed, tmp_path):
         min_agreement=1.0,
     )
     (note,) = [n for n in report.notes if n.startswith("against Keras with")]
-    assert "the same class on 100.0% of 32" in note
+    assert "the same class in 100.0% of 32" in note
 
 
 @pytest.mark.parametrize("seed", range(3))
