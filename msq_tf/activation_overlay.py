@@ -21,6 +21,7 @@ from msq_tf.flow import hookable
 from msq_tf.hooks import CallScope
 from msq_tf.hooks import install
 from msq_tf.overlay import Overlay
+from msq_tf.sites import GATE
 from msq_tf.sites import INPUT
 from msq_tf.sites import OUTPUT
 from msq_tf.sites import PREACTIVATION
@@ -108,10 +109,19 @@ class SiteVisitor:
             return contextlib.nullcontext()
         return Overlay(self._rounded(bias), inner=True)
 
-    def activate(self, layer: Any, inputs: Any) -> Any:
-        """Quantizes what an activation function reads if that is a site."""
+    def activate(
+        self, layer: Any, inputs: Any, function: Callable[[Any], Any]
+    ) -> Any:
+        """Quantizes what an activation function reads if that is a site.
+
+        A swish is computed in its two parts if the first is a site.
+        """
         number = self._counts.get(id(layer), 0)
-        return self._at(inputs, (id(layer), number, PREACTIVATION))
+        x = self._at(inputs, (id(layer), number, PREACTIVATION))
+        gate = self._index.get((id(layer), number, GATE))
+        if gate is None:
+            return function(x)
+        return x * self._apply(keras.ops.sigmoid(x), gate)
 
     def leave(self, layer: Any, inputs: Any, outputs: Any) -> Any:
         """Quantizes the output of a call if it is a site."""

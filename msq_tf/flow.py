@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,10 +100,12 @@ class _Recorder:
         del layer
         return contextlib.nullcontext()
 
-    def activate(self, layer: Any, inputs: Any) -> Any:
+    def activate(
+        self, layer: Any, inputs: Any, function: Callable[[Any], Any]
+    ) -> Any:
         if isinstance(inputs, tf.Tensor) and inputs.dtype.is_floating:
             self._activated[id(layer)] = self._activated.get(id(layer), 0) + 1
-        return inputs
+        return function(inputs)
 
     def leave(self, layer: Any, inputs: Any, outputs: Any) -> Any:
         # A model that was prepared before is hooked itself.

@@ -37,8 +37,10 @@ class Visitor(Protocol):
     def during(self, layer: Any) -> contextlib.AbstractContextManager[Any]:
         """Returns a context for the call itself."""
 
-    def activate(self, layer: Any, inputs: Any) -> Any:
-        """Takes what a layer's activation is called with, returns the same."""
+    def activate(
+        self, layer: Any, inputs: Any, function: Callable[[Any], Any]
+    ) -> Any:
+        """Takes what a layer's activation reads, and computes it."""
 
     def leave(self, layer: Any, inputs: Any, outputs: Any) -> Any:
         """Takes a call's outputs and returns those to go on with."""
@@ -130,8 +132,9 @@ def _asking(layer: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def asking(x: Any, *args: Any, **kwargs: Any) -> Any:
         scope = _ACTIVE.get()
-        if scope is not None and scope.visitor is not None:
-            x = scope.visitor.activate(layer, x)
-        return function(x, *args, **kwargs)
+        if scope is None or scope.visitor is None:
+            return function(x, *args, **kwargs)
+        plain = functools.partial(function, *args, **kwargs)
+        return scope.visitor.activate(layer, x, plain)
 
     return asking

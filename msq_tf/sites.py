@@ -110,6 +110,7 @@ SITE_NAME = "msq_site_"
 # Where in a layer's call a site is.
 OUTPUT = "output"
 PREACTIVATION = "preactivation"
+GATE = "gate"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,8 @@ class Site:
             `INPUT`.
         call: Which call of the layer, from 0; of an input, which one.
         place: `"output"`, or `"preactivation"` for what the activation
-            function inside of the layer reads.
+            function inside of the layer reads; `"gate"` for the sigmoid that
+            a swish multiplies by.
         fixed: Name of the activation whose kernels give the site its range;
             empty where the range is trained.
         like: Position of an earlier site whose range this one shares; -1 for
@@ -139,7 +141,7 @@ class Site:
 
     def __post_init__(self) -> None:
         """Refuses what only a damaged or made-up file can say."""
-        check_choice("place", self.place, (OUTPUT, PREACTIVATION))
+        check_choice("place", self.place, (OUTPUT, PREACTIVATION, GATE))
         check_choice("fixed", self.fixed, ("", *_FIXED_ACTIVATIONS))
 
     def to_config(self) -> dict[str, Any]:
@@ -176,6 +178,9 @@ def find_sites(found: Trace) -> tuple[Site, ...]:
             inner = f"{found.paths[call.index]}/{PREACTIVATION}"
             inner = _numbered(inner, call.number)
             add(None, inner, *place, place=PREACTIVATION)
+        if call.activated == 1 and _is_swish(call.layer):
+            gate = _numbered(f"{found.paths[call.index]}/{GATE}", call.number)
+            add(None, gate, *place, place=GATE, fixed="sigmoid")
         fixed = _fixed(call.layer)
         if is_moving(call):
             like = grids.get(id(call.tensors[0]), -1)
@@ -258,6 +263,14 @@ def _fixed(layer: Any) -> str:
         return ""
     name = _activation(layer)
     return name if name in _FIXED_ACTIVATIONS else ""
+
+
+def _is_swish(layer: Any) -> bool:
+    """Whether a layer ends in `x * sigmoid(x)`, for which there is no kernel.
+
+    A sigmoid runs, and a product.
+    """
+    return layer.activation is keras.activations.silu
 
 
 def _is_site(call: Call, found: Trace) -> bool:

@@ -30,7 +30,7 @@ def convolutional():
         L.Conv2D(6, 3, strides=2, use_bias=False),
         L.BatchNormalization(momentum=0.5),
         L.ReLU(),
-        L.AveragePooling2D(),
+        L.AveragePooling2D(2),
         L.Flatten(),
         L.Dense(4, activation="softmax"),
     ]
