@@ -180,18 +180,14 @@ class ActivationOverlay:
         self._position = {id(kernel): i for i, kernel in enumerate(kernels)}
         self.quantizers = quantizers
 
-    def scope(
-        self, training: bool, steps: Callable[[], Sequence[tf.Tensor]]
-    ) -> CallScope:
+    def scope(self, training: bool, steps: Sequence[tf.Tensor]) -> CallScope:
         """A scope in which `base` computes with quantized activations.
 
         Args:
             training: Whether ranges follow the data.
-            steps: Function that returns the steps of the quantized weights.
+            steps: Steps of the quantized weights; not used without biases.
         """
         bits = self._plan.bits
-        # Here, and not where a layer first asks, which may be in a branch.
-        made = steps() if self._plan.biases else []
 
         def apply(x: Any, index: int) -> Any:
             site, found = self._plan.sites[index], self._range_of[index]
@@ -208,7 +204,7 @@ class ActivationOverlay:
                 return unit_of_range(*fixed_range(found, bits), bits)
             return self.quantizers.unit_of(found)
 
-        return self._scope(apply, made.__getitem__, unit, training)
+        return self._scope(apply, steps.__getitem__, unit, training)
 
     def constant_scope(
         self,

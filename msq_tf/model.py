@@ -121,7 +121,10 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         self.fit_data: Any = None
         self.fit_validation_data: Any = None
         self._given_values: Sequence[tf.Tensor] | None = None
-        self._hold_values_of([kernel.shape for kernel in self.kernels])
+        shapes = [kernel.shape for kernel in self.kernels]
+        if self._rounds_biases:
+            shapes += self._weights.step_shapes
+        self._hold_values_of(shapes)
         self.built = True
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -148,6 +151,7 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
         del mask  # attached to the inputs, where `base` finds it
         pull = bool(training)
         penalty: tf.Tensor | None = None
+        steps: Sequence[tf.Tensor] | None = None
         if self._given_values is not None:
             values = self._given_values
         elif pull:
@@ -155,10 +159,14 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
                 self.search.bits, self.search.lsb
             )
         else:
-            values = self._held(lambda: self._weights.values(self.search.bits))
+            count = len(self.kernels)
+            held = self._held(lambda: [*self._values_now(), *self._steps_now()])
+            values, steps = held[:count], held[count:]
+        if steps is None:
+            steps = self._steps_now()
         with (
             Overlay(zip(self.kernels, values, strict=True)) as scope,
-            self._activation_scope(pull),
+            self._activation_scope(pull, steps),
         ):
             outputs = self.base(inputs, training=training)
         for loss in scope.losses:
@@ -186,12 +194,25 @@ class MSQModel(HoldsValues, keras.Model, QuantizedNetwork):
             if here is None or getattr(loss, _REPLICA, here) is here
         ]
 
-    def _activation_scope(self, training: bool) -> CallScope:
+    @property
+    def _rounds_biases(self) -> bool:
+        return self.activations is not None and bool(self.activations.biases)
+
+    def _values_now(self) -> list[tf.Tensor]:
+        return self._weights.values(self.search.bits)
+
+    def _steps_now(self) -> list[tf.Tensor]:
+        """Steps of the quantized weights, where biases are whole ones."""
+        if not self._rounds_biases:
+            return []
+        return self._weights.steps(self.search.bits)
+
+    def _activation_scope(
+        self, training: bool, steps: Sequence[tf.Tensor]
+    ) -> CallScope:
         if self._activation_overlay is None:
             return CallScope(None)
-        return self._activation_overlay.scope(
-            training, lambda: self._weights.steps(self.search.bits)
-        )
+        return self._activation_overlay.scope(training, steps)
 
     def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
         x, y, sample_weight = batch

@@ -37,17 +37,12 @@ class MicroRun:
     """One run in the TFLite Micro interpreter.
 
     Attributes:
-        batches: One array per output, batch by batch along the first axis.
+        outputs: One array per output, all samples.
         arena_bytes: What stayed allocated in the arena.
     """
 
-    batches: list[np.ndarray]
+    outputs: list[np.ndarray]
     arena_bytes: int
-
-    @property
-    def outputs(self) -> list[np.ndarray]:
-        """One array per output, all samples."""
-        return [_flat(array) for array in self.batches]
 
 
 def is_installed() -> bool:
@@ -107,7 +102,7 @@ def run(
                 f"{_reason(done.stderr, done.returncode)}"
             )
         with np.load(got) as loaded:
-            outputs = [loaded[name] for name in loaded.files]
+            outputs = [_flat(loaded[name]) for name in loaded.files]
     return MicroRun(outputs, int(total[1]))
 
 
@@ -135,16 +130,17 @@ def explain(
     """
     shown = simulate.probe(data)
     probe = run(shown, samples)
-    for array, again in zip(done.batches, probe.batches, strict=False):
-        if not np.array_equal(array, again):
-            return None
+    if not all(map(np.array_equal, done.outputs, probe.outputs)):
+        return None
     graph = fb.load(shown).subgraphs[0]
     fed = [
         _batches(port, array)
         for port, array in zip(ports.inputs(data), samples, strict=True)
     ]
-    arrays = dict(zip(fb.outputs(graph), probe.batches, strict=True))
-    arrays |= dict(zip(fb.inputs(graph), fed, strict=True))
+    arrays = dict(zip(fb.inputs(graph), fed, strict=True))
+    for index, array in zip(fb.outputs(graph), probe.outputs, strict=True):
+        shape = fb.shape(graph.tensors[index])
+        arrays[index] = array.reshape(len(fed[0]), *shape)
     off, total, size = 0, 0, 0
     for batch in range(len(fed[0])):
         recorded = {index: array[batch] for index, array in arrays.items()}
