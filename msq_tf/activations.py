@@ -1,4 +1,4 @@
-"""Fake-quantized activations: numerics, ranges, and the visitor of calls.
+"""Fake-quantized activations: numerics and ranges.
 
 Numerics are those of LiteRT's integer tensors, per tensor:
 
@@ -16,7 +16,6 @@ al., arXiv 1805.06085, equation 3, at both ends).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,15 +24,12 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf import replicas
+from msq_tf.biases import Bias
 from msq_tf.config import ACTIVATION_BITS
 from msq_tf.config import EMA
 from msq_tf.config import LEARNED
 from msq_tf.config import check_choice
-from msq_tf.hooks import CallScope
-from msq_tf.hooks import install
-from msq_tf.sites import INPUT
 from msq_tf.sites import Site
-from msq_tf.sites import hookable
 
 # Share of the old range that a training step keeps.
 _MOMENTUM = 0.95
@@ -53,11 +49,13 @@ class ActivationPlan:
         sites: Where.
         bits: Bits of their codes.
         ranges: `"ema"` or `"learned"`.
+        biases: Which biases are rounded to the accumulators' units.
     """
 
     sites: tuple[Site, ...]
     bits: int
     ranges: str
+    biases: tuple[Bias, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses what only a damaged or made-up file can say."""
@@ -71,8 +69,20 @@ class ActivationPlan:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ActivationPlan:
         """The inverse of `to_config`."""
-        sites = tuple(Site(**site) for site in config["sites"])
-        return cls(sites, config["bits"], config["ranges"])
+        return cls(
+            tuple(Site(**site) for site in config["sites"]),
+            config["bits"],
+            config["ranges"],
+            # Not in what was saved before there were any.
+            tuple(Bias(**bias) for bias in config.get("biases", ())),
+        )
+
+    @property
+    def trained_sites(self) -> tuple[Site, ...]:
+        """The sites whose range is trained."""
+        return tuple(
+            site for site in self.sites if not site.fixed and site.like < 0
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +198,7 @@ class ActivationQuantizers(keras.layers.Layer):
         x = tf.cast(x, tf.float32)
         if training:
             self._observe(x, index)
-            low, high = self._range(index)
+            low, high = self.range_of(index)
         else:
             low, high = self._range_or_that_of(x, index)
         return tf.cast(fake_quantize(x, low, high, self.bits), dtype)
@@ -202,12 +212,12 @@ class ActivationQuantizers(keras.layers.Layer):
         of second derivatives.
         """
         seen = tf.convert_to_tensor(self.seen[index]) > 0.0
-        low, high = self._range(index)
-        x = tf.stop_gradient(x)
-        own_low, own_high = _sane(tf.reduce_min(x), tf.reduce_max(x), self.bits)
+        low, high = self.range_of(index)
+        own_low, own_high = _sane(*_extremes(x), self.bits)
         return tf.where(seen, low, own_low), tf.where(seen, high, own_high)
 
-    def _range(self, index: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def range_of(self, index: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The trained range of a site, as two scalars."""
         return _sane(
             tf.convert_to_tensor(self.low[index]),
             tf.convert_to_tensor(self.high[index]),
@@ -217,10 +227,7 @@ class ActivationQuantizers(keras.layers.Layer):
     def _observe(self, x: tf.Tensor, index: int) -> None:
         # Of the whole batch, as on a single device; so all replicas write the
         # same, and have nothing to aggregate.
-        low, high = replicas.extremes(
-            tf.stop_gradient(tf.reduce_min(x)),
-            tf.stop_gradient(tf.reduce_max(x)),
-        )
+        low, high = replicas.extremes(*_extremes(x))
         old_low = tf.convert_to_tensor(self.low[index])
         old_high = tf.convert_to_tensor(self.high[index])
         # Zeros say nothing about a range, whether they come first, as of a
@@ -236,6 +243,13 @@ class ActivationQuantizers(keras.layers.Layer):
         ):
             variable.assign(keep * old + (1.0 - keep) * value)
         self.seen[index].assign(1.0)
+
+    def unit_of(self, index: int) -> tf.Tensor:
+        """Value of one code of a site; 0 as long as no step was taken."""
+        seen = tf.convert_to_tensor(self.seen[index]) > 0.0
+        return tf.where(
+            seen, unit_of_range(*self.range_of(index), self.bits), 0.0
+        )
 
     @property
     def _learned(self) -> bool:
@@ -261,7 +275,7 @@ class ActivationQuantizers(keras.layers.Layer):
             )
         ranges = []
         for index, path in enumerate(self.sites):
-            low, high = self._range(index)
+            low, high = self.range_of(index)
             low, high = float(low.numpy()), float(high.numpy())
             if not np.isfinite([low, high]).all():
                 raise ValueError(
@@ -280,6 +294,36 @@ class ActivationQuantizers(keras.layers.Layer):
         }
 
 
+def _extremes(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Smallest and largest number, no gradient.
+
+    Infinite ones are left out, with which a model masks or pads: the code at
+    the end of the range stands for them. NaN stays, which has to show.
+    """
+    x = tf.stop_gradient(x)
+    x = tf.where(tf.abs(x) >= x.dtype.max, tf.zeros_like(x), x)
+    return tf.reduce_min(x), tf.reduce_max(x)
+
+
+def unit_of_range(low: Any, high: Any, bits: int) -> Any:
+    """Value of one code of a range."""
+    return (high - low) / (2.0**bits - (2.0 if bits == 16 else 1.0))
+
+
+def fixed_range(activation: str, bits: int) -> tuple[float, float]:
+    """The range of the codes that kernels of an activation write.
+
+    Args:
+        activation: `"softmax"`, `"sigmoid"` or `"tanh"`.
+        bits: Bits of the codes.
+    """
+    if bits == 16:
+        return -1.0 + 2.0**-15, 1.0 - 2.0**-15
+    if activation == "tanh":
+        return -1.0, 1.0 - 2.0 ** (1 - bits)
+    return 0.0, 1.0 - 2.0**-bits
+
+
 def _sane(
     low: tf.Tensor, high: tf.Tensor, bits: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -290,116 +334,3 @@ def _sane(
         high = tf.maximum(high, -low)
         low = -high
     return low, high
-
-
-class SiteVisitor:
-    """Applies a function to the outputs at sites, call by call.
-
-    Args:
-        root: The model; its inputs are sites too.
-        sites: The sites.
-        layers: The hookable layers, in the order that sites count.
-        apply: Function of a tensor and the index of its site.
-    """
-
-    def __init__(
-        self,
-        root: Any,
-        sites: Sequence[Site],
-        layers: Sequence[Any],
-        apply: Callable[[Any, int], Any],
-    ):
-        self._root = root
-        self._index = {
-            (INPUT if s.layer == INPUT else id(layers[s.layer]), s.call): i
-            for i, s in enumerate(sites)
-        }
-        self._counts: dict[int, int] = {}
-        self._apply = apply
-
-    def enter(self, layer: Any, inputs: Any) -> Any:
-        """Quantizes the model's inputs that are sites."""
-        if layer is not self._root:
-            return inputs
-        self._counts = {}
-        flat = [
-            self._apply(x, self._index[INPUT, i])
-            if (INPUT, i) in self._index
-            else x
-            for i, x in enumerate(keras.tree.flatten(inputs))
-        ]
-        return keras.tree.pack_sequence_as(inputs, flat)
-
-    def leave(self, layer: Any, inputs: Any, outputs: Any) -> Any:
-        """Quantizes the output of a call if it is a site."""
-        del inputs
-        number = self._counts.get(id(layer), 0)
-        self._counts[id(layer)] = number + 1
-        index = self._index.get((id(layer), number))
-        if index is None:
-            return outputs
-        return keras.tree.map_structure(
-            lambda x: self._apply(x, index), outputs
-        )
-
-
-class ActivationOverlay:
-    """Lays fake quantization over the activations of a model.
-
-    Args:
-        base: The float model.
-        plan: Where and how.
-        quantizers: The ranges.
-
-    Raises:
-        ValueError: If the plan was made for another architecture.
-    """
-
-    def __init__(
-        self,
-        base: Any,
-        plan: ActivationPlan,
-        quantizers: ActivationQuantizers,
-    ):
-        layers = [layer for _, layer in hookable(base)]
-        if any(site.layer >= len(layers) for site in plan.sites):
-            raise ValueError(
-                "The activation plan does not fit the model. Expected more "
-                f"than {max(s.layer for s in plan.sites)} layers and "
-                f"operations. Received: {len(layers)}"
-            )
-        install([*layers, base])
-        self._base = base
-        self._layers = layers
-        self._sites = plan.sites
-        self.quantizers = quantizers
-
-    def scope(self, training: bool) -> CallScope:
-        """A scope in which `base` computes with quantized activations."""
-        return self.applying(
-            lambda x, index: self.quantizers(x, index=index, training=training)
-        )
-
-    def constant_scope(self) -> CallScope:
-        """A scope with today's ranges as constants of the graph.
-
-        A converter finds `tf.quantization.fake_quant_with_min_max_args`.
-        """
-        ranges = self.quantizers.trained_ranges()
-
-        def apply(x: tf.Tensor, index: int) -> tf.Tensor:
-            found = ranges[index]
-            return tf.quantization.fake_quant_with_min_max_args(
-                x,
-                found.low,
-                found.high,
-                num_bits=found.bits,
-                narrow_range=found.bits == 16,
-            )
-
-        return self.applying(apply)
-
-    def applying(self, apply: Callable[[Any, int], Any]) -> CallScope:
-        """A scope with a function of a tensor and its site at every site."""
-        visitor = SiteVisitor(self._base, self._sites, self._layers, apply)
-        return CallScope(visitor)

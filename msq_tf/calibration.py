@@ -30,12 +30,16 @@ class SeenRanges:
         return key in self._names
 
     def see(self, key: Hashable, x: tf.Tensor) -> None:
-        """Widens a range to what an eager tensor holds."""
+        """Widens a range to what an eager tensor holds.
+
+        What is infinite, with which a model masks or pads, has no code.
+        """
         low, high = self._seen.get(key, (0.0, 0.0))
+        finite = tf.where(tf.math.is_inf(x), tf.zeros_like(x), x)
         # Not min: NaN has to be seen.
         self._seen[key] = (
-            float(np.minimum(low, tf.reduce_min(x))),
-            float(np.maximum(high, tf.reduce_max(x))),
+            float(np.minimum(low, tf.reduce_min(finite))),
+            float(np.maximum(high, tf.reduce_max(finite))),
         )
 
     def found(self) -> dict[Any, tuple[float, float]]:

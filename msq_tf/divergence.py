@@ -137,6 +137,38 @@ def relative_distance(reference: Any, outputs: Any) -> tf.Tensor:
     return total
 
 
+def loss_names(compiled: CompiledLosses, count: int) -> list[tuple[str, bool]]:
+    """The loss of each output.
+
+    Args:
+        compiled: The losses of a model.
+        count: How many outputs it has.
+
+    Returns:
+        For each output, in order, the name of its loss in snake case and
+        whether the output is logits. The name is empty where the output has
+        no loss, or one of the user's own.
+    """
+    parts = _flat(compiled.loss)
+    if isinstance(compiled.loss, dict) and compiled.output_names is not None:
+        if set(compiled.output_names) == set(compiled.loss):
+            parts = [compiled.loss[name] for name in compiled.output_names]
+    if len(parts) == 1:
+        parts = parts * count
+    if len(parts) != count:
+        return [("", False)] * count
+    return [_named(part, compiled.module) for part in parts]
+
+
+def _named(loss: Any, module: Any) -> tuple[str, bool]:
+    if loss is None:
+        return "", False
+    try:
+        return _identity(module.get(loss), module)
+    except ValueError:
+        return "", False
+
+
 def _flat(structure: Any) -> list[Any]:
     if isinstance(structure, dict):
         return [structure[key] for key in sorted(structure)]
@@ -190,6 +222,7 @@ _SNAKE = {
     "SparseCategoricalCrossentropy": "sparse_categorical_crossentropy",
     "CategoricalCrossentropy": "categorical_crossentropy",
     "CategoricalFocalCrossentropy": "categorical_focal_crossentropy",
+    "CategoricalHinge": "categorical_hinge",
     "KLDivergence": "kl_divergence",
     "BinaryCrossentropy": "binary_crossentropy",
     "BinaryFocalCrossentropy": "binary_focal_crossentropy",

@@ -51,6 +51,8 @@ class ScaleLayout:
             for one scale.
 
     Attributes:
+        shapes: Shape of the scales of each weight, which broadcasts against
+            it.
         reduced: For each weight the axes that share a scale.
         size: Elements of all weights.
     """
@@ -66,11 +68,11 @@ class ScaleLayout:
             [axis for axis in range(len(shape)) if axis not in keep]
             for shape, keep in zip(shapes, kept, strict=True)
         ]
-        self._shapes = [
+        self.shapes = [
             [size if axis in keep else 1 for axis, size in enumerate(shape)]
             for shape, keep in zip(shapes, kept, strict=True)
         ]
-        self._counts = [int(np.prod(shape)) for shape in self._shapes]
+        self._counts = [int(np.prod(shape)) for shape in self.shapes]
         self._owners = np.repeat(np.arange(len(kept)), self._counts)
 
     def max_scales(self, weights: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -125,7 +127,7 @@ class ScaleLayout:
         parts = tf.split(scales, self._counts)
         return [
             tf.reshape(part, shape)
-            for part, shape in zip(parts, self._shapes, strict=True)
+            for part, shape in zip(parts, self.shapes, strict=True)
         ]
 
 

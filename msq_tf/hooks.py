@@ -3,18 +3,24 @@
 Keras has no hook on a layer's output that reaches nested, subclassed and
 shared layers alike. `install` replaces `call` on the layer *instances*; the
 replacement asks the scope that is active in this thread, and does nothing
-without one. Nothing of it is saved, and a model behaves as before outside of a
+without one. While such a call runs, the layer's activation function asks the
+scope, too. Nothing of it is saved, and a model behaves as before outside of a
 scope.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
+import threading
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 from typing import Protocol
+
+import keras
 
 _ACTIVE: contextvars.ContextVar[CallScope | None] = contextvars.ContextVar(
     "msq_tf_call_scope", default=None
@@ -27,6 +33,14 @@ class Visitor(Protocol):
 
     def enter(self, layer: Any, inputs: Any) -> Any:
         """Takes a call's first argument and returns what to call with."""
+
+    def during(self, layer: Any) -> contextlib.AbstractContextManager[Any]:
+        """Returns a context for the call itself."""
+
+    def activate(
+        self, layer: Any, inputs: Any, function: Callable[[Any], Any]
+    ) -> Any:
+        """Takes what a layer's activation reads, and computes it."""
 
     def leave(self, layer: Any, inputs: Any, outputs: Any) -> Any:
         """Takes a call's outputs and returns those to go on with."""
@@ -82,8 +96,56 @@ def _hook(layer: Any) -> None:
             return call(*args, **kwargs)
         if args:
             args = (scope.visitor.enter(layer, args[0]), *args[1:])
-        outputs = call(*args, **kwargs)
+        with scope.visitor.during(layer), _activation_asks(layer):
+            outputs = call(*args, **kwargs)
         return scope.visitor.leave(layer, (args, kwargs), outputs)
 
     layer.call = hooked
     setattr(layer, _MARK, True)
+
+
+# How many calls of a layer run, in replicas that take turns, and its
+# activation function; by the layer's `id`.
+_RUNNING: dict[int, tuple[int, Callable[..., Any]]] = {}
+_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _activation_asks(layer: Any) -> Iterator[None]:
+    """Has a layer's activation function ask the scope.
+
+    The function is exchanged for the time of the call only: a layer that is
+    saved has to hold its own.
+    """
+    # Not that of a cell, which a recurrent layer shows as its own.
+    function = vars(layer).get("activation")
+    # An activation that is a layer is hooked itself.
+    if not callable(function) or isinstance(function, keras.layers.Layer):
+        yield
+        return
+    with _LOCK:
+        count, original = _RUNNING.get(id(layer), (0, function))
+        _RUNNING[id(layer)] = count + 1, original
+        if not count:
+            layer.activation = _asking(layer, original)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            count, original = _RUNNING.pop(id(layer))
+            if count > 1:
+                _RUNNING[id(layer)] = count - 1, original
+            else:
+                layer.activation = original
+
+
+def _asking(layer: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def asking(x: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = _ACTIVE.get()
+        if scope is None or scope.visitor is None:
+            return function(x, *args, **kwargs)
+        plain = functools.partial(function, *args, **kwargs)
+        return scope.visitor.activate(layer, x, plain)
+
+    return asking

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from msq_tf import replicas
 from msq_tf import round_clamp
-from msq_tf.activations import ActivationOverlay
+from msq_tf.activation_overlay import ActivationOverlay
 from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
 from msq_tf.config import LEARNED
@@ -127,17 +127,20 @@ class MSQModel(
         self._activation_overlay: ActivationOverlay | None = None
         if activations is not None:
             self.activation_quantizers = ActivationQuantizers(
-                [site.path for site in activations.sites],
+                [site.path for site in activations.trained_sites],
                 activations.bits,
                 activations.ranges,
                 name="activation_quantizers",
             )
             self._activation_overlay = ActivationOverlay(
-                base, activations, self.activation_quantizers
+                base, activations, self.activation_quantizers, self.kernels
             )
         self.fit_inputs = FitInputs()
         self.penalty = PenaltyMean()
-        self._hold_values_of([kernel.shape for kernel in self.kernels])
+        shapes = [kernel.shape for kernel in self.kernels]
+        if self._rounds_biases:
+            shapes += self._weights.step_shapes
+        self._hold_values_of(shapes)
         self._use_methods_of(
             base,
             lambda: StepScopes(
@@ -145,7 +148,9 @@ class MSQModel(
                 self._weights,
                 self.search,
                 self.penalty,
-                self._activation_scope,
+                lambda training: self._activation_scope(
+                    training, self._steps_now()
+                ),
             ),
         )
         self.built = True
@@ -170,6 +175,7 @@ class MSQModel(
         pull = bool(training)
         given = given_values()
         penalty: tf.Tensor | None = None
+        steps: Sequence[tf.Tensor] | None = None
         if given is not None:
             values = given
         elif pull:
@@ -177,10 +183,14 @@ class MSQModel(
                 self.search.bits, self.search.lsb
             )
         else:
-            values = self._held(lambda: self._weights.values(self.search.bits))
+            count = len(self.kernels)
+            held = self._held(lambda: [*self._values_now(), *self._steps_now()])
+            values, steps = held[:count], held[count:]
+        if steps is None:
+            steps = self._steps_now()
         with (
             Overlay(zip(self.kernels, values, strict=True)) as scope,
-            self._activation_scope(pull),
+            self._activation_scope(pull, steps),
         ):
             outputs = self.base(inputs, training=training)
         if "compute_loss" in self._own:
@@ -214,10 +224,25 @@ class MSQModel(
             if here is None or getattr(loss, _REPLICA, here) is here
         ]
 
-    def _activation_scope(self, training: bool) -> CallScope:
+    @property
+    def _rounds_biases(self) -> bool:
+        return self.activations is not None and bool(self.activations.biases)
+
+    def _values_now(self) -> list[tf.Tensor]:
+        return self._weights.values(self.search.bits)
+
+    def _steps_now(self) -> list[tf.Tensor]:
+        """Steps of the quantized weights, where biases are whole ones."""
+        if not self._rounds_biases:
+            return []
+        return self._weights.steps(self.search.bits)
+
+    def _activation_scope(
+        self, training: bool, steps: Sequence[tf.Tensor]
+    ) -> CallScope:
         if self._activation_overlay is None:
             return CallScope(None)
-        return self._activation_overlay.scope(training)
+        return self._activation_overlay.scope(training, steps)
 
     def quantized_scope(self) -> Overlay:
         """A scope in which `base` computes with its quantized weights.
@@ -238,11 +263,17 @@ class MSQModel(
         )
 
     @contextlib.contextmanager
-    def integer_scope(self) -> Iterator[None]:
+    def integer_scope(
+        self, tap: Callable[[int, tf.Tensor], tf.Tensor] | None = None
+    ) -> Iterator[None]:
         """Like `quantized_scope`, with the trained activation ranges too.
 
         In it, `base` computes what a runtime with integer activations
         computes. Weights and ranges are constants taken on entry.
+
+        Args:
+            tap: Function of the position of a site and of what the model
+                computes there, that returns what it goes on with.
 
         Raises:
             ValueError: If the model has no trained activations.
@@ -253,31 +284,30 @@ class MSQModel(
                 "`MSQConfig(activation_bits=8)`. Received: "
                 f"'{self.name}'"
             )
-        with self.quantized_scope(), self._activation_overlay.constant_scope():
+        steps = [weight.step for weight in self.quantized_weights()]
+        with (
+            self.quantized_scope(),
+            self._activation_overlay.constant_scope(steps, tap),
+        ):
             yield
 
     @contextlib.contextmanager
     def observing_scope(
         self, see: Callable[[int, tf.Tensor], None]
     ) -> Iterator[Callable[[Any], Any]]:
-        """A scope that shows what the sites of activations compute.
+        """A scope that shows what is computed where ranges are trained.
 
         In it weights are quantized, activations are not, and no state moves.
 
         Args:
-            see: Gets the number of a site and a tensor.
+            see: Gets the number of a range and a tensor.
 
         Yields:
             A function of inputs to call.
         """
-
-        def shown(x: Any, index: int) -> Any:
-            see(index, tf.cast(x, tf.float32))
-            return x
-
         overlay: Any = self._activation_overlay
         values = zip(self.kernels, self.quantized_values(), strict=True)
-        with Aside(), Overlay(values), overlay.applying(shown):
+        with Aside(), Overlay(values), overlay.observing_scope(see):
             yield lambda x: self.base(x, training=False)
 
     def fit(

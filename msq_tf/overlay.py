@@ -35,15 +35,24 @@ class Overlay(keras.StatelessScope):
     Args:
         values: Pairs of a `keras.Variable` and the tensor that stands for it,
             in the variable's shape.
+        inner: Whether this lies inside of another one, which then collects
+            the losses.
     """
 
-    def __init__(self, values: Iterable[tuple[Any, Any]]):
+    def __init__(self, values: Iterable[tuple[Any, Any]], inner: bool = False):
         super().__init__(
             state_mapping=values,
             collect_losses=True,
             initialize_variables=False,
         )
         self.original_scope: Any = None
+        self._inner = inner
+
+    def add_loss(self, loss: Any) -> None:
+        if self._inner and self.original_scope is not None:
+            self.original_scope.add_loss(loss)
+        else:
+            super().add_loss(loss)
 
     def get_current_value(self, variable: Any) -> Any:
         value = super().get_current_value(variable)

@@ -9,8 +9,11 @@ from typing import Any
 import keras
 
 from msq_tf.activations import ActivationPlan
+from msq_tf.biases import find_biases
 from msq_tf.config import MSQConfig
 from msq_tf.discovery import walk
+from msq_tf.flow import input_signature
+from msq_tf.flow import trace
 from msq_tf.model import MSQModel
 from msq_tf.overlay import all_layers
 from msq_tf.own_training import own_methods
@@ -18,7 +21,6 @@ from msq_tf.plan import Filters
 from msq_tf.plan import check_filters
 from msq_tf.plan import make_plan
 from msq_tf.sites import find_sites
-from msq_tf.sites import input_signature
 from msq_tf.target_checks import check_model
 from msq_tf.unread import REASON
 from msq_tf.unread import unread_variables
@@ -97,9 +99,13 @@ def quantize_model(
     _warn_of(entry.path for entry in plan if entry.skip_reason == REASON)
     activations = None
     if config.activation_bits is not None:
-        signature = input_signature(model, example_inputs)
+        found = trace(model, input_signature(model, example_inputs))
+        sites = find_sites(found)
         activations = ActivationPlan(
-            find_sites(model, signature), config.activation_bits, config.ranges
+            sites,
+            config.activation_bits,
+            config.ranges,
+            find_biases(found, sites),
         )
     return MSQModel(model, plan, config.quantizer, activations, config.scale)
 

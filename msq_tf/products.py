@@ -13,8 +13,8 @@ import keras
 import tensorflow as tf
 
 from msq_tf.discovery import walk
+from msq_tf.flow import input_signature
 from msq_tf.overlay import operations
-from msq_tf.sites import input_signature
 
 _ATTENTION: tuple[type, ...] = (
     keras.layers.AdditiveAttention,

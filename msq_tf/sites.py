@@ -4,11 +4,18 @@ A TFLite runtime holds one integer tensor after every operator *as the
 converter fuses them*: a convolution with its bias, batch norm and ReLU is one
 operator. So an output is quantized after the fused activation, after additions
 and concatenations, and at the model's inputs, but not between a convolution
-and its batch norm. Operators that only move numbers keep their input's scale;
-softmax, sigmoid and tanh have fixed ones. Those get no range of their own.
+and its batch norm. Operators that only move numbers keep their input's scale,
+and get no range of their own; where they take averages, as a pooling does, the
+result is rounded to that scale.
 
-The flow of tensors is taken from a trace of the model, so it is the same for
-Sequential, Functional, nested and subclassed models.
+An activation that no runtime runs inside of the operator before it, such as a
+softmax, reads an integer tensor: inside of a layer that has one, there is a
+site between the linear part and the activation. The outputs of softmax,
+sigmoid and tanh have the fixed scales of their kernels. They are rounded to
+those where the model reads them itself; at its end a loss may want the logits
+that Keras attaches to probabilities, and those are not rounded.
+
+What flows where is in `flow`.
 """
 
 from __future__ import annotations
@@ -21,15 +28,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.discovery import walk
-from msq_tf.hooks import CallScope
-from msq_tf.hooks import install
-from msq_tf.overlay import operations
-from msq_tf.overlay import symbolic_inputs
+from msq_tf.config import check_choice
+from msq_tf.flow import Call
+from msq_tf.flow import Trace
 
 INPUT = -1
 
-_LINEAR: tuple[type, ...] = (
+LINEAR: tuple[type, ...] = (
     keras.layers.Dense,
     keras.layers.EinsumDense,
     keras.layers.Conv1D,
@@ -75,8 +80,39 @@ _MOVING: tuple[type, ...] = (
     keras.layers.UpSampling1D,
     keras.layers.UpSampling2D,
 )
+_ACTIVATIONS = (keras.layers.Activation, keras.layers.Softmax)
+_AVERAGING = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D)
+# Names of Keras's operations that move numbers; `Pad` does where it adds what
+# any grid holds.
+_MOVING_NAMES = {
+    "ExpandDims",
+    "Flip",
+    "GetItem",
+    "Moveaxis",
+    "Pad",
+    "Ravel",
+    "Repeat",
+    "Reshape",
+    "Roll",
+    "Squeeze",
+    "Swapaxes",
+    "Tile",
+    "Transpose",
+}
 _FUSED_ACTIVATIONS = ("relu", "relu6")
 _FIXED_ACTIVATIONS = ("softmax", "sigmoid", "tanh")
+
+# A number beyond it is infinite in float32.
+_LARGEST = float(np.finfo(np.float32).max)
+
+# Operators of a converted graph that belong to a site have its position, and
+# a line, behind this in their names.
+SITE_NAME = "msq_site_"
+
+# Where in a layer's call a site is.
+OUTPUT = "output"
+PREACTIVATION = "preactivation"
+GATE = "gate"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,149 +125,111 @@ class Site:
         layer: Position of the layer in the traversal order of the model, or
             `INPUT`.
         call: Which call of the layer, from 0; of an input, which one.
+        place: `"output"`, or `"preactivation"` for what the activation
+            function inside of the layer reads; `"gate"` for the sigmoid that
+            a swish multiplies by.
+        fixed: Name of the activation whose kernels give the site its range;
+            empty where the range is trained.
+        like: Position of an earlier site whose range this one shares; -1 for
+            none.
     """
 
     path: str
     layer: int
     call: int
+    place: str = OUTPUT
+    fixed: str = ""
+    like: int = -1
+
+    def __post_init__(self) -> None:
+        """Refuses what only a damaged or made-up file can say."""
+        check_choice("place", self.place, (OUTPUT, PREACTIVATION, GATE))
+        check_choice("fixed", self.fixed, ("", *_FIXED_ACTIVATIONS))
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON values."""
         return dataclasses.asdict(self)
 
 
-@dataclasses.dataclass
-class _Call:
-    layer: Any
-    inputs: list[Any]
-    output: Any
-
-
-class _Recorder:
-    """Notes the calls of layers and what flows between them."""
-
-    def __init__(self) -> None:
-        self.calls: list[_Call] = []
-
-    def enter(self, layer: Any, inputs: Any) -> Any:
-        return inputs
-
-    def leave(self, layer: Any, inputs: Any, outputs: Any) -> Any:
-        flat = keras.tree.flatten(outputs)
-        if len(flat) == 1 and isinstance(flat[0], tf.Tensor):
-            self.calls.append(_Call(layer, keras.tree.flatten(inputs), flat[0]))
-        return outputs
-
-
-def hookable(base: Any) -> list[tuple[str, Any]]:
-    """Layers without sublayers, and operations of functional graphs.
-
-    Recurrent layers are opaque: what happens inside their loop has no place
-    for a quantizer.
-    """
-    found = []
-    opaque: list[str] = []
-    entries = [("", base), *walk(base)] if _has_children(base) else walk(base)
-    seen: set[int] = set()
-    for path, layer in entries:
-        if any(path.startswith(prefix) for prefix in opaque):
-            continue
-        if isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional):
-            opaque.append(f"{path}/")
-        elif _has_children(layer):
-            for operation in operations(layer):
-                if id(operation) not in seen:
-                    seen.add(id(operation))
-                    prefix = f"{path}/" if path else ""
-                    found.append((f"{prefix}{operation.name}", operation))
-            continue
-        if not isinstance(layer, keras.layers.InputLayer):
-            found.append((path, layer))
-    return found
-
-
-def _has_children(layer: Any) -> bool:
-    return bool(layer._flatten_layers(include_self=False))
-
-
-def input_signature(base: Any, example_inputs: Any = None) -> Any:
-    """The inputs of a model as a structure of `tf.TensorSpec`.
-
-    Args:
-        base: A built Keras model.
-        example_inputs: A batch of inputs; needed for subclassed models.
-
-    Raises:
-        ValueError: If the model does not know its inputs and none are given.
-    """
-    if example_inputs is not None:
-        return keras.tree.map_structure(
-            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype),
-            keras.tree.map_structure(np.asarray, example_inputs),
-        )
-    inputs = symbolic_inputs(base)
-    if inputs is not None:
-        return keras.tree.map_structure(
-            lambda x: tf.TensorSpec(x.shape, x.dtype), inputs
-        )
-    raise ValueError(
-        "Quantized activations of a subclassed model need to see its inputs. "
-        "Expected `quantize_model(..., example_inputs=batch)`. Received: "
-        f"{type(base).__name__} '{base.name}' without example_inputs"
-    )
-
-
-def find_sites(base: Any, signature: Sequence[Any]) -> tuple[Site, ...]:
+def find_sites(found: Trace) -> tuple[Site, ...]:
     """Finds where to quantize activations.
 
     Args:
-        base: A built Keras model.
-        signature: The model's inputs as a structure of `tf.TensorSpec`.
+        found: What flows through the model.
 
     Returns:
         Sites in the order of execution, inputs first.
     """
-    named = hookable(base)
-    install(layer for _, layer in named)
-    recorder = _Recorder()
-    outputs: list[Any] = []
-    read: list[Any] = []
+    sites: list[Site] = []
+    # Position of the site whose grid a tensor has, by the tensor's `id`.
+    grids: dict[int, int] = {}
 
-    def run(inputs: Any) -> Any:
-        read.extend(keras.tree.flatten(inputs))
-        with CallScope(recorder):
-            result = base(inputs, training=False)
-        outputs.extend(keras.tree.flatten(result))
-        return result
+    def add(tensor: Any, path: str, *arguments: Any, **named: Any) -> None:
+        sites.append(Site(path, *arguments, **named))
+        grids[id(tensor)] = len(sites) - 1
 
-    tf.function(run, autograph=False).get_concrete_function(signature)
-    position = {id(layer): i for i, (_, layer) in enumerate(named)}
-    sites = [
-        Site(_numbered("input", i), INPUT, i)
-        for i, spec in enumerate(keras.tree.flatten(signature))
-        if spec.dtype.is_floating and not _is_cut(read[i], recorder.calls)
-    ]
-    counts: dict[int, int] = {}
-    # A model that was prepared before is hooked itself.
-    calls = [call for call in recorder.calls if id(call.layer) in position]
-    for call in calls:
-        index = position[id(call.layer)]
-        number = counts.get(index, 0)
-        counts[index] = number + 1
-        if call.output.dtype.is_floating and _is_site(call, calls, outputs):
-            sites.append(
-                Site(_numbered(named[index][0], number), index, number)
-            )
+    for i, tensor in enumerate(found.inputs):
+        if tensor.dtype.is_floating and not _is_cut(tensor, found):
+            add(tensor, _numbered("input", i), INPUT, i)
+    for call in found.calls:
+        if not call.output.dtype.is_floating:
+            continue
+        path = _numbered(found.paths[call.index], call.number)
+        place = call.index, call.number
+        if call.activated == 1 and _has_own_operator(call.layer):
+            inner = f"{found.paths[call.index]}/{PREACTIVATION}"
+            inner = _numbered(inner, call.number)
+            add(None, inner, *place, place=PREACTIVATION)
+        if call.activated == 1 and _is_swish(call.layer):
+            gate = _numbered(f"{found.paths[call.index]}/{GATE}", call.number)
+            add(None, gate, *place, place=GATE, fixed="sigmoid")
+        fixed = _fixed(call.layer)
+        if is_moving(call):
+            like = grids.get(id(call.tensors[0]), -1)
+            if like >= 0 and _averages(call.layer):
+                add(call.output, path, *place, like=like)
+            elif like >= 0:
+                grids[id(call.output)] = like
+        elif fixed:
+            if _is_read_inside(call, found):
+                add(call.output, path, *place, fixed=fixed)
+        elif _is_site(call, found):
+            add(call.output, path, *place)
     return tuple(sites)
 
 
-def _is_cut(tensor: Any, calls: Sequence[_Call]) -> bool:
+def grids_of(found: Trace, sites: Sequence[Site]) -> dict[int, int]:
+    """Position of the site whose grid a tensor has.
+
+    Args:
+        found: What flows through a model.
+        sites: What `find_sites` found in it.
+
+    Returns:
+        The position by the tensor's `id`.
+    """
+    named = {
+        (site.layer, site.call): position
+        for position, site in enumerate(sites)
+        if site.place == OUTPUT
+    }
+    grids = {
+        id(tensor): named[INPUT, i]
+        for i, tensor in enumerate(found.inputs)
+        if (INPUT, i) in named
+    }
+    for call in found.calls:
+        own = named.get((call.index, call.number))
+        if own is None and is_moving(call):
+            own = grids.get(id(call.tensors[0]))
+        if own is not None:
+            grids[id(call.output)] = own
+    return grids
+
+
+def _is_cut(tensor: Any, found: Trace) -> bool:
     """Whether an input is only read as integers, such as tokens."""
-    readers = [
-        call.layer
-        for call in calls
-        if any(other is tensor for other in call.inputs)
-    ]
+    readers = [call.layer for call in found.readers(tensor)]
     return bool(readers) and all(isinstance(x, _CUTTING) for x in readers)
 
 
@@ -239,20 +237,59 @@ def _numbered(path: str, number: int) -> str:
     return f"{path}#{number + 1}" if number else path
 
 
-def _is_site(call: _Call, calls: Sequence[_Call], outputs: Any) -> bool:
-    layer = call.layer
-    if isinstance(layer, _MOVING):
+def is_moving(call: Call) -> bool:
+    """Whether a call gives numbers that it read, on the same scale."""
+    if len(call.tensors) != 1:
         return False
-    activation = _activation(layer)
-    if activation in _FIXED_ACTIVATIONS:
-        return False
-    if activation is not None:
+    if isinstance(call.layer, _MOVING):
         return True
-    follower = _only_consumer(call, calls, outputs)
+    kind = type(call.layer)
+    if kind.__name__ not in _MOVING_NAMES or not kind.__module__.startswith(
+        "keras."
+    ):
+        return False
+    if kind.__name__ != "Pad":
+        return True
+    # A grid holds zero, and its lowest code stands for all that is below.
+    added = [x for x in call.inputs if isinstance(x, int | float)]
+    return all(x == 0 or x <= -_LARGEST for x in added)
+
+
+def _averages(layer: Any) -> bool:
+    """Whether numbers that move are averaged, so that a kernel rounds."""
+    return isinstance(layer, _AVERAGING) or (
+        isinstance(layer, keras.layers.UpSampling2D)
+        and layer.interpolation != "nearest"
+    )
+
+
+def _fixed(layer: Any) -> str:
+    """The activation at a layer's end if its kernels have a fixed scale."""
+    # What others do with their activation is not known: a recurrent layer
+    # multiplies it.
+    if not isinstance(layer, (*LINEAR, *_ACTIVATIONS)):
+        return ""
+    name = _activation(layer)
+    return name if name in _FIXED_ACTIVATIONS else ""
+
+
+def _is_swish(layer: Any) -> bool:
+    """Whether a layer ends in `x * sigmoid(x)`, for which there is no kernel.
+
+    A sigmoid runs, and a product.
+    """
+    return layer.activation is keras.activations.silu
+
+
+def _is_site(call: Call, found: Trace) -> bool:
+    layer = call.layer
+    if _activation(layer) is not None:
+        return True
+    follower = found.only_reader(call.output)
     if follower is None:
         return True
     fuses = _fuses(follower.layer)
-    if isinstance(layer, _LINEAR):
+    if isinstance(layer, LINEAR):
         if isinstance(follower.layer, keras.layers.BatchNormalization):
             return False
         return not fuses
@@ -263,18 +300,16 @@ def _is_site(call: _Call, calls: Sequence[_Call], outputs: Any) -> bool:
     return True
 
 
-def _only_consumer(
-    call: _Call, calls: Sequence[_Call], outputs: Any
-) -> _Call | None:
-    """The one call that reads an output, if nothing else does."""
-    if any(output is call.output for output in outputs):
-        return None
-    readers = [
-        other
-        for other in calls
-        if any(tensor is call.output for tensor in other.inputs)
-    ]
-    return readers[0] if len(readers) == 1 else None
+def _is_read_inside(call: Call, found: Trace) -> bool:
+    """Whether the model computes with an output that it does not return."""
+    if found.ends(call.output):
+        return False
+    return any(
+        not is_moving(reader) or _is_read_inside(reader, found)
+        for reader in found.readers(call.output)
+        # A dropout gives what it read.
+        if reader.output is not call.output
+    )
 
 
 def _activation(layer: Any) -> str | None:
@@ -286,8 +321,10 @@ def _activation(layer: Any) -> str | None:
     if isinstance(layer, keras.layers.RNN):
         return None  # a cell goes on behind its activation
     function = getattr(layer, "activation", None)
-    name = getattr(function, "__name__", None)
-    return None if name in (None, "linear") else name
+    if function is None:
+        return None
+    name = getattr(function, "__name__", type(function).__name__)
+    return None if name == "linear" else name
 
 
 def _fuses(layer: Any) -> bool:
@@ -302,3 +339,20 @@ def _fuses(layer: Any) -> bool:
         isinstance(layer, keras.layers.Activation)
         and _activation(layer) in _FUSED_ACTIVATIONS
     )
+
+
+def _has_own_operator(layer: Any) -> bool:
+    """Whether the activation inside of a layer is an operator by itself.
+
+    It is none where TFLite runs it inside the operator before it. What it
+    computes decides, not its name: it may be anyone's function.
+    """
+    if isinstance(layer, keras.layers.Activation):
+        return False
+    probe = np.linspace(-8.0, 8.0, 64, dtype=np.float32)[None]
+    try:
+        got = np.asarray(layer.activation(tf.constant(probe)))
+    except Exception:  # noqa: BLE001 It may want another shape.
+        return True
+    fused = (probe, np.maximum(probe, 0.0), np.clip(probe, 0.0, 6.0))
+    return not any(np.array_equal(got, wanted) for wanted in fused)

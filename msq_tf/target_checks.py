@@ -10,7 +10,7 @@ import keras
 
 from msq_tf import target_limits
 from msq_tf.discovery import walk
-from msq_tf.sites import hookable
+from msq_tf.flow import hookable
 
 
 def check_model(model: Any, names: Sequence[str]) -> None:

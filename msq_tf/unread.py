@@ -13,8 +13,8 @@ import keras
 import tensorflow as tf
 
 from msq_tf.discovery import walk
+from msq_tf.flow import input_signature
 from msq_tf.overlay import symbolic_inputs
-from msq_tf.sites import input_signature
 
 REASON = "inference never reads it: no exported file holds it"
 

@@ -175,6 +175,23 @@ class WeightQuantizers:
             return largest
         return [tf.stop_gradient(scale) for scale in self._used(largest)]
 
+    @property
+    def step_shapes(self) -> list[list[int]]:
+        """Shapes of what `steps` returns."""
+        return self._layout.shapes
+
+    def steps(self, bits: Any) -> list[tf.Tensor]:
+        """Current step of each quantized weight, no gradient.
+
+        Args:
+            bits: int32 variable or tensor of shape (weights,).
+        """
+        widths = tf.unstack(tf.convert_to_tensor(bits), len(self.kernels))
+        return [
+            round_clamp.step_size(scale, width, self.quantizer)
+            for scale, width in zip(self.scales(), widths, strict=True)
+        ]
+
     def values(self, bits: Any) -> list[tf.Tensor]:
         """Each kernel as `codes * step`, float32.
 

@@ -68,6 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
 
 
+# Flags that are arguments of `export`.
+_SETTINGS = (
+    "samples",
+    "batch_size",
+    "integer_io",
+    "max_units",
+    "min_agreement",
+)
+
+
 def _flags() -> flags.FlagValues:
     # Its own set: importing this module adds nothing to absl.flags.FLAGS.
     values = flags.FlagValues()
@@ -138,6 +148,23 @@ def _flags() -> flags.FlagValues:
         "The target decides if not given.",
         **own,
     )
+    flags.DEFINE_integer(
+        "max_units",
+        None,
+        "Integer targets: largest difference of an output that is accepted, in "
+        "units. 2 (16-bit: 16) or what single units explain if not given.",
+        lower_bound=0,
+        **own,
+    )
+    flags.DEFINE_float(
+        "min_agreement",
+        None,
+        "Integer targets: share of the decisions on representative_data that "
+        "have to be those of Keras. 0.97 where there are classes if not given.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+        **own,
+    )
     flags.DEFINE_list(
         "accelerators",
         None,
@@ -195,7 +222,7 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
     model = loading.load_model(values.model)
     data = _read_data(values, getattr(model, "input_shape", None))
     settings: dict[str, Any] = {"representative_data": data}
-    for name in ("samples", "batch_size", "integer_io"):
+    for name in _SETTINGS:
         if values[name].value is not None:
             settings[name] = values[name].value
     reports = []

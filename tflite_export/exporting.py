@@ -59,6 +59,7 @@ def export(
     batch_size: int | None = None,
     integer_io: bool | None = None,
     max_units: int | None = None,
+    min_agreement: float | None = None,
     save_failure_to: str | os.PathLike[str] | None = None,
     device_options: Mapping[str, Any] | None = None,
     verbose: bool = True,
@@ -94,10 +95,16 @@ def export(
             themselves instead of floats that the file converts. `None` for
             what the target prefers.
         max_units: Largest difference of an integer output from the float
-            simulation that is accepted, in units of the output; `None` for 2
-            with 8-bit and 16 with 16-bit activations, or more where single
-            units inside are shown to be all that the network amplifies. One
-            operator may always differ by one.
+            simulation, from Keras with trained ranges, and between TFLite
+            Micro and LiteRT that is accepted, in units of the output; `None`
+            for 2 with 8-bit and 16 with 16-bit activations, or more where
+            single units inside are shown to be all that the network
+            amplifies. One operator may always differ by one.
+        min_agreement: Share of decisions on `representative_data` that an
+            integer file has to share with Keras; `None` for 0.97 where the
+            model ends in a softmax or sigmoid or was compiled with a cross
+            entropy. To give it says that the outputs are classes. What is
+            less than a unit apart counts as the same.
         save_failure_to: Where to write the inputs of an integer operator that
             computes wrong numbers: `.npz` and, beside it, the `.tflite`.
         device_options: Options of the target's tools. `mcu`: `name` of the C
@@ -126,6 +133,11 @@ def export(
             "Expected a model of msq_tf.quantize_model, or the ModelView of a "
             "tf_keras model; write other models with float_file. Received: "
             f"model={model!r}"
+        )
+    if min_agreement is not None and not 0.0 <= min_agreement <= 1.0:
+        raise ValueError(
+            "`min_agreement` is a share. Expected a number from 0 to 1. "
+            f"Received: min_agreement={min_agreement!r}"
         )
     devices.check_options(target, device_options or {})
     if batch_size is None:
@@ -171,6 +183,7 @@ def export(
                 inputs if origin == "given" else None,
                 integer_io,
                 max_units,
+                min_agreement,
                 save_failure_to,
             )
         else:
@@ -190,7 +203,7 @@ def export(
         verified = plan.verify(built, inputs)
         progress.step("running the tools of the device")
         device = devices.finish(
-            target, data, Path(path).stem, inputs, device_options
+            target, data, Path(path).stem, inputs, device_options, max_units
         )
         for name, content in device.files.items():
             # These are renamed before the file itself.

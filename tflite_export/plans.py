@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
+from tflite_export import agreement
 from tflite_export import convert
 from tflite_export import flatbuffer as fb
 from tflite_export import verify
@@ -35,6 +37,8 @@ class Built:
         untrained: Integer operators that round to grids which training
             doesn't know.
         notes: Sentences for the report.
+        sites: Tensor of an integer file by the position of the site in
+            training.
     """
 
     data: bytes
@@ -42,6 +46,7 @@ class Built:
     activations: str
     untrained: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    sites: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +122,8 @@ class Integer:
         integer_io: Whether inputs and outputs are integers, too.
         max_units: Largest difference of an output that is accepted, `None`
             for the usual one.
+        min_agreement: Share of decisions that have to be those of Keras,
+            `None` for the usual one.
         save_failure_to: Where to write what shows a difference.
     """
 
@@ -126,6 +133,7 @@ class Integer:
     calibration: Sequence[np.ndarray] | None
     integer_io: bool
     max_units: int | None
+    min_agreement: float | None
     save_failure_to: str | os.PathLike[str] | None
 
     def build(self, target: Target) -> Built:
@@ -144,6 +152,7 @@ class Integer:
             f"{measured} on calibrated, fixed or shared ones",
             made.untrained,
             made.notes,
+            made.sites,
         )
 
     def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
@@ -151,21 +160,33 @@ class Integer:
             ranges.check_samples(
                 built.data, samples, self.converted.source.trained_ranges
             )
+        source = self.converted.source
+        decisions = agreement.decisions(
+            built.data, source.model, ask=self.min_agreement is not None
+        )
         checks, rows, amplified = check.check(
             built.data,
             samples,
             self.target,
             self.max_units,
             self.save_failure_to,
+            decisions,
         )
-        most = self.max_units
-        if most is None:
-            most = check.END_UNITS[self.target.mode]
+        limits = keras_check.Limits(
+            self.max_units, given=self.calibration is not None
+        )
+        if self.min_agreement is not None:
+            limits = dataclasses.replace(
+                limits, min_agreement=self.min_agreement
+            )
         notes = keras_check.against_keras(
             built.data,
-            self.converted.source,
+            source,
             samples,
-            most,
+            self.target,
+            limits,
+            decisions,
             built.untrained,
+            built.sites,
         )
         return Verified(tuple(checks), tuple(rows), (*amplified, *notes))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,10 @@ from msq_tf.overlay import Aside
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 from tflite_export import noise
+
+# Takes the position of a site and what the model computes there, and returns
+# what the model goes on with.
+Tap = Callable[[int, tf.Tensor], tf.Tensor]
 
 
 @runtime_checkable
@@ -71,28 +76,44 @@ class Source:
         )
         return self.base(inputs, training=False)
 
+    @property
+    def rounds_biases(self) -> bool:
+        """Whether the model computes with the biases of integer kernels."""
+        activations = getattr(self.model, "activations", None)
+        return bool(getattr(activations, "biases", ()))
+
     @contextlib.contextmanager
-    def scope(self) -> Iterator[None]:
-        """Where the model's weights read as they shall be exported."""
+    def scope(self, tap: Tap | None = None) -> Iterator[None]:
+        """Where the model's weights read as they shall be exported.
+
+        Args:
+            tap: Sees, and may replace, what the model computes at its sites;
+                with trained ranges only.
+        """
         with contextlib.ExitStack() as stack:
             stack.enter_context(_float32_policy(self.base))
             if self.trained_ranges:
-                stack.enter_context(self.model.integer_scope())  # type: ignore[union-attr]
+                given = {} if tap is None else {"tap": tap}
+                stack.enter_context(self.model.integer_scope(**given))  # type: ignore[union-attr]
             elif self.model is not None:
                 stack.enter_context(self.model.quantized_scope())
             yield
 
     def predict(
-        self, batches: Sequence[Sequence[np.ndarray]]
+        self, batches: Sequence[Sequence[np.ndarray]], tap: Tap | None = None
     ) -> list[list[np.ndarray]]:
         """Outputs of the model for each batch, as a flat list of arrays.
 
         Behind its inputs a batch may have random numbers that the model gets
         where it would draw some.
+
+        Args:
+            batches: Inputs.
+            tap: As in `scope`.
         """
         results = []
         # Once for all: it is a pass over all weights.
-        with Aside() as aside, self.scope():
+        with Aside() as aside, self.scope(tap):
             for batch in batches:
                 own, drawn = batch[: len(self.specs)], batch[len(self.specs) :]
                 with noise.given(drawn):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tflite_export import agreement
 from tflite_export import flatbuffer as fb
 from tflite_export import noise
 from tflite_export import progress
@@ -23,6 +24,8 @@ BATCH = 16
 _LIMIT = 1e-4
 # Outputs far from zero in a narrow band carry float32 noise of their size.
 _RANGE_FLOOR = 0.1
+# Scores that are as near to each other, relative to their range, are even.
+_EVEN = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,7 @@ def check_outputs(
         ExportError: If numbers differ, or the default kernels can't run the
             file.
     """
+    decisions = agreement.decisions(data, source.model)
     draws = noise.find(float_data)
     data = bytes(draws.opened(data))
     float_data = draws.opened(float_data)
@@ -93,13 +97,13 @@ def check_outputs(
     progress.step("computing what Keras does")
     chunks, expected = _expected(data, source, samples)
     counts = samples_for(data, samples)
-    limit = _Limit(max_relative_error, graph, chunks, expected)
+    limit = _Limit(max_relative_error, graph, chunks, expected, decisions)
     checks = []
     for kernels in runtime.KERNELS:
         progress.step(f"running the {kernels} kernels")
         inputs = [array[: counts[kernels]] for array in samples]
         try:
-            check, _ = _check(data, kernels, inputs, expected)
+            check, _ = _check(data, kernels, inputs, expected, decisions)
         except RuntimeError as error:
             check = not_run(kernels, error)
         if check.ran and not limit.holds(data, check, inputs):
@@ -132,6 +136,7 @@ class _Limit:
         graph: Function that returns the model's graph, if it is known.
         chunks: Inputs.
         expected: What Keras computes for them.
+        decisions: Where outputs are decisions.
     """
 
     def __init__(
@@ -140,7 +145,9 @@ class _Limit:
         graph: Callable[[], rounding.Graph] | None,
         chunks: Sequence[Sequence[np.ndarray]],
         expected: Sequence[Sequence[np.ndarray]],
+        decisions: agreement.Decisions,
     ):
+        self._decisions = decisions
         self.relative = _LIMIT if relative is None else relative
         self._graph = graph if relative is None else None
         self._chunks = chunks
@@ -164,7 +171,9 @@ class _Limit:
         own = rounding.distances(self._expected, reference)
         if not all(a <= b for a, b in zip(own, bounds, strict=True)):
             return False
-        _, excess = _check(data, check.kernels, inputs, reference, bounds)
+        _, excess = _check(
+            data, check.kernels, inputs, reference, self._decisions, bounds
+        )
         return excess <= 1.0
 
     def __str__(self) -> str:
@@ -279,6 +288,7 @@ def _check(
     kernels: str,
     inputs: Sequence[np.ndarray],
     expected: Sequence[Sequence[np.ndarray]],
+    decisions: agreement.Decisions,
     bounds: Sequence[float] = (),
 ) -> tuple[Check, float]:
     """Compares a file with what is expected of it.
@@ -300,8 +310,9 @@ def _check(
                 for x, y in zip(got[-1], outputs, strict=True)
             ]
         )
-    worst, relative, excess, agreements = 0.0, 0.0, 0.0, []
-    for k in range(len(session.outputs)):
+    worst, relative, excess = 0.0, 0.0, 0.0
+    shares = []
+    for k, decision in enumerate(decisions):
         y = np.concatenate([np.atleast_1d(batch[k]) for batch in got])
         t = np.concatenate([np.atleast_1d(batch[k]) for batch in wanted])
         if y.shape != t.shape:
@@ -316,15 +327,15 @@ def _check(
         if bounds:
             allowed = max(bounds[k], _LIMIT * range_)
             excess = max(excess, error / allowed)
-        if t.ndim == 2 and t.shape[1] > 1 and t.dtype.kind == "f":
-            agreements.append(np.mean(y.argmax(1) == t.argmax(1)))
+        if decision is not None and decision.fits(t.shape):
+            shares.append(float(decision.alike(y, t, _EVEN * _range(t)).mean()))
     check = Check(
         kernels,
         ran=True,
         samples=len(inputs[0]),
         max_abs_error=worst,
         relative_error=relative,
-        agreement=float(min(agreements)) if agreements else None,
+        agreement=min(shares, default=None),
         partitions=session.delegated(),
     )
     return check, excess

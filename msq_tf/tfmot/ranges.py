@@ -1,13 +1,15 @@
-"""calibrate: ranges of activations start at those of data.
+"""Ranges of activations: calibrated on data, and seen while a model runs.
 
-TFMOT's start at -6 to 6 and move by a thousandth at each step, so that they
-fit after thousands of steps only. Until then most of a grid of 8 bits lies
-where no activation is.
+`calibrate` has them start at those of data. TFMOT's start at -6 to 6 and move
+by a thousandth at each step, so that they fit after thousands of steps only.
+Until then most of a grid of 8 bits lies where no activation is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +22,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 
 from msq_tf.calibration import SeenRanges
 from msq_tf.calibration import run_batches
+from msq_tf.sites import SITE_NAME
 from msq_tf.tfmot.imports import tfmot
 from msq_tf.tfmot.model_state import fixed_batch_size
 from msq_tf.tfmot.model_state import kept
@@ -27,9 +30,17 @@ from msq_tf.tfmot.model_state import state_variables
 from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.strip import is_input_quantizer
 
+Tap = Callable[[int, tf.Tensor], tf.Tensor]
+
 # By `ref()` of the range's variable.
 _SEEN: contextvars.ContextVar[SeenRanges | None] = contextvars.ContextVar(
     "msq_tf_seen_ranges", default=None
+)
+
+# Position of each range by `ref()` of its variable, and who sees what is
+# computed there.
+_WATCHED: contextvars.ContextVar[tuple[dict[Any, int], Tap | None] | None] = (
+    contextvars.ContextVar("msq_tf_watched_ranges", default=None)
 )
 
 
@@ -75,6 +86,26 @@ def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
             ranges[ref]["max_var"].assign(high)
 
 
+@contextlib.contextmanager
+def watched(model: Any, tap: Tap | None) -> Iterator[None]:
+    """A scope in which the quantizers of activations are sites with names.
+
+    Args:
+        model: What `quantize_apply` returned.
+        tap: Function of the position of a site and of what the model computes
+            there, that returns what it goes on with.
+    """
+    places = {
+        entry["min_var"].ref(): position
+        for position, entry in enumerate(_ranges(model))
+    }
+    token = _WATCHED.set((places, tap))
+    try:
+        yield
+    finally:
+        _WATCHED.reset(token)
+
+
 def _ranges(model: Any) -> Iterator[dict[str, Any]]:
     """`min_var` and `max_var` of every quantizer of activations."""
     for layer in model._flatten_layers(include_self=False):
@@ -95,12 +126,17 @@ _plain = quant_ops._FakeQuantWithMinMaxVars
 
 
 def _fake_quant(inputs: Any, min_var: Any, *others: Any, **named: Any) -> Any:
-    seen = _SEEN.get()
     ref = min_var.ref() if isinstance(min_var, tf.Variable) else None
-    if seen is None or ref not in seen:
+    seen = _SEEN.get()
+    if seen is not None and ref in seen:
+        seen.see(ref, inputs)
+        return inputs
+    places, tap = _WATCHED.get() or ({}, None)
+    if ref not in places:
         return _plain(inputs, min_var, *others, **named)
-    seen.see(ref, inputs)
-    return inputs
+    with tf.name_scope(f"{SITE_NAME}{places[ref]}_"):
+        value = _plain(inputs, min_var, *others, **named)
+    return value if tap is None else tap(places[ref], value)
 
 
 quant_ops._FakeQuantWithMinMaxVars = _fake_quant

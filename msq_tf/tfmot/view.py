@@ -24,6 +24,8 @@ from msq_tf.tfmot.model_state import state_variables
 from msq_tf.tfmot.own_training import keep_penalty_apart
 from msq_tf.tfmot.own_training import own_methods
 from msq_tf.tfmot.quantizers import given_values
+from msq_tf.tfmot.ranges import Tap
+from msq_tf.tfmot.ranges import watched
 from msq_tf.tfmot.second_gradients import differentiable_twice
 from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.strip import copy_weights
@@ -263,8 +265,13 @@ class ModelView(QuantizedNetwork):
         return self.model
 
     @contextlib.contextmanager
-    def integer_scope(self) -> Iterator[None]:
+    def integer_scope(self, tap: Tap | None = None) -> Iterator[None]:
         """While open, `integer_base` reads its weights as constants.
+
+        Args:
+            tap: Function of the position of a quantizer of activations and of
+                what the model computes there, that returns what it goes on
+                with.
 
         Raises:
             ValueError: If a latent weight is not finite.
@@ -273,7 +280,11 @@ class ModelView(QuantizedNetwork):
             ref: constant(value)
             for ref, value in self.values_by_variable().items()
         }
-        with given_values(constants), weights_as(self.model, constants):
+        with (
+            given_values(constants),
+            weights_as(self.model, constants),
+            watched(self.model, tap),
+        ):
             yield
 
 

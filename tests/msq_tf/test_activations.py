@@ -115,6 +115,7 @@ def test_sites_are_where_a_runtime_requantizes():
         "concat",
         "c2",
         "mean",
+        "head/preactivation",
     ]
 
 

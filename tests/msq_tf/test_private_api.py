@@ -252,7 +252,7 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
     scope_hooks: ({"keras.src"}, f"{OVERLAY} (Overlay, read_float32)"),
     flatten_layers: (
         {"_flatten_layers"},
-        f"{OVERLAY}, msq_tf/sites.py, tflite_export/source.py",
+        f"{OVERLAY}, msq_tf/flow.py, tflite_export/source.py",
     ),
     own_variables: (
         {"_trainable_variables", "_non_trainable_variables"},

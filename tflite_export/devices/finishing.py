@@ -54,6 +54,7 @@ def finish(
     stem: str,
     inputs: Sequence[np.ndarray],
     options: Mapping[str, Any] | None = None,
+    max_units: int | None = None,
 ) -> DeviceResult:
     """Runs the tools of a device over a file.
 
@@ -66,6 +67,8 @@ def finish(
         inputs: Samples to run, one array per input.
         options: `mcu`: `name` of the C array. `ethos_u`: `accelerators` to
             compile for, `allow_cpu` for operators left to the CPU.
+        max_units: Largest difference of an output between runtimes that is
+            accepted, `None` for the usual one.
 
     Returns:
         Figures and further files. Nothing is written here.
@@ -80,7 +83,11 @@ def finish(
     if not policy.integer:
         return DeviceResult()
     step = _STEPS.get(target)
-    result = step(data, stem, inputs, **options) if step else DeviceResult()
+    result = DeviceResult()
+    if step is not None:
+        if "max_units" in inspect.signature(step).parameters:
+            options["max_units"] = max_units
+        result = step(data, stem, inputs, **options)
     figures = {
         **result.figures,
         "tosa": tosa_check.verify(data, inputs, policy),

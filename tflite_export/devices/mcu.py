@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tflite_export import lint
+from tflite_export import targets
 from tflite_export.devices import c_array
 from tflite_export.devices import litert
 from tflite_export.devices import micro
@@ -16,7 +17,7 @@ from tflite_export.devices.result import DeviceResult
 from tflite_export.errors import ExportError
 
 # Kernels that round requantized values in another place differ by one unit.
-_UNITS = 1.0
+_UNITS = 1
 _SAMPLES = 8
 _ARENA = (
     "The smallest arena that does, measured on a 64-bit host with the "
@@ -29,6 +30,7 @@ def finish(
     data: bytes,
     stem: str,
     inputs: Sequence[np.ndarray],
+    max_units: int | None = None,
     *,
     name: str = "model_data",
 ) -> DeviceResult:
@@ -38,6 +40,9 @@ def finish(
         data: The bytes of the file.
         stem: Not used: the array is named by `name`.
         inputs: Samples, one array per input.
+        max_units: Largest difference of an output from LiteRT that is
+            accepted; `None` for 1, or more where single units inside explain
+            it.
         name: Name of the C array and its files.
 
     Returns:
@@ -70,11 +75,22 @@ def finish(
         )
     nearest = min(differences, key=lambda kernels: differences[kernels])
     worst = differences[nearest]
-    if not worst <= _UNITS:
-        raise ExportError(
-            f"TFLite Micro computes something else than LiteRT's {nearest} "
-            f"kernels: outputs differ by {worst:g} units. Expected at most "
-            f"{_UNITS:g}"
+    most = _UNITS if max_units is None else max_units
+    notes = []
+    if not worst <= most:
+        why = None
+        if max_units is None:
+            target = targets.load("mcu")
+            why = micro.explain(data, samples, done, target)
+        if why is None:
+            raise ExportError(
+                "TFLite Micro computes something else than LiteRT's "
+                f"{nearest} kernels: outputs differ by {worst:g} units. "
+                f"Expected at most max_units={most}"
+            )
+        notes.append(
+            f"on TFLite Micro the output is up to {worst:g} units from that "
+            f"of LiteRT's {nearest} kernels instead of {most}: {why}"
         )
     files = c_array.sources(
         data,
@@ -89,4 +105,4 @@ def finish(
         "samples": len(samples[0]),
         "c_array": sorted(files),
     }
-    return DeviceResult(figures, files)
+    return DeviceResult(figures, files, tuple(notes))

@@ -19,6 +19,10 @@ from tflite_export import flatbuffer as fb
 from tflite_export.devices import command
 from tflite_export.devices import ports
 from tflite_export.errors import ExportError
+from tflite_export.integer import amplification
+from tflite_export.integer import simulate
+from tflite_export.integer.differences import of_recorded
+from tflite_export.targets import Target
 
 _WORKER = Path(__file__).with_name("micro_worker.py")
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
@@ -84,6 +88,55 @@ def run(
         with np.load(space.outputs) as loaded:
             outputs = [_flat(loaded[name]) for name in loaded.files]
     return MicroRun(outputs, int(total[1]))
+
+
+def explain(
+    data: bytes,
+    samples: Sequence[np.ndarray],
+    done: MicroRun,
+    target: Target,
+) -> str | None:
+    """Looks whether single units inside explain a difference from LiteRT.
+
+    The copy of the file that shows all of its tensors has to give what the
+    file gave, bit for bit; each of its operators has to be within its own
+    limit of the float arithmetic of what it read, see
+    `integer.amplification`.
+
+    Args:
+        data: The bytes of an integer file.
+        samples: As in `run`, all on which the difference was seen.
+        done: What `run` returned for them.
+        target: Where the file shall run.
+
+    Returns:
+        The explanation, or `None` if there is another one.
+    """
+    shown = simulate.probe(data)
+    probe = run(shown, samples)
+    graph = fb.load(shown).subgraphs[0]
+    if len(probe.outputs) != len(fb.outputs(graph)) or not all(
+        map(np.array_equal, done.outputs, probe.outputs)
+    ):
+        return None
+    fed = [
+        _batches(port, array)
+        for port, array in zip(ports.inputs(data), samples, strict=True)
+    ]
+    arrays = dict(zip(fb.inputs(graph), fed, strict=True))
+    for index, array in zip(fb.outputs(graph), probe.outputs, strict=True):
+        shape = fb.shape(graph.tensors[index])
+        arrays[index] = array.reshape(len(fed[0]), *shape)
+    off, total, size = 0, 0, 0
+    for batch in range(len(fed[0])):
+        recorded = {index: array[batch] for index, array in arrays.items()}
+        for found in of_recorded(data, recorded):
+            if found.units > target.operator_units(found.step.name):
+                return None
+            off += found.off
+            total += found.total
+            size += found.size
+    return amplification.explanation(off, total, size)
 
 
 def smallest_arena(

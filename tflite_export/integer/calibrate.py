@@ -33,7 +33,7 @@ def calibrate(
         The ranges.
 
     Raises:
-        ExportError: If a tensor is not finite.
+        ExportError: If a tensor holds NaN.
     """
     data = fb.dump(_runnable(fb.load(fb.dump(model))))
     session = runtime.Session(data, "builtin", keep_all=True)
@@ -42,17 +42,33 @@ def calibrate(
     for chunk in runtime.chunks(samples, at_once, session):
         session(chunk)
         for index in tensors:
-            values = session.tensor(index)
-            low, high = float(values.min()), float(values.max())
-            if not np.isfinite(low) or not np.isfinite(high):
+            low, high = finite_range(session.tensor(index))
+            if np.isnan(low) or np.isnan(high):
                 raise ExportError(
-                    "The model computes NaN or infinite numbers on "
-                    "representative_data, first seen in the tensor "
+                    "The model computes NaN on representative_data, first "
+                    "seen in the tensor "
                     f"'{fb.name(model.subgraphs[0].tensors[index])}'"
                 )
             before = found.get(index, (low, high))
             found[index] = (min(before[0], low), max(before[1], high))
     return found
+
+
+def infinite(values: np.ndarray) -> np.ndarray:
+    """Which numbers are infinite; the converter writes the largest for that."""
+    return np.abs(values) >= np.finfo(np.float32).max
+
+
+def finite_range(values: np.ndarray) -> Range:
+    """Smallest and largest number.
+
+    Infinite ones are left out, with which a model masks or pads: the code at
+    the end of a grid stands for them. NaN stays.
+    """
+    finite = values[~infinite(values)]
+    if not finite.size:
+        return 0.0, 0.0
+    return float(finite.min()), float(finite.max())
 
 
 def _runnable(model: schema.ModelT) -> schema.ModelT:

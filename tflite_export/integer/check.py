@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tflite_export import agreement
 from tflite_export import flatbuffer as fb
 from tflite_export import progress
 from tflite_export import runtime
@@ -61,6 +62,7 @@ def check(
     target: Target,
     max_units: int | None = None,
     save_failure_to: str | os.PathLike[str] | None = None,
+    decisions: agreement.Decisions | None = None,
 ) -> tuple[list[Check], list[OperatorCheck], list[str]]:
     """Runs a file on every kernel set and compares it with simulations.
 
@@ -76,6 +78,7 @@ def check(
             `END_UNITS` if `None`, or more where `amplification` explains it.
         save_failure_to: Where to write the inputs of an operator that
             differs too much (`.npz`); the file goes beside it.
+        decisions: How each output decides; `None` for what the file shows.
 
     Returns:
         One check per kernel set, one row per kernel set and operator, and
@@ -87,6 +90,8 @@ def check(
     """
     failure = None if save_failure_to is None else Path(save_failure_to)
     most = END_UNITS[target.mode] if max_units is None else max_units
+    if decisions is None:
+        decisions = agreement.decisions(data, None)
     inputs = ports.quantized(data, samples)
     counts = samples_for(data, inputs)
     singles: dict[Any, bytes] = {}
@@ -110,7 +115,7 @@ def check(
             wanted = _own_arithmetic(data, part, kernels, exact, singles)
         else:
             wanted = _run(simulate.chained(data).data, part, "builtin")
-        checks.append(_end_check(data, kernels, got, wanted, found))
+        checks.append(_end_check(data, kernels, got, wanted, found, decisions))
         if max_units is None and (checks[-1].max_units or 0) > most:
             note = amplification.explain(data, part, kernels, target, exact)
             if note is not None:
@@ -186,9 +191,13 @@ def _end_check(
     got: Sequence[np.ndarray],
     wanted: Sequence[np.ndarray],
     found: Sequence[Difference],
+    decisions: agreement.Decisions,
 ) -> Check:
-    units, worst, relative, agreements = 0, 0.0, 0.0, []
-    for y, t, port in zip(got, wanted, ports.outputs(data), strict=True):
+    units, worst, relative = 0, 0.0, 0.0
+    shares = []
+    for y, t, port, decision in zip(
+        got, wanted, ports.outputs(data), decisions, strict=True
+    ):
         t = t[: len(y)]
         if y.shape != t.shape:
             raise ExportError(
@@ -202,28 +211,19 @@ def _end_check(
         units = max(units, round(error / unit))
         worst = max(worst, error)
         relative = max(relative, error / (float(np.ptp(t)) or 1.0))
-        if t.ndim == 2 and t.shape[1] > 1 and port.scale:
-            agreements.append(_same_class(y, t))
+        if decision is not None and port.scale and decision.fits(t.shape):
+            shares.append(float(decision.alike(y, t, unit).mean()))
     return Check(
         kernels,
         ran=True,
         samples=len(got[0]),
         max_abs_error=worst,
         relative_error=relative,
-        agreement=min(agreements) if agreements else None,
+        agreement=min(shares, default=None),
         partitions=runtime.Session(data, kernels).delegated(),
         max_units=units,
         operator_units=max((d.units for d in found), default=0),
     )
-
-
-def _same_class(y: np.ndarray, t: np.ndarray) -> float:
-    """Share of samples whose largest class is one of the largest expected.
-
-    Integer outputs have ties, of which `argmax` takes the first.
-    """
-    best = np.take_along_axis(t, y.argmax(1)[:, None], 1)[:, 0]
-    return float(np.mean(best >= t.max(1) - 1e-9))
 
 
 def _summarize(
@@ -288,7 +288,7 @@ def _refuse_end(
             + where
             + _save(failure, data, check.kernels, first, inputs)
         )
-    allowed = max(1, int((1 - AGREEMENT) * check.samples))
+    allowed = agreement.misses(check.samples, AGREEMENT)
     if (
         check.agreement is not None
         and round((1 - check.agreement) * check.samples) > allowed

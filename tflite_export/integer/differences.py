@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -108,16 +109,39 @@ class _Comparison:
             twin = simulate.isolated(self._data, recorded)
             session = runtime.Session(twin.data, "builtin")
             self._twins[rows] = twin, session
-        twin, session = self._twins[rows]
-        results = session([recorded[index] for index in twin.inputs])
-        wanted = dict(zip(twin.outputs, results, strict=True))
-        for step in twin.steps:
-            yield _difference(step, recorded, wanted[step.writes[0]])
+        yield from _compared(*self._twins[rows], recorded)
+
+
+def of_recorded(
+    data: bytes, recorded: Mapping[int, np.ndarray]
+) -> Iterator[Difference]:
+    """Compares every operator, in order, on tensors that a runtime recorded.
+
+    Args:
+        data: The bytes of an integer file.
+        recorded: Its inputs and activations, by their index.
+
+    Yields:
+        One difference per operator, also where it is zero.
+    """
+    twin = simulate.isolated(data, recorded)
+    yield from _compared(twin, runtime.Session(twin.data, "builtin"), recorded)
+
+
+def _compared(
+    twin: simulate.Twin,
+    session: runtime.Session,
+    recorded: Mapping[int, np.ndarray],
+) -> Iterator[Difference]:
+    results = session([recorded[index] for index in twin.inputs])
+    wanted = dict(zip(twin.outputs, results, strict=True))
+    for step in twin.steps:
+        yield _difference(step, recorded, wanted[step.writes[0]])
 
 
 def _difference(
     step: simulate.Step,
-    recorded: dict[int, np.ndarray],
+    recorded: Mapping[int, np.ndarray],
     expected: np.ndarray,
 ) -> Difference:
     got = recorded[step.writes[0]]

@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
 
+from tflite_export import agreement
 from tflite_export import progress
 from tflite_export import runtime
 from tflite_export.devices import ports
 from tflite_export.effort import MOST_AT_ONCE
 from tflite_export.errors import ExportError
 from tflite_export.integer import simulate
-from tflite_export.integer.check import AGREEMENT
+from tflite_export.integer import site_check
+from tflite_export.integer.check import END_UNITS
 from tflite_export.source import Source
+from tflite_export.targets import Target
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a file may differ from Keras by.
+
+    Attributes:
+        max_units: Largest difference of an output with trained ranges, as the
+            user gave it; `None` for `END_UNITS`, or more where single units
+            explain it.
+        min_agreement: Share of decisions that have to be the same.
+        given: Whether the inputs are the user's. On random ones a model
+            decides at random.
+    """
+
+    max_units: int | None = None
+    min_agreement: float = agreement.LEAST
+    given: bool = True
+
+
+@dataclasses.dataclass
+class _Output:
+    """How one output differs."""
+
+    name: str
+    units: float = 0.0
+    same: int = 0
+    count: int = 0
+
+    def __str__(self) -> str:
+        words = f"{self.units:.0f} units"
+        if self.count:
+            words += (
+                f", with the same class in {self.same / self.count:.1%} of "
+                f"{self.count:,} cases"
+            )
+        return words
 
 
 def against_keras(
     data: bytes,
     source: Source,
     samples: Sequence[np.ndarray],
-    max_units: int,
+    target: Target,
+    limits: Limits,
+    decisions: agreement.Decisions,
     untrained: Sequence[str],
+    sites: Mapping[int, int],
 ) -> list[str]:
     """Runs the file, on XNNPACK or as its float twin, and the Keras model.
 
@@ -31,31 +76,86 @@ def against_keras(
             with them, and the file has to agree; float activations can differ
             from integer ones by any amount.
         samples: Inputs, one array per input, in float.
-        max_units: Largest difference of an output that is accepted, with
-            trained ranges.
+        target: Where the file shall run.
+        limits: What is accepted.
+        decisions: How each output decides.
         untrained: Operators of the file that round where Keras does not.
+        sites: Tensor of the file by the position of the site in training.
 
     Returns:
         Sentences for the report.
 
     Raises:
-        ExportError: If a model with trained ranges computes something else.
+        ExportError: If a model with trained ranges computes something else,
+            or the file decides otherwise too often.
     """
     progress.step("comparing with Keras")
     session = runtime.Session(data, "xnnpack")
+    kernels: str | None = "xnnpack"
     if session.left_over():
         # What XNNPACK leaves over rounds in its own way, see `fixed_point`;
         # the file's arithmetic is that of its twin.
         session = runtime.Session(simulate.chained(data).data, "builtin")
-    inputs = ports.inputs(data)
-    outputs = ports.outputs(data)
-    worst, same, count = 0.0, 0, 0
+        kernels = None
     chunks = list(runtime.chunks(samples, MOST_AT_ONCE, session))
+    found = _differences(data, session, source, chunks, decisions)
+    worst = max((output.units for output in found), default=0.0)
+    words = "; ".join(
+        str(o) if len(found) == 1 else f"'{o.name}' by {o}" for o in found
+    )
+    words = f"by up to {words}" if len(found) == 1 else words
+    _refuse_decisions(found, source, limits, words)
+    if not source.trained_ranges:
+        return [
+            f"against the float activations of Keras the output differs {words}"
+        ]
+    most = limits.max_units
+    if most is None:
+        most = END_UNITS[target.mode]
+    notes = [
+        f"against Keras with its trained ranges the output differs {words}"
+    ]
+    if untrained:
+        kinds = ", ".join(sorted(set(untrained)))
+        notes = [
+            f"{len(untrained)} tensors ({kinds}) are rounded in the file and "
+            "not in Keras, because no site of training covers them; against "
+            f"Keras the output differs {words}"
+        ]
+    if round(worst) <= most:
+        return notes
+    explained, why = False, "max_units was given, and holds"
+    if limits.max_units is None:
+        explained, why = site_check.explanation(
+            site_check.compare(data, source, kernels, chunks, sites, target)
+        )
+    elif untrained:
+        return notes
+    if explained:
+        return [*notes, f"that is more than {most} units, but right: {why}"]
+    raise ExportError(
+        "The file computes something else than the Keras model with its "
+        f"trained ranges: outputs differ {words}. Expected at most "
+        f"max_units={most}. Received: {why}"
+    )
+
+
+def _differences(
+    data: bytes,
+    session: runtime.Session,
+    source: Source,
+    chunks: Sequence[Sequence[np.ndarray]],
+    decisions: agreement.Decisions,
+) -> list[_Output]:
+    inputs, outputs = ports.inputs(data), ports.outputs(data)
+    found = [_Output(port.name) for port in outputs]
     for chunk, wanted in zip(chunks, source.predict(chunks), strict=True):
         got = session(
             [p.quantize(x) for p, x in zip(inputs, chunk, strict=True)]
         )
-        for port, y, t in zip(outputs, got, wanted, strict=True):
+        for output, port, y, t, decision in zip(
+            found, outputs, got, wanted, decisions, strict=True
+        ):
             if not np.isfinite(t).all():
                 raise ExportError(
                     "The Keras model itself gives NaN or infinite numbers in "
@@ -64,48 +164,37 @@ def against_keras(
             if port.scale is None:
                 continue
             y, t = port.real(y), t.astype(np.float64)
-            low, high = y.min(), y.max()
-            worst = max(
-                worst, float(np.abs(y - _on_grid(t, port)).max()) / port.scale
-            )
-            if y.ndim == 2 and y.shape[1] > 1 and high > low:
-                best = np.take_along_axis(t, y.argmax(1)[:, None], 1)[:, 0]
-                # Values that fall on one integer are one value.
-                same += int((best >= t.max(1) - port.scale / 2).sum())
-                count += len(y)
-    share = same / count if count else None
-    agree = "" if share is None else f", the same class on {share:.1%}"
-    if not source.trained_ranges:
-        return [
-            "against the float activations of Keras the output differs by up "
-            f"to {worst:.0f} units{agree} of the inputs"
-        ]
-    if untrained:
-        kinds = ", ".join(sorted(set(untrained)))
-        return [
-            f"{len(untrained)} tensors ({kinds}) are rounded in the file and "
-            "not in Keras, because no site of training covers them; against "
-            f"Keras the output differs by up to {worst:.0f} units{agree} of "
-            "the inputs"
-        ]
-    allowed = max(1, int((1 - AGREEMENT) * count))
-    if round(worst) > max_units or (
-        share is not None and count - same > allowed
-    ):
-        raise ExportError(
-            "The file computes something else than the Keras model with its "
-            f"trained ranges: outputs differ by {worst:.0f} units{agree} of "
-            f"{count} inputs. Expected at most {max_units} units and "
-            f"{AGREEMENT:.0%}"
-        )
+            apart = np.abs(y - np.round(t / port.scale) * port.scale)
+            output.units = max(output.units, float(apart.max()) / port.scale)
+            if decision is not None and decision.fits(y.shape):
+                alike = decision.alike(y, t, port.scale)
+                output.same += int(alike.sum())
+                output.count += alike.size
     return [
-        "against Keras with its trained ranges the output differs by up to "
-        f"{worst:.0f} units{agree} of the inputs"
+        output
+        for output, port in zip(found, outputs, strict=True)
+        if port.scale is not None
     ]
 
 
-def _on_grid(values: np.ndarray, port: ports.Port) -> np.ndarray:
-    """Values rounded to the units of an output."""
-    if port.scale is None:
-        return values
-    return np.round(values / port.scale) * port.scale
+def _refuse_decisions(
+    found: Sequence[_Output], source: Source, limits: Limits, words: str
+) -> None:
+    if not limits.given:
+        return
+    for output in found:
+        allowed = agreement.misses(output.count, limits.min_agreement)
+        if output.count - output.same > allowed:
+            advice = "Accept"
+            if not source.trained_ranges:
+                advice = (
+                    "Train the model with MSQConfig(activation_bits=...), give "
+                    "representative_data that covers what the model sees, or "
+                    "accept"
+                )
+            raise ExportError(
+                "The file decides otherwise than the Keras model: outputs "
+                f"differ {words}. Expected at least "
+                f"min_agreement={limits.min_agreement:g} of the decisions to "
+                f"be the same. {advice} a lower min_agreement"
+            )

@@ -6,15 +6,19 @@ scale and zero point are the trained ones; the pair itself goes.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from msq_tf.sites import SITE_NAME
 from tflite_export import edit
 from tflite_export import flatbuffer as fb
 from tflite_export.errors import ExportError
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import make_grid
 
+_SITE = re.compile(rf"{SITE_NAME}(\d+)_")
 # What an unsigned grid is shifted by to become a signed one.
 _SHIFTS = {
     "int8": {"UINT8": 128, "INT8": 0},
@@ -22,7 +26,9 @@ _SHIFTS = {
 }
 
 
-def take_pairs(model: schema.ModelT, mode: str) -> dict[int, Grid]:
+def take_pairs(
+    model: schema.ModelT, mode: str, sites: dict[int, int] | None = None
+) -> dict[int, Grid]:
     """Removes the pairs of the main graph.
 
     Tensors keep their indices. Where one tensor has sites of different
@@ -31,6 +37,7 @@ def take_pairs(model: schema.ModelT, mode: str) -> dict[int, Grid]:
     Args:
         model: The float model, changed in place.
         mode: `"int8"` or `"int16"`, what the target wants.
+        sites: Takes the tensor of each site, by the site's position.
 
     Returns:
         The trained grid of each tensor that has one.
@@ -40,12 +47,14 @@ def take_pairs(model: schema.ModelT, mode: str) -> dict[int, Grid]:
     """
     graph = model.subgraphs[0]
     trained: dict[int, Grid] = {}
-    sites = [o for o in graph.operators if fb.op_name(model, o) == "QUANTIZE"]
-    for op in sites:
+    pairs = [o for o in graph.operators if fb.op_name(model, o) == "QUANTIZE"]
+    for op in pairs:
         source, middle = fb.inputs(op)[0], fb.outputs(op)[0]
         if fb.type_name(graph.tensors[source]) != "FLOAT32":
             continue
         grid = _grid(graph.tensors[middle], mode)
+        site = _SITE.search(fb.name(graph.tensors[middle]))
+        place = source
         readers = [o for o in graph.operators if middle in fb.inputs(o)]
         for reader in readers:
             result = fb.outputs(reader)[0]
@@ -67,11 +76,14 @@ def take_pairs(model: schema.ModelT, mode: str) -> dict[int, Grid]:
                 _rename_signature(model, result, source)
             else:
                 trained[result] = grid
+                place = result
                 edit.set_input(reader, 0, source)
                 reader.opcodeIndex = op.opcodeIndex
                 reader.builtinOptionsType = op.builtinOptionsType
                 reader.builtinOptions = op.builtinOptions
         _drop(graph, op)
+        if sites is not None and site is not None:
+            sites[int(site[1])] = place
     return trained
 
 

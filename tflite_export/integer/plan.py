@@ -49,6 +49,7 @@ class IntegerFile:
         activations: Activation tensors in all.
         untrained: Operators that round to a grid which training doesn't know.
         notes: Sentences for the report.
+        sites: The tensor of each site of training, by the site's position.
     """
 
     data: bytes
@@ -57,6 +58,7 @@ class IntegerFile:
     activations: int
     untrained: tuple[str, ...]
     notes: tuple[str, ...]
+    sites: Mapping[int, int]
 
 
 def build(
@@ -84,7 +86,8 @@ def build(
             weight, or a range is not known.
     """
     model = fb.load(converted.data)
-    trained = pairs.take_pairs(model, target.mode)
+    sites: dict[int, int] = {}
+    trained = pairs.take_pairs(model, target.mode, sites)
     matches = prepare(model, matching.matches, target)
     normal = islands.find(model, trained)
     if normal and not target.float_regions:
@@ -148,6 +151,11 @@ def build(
         activations=len(activations),
         untrained=untrained,
         notes=tuple(quantizer.notes),
+        sites={
+            site: places[0, tensor]
+            for site, tensor in sites.items()
+            if (0, tensor) in places
+        },
     )
 
 

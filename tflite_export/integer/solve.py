@@ -17,6 +17,8 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export import flatbuffer as fb
 from tflite_export.errors import ExportError
 from tflite_export.integer.calibrate import Range
+from tflite_export.integer.calibrate import finite_range
+from tflite_export.integer.calibrate import infinite
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import coarser
 from tflite_export.integer.grids import grid_of_range
@@ -87,6 +89,12 @@ class Solver:
         # Tensors that are rounded to a trained grid, their own or that of the
         # one which their values only move to.
         self._from_training = set(trained)
+        self._readers: dict[int, int] = {}
+        for op in self._graph.operators:
+            for index in fb.inputs(op):
+                self._readers[index] = self._readers.get(index, 0) + 1
+        for index in fb.outputs(self._graph):
+            self._readers[index] = self._readers.get(index, 0) + 1
         self._wanted = self._adopted()
 
     def solve(self) -> Solution:
@@ -105,7 +113,51 @@ class Solver:
             row = self._rows[position]
             if row is not None:
                 self._step(position, op, row, found)
+        covered = self._covered(found)
+        found.untrained = [i for i in found.untrained if i not in covered]
         return found
+
+    def _covered(self, found: Solution) -> set[int]:
+        """Tensors that are rounded as training does it somewhere else.
+
+        A tensor that only one operator reads, which gives the same numbers
+        on the same grid, may be rounded before or behind it.
+        """
+        covered = set(self._trained)
+        for position in reversed(range(len(self._rows))):
+            row = self._rows[position]
+            op = self._graph.operators[position]
+            grid = found.writes.get(position)
+            if row is None or row.output != "same" or row.mixes:
+                continue
+            if not set(fb.outputs(op)) <= covered:
+                continue
+            covered.update(
+                index
+                for place, index in enumerate(fb.inputs(op))
+                if row.role(place) == "same"
+                and self._readers.get(index) == 1
+                and found.tensors.get(index) == grid
+                and all(found.tensors[i] == grid for i in fb.outputs(op))
+            )
+        return covered
+
+    def _ends(self, index: int) -> bool:
+        """Whether all that happens to a tensor is that it is an output."""
+        if index in fb.outputs(self._graph):
+            return True
+        readers = [
+            (row, op)
+            for row, op in zip(self._rows, self._graph.operators, strict=True)
+            if index in fb.inputs(op)
+        ]
+        return bool(readers) and all(
+            row is not None
+            and row.output == "same"
+            and not row.mixes
+            and all(map(self._ends, fb.outputs(op)))
+            for row, op in readers
+        )
 
     def _step(
         self,
@@ -140,9 +192,9 @@ class Solver:
                 grid = common or coarser(self._own(index), finest)
             found.tensors[index] = grid
             found.writes.setdefault(position, coarser(grid, finest))
-            ends = index in fb.outputs(self._graph)
             if not self._is_known(index) and (
-                row.output == "free" or (row.output == "fixed" and not ends)
+                row.output == "free"
+                or (row.output == "fixed" and not self._ends(index))
             ):
                 found.untrained.append(index)
 
@@ -226,8 +278,12 @@ class Solver:
         value = fb.constant(self._model, self._graph.tensors[index])
         low, high = grid.range
         slack = grid.scale / 2
-        return value is not None and bool(
-            np.all(value >= low - slack) and np.all(value <= high + slack)
+        if value is None:
+            return False
+        # The codes at the ends stand for what is infinite.
+        finite = value[~infinite(value)]
+        return bool(
+            np.all(finite >= low - slack) and np.all(finite <= high + slack)
         )
 
     def _adopted(self) -> dict[int, Grid]:
@@ -237,12 +293,6 @@ class Solver:
         it right away, if its producer leaves the grid free.
         """
         wanted = dict(self._trained)
-        readers: dict[int, int] = {}
-        for op in self._graph.operators:
-            for index in fb.inputs(op):
-                readers[index] = readers.get(index, 0) + 1
-        for index in fb.outputs(self._graph):
-            readers[index] = readers.get(index, 0) + 1
         for position in reversed(range(len(self._rows))):
             row = self._rows[position]
             op = self._graph.operators[position]
@@ -261,7 +311,7 @@ class Solver:
             if grid is None or row.mixes or len(outputs) > 1:
                 continue
             for index in same:
-                if readers.get(index) == 1 and index in self._activations:
+                if self._readers.get(index) == 1 and index in self._activations:
                     wanted.setdefault(index, grid)
                     if outputs[0] in self._from_training:
                         self._from_training.add(index)
@@ -292,7 +342,7 @@ class Solver:
         value = fb.constant(self._model, tensor)
         if value is None:
             return None
-        return grid_of_range(self._mode, float(value.min()), float(value.max()))
+        return grid_of_range(self._mode, *finite_range(value))
 
     def _producer(self, index: int) -> str:
         for op in self._graph.operators:

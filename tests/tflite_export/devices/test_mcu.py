@@ -12,6 +12,7 @@ from tests.tflite_export.devices.files import one_op
 from tflite_export import devices
 from tflite_export import runtime
 from tflite_export.devices import c_array
+from tflite_export.devices import mcu
 from tflite_export.devices import micro
 from tflite_export.errors import ExportError
 
@@ -81,6 +82,45 @@ def test_results_that_differ_are_refused(monkeypatch):
         ),
     )
     with pytest.raises(ExportError, match="differ by 2 units"):
+        devices.finish("mcu", files()["int8"], "m", [images(2)])
+
+
+def test_single_units_inside_explain_more_at_the_output(monkeypatch):
+    """With a limit that nothing keeps to, each operator is looked at."""
+    monkeypatch.setattr(mcu, "_UNITS", -1)
+    for kind in ("int8", "float_ports"):
+        result = devices.finish("mcu", files()[kind], "m", [images(4)])
+        assert "values inside are off by a unit" in result.notes[0]
+
+
+def test_a_limit_of_the_users_own_holds(monkeypatch):
+    data, x = files()["int8"], [images(2)]
+    with pytest.raises(ExportError, match="at most max_units=-1"):
+        devices.finish("mcu", data, "m", x, max_units=-1)
+    right = micro.run
+    monkeypatch.setattr(
+        micro,
+        "run",
+        lambda *arguments: micro.MicroRun(
+            [right(*arguments).outputs[0] - 2], 4096
+        ),
+    )
+    monkeypatch.setattr(micro, "smallest_arena", lambda *_: 4096)
+    devices.finish("mcu", data, "m", x, max_units=3)
+
+
+def test_an_operator_that_is_wrong_explains_nothing(monkeypatch):
+    right = micro.run
+
+    def wrong(data, *arguments):
+        done = right(data, *arguments)
+        # In the file and in the copy that shows its tensors alike.
+        first, *others = done.outputs
+        return micro.MicroRun([first + 3, *others], done.arena_bytes)
+
+    monkeypatch.setattr(micro, "run", wrong)
+    monkeypatch.setattr(micro, "smallest_arena", lambda *_: 4096)
+    with pytest.raises(ExportError, match="at most max_units=1"):
         devices.finish("mcu", files()["int8"], "m", [images(2)])
 
 
