@@ -112,6 +112,7 @@ class SearchCallback:
 
     # Set by Keras.
     params: Any
+    model: Any
 
     def __init__(
         self,
