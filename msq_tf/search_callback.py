@@ -119,6 +119,7 @@ class SearchCallback:
 
     # Set by Keras.
     params: Any
+    model: Any
 
     def __init__(
         self,
