@@ -105,7 +105,9 @@ def test_softmax_beside_16_bits_is_a_float_one(tmp_path):
         representative_data=images(),
     )
     assert {row.op for row in report.operators}.isdisjoint({"SOFTMAX"})
-    assert max(check.max_units for check in report.checks) <= 2
+    # A unit of scores within +-30 is 0.001, of which a softmax makes at most
+    # a quarter: 8 units of 1/32768. The integer kernel was off by 188.
+    assert max(check.max_units for check in report.checks) <= 8
     assert "SOFTMAX 1" in str(inspect_file(tmp_path / "m.tflite").ops)
 
 
