@@ -74,8 +74,8 @@ CASES: dict[str, Callable[[], Any]] = {
     "Embedding": lambda: _tokens("int32"),
     "Embedding, float tokens": lambda: _tokens("float32"),
     "LSTM": _on(SEQUENCE, lambda x: L.LSTM(3)(x)),
-    "MaxPooling2D": _on(IMAGE, lambda x: L.MaxPooling2D()(x)),
-    "AveragePooling2D": _on(IMAGE, lambda x: L.AveragePooling2D()(x)),
+    "MaxPooling2D": _on(IMAGE, lambda x: L.MaxPooling2D(2)(x)),
+    "AveragePooling2D": _on(IMAGE, lambda x: L.AveragePooling2D(2)(x)),
     "GlobalAveragePooling2D": _on(
         IMAGE, lambda x: L.GlobalAveragePooling2D()(x)
     ),

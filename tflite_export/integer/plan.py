@@ -103,7 +103,8 @@ def build(
         functions = lookup.find(model, found)
     # Before anything is measured: a target without the operators ends here.
     rows_of(model, target, [*floats, *(op for f in functions for op in f)])
-    activations = pairs.float_tensors(model) - _inside(model, floats)
+    inside = _inside(model, floats) - set(trained)
+    activations = pairs.float_tensors(model) - inside
     ranges: dict[int, calibrate.Range] = {}
     if samples is not None and activations - set(trained):
         given = ports.quantized(fb.dump(model), samples)
