@@ -25,11 +25,11 @@ def encoder_with_a_variance():
 class WithHead(keras.Model):
     """A head for training, a teacher, and a discriminator."""
 
-    def __init__(self):
+    def __init__(self, units=5):
         super().__init__()
         self.body = L.Dense(8, activation="relu", name="body")
         self.out = L.Dense(3, name="out")
-        self.head = L.Dense(5, name="head")
+        self.head = L.Dense(units, name="head")
         self.critic = keras.Sequential(
             [keras.Input((3,)), L.Dense(1, name="score")], name="critic"
         )
@@ -41,8 +41,8 @@ class WithHead(keras.Model):
         return self.out(x)
 
 
-def with_head():
-    model = WithHead()
+def with_head(units=5):
+    model = WithHead(units)
     model(np.zeros((1, 6), "f"))
     return model
 
@@ -81,9 +81,7 @@ def test_an_export_finds_them_where_the_model_did_not_tell(tmp_path):
 
 def test_equal_weights_are_not_taken_for_each_other(tmp_path):
     """Where one of two equal ones is read, neither is said to be unread."""
-    model = with_head()
-    model.head = L.Dense(3, name="head")
-    model.head.build((None, 8))
+    model = with_head(3)
     model.head.set_weights(model.out.get_weights())
     report = export(
         msq_tf.quantize_model(model),
@@ -102,7 +100,7 @@ def test_what_is_read_is_not_warned_of():
 class Broken(keras.Model):
     def __init__(self):
         super().__init__()
-        self.dense = L.Dense(2)
+        self.dense = L.Dense(2, name="dense")
         self.dense.build((None, 6))
         self.built = True
 
