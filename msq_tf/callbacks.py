@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 
-from msq_tf.batches import BATCH_SIZE
 from msq_tf.batches import batch_size_of
 from msq_tf.model import MSQModel
 from msq_tf.search_callback import SearchCallback
@@ -31,4 +30,4 @@ class MSQCallback(SearchCallback, keras.callbacks.Callback):  # noqa: D101
         if self.model.fit_data is None:  # a loop of one's own
             return None
         x, *_ = self.model.fit_data
-        return batch_size_of(x) or self.model.fit_batch_size or BATCH_SIZE
+        return batch_size_of(x, self.model.fit_batch_size)

@@ -9,7 +9,6 @@ from msq_tf import decisions
 from msq_tf import replicas
 from msq_tf.batches import BATCH_SIZE
 from msq_tf.batches import Samples
-from msq_tf.batches import batch_size_of
 from msq_tf.batches import fixed_size
 from msq_tf.batches import take_samples
 from msq_tf.decider import Decider
@@ -230,11 +229,14 @@ class SearchCallback:
         """Takes the samples, in batches of the size of those of training."""
         data = self.data if self.data is not None else self.fit_data()[0]
         fixed = fixed_size(getattr(self.model, "base", self.model))
-        known = fixed or self.fit_batch_size() or batch_size_of(data)
-        trained = known or self.batch_size or BATCH_SIZE
+        known = fixed or self.fit_batch_size()
+        samples = take_samples(
+            data, self.samples, fixed or self.batch_size or known or 1
+        )
+        trained = known or samples.batch_size or self.batch_size or BATCH_SIZE
         size = fixed or self.batch_size or trained
         self._sizes = Sizes(trained, size, fixed is not None)
-        self._samples = take_samples(data, self.samples, size)
+        self._samples = samples
         self._held_out = None
         if self.rule.uses_growth:
             self._held_out = self._held_out_samples()
