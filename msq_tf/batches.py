@@ -24,20 +24,26 @@ class Samples:
 
     Args:
         structure: `(x, y, sample_weight)` of arrays, or of nested ones.
+        batch_size: Samples of a batch, where they came in batches.
         prepare: What is done to every batch before it is given out.
+
+    Attributes:
+        batch_size: As given.
     """
 
     def __init__(
         self,
         structure: Batch,
+        batch_size: int | None = None,
         prepare: Callable[[Batch], Batch] = lambda batch: batch,
     ):
         self._structure = structure
+        self.batch_size = batch_size
         self._prepare = prepare
 
     def prepared(self, function: Callable[[Batch], Batch]) -> Samples:
         """The same samples, whose batches go through a function."""
-        return Samples(self._structure, function)
+        return Samples(self._structure, self.batch_size, function)
 
     def __len__(self) -> int:
         return _count(self._structure)
@@ -103,8 +109,9 @@ def take_samples(data: Any, samples: int, least: int = 1) -> Samples:
         ValueError: If the data is of another kind or empty.
     """
     data = _unwrapped(data)
+    size = None
     if _is_stream(data):
-        structure = _from_stream(data, samples, least)
+        structure, size = _from_stream(data, samples, least)
     elif isinstance(data, tuple) and 2 <= len(data) <= 3 and _indexable(data):
         total = _count(_triple(data))
         first = _map(lambda a: np.asarray(a[:1]), _triple(data))
@@ -122,20 +129,23 @@ def take_samples(data: Any, samples: int, least: int = 1) -> Samples:
         raise ValueError(
             "Statistics need data. Expected at least one sample. Received: none"
         )
-    return Samples(structure)
+    return Samples(structure, size)
 
 
-def batch_size_of(data: Any) -> int | None:
-    """Samples of the first batch; `None` where data come in none.
+def batch_size_of(x: Any, given: int | None) -> int | None:
+    """Samples of a batch of `fit`; `None` where only reading would tell.
+
+    A data set that shuffles goes on differently once it was read.
 
     Args:
-        data: As `take_samples` takes it.
+        x: What `fit` was given as `x`.
+        given: What it was given as `batch_size`.
     """
-    data = _unwrapped(data)
-    if not _is_stream(data):
-        return None
-    first = next(iter(_batches(data)), None)
-    return None if first is None else _count(_triple(first))
+    if isinstance(x, tf.data.Dataset):
+        return tf.nest.flatten(x.element_spec)[0].shape[0]
+    if _is_stream(x):
+        return _count(_triple(x[0])) if len(x) else None
+    return (given or BATCH_SIZE) if _indexable((x,)) else None
 
 
 def _unwrapped(data: Any) -> Any:
@@ -227,7 +237,8 @@ def _count(structure: Any) -> int:
     return len(tf.nest.flatten(structure)[0])
 
 
-def _from_stream(stream: Any, samples: int, least: int) -> Batch:
+def _from_stream(stream: Any, samples: int, least: int) -> tuple[Batch, int]:
+    """The first samples, and how many of them a batch has."""
     parts: list[Batch] = []
     count = 0
     kept = samples
@@ -244,4 +255,5 @@ def _from_stream(stream: Any, samples: int, least: int) -> Batch:
             "Statistics need data. Expected at least one batch. Received: an "
             "empty stream"
         )
-    return _map(lambda *arrays: np.concatenate(arrays)[:kept], *parts)
+    joined = _map(lambda *arrays: np.concatenate(arrays)[:kept], *parts)
+    return joined, _count(parts[0])

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.batches import BATCH_SIZE
 from msq_tf.batches import Batch
 from msq_tf.batches import batch_size_of
 
@@ -43,7 +42,7 @@ class FitInputs:
         """Samples of a training step; `None` while no `fit` runs."""
         if self.data is None:  # a loop of one's own
             return None
-        return batch_size_of(self.data) or self.batch_size or BATCH_SIZE
+        return batch_size_of(self.data[0], self.batch_size)
 
     @classmethod
     def of(

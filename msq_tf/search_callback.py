@@ -9,7 +9,6 @@ from msq_tf import decisions
 from msq_tf import replicas
 from msq_tf.batches import BATCH_SIZE
 from msq_tf.batches import Samples
-from msq_tf.batches import batch_size_of
 from msq_tf.batches import take_samples
 from msq_tf.decider import Decider
 from msq_tf.decider import Probing
@@ -250,29 +249,30 @@ class SearchCallback:
         inputs = self.fit_inputs()
         data = inputs.data if self.data is None else self.data
         fixed = self._qmodel.fixed_batch_size
-        known = fixed or inputs.trained_batch_size or batch_size_of(data)
-        trained = known or self.batch_size or BATCH_SIZE
+        known = fixed or inputs.trained_batch_size
+        samples = self._samples_of(
+            data, fixed or self.batch_size or known or 1, fixed
+        )
+        trained = known or samples.batch_size or self.batch_size or BATCH_SIZE
         size = fixed or self.batch_size or trained
         self._sizes = Sizes(trained, size, fixed is not None)
-        self._samples = self._samples_of(data)
         if self.data is None and inputs.class_weight:
             weights = inputs.class_weight
-            self._samples = self._samples.prepared(
+            samples = samples.prepared(
                 lambda batch: self._qmodel.statistics_batch(
                     weigh_classes([batch], weights)[0]
                 )
             )
+        self._samples = samples
         self._held_out = None
         if self.rule.uses_growth:
             self._held_out = self._held_out_samples()
 
-    def _samples_of(self, data: Any) -> Samples:
-        size = self._sizes.statistics
-        most = max(self.samples, size if self._sizes.fixed else 1)
-        taken = take_samples(data, most, size)
-        if self._sizes.fixed and len(taken) < size:
+    def _samples_of(self, data: Any, least: int, fixed: int | None) -> Samples:
+        taken = take_samples(data, max(self.samples, fixed or 1), least)
+        if fixed and len(taken) < fixed:
             raise ValueError(
-                f"The model takes batches of {size} samples only. Expected "
+                f"The model takes batches of {fixed} samples only. Expected "
                 "at least as many for statistics, from `fit` or "
                 f"`MSQCallback(data=...)`. Received: {len(taken)}"
             )
@@ -288,7 +288,9 @@ class SearchCallback:
                 "`fit(validation_data=...)` or `MSQCallback(held_out=...)`. "
                 "Received: neither"
             )
-        return self._samples_of(data)
+        sizes = self._sizes
+        size = sizes.statistics
+        return self._samples_of(data, size, size if sizes.fixed else None)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._decider is None:

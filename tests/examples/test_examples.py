@@ -52,7 +52,7 @@ def prepared(examples, config):
         model, config, example_inputs=examples[0][:1]
     )
     custom_loop.compile_for(qmodel, 1e-3, EPOCHS * len(data))
-    rule = msq_tf.BudgetRule(target_compression=8)
+    rule = msq_tf.BudgetRule(target_compression=8, allowed_bits=range(2, 9))
     callback = msq_tf.MSQCallback(
         rule, data=examples, samples=100, batch_size=50, interval=2
     )

@@ -93,7 +93,9 @@ def trained(devices: int) -> dict[str, np.ndarray]:
         verbose=0,
         callbacks=[
             msq_tf.MSQCallback(
-                msq_tf.BudgetRule(target_compression=8.0, end=0.7),
+                msq_tf.BudgetRule(
+                    target_compression=8.0, end=0.7, allowed_bits=range(2, 9)
+                ),
                 lsb_strength=0.5,
             ),
             keras.callbacks.LambdaCallback(

@@ -107,7 +107,9 @@ def trained(kind, devices):
             model_of(kind, counter), msq_tf.MSQConfig(activation_bits=bits)
         )
         compile_model(qmodel)
-    rule = msq_tf.BudgetRule(target_compression=8.0, end=0.5)
+    rule = msq_tf.BudgetRule(
+        target_compression=8.0, end=0.5, allowed_bits=range(2, 9)
+    )
     history = qmodel.fit(
         *data(),
         batch_size=BATCH,

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from msq_tf.batches import batch_size_of
 from msq_tf.batches import take_batches
+from msq_tf.batches import take_samples
 
 X = np.arange(20, dtype=np.float32).reshape(10, 2)
 Y = np.arange(10)
@@ -71,3 +73,29 @@ def test_an_empty_dataset():
     data = tf.data.Dataset.from_tensor_slices((X, Y)).take(0).batch(2)
     with pytest.raises(ValueError, match="Received: an empty stream"):
         take_batches(data, 4, 2)
+
+
+def test_the_batch_size_of_fit():
+    data = tf.data.Dataset.from_tensor_slices((X, Y))
+    assert batch_size_of(data.batch(3, drop_remainder=True), None) == 3
+    # Not read, for what shuffles to go on as it would have.
+    assert batch_size_of(data.batch(3), None) is None
+    assert take_samples(data.batch(3), 8).batch_size == 3
+    assert batch_size_of(X, None) == 32
+    assert batch_size_of({"a": X}, 5) == 5
+    assert batch_size_of(iter([X]), None) is None
+
+
+def test_large_samples_are_fewer():
+    x = np.zeros((40, 1 << 20), np.float32)
+    assert len(take_samples((x, Y[:1].repeat(40)), 40)) == 15
+    assert len(take_samples((x, Y[:1].repeat(40)), 40, least=20)) == 20
+    stream = tf.data.Dataset.from_tensor_slices((x, x[:, 0])).batch(20)
+    assert len(take_samples(stream, 40)) == 20
+
+
+def test_portions_of_samples_are_spread_over_all():
+    samples = take_samples((X, Y), 10)
+    ((_, y, _),) = samples.batches(4, 8)
+    np.testing.assert_array_equal(y, [0, 3, 6, 9])
+    assert [len(x) for x, _, _ in samples.batches(7, 3)] == [3, 3]

@@ -192,7 +192,9 @@ def test_followers_neither_decide_nor_write(monkeypatch, tmp_path):
     callbacks = keras.callbacks.CallbackList(
         [
             msq_tf.MSQCallback(
-                msq_tf.BudgetRule(target_compression=8.0, end=0.5),
+                msq_tf.BudgetRule(
+                    target_compression=8.0, end=0.5, allowed_bits=range(2, 9)
+                ),
                 data=spread.data(),
                 log_dir=str(tmp_path / "logs"),
             )

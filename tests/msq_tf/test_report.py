@@ -182,9 +182,10 @@ def test_a_panel_without_data_is_left_out(searched, tmp_path):
     assert titles(plots.draw(report, ("accuracy",))) == [accuracy, ""]
     alone = msq_tf.precision_report(qmodel)
     assert titles(plots.draw(alone, PANELS)) == [bits, sensitivity]
-    never = msq_tf.precision_report(untouched())
+    new = untouched()
+    never = msq_tf.precision_report(new)
     assert titles(plots.draw(never, PANELS)) == [bits]
-    assert msq_tf.precision_report(untouched(), []) == never
+    assert msq_tf.precision_report(new, []) == never
     for name in ("search.png", "search.svg"):
         report.plot(tmp_path / name)
         assert (tmp_path / name).stat().st_size > 1000

@@ -59,7 +59,9 @@ def main(count: int) -> None:
             )
 
         data = strategy.distribute_datasets_from_function(part)
-    rule = msq_tf.BudgetRule(target_compression=8.0, end=0.5)
+    rule = msq_tf.BudgetRule(
+        target_compression=8.0, end=0.5, allowed_bits=range(2, 9)
+    )
     threads: list[int] = []
     counts = tf_keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: threads.append(held())
