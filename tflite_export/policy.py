@@ -44,6 +44,8 @@ class OperatorRow:
             activation type, as a multiple of the largest unit of the inputs;
             of their product where `multiplies`; 0 for any.
         multiplies: Whether the output is made of products of activations.
+        coarsest: Largest unit of an input that kernels compute right, by
+            activation type; infinite where it is not there.
         evidence: Why, with the measurement.
     """
 
@@ -60,6 +62,7 @@ class OperatorRow:
     evidence: str
     finest: Mapping[str, float] = dataclasses.field(default_factory=dict)
     multiplies: bool = False
+    coarsest: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def role(self, position: int) -> str:
         """Role of an input by its position."""
@@ -120,6 +123,7 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
             evidence=row.get("evidence", ""),
             finest=dict(row.get("finest", {})),
             multiplies=row.get("multiplies", False),
+            coarsest=dict(row.get("coarsest", {})),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{where}: row of {name} lacks {error}") from error
@@ -128,7 +132,10 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
         and result.output in OUTPUTS
         and {key.split()[0] for key in result.versions} <= set(ACTIVATIONS)
         and (result.output != "fixed" or result.grid)
-        and (result.evidence or not (result.units or result.finest))
+        and (
+            result.evidence
+            or not (result.units or result.finest or result.coarsest)
+        )
     )
     if not valid:
         raise ValueError(f"{where}: row out of range: {result}")

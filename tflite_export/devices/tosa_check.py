@@ -26,8 +26,9 @@ from tflite_export.integer import simulate
 from tflite_export.targets import Target
 
 _SAMPLES = 4
-# From end to end.
-_UNITS = 2.0
+# From end to end, as `integer.check.END_UNITS`: a unit of 16 bits is 1/256 of
+# one of 8 bits.
+_UNITS = {"int8": 2.0, "int16": 16.0}
 # They compute nothing, and where the shape stays TOSA's tools fold them and
 # then miss their outputs.
 _RENAMING = ("EXPAND_DIMS", "RESHAPE", "SQUEEZE")
@@ -66,8 +67,8 @@ def verify(
     Returns:
         The largest difference in units of the output per set of kernels, or
         why there is none: the tools are not installed, or the file has an
-        operator that they lack. Where it is beyond two units, also why the
-        file is right all the same.
+        operator that they lack. Where it is beyond two units (16 with int16),
+        also why the file is right all the same.
 
     Raises:
         ExportError: If no kernels compute nearly the same, and single units
@@ -96,13 +97,14 @@ def verify(
         units[kernels] = ports.units(outputs, got, wanted)
     figures: dict[str, Any] = {"units": units, "samples": len(few[0])}
     nearest = min(units, key=lambda kernels: units[kernels])
-    if not units[nearest] <= _UNITS:
+    most = _UNITS[target.mode]
+    if not units[nearest] <= most:
         reason = _explanation(wide, few, target) or ""
         if not reason:
             raise ExportError(
                 f"LiteRT's {nearest} kernels and the TOSA reference model "
                 f"differ by {units[nearest]:g} units of an output. Expected "
-                f"at most {_UNITS:g}, or single units inside that explain it"
+                f"at most {most:g}, or single units inside that explain it"
             )
         figures["amplified"] = reason
     return figures

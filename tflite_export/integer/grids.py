@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -90,3 +91,14 @@ def coarser(grid: Grid, scale: float) -> Grid:
     if grid.scale >= scale:
         return grid
     return make_grid(grid.mode, scale, grid.zero_point)
+
+
+def finer(grid: Grid, scale: float) -> Grid:
+    """A grid whose unit is at most `scale`, and a whole part of the other's.
+
+    Values keep their codes' meaning, up to where the smaller range ends.
+    """
+    parts = math.ceil(grid.scale / scale)
+    if parts <= 1:
+        return grid
+    return make_grid(grid.mode, grid.scale / parts, grid.zero_point)

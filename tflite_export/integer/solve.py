@@ -21,6 +21,7 @@ from tflite_export.integer.calibrate import finite_range
 from tflite_export.integer.calibrate import infinite
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import coarser
+from tflite_export.integer.grids import finer
 from tflite_export.integer.grids import grid_of_range
 from tflite_export.integer.grids import make_grid
 from tflite_export.integer.pairs import as_float32
@@ -177,7 +178,9 @@ class Solver:
             elif grid is None:
                 grid = self._constant(index)
             if grid is not None:
-                found.reads[position, place] = grid
+                # Beyond the finer grid's ends such operators are constant.
+                coarsest = row.coarsest.get(self._mode, math.inf)
+                found.reads[position, place] = finer(grid, coarsest)
         outputs = [i for i in fb.outputs(op) if i in self._activations]
         if not outputs:
             return

@@ -150,7 +150,7 @@ def deep(tmp_path_factory):
 
 def test_single_units_inside_explain_an_output(tools, deep, monkeypatch):
     data, x = deep
-    monkeypatch.setattr(tosa_check, "_UNITS", -1.0)
+    monkeypatch.setattr(tosa_check, "_UNITS", {"int8": -1.0})
     figures = tosa_check.verify(data, [x], TARGET)
     assert "off by a unit" in figures["amplified"]
     assert figures["samples"] == 4
@@ -160,7 +160,7 @@ def test_operators_beyond_their_limits_explain_nothing(
     tools, deep, monkeypatch
 ):
     data, x = deep
-    monkeypatch.setattr(tosa_check, "_UNITS", -1.0)
+    monkeypatch.setattr(tosa_check, "_UNITS", {"int8": -1.0})
     strict = {
         name: dataclasses.replace(row, units={"int8": 0})
         for name, row in TARGET.operators.items()
@@ -172,7 +172,7 @@ def test_operators_beyond_their_limits_explain_nothing(
 
 def test_units_that_are_off_too_often_explain_nothing(tools, deep, monkeypatch):
     data, x = deep
-    monkeypatch.setattr(tosa_check, "_UNITS", -1.0)
+    monkeypatch.setattr(tosa_check, "_UNITS", {"int8": -1.0})
     monkeypatch.setattr(tosa_check.amplification, "MOST_ON_AVERAGE", 1e-6)
     with pytest.raises(ExportError, match="single units inside"):
         tosa_check.verify(data, [x], TARGET)

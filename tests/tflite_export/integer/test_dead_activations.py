@@ -11,6 +11,7 @@ from tests.tflite_export.integer import networks
 from tflite_export import export
 from tflite_export import inspect_file
 from tflite_export.integer.grids import coarser
+from tflite_export.integer.grids import finer
 from tflite_export.integer.grids import grid_of_range
 from tflite_export.integer.grids import make_grid
 
@@ -122,3 +123,27 @@ def test_coarser_grids_keep_their_zero():
     grid = make_grid("int8", 0.25, 3)
     assert coarser(grid, 0.125) is grid
     assert coarser(grid, 2.0) == make_grid("int8", 2.0, 3)
+
+
+def test_finer_grids_divide_the_unit():
+    grid = make_grid("int16", 12.0, 0)
+    assert finer(grid, 12.0) is grid
+    assert finer(grid, 5.0) == make_grid("int16", 4.0, 0)
+    assert finer(grid, float("inf")) is grid
+
+
+@pytest.mark.parametrize("squash", ["sigmoid", "tanh"])
+def test_huge_inputs_of_16_bit_tables(squash, tmp_path):
+    """The kernels overflow where a unit of the input is 5.4 or more."""
+    keras.utils.set_random_seed(0)
+    draw = keras.initializers.RandomNormal(stddev=1e6)
+    x = inputs = keras.Input((8, 8, 3))
+    x = L.Conv2D(3, 1, kernel_initializer=draw)(x)
+    x = L.Activation(squash)(x)
+    report = export(
+        msq_tf.quantize_model(keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))),
+        tmp_path / "m.tflite",
+        "cpu_int16",
+        representative_data=images(),
+    )
+    assert all(check.ran for check in report.checks)

@@ -18,7 +18,14 @@ from tflite_export.integer import weights
 from tflite_export.match import match
 from tflite_export.source import from_model
 
-USE = weights.Use("FULLY_CONNECTED", 0.1, 0.5, 255, np.ones(8, np.float32))
+USE = weights.Use(
+    op="FULLY_CONNECTED",
+    input_scale=0.1,
+    output_scale=0.5,
+    inputs=(0, 255),
+    output_span=255,
+    bias=np.ones(8, np.float32),
+)
 
 
 @pytest.mark.parametrize("mode", ["int8", "int16"])
@@ -77,7 +84,7 @@ def test_rows_of_a_target():
         ),
         # More than one unit has to be explained.
         (
-            {"like": "_integer", "change": {"ADD": {"units": {"int8": 3}}}},
+            {"like": "_integer", "change": {"PACK": {"units": {"int8": 3}}}},
             "out of range",
         ),
     ],
@@ -115,35 +122,53 @@ def test_scales_along_another_axis(found):
         weights.trained_weight(found, [USE], 1, targets.load("cpu_int8"))
 
 
-def test_a_channel_too_small_for_its_bias_but_not_silent(found):
+def test_a_bias_beyond_all_that_weights_reach_may_be_smaller(found):
     scale = found.fit.scale.copy()
     scale[3] = 1e-7
     small = dataclasses.replace(
         found, fit=dataclasses.replace(found.fit, scale=scale)
     )
     use = dataclasses.replace(
-        USE, output_scale=1e-6, bias=np.full(8, 1e3, np.float32)
+        USE, output_scale=1e-3, bias=np.full(8, 1e3, np.float32)
     )
-    with pytest.raises(ExportError, match="'a', channel 3: its scale 1e-07"):
-        weights.trained_weight(small, [use], 0, targets.load("cpu_int8"))
+    target = targets.load("cpu_int8")
+    weight = weights.trained_weight(small, [use], 0, target)
+    np.testing.assert_array_equal(weight.codes, found.codes)
+    assert weight.change == 0.0 and not weight.silenced
+    bias = weights.fitting_bias(weight, use)
+    units = weights.integer_bias(bias, weight.steps * 0.1, False, "a")
+    rows = weights.channel_rows(weight.codes, 0)
+    least = units - use.reach(rows)
+    assert (least * use.factor(weight.scale) >= use.output_span).all()
 
 
 def test_float_weights_are_rounded():
     value = np.array([[1.0, -0.5], [0.0, 0.0]], np.float32)
     target = targets.load("cpu_int8")
-    weight = weights.float_weight(value, ["CONV_2D"], 0, target)
+    use = dataclasses.replace(USE, op="CONV_2D", bias=None)
+    weight = weights.float_weight(value, [use], 0, target)
     assert weight.codes.tolist() == [[127, -64], [0, 0]]
     assert weight.scale.tolist() == pytest.approx([1 / 127] * 2)
-    assert weights.float_weight(value, ["CONV_3D"], 0, target) is None
-    whole = weights.float_weight(
-        value, ["FULLY_CONNECTED"], 0, targets.load("edgetpu")
-    )
+    other = dataclasses.replace(use, op="CONV_3D")
+    assert weights.float_weight(value, [other], 0, target) is None
+    dense = dataclasses.replace(use, op="FULLY_CONNECTED")
+    whole = weights.float_weight(value, [dense], 0, targets.load("edgetpu"))
     assert whole.axis is None and whole.scale.shape == (1,)
+
+
+def test_float_weights_are_rounded_on_scales_with_room_for_the_bias():
+    value = np.full((2, 3), 1e-15, np.float32)
+    use = dataclasses.replace(USE, op="CONV_2D", bias=np.array([90.0, 0.0]))
+    weight = weights.float_weight(value, [use], 0, targets.load("cpu_int8"))
+    assert weight.codes.tolist() == [[0] * 3, [127] * 3]
+    bias = weights.fitting_bias(weight, use)
+    units = weights.integer_bias(bias, weight.steps * 0.1, False, "a")
+    assert units[0] * weight.scale[0] * 0.1 == pytest.approx(90.0)
 
 
 def test_a_bias_has_to_fit():
     bias, scale = np.array([1e9], np.float32), np.array([0.1], np.float32)
-    with pytest.raises(ExportError, match="'a': its bias is 1e.10 units"):
+    with pytest.raises(ExportError, match="'a': its bias needs 1e.10 units"):
         weights.integer_bias(bias, scale, wide=False, path="a")
     wide = weights.integer_bias(bias, scale, wide=True, path="a")
     assert wide.dtype == np.int64
