@@ -123,7 +123,7 @@ def fill(
 
 def _finite(results: np.ndarray) -> np.ndarray:
     """A logarithm of 0 is the lowest number that any grid has."""
-    top = np.finfo(np.float32).max / 4
+    top = float(np.finfo(np.float32).max) / 4
     return np.nan_to_num(results, nan=0.0, posinf=top, neginf=-top)
 
 
@@ -186,7 +186,7 @@ def _ends(
         )
     ):
         return None
-    ends = (*arguments, *results)
+    ends = (arguments.pop(), results.pop())
     same = fb.shape(graph.tensors[ends[0]]) == fb.shape(graph.tensors[ends[1]])
     floats = all(fb.type_name(graph.tensors[i]) == "FLOAT32" for i in ends)
     return ends if same and floats else None

@@ -89,7 +89,7 @@ class _Speller:
         """A product with -1: kernels negate int8 codes, not values."""
         if self._target.has("NEG"):
             return
-        one = self._constant(np.float32(-1))
+        one = self._constant(-1)
         product = self._op("MUL", [fb.inputs(op)[0], one], _out(op))
         self._replace(op, [product])
 
@@ -112,7 +112,7 @@ class _Speller:
         )
         first = self._op("MEAN", [source, axes], mean, "ReducerOptions")
         first.builtinOptions.keepDims = op.builtinOptions.keepDims
-        factor = self._constant(np.float32(count))
+        factor = self._constant(count)
         self.found.parts[mean] = (result, 1.0 / count)
         self._replace(op, [first, self._op("MUL", [mean, factor], result)])
 
@@ -123,7 +123,7 @@ class _Speller:
             return
         low = -1.0 if name == "RELU_N1_TO_1" else 0.0
         middle = self._new_like(_out(op))
-        ends = [self._constant(np.float32(end)) for end in (1.0, low)]
+        ends = [self._constant(end) for end in (1.0, low)]
         options = "MaximumMinimumOptions"
         self._replace(
             op,
@@ -140,7 +140,7 @@ class _Speller:
         if self._target.has("ABS") or not self._target.has("MAXIMUM"):
             return
         source, opposite = fb.inputs(op)[0], self._new_like(_out(op))
-        one = self._constant(np.float32(-1))
+        one = self._constant(-1)
         product = self._op("MUL", [source, one], opposite)
         options = "MaximumMinimumOptions"
         larger = self._op("MAXIMUM", [source, opposite], _out(op), options)
@@ -152,7 +152,7 @@ class _Speller:
         if self._target.has("LEAKY_RELU") or not 0 <= part <= 1:
             return
         source, less = fb.inputs(op)[0], self._new_like(_out(op))
-        factor = self._constant(np.float32(part))
+        factor = self._constant(part)
         options = "MaximumMinimumOptions"
         self._replace(
             op,
@@ -223,7 +223,7 @@ class _Speller:
             return
         self.found.ranges[result] = _LIMITS[kind]
         if kind == "BOOL" and self._target.has("SELECT_V2"):
-            ends = [self._constant(np.float32([end])) for end in (1.0, 0.0)]
+            ends = [self._constant(end, (1,)) for end in (1.0, 0.0)]
             new = self._op(
                 "SELECT_V2", [source, *ends], result, "SelectV2Options"
             )
@@ -340,12 +340,13 @@ class _Speller:
             self._model, name, 1, inputs, [result], options
         )
 
-    def _constant(self, value: np.ndarray) -> int:
+    def _constant(self, number: float, shape: tuple[int, ...] = ()) -> int:
+        value = np.full(shape, number, np.float32)
         return edit.new_tensor(
             self._graph,
             "FLOAT32",
-            shape=np.shape(value),
-            buffer=edit.new_buffer(self._model, np.asarray(value)),
+            shape=shape,
+            buffer=edit.new_buffer(self._model, value),
         )
 
     def _new_like(self, index: int) -> int:
