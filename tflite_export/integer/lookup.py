@@ -186,7 +186,7 @@ def _ends(
         )
     ):
         return None
-    ends = (min(arguments), min(results))
+    ends = (arguments.pop(), results.pop())
     same = fb.shape(graph.tensors[ends[0]]) == fb.shape(graph.tensors[ends[1]])
     floats = all(fb.type_name(graph.tensors[i]) == "FLOAT32" for i in ends)
     return ends if same and floats else None

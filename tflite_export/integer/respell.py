@@ -223,7 +223,7 @@ class _Speller:
             return
         self.found.ranges[result] = _LIMITS[kind]
         if kind == "BOOL" and self._target.has("SELECT_V2"):
-            ends = [self._constant([end]) for end in (1.0, 0.0)]
+            ends = [self._constant(end, (1,)) for end in (1.0, 0.0)]
             new = self._op(
                 "SELECT_V2", [source, *ends], result, "SelectV2Options"
             )
@@ -340,13 +340,13 @@ class _Speller:
             self._model, name, 1, inputs, [result], options
         )
 
-    def _constant(self, value: float | list[float]) -> int:
-        array = np.asarray(value, np.float32)
+    def _constant(self, number: float, shape: tuple[int, ...] = ()) -> int:
+        value = np.full(shape, number, np.float32)
         return edit.new_tensor(
             self._graph,
             "FLOAT32",
-            shape=array.shape,
-            buffer=edit.new_buffer(self._model, array),
+            shape=shape,
+            buffer=edit.new_buffer(self._model, value),
         )
 
     def _new_like(self, index: int) -> int:

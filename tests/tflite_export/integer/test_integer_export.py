@@ -223,15 +223,19 @@ def test_per_tensor_tables(tmp_path):
     assert ("GATHER",) in {t.ops for t in report.tensors}
 
 
-def test_per_channel_tables_are_refused(tmp_path):
+@pytest.mark.parametrize("mode", ["int8", "int16"])
+def test_tables_with_a_scale_per_channel(mode, tmp_path):
+    """Codes are looked up; their scales are a convolution, or in float."""
     qmodel = quantized(networks.tokens)
-    with pytest.raises(ExportError, match="'embedding.*': GATHER reads"):
-        export(
-            qmodel,
-            tmp_path / "m",
-            target="cpu_int8",
-            representative_data=networks.samples(qmodel.base),
-        )
+    report = export(
+        qmodel,
+        tmp_path / "m",
+        target=f"cpu_{mode}",
+        representative_data=networks.samples(qmodel.base),
+    )
+    [table] = [t for t in report.tensors if "GATHER" in t.ops]
+    assert table.unfolded == (mode == "int8")
+    assert not any("not trained with MSQ" in note for note in report.notes)
 
 
 def test_skipped_weights_are_rounded_and_named(tmp_path):
@@ -252,13 +256,13 @@ def test_skipped_weights_are_rounded_and_named(tmp_path):
 def test_operators_without_a_policy_are_named(tmp_path):
     x = inputs = keras.Input((4, 4, 4, 2))
     x = keras.layers.Conv3D(2, 2)(x)
-    outputs = keras.ops.exp(x)
+    outputs = keras.ops.cumsum(x, axis=1)
     qmodel = msq_tf.quantize_model(keras.Model(inputs, outputs))
-    with pytest.raises(ExportError, match="no policy for .*CONV_3D.*, EXP "):
+    with pytest.raises(ExportError, match="no policy for .*CONV_3D.*, CUMSUM "):
         export(
             qmodel,
             tmp_path / "m",
-            target="cpu_int8",
+            target="mcu",
             representative_data=networks.samples(qmodel.base),
         )
     assert not list(tmp_path.iterdir())
