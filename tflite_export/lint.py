@@ -18,6 +18,8 @@ from tflite_export.tables import table
 
 _FLOATS = {"FLOAT16", "FLOAT32", "FLOAT64"}
 _ACTIVATIONS = ("INT8", "INT16")
+# What conversions may have on their other side.
+_PORTS = _FLOATS | {"UINT8"}
 _PACKED = tuple(targets.CONTAINERS)
 # Input that holds the weight.
 _WEIGHT_AT = {
@@ -213,7 +215,7 @@ class _Linter:
             if fb.raw_data(self.model, tensor) is None:
                 if kind not in activations and not (
                     converts
-                    and kind in (*_FLOATS, *self.rules.get("ports", ()))
+                    and kind in _PORTS | set(self.rules.get("ports", ()))
                 ):
                     found.add((f"computes in {kind}", tuple(activations)))
             elif constants is not None and kind not in constants:
