@@ -96,7 +96,12 @@ def quantize_model(
     check_model(model, config.targets)
     unread = unread_variables(model, example_inputs)
     plan = make_plan(model, config, filters, unread)
-    _warn_of(entry.path for entry in plan if entry.skip_reason == REASON)
+    _warn_of(
+        entry.path
+        for entry in plan
+        # Those without channels would have stayed in float in any case.
+        if entry.skip_reason == REASON and entry.channel_axes
+    )
     activations = None
     if config.activation_bits is not None:
         found = trace(model, input_signature(model, example_inputs))

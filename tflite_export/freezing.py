@@ -26,7 +26,6 @@ import tensorflow as tf
 
 from msq_tf.weights import QuantizedWeight
 from tflite_export import folded
-from tflite_export.seals import Seal
 from tflite_export.seals import find
 from tflite_export.trained import Trained
 from tflite_export.trained import Value
@@ -237,7 +236,7 @@ class FrozenGraph:
             whole = tf.compat.v1.GraphDef(node=[node])
             stream.write(whole.SerializeToString())
         for seal in self.seals:
-            whole = tf.compat.v1.GraphDef(node=[_input(seal)])
+            whole = tf.compat.v1.GraphDef(node=[seal.node()])
             stream.write(whole.SerializeToString())
         rest = tf.compat.v1.GraphDef()
         rest.library.CopyFrom(self._graph.library)
@@ -288,14 +287,6 @@ class FrozenGraph:
         del changed.input[:]
         changed.input.extend(reads)
         return changed
-
-
-def _input(seal: Seal) -> tf.compat.v1.NodeDef:
-    node = tf.compat.v1.NodeDef(name=seal.name, op="Placeholder")
-    node.attr["dtype"].type = tf.float32.as_datatype_enum
-    shape = tf.TensorShape(seal.weight.codes.shape)
-    node.attr["shape"].shape.CopyFrom(shape.as_proto())
-    return node
 
 
 def bytes_of(shape: tuple[int, ...]) -> int:

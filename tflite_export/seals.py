@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 
 import numpy as np
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from msq_tf.weights import Layout
@@ -42,6 +43,14 @@ class Seal:
     name: str
     weight: QuantizedWeight
     edges: tuple[Edge, ...]
+
+    def node(self) -> tf.compat.v1.NodeDef:
+        """The input."""
+        node = tf.compat.v1.NodeDef(name=self.name, op="Placeholder")
+        node.attr["dtype"].type = tf.float32.as_datatype_enum
+        shape = tf.TensorShape(self.weight.codes.shape)
+        node.attr["shape"].shape.CopyFrom(shape.as_proto())
+        return node
 
 
 def find(
