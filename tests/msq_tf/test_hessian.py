@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from msq_tf import hessian
 from msq_tf.hessian import BlockHessian
 
 
@@ -179,3 +180,37 @@ def test_bad_arguments():
         hessian.traces([tf.ones(2)], [()], min_probes=5, max_probes=4)
     with pytest.raises(ValueError, match="Received: tolerance=-1"):
         hessian.traces([tf.ones(2)], [()], tolerance=-1.0)
+
+
+def test_groups_are_thirds_of_many_weights_in_order():
+    assert hessian.groups([10, 20, 30]) == [range(3)]
+    million = 1 << 20
+    sizes = [3 * million, million, million, million, 2 * million, million]
+    parts = hessian.groups(sizes)
+    assert [i for part in parts for i in part] == list(range(len(sizes)))
+    assert all(
+        len(part) == 1 or sum(sizes[i] for i in part) <= sum(sizes) / 3
+        for part in parts
+    )
+    assert hessian.groups([9 * million, 5]) == [range(1), range(1, 2)]
+
+
+def test_a_probe_in_groups_estimates_the_same_traces(monkeypatch):
+    """Without the cross terms between groups, which have zero mean."""
+    a = tf.constant([[4.0, 1.0], [1.0, 6.0]])
+
+    def loss(values, batch):
+        x = tf.concat(values, 0)
+        return 0.5 * tf.reduce_sum(x * tf.linalg.matvec(a, x)) * batch[0]
+
+    values, batches = [tf.ones(1), tf.ones(1)], [(2.0,), (4.0,)]
+    whole = BlockHessian(loss).traces(
+        values, batches, max_probes=4, min_probes=4, tolerance=0.0
+    )
+    assert whole.error.min() > 0.0  # the cross terms
+    monkeypatch.setattr(hessian, "_GROUPED", 1)
+    parts = BlockHessian(loss).traces(
+        values, batches, max_probes=4, min_probes=4, tolerance=0.0
+    )
+    np.testing.assert_allclose(parts.trace, [12.0, 18.0])
+    np.testing.assert_array_equal(parts.error, [0.0, 0.0])
