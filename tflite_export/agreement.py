@@ -5,9 +5,10 @@ sigmoid at the end has them; of other outputs the compiled loss knows: those of
 a cross entropy are logits. What is compared with the squared error is a number
 and no class, whatever its shape.
 
-Integer outputs have ties, and what is less than a unit apart may fall on one
-integer. So a sample is decided alike where the class that one run chooses is
-within a unit of the best in the other.
+Two scores that are nearer to each other than what both may be off by are even:
+there is nothing to decide between them, and either is as good. So a sample is
+decided alike where the class that one run chooses is as good as the best in the
+other, but for that.
 """
 
 from __future__ import annotations
@@ -54,26 +55,26 @@ class Decision:
     threshold: float | None = None
 
     def alike(
-        self, got: np.ndarray, wanted: np.ndarray, unit: float
+        self, got: np.ndarray, wanted: np.ndarray, even: float
     ) -> np.ndarray:
         """Which decisions are the same.
 
         Args:
             got: An output of one run.
             wanted: The same of another.
-            unit: What counts as no difference.
+            even: How far apart scores may be to count as even.
 
         Returns:
             A flat bool array, one for each decision.
         """
         # Sums of units are float32 here and there.
-        unit *= 1.0 + 1e-4
+        even *= 1.0 + 1e-4
         if self.threshold is not None:
             same = (got > self.threshold) == (wanted > self.threshold)
-            return (same | (np.abs(wanted - self.threshold) <= unit)).ravel()
+            return (same | (np.abs(wanted - self.threshold) <= even)).ravel()
         chosen = got.argmax(-1)[..., None]
         best = np.take_along_axis(wanted, chosen, -1)[..., 0]
-        return (best >= wanted.max(-1) - unit).ravel()
+        return (best >= wanted.max(-1) - even).ravel()
 
     def fits(self, shape: Sequence[int]) -> bool:
         """Whether an output of a shape has several classes."""

@@ -103,8 +103,8 @@ def export(
         min_agreement: Share of decisions on `representative_data` that an
             integer file has to share with Keras; `None` for 0.97 where the
             model ends in a softmax or sigmoid or was compiled with a cross
-            entropy. To give it says that the outputs are classes. What is
-            less than a unit apart counts as the same.
+            entropy. To give it says that the outputs are classes. Scores
+            that are nearer than what both may be off by are even.
         save_failure_to: Where to write the inputs of an integer operator that
             computes wrong numbers: `.npz` and, beside it, the `.tflite`.
         device_options: Options of the target's tools. `mcu`: `name` of the C

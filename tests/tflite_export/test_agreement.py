@@ -79,13 +79,13 @@ def test_each_output_has_its_own():
     assert agreement.decisions(data, qmodel) == [None, Decision(), Decision()]
 
 
-def test_what_is_less_than_a_unit_apart_is_alike():
+def test_what_is_even_is_alike():
     wanted = np.array([[0.50, 0.46, 0.1], [0.9, 0.1, 0.0], [0.0, 0.2, 0.3]])
     got = np.array([[0.4, 0.5, 0.1], [0.1, 0.9, 0.0], [0.0, 0.2, 0.3]])
-    alike = Decision().alike(got, wanted, unit=0.04)
+    alike = Decision().alike(got, wanted, even=0.04)
     assert alike.tolist() == [True, False, True]
     alike = Decision(0.5).alike(
-        np.array([0.51, 0.51, 0.7]), np.array([0.49, 0.3, 0.9]), unit=0.02
+        np.array([0.51, 0.51, 0.7]), np.array([0.49, 0.3, 0.9]), even=0.02
     )
     assert alike.tolist() == [True, False, True]
 

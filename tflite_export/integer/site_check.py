@@ -287,11 +287,15 @@ class _Segments:
         return _grid(self._graph.tensors[index])[0]
 
 
-def explanation(found: Sequence[SiteDifference]) -> tuple[bool, str]:
+def explanation(
+    found: Sequence[SiteDifference], partly: bool = False
+) -> tuple[bool, str]:
     """Looks whether single units explain a difference at the output.
 
     Args:
         found: What `compare` found.
+        partly: Whether sites may be left out behind which the file is known
+            to round where Keras does not.
 
     Returns:
         Whether they do, and a sentence that says so or what does not.
@@ -305,9 +309,12 @@ def explanation(found: Sequence[SiteDifference]) -> tuple[bool, str]:
                 f"{difference.size:,} values"
             )
     known = [d for d in found if d.limit is not None]
+    unknown = len(found) - len(known)
     off, size = sum(d.off for d in known), sum(d.size for d in known)
-    return len(known) == len(found), (
+    words = (
         f"on what the file computed before, {off} of {size:,} values at "
-        f"{len(known)} sites differ from Keras, by a unit or so, and the "
-        "network amplifies that"
+        f"{len(known)} sites differ from Keras, by a unit or so"
     )
+    if unknown:
+        words += f", and {unknown} sites can't be compared"
+    return partly or not unknown, f"{words}; the network amplifies that"

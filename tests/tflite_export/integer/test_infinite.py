@@ -10,6 +10,8 @@ import msq_tf
 from tests.tflite_export.integer import networks
 from tflite_export import export
 from tflite_export import run
+from tflite_export.integer import amplification
+from tflite_export.integer import check
 
 L = keras.layers
 SIDES = [[0, 0], [1, 1], [1, 1], [0, 0]]
@@ -58,6 +60,27 @@ def test_trained_activations_need_no_data(activation, tmp_path):
     networks.see(qmodel, networks.samples(model))
     report = export(qmodel, tmp_path / "m", target="cpu_int8")
     assert not any("no site of training" in note for note in report.notes)
+
+
+def test_what_no_site_covers_is_left_out(tmp_path, monkeypatch):
+    """A batch norm by itself is two operators, with no site in between."""
+    monkeypatch.setitem(check.END_UNITS, "int8", -1)
+    monkeypatch.setattr(amplification, "explain", lambda *_: "not asked")
+    x = inputs = keras.Input((8, 8, 3))
+    x = L.ReLU()(L.BatchNormalization()(L.MaxPooling2D()(x)))
+    model = keras.Model(inputs, L.Flatten()(L.Conv2D(4, 3)(x)))
+    rng = np.random.default_rng(0)
+    for variable in model.layers[2].variables:
+        variable.assign(rng.uniform(0.5, 2.0, variable.shape))
+    qmodel = msq_tf.quantize_model(model, msq_tf.MSQConfig(activation_bits=8))
+    x = networks.samples(model)
+    networks.see(qmodel, x)
+    report = export(
+        qmodel, tmp_path / "m", target="cpu_int8", representative_data=x
+    )
+    notes = " ".join(report.notes)
+    assert "no site of training covers" in notes
+    assert "1 sites can't be compared" in notes
 
 
 @pytest.mark.parametrize(
