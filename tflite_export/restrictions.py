@@ -140,6 +140,21 @@ def _depth_mean_by_4(node: Node) -> str | None:
     return None
 
 
+def _one_grid(node: Node) -> str | None:
+    def grid(tensor: schema.TensorT) -> tuple[float, ...]:
+        q = tensor.quantization
+        if q is None or q.scale is None or q.zeroPoint is None:
+            return ()
+        return (*map(float, q.scale), *map(float, q.zeroPoint))
+
+    source, results = node.input(0), fb.outputs(node.op)
+    if source is None or not results:
+        return None
+    if grid(source) != grid(node.graph.tensors[results[0]]):
+        return "has an output on another grid, to which it does not rescale"
+    return None
+
+
 def _pack_not_batch(node: Node) -> str | None:
     return None if node.option("axis") else "packs along the batch axis"
 
@@ -224,6 +239,7 @@ RESTRICTIONS: dict[str, Callable[[Node], str | None]] = {
         _leading_ones,
         _no_fused_activation,
         _one_dimensional_output,
+        _one_grid,
         _pack_not_batch,
         _pad_not_batch,
         _resize_precision,

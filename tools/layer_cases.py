@@ -122,7 +122,15 @@ CASES: dict[str, Callable[[], Any]] = {
         for name in (
             *("celu", "exponential", "gelu", "hard_shrink", "hard_sigmoid"),
             *("hard_silu", "hard_tanh", "log_sigmoid", "log_softmax", "mish"),
-            *("relu6", "selu", "sigmoid", "silu", "soft_shrink", "softplus"),
+            *(
+                "relu",
+                "relu6",
+                "selu",
+                "sigmoid",
+                "silu",
+                "soft_shrink",
+                "softplus",
+            ),
             *("softsign", "squareplus", "tanh", "tanh_shrink"),
         )
     },

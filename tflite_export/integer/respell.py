@@ -17,11 +17,11 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export import edit
 from tflite_export import flatbuffer as fb
 from tflite_export.integer import copies
+from tflite_export.integer import indices
 from tflite_export.targets import Target
 
 # What the integers that become activations can be.
 _LIMITS = {"BOOL": (0.0, 1.0), "INT8": (-128.0, 127.0), "UINT8": (0.0, 255.0)}
-_INDICES = ("INT32", "INT64")
 # TFLite Micro joins up to ten tensors.
 _MOST_JOINED = 8
 
@@ -166,7 +166,7 @@ class _Speller:
         """The newer operator, which broadcasts; here nothing does."""
         if self._target.float_regions:
             return
-        if self._wraps(op):
+        if indices.wrap(self._model, op, self._target):
             return
         shapes = {self._axes(index) for index in fb.inputs(op)}
         name = fb.op_name(self._model, op)
@@ -176,49 +176,13 @@ class _Speller:
             )
             self._replace(op, [new])
 
-    def _wraps(self, op: schema.OperatorT) -> bool:
-        """Rewrites the choice between an index and one from the end.
-
-        Device kernels choose between activations only; the sum with 0 or the
-        length is the same.
-        """
-        mask, shifted, plain = fb.inputs(op)
-        tensors = self._graph.tensors
-        kind = fb.type_name(tensors[plain])
-        adds = [
-            o
-            for o in self._graph.operators
-            if shifted in fb.outputs(o)
-            and fb.op_name(self._model, o) == "ADD"
-            and fb.inputs(o)[0] == plain
-        ]
-        if kind != "INT32" or not adds or not self._target.has("CAST"):
-            return False
-        flags = edit.new_tensor(self._graph, kind, tensors[mask])
-        steps = edit.new_tensor(self._graph, kind, tensors[mask])
-        cast = self._op("CAST", [mask], flags)
-        cast.builtinOptions.inDataType = schema.TensorType.BOOL
-        cast.builtinOptions.outDataType = schema.TensorType.INT32
-        self._replace(
-            op,
-            [
-                cast,
-                self._op("MUL", [flags, fb.inputs(adds[0])[1]], steps),
-                self._op("ADD", [plain, steps], _out(op)),
-            ],
-        )
-        readers = [o for o in self._graph.operators if shifted in fb.inputs(o)]
-        if not readers:
-            del self._graph.operators[edit.before(self._graph, adds[0])]
-        return True
-
     def cast(self, op: schema.OperatorT) -> None:
         """Masks choose between 1 and 0; bytes hold what they hold."""
         source, result = fb.inputs(op)[0], _out(op)
         kind = fb.type_name(self._graph.tensors[source])
         to = fb.type_name(self._graph.tensors[result])
-        if kind == "FLOAT32" and to in _INDICES:
-            self._take_indices(op)
+        if kind == "FLOAT32" and not self._target.float_regions:
+            indices.take(self._model, op)
         if to != "FLOAT32" or kind not in _LIMITS:
             return
         self.found.ranges[result] = _LIMITS[kind]
@@ -229,29 +193,10 @@ class _Speller:
             )
             self._replace(op, [new])
 
-    def _take_indices(self, op: schema.OperatorT) -> None:
-        """Makes an input whose numbers are only cut to integers one of them.
-
-        Where nothing runs in float, the caller cuts.
-        """
-        source, result = fb.inputs(op)[0], _out(op)
-        readers = [o for o in self._graph.operators if source in fb.inputs(o)]
-        if (
-            self._target.float_regions
-            or source not in fb.inputs(self._graph)
-            or len(readers) > 1
-        ):
-            return
-        self._graph.tensors[result].name = self._graph.tensors[source].name
-        self._graph.inputs = np.array(
-            [result if i == source else i for i in fb.inputs(self._graph)],
-            np.int32,
-        )
-        for signature in self._model.signatureDefs or ():
-            for entry in signature.inputs:
-                if entry.tensorIndex == source:
-                    entry.tensorIndex = result
-        self._replace(op, [])
+    def gather(self, op: schema.OperatorT) -> None:
+        """Constant positions in 32 bits, where devices read no others."""
+        if not self._target.float_regions:
+            indices.narrow(self._model, op)
 
     def tile(self, op: schema.OperatorT) -> None:
         """Copies side by side: a row of the axes from the tiled one on."""
@@ -372,6 +317,8 @@ _RULES = {
     "ABS": _Speller.absolute,
     "BROADCAST_TO": _Speller.tile,
     "CAST": _Speller.cast,
+    "GATHER": _Speller.gather,
+    "GATHER_ND": _Speller.gather,
     "LEAKY_RELU": _Speller.leak,
     "NEG": _Speller.negative,
     "RELU_0_TO_1": _Speller.clip,

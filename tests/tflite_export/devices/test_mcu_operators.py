@@ -84,7 +84,7 @@ LAYERS = {
 }
 # The converter writes these as others, or fuses them.
 UNSEEN = {
-    *("EXPAND_DIMS", "FILL", "RELU", "RELU6", "SHAPE", "SQUEEZE"),
+    *("EXPAND_DIMS", "FILL", "RELU", "SHAPE", "SQUEEZE"),
     # A product with -1, and a table where no range is trained.
     *("NEG", "RSQRT"),
 }
