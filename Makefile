@@ -114,6 +114,9 @@ bench-accuracy: $(STAMP) ## Accuracy for bytes, all rows, in the background.
 bench-faults: $(STAMP) ## Kill a search 30 times, and a worker 3 (25 minutes).
 	$(BIN)/python -m benchmarks faults
 
+bench-workers: $(STAMP) ## Lose workers in ten ways, train long (45 minutes).
+	$(BIN)/python -m benchmarks workers
+
 bench-fuzz: $(STAMP) ## Read 100,000 hostile files (40 minutes).
 	$(BIN)/python -m benchmarks fuzz
 

@@ -21,7 +21,7 @@ def section(content: dict[str, Any]) -> str:
     other = [name for name, equal in losses["equal"].items() if not equal]
     differ = f" Not the same: {', '.join(other)}." if other else ""
     lines = [
-        f"{markdown.ran(environment)} that were not alone: "
+        f"{markdown.ran(environment)}: "
         f"{losses['workers']} workers, `--worker_timeout="
         f"{losses['timeout_s']:g}`, {len(losses['losses'])} losses in one run, "
         "all started again after each. *Within* is the time to the end of the "
