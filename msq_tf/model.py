@@ -409,5 +409,5 @@ class MSQModel(
             and ActivationPlan.from_config(config["activations"]),
             name=config["name"],
         )
-        model._keep_plain("_optimizer_variables", config.get("optimizers", {}))
+        model.expect_optimizers(config.get("optimizers", {}))
         return model

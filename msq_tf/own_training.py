@@ -190,6 +190,14 @@ class TrainsAsItsBase:
                 variables = self.variables  # type: ignore[attr-defined]
                 optimizer.build([variables[i] for i in indices])
 
+    def expect_optimizers(self, variables: dict[str, list[int]]) -> None:
+        """Says what optimizers are built for in `compile_from_config`.
+
+        Args:
+            variables: What `_built_optimizers` returned before.
+        """
+        self._keep_plain("_optimizer_variables", variables)
+
     def _optimizers(self) -> dict[str, Any]:
         return {} if self._steps is None else self._steps.optimizers()
 

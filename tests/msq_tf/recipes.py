@@ -164,7 +164,7 @@ def gan():
 class Siamese(keras.Model):
     """A triplet loss over distances, in steps of its own."""
 
-    def __init__(self, network, margin=0.5):
+    def __init__(self, network, margin):
         super().__init__()
         self.network = network
         self.margin = margin
@@ -195,7 +195,7 @@ class Siamese(keras.Model):
         return [self.loss_tracker]
 
 
-def siamese():
+def siamese(margin):
     """A built network of triplets of vectors of 8."""
     embedding = keras.Sequential(
         [keras.Input((8,)), L.Dense(6, activation="relu"), L.Dense(4)],
@@ -208,7 +208,7 @@ def siamese():
         return keras.ops.sum(keras.ops.square(anchor - other), -1)
 
     network = keras.Model(triplet, [distance(positive), distance(negative)])
-    return Siamese(network)
+    return Siamese(network, margin)
 
 
 class Distiller(keras.Model):

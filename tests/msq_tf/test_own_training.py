@@ -180,8 +180,6 @@ def test_a_step_is_traced_once_and_sees_new_bits(jit_compile):
 def test_variational_autoencoder(tmp_path):
     qmodel = msq_tf.quantize_model(recipes.vae())
     qmodel.compile(keras.optimizers.Adam(1e-2))
-    seeds = [v for v in qmodel.variables if "seed" in v.path]
-    assert seeds
     history = qmodel.fit(
         X, epochs=4, batch_size=16, verbose=0, callbacks=[search()]
     )
@@ -192,7 +190,7 @@ def test_variational_autoencoder(tmp_path):
     loaded = keras.models.load_model(tmp_path / "vae.keras")
     assert loaded.bits == qmodel.bits
     for model in (qmodel, loaded):
-        model.fit(X, batch_size=64, verbose=0)
+        model.fit(X, batch_size=16, shuffle=False, verbose=0)
     for a, b in zip(qmodel.variables, loaded.variables, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
 
@@ -219,7 +217,7 @@ def test_adversarial_networks_with_two_optimizers(tmp_path):
 
 def test_triplets_of_a_siamese_network():
     """Data whose three parts are no inputs, targets and weights."""
-    qmodel = msq_tf.quantize_model(recipes.siamese())
+    qmodel = msq_tf.quantize_model(recipes.siamese(margin=20.0))
     qmodel.compile(keras.optimizers.Adam(1e-2))
     data = tf.data.Dataset.from_tensor_slices((X, X + 0.1, X[::-1])).batch(16)
     history = qmodel.fit(
