@@ -232,7 +232,9 @@ def test_a_probe_takes_eight_products_where_a_gradient_takes_three(name):
     @tf.function(autograph=False)
     def probe(values, batch):
         hessian = BlockHessian(qmodel.loss_at)
-        return hessian._block_products(values, batch, tf.zeros(2, tf.int32))
+        return hessian._block_products(
+            range(len(values)), values, batch, tf.zeros(2, tf.int32)
+        )
 
     in_gradient, in_probe = (
         products_in(function.get_concrete_function(values, batch))
