@@ -13,11 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from msq_tf.code_use import code_use
 from msq_tf.unread import REASON
 from msq_tf.weights import QuantizedWeight
-from msq_tf.weights import SkippedWeight
-from msq_tf.weights import count_codes
 from tflite_export import convert
 from tflite_export import data as samples_of
 from tflite_export import devices
@@ -34,18 +31,15 @@ from tflite_export.files import fill
 from tflite_export.files import let_go
 from tflite_export.files import staged
 from tflite_export.fit import MUTED_SCALE
-from tflite_export.match import Matching
-from tflite_export.report import FLOAT_BITS
 from tflite_export.report import ExportReport
-from tflite_export.report import FloatTensor
-from tflite_export.report import TensorReport
-from tflite_export.rewrite import Written
 from tflite_export.source import QuantizedModel
 from tflite_export.source import Source
 from tflite_export.source import from_model
 from tflite_export.source import trained_bits
-from tflite_export.targets import CONTAINERS
 from tflite_export.targets import Target
+from tflite_export.tensor_reports import average_bits
+from tflite_export.tensor_reports import float_reports
+from tflite_export.tensor_reports import tensor_report
 
 
 def export(
@@ -210,12 +204,12 @@ def export(
             other = Path(path).with_name(name)
             fill(stack.enter_context(staged(other)), content, other)
         plain = widened_bytes(data)
-    average, paper = _average_bits(quantized, skipped)
+    average, paper = average_bits(quantized, skipped)
     return ExportReport(
         path=str(path),
         target=target,
-        tensors=tuple(_tensor_report(record) for record in built.written),
-        float_tensors=() if chosen.integer else _float_reports(matching),
+        tensors=tuple(tensor_report(record) for record in built.written),
+        float_tensors=() if chosen.integer else float_reports(matching),
         other_constants=matching.others,
         average_bits=average,
         paper_bits=paper,
@@ -349,56 +343,3 @@ def _check_weights(quantized: Sequence[QuantizedWeight]) -> None:
                 f"{step.min():.2g}, which runtimes may flush to zero. "
                 f"Expected at least {MUTED_SCALE:.2g}; scale the weights up"
             )
-
-
-def _average_bits(
-    quantized: Sequence[QuantizedWeight], skipped: Sequence[SkippedWeight]
-) -> tuple[float, float]:
-    left = sum(s.size for s in skipped if s.quantizable)
-    count = sum(w.codes.size for w in quantized)
-    stored = sum(w.bits * w.codes.size for w in quantized)
-    total = stored + FLOAT_BITS * left
-    return total / (count + left), (total - count) / (count + left)
-
-
-def _tensor_report(record: Written) -> TensorReport:
-    found = record.match
-    fit, shape = found.fit, found.constant.value.shape
-    channels = shape[record.channels if fit.axis is None else fit.axis]
-    use = code_use(found.weight)
-    return TensorReport(
-        name=found.weight.path,
-        ops=record.ops,
-        shape=shape,
-        bits=found.weight.bits,
-        container=record.container,
-        container_bits=CONTAINERS[record.container],
-        granularity=record.granularity,
-        bytes=record.payload_bytes,
-        distinct_codes=int(np.count_nonzero(count_codes(found.codes))),
-        exact_scale=fit.exact and not record.rescaled,
-        flipped=int((fit.signs < 0).sum()),
-        dead=use.dead,
-        # One factor is that of all channels.
-        muted=fit.muted * (channels if fit.axis is None else 1),
-        rescaled=len(record.rescaled),
-        silenced=len(record.silenced),
-        change=record.change,
-        unfolded=fit.columns is not None,
-        also=tuple(twin.weight.path for twin in found.twins),
-        channels=use.channels,
-        entropy=use.entropy,
-    )
-
-
-def _float_reports(matching: Matching) -> tuple[FloatTensor, ...]:
-    return tuple(
-        FloatTensor(
-            name=weight.path,
-            ops=constant.readers,
-            shape=constant.value.shape,
-            bytes=constant.value.nbytes,
-            reason=weight.reason,
-        )
-        for constant, weight in matching.floats
-    )

@@ -19,9 +19,9 @@ B = RNG.random((48, 4)).astype(np.float32)
 class Seen(msq_tf.MSQCallback):
     """Keeps the batches that statistics are taken on."""
 
-    def _batches(self, data):
-        self.batches = super()._batches(data)
-        return self.batches
+    def _take_samples(self):
+        super()._take_samples()
+        self.batches = self._samples.batches(48, 16)
 
 
 def search(kind=msq_tf.MSQCallback, **options):

@@ -14,7 +14,9 @@ Y = X[:, :3].argmax(-1)
 
 
 def search(compression=6.0, **options):
-    rule = msq_tf.BudgetRule(target_compression=compression)
+    rule = msq_tf.BudgetRule(
+        target_compression=compression, allowed_bits=range(2, 9)
+    )
     return msq_tf.MSQCallback(rule, verbose=0, **options)
 
 
@@ -85,9 +87,11 @@ def pulled(kind, optimizer, activation_bits):
     qmodel.compile(optimizer, loss)
     qmodel.search.lsb.assign([1, 1])
     qmodel.search.strength.assign(5.0)
+    # A bias that falls on the other side of half a unit moves outputs by one:
+    # with integer activations only the first step starts from equal numbers.
     losses = [
         qmodel.train_on_batch(X[i : i + 16], Y[i : i + 16])
-        for i in range(0, 48, 16)
+        for i in range(0, 16 if activation_bits else 48, 16)
     ]
     penalty = qmodel.penalty.logs()["msq_penalty"]
     variables = [v.numpy() for v in qmodel.base.variables]
@@ -189,6 +193,10 @@ def test_variational_autoencoder(tmp_path):
     qmodel.save(tmp_path / "vae.keras")
     loaded = keras.models.load_model(tmp_path / "vae.keras")
     assert loaded.bits == qmodel.bits
+    # Keras does not save the states of seed generators.
+    for a, b in zip(qmodel.variables, loaded.variables, strict=True):
+        if "seed" in a.path:
+            b.assign(a)
     for model in (qmodel, loaded):
         model.fit(X, batch_size=16, shuffle=False, verbose=0)
     for a, b in zip(qmodel.variables, loaded.variables, strict=True):

@@ -13,7 +13,7 @@ ARROWS = {
     "msq_tf": {"msq_tf"},
     "tflite_export": {"msq_tf", "tflite_export"},
     "train": {"msq_tf", "tflite_export", "train"},
-    "tools": {"benchmarks", "tools"},
+    "tools": {"benchmarks", "msq_tf", "tflite_export", "tools"},
 }
 # What both front ends share: of no Keras, of neither generation.
 CORE = (

@@ -1,0 +1,117 @@
+"""How the workers of a cluster find each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+
+import pytest
+
+from train import cluster
+from train import pipeline
+from train import rendezvous
+
+
+def config(workers=("a:1", "b:1"), kind="worker", index=0, **more):
+    return json.dumps(
+        {
+            "cluster": {"worker": list(workers), **more},
+            "task": {"type": kind, "index": index},
+        }
+    )
+
+
+def test_the_chief_is_the_first_of_the_cluster():
+    text = config(chief=["c:1"], index="1")
+    assert cluster.read_config(text) == (["c:1", "a:1", "b:1"], 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "Received: TF_CONFIG=None"),
+        ("", "which workers there are"),
+        ("{", "cannot be read"),
+        ('{"cluster": {}}', "KeyError: 'task'"),
+        ("[]", "cannot be read"),
+        (config(ps=["p:1"]), r"take no part in training \(ps\)"),
+        (config(index=2), "a place that the cluster does not have"),
+        (config(index=-1), "a place that the cluster does not have"),
+        (config(kind="chief"), "a place that the cluster does not have"),
+        (config(["a:1", "a:1"]), "names an address twice"),
+        (config(["a:1", "b"]), r"without a port \(b\)"),
+    ],
+)
+def test_a_wrong_cluster_is_refused_with_an_example(text, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        cluster.read_config(text)
+    assert '"index": 0' in str(caught.value)
+
+
+def test_a_missing_cluster_ends_the_run(tiny_settings, console, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    settings = tiny_settings(distribution="multi_worker")
+    with pytest.raises(ValueError, match="TF_CONFIG"):
+        pipeline.run(settings, console)
+    assert not os.path.exists(settings.output_dir)
+
+
+@pytest.fixture
+def addresses():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return [f"127.0.0.1:{port}", "b:1", "c:1"]
+
+
+def met(addresses, index, timeout):
+    """Meets in a thread; the list tells how it ended."""
+    ended = []
+
+    def meet():
+        try:
+            rendezvous.meet(addresses, index, timeout)
+            ended.append(None)
+        except ValueError as error:
+            ended.append(str(error))
+
+    thread = threading.Thread(target=meet)
+    thread.start()
+    return thread, ended
+
+
+def test_workers_meet_in_any_order(addresses):
+    threads = []
+    for index in (2, 0):
+        threads.append(met(addresses, index, 20.0))
+        time.sleep(0.3)
+    # Something else that comes by, and says nothing we know.
+    host, _, port = addresses[0].rpartition(":")
+    with socket.create_connection((host, int(port))) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        threads.append(met(addresses, 1, 20.0))
+        for thread, ended in threads:
+            thread.join(20.0)
+            assert ended == [None]
+    # The port is free for TensorFlow.
+    socket.create_server(("", int(port))).close()
+
+
+def test_missing_workers_are_named(addresses):
+    chief, told = met(addresses, 0, 1.5)
+    guest, heard = met(addresses, 2, 1.5)
+    chief.join(20.0)
+    guest.join(20.0)
+    assert "3 workers within --worker_timeout=1.5 seconds" in told[0]
+    assert told[0].endswith("nothing from worker 1 (b:1)")
+    assert heard[0].endswith(f"nothing from worker 0 ({addresses[0]})")
+
+
+def test_a_port_in_use_is_told(addresses):
+    port = int(addresses[0].rpartition(":")[2])
+    with socket.create_server(("", port)):
+        with pytest.raises(ValueError, match="cannot take its port"):
+            rendezvous.meet(addresses, 0, 1.0)
