@@ -25,8 +25,8 @@ from tflite_export import lint
 from tflite_export import source as sources
 from tflite_export import targets
 from tflite_export.errors import ExportError
+from tflite_export.explained import explained
 from tflite_export.integer import plan
-from tflite_export.match import match
 from tools import layer_cases
 from tools import markdown
 
@@ -89,11 +89,10 @@ def _built(qmodel: Any, x: list[Any], target: targets.Target) -> bytes:
         x,
     )
     quantized = qmodel.quantized_weights()
-    converted = convert.to_float_file(source, quantized)
-    matching = match(
-        fb.load(converted.data),
+    converted, matching = explained(
+        convert.Conversion(source, quantized),
         quantized,
-        exporting._known_floats(converted, qmodel.skipped_weights()),
+        qmodel.skipped_weights(),
     )
     ports = bool(target.options.get("integer_io", False))
     return plan.build(converted, matching, target, x, ports).data

@@ -203,7 +203,7 @@ def test_activations_are_the_layers_own_again(tmp_path):
 
     with (
         pytest.raises(Exception, match="shape|Matrix"),
-        qmodel._activation_scope(False),
+        qmodel._activation_scope(False, qmodel._steps_now()),
     ):
         model.layers[0].call(np.ones((2, 9), np.float32))
     assert model.layers[0].activation is function

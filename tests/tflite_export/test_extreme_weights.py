@@ -68,7 +68,7 @@ def test_files_hold_what_was_trained(name, target, tmp_path):
 @pytest.mark.parametrize("target", ["min_size", "cpu_int8"])
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 def test_what_overflows_is_refused_by_name(target, tmp_path):
-    with pytest.raises(ExportError, match="NaN or infinite numbers"):
+    with pytest.raises(ExportError, match="computes NaN|NaN or infinite"):
         export(
             network(MOST),
             tmp_path / "m.tflite",
