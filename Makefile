@@ -22,7 +22,8 @@ export KERAS_BACKEND := tensorflow
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tosa setup-peers demo test test-slow compatibility \
 	lint format build-files bench bench-accuracy bench-faults bench-fuzz \
-	bench-large bench-peers bench-time-to-target bench-zoo readme clean
+	bench-exports bench-large bench-peers bench-time-to-target \
+	bench-workers bench-zoo readme clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -119,6 +120,9 @@ bench-workers: $(STAMP) ## Lose workers in ten ways, train long (45 minutes).
 
 bench-fuzz: $(STAMP) ## Read 100,000 hostile files (40 minutes).
 	$(BIN)/python -m benchmarks fuzz
+
+bench-exports: $(STAMP) ## Exports beside TensorFlow's converter (10 minutes).
+	$(BIN)/python -m benchmarks export_cost
 
 bench-large: $(STAMP) ## A model of 100 million parameters, and a long run.
 	$(BIN)/python -m benchmarks large long_run

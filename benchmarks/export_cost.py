@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -159,7 +160,11 @@ def _converted(model: keras.Model, samples: np.ndarray | None) -> int:
         converter.representative_dataset = lambda: (
             [sample[None]] for sample in samples
         )
-    with contextlib.redirect_stdout(io.StringIO()):
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Statistics for quantized")
         return len(converter.convert())
 
 
