@@ -62,7 +62,9 @@ class PenaltyMean:
 
     def add(self, penalty: tf.Tensor) -> None:
         """Adds the penalty of some weights to that of this step."""
-        self._total.assign_add(tf.stop_gradient(penalty))
+        self._total.assign_add(
+            tf.cast(tf.stop_gradient(penalty), self._total.dtype)
+        )
 
     def count(self) -> None:
         """Ends a step."""
