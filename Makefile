@@ -22,7 +22,8 @@ export KERAS_BACKEND := tensorflow
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tosa setup-peers demo test test-slow compatibility \
 	lint format build-files bench bench-accuracy bench-faults bench-fuzz \
-	bench-large bench-peers bench-time-to-target bench-zoo readme clean
+	bench-large bench-peers bench-time-to-target bench-workers bench-zoo \
+	readme clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
