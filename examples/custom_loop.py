@@ -61,10 +61,11 @@ def make_step(model):
     def step(images, labels):
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
+            loss = model.loss(labels, logits)
             # `losses` holds MSQ's pull, and whatever layers add.
-            loss = model.loss(labels, logits) + sum(model.losses)
+            total = loss + sum(model.losses)
         variables = model.trainable_variables
-        gradients = tape.gradient(loss, variables)
+        gradients = tape.gradient(total, variables)
         model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss
 

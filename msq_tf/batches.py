@@ -114,10 +114,10 @@ def take_samples(data: Any, samples: int, least: int = 1) -> Samples:
         structure, size = _from_stream(data, samples, least)
     elif isinstance(data, tuple) and 2 <= len(data) <= 3 and _indexable(data):
         total = _count(_triple(data))
-        first = _map(lambda a: np.asarray(a[:1]), _triple(data))
+        first = _map(lambda a: _rows(a, np.arange(1)), _triple(data))
         kept = _kept(first, samples, least)
         index = np.linspace(0, total - 1, min(total, kept)).astype(int)
-        structure = _map(lambda a: np.asarray(a)[index], _triple(data))
+        structure = _map(lambda a: _rows(a, index), _triple(data))
     else:
         raise ValueError(
             "Statistics need data that can be read twice. Expected `(x, y)` "
@@ -216,7 +216,29 @@ def _is_stream(data: Any) -> bool:
 
 
 def _indexable(data: Any) -> bool:
-    return all(hasattr(x, "__getitem__") for x in tf.nest.flatten(data[0]))
+    return all(
+        hasattr(x, "__getitem__") or _is_sparse(x)
+        for x in tf.nest.flatten(data[0])
+    )
+
+
+def _is_sparse(leaf: Any) -> bool:
+    """Whether it is a sparse tensor, or a sparse matrix of SciPy."""
+    return isinstance(leaf, tf.SparseTensor) or hasattr(leaf, "tocsr")
+
+
+def _rows(leaf: Any, index: np.ndarray) -> np.ndarray:
+    """Some samples of an array; those of sparse ones become dense."""
+    if isinstance(leaf, tf.SparseTensor):
+        rest = leaf.shape[1:].as_list()
+        rows = [
+            tf.sparse.slice(leaf, [i, *[0] * len(rest)], [1, *rest])
+            for i in index
+        ]
+        return tf.sparse.to_dense(tf.sparse.concat(0, rows)).numpy()
+    if hasattr(leaf, "tocsr"):
+        return leaf.tocsr()[index].toarray()
+    return np.asarray(leaf)[index]
 
 
 def _kinds(data: Any) -> str:
@@ -234,7 +256,8 @@ def _triple(batch: Any) -> Batch:
 
 
 def _count(structure: Any) -> int:
-    return len(tf.nest.flatten(structure)[0])
+    first = tf.nest.flatten(structure)[0]
+    return first.shape[0] if _is_sparse(first) else len(first)
 
 
 def _from_stream(stream: Any, samples: int, least: int) -> tuple[Batch, int]:

@@ -78,17 +78,28 @@ def _split(
 ) -> tuple[tuple[Any, Any, Any], Any]:
     """Training and validation data, the last part, as Keras splits them."""
     leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
-    if not all(hasattr(leaf, "__getitem__") for leaf in leaves):
-        return data, None
+    if not all(hasattr(leaf, "shape") for leaf in leaves):
+        return data, None  # `fit` itself says what is wrong
     count = int(leaves[0].shape[0])
     end = math.floor(count * (1.0 - share))
 
     def part(start: int, stop: int) -> Any:
         return tf.nest.map_structure(
-            lambda leaf: None if leaf is None else leaf[start:stop], data
+            lambda leaf: None if leaf is None else _slice(leaf, start, stop),
+            data,
         )
 
     return part(0, end), part(end, count)
+
+
+def _slice(leaf: Any, start: int, stop: int) -> Any:
+    if isinstance(leaf, tf.SparseTensor):
+        rest = leaf.shape[1:].as_list()
+        begin = [start, *[0] * len(rest)]
+        return tf.sparse.slice(leaf, begin, [stop - start, *rest])
+    if hasattr(leaf, "tocsr"):
+        leaf = leaf.tocsr()
+    return leaf[start:stop]
 
 
 def weigh_classes(

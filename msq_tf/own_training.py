@@ -86,7 +86,9 @@ def check_methods(model: Any, learned: bool) -> None:
 
 def warn_of_fit(model: Any) -> None:
     """Warns of a `fit` that is not called, such as one that prepares data."""
-    if _replaces(model, "fit"):
+    # KerasHub's `fit` does no more than to preprocess.
+    passes_on = getattr(model, "preprocessor", model) is None
+    if _replaces(model, "fit") and not passes_on:
         warnings.warn(
             f"`{type(model).__name__}.fit` is not called: what trains is "
             "Keras's `fit` of the quantized model. Expected data as the "

@@ -54,6 +54,7 @@ class PenaltyMean:
             tf.Variable(
                 0.0,
                 trainable=False,
+                dtype=tf.float32,
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )

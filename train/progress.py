@@ -15,6 +15,7 @@ _FORMATS = {
     "msq_bits": "{:.2f} bits",
     "msq_compression": "{:.2f}x",
     "msq_lsb_nonzero": "LSBs {:.1%}",
+    "msq_penalty": "pull {:.3g}",
 }
 
 

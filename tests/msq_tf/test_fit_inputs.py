@@ -138,6 +138,23 @@ def test_validation_split_is_what_keras_holds_out():
     )
 
 
+@pytest.mark.parametrize("kind", ["tensor", "scipy"])
+def test_sparse_inputs(kind):
+    rounded = np.round(X)
+    x = tf.sparse.from_dense(rounded)
+    if kind == "scipy":
+        x = pytest.importorskip("scipy.sparse").coo_matrix(rounded)
+    qmodel = msq_tf.quantize_model(
+        keras.Sequential([keras.Input((6,)), L.Dense(8), L.Dense(3)])
+    )
+    qmodel.compile("sgd", "mse")
+    callback = search(Seen)
+    qmodel.fit(x, A, validation_split=0.25, verbose=0, callbacks=[callback])
+    assert qmodel.compression >= 6.0
+    seen = np.concatenate([batch[0] for batch in callback.batches])
+    np.testing.assert_array_equal(seen, rounded[:32])
+
+
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_class_weights_weigh_statistics(one_hot):
     labels = np.arange(48) % 3

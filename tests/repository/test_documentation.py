@@ -70,7 +70,7 @@ def test_the_answer_on_bits_runs(root):
 
 
 def test_the_custom_loop_page_runs(root, capsys):
-    *_, block = python_blocks(root / "docs" / "custom-loops.md")
+    (block,) = python_blocks(root / "docs" / "custom-loops.md")
     names = {}
     exec(compile(block, "custom-loops.md", "exec"), names)
     assert names["qmodel"].search.rule_state.done
