@@ -114,7 +114,9 @@ def take_samples(data: Any, samples: int, least: int = 1) -> Samples:
         structure, size = _from_stream(data, samples, least)
     elif isinstance(data, tuple) and 2 <= len(data) <= 3 and _indexable(data):
         total = _count(_triple(data))
-        first = _map(lambda a: _rows(a, np.arange(1)), _triple(data))
+        first = _map(
+            lambda a: _rows(a, np.arange(min(1, total))), _triple(data)
+        )
         kept = _kept(first, samples, least)
         index = np.linspace(0, total - 1, min(total, kept)).astype(int)
         structure = _map(lambda a: _rows(a, index), _triple(data))
