@@ -9,7 +9,7 @@ import numpy as np
 
 from msq_tf.round_clamp import MIN_BITS
 from msq_tf.weights import QuantizedWeight
-from msq_tf.weights import count_codes
+from msq_tf.weights import entropy
 
 # Below this share of the width codes say little.
 _LOW = 0.5
@@ -60,17 +60,6 @@ def code_use(weight: QuantizedWeight) -> CodeUse:
         int(np.size(alive) - np.count_nonzero(alive)),
         int(np.size(alive)),
     )
-
-
-def entropy(codes: np.ndarray) -> float:
-    """Shannon entropy of a code, in bits.
-
-    Args:
-        codes: int8 array.
-    """
-    counts = count_codes(codes)
-    p = counts[counts > 0] / max(codes.size, 1)
-    return float(-(p * np.log2(p)).sum()) + 0.0
 
 
 def remarks(uses: Sequence[CodeUse]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -13,6 +14,7 @@ from msq_tf.activation_overlay import ActivationOverlay
 from msq_tf.constants import constant
 from msq_tf.overlay import Aside
 from msq_tf.overlay import Overlay
+from msq_tf.weights import QuantizedWeight
 
 
 class HasScopes:
@@ -38,7 +40,9 @@ class HasScopes:
             y = qmodel.base(x, training=False)
         ```
         """
-        weights = self.quantized_weights()
+        return self._overlay_of(self.quantized_weights())
+
+    def _overlay_of(self, weights: Sequence[QuantizedWeight]) -> Overlay:
         return Overlay(
             (variable, constant(weight.values))
             for variable, weight in zip(self.kernels, weights, strict=True)
@@ -66,9 +70,10 @@ class HasScopes:
                 "`MSQConfig(activation_bits=8)`. Received: "
                 f"'{self.name}'"
             )
-        steps = [weight.step for weight in self.quantized_weights()]
+        weights = self.quantized_weights()
+        steps = [weight.step for weight in weights]
         with (
-            self.quantized_scope(),
+            self._overlay_of(weights),
             self._activation_overlay.constant_scope(steps, tap),
         ):
             yield

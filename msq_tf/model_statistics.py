@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from msq_tf import replicas
 from msq_tf.batches import Batch
 from msq_tf.divergence import CompiledLosses
 from msq_tf.divergence import relative_distance
@@ -60,8 +61,8 @@ class TakesStatistics:
             total = loss(self.outputs_at(values, x))
         # Keras divides by the replicas of the strategy in scope, for `fit` to
         # sum over them; statistics are taken on one.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.cast(total, tf.float32) * replicas
+        count = tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.cast(total, tf.float32) * count
 
     def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
         with statistics_scope(values) as scope:
@@ -105,12 +106,8 @@ class TakesStatistics:
                 variable.value
             )
         ]
-        values = [part.numpy() for part in parts]
-        try:
+        with replicas.values_kept(parts):
             yield
-        finally:
-            for part, value in zip(parts, values, strict=True):
-                part.assign(value)
 
 
 def _packed(batch: Batch) -> Any:

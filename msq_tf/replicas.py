@@ -162,6 +162,21 @@ def _sum_over_workers(
         return total.numpy()
 
 
+@contextlib.contextmanager
+def values_kept(variables: Sequence[Any]) -> Iterator[None]:
+    """Undoes at its end what is assigned to variables while it is open.
+
+    Args:
+        variables: Variables, or the parts of some that this worker has.
+    """
+    values = [variable.numpy() for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
 def extremes(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The least of `low` and the largest of `high` over the replicas.
 

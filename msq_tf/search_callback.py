@@ -250,25 +250,24 @@ class SearchCallback:
         data = inputs.data if self.data is None else self.data
         fixed = self._qmodel.fixed_batch_size
         known = fixed or inputs.trained_batch_size
-        samples = self._samples_of(
-            data, fixed or self.batch_size or known or 1, fixed
-        )
+        least = fixed or self.batch_size or known or 1
+        weights = inputs.class_weight if self.data is None else None
+        samples = self._samples_of(data, least, fixed, weights)
         trained = known or samples.batch_size or self.batch_size or BATCH_SIZE
         size = fixed or self.batch_size or trained
         self._sizes = Sizes(trained, size, fixed is not None)
-        if self.data is None and inputs.class_weight:
-            weights = inputs.class_weight
-            samples = samples.prepared(
-                lambda batch: self._qmodel.statistics_batch(
-                    weigh_classes([batch], weights)[0]
-                )
-            )
         self._samples = samples
         self._held_out = None
         if self.rule.uses_growth:
             self._held_out = self._held_out_samples()
 
-    def _samples_of(self, data: Any, least: int, fixed: int | None) -> Samples:
+    def _samples_of(
+        self,
+        data: Any,
+        least: int,
+        fixed: int | None,
+        class_weight: Any = None,
+    ) -> Samples:
         taken = take_samples(data, max(self.samples, fixed or 1), least)
         if fixed and len(taken) < fixed:
             raise ValueError(
@@ -276,7 +275,11 @@ class SearchCallback:
                 "at least as many for statistics, from `fit` or "
                 f"`MSQCallback(data=...)`. Received: {len(taken)}"
             )
-        return taken.prepared(self._qmodel.statistics_batch)
+        return taken.prepared(
+            lambda batch: self._qmodel.statistics_batch(
+                weigh_classes([batch], class_weight)[0]
+            )
+        )
 
     def _held_out_samples(self) -> Samples:
         data = self.held_out

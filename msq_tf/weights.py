@@ -78,9 +78,7 @@ class QuantizedWeight:
     @property
     def entropy_bits(self) -> float:
         """Total Shannon entropy of the codes, in bits (i.i.d. model)."""
-        counts = count_codes(self.codes)
-        p = counts[counts > 0] / self.codes.size
-        return float(-(p * np.log2(p)).sum() * self.codes.size) + 0.0
+        return entropy(self.codes) * self.codes.size
 
 
 def count_codes(codes: np.ndarray) -> np.ndarray:
@@ -99,6 +97,17 @@ def count_codes(codes: np.ndarray) -> np.ndarray:
         piece = bytes_[start : start + _AT_ONCE]
         total += np.bincount(piece, minlength=256)
     return total
+
+
+def entropy(codes: np.ndarray) -> float:
+    """Shannon entropy of a code, in bits.
+
+    Args:
+        codes: int8 array.
+    """
+    counts = count_codes(codes)
+    p = counts[counts > 0] / max(codes.size, 1)
+    return float(-(p * np.log2(p)).sum()) + 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

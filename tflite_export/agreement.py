@@ -95,16 +95,15 @@ def decisions(data: bytes, model: Any, ask: bool = False) -> Decisions:
         ask: Whether outputs of which nothing is known count as scores of
             classes if they look like them.
     """
-    graph = fb.load(data)
-    count = len(fb.outputs(graph.subgraphs[0]))
+    parsed = fb.read(data)
+    outputs = fb.outputs(parsed.subgraphs[0])
+    count = len(outputs)
     losses = [("", False)] * count
     if model is not None and getattr(model, "compiled", False):
         losses = loss_names(model.compiled_losses(), count)
     return [
-        _decision(_last(graph, index), *loss, ask)
-        for index, loss in zip(
-            fb.outputs(graph.subgraphs[0]), losses, strict=True
-        )
+        _decision(_last(parsed, index), *loss, ask)
+        for index, loss in zip(outputs, losses, strict=True)
     ]
 
 
@@ -131,11 +130,6 @@ def _last(model: schema.ModelT, index: int) -> str:
             return name
         index = fb.inputs(op)[0]
     return ""
-
-
-def share(alike: np.ndarray) -> float | None:
-    """Share of decisions that are the same, `None` without any."""
-    return float(np.mean(alike)) if alike.size else None
 
 
 def misses(count: int, least: float) -> int:

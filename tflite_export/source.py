@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -100,7 +101,7 @@ class Source:
             yield
 
     def predict(
-        self, batches: Sequence[Sequence[np.ndarray]], tap: Tap | None = None
+        self, batches: Iterable[Sequence[np.ndarray]], tap: Tap | None = None
     ) -> list[list[np.ndarray]]:
         """Outputs of the model for each batch, as a flat list of arrays.
 

@@ -15,11 +15,11 @@ from tflite_export import noise
 from tflite_export import progress
 from tflite_export import rounding
 from tflite_export import runtime
+from tflite_export.effort import MOST_AT_ONCE
 from tflite_export.effort import counts as samples_for
 from tflite_export.errors import ExportError
 from tflite_export.source import Source
 
-BATCH = 16
 # Of the range of an output. More has to be explained.
 _LIMIT = 1e-4
 # Outputs far from zero in a narrow band carry float32 noise of their size.
@@ -263,7 +263,7 @@ def _expected(
     """Batches of samples, and what Keras computes for each."""
     session = runtime.Session(data, "builtin")
     names = [detail["name"] for detail in session.outputs]
-    chunks = list(runtime.chunks(samples, BATCH, session))
+    chunks = list(runtime.chunks(samples, MOST_AT_ONCE, session))
     # It holds the weights, as Keras is about to.
     del session
     batches = source.predict(chunks)
@@ -296,11 +296,11 @@ def _check(
     Returns:
         The check, and the largest share of its bound that a difference is.
     """
-    rows = min(BATCH, len(inputs[0]))
+    rows = min(MOST_AT_ONCE, len(inputs[0]))
     session = runtime.Session(data, kernels, batch_size=rows)
     got, wanted = [], []
     for chunk, outputs in zip(
-        runtime.chunks(inputs, BATCH, session), expected, strict=False
+        runtime.chunks(inputs, MOST_AT_ONCE, session), expected, strict=False
     ):
         got.append(session(chunk))
         # The reference kernels may see a part of a batch.
@@ -354,7 +354,7 @@ def _first_difference(
     float_session = runtime.Session(bytes(float_data), "builtin", keep_all=True)
     session = runtime.Session(data, kernels, keep_all=True)
     for own in (float_session, session):
-        own(next(runtime.chunks(inputs, BATCH, own)))
+        own(next(runtime.chunks(inputs, MOST_AT_ONCE, own)))
     model = fb.read(float_data)
     graph = model.subgraphs[0]
     for op in graph.operators:

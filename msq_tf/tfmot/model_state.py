@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from msq_tf import replicas
 from msq_tf.tfmot.imports import tf_keras
 
 
@@ -21,12 +22,8 @@ def kept(variables: Sequence[Any]) -> Iterator[None]:
     """
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         variables = ()
-    values = [variable.numpy() for variable in variables]
-    try:
+    with replicas.values_kept(variables):
         yield
-    finally:
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
 
 
 def state_variables(model: Any) -> list[Any]:

@@ -8,8 +8,8 @@ import pytest
 
 import msq_tf
 from msq_tf.code_use import CodeUse
-from msq_tf.code_use import entropy
 from msq_tf.code_use import remarks
+from msq_tf.weights import entropy
 from tests.msq_tf.samples import new_model
 
 

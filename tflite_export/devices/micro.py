@@ -21,7 +21,7 @@ from tflite_export.devices import ports
 from tflite_export.errors import ExportError
 from tflite_export.integer import amplification
 from tflite_export.integer import simulate
-from tflite_export.integer.differences import of_recorded
+from tflite_export.integer.differences import Recorded
 from tflite_export.targets import Target
 
 _WORKER = Path(__file__).with_name("micro_worker.py")
@@ -127,10 +127,11 @@ def explain(
     for index, array in zip(fb.outputs(graph), probe.outputs, strict=True):
         shape = fb.shape(graph.tensors[index])
         arrays[index] = array.reshape(len(fed[0]), *shape)
+    compared = Recorded(data)
     off, total, size = 0, 0, 0
     for batch in range(len(fed[0])):
         recorded = {index: array[batch] for index, array in arrays.items()}
-        for found in of_recorded(data, recorded):
+        for found in compared(recorded):
             if found.units > target.operator_units(found.step.name):
                 return None
             off += found.off

@@ -90,10 +90,9 @@ class _Comparison:
     """A file that shows all of its tensors, and its float twins."""
 
     def __init__(self, data: bytes, kernels: str):
-        self._data = data
         self.probe = runtime.Session(simulate.probe(data), kernels)
         self._activations = simulate.activations(fb.read(data))
-        self._twins: dict[int, tuple[simulate.Twin, runtime.Session]] = {}
+        self._recorded = Recorded(data)
 
     def __call__(self, chunk: Sequence[np.ndarray]) -> Iterator[Difference]:
         self.probe(chunk)
@@ -104,39 +103,41 @@ class _Comparison:
         for index in self._activations:
             if index not in recorded:
                 recorded[index] = self.probe.tensor(index)
-        rows = len(chunk[0])
-        if rows not in self._twins:
-            twin = simulate.isolated(self._data, recorded)
-            session = runtime.Session(twin.data, "builtin")
-            self._twins[rows] = twin, session
-        yield from _compared(*self._twins[rows], recorded)
+        yield from self._recorded(recorded)
 
 
-def of_recorded(
-    data: bytes, recorded: Mapping[int, np.ndarray]
-) -> Iterator[Difference]:
-    """Compares every operator, in order, on tensors that a runtime recorded.
+class Recorded:
+    """Compares every operator on tensors that a runtime recorded.
 
     Args:
         data: The bytes of an integer file.
-        recorded: Its inputs and activations, by their index.
-
-    Yields:
-        One difference per operator, also where it is zero.
     """
-    twin = simulate.isolated(data, recorded)
-    yield from _compared(twin, runtime.Session(twin.data, "builtin"), recorded)
 
+    def __init__(self, data: bytes):
+        self._data = data
+        self._twins: dict[object, tuple[simulate.Twin, runtime.Session]] = {}
 
-def _compared(
-    twin: simulate.Twin,
-    session: runtime.Session,
-    recorded: Mapping[int, np.ndarray],
-) -> Iterator[Difference]:
-    results = session([recorded[index] for index in twin.inputs])
-    wanted = dict(zip(twin.outputs, results, strict=True))
-    for step in twin.steps:
-        yield _difference(step, recorded, wanted[step.writes[0]])
+    def __call__(
+        self, recorded: Mapping[int, np.ndarray]
+    ) -> Iterator[Difference]:
+        """Compares all operators, in order.
+
+        Args:
+            recorded: Inputs and activations of the file, by their index.
+
+        Yields:
+            One difference per operator, also where it is zero.
+        """
+        shapes = tuple(array.shape for array in recorded.values())
+        if shapes not in self._twins:
+            twin = simulate.isolated(self._data, recorded)
+            session = runtime.Session(twin.data, "builtin")
+            self._twins[shapes] = twin, session
+        twin, session = self._twins[shapes]
+        results = session([recorded[index] for index in twin.inputs])
+        wanted = dict(zip(twin.outputs, results, strict=True))
+        for step in twin.steps:
+            yield _difference(step, recorded, wanted[step.writes[0]])
 
 
 def _difference(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -104,12 +105,17 @@ def compare(
         The differences, in the order of execution, outputs last.
     """
     shown = simulate.probe(data)
+    model = fb.load(shown)
+    graph = model.subgraphs[0]
     if kernels is None:
         shown, kernels = simulate.chained(shown).data, "builtin"
     session = runtime.Session(shown, kernels)
-    model = fb.load(simulate.probe(data))
-    graph = model.subgraphs[0]
-    ends = _ends(fb.load(data))
+    ends = _ends(fb.read(data))
+    rest = [
+        (place, index)
+        for place, index in enumerate(ends)
+        if index is not None and index not in sites.values()
+    ]
     segments = _Segments(model, set(sites.values()), source, target)
     found: dict[int, SiteDifference] = {}
     file: dict[int, np.ndarray] = {}
@@ -135,18 +141,27 @@ def compare(
             return value
         return tf.reshape(tf.constant(real), value.shape)
 
-    for chunk in chunks:
-        results = session(
-            [
-                _as_taken(graph.tensors[i], x)
-                for i, x in zip(fb.inputs(graph), chunk, strict=True)
-            ]
-        )
-        file.update(zip(fb.outputs(graph), results, strict=True))
-        (outputs,) = source.predict([chunk], tap)
-        for index, value in zip(ends, outputs, strict=True):
-            if index is not None and index not in sites.values():
-                note(index, value)
+    kept: list[dict[int, np.ndarray]] = []
+
+    def run_before() -> Iterator[Sequence[np.ndarray]]:
+        """The chunks, each as soon as the file has computed it."""
+        for chunk in chunks:
+            results = session(
+                [
+                    _as_taken(graph.tensors[i], x)
+                    for i, x in zip(fb.inputs(graph), chunk, strict=True)
+                ]
+            )
+            file.update(zip(fb.outputs(graph), results, strict=True))
+            kept.append({index: file[index] for _, index in rest})
+            yield chunk
+
+    for outputs, own in zip(
+        source.predict(run_before(), tap), kept, strict=True
+    ):
+        file.update(own)
+        for place, index in rest:
+            note(index, outputs[place])
     return list(found.values())
 
 
