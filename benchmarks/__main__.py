@@ -19,6 +19,7 @@ from benchmarks import predictions
 from benchmarks import record
 from benchmarks import scaling
 from benchmarks import sizes
+from benchmarks import statistics_cost
 from benchmarks import step_profile
 from benchmarks import strength
 from benchmarks import targets
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "predictions": predictions,
     "scaling": scaling,
     "sizes": sizes,
+    "statistics": statistics_cost,
     "step_profile": step_profile,
     "strength": strength,
     "targets": targets,

@@ -27,14 +27,6 @@ from msq_tf.hessian import BlockHessian
 _CHANGES = 20
 # Batches of a prediction.
 _PREDICTED = 4
-STATISTICS_COLUMNS = (
-    "network",
-    "peak of a step, MiB",
-    "of statistics, MiB",
-    "of a step",
-    "first decision",
-    "all, of 10 epochs of 100 steps",
-)
 
 
 def measure(rounds: int = 21) -> dict[str, Any]:
@@ -101,7 +93,6 @@ def _measure(network: Network, rounds: int) -> dict[str, Any]:
             }
             for method, model in models.items()
         },
-        "statistics": statistics(network.name),
         "change": _change(network, timing.milliseconds(seconds[methods.FLOAT])),
         "hessian": _hessian(frozen, (x, y, None), max(rounds // 3, 5)),
     }
@@ -118,18 +109,6 @@ def memory(network: str, method: str) -> dict[str, Any]:
         `start_mib`, `traced_mib` and `step_mib`, see `memory_run`.
     """
     return child.measured("benchmarks.memory_run", network, method)
-
-
-def statistics(network: str) -> dict[str, Any]:
-    """What a search's statistics take, measured in a process of its own.
-
-    Args:
-        network: Name of a network of `networks.ALL`.
-
-    Returns:
-        As `statistics_run.measure` returns.
-    """
-    return child.measured("benchmarks.statistics_run", network)
 
 
 class _CountingLoss(keras.losses.SparseCategoricalCrossentropy):
@@ -230,12 +209,7 @@ def table(results: dict[str, Any]) -> rich.console.Group:
         ),
         search_rows(results),
     )
-    taken = tables.filled(
-        "A whole search's statistics, against a training step",
-        STATISTICS_COLUMNS,
-        statistics_rows(results),
-    )
-    return rich.console.Group(steps, extra, taken)
+    return rich.console.Group(steps, extra)
 
 
 def search_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -251,31 +225,6 @@ def search_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
                 f"{hessian['probe_in_gradients']:.2f} gradients",
                 f"{change['ms']:.2f} ms, {change['in_steps']:.3f} steps",
                 str(change["retraces"]),
-            )
-        )
-    return found
-
-
-def statistics_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Memory and time of all statistics of a run, as text.
-
-    Networks whose results are from before this was measured are left out.
-    """
-    found = []
-    for name, network in results["networks"].items():
-        taken = network.get("statistics")
-        if taken is None:
-            continue
-        peak = max(taken["first_mib"], taken["later_mib"])
-        run = taken["steps"] * taken["step_seconds"]
-        found.append(
-            (
-                name,
-                f"{taken['step_mib']:,.0f}",
-                f"{peak:,.0f}",
-                f"{peak / taken['step_mib']:.2f}x",
-                f"{taken['first_seconds'] / taken['step_seconds']:.0f} steps",
-                f"{taken['statistics_seconds'] / run:.1%}",
             )
         )
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
+import zlib
 from collections.abc import Iterator
 
 # Before anything imports TensorFlow or matplotlib.
@@ -47,6 +49,37 @@ def pytest_ignore_collect(
         for arg in config.args
     ]
     return None if any(path.is_relative_to(ALONE) for path in asked) else True
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds `--part`."""
+    parser.addoption(
+        "--part",
+        default="1/1",
+        help="run one of several parts of the tests, as 2/4; a test is always "
+        "in the same one",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Marks what `first` leaves to the slow tests, and takes a part."""
+    seen: collections.Counter[str] = collections.Counter()
+    for item in items:
+        first = item.get_closest_marker("first")
+        function = item.nodeid.partition("[")[0]
+        if first is not None and seen[function] >= first.args[0]:
+            item.add_marker(pytest.mark.slow)
+        seen[function] += 1
+    part, parts = map(int, config.getoption("--part").split("/"))
+    if parts > 1:
+        items[:] = [
+            item
+            for item in items
+            if zlib.crc32(item.nodeid.encode()) % parts == part % parts
+        ]
 
 
 @pytest.fixture(autouse=True)

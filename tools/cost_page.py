@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks import cost as benchmark
 from benchmarks import methods
+from benchmarks import statistics_cost
 from tools import markdown
 
 _NAMES = {
@@ -103,10 +104,19 @@ def tables(cost: dict[str, Any]) -> str:
     )
     rows = benchmark.search_rows(cost["results"])
     lines = [_steps(cost), *markdown.table(columns, rows), ""]
-    taken = benchmark.statistics_rows(cost["results"])
-    if taken:
-        lines += [*markdown.table(benchmark.STATISTICS_COLUMNS, taken), ""]
     return "\n".join(lines)
+
+
+def statistics(content: dict[str, Any]) -> str:
+    """What a whole search's statistics take.
+
+    Args:
+        content: What `benchmarks/results/statistics.json` holds.
+    """
+    ran = markdown.ran(content["environment"], "a process a network")
+    rows = statistics_cost.rows(content["results"])
+    lines = [f"{ran}:", "", *markdown.table(statistics_cost.COLUMNS, rows)]
+    return "\n".join([*lines, ""])
 
 
 def _title(name: str) -> str:

@@ -142,12 +142,9 @@ def fingerprint(qmodel: msq_tf.MSQModel) -> str:
 
 def config(settings: Settings) -> msq_tf.MSQConfig:
     """Returns what MSQ starts from."""
-    # The Edge TPU's compiler takes one scale for a dense layer.
-    per_tensor = {"edgetpu", "all"} & set(settings.targets)
     return msq_tf.MSQConfig(
         min_bits=settings.min_bits,
         activation_bits=settings.activation_bits,
-        dense_granularity=msq_tf.PerTensor() if per_tensor else None,
     )
 
 

@@ -12,6 +12,7 @@ from tflite_export import edit
 from tflite_export import flatbuffer as fb
 from tflite_export import packing
 from tflite_export.errors import ExportError
+from tflite_export.integer import clamps
 from tflite_export.integer import weights
 from tflite_export.integer.accumulators import Use
 from tflite_export.integer.grids import Grid
@@ -193,6 +194,8 @@ class Quantizer:
         )
         if hasattr(op.builtinOptions, "potScaleInt16"):
             op.builtinOptions.potScaleInt16 = False
+        if position in self._solution.writes:
+            clamps.drop(self._model, op, self._solution.writes[position])
 
     def _requantize_bytes(self, op: schema.OperatorT) -> None:
         """Makes the conversion of bytes to activations a QUANTIZE."""

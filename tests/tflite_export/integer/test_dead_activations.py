@@ -93,6 +93,41 @@ def test_dead_layers_export_by_calibration(target, tmp_path):
     assert all(check.ran for check in report.checks)
 
 
+def clipped(size, lone):
+    """ReLU6 behind what is nearly nothing, fused and as it is drawn."""
+    draw = keras.initializers.RandomNormal(stddev=size)
+    x = inputs = keras.Input((8, 8, 3))
+    x = L.Conv2D(4, 3, kernel_initializer=draw)(x)
+    if lone:
+        x = L.MaxPooling2D(2)(x)
+    x = L.ReLU(max_value=6.0)(x)
+    x = L.DepthwiseConv2D(3, activation="relu6")(x)
+    return keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))
+
+
+@pytest.mark.parametrize("lone", [False, True])
+@pytest.mark.parametrize("size", [1e-10])
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("target", ["cpu_int8", "cpu_int16"])
+def test_ends_that_no_unit_reaches(target, trained, size, lone, tmp_path):
+    """6 is more than 2^31 units there, which the kernels can't count."""
+    keras.utils.set_random_seed(0)
+    bits = (8 if target == "cpu_int8" else 16) if trained else None
+    qmodel = msq_tf.quantize_model(
+        clipped(size, lone), msq_tf.MSQConfig(activation_bits=bits)
+    )
+    if trained:
+        networks.see(qmodel, images())
+    report = export(
+        qmodel,
+        tmp_path / "m.tflite",
+        target,
+        representative_data=images(),
+    )
+    assert all(check.ran for check in report.checks)
+    assert not any(tensor.silenced for tensor in report.tensors)
+
+
 def test_softmax_beside_16_bits_is_a_float_one(tmp_path):
     """The 16-bit kernel was off by 22 units for 12 classes."""
     keras.utils.set_random_seed(0)
