@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Sequence
 
 _PER_LINE = 12
 _SOURCE = """\
@@ -26,6 +27,18 @@ extern const unsigned char g_{name}[];
 extern const std::size_t g_{name}_size;
 
 {constants}#endif  // {guard}
+"""
+_OPERATORS = """\
+// How many kinds of operators the model has, and what adds them:
+//   tflite::MicroMutableOpResolver<g_{name}_operators> resolver;
+//   if (!g_{name}_add_operators(resolver)) {{ ... }}
+constexpr unsigned int g_{name}_operators = {count};
+template <typename Resolver>
+bool g_{name}_add_operators(Resolver& resolver) {{
+  // kTfLiteOk is 0.
+  return {calls};
+}}
+
 """
 _CONSTANT = """\
 // {comment}
@@ -54,6 +67,7 @@ def sources(
     name: str,
     about: str,
     constants: dict[str, tuple[int, str]] | None = None,
+    operators: Sequence[str] = (),
 ) -> dict[str, bytes]:
     """Makes `<name>.cc` and `<name>.h`; equal inputs give equal bytes.
 
@@ -62,6 +76,7 @@ def sources(
         name: Name of both files and, behind `g_`, of the array.
         about: One line for the header.
         constants: Value and comment of further constants by name.
+        operators: Methods of `MicroMutableOpResolver` that the model needs.
 
     Returns:
         Contents by file name.
@@ -80,6 +95,14 @@ def sources(
         _CONSTANT.format(name=name, what=what, value=value, comment=comment)
         for what, (value, comment) in (constants or {}).items()
     )
+    if operators:
+        extra += _OPERATORS.format(
+            name=name,
+            count=len(operators),
+            calls=" &&\n         ".join(
+                f"resolver.{method}() == 0" for method in operators
+            ),
+        )
     header = _HEADER.format(
         name=name,
         about=" ".join(about.split()),

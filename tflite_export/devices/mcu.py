@@ -12,6 +12,7 @@ from tflite_export.devices import c_array
 from tflite_export.devices import litert
 from tflite_export.devices import micro
 from tflite_export.devices import ports
+from tflite_export.devices import resolver
 from tflite_export.devices import widen
 from tflite_export.devices.result import DeviceResult
 from tflite_export.errors import ExportError
@@ -97,6 +98,7 @@ def finish(
         name,
         f"A TFLite model of {len(data)} bytes.",
         {"arena_bytes": (arena, _ARENA)},
+        resolver.methods(data),
     )
     figures = {
         "arena_bytes": arena,

@@ -14,6 +14,7 @@ from tflite_export import runtime
 from tflite_export.devices import c_array
 from tflite_export.devices import mcu
 from tflite_export.devices import micro
+from tflite_export.devices import resolver
 from tflite_export.errors import ExportError
 
 
@@ -25,7 +26,8 @@ def test_outputs_arena_and_sources(kind):
     assert figures["max_units"] <= 1 and figures["samples"] == 8
     assert set(result.files) == {"model_data.cc", "model_data.h"}
     arena = f"g_model_data_arena_bytes = {figures['arena_bytes']};"
-    assert arena in result.files["model_data.h"].decode()
+    header = result.files["model_data.h"].decode()
+    assert arena in header and "resolver.AddConv2D() == 0" in header
 
 
 def test_the_arena_is_the_smallest_that_does():
@@ -142,16 +144,32 @@ def test_sources_are_the_same_every_time():
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 def test_sources_compile_to_the_file(tmp_path):
     data = files()["int8"]
-    sources = c_array.sources(data, "net", "A test.", {"n": (7, "why")})
+    sources = c_array.sources(
+        data, "net", "A test.", {"n": (7, "why")}, resolver.methods(data)
+    )
     sources["main.cc"] = b"""
 #include <cstdint>
 #include <cstdio>
 #include "net.h"
+enum TfLiteStatus { kTfLiteOk = 0, kTfLiteError = 1 };
+struct Resolver {
+  unsigned int count = 0;
+  METHODS
+};
 int main() {
+  Resolver resolver;
+  if (!g_net_add_operators(resolver)) return 2;
+  if (resolver.count != g_net_operators) return 3;
   if (reinterpret_cast<std::uintptr_t>(g_net) % 16 || g_net_n != 7) return 1;
   return std::fwrite(g_net, 1, g_net_size, stdout) != g_net_size;
 }
 """
+    added = " ".join(
+        f"TfLiteStatus {name}() {{ return ++count, kTfLiteOk; }}"
+        for name in resolver.methods(data)
+    )
+    main = sources["main.cc"].replace(b"METHODS", added.encode())
+    sources["main.cc"] = main
     for name, content in sources.items():
         (tmp_path / name).write_bytes(content)
     command = ["g++", "-std=c++17", "-Wall", "-Werror", "-o", "main"]
@@ -160,3 +178,19 @@ int main() {
         [str(tmp_path / "main")], capture_output=True, check=True
     )
     assert done.stdout == data
+
+
+@pytest.mark.parametrize(
+    "op, name",
+    [
+        ("CONV_2D", "AddConv2D"),
+        ("BATCH_TO_SPACE_ND", "AddBatchToSpaceNd"),
+        ("L2_NORMALIZATION", "AddL2Normalization"),
+        ("RELU6", "AddRelu6"),
+        ("SELECT_V2", "AddSelectV2"),
+        ("BATCH_MATMUL", "AddBatchMatMul"),
+        ("PADV2", "AddPadV2"),
+    ],
+)
+def test_operators_are_named_as_the_resolver_has_them(op, name):
+    assert resolver.method(op) == name
