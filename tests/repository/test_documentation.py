@@ -39,6 +39,24 @@ def test_the_readmes_example_runs(root, tmp_path, monkeypatch, capsys):
     assert "target reached" in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_page_for_users_of_the_converter_runs(root, tmp_path, monkeypatch):
+    converter, *blocks = python_blocks(root / "docs/from-tflite-converter.md")
+    assert "TFLiteConverter" in converter
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    names = {
+        "model": tiny_model(),
+        "x": rng.normal(size=(64, 8, 8, 1)).astype(np.float32),
+        "y": rng.integers(0, 4, 64),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    }
+    for block in blocks:
+        exec(compile(block, "from-tflite-converter.md", "exec"), names)
+    sizes = {path.stem: path.stat().st_size for path in tmp_path.iterdir()}
+    assert sizes["int4"] <= sizes["int8"]
+    assert set(sizes) == {"int8", "int4", "small", "fast"}
+
+
 def test_the_custom_layer_page_runs(root, capsys):
     known = dict(registry._REGISTRY)
     names = {}
