@@ -26,6 +26,8 @@ DISTRIBUTIONS = {
     "hypothesis": "hypothesis",
     "keras": "keras",
     "matplotlib": "matplotlib",
+    "nbclient": "nbclient",
+    "nbformat": "nbformat",
     "numpy": "numpy",
     "pytest": "pytest",
     "rich": "rich",
@@ -44,6 +46,8 @@ ELSEWHERE = ("hgq", "qkeras")
 EXTRA_DEPS = {
     # An undeclared dependency of tensorflow-datasets.
     "train/datasets.py": ["@pip//importlib_resources"],
+    # The kernel that runs the notebook.
+    "tests/examples/test_examples.py": ["@pip//ipykernel"],
     # Started as commands.
     "benchmarks/fuzz.py": [
         "//benchmarks:fuzz_atheris",
