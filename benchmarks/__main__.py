@@ -17,6 +17,7 @@ from benchmarks import large
 from benchmarks import long_run
 from benchmarks import predictions
 from benchmarks import record
+from benchmarks import remedies
 from benchmarks import scaling
 from benchmarks import sizes
 from benchmarks import statistics_cost
@@ -41,6 +42,7 @@ BENCHMARKS = {
     "long_run": long_run,
     "peers": peers,
     "predictions": predictions,
+    "remedies": remedies,
     "scaling": scaling,
     "sizes": sizes,
     "statistics": statistics_cost,
