@@ -92,6 +92,10 @@ class Aside(keras.StatelessScope):
         super().add_update(update)
         self.updated[id(update[0])] = update[0]
 
+    def lay(self, variable: Any, value: Any) -> None:
+        """Has layers read a value in the place of a variable's."""
+        self.state_mapping[id(variable)] = value
+
     def forget(self) -> None:
         """Lets layers read the variables as they are again."""
         self.state_mapping.clear()
@@ -209,11 +213,18 @@ def fixed_batch_size(model: Any) -> int | None:
     """
     inputs = symbolic_inputs(model)
     shapes = [x.shape for x in keras.tree.flatten(inputs) if x is not None]
+    sizes = (shape[0] for shape in shapes if len(shape))
+    found = next((int(size) for size in sizes if size is not None), None)
+    return state_batch_size(model) if found is None else found
+
+
+def state_batch_size(model: Any) -> int | None:
+    """The batch size of recurrent layers that keep their states."""
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.RNN) and layer.stateful:
-            shapes += [state.shape for state in layer.states or ()]
-    sizes = (shape[0] for shape in shapes if len(shape))
-    return next((int(size) for size in sizes if size is not None), None)
+            for state in keras.tree.flatten(layer.states or ()):
+                return int(state.shape[0])
+    return None
 
 
 def operations(layer: Any) -> list[Any]:
