@@ -322,7 +322,8 @@ def _sign(
     inputs = _in_order(graph, fb.inputs(graph), traced.inputs)
     outputs = _in_order(graph, fb.outputs(graph), traced.outputs)
     for indices, names in ((inputs, input_names), (outputs, output_names)):
-        for index, name in zip(indices, names, strict=True):
+        # One tensor may be two outputs, and has the name of the first.
+        for index, name in reversed(list(zip(indices, names, strict=True))):
             graph.tensors[index].name = name.encode()
     graph.inputs = np.array(inputs, np.int32)
     graph.outputs = np.array(outputs, np.int32)
