@@ -85,8 +85,10 @@ class Aside(keras.StatelessScope):
 
     def get_current_value(self, variable: Any) -> Any:
         value = super().get_current_value(variable)
-        # Keras's regularizers ask for no other.
-        return variable._value if value is None else value
+        if value is None and isinstance(variable, keras.Variable):
+            # Keras's regularizers ask for no other.
+            value = variable._value
+        return variable if value is None else value
 
     def add_update(self, update: tuple[Any, Any]) -> None:
         super().add_update(update)
@@ -221,9 +223,42 @@ def fixed_batch_size(model: Any) -> int | None:
 def state_batch_size(model: Any) -> int | None:
     """The batch size of recurrent layers that keep their states."""
     for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.RNN) and layer.stateful:
-            for state in keras.tree.flatten(layer.states or ()):
-                return int(state.shape[0])
+        for state in kept_states(layer):
+            return int(state.shape[0])
+    return None
+
+
+def kept_states(layer: Any) -> list[Any]:
+    """The variables of a recurrent layer that keeps its states, else none.
+
+    Args:
+        layer: Of Keras 3, or of tf_keras, which is not imported for that.
+    """
+    recurrent = isinstance(layer, keras.layers.RNN) or any(
+        kind.__name__ == "RNN" and kind.__module__.startswith("tf_keras.")
+        for kind in type(layer).__mro__
+    )
+    if not recurrent or not layer.stateful:
+        return []
+    states = keras.tree.flatten(layer.states or ())
+    return [state for state in states if state is not None]
+
+
+def own_batch_size(model: Any) -> int | None:
+    """The batch size of a model whose own layers may keep a state of it.
+
+    Returns:
+        That of its inputs, if a layer that is not of Keras has a variable with
+        as many rows that training does not change; else `None`.
+    """
+    if not isinstance(model, keras.Model):
+        return None
+    size = fixed_batch_size(model)
+    for layer in model._flatten_layers():
+        own = not type(layer).__module__.startswith("keras.")
+        for variable in layer._non_trainable_variables if own else ():
+            if size is not None and variable.shape[:1] == (size,):
+                return size
     return None
 
 

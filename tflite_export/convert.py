@@ -20,7 +20,6 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from msq_tf.overlay import Aside
 from msq_tf.weights import QuantizedWeight
 from tflite_export import dense
 from tflite_export import flatbuffer as fb
@@ -121,7 +120,7 @@ class Conversion:
         self._folder = folder
         check_size(source.base)
         self._trained, self._floats = trained, list(floats)
-        while (kept := self._convert(source)):
+        while kept := self._convert(source):
             # What a state becomes may depend on further ones.
             source = self._with_states(kept)
 
@@ -277,7 +276,12 @@ def _trace(source: Source) -> tuple[Traced, list[str]]:
         return [tf.identity(y) for y in outputs]
 
     traced = tf.function(serve, input_signature=source.specs, autograph=False)
-    with Aside() as aside, source.scope(), lowered(), noise.drawn():
+    with (
+        states.aside(source.base) as aside,
+        source.scope(),
+        lowered(),
+        noise.drawn(),
+    ):
         function = traced.get_concrete_function()
     return (
         Traced(
@@ -295,7 +299,7 @@ def _trace(source: Source) -> tuple[Traced, list[str]]:
                 _name(inner): variable
                 for outer, inner in function.graph.captures
                 for variable in aside.updated.values()
-                if outer is variable.value.handle
+                if outer is states.handle(variable)
             },
         ),
         names,

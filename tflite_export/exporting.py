@@ -212,8 +212,8 @@ def export(
             fill(stack.enter_context(staged(other)), content, other)
         plain = widened_bytes(data)
     kept = states.report(
-            converted.source.states, ports.inputs(data), ports.outputs(data)
-        )
+        converted.source.states, ports.inputs(data), ports.outputs(data)
+    )
     average, paper = average_bits(quantized, skipped)
     return ExportReport(
         path=str(path),

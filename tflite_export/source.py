@@ -22,10 +22,12 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf.overlay import Aside
+from msq_tf.overlay import own_batch_size
 from msq_tf.overlay import state_batch_size
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 from tflite_export import noise
+from tflite_export import states as states_of
 from tflite_export.states import State
 
 # Takes the position of a site and what the model computes there, and returns
@@ -145,7 +147,7 @@ class Source:
         """`predict`, each batch before the next one is asked for."""
         count = len(self.specs)
         # Once for all: it is a pass over all weights.
-        with Aside() as aside, self.scope(tap):
+        with states_of.aside(self.base) as aside, self.scope(tap):
             for batch in batches:
                 with noise.given(batch[count:]):
                     _, outputs = self.call(batch[:count], aside)
@@ -192,7 +194,9 @@ def from_model(
             "model with keras.Input(batch_size=...) and set_weights. Received: "
             f"batch_size={batch_size}"
         )
-    batch_size = batch_size or kept or usual_batch
+    batch_size = batch_size or kept
+    if batch_size is None and usual_batch is not None:
+        batch_size = own_batch_size(base) or usual_batch
     if input_signature is not None:
         nested = input_signature
     elif isinstance(base, keras.Sequential):

@@ -9,6 +9,7 @@ results depend on.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf.discovery import walk
+from msq_tf.overlay import Aside
+from msq_tf.overlay import kept_states
 from msq_tf.overlay import own_variables
 from msq_tf.overlay import variable_attributes
 
@@ -34,7 +37,7 @@ class State:
     """A variable that is an input and an output of the file.
 
     Attributes:
-        variable: The Keras variable.
+        variable: The variable, of Keras or, in tf_keras, of TensorFlow.
         name: Name of the input.
         owner: Path of the layer that keeps it.
         initial: What it begins with.
@@ -99,13 +102,13 @@ def named(
     found: list[State] = []
     for variable in variables:
         owner, name, zero = places.get(
-            id(variable), (variable.path, variable.path, False)
+            id(variable), (variable.name, variable.name, False)
         )
         name = re.sub(r"\W", "_", name)
         taken = {*inputs, *(state.name for state in found)}
         while name in taken or name + NEXT in outputs:
             name += "_"
-        value = np.array(variable)
+        value = np.asarray(tf.convert_to_tensor(variable))
         leads = len(variable.shape) and variable.shape[0] == batch
         found.append(
             State(
@@ -119,19 +122,77 @@ def named(
     return tuple(found)
 
 
+def handle(variable: Any) -> tf.Tensor:
+    """What a graph captures that reads a variable."""
+    if isinstance(variable, keras.Variable):
+        variable = variable.value
+    return variable.handle
+
+
 def _places(base: Any) -> dict[int, tuple[str, str, bool]]:
     """Layer, name, and whether zeros are the beginning, by variable."""
     found: dict[int, tuple[str, str, bool]] = {}
-    for path, layer in walk(base):
-        if isinstance(layer, keras.layers.RNN):
-            states = keras.tree.flatten(layer.states or ())
-            for number, state in enumerate(states):
-                found[id(state)] = path, f"{path}_state_{number}", True
+    for path, layer in walk(base) if isinstance(base, keras.Model) else ():
+        for number, state in enumerate(kept_states(layer)):
+            found[id(state)] = path, f"{path}_state_{number}", True
         attributes = variable_attributes(layer)
         for variable in own_variables(layer):
             name = f"{path}_{attributes[id(variable)]}"
             found.setdefault(id(variable), (path, name, False))
+    for layer in base._flatten_layers():
+        for number, state in enumerate(kept_states(layer)):
+            name = f"{layer.name}_state_{number}"
+            found.setdefault(id(state), (layer.name, name, True))
     return found
+
+
+class _StandIn:
+    """What a recurrent layer of tf_keras has in the place of a variable.
+
+    Such layers assign to variables of TensorFlow, which know no scopes.
+
+    Args:
+        variable: The variable.
+        scope: The open scope that knows its value.
+    """
+
+    def __init__(self, variable: tf.Variable, scope: Aside):
+        self.dtype, self.shape = variable.dtype, variable.shape
+        self._variable, self._scope = variable, scope
+
+    def __tf_tensor__(  # noqa: PLW3201 (TensorFlow's protocol)
+        self, dtype: Any = None, name: str | None = None
+    ) -> tf.Tensor:
+        value = self._scope.get_current_value(self._variable)
+        return tf.convert_to_tensor(value, dtype, name=name)
+
+    def assign(self, value: Any, name: str | None = None) -> None:
+        """Keeps what the layer writes aside."""
+        del name
+        self._scope.add_update((self._variable, value))
+
+
+@contextlib.contextmanager
+def aside(base: Any) -> Iterator[Aside]:
+    """A scope in which no layer of a model changes its states.
+
+    Args:
+        base: A model of Keras 3 or tf_keras.
+    """
+    changed: list[tuple[Any, Any]] = []
+    with Aside() as scope:
+        for layer in base._flatten_layers():
+            if any(isinstance(s, tf.Variable) for s in kept_states(layer)):
+                changed.append((layer, layer.states))
+        try:
+            for layer, kept in changed:
+                layer.states = keras.tree.map_structure(
+                    lambda variable: _StandIn(variable, scope), kept
+                )
+            yield scope
+        finally:
+            for layer, kept in changed:
+                layer.states = kept
 
 
 def reached(source: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -252,11 +313,15 @@ def _initial(value: np.ndarray) -> Any:
     return value.tolist()
 
 
+def _count(states: int) -> str:
+    return "a state" if states == 1 else f"{states} states"
+
+
 def note(reports: Sequence[StateReport]) -> list[str]:
     """The line of a report that says how such a file is called."""
     if not reports:
         return []
     return [
-        f"the model keeps {len(reports)} states from call to call, which are "
-        "inputs and outputs of the file: " + "; ".join(map(str, reports))
+        f"the model keeps {_count(len(reports))} from call to call, an "
+        "input and an output of the file each: " + "; ".join(map(str, reports))
     ]
