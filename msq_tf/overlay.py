@@ -85,12 +85,18 @@ class Aside(keras.StatelessScope):
 
     def get_current_value(self, variable: Any) -> Any:
         value = super().get_current_value(variable)
-        # Keras's regularizers ask for no other.
-        return variable._value if value is None else value
+        if value is None and isinstance(variable, keras.Variable):
+            # Keras's regularizers ask for no other.
+            value = variable._value
+        return variable if value is None else value
 
     def add_update(self, update: tuple[Any, Any]) -> None:
         super().add_update(update)
         self.updated[id(update[0])] = update[0]
+
+    def lay(self, variable: Any, value: Any) -> None:
+        """Has layers read a value in the place of a variable's."""
+        self.state_mapping[id(variable)] = value
 
     def forget(self) -> None:
         """Lets layers read the variables as they are again."""
@@ -209,11 +215,51 @@ def fixed_batch_size(model: Any) -> int | None:
     """
     inputs = symbolic_inputs(model)
     shapes = [x.shape for x in keras.tree.flatten(inputs) if x is not None]
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.RNN) and layer.stateful:
-            shapes += [state.shape for state in layer.states or ()]
     sizes = (shape[0] for shape in shapes if len(shape))
-    return next((int(size) for size in sizes if size is not None), None)
+    found = next((int(size) for size in sizes if size is not None), None)
+    return state_batch_size(model) if found is None else found
+
+
+def state_batch_size(model: Any) -> int | None:
+    """The batch size of recurrent layers that keep their states."""
+    for layer in model._flatten_layers():
+        for state in kept_states(layer):
+            return int(state.shape[0])
+    return None
+
+
+def kept_states(layer: Any) -> list[Any]:
+    """The variables of a recurrent layer that keeps its states, else none.
+
+    Args:
+        layer: Of Keras 3, or of tf_keras, which is not imported for that.
+    """
+    recurrent = isinstance(layer, keras.layers.RNN) or any(
+        kind.__name__ == "RNN" and kind.__module__.startswith("tf_keras.")
+        for kind in type(layer).__mro__
+    )
+    if not recurrent or not layer.stateful:
+        return []
+    states = keras.tree.flatten(layer.states or ())
+    return [state for state in states if state is not None]
+
+
+def own_batch_size(model: Any) -> int | None:
+    """The batch size of a model whose own layers may keep a state of it.
+
+    Returns:
+        That of its inputs, if a layer that is not of Keras has a variable with
+        as many rows that training does not change; else `None`.
+    """
+    if not isinstance(model, keras.Model):
+        return None
+    size = fixed_batch_size(model)
+    for layer in model._flatten_layers():
+        own = not type(layer).__module__.startswith("keras.")
+        for variable in layer._non_trainable_variables if own else ():
+            if size is not None and variable.shape[:1] == (size,):
+                return size
+    return None
 
 
 def operations(layer: Any) -> list[Any]:

@@ -77,18 +77,17 @@ def _has_results_to_spare(layer: Any) -> bool:
 def _reached(graph: Any) -> set[str]:
     """Names of the operations on which a graph's outputs depend."""
     found: set[str] = set()
+    # What a variable is given now is what a later call reads of it.
+    writers: dict[str, list[Any]] = {}
+    for operation in graph.get_operations():
+        if operation.type.startswith("Assign"):
+            variable = operation.inputs[0].op.name
+            writers.setdefault(variable, []).append(operation)
     waiting = [tensor.op for tensor in graph.outputs]
     while waiting:
         operation = waiting.pop()
         if operation.name not in found:
             found.add(operation.name)
             waiting += [tensor.op for tensor in operation.inputs]
-            if operation.type == "ReadVariableOp":
-                # What was written before it is read. Elsewhere an order says
-                # nothing: results wait for all that is read.
-                waiting += [
-                    before
-                    for before in operation.control_inputs
-                    if before.type.startswith("Assign")
-                ]
+            waiting += writers.get(operation.name, [])
     return found

@@ -86,7 +86,9 @@ class Decision:
 Decisions = Sequence[Decision | None]
 
 
-def decisions(data: bytes, model: Any, ask: bool = False) -> Decisions:
+def decisions(
+    data: bytes, model: Any, ask: bool = False, states: int = 0
+) -> Decisions:
     """How each output of a file decides, `None` where there are no classes.
 
     Args:
@@ -94,17 +96,19 @@ def decisions(data: bytes, model: Any, ask: bool = False) -> Decisions:
         model: The quantized model that it was made from; `None` for none.
         ask: Whether outputs of which nothing is known count as scores of
             classes if they look like them.
+        states: How many outputs at the end are states, which decide nothing.
     """
     parsed = fb.read(data)
     outputs = fb.outputs(parsed.subgraphs[0])
-    count = len(outputs)
+    count = len(outputs) - states
     losses = [("", False)] * count
     if model is not None and getattr(model, "compiled", False):
         losses = loss_names(model.compiled_losses(), count)
-    return [
+    found = [
         _decision(_last(parsed, index), *loss, ask)
-        for index, loss in zip(outputs, losses, strict=True)
+        for index, loss in zip(outputs[:count], losses, strict=True)
     ]
+    return found + [None] * states
 
 
 def _decision(

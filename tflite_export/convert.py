@@ -20,9 +20,6 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from msq_tf.discovery import walk
-from msq_tf.overlay import Aside
-from msq_tf.overlay import own_variables
 from msq_tf.weights import QuantizedWeight
 from tflite_export import dense
 from tflite_export import flatbuffer as fb
@@ -30,6 +27,7 @@ from tflite_export import noise
 from tflite_export import parts
 from tflite_export import rounding
 from tflite_export import seals
+from tflite_export import states
 from tflite_export.converter import Converter
 from tflite_export.errors import ExportError
 from tflite_export.freezing import FrozenGraph
@@ -37,7 +35,6 @@ from tflite_export.freezing import Traced
 from tflite_export.lowering import lowered
 from tflite_export.source import Source
 from tflite_export.source import from_model
-from tflite_export.source import output_names
 from tflite_export.trained import Trained
 from tflite_export.trained import constants
 
@@ -122,17 +119,23 @@ class Conversion:
         self._notes: list[str] = []
         self._folder = folder
         check_size(source.base)
+        self._trained, self._floats = trained, list(floats)
+        while kept := self._convert(source):
+            # What a state becomes may depend on further ones.
+            source = self._with_states(kept)
+
+    def _convert(self, source: Source) -> list[Any]:
+        """Gets the model ready for the converter.
+
+        Returns:
+            Variables of calls before that results depend on.
+        """
         traced, self._names = _trace(source)
         graph = traced.function.graph.as_graph_def()
         dynamic = any(spec.shape[0] is None for spec in source.specs)
         if dynamic and any(n.op == "TensorListReserve" for n in _nodes(graph)):
             # Lists of tensors (recurrent layers) need a known element shape.
-            source = dataclasses.replace(
-                from_model(
-                    source.model or source.base, source.structure, batch_size=1
-                ),
-                trained_ranges=source.trained_ranges,
-            )
+            source = _of_one(source)
             traced, self._names = _trace(source)
             graph = traced.function.graph.as_graph_def()
             self._notes.append(
@@ -140,7 +143,7 @@ class Conversion:
                 "the loop of a recurrent layer; unroll=True keeps it dynamic"
             )
         self._source = source
-        traced.trained = Trained(trained, floats)
+        traced.trained = Trained(self._trained, self._floats)
         self._constants = [
             array
             for array in constants(_nodes(graph))
@@ -149,22 +152,36 @@ class Conversion:
         del graph
         self._traced = traced
         self._converter = Converter(traced)
-        self._check_states()
-
-    def _check_states(self) -> None:
-        """Refuses results that depend on the calls before."""
         frozen = self._converter.frozen
-        kept = [] if frozen is None else frozen.kept_states()
-        if kept:
-            raise ExportError(
-                f"Layer '{kept[0]}' keeps a state from one call to the next "
-                "that the outputs depend on (stateful=True, or a variable "
-                "assigned in inference). A file of this package computes its "
-                "outputs from its inputs alone. Expected stateful=False, or "
-                "a model that takes the state as an input and returns it "
-                "(initial_state= and return_state=True). Received: states in "
-                f"{', '.join(dict.fromkeys(kept))}"
+        return [] if frozen is None else frozen.kept_states()
+
+    def _with_states(self, kept: Sequence[Any]) -> Source:
+        """The source with variables as further inputs and outputs."""
+        source = self._source
+        if source.specs[0].shape[0] is None:
+            source = _of_one(source)
+            self._notes.append(
+                "batch size fixed to 1: the model keeps a state from call to "
+                "call, and every call changes it; another batch_size can be "
+                "given"
             )
+        known = [state.variable for state in self._source.states]
+        if any(one is other for one in known for other in kept):
+            raise ExportError(
+                "A state that the model keeps from call to call is read past "
+                "Keras, so that it can't become an input of the file. "
+                "Expected a layer that reads its variable itself. Received: "
+                f"{', '.join(variable.path for variable in kept)}"
+            )
+        own = keras.tree.flatten(source.structure)
+        found = states.named(
+            source.base,
+            [*known, *kept],
+            source.specs[0].shape[0],
+            [spec.name for spec in own],
+            self._names[: len(self._names) - len(known)],
+        )
+        return dataclasses.replace(source, states=found)
 
     def file(self, apart: Iterable[str] = ()) -> FloatFile:
         """Makes the float file.
@@ -241,17 +258,30 @@ def check_size(base: Any) -> None:
         )
 
 
+def _of_one(source: Source) -> Source:
+    """The source with batches of one sample."""
+    own = source.model or source.base
+    found = from_model(own, source.structure, batch_size=1)
+    return dataclasses.replace(
+        found, base=source.base, trained_ranges=source.trained_ranges
+    )
+
+
 def _trace(source: Source) -> tuple[Traced, list[str]]:
     names: list[str] = []
 
     def serve(*flat_inputs):
-        outputs = source.call(flat_inputs)
-        names[:] = output_names(source.base, outputs)
+        names[:], outputs = source.call(flat_inputs, aside)
         # Identity keeps an output that is an input, or is given twice, apart.
-        return [tf.identity(y) for y in keras.tree.flatten(outputs)]
+        return [tf.identity(y) for y in outputs]
 
     traced = tf.function(serve, input_signature=source.specs, autograph=False)
-    with Aside() as aside, source.scope(), lowered(), noise.drawn():
+    with (
+        states.aside(source.base) as aside,
+        source.scope(),
+        lowered(),
+        noise.drawn(),
+    ):
         function = traced.get_concrete_function()
     return (
         Traced(
@@ -266,22 +296,14 @@ def _trace(source: Source) -> tuple[Traced, list[str]]:
                 if outer.dtype != tf.resource and inner.op.type == "Placeholder"
             },
             states={
-                _name(inner): _owner(source.base, variable)
+                _name(inner): variable
                 for outer, inner in function.graph.captures
                 for variable in aside.updated.values()
-                if outer is variable.value.handle
+                if outer is states.handle(variable)
             },
         ),
         names,
     )
-
-
-def _owner(base: Any, variable: Any) -> str:
-    """The path of the layer that a variable belongs to."""
-    for path, layer in walk(base):
-        if any(own is variable for own in own_variables(layer)):
-            return path
-    return variable.path
 
 
 def _name(tensor: tf.Tensor) -> str:
@@ -304,7 +326,8 @@ def _sign(
     inputs = _in_order(graph, fb.inputs(graph), traced.inputs)
     outputs = _in_order(graph, fb.outputs(graph), traced.outputs)
     for indices, names in ((inputs, input_names), (outputs, output_names)):
-        for index, name in zip(indices, names, strict=True):
+        # One tensor may be two outputs, and has the name of the first.
+        for index, name in reversed(list(zip(indices, names, strict=True))):
             graph.tensors[index].name = name.encode()
     graph.inputs = np.array(inputs, np.int32)
     graph.outputs = np.array(outputs, np.int32)

@@ -23,7 +23,9 @@ from tflite_export import plans
 from tflite_export import progress
 from tflite_export import readback
 from tflite_export import runtime
+from tflite_export import states
 from tflite_export import targets
+from tflite_export.devices import ports
 from tflite_export.devices.widen import widened_bytes
 from tflite_export.errors import ExportError
 from tflite_export.explained import explained
@@ -134,10 +136,14 @@ def export(
             f"Received: min_agreement={min_agreement!r}"
         )
     devices.check_options(target, device_options or {})
-    if batch_size is None:
-        batch_size = chosen.options.get("batch_size")
     example, representative_data = samples_of.first_batch(representative_data)
-    source = from_model(model, input_signature, example, batch_size)
+    source = from_model(
+        model,
+        input_signature,
+        example,
+        batch_size,
+        chosen.options.get("batch_size"),
+    )
     convert.check_size(source.base)
     if chosen.integer:
         source = _with_ranges(model, source, chosen, representative_data)
@@ -163,6 +169,7 @@ def export(
             quantized,
             skipped,
         )
+        inputs = states.reached(converted.source, inputs)
         unread = [s.path for s in skipped if s.reason == REASON]
         unread += converted.unread
         quantized = [w for w in quantized if w.path not in unread]
@@ -204,6 +211,9 @@ def export(
             other = Path(path).with_name(name)
             fill(stack.enter_context(staged(other)), content, other)
         plain = widened_bytes(data)
+    kept = states.report(
+        converted.source.states, ports.inputs(data), ports.outputs(data)
+    )
     average, paper = average_bits(quantized, skipped)
     return ExportReport(
         path=str(path),
@@ -226,12 +236,14 @@ def export(
         device=device.figures,
         notes=(
             *converted.notes,
+            *states.note(kept),
             *_unread_note(unread),
             *built.notes,
             *verified.notes,
             *device.notes,
         ),
         unread=tuple(unread),
+        states=kept,
     )
 
 

@@ -50,8 +50,8 @@ class Traced:
         outputs: Names of the tensors that it returns.
         captured: How to get what it captured besides variables, by the names
             of its placeholders.
-        states: Layers that own the variables which it writes, by the names of
-            the placeholders of these.
+        states: The Keras variables which it writes, by the names of their
+            placeholders.
         trained: The model's quantized weights.
     """
 
@@ -59,7 +59,7 @@ class Traced:
     inputs: list[str]
     outputs: list[str]
     captured: dict[str, Value]
-    states: dict[str, str] = dataclasses.field(default_factory=dict)
+    states: dict[str, Any] = dataclasses.field(default_factory=dict)
     trained: Trained = dataclasses.field(default_factory=lambda: Trained(()))
 
 
@@ -74,7 +74,7 @@ class FrozenGraph:
         captured: How to get the captured tensors, by their placeholders.
         outputs: Names of the nodes that are its results.
         trained: The model's quantized weights.
-        states: Layers that own variables which are written, by the nodes.
+        states: Variables which are written, by the nodes.
 
     Attributes:
         shown: Names of the weights that have their own values in the bytes;
@@ -91,7 +91,7 @@ class FrozenGraph:
         captured: dict[str, Value],
         outputs: Sequence[str],
         trained: Trained,
-        states: dict[str, str],
+        states: dict[str, Any],
     ):
         self._graph = graph
         self._states = states
@@ -157,10 +157,10 @@ class FrozenGraph:
                 for seal in self.seals
             ]
 
-    def kept_states(self) -> list[str]:
-        """Layers whose state of the call before results depend on."""
+    def kept_states(self) -> list[Any]:
+        """Variables whose value of the call before results depend on."""
         live = self._all_uses.live
-        return [path for name, path in self._states.items() if name in live]
+        return [kept for name, kept in self._states.items() if name in live]
 
     def changed(self) -> list[str]:
         """Paths of quantized weights that are computed with before use."""

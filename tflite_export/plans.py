@@ -156,13 +156,16 @@ class Integer:
         )
 
     def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
-        if self.calibration is not None:
-            ranges.check_samples(
-                built.data, samples, self.converted.source.trained_ranges
-            )
         source = self.converted.source
+        if self.calibration is not None:
+            # States are what they are.
+            own = samples[: len(samples) - len(source.states)]
+            ranges.check_samples(built.data, own, source.trained_ranges)
         decisions = agreement.decisions(
-            built.data, source.model, ask=self.min_agreement is not None
+            built.data,
+            source.model,
+            ask=self.min_agreement is not None,
+            states=len(source.states),
         )
         checks, rows, amplified = check.check(
             built.data,

@@ -13,6 +13,7 @@ from msq_tf.code_use import CodeUse
 from msq_tf.code_use import remarks
 from tflite_export import device_tables
 from tflite_export.integer.check import OperatorCheck
+from tflite_export.states import StateReport
 from tflite_export.tables import render
 from tflite_export.tables import table
 from tflite_export.verify import Check
@@ -127,6 +128,8 @@ class ExportReport:
         notes: Further remarks.
         unread: Paths of weights that are not in the file, since inference
             never reads them.
+        states: Inputs and outputs that hold what the model keeps from call to
+            call.
     """
 
     path: str
@@ -149,6 +152,7 @@ class ExportReport:
     device: dict[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    states: tuple[StateReport, ...] = ()
 
     def to_json(self, indent: int | None = 2) -> str:
         """All fields as JSON."""

@@ -22,9 +22,13 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf.overlay import Aside
+from msq_tf.overlay import own_batch_size
+from msq_tf.overlay import state_batch_size
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 from tflite_export import noise
+from tflite_export import states as states_of
+from tflite_export.states import State
 
 # Takes the position of a site and what the model computes there, and returns
 # what the model goes on with.
@@ -58,24 +62,47 @@ class Source:
         model: The quantized model around it, or `None` for a plain model.
         structure: Nested structure of `tf.TensorSpec`, as the model takes it.
         trained_ranges: Whether activations read on their trained grids.
+        states: What it keeps from call to call, inputs and outputs behind
+            its own.
     """
 
     base: Any
     model: QuantizedModel | None
     structure: Any
     trained_ranges: bool = False
+    states: tuple[State, ...] = ()
 
     @property
     def specs(self) -> list[tf.TensorSpec]:
         """The inputs, flat, each with its name."""
-        return keras.tree.flatten(self.structure)
+        own = keras.tree.flatten(self.structure)
+        return own + [state.spec for state in self.states]
 
-    def call(self, flat_inputs: Sequence[Any]) -> Any:
-        """Runs the model in inference mode; call it inside `scope()`."""
-        inputs = keras.tree.pack_sequence_as(
-            self.structure, [tf.convert_to_tensor(x) for x in flat_inputs]
-        )
-        return self.base(inputs, training=False)
+    def call(
+        self, flat_inputs: Sequence[Any], aside: Aside
+    ) -> tuple[list[str], list[tf.Tensor]]:
+        """Runs the model in inference mode; call it inside `scope()`.
+
+        Args:
+            flat_inputs: What `specs` says.
+            aside: The open scope that keeps what layers write.
+
+        Returns:
+            Names of the outputs, and the outputs.
+        """
+        flat = [tf.convert_to_tensor(x) for x in flat_inputs]
+        own = flat[: len(flat) - len(self.states)]
+        for state, value in zip(self.states, flat[len(own) :], strict=True):
+            aside.lay(state.variable, state.taken(value))
+        inputs = keras.tree.pack_sequence_as(self.structure, own)
+        nested = self.base(inputs, training=False)
+        names = output_names(self.base, nested)
+        outputs = keras.tree.flatten(nested)
+        for state in self.states:
+            names.append(state.output)
+            value = aside.get_current_value(state.variable)
+            outputs.append(state.given(value))
+        return names, outputs
 
     @property
     def rounds_biases(self) -> bool:
@@ -112,16 +139,20 @@ class Source:
             batches: Inputs.
             tap: As in `scope`.
         """
-        results = []
+        return list(self.predicted(batches, tap))
+
+    def predicted(
+        self, batches: Iterable[Sequence[np.ndarray]], tap: Tap | None = None
+    ) -> Iterator[list[np.ndarray]]:
+        """`predict`, each batch before the next one is asked for."""
+        count = len(self.specs)
         # Once for all: it is a pass over all weights.
-        with Aside() as aside, self.scope(tap):
+        with states_of.aside(self.base) as aside, self.scope(tap):
             for batch in batches:
-                own, drawn = batch[: len(self.specs)], batch[len(self.specs) :]
-                with noise.given(drawn):
-                    outputs = keras.tree.flatten(self.call(own))
-                results.append([np.asarray(y) for y in outputs])
+                with noise.given(batch[count:]):
+                    _, outputs = self.call(batch[:count], aside)
+                yield [np.asarray(y) for y in outputs]
                 aside.forget()
-        return results
 
 
 def from_model(
@@ -129,6 +160,7 @@ def from_model(
     input_signature: Any = None,
     example: Any = None,
     batch_size: int | None = None,
+    usual_batch: int | None = None,
 ) -> Source:
     """Finds out how a model is called.
 
@@ -138,13 +170,14 @@ def from_model(
             `keras.InputSpec`, needed for subclassed models only.
         example: One batch of inputs that stands in for `input_signature`.
         batch_size: Fixed batch size, `None` for any.
+        usual_batch: That of models which don't keep states of another one.
 
     Returns:
         The source.
 
     Raises:
-        ValueError: If `model` isn't a built Keras model, or its inputs are
-            not known.
+        ValueError: If `model` isn't a built Keras model, its inputs are not
+            known, or its states have another batch size.
     """
     wrapped = model if isinstance(model, QuantizedModel) else None
     base = model.base if wrapped is not None else model
@@ -153,6 +186,17 @@ def from_model(
             "Expected a built keras.Model or a model of "
             f"msq_tf.quantize_model. Received: model={model!r}"
         )
+    kept = state_batch_size(base)
+    if batch_size is not None and kept not in (None, batch_size):
+        raise ValueError(
+            f"The model keeps states of {kept} samples. Expected "
+            f"batch_size={kept} or None; for files of another one, build the "
+            "model with keras.Input(batch_size=...) and set_weights. Received: "
+            f"batch_size={batch_size}"
+        )
+    batch_size = batch_size or kept
+    if batch_size is None and usual_batch is not None:
+        batch_size = own_batch_size(base) or usual_batch
     if input_signature is not None:
         nested = input_signature
     elif isinstance(base, keras.Sequential):

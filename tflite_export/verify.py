@@ -87,7 +87,9 @@ def check_outputs(
         ExportError: If numbers differ, or the default kernels can't run the
             file.
     """
-    decisions = agreement.decisions(data, source.model)
+    decisions = agreement.decisions(
+        data, source.model, states=len(source.states)
+    )
     draws = noise.find(float_data)
     data = bytes(draws.opened(data))
     float_data = draws.opened(float_data)

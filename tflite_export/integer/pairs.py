@@ -66,13 +66,11 @@ def take_pairs(
                 continue
             if trained.setdefault(source, grid) == grid:
                 _drop(graph, reader)
-                edit.redirect(graph, result, source)
                 # An output of the graph keeps its name.
-                graph.tensors[source].name = (
-                    graph.tensors[result].name
-                    if source in fb.outputs(graph)
-                    else graph.tensors[source].name
-                )
+                ends = fb.outputs(graph)
+                if result in ends and source not in ends:
+                    graph.tensors[source].name = graph.tensors[result].name
+                edit.redirect(graph, result, source)
                 _rename_signature(model, result, source)
             else:
                 trained[result] = grid

@@ -21,6 +21,7 @@ from tflite_export.integer import islands
 from tflite_export.integer import lookup
 from tflite_export.integer import pairs
 from tflite_export.integer import regions
+from tflite_export.integer import ties
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import make_grid
 from tflite_export.integer.prepare import prepare
@@ -120,20 +121,30 @@ def build(
     rows = rows_of(model, target, [*floats, *(k.operator for k in lookups)])
     for each in lookups:
         rows[edit.before(model.subgraphs[0], each.operator)] = lookup.WIDENING
-    solution = Solver(
-        model,
-        rows,
-        target,
-        activations,
+    tables = _tables(model, rows, own, target)
+    states = ties.pairs(model, len(converted.source.states))
+    ranges = ties.joined(model, rows, ranges, states)
+    solution = ties.solve(
+        lambda tied: Solver(
+            model,
+            rows,
+            target,
+            activations,
+            trained,
+            ranges,
+            tables,
+            known,
+            tied,
+        ).solve(),
+        states,
         trained,
-        ranges,
-        _tables(model, rows, own, target),
-        known,
-    ).solve()
+    )
     lookup.fill(model, lookups, solution.tensors)
     untrained = tuple(_producer(model, i) for i in solution.untrained)
     quantizer = Quantizer(model, rows, own, solution, target)
     written = quantizer.run(integer_io)
+    if integer_io:
+        ties.align(model, states, target.mode)
     written += _in_float(model, matches, own, target)
     # Float biases and what stood between the pairs are still there.
     places = compact(model)

@@ -65,6 +65,7 @@ class Solver:
         ranges: Ranges from calibration.
         tables: Grids of constant weights that are read as activations.
         known: What is known of tensors without training or samples.
+        tied: Grids that inputs of the graph shall have.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Solver:
         ranges: Mapping[int, Range],
         tables: Mapping[int, Grid],
         known: Respelled | None = None,
+        tied: Mapping[int, Grid] | None = None,
     ):
         self._model = model
         self._graph = model.subgraphs[0]
@@ -96,7 +98,7 @@ class Solver:
                 self._readers[index] = self._readers.get(index, 0) + 1
         for index in fb.outputs(self._graph):
             self._readers[index] = self._readers.get(index, 0) + 1
-        self._wanted = self._adopted()
+        self._wanted = self._adopted() | dict(tied or {})
 
     def solve(self) -> Solution:
         """Assigns all grids.

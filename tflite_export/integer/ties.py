@@ -1,0 +1,168 @@
+"""States on one grid where they leave a file and come in again.
+
+What a file gave for a state is what it takes in the next call, so that both
+ports have to mean the same by the same bytes. The output decides: what it holds
+is the state, and to write it on another grid would round it once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import edit
+from tflite_export import flatbuffer as fb
+from tflite_export.integer.calibrate import Range
+from tflite_export.integer.grids import Grid
+from tflite_export.integer.quantize import Rows
+from tflite_export.integer.solve import Solution
+
+# An input that took over a grid may change that of its output; of the third
+# time on, a conversion at the input has to do.
+_MOST_ROUNDS = 3
+
+
+def pairs(model: schema.ModelT, count: int) -> list[tuple[int, int]]:
+    """The input and the output of each state, the last ones of the graph.
+
+    Args:
+        model: The model.
+        count: How many states there are.
+    """
+    graph = model.subgraphs[0]
+    inputs, outputs = fb.inputs(graph), fb.outputs(graph)
+    return list(
+        zip(
+            inputs[len(inputs) - count :],
+            outputs[len(outputs) - count :],
+            strict=True,
+        )
+    )
+
+
+def joined(
+    model: schema.ModelT,
+    rows: Rows,
+    ranges: Mapping[int, Range],
+    states: Sequence[tuple[int, int]],
+) -> dict[int, Range]:
+    """Ranges in which both ends of a state have the range of both.
+
+    Args:
+        model: The model.
+        rows: The row of each operator.
+        ranges: Ranges of tensors.
+        states: As of `pairs`.
+    """
+    result = dict(ranges)
+    for taken, given in states:
+        ends = [taken, *_sources(model, rows, given)]
+        known = [result[end] for end in ends if end in result]
+        if len(known) == len(ends):
+            lows, highs = zip(*known, strict=True)
+            result |= {end: (min(lows), max(highs)) for end in ends}
+    return result
+
+
+def _sources(model: schema.ModelT, rows: Rows, index: int) -> list[int]:
+    """A tensor, and those whose grid it has because it is moved only."""
+    found = [index]
+    for op, row in zip(
+        reversed(model.subgraphs[0].operators), reversed(rows), strict=True
+    ):
+        if found[-1] in fb.outputs(op):
+            same = [
+                i
+                for place, i in enumerate(fb.inputs(op))
+                if row is not None
+                and row.output == "same"
+                and row.role(place) == "same"
+            ]
+            if len(same) != 1:
+                break
+            found += same
+    return found
+
+
+def solve(
+    solved: Callable[[Mapping[int, Grid]], Solution],
+    states: Sequence[tuple[int, int]],
+    trained: Mapping[int, Grid],
+) -> Solution:
+    """Grids of a graph with those of the states' outputs at their inputs.
+
+    Args:
+        solved: Function of grids that inputs shall have, that solves it.
+        states: As of `pairs`.
+        trained: Grids from training, which inputs keep.
+    """
+    tied: dict[int, Grid] = {}
+    for _ in range(_MOST_ROUNDS):
+        found = solved(tied)
+        grids = found.tensors
+        apart = {
+            taken: grids[given]
+            for taken, given in states
+            if taken in grids
+            and given in grids
+            and taken not in trained
+            and grids[taken] != grids[given]
+        }
+        if not apart:
+            break
+        tied |= apart
+    # Rounded in training when it was given.
+    known = {
+        taken
+        for taken, given in states
+        if given in trained and grids.get(taken) == grids.get(given)
+    }
+    found.untrained = [i for i in found.untrained if i not in known]
+    return found
+
+
+def align(
+    model: schema.ModelT, states: Sequence[tuple[int, int]], mode: str
+) -> None:
+    """Has inputs that are on another grid still take what the outputs give.
+
+    Args:
+        model: The integer model, changed in place.
+        states: As of `pairs`.
+        mode: `"int8"` or `"int16"`.
+    """
+    graph = model.subgraphs[0]
+    for taken, given in states:
+        inner, outer = graph.tensors[taken], graph.tensors[given]
+        if _meaning(inner) == _meaning(outer):
+            continue
+        port = edit.new_tensor(graph, fb.type_name(outer), inner)
+        graph.tensors[port].name = inner.name
+        graph.tensors[port].quantization = outer.quantization
+        kind, version = "QUANTIZE", 1 + (mode == "int16")
+        if fb.type_name(inner) == "FLOAT32":
+            kind, version = "DEQUANTIZE", version + 1
+        options = f"{kind.capitalize()}Options"
+        operator = edit.new_operator(
+            model, kind, version, [port], [taken], options
+        )
+        graph.operators.insert(0, operator)
+        graph.inputs = np.array(
+            [port if i == taken else i for i in fb.inputs(graph)], np.int32
+        )
+        for signature in model.signatureDefs or ():
+            for entry in signature.inputs:
+                if entry.tensorIndex == taken:
+                    entry.tensorIndex = port
+
+
+def _meaning(tensor: schema.TensorT) -> tuple[str, float, int]:
+    """Type, scale and zero point."""
+    q = tensor.quantization
+    if q is None or q.scale is None or not len(q.scale):
+        return fb.type_name(tensor), 0.0, 0
+    return fb.type_name(tensor), float(q.scale[0]), int(q.zeroPoint[0])
