@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from msq_tf.config import LEARNED
+from msq_tf.overlay import input_name
 from msq_tf.overlay import saves_as_hdf5
 from msq_tf.overlay import symbolic_inputs
 from msq_tf.report import precision_report
@@ -38,7 +39,7 @@ class LooksLikeItsBase:
     search: Any
     weights: Any
 
-    _ports: tuple[Any, Any] | None = None
+    _ports: tuple[Any, Any] | None
 
     @property
     def input(self) -> Any:
@@ -85,10 +86,11 @@ class LooksLikeItsBase:
 
     @property
     def input_dtype(self) -> Any:
-        """Type of a single input; else as of any layer."""
-        flat = keras.tree.flatten(symbolic_inputs(self.base))
-        if len(flat) == 1 and flat[0] is not None:
-            return flat[0].dtype
+        """Type of the inputs, if they have one; else as of any layer."""
+        inputs = symbolic_inputs(self.base)
+        types = {x.dtype for x in keras.tree.flatten(inputs) if x is not None}
+        if len(types) == 1:
+            return types.pop()
         return super().input_dtype  # type: ignore[misc]
 
     def _symbolic(self) -> tuple[Any, Any]:
@@ -100,7 +102,17 @@ class LooksLikeItsBase:
                     "known. Expected a Functional or Sequential base. "
                     f"Received: {type(self.base).__name__}"
                 )
-            own = keras.tree.map_structure(_like, inputs)
+            # Inputs of the names that the base's have: Keras refuses to make
+            # one model of both, where it would be wrong at its first call.
+            own = keras.tree.map_structure(
+                lambda x: keras.Input(
+                    batch_shape=x.shape,
+                    dtype=x.dtype,
+                    sparse=x.sparse,
+                    name=input_name(x),
+                ),
+                inputs,
+            )
             # Keras would wrap a dictionary.
             object.__setattr__(self, "_ports", (own, None))
         return self._ports  # type: ignore[return-value]
@@ -294,6 +306,36 @@ class LooksLikeItsBase:
             filepath, format, verbose, input_signature, **kwargs
         )
 
+    def remember_shapes(self) -> None:
+        """Has Keras know what the model takes, as if it had been called.
+
+        `tf.lite.TFLiteConverter.from_keras_model` asks for it. It knows no
+        more than one shape or a dictionary of them, all of one type, and has
+        no operator for trained ranges.
+        """
+        inputs = symbolic_inputs(self.base)
+        shapes: Any = None
+        if inputs is None:
+            shapes = (self.base.get_build_config() or {}).get("input_shape")
+        elif len({x.dtype for x in keras.tree.flatten(inputs)}) == 1:
+            shapes = keras.tree.map_structure(lambda x: x.shape, inputs)
+        if self.activations is None and isinstance(shapes, tuple | dict):
+            self.build(shapes)  # type: ignore[attr-defined]
+
+    def save_spec(self, dynamic_batch: bool = True) -> Any:
+        """Raises a ValueError: what TensorFlow asks for once it has no way.
+
+        Args:
+            dynamic_batch: Not used.
+        """
+        del dynamic_batch
+        raise ValueError(
+            "TFLiteConverter.from_keras_model does not convert this model. "
+            "Expected `tflite_export.export(qmodel, path)`, which keeps the "
+            "trained codes, or `tflite_export.float_tflite(qmodel)` for a file "
+            f"of floats. Received: an MSQModel, '{self.name}'"
+        )
+
     def _signature(self) -> list[Any] | None:
         """The argument of `call`, as a structure of `keras.InputSpec`."""
         inputs = symbolic_inputs(self.base)
@@ -317,13 +359,6 @@ class LooksLikeItsBase:
                 built["input_shape"],
             )
         ]
-
-
-def _like(x: Any) -> Any:
-    """An input of the same shape, type and name."""
-    return keras.Input(
-        batch_shape=x.shape, dtype=x.dtype, sparse=x.sparse, name=x.name
-    )
 
 
 def _size(variable: Any) -> int:

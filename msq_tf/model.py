@@ -157,7 +157,9 @@ class MSQModel(
                 ),
             ),
         )
+        self._ports = None
         self.built = True
+        self.remember_shapes()
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.compile`. Learned scales are not decayed.

@@ -202,6 +202,11 @@ def symbolic_inputs(model: Any) -> Any:
     return getattr(model, "_inputs_struct", None)
 
 
+def input_name(tensor: Any) -> str:
+    """The name of the input layer that a symbolic input is of."""
+    return tensor._keras_history.operation.name
+
+
 def saves_as_hdf5() -> bool:
     """Whether Keras is writing a model in its legacy format."""
     state = keras.src.backend.common.global_state

@@ -75,8 +75,8 @@ class SearchVariables(keras.layers.Layer, SearchState):
         del args, kwargs
         raise ValueError(
             "Keras's `quantize` replaces the weights that MSQ trains, and "
-            "may have replaced some by now. Expected a model of float parts; "
-            "load this one anew. Received: a model with an MSQModel in it"
+            "by now may have replaced others of the model. Expected a model "
+            "of float parts. Received: a model with an MSQModel in it"
         )
 
     def get_config(self) -> dict[str, Any]:

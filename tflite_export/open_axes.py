@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export import convert
+from tflite_export import noise
 from tflite_export import runtime
 from tflite_export.source import Source
 from tflite_export.targets import Target
@@ -26,6 +27,8 @@ _SAMPLES = 2
 # Share of an output's range that tells a file with a size built in from one
 # that rounds; what may be off by how much is for `verify` to say.
 _OTHER_NUMBERS = 1e-2
+# Characters of what is quoted of an error.
+_WORDS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +112,7 @@ def _fixed(
     structure = keras.tree.pack_sequence_as(source.structure, specs)
     note = (
         f"sizes that the model leaves open are fixed at those of the inputs "
-        f"that were given, {_sizes(source, samples)}: {reason}"
+        f"used here, {_sizes(source, samples)}: {reason}"
     )
     if rest:
         note += f"; batches of other sizes were left out: {len(rest)}"
@@ -180,6 +183,8 @@ def _why_not(
     """
     try:
         data = bytes(convert.to_float_file(source).data)
+        if noise.find(data).tensors:
+            return "it draws random numbers, which are compared at one size"
         for kernels in runtime.KERNELS:
             session = runtime.Session(data, kernels)
             pieces = [
@@ -192,8 +197,9 @@ def _why_not(
             ):
                 if any(map(_differ, session(piece), wanted)):
                     return "with open ones the file computes other numbers"
-    except (RuntimeError, ValueError) as error:
-        return f"with open ones TFLite says: {' '.join(str(error).split())}"
+    # Tracing a layer, the converter and the kernels say it in many ways.
+    except Exception as error:
+        return f"open ones are refused: {' '.join(str(error).split())[:_WORDS]}"
     return None
 
 
