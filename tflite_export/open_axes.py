@@ -9,6 +9,7 @@ TFLite can't keep open.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from collections.abc import Sequence
 
@@ -29,6 +30,8 @@ _SAMPLES = 2
 _OTHER_NUMBERS = 1e-2
 # Characters of what is quoted of an error.
 _WORDS = 200
+# How Keras sets words of an error in bold.
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +202,8 @@ def _why_not(
                     return "with open ones the file computes other numbers"
     # Tracing a layer, the converter and the kernels say it in many ways.
     except Exception as error:
-        return f"open ones are refused: {' '.join(str(error).split())[:_WORDS]}"
+        words = " ".join(_COLOUR.sub("", str(error)).split())
+        return f"open ones are refused: {words[:_WORDS]}"
     return None
 
 
