@@ -100,9 +100,9 @@ class SearchCallback:
 
     Raises:
         ValueError: If an argument is out of its range; in `fit`, before the
-            first step, if the model is no `MSQModel`, is not compiled, or
-            the target cannot be reached; at a decision, if the loss or a
-            second derivative is not finite.
+            first step, if the model is no `MSQModel`, is not compiled, has
+            another search, or the target cannot be reached; at a decision, if
+            the loss or a second derivative is not finite.
 
     Example:
     ```python

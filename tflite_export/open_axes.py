@@ -82,16 +82,14 @@ def settle(
             _unknown(source, "takes none of a size that was tried")
         )
     if target.integer or target.options.get("batch_size") is not None:
-        if origin != "given":
-            raise ValueError(
-                _unknown(source, f"a file for '{target.name}' has one size")
-            )
         reason = f"a file for '{target.name}' has one size"
+        if origin != "given":
+            raise ValueError(_unknown(source, reason))
         return _fixed(source, samples, rest, reason)
     other = _other(source, samples, rest)
-    reason = _why_not(source, [few] if other is None else [few, other])
-    if reason:
-        return _fixed(source, samples, rest, reason)
+    refused = _why_not(source, [few] if other is None else [few, other])
+    if refused:
+        return _fixed(source, samples, rest, refused)
     seen = [_sizes(source, batch) for batch in (samples, other) if batch]
     note = (
         f"sizes are open as in the model; verified at {' and at '.join(seen)}"
