@@ -51,9 +51,7 @@ class QuantizedFeatures(keras.Model):
                 f"`features` takes paths of layers. Expected some of "
                 f"{list(known)}. Received: {unknown or layers!r}"
             )
-        # Plain, as Keras would track them beside the model that holds them.
-        object.__setattr__(self, "_seen", {p: known[p] for p in paths})
-        install(self._seen.values())
+        install(known[path] for path in paths)
         self.built = True
 
     def build(self, input_shape: Any = None) -> None:
@@ -64,22 +62,23 @@ class QuantizedFeatures(keras.Model):
     ) -> Any:
         del mask
         found: dict[int, Any] = {}
-        wanted = {id(layer) for layer in self._seen.values()}
+        paths = [self.paths] if isinstance(self.paths, str) else self.paths
+        # Held by no attribute: Keras would save them beside the model.
+        known = dict(walk(self.qmodel.base))
+        wanted = {id(known[path]) for path in paths}
 
         def watch(scope: CallScope) -> CallScope:
             return CallScope(_Watch(scope.visitor, wanted, found))
 
         self.qmodel.run_base(inputs, training, watch)
-        missing = [
-            p for p, layer in self._seen.items() if id(layer) not in found
-        ]
+        missing = [path for path in paths if id(known[path]) not in found]
         if missing:
             raise ValueError(
                 "The quantized model does not call some layers, so that they "
-                f"have no features. Expected layers that it calls. Received: "
+                "have no features. Expected layers that it calls. Received: "
                 f"{missing}"
             )
-        outputs = [found[id(layer)] for layer in self._seen.values()]
+        outputs = [found[id(known[path])] for path in paths]
         return outputs[0] if isinstance(self.paths, str) else outputs
 
     def get_config(self) -> dict[str, Any]:

@@ -87,8 +87,7 @@ class LooksLikeItsBase:
     @property
     def input_dtype(self) -> Any:
         """Type of the inputs, if they have one; else as of any layer."""
-        inputs = symbolic_inputs(self.base)
-        types = {x.dtype for x in keras.tree.flatten(inputs) if x is not None}
+        types = {x.dtype for x in _given(symbolic_inputs(self.base))}
         if len(types) == 1:
             return types.pop()
         return super().input_dtype  # type: ignore[misc]
@@ -126,8 +125,14 @@ class LooksLikeItsBase:
 
     @property
     def layers(self) -> list[Any]:
-        """The layers of the base, with latent weights."""
-        return self.base.layers
+        """The layers of the base, then those that hold the search's state.
+
+        Those of the base have the latent weights. Files name the others by
+        their class in this list.
+        """
+        own = super().layers  # type: ignore[misc]
+        state = [layer for layer in own if layer is not self.base]
+        return [*self.base.layers, *state]
 
     def get_layer(
         self, name: str | None = None, index: int | None = None
@@ -317,7 +322,7 @@ class LooksLikeItsBase:
         shapes: Any = None
         if inputs is None:
             shapes = (self.base.get_build_config() or {}).get("input_shape")
-        elif len({x.dtype for x in keras.tree.flatten(inputs)}) == 1:
+        elif len({x.dtype for x in _given(inputs)}) == 1:
             shapes = keras.tree.map_structure(lambda x: x.shape, inputs)
         if self.activations is None and isinstance(shapes, tuple | dict):
             self.build(shapes)  # type: ignore[attr-defined]
@@ -359,6 +364,10 @@ class LooksLikeItsBase:
                 built["input_shape"],
             )
         ]
+
+
+def _given(inputs: Any) -> list[Any]:
+    return [x for x in keras.tree.flatten(inputs) if x is not None]
 
 
 def _size(variable: Any) -> int:
