@@ -26,3 +26,36 @@ from msq_tf.weights import QuantizedWeight as QuantizedWeight
 from msq_tf.weights import SkippedWeight as SkippedWeight
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BitChange",
+    "BudgetRule",
+    "Candidate",
+    "LSBRegularizer",
+    "LayerConfig",
+    "Layout",
+    "MSQCallback",
+    "MSQConfig",
+    "MSQModel",
+    "ParetoCheckpoint",
+    "ParetoEntry",
+    "PerChannel",
+    "PerTensor",
+    "PrecisionReport",
+    "QuantizedWeight",
+    "SkippedWeight",
+    "ThresholdRule",
+    "bake",
+    "calibrate",
+    "pareto_front",
+    "precision_report",
+    "quantize_model",
+    "register_float",
+    "register_quantizable",
+]
+
+
+def __dir__() -> list[str]:
+    """What completion shows: the public names, not the modules inside."""
+    parts = [name for name in ("tfmot",) if name in globals()]
+    return sorted([*__all__, *parts, "__doc__", "__version__"])

@@ -15,6 +15,7 @@ import rich.table
 
 from msq_tf.history import BitChange
 from msq_tf.history import Candidate
+from msq_tf.html_tables import as_html
 
 # Width in characters of tables that `str` gives.
 WIDTH = 110
@@ -62,6 +63,10 @@ class Decisions:
 
     def __str__(self) -> str:
         return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """The same as a table of a notebook."""
+        return as_html([self.__rich__()], markup=True)
 
     def markdown(self) -> str:
         """The table in Markdown, as TensorBoard's text panel shows it."""

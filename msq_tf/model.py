@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from msq_tf.config import check_choice
 from msq_tf.fit_inputs import FitInputs
 from msq_tf.held import HoldsValues
 from msq_tf.hooks import CallScope
+from msq_tf.keras_interface import LooksLikeItsBase
 from msq_tf.learned_scales import LearnedScales
 from msq_tf.learned_scales import learn_scales
 from msq_tf.model_scopes import HasScopes
@@ -55,6 +57,7 @@ class MSQModel(
     HasScopes,
     TakesStatistics,
     TrainsAsItsBase,
+    LooksLikeItsBase,
     keras.Model,
     QuantizedNetwork,
 ):
@@ -154,7 +157,9 @@ class MSQModel(
                 ),
             ),
         )
+        self._ports = None
         self.built = True
+        self.remember_shapes()
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.compile`. Learned scales are not decayed.
@@ -173,6 +178,23 @@ class MSQModel(
         self, inputs: Any, training: bool | None = None, mask: Any = None
     ) -> Any:
         del mask  # attached to the inputs, where `base` finds it
+        return self.run_base(inputs, training)
+
+    def run_base(
+        self,
+        inputs: Any,
+        training: bool | None = None,
+        watch: Callable[[CallScope], CallScope] = lambda scope: scope,
+    ) -> Any:
+        """Runs the base as `call` does, under the eyes of a scope.
+
+        Args:
+            inputs: As `call` takes them.
+            training: Likewise.
+            watch: Function of the scope that quantizes activations that
+                returns the one to use.
+        """
+        self.check_kernels()
         pull = bool(training)
         given = given_values()
         penalty: tf.Tensor | None = None
@@ -191,7 +213,7 @@ class MSQModel(
             steps = self._steps_now()
         with (
             Overlay(zip(self.kernels, values, strict=True)) as scope,
-            self._activation_scope(pull, steps),
+            watch(self._activation_scope(pull, steps)),
         ):
             outputs = self.base(inputs, training=training)
         if "compute_loss" in self._own:
@@ -272,31 +294,6 @@ class MSQModel(
         finally:
             self.fit_inputs = FitInputs()
 
-    def export(
-        self,
-        filepath: Any,
-        format: str = "tf_saved_model",
-        verbose: bool | None = None,
-        input_signature: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """As `keras.Model.export`: a graph that computes with floats.
-
-        The inputs are those of a functional base; any other needs an
-        `input_signature`. For integers see `tflite_export.export`.
-        """
-        inputs = getattr(self.base, "input", None)
-        if input_signature is None and inputs is not None:
-            input_signature = [
-                keras.tree.map_structure(
-                    lambda x: keras.InputSpec(
-                        shape=(None, *x.shape[1:]), dtype=x.dtype, name=x.name
-                    ),
-                    inputs,
-                )
-            ]
-        super().export(filepath, format, verbose, input_signature, **kwargs)
-
     @property
     def state_variables(self) -> list[Any]:
         return state_variables(self.base)
@@ -304,18 +301,8 @@ class MSQModel(
     def products(self) -> int:
         return count_products(self.base)
 
-    @property
-    def output_names(self) -> Any:
-        """Output names of a functional base, which `compile` looks up."""
-        return self.base.output_names
-
-    def get_layer(
-        self, name: str | None = None, index: int | None = None
-    ) -> Any:
-        """A layer of the base model, by name or index."""
-        return self.base.get_layer(name, index)
-
     def get_config(self) -> dict[str, Any]:
+        self.check_format()
         base = keras.saving.serialize_keras_object(self.base)
         base.pop("compile_config", None)
         return {

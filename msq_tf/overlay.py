@@ -208,6 +208,17 @@ def symbolic_inputs(model: Any) -> Any:
     return getattr(model, "_inputs_struct", None)
 
 
+def input_name(tensor: Any) -> str:
+    """The name of the input layer that a symbolic input is of."""
+    return tensor._keras_history.operation.name
+
+
+def saves_as_hdf5() -> bool:
+    """Whether Keras is writing a model in its legacy format."""
+    state = keras.src.backend.common.global_state
+    return bool(state.get_global_attribute("use_legacy_config", False))
+
+
 def fixed_batch_size(model: Any) -> int | None:
     """The one batch size that a model takes; `None` if it takes any.
 

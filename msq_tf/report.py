@@ -24,6 +24,7 @@ from msq_tf.decisions import with_error
 from msq_tf.devices import CONTAINERS
 from msq_tf.fit_history import EpochPoint
 from msq_tf.history import BitChange
+from msq_tf.html_tables import as_html
 from msq_tf.network import QuantizedNetwork
 
 # Parts of the figure, in their order.
@@ -163,6 +164,10 @@ class PrecisionReport:
 
     def __str__(self) -> str:
         return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """The same as tables of a notebook."""
+        return as_html(self._tables(), markup=True)
 
     def _tables(self) -> list[Any]:
         table = rich.table.Table(

@@ -46,6 +46,11 @@ class RuleState(NamedTuple):
     done: float = 0.0
     grown: float = 0.0
 
+    def same_target(self, other: RuleState) -> bool:
+        """Whether two states aim for the same average bits."""
+        # Both went through float32 or come from the same division.
+        return abs(self.target_bits - other.target_bits) < 1e-5
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerStats:

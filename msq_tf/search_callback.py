@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from msq_tf import decisions
+from msq_tf import one_search
 from msq_tf import replicas
 from msq_tf.batches import BATCH_SIZE
 from msq_tf.batches import Samples
@@ -22,7 +23,6 @@ from msq_tf.network import QuantizedNetwork
 from msq_tf.portions import Portions
 from msq_tf.portions import Sizes
 from msq_tf.search import Rule
-from msq_tf.search import RuleState
 from msq_tf.statistics import AUTO
 from msq_tf.statistics import MEASURED
 from msq_tf.statistics import StatisticsGatherer
@@ -100,9 +100,9 @@ class SearchCallback:
 
     Raises:
         ValueError: If an argument is out of its range; in `fit`, before the
-            first step, if the model is no `MSQModel`, is not compiled, or
-            the target cannot be reached; at a decision, if the loss or a
-            second derivative is not finite.
+            first step, if the model is no `MSQModel`, is not compiled, has
+            another search, or the target cannot be reached; at a decision, if
+            the loss or a second derivative is not finite.
 
     Example:
     ```python
@@ -207,6 +207,7 @@ class SearchCallback:
             )
         self._check_loss()
         self._take_samples()
+        one_search.begin(self.model, self)
         self._decider = Decider(
             StatisticsGatherer(self._qmodel, ranking=self.ranking),
             self.rule,
@@ -298,6 +299,7 @@ class SearchCallback:
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._decider is None:
             raise ValueError(_UNBEGUN)
+        one_search.check(self.model, self)
         self._epoch = epoch
         self._qmodel.penalty.reset()
         self._printer.flush()
@@ -306,7 +308,7 @@ class SearchCallback:
         search = self._qmodel.search
         state = search.rule_state
         fresh = self.rule.start(search_stats(self._qmodel))
-        if not state.started or not _same_target(state, fresh):
+        if not state.started or not state.same_target(fresh):
             search.rule_state = fresh
         if epoch and not self._steps:
             # Resumed: how long an epoch is was known when it was backed up,
@@ -391,8 +393,3 @@ class SearchCallback:
     def _add_logs(self, logs: Any) -> None:
         if logs is not None:
             logs.update(self._qmodel.search_logs())
-
-
-def _same_target(a: RuleState, b: RuleState) -> bool:
-    # Both went through float32 or come from the same division.
-    return abs(a.target_bits - b.target_bits) < 1e-5

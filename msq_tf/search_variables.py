@@ -67,5 +67,17 @@ class SearchVariables(keras.layers.Layer, SearchState):
     def call(self) -> None:
         """Holds state only."""
 
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Raises a ValueError: the model around it is quantized already.
+
+        A model with an `MSQModel` in it comes by here.
+        """
+        del args, kwargs
+        raise ValueError(
+            "Keras's `quantize` replaces the weights that MSQ trains, and "
+            "by now may have replaced others of the model. Expected a model "
+            "of float parts. Received: a model with an MSQModel in it"
+        )
+
     def get_config(self) -> dict[str, Any]:
         return {"start_bits": self.start_bits, "name": self.name}

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tflite_export.exporting import float_tflite
     from tflite_export.report import ExportReport
 
+# That of `msq_tf`, whose import takes seconds.
+__version__ = "0.1.0"
+
 __all__ = [
     "ExportError",
     "ExportReport",
@@ -26,6 +29,11 @@ __all__ = [
     "run",
     "targets",
 ]
+
+
+def __dir__() -> list[str]:
+    """What completion shows: the public names, not the modules inside."""
+    return sorted([*__all__, "__doc__", "__version__"])
 
 
 def __getattr__(name: str) -> Any:

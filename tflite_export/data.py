@@ -16,7 +16,10 @@ _OPEN_AXIS = 32
 
 
 def collect(
-    data: Any, structure: Any, limit: int
+    data: Any,
+    structure: Any,
+    limit: int,
+    rest: list[list[np.ndarray]] | None = None,
 ) -> tuple[list[np.ndarray], str]:
     """Takes samples for verification.
 
@@ -27,6 +30,8 @@ def collect(
             are dropped.
         structure: Nested structure of `tf.TensorSpec` of the model's inputs.
         limit: Largest number of samples.
+        rest: Gets batches of another size than the first, where the model
+            leaves sizes open; `None` where all have to have one.
 
     Returns:
         One array per input, and `"given"` or `"random"`.
@@ -53,6 +58,19 @@ def collect(
     count = 0
     for batch in batches:
         flat = _flatten(batch, structure, specs)
+        if not all(map(_same_size, taken, flat)):
+            if rest is None:
+                raise ValueError(
+                    "representative_data holds batches of several sizes. "
+                    "Expected one size. Received: shapes "
+                    f"{[slot[0].shape for slot in taken]} and "
+                    f"{[array.shape for array in flat]}"
+                )
+            rest.append([array[:limit] for array in flat])
+            # A stream may never come back to the first size.
+            if len(rest) >= limit:
+                break
+            continue
         for slot, array in zip(taken, flat, strict=True):
             slot.append(array[: limit - count])
         count += len(flat[0])
@@ -82,6 +100,10 @@ def first_batch(data: Any) -> tuple[Any, Any]:
     iterator = iter(data)
     head = next(iterator, None)
     return _inputs_of(head), itertools.chain([head], iterator)
+
+
+def _same_size(slot: list[np.ndarray], array: np.ndarray) -> bool:
+    return not slot or slot[0].shape[1:] == array.shape[1:]
 
 
 def _is_array(value: Any) -> bool:

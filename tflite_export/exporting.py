@@ -19,6 +19,7 @@ from tflite_export import convert
 from tflite_export import data as samples_of
 from tflite_export import devices
 from tflite_export import flatbuffer as fb
+from tflite_export import open_axes
 from tflite_export import plans
 from tflite_export import progress
 from tflite_export import readback
@@ -147,9 +148,15 @@ def export(
     convert.check_size(source.base)
     if chosen.integer:
         source = _with_ranges(model, source, chosen, representative_data)
+    rest: list[list[np.ndarray]] = []
     inputs, origin = samples_of.collect(
-        representative_data, source.structure, samples
+        representative_data,
+        source.structure,
+        samples,
+        rest if open_axes.names(source) else None,
     )
+    sized = open_axes.settle(source, chosen, inputs, origin, rest)
+    source = sized.source
     quantized, skipped = model.quantized_weights(), model.skipped_weights()
     _check_weights(quantized)
     with contextlib.ExitStack() as stack:
@@ -200,8 +207,10 @@ def export(
         readback.check_versions(data)
         # Needed again for the file's rivals and where something is wrong.
         let_go(converted.data)
-        runtime.load_everywhere(data)
+        runtime.load_everywhere(data, inputs)
         verified = plan.verify(built, inputs)
+        if sized.other is not None:
+            plan.verify(built, sized.other)
         progress.step("running the tools of the device")
         device = devices.finish(
             target, data, Path(path).stem, inputs, device_options, max_units
@@ -235,6 +244,7 @@ def export(
         operators=verified.operators,
         device=device.figures,
         notes=(
+            *sized.notes,
             *converted.notes,
             *states.note(kept),
             *_unread_note(unread),

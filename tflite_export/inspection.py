@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import rich.table
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import files
@@ -98,6 +99,19 @@ class FileInfo:
         return json.dumps(dataclasses.asdict(self), indent=indent)
 
     def __str__(self) -> str:
+        return f"{printable(self._head())}\n{render(*self._tables())}"
+
+    def _repr_html_(self) -> str:
+        """The same as tables of a notebook."""
+        # It takes TensorFlow, which reading files does without.
+        from msq_tf.html_tables import as_html
+
+        return as_html([self._head(), *self._tables()], markup=False)
+
+    def _head(self) -> str:
+        return f"{self.path}: {self.bytes:,} bytes, {self.description}"
+
+    def _tables(self) -> list[rich.table.Table]:
         ports = table("inputs and outputs", ["", "name", "type", "shape"])
         for kind, group in (("in", self.inputs), ("out", self.outputs)):
             for port in group:
@@ -121,8 +135,7 @@ class FileInfo:
         ops = table("operators", ["operator"], ["count"])
         for name, count in self.ops.items():
             ops.add_row(name, str(count))
-        head = f"{self.path}: {self.bytes:,} bytes, {self.description}"
-        return printable(head) + "\n" + render(ports, tensors, ops)
+        return [ports, tensors, ops]
 
 
 def inspect_file(path: str | os.PathLike[str]) -> FileInfo:

@@ -11,6 +11,7 @@ import rich.table
 
 from msq_tf.code_use import CodeUse
 from msq_tf.code_use import remarks
+from msq_tf.html_tables import as_html
 from tflite_export import device_tables
 from tflite_export.integer.check import OperatorCheck
 from tflite_export.states import StateReport
@@ -159,13 +160,23 @@ class ExportReport:
         return json.dumps(dataclasses.asdict(self), indent=indent)
 
     def __str__(self) -> str:
+        notes = "".join(f"note: {note}\n" for note in self._all_notes())
+        return render(*self._tables()) + notes
+
+    def _repr_html_(self) -> str:
+        """The same as tables of a notebook."""
+        notes = [f"note: {note}" for note in self._all_notes()]
+        return as_html([*self._tables(), *notes], markup=False)
+
+    def _tables(self) -> list[rich.table.Table]:
         tables = [self._weights(), self._sizes(), self._checks()]
         if self.operators:
             tables.append(self._operators())
-        tables += device_tables.tables(self.device)
+        return tables + device_tables.tables(self.device)
+
+    def _all_notes(self) -> list[str]:
         notes = [s for t in self.tensors for s in _of_channels(t)]
-        notes += [*self._remarks(), *self.notes]
-        return render(*tables) + "".join(f"note: {note}\n" for note in notes)
+        return [*notes, *self._remarks(), *self.notes]
 
     def _remarks(self) -> list[str]:
         """What the codes of the file leave unused."""

@@ -70,7 +70,11 @@ class Session:
         for detail in self.inputs:
             if batch_size is not None and -1 in detail["shape_signature"][:1]:
                 self._resize(detail, (batch_size, *detail["shape"][1:]))
-        self._interpreter.allocate_tensors()
+        # Where more than the batch is open, a length of 1 may be none that
+        # the operators take: the first inputs have the size.
+        self._allocated = not self.open_inputs
+        if self._allocated:
+            self._interpreter.allocate_tensors()
         self.inputs = self._interpreter.get_input_details()
         self.outputs = self._interpreter.get_output_details()
         self.input_names, self.output_names = self._names()
@@ -83,6 +87,15 @@ class Session:
             if len(signature) and signature[0] > 0:
                 return int(signature[0])
         return None
+
+    @property
+    def open_inputs(self) -> list[str]:
+        """Names of the inputs with an open axis behind that of the batch."""
+        return [
+            detail["name"]
+            for detail in self.inputs
+            if -1 in detail["shape_signature"][1:]
+        ]
 
     def delegated(self) -> int | None:
         """Number of pieces a delegate took over, `None` if not known."""
@@ -139,13 +152,14 @@ class Session:
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs one batch; arrays in the order of the file's inputs."""
-        resized = False
+        resized = not self._allocated
         for detail, array in zip(self.inputs, arrays, strict=True):
             if tuple(detail["shape"]) != array.shape:
                 self._resize(detail, array.shape)
                 resized = True
         if resized:
             self._interpreter.allocate_tensors()
+            self._allocated = True
             self.inputs = self._interpreter.get_input_details()
         for detail, array in zip(self.inputs, arrays, strict=True):
             self._interpreter.set_tensor(
@@ -171,6 +185,7 @@ class Session:
                 if tuple(detail["shape"]) != whole:
                     self._resize(detail, whole)
         self._interpreter.allocate_tensors()
+        self._allocated = True
         return [
             tuple(map(int, detail["shape"]))
             for detail in self._interpreter.get_tensor_details()
@@ -252,11 +267,15 @@ def without_deprecation() -> Iterator[None]:
         yield
 
 
-def load_everywhere(data: bytes) -> None:
+def load_everywhere(data: bytes, samples: Sequence[np.ndarray] = ()) -> None:
     """Loads and allocates a file in TensorFlow's own interpreter, too.
 
     That of TensorFlow before 2.21 knows no operators of 2-bit weights; there,
     such files are LiteRT's alone.
+
+    Args:
+        data: The bytes of the file.
+        samples: One array per input, whose sizes open axes get.
 
     Raises:
         ExportError: If it can't.
@@ -265,7 +284,14 @@ def load_everywhere(data: bytes) -> None:
 
     try:
         with without_deprecation():
-            tf.lite.Interpreter(model_content=data).allocate_tensors()
+            interpreter = tf.lite.Interpreter(model_content=data)
+            for detail, array in zip(
+                interpreter.get_input_details(), samples, strict=False
+            ):
+                if -1 in detail["shape_signature"][1:]:
+                    shape = (*detail["shape"][:1], *array.shape[1:])
+                    interpreter.resize_tensor_input(detail["index"], shape)
+            interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         version = tuple(map(int, tf.__version__.split(".")[:2]))

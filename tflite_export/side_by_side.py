@@ -30,6 +30,8 @@ _WARM_UP = 5
 _LEAST_ROUNDS, _MOST_ROUNDS = 20, 500
 # Random inputs of float files: a standard normal distribution.
 _SEED = 0
+# Their length where both files leave an axis open.
+_OPEN_AXIS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,7 @@ def compare(
     from_b = _correspondence(a.session.output_names, b.session.output_names)
     for k, port in enumerate(a.inputs):
         other = b.inputs[to_b[k]]
-        if port.shape[1:] != other.shape[1:]:
+        if _meeting(port, other) is None:
             raise ValueError(
                 "The files don't take the same inputs. Received: "
                 f"{_port(port)} and {_port(other)}"
@@ -164,7 +166,7 @@ def _samples(
             f"Expected {len(a.inputs)} inputs. Received: {len(arrays)} arrays"
         )
     for port, array in zip(a.inputs, arrays, strict=True):
-        if not array.size or array.shape[1:] != port.shape[1:]:
+        if not array.size or not _fits(array.shape, port):
             raise ValueError(
                 f"Samples don't fit the input {_port(port)}. Received: "
                 f"shape={array.shape}"
@@ -172,10 +174,29 @@ def _samples(
     return arrays
 
 
+def _fits(shape: Sequence[int], port: ports.Port) -> bool:
+    """Whether samples of a shape go into an input, whatever their number."""
+    return len(shape) == len(port.axes) and all(
+        wanted in (-1, length)
+        for length, wanted in zip(shape[1:], port.axes[1:], strict=True)
+    )
+
+
+def _meeting(one: ports.Port, other: ports.Port) -> tuple[int, ...] | None:
+    """Shape of a sample that both files take; `None` for none."""
+    pairs = list(zip(one.axes[1:], other.axes[1:], strict=False))
+    if len(one.axes) != len(other.axes) or any(
+        a != b and -1 not in (a, b) for a, b in pairs
+    ):
+        return None
+    lengths = (max(pair) for pair in pairs)
+    return tuple(_OPEN_AXIS if n < 0 else n for n in lengths)
+
+
 def _random(
     rng: np.random.Generator, port: ports.Port, other: ports.Port
 ) -> np.ndarray:
-    shape = (_SAMPLES, *port.shape[1:])
+    shape = (_SAMPLES, *(_meeting(port, other) or ()))
     for one in (port, other):
         if one.dtype.kind in "iu" and one.scale is not None:
             # Most of the range; its ends are rare in real inputs, and two
@@ -265,7 +286,9 @@ def _figures(file: _Loaded, times: Sequence[float]) -> FileFigures:
 
 
 def _port(port: ports.Port) -> str:
-    return f"{port.dtype} {'x'.join(map(str, port.shape)) or 'scalar'}"
+    lengths = (*port.shape[:1], *port.axes[1:])
+    axes = "x".join("?" if n < 0 else str(n) for n in lengths)
+    return f"{port.dtype} {axes or 'scalar'}"
 
 
 if __name__ == "__main__":

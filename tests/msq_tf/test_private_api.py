@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import tempfile
 from collections.abc import Callable
 
 import keras
@@ -141,6 +142,28 @@ def inputs_struct() -> None:
     assert model._inputs_struct == {"a": a}
 
 
+def input_of_a_tensor() -> None:
+    """The input layer of a symbolic input."""
+    assert keras.Input((2,), name="a")._keras_history.operation.name == "a"
+
+
+def legacy_format() -> None:
+    """A flag says to `get_config` that a model goes into an HDF5 file."""
+    state, seen = keras.src.backend.common.global_state, []
+
+    class Saved(keras.layers.Dense):
+        def get_config(self):
+            seen.append(state.get_global_attribute("use_legacy_config", False))
+            return super().get_config()
+
+    model = keras.Sequential([keras.Input((2,)), Saved(1)])
+    model.to_json()
+    assert not any(seen)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/m.h5")
+    assert seen[-1] is True
+
+
 def decay() -> None:
     """Variables with a key in `_exclude_from_weight_decay` are not decayed."""
     optimizer = keras.optimizers.SGD(1.0, weight_decay=0.5)
@@ -261,6 +284,8 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
     attributes_of_a_layer: (set(), f"{OVERLAY} (variable_attributes)"),
     kernel_under_lora: (set(), "msq_tf/discovery.py (_known)"),
     inputs_struct: ({"_inputs_struct"}, f"{OVERLAY} (symbolic_inputs)"),
+    input_of_a_tensor: ({"_keras_history"}, f"{OVERLAY} (input_name)"),
+    legacy_format: ({"keras.src"}, f"{OVERLAY} (saves_as_hdf5)"),
     decay: (
         {
             "_exclude_from_weight_decay",

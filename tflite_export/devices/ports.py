@@ -32,6 +32,7 @@ class Port:
         scale: Value of one unit. For a float output that a DEQUANTIZE writes
             it is that of the integers behind it; `None` for other floats.
         zero_point: Integer that stands for 0.
+        axes: Shape with -1 for the axes that the file leaves open.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Port:
     shape: tuple[int, ...]
     scale: float | None
     zero_point: int
+    axes: tuple[int, ...] = ()
 
     def quantize(self, array: np.ndarray) -> np.ndarray:
         """Real values as the file takes them; integers stay."""
@@ -172,4 +174,5 @@ def _port(tensor: schema.TensorT) -> Port:
         shape=fb.shape(tensor),
         scale=scale,
         zero_point=zero_point or 0,
+        axes=fb.axes(tensor),
     )
