@@ -20,6 +20,7 @@ import tensorflow as tf
 from tflite_export import convert
 from tflite_export import noise
 from tflite_export import runtime
+from tflite_export.errors import ExportError
 from tflite_export.source import Source
 from tflite_export.targets import Target
 
@@ -72,7 +73,8 @@ def settle(
         rest: Batches of other sizes that the data held.
 
     Raises:
-        ValueError: If nothing says of what size inputs are.
+        ValueError: If nothing says of what size inputs are; an `ExportError`
+            where TFLite alone needs to know.
     """
     if not names(source):
         return Sized(source)
@@ -88,6 +90,8 @@ def settle(
         return _fixed(source, samples, rest, reason)
     other = _other(source, samples, rest)
     refused = _why_not(source, [few] if other is None else [few, other])
+    if refused and origin != "given":
+        raise ExportError(_unknown(source, refused))
     if refused:
         return _fixed(source, samples, rest, refused)
     seen = [_sizes(source, batch) for batch in (samples, other) if batch]

@@ -74,9 +74,13 @@ def test_layers_that_roll_are_exported(tmp_path):
     )
 
 
-def test_along_an_open_axis_it_stays_refused(tmp_path):
+def test_along_an_open_axis_it_needs_to_know_the_length(tmp_path):
     x = inputs = keras.Input((None, 3))
     x = keras.ops.roll(L.Dense(4)(x), 1, 1)
     qmodel = quantized(keras.Model(inputs, x))
-    with pytest.raises(ExportError, match=r"no TFLite operator for tf\.Roll"):
+    expected = r"no TFLite operator for tf\.Roll.*`representative_data`"
+    with pytest.raises(ExportError, match=expected):
         export(qmodel, tmp_path / "m.tflite")
+    data = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
+    report = export(qmodel, tmp_path / "m.tflite", representative_data=data)
+    assert any("fixed" in note and "6 x 3" in note for note in report.notes)
