@@ -83,15 +83,6 @@ def test_what_is_written_and_not_read_is_no_matter(layer, tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize("unroll", [True, False])
-def test_a_state_that_results_depend_on_is_refused(unroll, tmp_path):
-    layer = L.GRU(4, stateful=True, unroll=unroll, name="gru")
-    qmodel = quantized(recurrent(layer, batch_size=2))
-    with pytest.raises(ExportError, match="gru.*stateful=False.*Received: "):
-        export(qmodel, tmp_path / "m.tflite")
-    assert not list(tmp_path.iterdir())
-
-
 class Sampling(L.Layer):
     """The reparameterization of a VAE."""
 
