@@ -78,13 +78,14 @@ def draw(
     shows = {
         "bits": bool(report.layers),
         "sensitivity": any(layer.sensitivity > 0 for layer in report.layers),
-        "accuracy": any(math.isfinite(p.value) for p in report.points),
+        # Against bytes that stay the same there is nothing to see.
+        "accuracy": any(math.isfinite(p.value) for p in report.points)
+        and len({p.packed_bytes for p in report.points}) > 1,
     }
-    unknown = [panel for panel in panels if panel not in shows]
-    if unknown:
+    if isinstance(panels, str) or any(panel not in shows for panel in panels):
         raise ValueError(
-            f"There is no such panel. Expected some of {list(shows)}. "
-            f"Received: panels={list(panels)}"
+            "There is no such panel. Expected a list of some of "
+            f"{list(shows)}. Received: panels={panels!r}"
         )
     chosen = [name for name in shows if name in panels and shows[name]]
     if not chosen:
@@ -92,7 +93,8 @@ def draw(
             "There is nothing to draw. Expected a panel that has data among "
             f"{[name for name in shows if shows[name]]} (sensitivity needs a "
             "search with Hessian traces, accuracy `precision_report(qmodel, "
-            f"history)`). Received: panels={list(panels)}"
+            "history)` and bytes that change). Received: "
+            f"panels={list(panels)}"
         )
     drawers = {
         "sensitivity": panels_lib.draw_sensitivity,

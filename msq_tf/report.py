@@ -18,12 +18,14 @@ from msq_tf import fit_history
 from msq_tf.code_use import CodeUse
 from msq_tf.code_use import code_use
 from msq_tf.code_use import remarks
+from msq_tf.decisions import WORDS
 from msq_tf.decisions import Decisions
 from msq_tf.decisions import as_text
 from msq_tf.decisions import with_error
 from msq_tf.devices import CONTAINERS
 from msq_tf.fit_history import EpochPoint
 from msq_tf.history import BitChange
+from msq_tf.names import Name
 from msq_tf.network import QuantizedNetwork
 
 # Parts of the figure, in their order.
@@ -168,15 +170,15 @@ class PrecisionReport:
         table = rich.table.Table(
             title="Precision by layer", box=rich.box.SIMPLE_HEAD
         )
-        table.add_column("weight", overflow="fold")
+        table.add_column("weight")
         table.add_column("layer")
         for name in ("size", "bits", "sensitivity", "LSB≠0", "bytes"):
             table.add_column(name, justify="right", no_wrap=True)
         for layer in self.layers:
             bits = " → ".join(str(width) for _, width in layer.history)
             table.add_row(
-                rich.markup.escape(layer.path),
-                layer.layer,
+                Name(layer.path),
+                Name(layer.layer),
                 f"{layer.size:,}",
                 bits,
                 with_error(layer.sensitivity, layer.sensitivity_error)
@@ -207,6 +209,8 @@ class PrecisionReport:
             )
         for remark in remarks([s.use for s in self.layers if s.use]):
             summary += f"\n{remark}"
+        if any(s.sensitivity or s.lsb_nonzero for s in self.layers):
+            summary += f"\n{WORDS}"
         if self.changes:
             summary += (
                 f"\n{len(self.changes)} changes of bits: `decisions()` has the "
@@ -230,14 +234,14 @@ class PrecisionReport:
             skipped = rich.table.Table(
                 title="Left in float", box=rich.box.SIMPLE_HEAD
             )
-            skipped.add_column("weight", overflow="fold")
+            skipped.add_column("weight")
             skipped.add_column("layer")
             skipped.add_column("size", justify="right")
             skipped.add_column("reason", overflow="fold")
             for entry in self.skipped:
                 skipped.add_row(
-                    rich.markup.escape(entry.path),
-                    entry.layer,
+                    Name(entry.path),
+                    Name(entry.layer),
                     f"{entry.size:,}",
                     rich.markup.escape(entry.reason),
                 )

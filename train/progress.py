@@ -11,12 +11,19 @@ import rich.progress
 
 # How logs are shown; others by their names.
 _FORMATS = {
-    "accuracy": "accuracy {:.1%}",
+    "accuracy": "training accuracy {:.1%}",
+    "val_accuracy": "validation accuracy {:.1%}",
     "msq_bits": "{:.2f} bits",
     "msq_compression": "{:.2f}x",
     "msq_lsb_nonzero": "LSBs {:.1%}",
     "msq_penalty": "pull {:.3g}",
 }
+# What is not plain in the lines of a search, said before the first.
+WORDS = (
+    "In each line: stored bits of a weight, the sign counted, and how many "
+    "times smaller than float32 that is; LSBs, the share of weights whose bits "
+    "that go next are not all zero yet; pull, the penalty that moves them there"
+)
 
 
 class EpochProgress(keras.callbacks.Callback):
@@ -88,7 +95,7 @@ class EpochProgress(keras.callbacks.Callback):
         shown = "  ".join(
             _shown(name, float(value))
             for name, value in (logs or {}).items()
-            if not name.startswith("val_")
+            if name != "val_loss"
         )
         self._console.print(
             f"{self._title} {epoch + 1:{width}}/{self._epochs}  {shown}  "
