@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,6 +94,24 @@ def check_mapping(name: str, value: Any, of: str) -> None:
         raise ValueError(
             f"`{name}` must be a dictionary of {of}. Received: {name}={value!r}"
         )
+
+
+def check_path(name: str, value: Any, optional: bool = False) -> None:
+    """Raises a ValueError unless `value` is a path.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        optional: Whether it may be `None`.
+    """
+    if isinstance(value, (str, os.PathLike)) and os.fspath(value):
+        return
+    if optional and value is None:
+        return
+    raise ValueError(
+        f"`{name}` must be a path, as text or as a pathlib.Path"
+        f"{', or None' * optional}. Received: {name}={value!r}"
+    )
 
 
 def is_number(value: Any) -> bool:

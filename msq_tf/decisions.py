@@ -33,6 +33,12 @@ _COLUMNS = (
 )
 # Columns of text; the others hold numbers.
 _TEXT = ("weight", "next in line")
+# How tables look; as narrow as they can be read.
+LAYOUT: dict[str, Any] = {
+    "box": rich.box.SIMPLE_HEAD,
+    "collapse_padding": True,
+    "pad_edge": False,
+}
 # What is not plain in the heads of tables, said below them.
 WORDS = (
     "sensitivity: the predicted loss of the next width, ± its standard error; "
@@ -59,7 +65,7 @@ class Decisions:
     changes: tuple[BitChange, ...]
 
     def __rich__(self) -> Any:
-        table = rich.table.Table(title="Decisions", box=rich.box.SIMPLE_HEAD)
+        table = rich.table.Table(title="Decisions", **LAYOUT)
         for name in _COLUMNS:
             if name in _TEXT:
                 table.add_column(name, overflow="fold")

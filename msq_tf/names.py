@@ -13,7 +13,7 @@ import rich.measure
 import rich.text
 
 # What ends a part of a name.
-_PARTS = re.compile(r"[^/_.\s-]*[/_.\s-]+|[^/_.\s-]+")
+_PARTS = re.compile(r"[^/_\s]*[/_\s]+|[^/_\s]+")
 
 
 def shorten(name: str, width: int) -> str:

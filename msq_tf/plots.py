@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from msq_tf import files
 from msq_tf import panels as panels_lib
+from msq_tf.arguments import check_path
 from msq_tf.labels import Label
 from msq_tf.labels import place_labels
 
@@ -37,7 +40,16 @@ def save(
     Raises:
         ValueError: If a panel is unknown, or there is nothing to draw.
     """
-    draw(report, panels).savefig(path, dpi=120)
+    check_path("path", path)
+    figure = draw(report, panels)
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if Path(path).suffix.removeprefix(".").lower() not in ("", *known):
+        raise ValueError(
+            "No picture has such a suffix. Expected one of "
+            f"{', '.join(known)}. Received: path={os.fspath(path)!r}"
+        )
+    with files.writing(path):
+        figure.savefig(path, dpi=120)
 
 
 def pixels(

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import rich.box
 import rich.console
 import rich.markup
 import rich.table
@@ -18,6 +17,7 @@ from msq_tf import fit_history
 from msq_tf.code_use import CodeUse
 from msq_tf.code_use import code_use
 from msq_tf.code_use import remarks
+from msq_tf.decisions import LAYOUT
 from msq_tf.decisions import WORDS
 from msq_tf.decisions import Decisions
 from msq_tf.decisions import as_text
@@ -167,9 +167,7 @@ class PrecisionReport:
         return as_text(self)
 
     def _tables(self) -> list[Any]:
-        table = rich.table.Table(
-            title="Precision by layer", box=rich.box.SIMPLE_HEAD
-        )
+        table = rich.table.Table(title="Precision by layer", **LAYOUT)
         table.add_column("weight")
         table.add_column("layer")
         for name in ("size", "bits", "sensitivity", "LSB≠0", "bytes"):
@@ -231,9 +229,7 @@ class PrecisionReport:
             )
         parts = [table, summary]
         if self.skipped:
-            skipped = rich.table.Table(
-                title="Left in float", box=rich.box.SIMPLE_HEAD
-            )
+            skipped = rich.table.Table(title="Left in float", **LAYOUT)
             skipped.add_column("weight")
             skipped.add_column("layer")
             skipped.add_column("size", justify="right")

@@ -10,6 +10,7 @@ from msq_tf import replicas
 from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
+from msq_tf.arguments import check_path
 from msq_tf.batches import BATCH_SIZE
 from msq_tf.batches import Samples
 from msq_tf.batches import take_samples
@@ -160,6 +161,7 @@ class SearchCallback:
         check_integer("max_probes", max_probes, 1)
         check_number("tolerance", tolerance, 0)
         check_integer("seed", seed)
+        check_path("log_dir", log_dir, optional=True)
         check_choice("verbose", verbose, ("auto", 0, 1, 2))
         self.rule = rule
         self.data = data

@@ -224,6 +224,7 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
         from msq_tf import loading
         from tflite_export import exporting
 
+        quiet.make_delegates()
     _import(values.modules or [])
     model = loading.load_model(values.model)
     data = _read_data(values, getattr(model, "input_shape", None))

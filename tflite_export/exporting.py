@@ -16,6 +16,7 @@ import numpy as np
 from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
+from msq_tf.arguments import check_path
 from msq_tf.unread import REASON
 from msq_tf.weights import QuantizedWeight
 from tflite_export import convert
@@ -30,7 +31,6 @@ from tflite_export import targets
 from tflite_export.devices.widen import widened_bytes
 from tflite_export.errors import ExportError
 from tflite_export.explained import explained
-from tflite_export.files import check_path
 from tflite_export.files import fill
 from tflite_export.files import let_go
 from tflite_export.files import staged
@@ -139,9 +139,11 @@ def export(
     # A negative limit is one that no file keeps.
     check_integer("max_units", max_units, optional=True)
     check_number("min_agreement", min_agreement, 0, 1, optional=True)
+    check_path("save_failure_to", save_failure_to, optional=True)
+    check_flag("verbose", verbose)
     devices.check_options(target, device_options)
     devices.check_installed(target, device_options)
-    check_path(path)
+    check_path("path", path)
     if batch_size is None:
         batch_size = chosen.options.get("batch_size")
     example, representative_data = samples_of.first_batch(representative_data)
@@ -299,6 +301,7 @@ def float_tflite(
         ValueError: If the model is no Keras model, or its inputs are not
             known.
     """
+    check_integer("batch_size", batch_size, 1, optional=True)
     source = from_model(model, input_signature, batch_size=batch_size)
     return bytes(convert.to_float_file(source).data)
 

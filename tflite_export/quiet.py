@@ -39,3 +39,40 @@ def start() -> Iterator[None]:
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def make_delegates() -> None:
+    """Has both interpreters say now what they say once, inside of `start`.
+
+    LiteRT's and TensorFlow's own each tell of the first delegate they make.
+    """
+    import tensorflow as tf
+
+    from tflite_export import runtime
+
+    data = _sum()
+    runtime.Session(data, "xnnpack")
+    with runtime.without_deprecation():
+        tf.lite.Interpreter(model_content=data).allocate_tensors()
+
+
+def _sum() -> bytes:
+    """A file of one operator that a delegate takes."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    from tflite_export import flatbuffer
+
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    code, operator = schema.OperatorCodeT(), schema.OperatorT()
+    model.version, code.version = 3, 1
+    code.builtinCode = schema.BuiltinOperator.ADD
+    model.operatorCodes, model.subgraphs = [code], [graph]
+    model.buffers = [schema.BufferT()]
+    graph.tensors = [schema.TensorT(), schema.TensorT()]
+    for tensor in graph.tensors:
+        tensor.shape, tensor.type = [1], schema.TensorType.FLOAT32
+    graph.inputs, graph.outputs, graph.operators = [0], [1], [operator]
+    operator.inputs, operator.outputs = [0, 0], [1]
+    operator.builtinOptionsType = schema.BuiltinOptions.AddOptions
+    operator.builtinOptions = schema.AddOptionsT()
+    return flatbuffer.dump(model)

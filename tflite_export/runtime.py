@@ -51,7 +51,7 @@ class Session:
         keep_all: bool = False,
         batch_size: int | None = None,
     ):
-        if kernels not in KERNELS:
+        if not isinstance(kernels, str) or kernels not in KERNELS:
             raise ValueError(
                 f"No such kernels. Expected one of {', '.join(KERNELS)}. "
                 f"Received: kernels={kernels!r}"

@@ -61,9 +61,7 @@ class _Name:
 
     def __init__(self, text: str):
         self._text = printable(text)
-        self._parts = re.findall(
-            r"[^/_.\s;=-]*[/_.\s;=-]+|[^/_.\s;=-]+", self._text
-        )
+        self._parts = re.findall(r"[^/_\s;=]*[/_\s;=]+|[^/_\s;=]+", self._text)
 
     def __rich_console__(
         self,
@@ -111,7 +109,13 @@ def table(
 
     Cells of the first are names, which are broken at their joints.
     """
-    result = _Table(title=title, box=rich.box.SIMPLE_HEAD, title_justify="left")
+    result = _Table(
+        title=title,
+        title_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
     result.names = len(left)
     for name in left:
         result.add_column(name, overflow="fold")

@@ -49,6 +49,8 @@ def main(argv: list[str]) -> int:
         # to be right, and not for `--help`.
         with quiet.start():
             from train import pipeline
+
+            quiet.make_delegates()
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         results = pipeline.run(settings)

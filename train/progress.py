@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -92,16 +93,24 @@ class EpochProgress(keras.callbacks.Callback):
         """Prints the line of the epoch."""
         seconds = time.monotonic() - self._start
         width = len(str(self._epochs))
-        shown = "  ".join(
+        head = f"{self._title} {epoch + 1:{width}}/{self._epochs}"
+        shown = [
             _shown(name, float(value))
             for name, value in (logs or {}).items()
             if name != "val_loss"
-        )
-        self._console.print(
-            f"{self._title} {epoch + 1:{width}}/{self._epochs}  {shown}  "
-            f"{seconds:.1f} s",
-            highlight=False,
-        )
+        ]
+        text = _wrapped(head, [*shown, f"{seconds:.1f} s"], self._console.width)
+        self._console.print(text, highlight=False)
+
+
+def _wrapped(head: str, items: Sequence[str], width: int) -> str:
+    """Items behind a head, in lines of which none is broken in an item."""
+    lines = [head]
+    for item in items:
+        if len(lines[-1]) + 2 + len(item) > width:
+            lines.append(" " * len(head))
+        lines[-1] += f"  {item}"
+    return "\n".join(lines)
 
 
 def _shown(name: str, value: float) -> str:
