@@ -145,7 +145,7 @@ def test_a_second_run_is_refused_and_a_resumed_one_is_the_same(
         ({"targets": ("toaster",)}, "no such export target.*cpu_float"),
         ({"targets": ()}, "no such export target"),
         ({"start_from": "missing.keras"}, "cannot be loaded"),
-        ({"target_compression": 0.0}, "must be positive"),
+        ({"target_compression": 0.5}, "from 1 to 16"),
         ({"allowed_bits": (8, 2, 1)}, "Received: allowed_bits"),
         ({"min_bits": 0}, "min_bits"),
         ({"output_dir": "/dev/null/run"}, "cannot be written"),
