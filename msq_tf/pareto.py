@@ -213,22 +213,13 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         verbose: int | str = "auto",
     ):
         super().__init__()
-        if mode not in ("auto", "max", "min"):
-            raise ValueError(
-                "`mode` is unknown. Expected 'auto', 'max' or 'min'. "
-                f"Received: mode={mode!r}"
-            )
-        if not isinstance(monitor, str):
-            raise ValueError(
-                "`monitor` must be the name of a metric, such as "
-                f"'val_accuracy'. Received: monitor={monitor!r}"
-            )
+        check_choice("mode", mode, ("auto", "max", "min"))
         check_integer("max_to_keep", max_to_keep, 2, optional=True)
         check_choice("verbose", verbose, ("auto", 0, 1, 2))
         check_path("directory", directory)
         self.directory = pathlib.Path(directory)
         self.monitor = monitor
-        self.mode = direction(monitor) if mode == "auto" else mode
+        self.mode = direction(str(monitor)) if mode == "auto" else mode
         self.max_to_keep = max_to_keep
         self.verbose = verbose
         self._kept = ParetoFront()
