@@ -23,7 +23,7 @@ export KERAS_BACKEND := tensorflow
 .PHONY: help setup setup-tosa setup-peers demo test test-slow compatibility \
 	lint format build-files bench bench-accuracy bench-faults bench-fuzz \
 	bench-exports bench-large bench-peers bench-time-to-target \
-	bench-workers bench-zoo readme clean
+	bench-workers bench-zoo readme dist clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -138,6 +138,12 @@ bench-zoo: $(STAMP) ## Export every keras.applications family (30 minutes).
 
 readme: $(STAMP) ## Write the README's figures from out/demo and benchmarks.
 	$(BIN)/python -m tools.readme
+
+dist: $(STAMP) ## Build the wheel and the sdist.
+	rm -rf build dist
+	$(BIN)/python -c "from setuptools import build_meta; \
+		build_meta.build_sdist('dist'); build_meta.build_wheel('dist')"
+	rm -rf build
 
 clean: ## Remove results, caches and environments.
 	rm -rf out build dist *.egg-info $(VENV) $(TOSA_VENV) \

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
+from typing import ClassVar
 from typing import NamedTuple
 
 from msq_tf import allocation
 from msq_tf import devices
 from msq_tf.allocation import Option
+from msq_tf.arguments import check_integer
 from msq_tf.history import Candidate
 from msq_tf.round_clamp import MAX_BITS
 from msq_tf.round_clamp import MIN_BITS
@@ -87,27 +92,16 @@ class BudgetRule(Rule):
     device: str | None = None
     growth: int = 0
 
+    limited_by: ClassVar[str] = "min_bits, allowed_bits, device"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.device is not None:
             devices.device(self.device)
-        if not isinstance(self.growth, int) or self.growth < 0:
-            raise ValueError(
-                "`growth` is a number of times. Expected an int of at least "
-                f"0. Received: growth={self.growth!r}"
-            )
-        if self.allowed_bits is None:
-            return
-        allowed = tuple(sorted({*self.allowed_bits}, reverse=True))
-        if not allowed or not all(
-            isinstance(width, int) and MIN_BITS <= width <= MAX_BITS
-            for width in allowed
-        ):
-            raise ValueError(
-                f"`allowed_bits` must be widths from {MIN_BITS} to "
-                f"{MAX_BITS}. Received: allowed_bits={self.allowed_bits}"
-            )
-        object.__setattr__(self, "allowed_bits", allowed)
+        check_integer("growth", self.growth, 0)
+        if self.allowed_bits is not None:
+            allowed = _widths(self.allowed_bits)
+            object.__setattr__(self, "allowed_bits", allowed)
 
     @property
     def uses_growth(self) -> bool:
@@ -174,7 +168,10 @@ class BudgetRule(Rule):
         options = self._options(stats)
         plan = self._plan(stats, state, options)
         if plan is None:  # `start` and `_grow` have made sure
-            raise ValueError("The target has become unreachable.")
+            raise ValueError(
+                "The target has become unreachable. Expected the widths that "
+                f"the search began with. Received: {stats.layers}"
+            )
         steps = _steps(options, plan)
         most = self._most(stats)
         excess = self._excess(stats, self.budget(stats.progress, state))
@@ -301,6 +298,29 @@ class BudgetRule(Rule):
             stats = best[1]
             changes.append(best[2])
         return stats, changes
+
+
+def _widths(given: Any) -> tuple[int, ...]:
+    """`allowed_bits`, widest first.
+
+    Raises:
+        ValueError: If it is no list of widths.
+    """
+    widths = (
+        [*given]
+        if isinstance(given, Iterable) and not isinstance(given, str)
+        else []
+    )
+    if not widths or not all(
+        isinstance(width, numbers.Integral)
+        and MIN_BITS <= int(width) <= MAX_BITS
+        for width in widths
+    ):
+        raise ValueError(
+            f"`allowed_bits` must be widths from {MIN_BITS} to {MAX_BITS}, "
+            f"such as (8, 4, 2). Received: allowed_bits={given!r}"
+        )
+    return tuple(sorted({int(width) for width in widths}, reverse=True))
 
 
 class _Step(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from msq_tf.arguments import check_integer
 from msq_tf.calibration import SeenRanges
 from msq_tf.calibration import run_batches
 from msq_tf.model import MSQModel
@@ -40,6 +41,7 @@ def calibrate(model: MSQModel, x: Any, batch_size: int = 128) -> None:
             "`msq_tf.quantize_model` with `MSQConfig(activation_bits=8)`. "
             f"Received: {type(model).__name__} '{model.name}'"
         )
+    check_integer("batch_size", batch_size, 1)
     seen = SeenRanges(dict(enumerate(quantizers.sites)))
     with model.observing_scope(seen.see) as run:
         run_batches(run, x, batch_size, model.fixed_batch_size)

@@ -74,10 +74,22 @@ def run_batches(
         ValueError: If there are no samples, or too few for one batch.
     """
     done = 0
+    if x is None or isinstance(x, (str, bytes)):
+        raise ValueError(
+            "Ranges need data. Expected an array, a list or dict of arrays, a "
+            f"tf.data.Dataset or a keras.utils.PyDataset. Received: x={x!r}"
+        )
     for batch in inputs_of(x, fixed or batch_size):
         count = len(tf.nest.flatten(batch)[0])
         if fixed in (None, count):
-            run(batch)
+            try:
+                run(batch)
+            except (ValueError, TypeError) as error:
+                shapes = [np.shape(leaf) for leaf in tf.nest.flatten(batch)]
+                raise ValueError(
+                    "The model does not take these inputs. Expected those of "
+                    f"its training. Received: x of shapes {shapes} ({error})"
+                ) from error
             done += 1
     if not done:
         raise ValueError(

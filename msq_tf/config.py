@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from msq_tf import target_limits
+from msq_tf.arguments import check_flag
+from msq_tf.arguments import check_mapping
 from msq_tf.round_clamp import MAX_BITS
 from msq_tf.round_clamp import MIN_BITS
 from msq_tf.round_clamp import QUANTIZERS
@@ -70,7 +72,8 @@ def check_bits(name: str, value: Any) -> None:
     """Raises a ValueError unless `value` is a supported bit width."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(
-            f"`{name}` must be an integer. Received: {name}={value!r}"
+            f"`{name}` must be an integer from {MIN_BITS} to {MAX_BITS}. "
+            f"Received: {name}={value!r}"
         )
     if not MIN_BITS <= value <= MAX_BITS:
         raise ValueError(
@@ -135,6 +138,7 @@ class LayerConfig:
                 check_bits(name, getattr(self, name))
         if self.granularity is not None:
             _check_granularity(self.granularity)
+        check_flag("skip", self.skip)
         if self.axis is not None:
             axes_tuple(self.axis)
 
@@ -214,7 +218,9 @@ class MSQConfig:
             _check_granularity(self.dense_granularity)
         check_choice("quantizer", self.quantizer, QUANTIZERS)
         check_choice("scale", self.scale, SCALES)
-        if self.activation_bits not in ACTIVATION_BITS:
+        if self.activation_bits not in ACTIVATION_BITS or isinstance(
+            self.activation_bits, float
+        ):
             raise ValueError(
                 "`activation_bits` is not supported. Expected 8 or 16, 2 to 7 "
                 "for experiments, or None. Received: "
@@ -233,7 +239,13 @@ class MSQConfig:
             )
         target_limits.check_names(self.targets)
         target_limits.check_bits(self.targets, self.activation_bits)
+        check_mapping("overrides", self.overrides, "paths to `LayerConfig`")
         for key, value in self.overrides.items():
+            if not isinstance(key, str):
+                raise ValueError(
+                    "A key of `overrides` is no text. Expected a path or a "
+                    f"regular expression. Received: {key!r}"
+                )
             if not isinstance(value, LayerConfig):
                 raise ValueError(
                     "`overrides` maps paths to `LayerConfig`. Received: "

@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
 import rich.box
 import rich.console
-import rich.markup
 import rich.table
+import rich.text
 
 from msq_tf.history import BitChange
 from msq_tf.history import Candidate
 from msq_tf.html_tables import as_html
+from msq_tf.names import Name
 
-# Width in characters of tables that `str` gives.
-WIDTH = 110
+# Width in characters of tables that `str` gives: that of the terminal, if
+# there is one, between these.
+_WIDTHS = 80, 110
 _COLUMNS = (
     "step",
     "epoch",
@@ -31,6 +34,18 @@ _COLUMNS = (
 )
 # Columns of text; the others hold numbers.
 _TEXT = ("weight", "next in line")
+# How tables look; as narrow as they can be read.
+LAYOUT: dict[str, Any] = {
+    "box": rich.box.SIMPLE_HEAD,
+    "collapse_padding": True,
+    "pad_edge": False,
+}
+# What is not plain in the heads of tables, said below them.
+WORDS = (
+    "sensitivity: the predicted loss of the next width, ± its standard error; "
+    "LSB≠0: the share of weights whose bits that go next are not all zero"
+)
+_COST = "cost: the predicted increase of the loss; "
 _UNKNOWN = "-"
 
 _logger = logging.getLogger("msq_tf")
@@ -51,15 +66,19 @@ class Decisions:
     changes: tuple[BitChange, ...]
 
     def __rich__(self) -> Any:
-        table = rich.table.Table(title="Decisions", box=rich.box.SIMPLE_HEAD)
+        table = rich.table.Table(title="Decisions", **LAYOUT)
         for name in _COLUMNS:
             if name in _TEXT:
                 table.add_column(name, overflow="fold")
             else:
                 table.add_column(name, justify="right", no_wrap=True)
         for change in self.changes:
-            table.add_row(*map(rich.markup.escape, _cells(change)))
-        return table
+            cells = zip(_COLUMNS, _cells(change), strict=True)
+            table.add_row(
+                *(Name(cell) if head in _TEXT else cell for head, cell in cells)
+            )
+        words = rich.text.Text(_COST + WORDS)
+        return rich.console.Group(table, words) if self.changes else table
 
     def __str__(self) -> str:
         return as_text(self)
@@ -81,7 +100,11 @@ class Decisions:
 
 def as_text(renderable: Any) -> str:
     """What a rich console prints, without colours."""
-    console = rich.console.Console(width=WIDTH, color_system=None)
+    narrow, wide = _WIDTHS
+    columns = shutil.get_terminal_size((wide, 0)).columns
+    console = rich.console.Console(
+        width=min(max(columns, narrow), wide), color_system=None
+    )
     with console.capture() as capture:
         console.print(renderable)
     return capture.get()
@@ -122,20 +145,6 @@ def with_error(value: float, error: float) -> str:
     if not math.isfinite(error):
         return f"{value:.1e}"
     return f"{value:.1e} ± {error:.0e}"
-
-
-def shorten(name: str, width: int) -> str:
-    """A name cut in its middle: the ends of paths tell layers apart.
-
-    Args:
-        name: Any text.
-        width: Most characters of the result.
-    """
-    if len(name) <= width:
-        return name
-    head = max(width - 1, 0) * 3 // 5
-    tail = max(width - 1 - head, 0)
-    return name[:head] + "…" + (name[-tail:] if tail else "")
 
 
 def _cells(change: BitChange) -> tuple[str, ...]:

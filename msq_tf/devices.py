@@ -105,7 +105,7 @@ def device(name: str) -> Device:
     Raises:
         ValueError: If no width below 8 bits pays there, or it is unknown.
     """
-    if name not in DEVICES:
+    if not isinstance(name, str) or name not in DEVICES:
         raise ValueError(
             "`device` must name a target whose files get smaller with the "
             f"bits. Expected one of {sorted(DEVICES)}. Received: "

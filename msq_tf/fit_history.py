@@ -95,6 +95,17 @@ def metric_name(logs: Sequence[Mapping[str, Any]], asked: str | None) -> str:
     return next((name for name in preferred if name in names), "loss")
 
 
+def spelled(metric: str) -> str:
+    """The name of a log in words, with the data that it was measured on.
+
+    Args:
+        metric: Its name, such as `"val_accuracy"`.
+    """
+    name = metric.removeprefix("val_")
+    data = "training" if name == metric else "validation"
+    return f"{data} {name.replace('_', ' ')}"
+
+
 def points(
     logs: Sequence[Mapping[str, Any]], metric: str, size: int, float_size: int
 ) -> tuple[EpochPoint, ...]:

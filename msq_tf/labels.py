@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from msq_tf.decisions import shorten
+from msq_tf.names import shorten
+from msq_tf.names import shortened
 
 # Keeps what lies under a text from crossing it out.
 PAPER = {"color": "white", "alpha": 0.8, "pad": 0.4, "linewidth": 0.0}
@@ -52,10 +53,10 @@ def place_labels(
         labels: What to write.
         points: Size of the font.
     """
-    columns = defaultdict(list)
-    for label in labels:
-        columns[label.axes, label.left].append(label)
     pixel = figure.dpi / 72
+    columns = defaultdict(list)
+    for label in _told_apart(labels, points, pixel):
+        columns[label.axes, label.left].append(label)
     for (axes, left), column in columns.items():
         box = axes.get_window_extent()
         gap = points * _LINE * pixel
@@ -64,10 +65,6 @@ def place_labels(
         spots = axes.transData.transform(
             [(label.left, label.y) for label in column]
         )
-        ends = axes.transData.transform(
-            [(label.right, label.y) for label in column]
-        )
-        room = (ends - spots)[0, 0] / pixel
         heights = spread(
             spots[::-1, 1], gap, box.y0 + gap / 2, box.y1 - gap / 2
         )
@@ -75,7 +72,7 @@ def place_labels(
         for label, height in zip(column, heights[::-1], strict=True):
             y = inverse.transform((0.0, height))[1]
             axes.annotate(
-                _fitting(label.text, room, points),
+                label.text,
                 (label.x, label.y),
                 xytext=(left, y),
                 fontsize=points,
@@ -96,13 +93,31 @@ def place_labels(
             )
 
 
-def _fitting(text: str, room: float, points: float) -> str:
-    """A name, shortened until it is at most `room` points wide."""
+def _told_apart(
+    labels: Sequence[Label], points: float, pixel: float
+) -> list[Label]:
+    """The labels with names that have room, no two alike."""
+    widths = []
+    for label in labels:
+        ends = label.axes.transData.transform(
+            [(label.left, label.y), (label.right, label.y)]
+        )
+        room = (ends[1, 0] - ends[0, 0]) / pixel
+        widths.append(_fitting(label.text, room, points))
+    short = shortened([label.text for label in labels], widths)
+    return [
+        label._replace(text=text)
+        for label, text in zip(labels, short, strict=True)
+    ]
+
+
+def _fitting(text: str, room: float, points: float) -> int:
+    """How many characters of a name are at most `room` points wide."""
     for width in range(len(text), 3, -1):
         short = shorten(text, width)
         if TextPath((0, 0), short, size=points).get_extents().width <= room:
-            return short
-    return shorten(text, 3)
+            return width
+    return 3
 
 
 def spread(

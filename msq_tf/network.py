@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.arguments import check_mapping
 from msq_tf.batches import Batch
 from msq_tf.config import check_bits
 from msq_tf.divergence import CompiledLosses
@@ -130,7 +131,8 @@ class QuantizedNetwork:
             ValueError: If a path is unknown or a width is out of range; then
                 nothing is changed.
         """
-        unknown = sorted(set(bits) - set(self.paths))
+        check_mapping("bits", bits, "paths, as in `bits`, to widths")
+        unknown = [path for path in bits if path not in self.paths]
         if unknown:
             raise ValueError(
                 "Unknown layer names in `set_bits`. Expected names among "

@@ -13,9 +13,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 from matplotlib.ticker import MaxNLocator
 
-from msq_tf.decisions import shorten
+from msq_tf.fit_history import spelled
 from msq_tf.labels import PAPER
 from msq_tf.labels import Label
+from msq_tf.names import shortened
 
 if TYPE_CHECKING:
     from msq_tf.report import LayerPrecision
@@ -72,7 +73,7 @@ def draw_bits(report: PrecisionReport, axes: Any) -> None:
         names = [name[_common_folder(names) :] for name in names]
     axes.set_yticks(
         range(len(layers)),
-        [shorten(name, _NAME) for name in names],
+        shortened(names, [_NAME] * len(names)),
         fontsize=small + 0.5,
     )
     axes.set_ylim(len(layers) - 0.4, -0.6)
@@ -228,8 +229,9 @@ def draw_accuracy(report: PrecisionReport, axes: Any) -> list[Label]:
     axes.margins(0.16)
     axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
     axes.set_xlabel("bytes of the packed codes")
-    axes.set_ylabel(report.metric)
-    axes.set_title(f"{report.metric} against bytes", fontsize=10)
+    metric = spelled(report.metric or "")
+    axes.set_ylabel(metric)
+    axes.set_title(f"{metric.capitalize()} against bytes", fontsize=10)
     _lighten(axes)
     return []
 

@@ -15,6 +15,9 @@ from typing import Any
 import keras
 import rich.console
 
+from msq_tf.arguments import check_integer
+from msq_tf.arguments import check_path
+from msq_tf.config import check_choice
 from msq_tf.files import PARTIAL
 from msq_tf.files import replacing
 from msq_tf.model import MSQModel
@@ -116,6 +119,7 @@ def pareto_front(directory: str | os.PathLike[str]) -> ParetoFront:
     qmodel = msq_tf.pareto_front("kept").best(max_bytes=20_000).load()
     ```
     """
+    check_path("directory", directory)
     folder = pathlib.Path(directory)
     index = _read(folder)
     if index is None:
@@ -209,19 +213,13 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         verbose: int | str = "auto",
     ):
         super().__init__()
-        if mode not in ("auto", "max", "min"):
-            raise ValueError(
-                "`mode` is unknown. Expected 'auto', 'max' or 'min'. "
-                f"Received: mode={mode!r}"
-            )
-        if max_to_keep is not None and max_to_keep < 2:
-            raise ValueError(
-                "`max_to_keep` leaves no front. Expected at least 2, or None. "
-                f"Received: max_to_keep={max_to_keep}"
-            )
+        check_choice("mode", mode, ("auto", "max", "min"))
+        check_integer("max_to_keep", max_to_keep, 2, optional=True)
+        check_choice("verbose", verbose, ("auto", 0, 1, 2))
+        check_path("directory", directory)
         self.directory = pathlib.Path(directory)
         self.monitor = monitor
-        self.mode = direction(monitor) if mode == "auto" else mode
+        self.mode = direction(str(monitor)) if mode == "auto" else mode
         self.max_to_keep = max_to_keep
         self.verbose = verbose
         self._kept = ParetoFront()

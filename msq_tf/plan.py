@@ -170,15 +170,22 @@ def _selected(weight: FoundWeight, filters: Filters | None) -> bool:
 
 def check_filters(filters: Any) -> None:
     """Raises a ValueError unless `filters` is of a kind `_selected` knows."""
-    if filters is None or isinstance(filters, str) or callable(filters):
+    if filters is None or callable(filters):
         return
-    if isinstance(filters, list | tuple) and all(
-        isinstance(pattern, str) for pattern in filters
+    patterns = [filters] if isinstance(filters, str) else filters
+    wrong = ""
+    if isinstance(patterns, list | tuple) and all(
+        isinstance(pattern, str) for pattern in patterns
     ):
-        return
+        try:
+            for pattern in patterns:
+                re.compile(pattern)
+            return
+        except re.error as error:
+            wrong = f" ({error})"
     raise ValueError(
         "`filters` must be a regular expression, a list of them, or a "
-        f"function of a layer. Received: filters={filters!r}"
+        f"function of a layer{wrong}. Received: filters={filters!r}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from msq_tf import files
 from msq_tf import panels as panels_lib
+from msq_tf.arguments import check_path
 from msq_tf.labels import Label
 from msq_tf.labels import place_labels
 
@@ -37,7 +40,16 @@ def save(
     Raises:
         ValueError: If a panel is unknown, or there is nothing to draw.
     """
-    draw(report, panels).savefig(path, dpi=120)
+    check_path("path", path)
+    figure = draw(report, panels)
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if Path(path).suffix.removeprefix(".").lower() not in ("", *known):
+        raise ValueError(
+            "No picture has such a suffix. Expected one of "
+            f"{', '.join(known)}. Received: path={os.fspath(path)!r}"
+        )
+    with files.writing(path):
+        figure.savefig(path, dpi=120)
 
 
 def pixels(
@@ -78,13 +90,14 @@ def draw(
     shows = {
         "bits": bool(report.layers),
         "sensitivity": any(layer.sensitivity > 0 for layer in report.layers),
-        "accuracy": any(math.isfinite(p.value) for p in report.points),
+        # Against bytes that stay the same there is nothing to see.
+        "accuracy": any(math.isfinite(p.value) for p in report.points)
+        and len({p.packed_bytes for p in report.points}) > 1,
     }
-    unknown = [panel for panel in panels if panel not in shows]
-    if unknown:
+    if isinstance(panels, str) or any(panel not in shows for panel in panels):
         raise ValueError(
-            f"There is no such panel. Expected some of {list(shows)}. "
-            f"Received: panels={list(panels)}"
+            "There is no such panel. Expected a list of some of "
+            f"{list(shows)}. Received: panels={panels!r}"
         )
     chosen = [name for name in shows if name in panels and shows[name]]
     if not chosen:
@@ -92,7 +105,8 @@ def draw(
             "There is nothing to draw. Expected a panel that has data among "
             f"{[name for name in shows if shows[name]]} (sensitivity needs a "
             "search with Hessian traces, accuracy `precision_report(qmodel, "
-            f"history)`). Received: panels={list(panels)}"
+            "history)` and bytes that change). Received: "
+            f"panels={list(panels)}"
         )
     drawers = {
         "sensitivity": panels_lib.draw_sensitivity,

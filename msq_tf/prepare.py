@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from msq_tf import target_limits
 from msq_tf.activations import ActivationPlan
 from msq_tf.biases import find_biases
 from msq_tf.config import MSQConfig
@@ -60,7 +61,8 @@ def quantize_model(
     Raises:
         ValueError: If the model is unbuilt, already quantized, holds weights
             that are not finite, has nothing to quantize, or has layers
-            that can't run on one of the configuration's `targets`.
+            that can't run on one of the configuration's `targets`; if an
+            argument is of the wrong kind.
 
     Example:
     ```python
@@ -92,8 +94,21 @@ def quantize_model(
                 f"Keras model. Received: '{path}' inside it"
             )
     check_filters(filters)
-    config = config or MSQConfig()
+    if config is None:
+        config = MSQConfig()
+    if not isinstance(config, MSQConfig):
+        raise ValueError(
+            "`config` must be an MSQConfig, such as "
+            "`msq_tf.MSQConfig(activation_bits=8)`, or None. Received: "
+            f"config={config!r}"
+        )
     check_model(model, config.targets)
+    for lacking in target_limits.not_installed(config.targets):
+        warnings.warn(
+            f"An export on this machine would fail: {lacking}",
+            UserWarning,
+            stacklevel=2,
+        )
     unread = unread_variables(model, example_inputs)
     plan = make_plan(model, config, filters, unread)
     _warn_of(

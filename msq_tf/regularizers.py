@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 
 from msq_tf import round_clamp
+from msq_tf.arguments import check_integer
+from msq_tf.arguments import check_number
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
@@ -56,22 +58,10 @@ class LSBRegularizer(keras.regularizers.Regularizer):
         lsb: int = 1,
         channel_axes: Sequence[int] | None = (-1,),
     ):
-        if not strength >= 0:
-            raise ValueError(
-                "`strength` cannot be negative. Expected a float >= 0. "
-                f"Received: strength={strength}"
-            )
-        if not 3 <= bits <= round_clamp.MAX_BITS:
-            raise ValueError(
-                "`bits` leaves no bit to clear. Expected an integer from 3 to "
-                f"{round_clamp.MAX_BITS}. Received: bits={bits}"
-            )
-        if not 1 <= lsb <= bits - round_clamp.MIN_BITS:
-            raise ValueError(
-                "`lsb` must leave a weight with 2 stored bits. Expected an "
-                f"integer from 1 to {bits - round_clamp.MIN_BITS}. "
-                f"Received: lsb={lsb}"
-            )
+        check_number("strength", strength, 0)
+        # Some bit has to be left to clear, and 2 for the weight.
+        check_integer("bits", bits, 3, round_clamp.MAX_BITS)
+        check_integer("lsb", lsb, 1, bits - round_clamp.MIN_BITS)
         self.strength = float(strength)
         self.bits = int(bits)
         self.lsb = int(lsb)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import rich.box
 import rich.console
 import rich.markup
 import rich.table
@@ -18,6 +17,8 @@ from msq_tf import fit_history
 from msq_tf.code_use import CodeUse
 from msq_tf.code_use import code_use
 from msq_tf.code_use import remarks
+from msq_tf.decisions import LAYOUT
+from msq_tf.decisions import WORDS
 from msq_tf.decisions import Decisions
 from msq_tf.decisions import as_text
 from msq_tf.decisions import with_error
@@ -25,6 +26,7 @@ from msq_tf.devices import CONTAINERS
 from msq_tf.fit_history import EpochPoint
 from msq_tf.history import BitChange
 from msq_tf.html_tables import as_html
+from msq_tf.names import Name
 from msq_tf.network import QuantizedNetwork
 
 # Parts of the figure, in their order.
@@ -170,18 +172,16 @@ class PrecisionReport:
         return as_html(self._tables(), markup=True)
 
     def _tables(self) -> list[Any]:
-        table = rich.table.Table(
-            title="Precision by layer", box=rich.box.SIMPLE_HEAD
-        )
-        table.add_column("weight", overflow="fold")
+        table = rich.table.Table(title="Precision by layer", **LAYOUT)
+        table.add_column("weight")
         table.add_column("layer")
         for name in ("size", "bits", "sensitivity", "LSB≠0", "bytes"):
             table.add_column(name, justify="right", no_wrap=True)
         for layer in self.layers:
             bits = " → ".join(str(width) for _, width in layer.history)
             table.add_row(
-                rich.markup.escape(layer.path),
-                layer.layer,
+                Name(layer.path),
+                Name(layer.layer),
                 f"{layer.size:,}",
                 bits,
                 with_error(layer.sensitivity, layer.sensitivity_error)
@@ -212,6 +212,8 @@ class PrecisionReport:
             )
         for remark in remarks([s.use for s in self.layers if s.use]):
             summary += f"\n{remark}"
+        if any(s.sensitivity or s.lsb_nonzero for s in self.layers):
+            summary += f"\n{WORDS}"
         if self.changes:
             summary += (
                 f"\n{len(self.changes)} changes of bits: `decisions()` has the "
@@ -232,17 +234,15 @@ class PrecisionReport:
             )
         parts = [table, summary]
         if self.skipped:
-            skipped = rich.table.Table(
-                title="Left in float", box=rich.box.SIMPLE_HEAD
-            )
-            skipped.add_column("weight", overflow="fold")
+            skipped = rich.table.Table(title="Left in float", **LAYOUT)
+            skipped.add_column("weight")
             skipped.add_column("layer")
             skipped.add_column("size", justify="right")
             skipped.add_column("reason", overflow="fold")
             for entry in self.skipped:
                 skipped.add_row(
-                    rich.markup.escape(entry.path),
-                    entry.layer,
+                    Name(entry.path),
+                    Name(entry.layer),
                     f"{entry.size:,}",
                     rich.markup.escape(entry.reason),
                 )

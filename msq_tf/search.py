@@ -14,15 +14,25 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 from typing import ClassVar
 from typing import NamedTuple
+from typing import NoReturn
 
+from msq_tf.arguments import check_integer
+from msq_tf.arguments import check_number
 from msq_tf.history import Candidate
 from msq_tf.round_clamp import MAX_BITS
 from msq_tf.round_clamp import MIN_BITS
 
 # Average bits are ratios of integers: equal up to this is equal.
 EPSILON = 1e-6
+# What a target may be, in each unit; a float weight has 32 bits.
+_TARGETS: dict[str, tuple[float, float | None]] = {
+    "target_compression": (1, 32 / MIN_BITS),
+    "target_bits": (MIN_BITS, 32),
+    "target_bytes": (1, None),
+}
 
 
 class RuleState(NamedTuple):
@@ -168,6 +178,7 @@ class Rule(abc.ABC):
         most: Widths that a layer of at most the mean sensitivity may drop in
             one decision, 1 or 2; any other drops one.
         uses_cost: Whether `decide` looks at `LayerStats.cost`.
+        limited_by: The arguments that say how few bits a layer may have.
     """
 
     target_compression: float | None = None
@@ -178,11 +189,12 @@ class Rule(abc.ABC):
     most: int = 2
 
     uses_cost: ClassVar[bool] = True
+    limited_by: ClassVar[str] = "min_bits"
 
     def __post_init__(self) -> None:
         targets = {
             name: getattr(self, name)
-            for name in ("target_compression", "target_bits", "target_bytes")
+            for name in _TARGETS
             if getattr(self, name) is not None
         }
         if len(targets) != 1:
@@ -191,22 +203,16 @@ class Rule(abc.ABC):
                 f"and `target_bytes`. Received: {targets or 'none'}"
             )
         (name, value), *_ = targets.items()
-        if not value > 0:
-            raise ValueError(
-                f"`{name}` must be positive. Received: {name}={value}"
-            )
+        check_number(name, value, *_TARGETS[name])
+        check_number("begin", self.begin)
+        check_number("end", self.end)
         if not 0.0 <= self.begin < self.end <= 1.0:
             raise ValueError(
                 "The search phase must satisfy 0 <= begin < end <= 1 (shares "
                 f"of the training). Received: begin={self.begin}, "
                 f"end={self.end}"
             )
-
-        if self.most not in (1, 2):
-            raise ValueError(
-                "`most` is how many widths may go at once. Expected 1 or 2. "
-                f"Received: most={self.most!r}"
-            )
+        check_integer("most", self.most, 1, 2)
 
     def average_target(self, stats: SearchStats) -> float:
         """The target as average stored bits of an element."""
@@ -236,6 +242,26 @@ class Rule(abc.ABC):
             for layer in stats.layers
         )
         return (stored + 32 * stats.float_size) / stats.size
+
+    def set_model(self, model: Any) -> NoReturn:
+        """Refuses a rule that is given to `fit` in the place of a callback.
+
+        Raises:
+            ValueError: Always.
+        """
+        del model
+        raise ValueError(
+            f"A {type(self).__name__} is no callback. Expected "
+            f"`callbacks=[msq_tf.MSQCallback(rule)]`. Received: {self!r}"
+        )
+
+    def set_params(self, params: Any) -> NoReturn:
+        """As `set_model`; which of them comes first is up to Keras.
+
+        Raises:
+            ValueError: Always.
+        """
+        self.set_model(params)
 
     @property
     def uses_growth(self) -> bool:
@@ -279,14 +305,13 @@ class Rule(abc.ABC):
             for layer in stats.layers
         )
         lowest = floor / stats.size
-        least_bytes = math.ceil(floor / 8 + self.overhead(stats))
         if lowest > target + EPSILON:
+            least_bytes = math.ceil(floor / 8 + self.overhead(stats))
             raise ValueError(
-                "The target cannot be reached with these minimum bits, "
-                "allowed widths and skipped layers. Expected a target of at "
-                f"least {lowest:.4f} average stored bits (compression at "
-                f"most {32 / lowest:.3f}, {least_bytes:,} bytes). Received: "
-                f"{target:.4f} bits"
+                "The target cannot be reached with the widths that layers "
+                f"may come to ({self.limited_by}), and with what stays in "
+                "float, at 32 bits a weight. Expected "
+                f"{self._nearest(lowest, least_bytes)}"
             )
         average = self.average(stats)
         return RuleState(
@@ -294,6 +319,26 @@ class Rule(abc.ABC):
             start_bits=average,
             target_bits=target,
             done=float(average <= target + EPSILON),
+        )
+
+    def _nearest(self, lowest: float, least_bytes: int) -> str:
+        """What can be reached, in the unit of the target, and the target."""
+        if self.target_bytes is not None:
+            return (
+                f"target_bytes of at least {least_bytes:,}. Received: "
+                f"target_bytes={self.target_bytes:,}"
+            )
+        # Rounded to the side that is accepted; 1e-6 is what floats are off by.
+        if self.target_bits is not None:
+            least = math.ceil(lowest * 1e4 - 1e-6) / 1e4
+            return (
+                f"target_bits of at least {least:.4f}. Received: "
+                f"target_bits={self.target_bits:g}"
+            )
+        most = math.floor(32e3 / lowest + 1e-6) / 1e3
+        return (
+            f"target_compression of at most {most:.3f}. Received: "
+            f"target_compression={self.target_compression:g}"
         )
 
     def _after(

@@ -8,9 +8,14 @@ from typing import Any
 from msq_tf import decisions
 from msq_tf import one_search
 from msq_tf import replicas
+from msq_tf.arguments import check_flag
+from msq_tf.arguments import check_integer
+from msq_tf.arguments import check_number
+from msq_tf.arguments import check_path
 from msq_tf.batches import BATCH_SIZE
 from msq_tf.batches import Samples
 from msq_tf.batches import take_samples
+from msq_tf.config import check_choice
 from msq_tf.decider import Decider
 from msq_tf.decider import Probing
 from msq_tf.decider import search_stats
@@ -25,6 +30,7 @@ from msq_tf.portions import Sizes
 from msq_tf.search import Rule
 from msq_tf.statistics import AUTO
 from msq_tf.statistics import MEASURED
+from msq_tf.statistics import RANKINGS
 from msq_tf.statistics import StatisticsGatherer
 from msq_tf.summaries import ProgressPrinter
 from msq_tf.summaries import SummaryWriter
@@ -145,22 +151,18 @@ class SearchCallback:
                 "`rule` must be a BudgetRule or a ThresholdRule. Received: "
                 f"rule={rule!r}"
             )
-        for name, value in (
-            ("samples", samples),
-            ("batch_size", 1 if batch_size is None else batch_size),
-            ("interval", 1 if interval is None else interval),
-            ("hessian_every", hessian_every),
-            ("max_probes", max_probes),
-        ):
-            if value < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1. Received: {name}={value}"
-                )
-        if not lsb_strength >= 0:
-            raise ValueError(
-                "`lsb_strength` cannot be negative. Received: "
-                f"lsb_strength={lsb_strength}"
-            )
+        check_integer("samples", samples, 1)
+        check_integer("batch_size", batch_size, 1, optional=True)
+        check_integer("interval", interval, 1, optional=True)
+        check_number("lsb_strength", lsb_strength, 0)
+        check_choice("ranking", ranking, RANKINGS)
+        check_flag("hessian", hessian)
+        check_integer("hessian_every", hessian_every, 1)
+        check_integer("max_probes", max_probes, 1)
+        check_number("tolerance", tolerance, 0)
+        check_integer("seed", seed)
+        check_path("log_dir", log_dir, optional=True)
+        check_choice("verbose", verbose, ("auto", 0, 1, 2))
         self.rule = rule
         self.data = data
         self.samples = samples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -12,10 +11,11 @@ import rich.console
 import rich.text
 import tensorflow as tf
 
+from msq_tf import extras
 from msq_tf.decisions import Decisions
-from msq_tf.decisions import shorten
 from msq_tf.history import BitChange
 from msq_tf.history import Candidate
+from msq_tf.names import shortened
 from msq_tf.network import QuantizedNetwork
 from msq_tf.report import PANELS
 from msq_tf.report import precision_report
@@ -115,29 +115,33 @@ def _fitted(
 
     Names are cut before the change that is next in line is left out.
     """
+    paths = [path for path, _, _ in moves[:_SHOWN]]
     for candidate in (following, None):
         for length in _NAMES:
+            named = [*paths, candidate.path] if candidate else paths
+            short = dict(
+                zip(named, shortened(named, [length] * len(named)), strict=True)
+            )
             tail = ""
             if candidate is not None:
-                name = shorten(candidate.path, length)
+                name = short[candidate.path]
                 tail = f"; next {name}→{candidate.bits}"
             for count in range(min(len(moves), _SHOWN), -1, -1):
-                line = head + _told(moves, count, length) + tail
+                line = head + _told(moves, count, short) + tail
                 if len(line) <= width and (count or not moves):
                     return line
     return head
 
 
 def _told(
-    moves: Sequence[tuple[str, int, int]], count: int, length: int
+    moves: Sequence[tuple[str, int, int]], count: int, short: Mapping[str, str]
 ) -> str:
-    told = [
-        f"{shorten(path, length)} {old}→{new}"
-        for path, old, new in moves[:count]
-    ]
-    if count < len(moves):
-        told.append(f"+{len(moves) - count}")
-    return "; " + ", ".join(told) if told else ""
+    told = ", ".join(
+        f"{short[path]} {old}→{new}" for path, old, new in moves[:count]
+    )
+    if told and count < len(moves):
+        told += f" and {len(moves) - count} more"
+    return f"; {told}" if told else ""
 
 
 class SummaryWriter:
@@ -157,10 +161,10 @@ class SummaryWriter:
     """
 
     def __init__(self, log_dir: str):
-        if importlib.util.find_spec("tensorboard") is None:
+        if extras.missing("tensorboard"):
             raise ImportError(
                 "TensorBoard summaries need the tensorboard package: "
-                "pip install 'msq-tf[tensorboard]'. Received: "
+                f"{extras.install('tensorboard')}. Received: "
                 f"log_dir={log_dir!r}"
             )
         self._writer = tf.summary.create_file_writer(log_dir)

@@ -32,8 +32,8 @@ def check_model(model: Any, names: Sequence[str]) -> None:
     if found:
         raise ValueError(
             "The model has layers that can't run where `targets` says. "
-            "Change the layers, or leave the target out of "
-            f"MSQConfig(targets=). Received: {'; '.join(found)}"
+            "Expected other layers, or `targets` without these. Received: "
+            f"{'; '.join(found)}"
         )
 
 

@@ -9,9 +9,12 @@ exporter refuses.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+
+from msq_tf import extras
 
 _NORM = "a variance needs float operators; use BatchNormalization"
 LOOP = "loops run in float; build it with unroll=True"
@@ -63,12 +66,15 @@ class Limits:
         layers: Reasons by the name of a layer's class.
         activations: Reasons by the name of an activation function.
         loops: Whether recurrent layers may run as loops.
+        extra: What an export needs to be installed, one of
+            `extras.MODULES`; empty for nothing.
     """
 
     activation_bits: int | None = None
     layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     activations: Mapping[str, str] = dataclasses.field(default_factory=dict)
     loops: bool = True
+    extra: str = ""
 
 
 TARGETS = {
@@ -76,8 +82,8 @@ TARGETS = {
     "min_size": Limits(layers=_EVERYWHERE),
     "cpu_int8": Limits(8, _EVERYWHERE),
     "cpu_int16": Limits(16, _EVERYWHERE),
-    "mcu": Limits(8, _DEVICE, loops=False),
-    "ethos_u": Limits(8, _DEVICE, loops=False),
+    "mcu": Limits(8, _DEVICE, loops=False, extra="mcu"),
+    "ethos_u": Limits(8, _DEVICE, loops=False, extra="ethos"),
     "edgetpu": Limits(8, _ON_EDGE_TPU, _EDGE_TPU_ACTIVATIONS, loops=False),
 }
 
@@ -88,11 +94,28 @@ def check_names(names: Any) -> None:
     Raises:
         ValueError: With the known ones.
     """
-    if isinstance(names, str) or set(names) - set(TARGETS):
+    several = isinstance(names, Iterable) and not isinstance(names, str)
+    if not several or not all(
+        isinstance(name, str) and name in TARGETS for name in names
+    ):
         raise ValueError(
             "`targets` is a tuple of names of export targets. Expected some "
             f"of {sorted(TARGETS)}. Received: targets={names!r}"
         )
+
+
+def not_installed(names: Iterable[str]) -> list[str]:
+    """What exports need and this machine lacks, a sentence a target.
+
+    Args:
+        names: Names of targets.
+    """
+    return [
+        f"target '{name}' needs {' and '.join(lacking)}: "
+        f"{extras.install(extra)}"
+        for name in dict.fromkeys(names)
+        if (extra := TARGETS[name].extra) and (lacking := extras.missing(extra))
+    ]
 
 
 def check_bits(names: Sequence[str], bits: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
+from msq_tf.arguments import check_number
 from msq_tf.search import EPSILON
 from msq_tf.search import Change
 from msq_tf.search import Decision
@@ -60,11 +61,7 @@ class ThresholdRule(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(
-                "`alpha` is a share. Expected a float from 0 to 1. "
-                f"Received: alpha={self.alpha}"
-            )
+        check_number("alpha", self.alpha, 0, 1)
 
     def widths(self, layer: LayerStats) -> tuple[int, ...]:
         return tuple(range(layer.bits - 1, layer.min_bits - 1, -1))

@@ -13,6 +13,8 @@ from typing import Any
 
 from absl import flags
 
+from tflite_export import quiet
+
 _USAGE = """Write packed, verified TFLite files for devices, or look into files.
 
 Export a model for one target or several:
@@ -57,7 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if values.help:
         print(_help(values))
         return 0
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         if positional[:1] == ["inspect"]:
             return _inspect(positional[1:], values)
@@ -212,12 +213,18 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
         return _fail("several targets need --output_dir", 2)
     # Cheap mistakes first: loading TensorFlow and a model takes a while.
     options = {name: _device_options(name, values) for name in wanted}
+    _check_owners(wanted, values)
     if not os.path.exists(values.model):
-        raise ValueError(f"No such model. Received: --model={values.model}")
+        raise ValueError(
+            "No such model. Expected a file that `model.save` wrote. "
+            f"Received: --model={values.model}"
+        )
     paths = _paths(wanted, values)
-    from msq_tf import loading
-    from tflite_export import exporting
+    with quiet.start():
+        from msq_tf import loading
+        from tflite_export import exporting
 
+        quiet.make_delegates()
     _import(values.modules or [])
     model = loading.load_model(values.model)
     data = _read_data(values, getattr(model, "input_shape", None))
@@ -265,7 +272,19 @@ def _device_options(target: str, values: flags.FlagValues) -> dict[str, Any]:
         if owner == target and values[flag].value is not None
     }
     devices.check_options(target, options)
+    devices.check_installed(target, options)
     return options
+
+
+def _check_owners(wanted: Sequence[str], values: flags.FlagValues) -> None:
+    """Refuses flags of targets that are not asked for."""
+    for owner, flag in _DEVICE_FLAGS.values():
+        if values[flag].value is not None and owner not in wanted:
+            raise ValueError(
+                f"--{flag} is for target '{owner}'. Expected it among the "
+                f"targets, or no such flag. Received: "
+                f"--target={','.join(wanted)}"
+            )
 
 
 def _paths(wanted: Sequence[str], values: flags.FlagValues) -> dict[str, Path]:
@@ -330,13 +349,14 @@ def _read_data(values: flags.FlagValues, shape: Any) -> Any:
         return None
     from tflite_export import named_data
 
-    return named_data.read(
-        values.representative_data,
-        shape if isinstance(shape, tuple) else None,
-        values.pixels,
-        values.data_dir,
-        values.samples,
-    )
+    with quiet.start():  # a data set by name loads TensorFlow
+        return named_data.read(
+            values.representative_data,
+            shape if isinstance(shape, tuple) else None,
+            values.pixels,
+            values.data_dir,
+            values.samples,
+        )
 
 
 def _fail(message: object, code: int) -> int:

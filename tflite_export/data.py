@@ -77,7 +77,10 @@ def collect(
         if count >= limit:
             break
     if count == 0:
-        raise ValueError("representative_data holds no sample")
+        raise ValueError(
+            "representative_data holds no sample. Expected one or more, or "
+            "None for random inputs. Received: none"
+        )
     return [np.concatenate(slot) for slot in taken], "given"
 
 
@@ -143,15 +146,15 @@ def _flatten(
         missing = sorted(set(names) - set(inputs))
         if missing:
             raise ValueError(
-                f"representative_data lacks the inputs {missing}. Received: "
-                f"{sorted(inputs)}"
+                "representative_data lacks inputs of the model. Expected "
+                f"{names}. Received: {sorted(map(str, inputs))}"
             )
         inputs = [inputs[name] for name in names]
     flat = [np.asarray(x) for x in keras.tree.flatten(inputs)]
     if len(flat) != len(specs):
         raise ValueError(
-            f"Expected {len(specs)} inputs in representative_data. Received: "
-            f"{len(flat)} arrays"
+            "representative_data has another number of inputs than the "
+            f"model. Expected {len(specs)}. Received: {len(flat)} arrays"
         )
     for array, spec in zip(flat, specs, strict=True):
         fits = array.ndim == len(spec.shape) and all(

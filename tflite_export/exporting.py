@@ -13,6 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from msq_tf.arguments import check_flag
+from msq_tf.arguments import check_integer
+from msq_tf.arguments import check_number
+from msq_tf.arguments import check_path
 from msq_tf.unread import REASON
 from msq_tf.weights import QuantizedWeight
 from tflite_export import convert
@@ -131,12 +135,18 @@ def export(
             "tf_keras model; write other models with float_file. Received: "
             f"model={model!r}"
         )
-    if min_agreement is not None and not 0.0 <= min_agreement <= 1.0:
-        raise ValueError(
-            "`min_agreement` is a share. Expected a number from 0 to 1. "
-            f"Received: min_agreement={min_agreement!r}"
-        )
-    devices.check_options(target, device_options or {})
+    check_number("max_relative_error", max_relative_error, 0, optional=True)
+    check_integer("samples", samples, 1)
+    check_integer("batch_size", batch_size, 1, optional=True)
+    check_flag("integer_io", integer_io, optional=True)
+    # A negative limit is one that no file keeps.
+    check_integer("max_units", max_units, optional=True)
+    check_number("min_agreement", min_agreement, 0, 1, optional=True)
+    check_path("save_failure_to", save_failure_to, optional=True)
+    check_flag("verbose", verbose)
+    devices.check_options(target, device_options)
+    devices.check_installed(target, device_options)
+    check_path("path", path)
     example, representative_data = samples_of.first_batch(representative_data)
     source = from_model(
         model,
@@ -271,21 +281,23 @@ def _with_ranges(
 ) -> Source:
     """The model with its trained ranges, for integer targets."""
     bits = trained_bits(model)
+    wanted = int(target.mode.removeprefix("int"))
     if bits is None:
         if data is None:
             raise ExportError(
-                f"Target '{target.name}' needs activation ranges. Give "
-                "representative_data, or train the model with "
-                "MSQConfig(activation_bits=8)"
+                f"Target '{target.name}' needs activation ranges. Expected "
+                "representative_data, a few hundred inputs, or a model trained "
+                f"with MSQConfig(activation_bits={wanted}). Received: "
+                "representative_data=None, activation_bits=None"
             )
         return source
-    wanted = int(target.mode.removeprefix("int"))
     if bits != wanted:
         stored = "" if bits in (8, 16) else "no runtime stores them, and "
         raise ExportError(
             f"The model was trained with {bits}-bit activations: {stored}"
-            f"target '{target.name}' has {wanted} bits. Train with "
-            f"MSQConfig(activation_bits={wanted})"
+            f"target '{target.name}' has {wanted} bits. Expected "
+            f"MSQConfig(activation_bits={wanted}) in training, or a target of "
+            f"float activations. Received: activation_bits={bits}"
         )
     # A model may have a graph of its own for integers.
     base = getattr(model, "integer_base", source.base)
@@ -311,6 +323,7 @@ def float_tflite(
         ValueError: If the model is no Keras model, or its inputs are not
             known.
     """
+    check_integer("batch_size", batch_size, 1, optional=True)
     source = from_model(model, input_signature, batch_size=batch_size)
     return bytes(convert.to_float_file(source).data)
 
@@ -344,24 +357,29 @@ def float_file(
 
 def _check_weights(quantized: Sequence[QuantizedWeight]) -> None:
     if not quantized:
-        raise ExportError("The model has no quantized weight to export")
+        raise ExportError(
+            "The model has no quantized weight to export. Expected one or "
+            "more. Received: none; `float_file` writes float models"
+        )
     for weight in quantized:
         limit = (1 << (weight.bits - 1)) - 1
         top = int(np.abs(weight.codes.astype(np.int16)).max(initial=0))
         step = weight.step
         if top > limit:
             raise ExportError(
-                f"Layer '{weight.path}': codes reach {top}, expected at most "
-                f"{limit} at {weight.bits} bits"
+                f"Layer '{weight.path}': its codes don't fit its bits. "
+                f"Expected at most {limit} at {weight.bits} bits. Received: "
+                f"{top}"
             )
         if not (np.isfinite(step).all() and (step > 0).all()):
             raise ExportError(
                 f"Layer '{weight.path}': its steps are not all positive "
-                "finite numbers. Was the model trained to NaN?"
+                "finite numbers; did the training diverge? Received: "
+                f"{step.min():.2g} to {step.max():.2g}"
             )
         if (step < MUTED_SCALE).any():
             raise ExportError(
-                f"Layer '{weight.path}': its steps go down to "
-                f"{step.min():.2g}, which runtimes may flush to zero. "
-                f"Expected at least {MUTED_SCALE:.2g}; scale the weights up"
+                f"Layer '{weight.path}': its steps are so small that runtimes "
+                f"may flush them to zero. Expected at least {MUTED_SCALE:.2g}; "
+                f"scale the weights up. Received: {step.min():.2g}"
             )

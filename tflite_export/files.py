@@ -21,6 +21,15 @@ import numpy as np
 _SPOOLED = 1 << 25
 
 
+def check_path(path: Any) -> None:
+    """Raises a ValueError for what is no path."""
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise ValueError(
+            "`path` must be the path of a file, as text or as a pathlib.Path. "
+            f"Received: path={path!r}"
+        )
+
+
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Reads a whole file.
 
@@ -31,6 +40,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises:
         ValueError: If it can't be read.
     """
+    check_path(path)
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             found = os.fstat(file.fileno())
@@ -42,8 +52,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
             return file.read()
     except OSError as error:
         raise ValueError(
-            f"The file can't be read ({error.strerror}). Received: "
-            f"path='{path}'"
+            f"The file can't be read ({error.strerror}). Expected a file that "
+            f"may be read. Received: path='{path}'"
         ) from error
 
 
@@ -111,6 +121,7 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         ValueError: If the directory doesn't exist or can't be written.
     """
+    check_path(path)
     final = Path(path)
     if final.is_dir():
         raise ValueError(

@@ -89,9 +89,11 @@ def _images(
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
+        from msq_tf import extras
+
         raise ValueError(
-            "Data sets by name need TensorFlow Datasets. Install it with: pip "
-            f"install 'msq-tf[train]'. Received: '{name}'"
+            "Data sets by name need TensorFlow Datasets: "
+            f"{extras.install('train')}. Received: '{name}'"
         ) from error
     try:
         builder = tfds.builder(name, data_dir=data_dir)
@@ -106,7 +108,8 @@ def _images(
         images = [row["image"] for row in tfds.as_numpy(rows)]
     except KeyError as error:
         raise ValueError(
-            f"The data set '{name}' holds no images under 'image'"
+            "The data set holds no images. Expected them under 'image'. "
+            f"Received: name={name}, which lacks {error}"
         ) from error
     except Exception as error:
         # TFDS raises errors of many kinds, some several lines long.
@@ -146,5 +149,9 @@ def _scaled(
         ]
         images = np.stack(resized)
     elif images.dtype == object:
-        raise ValueError("The images of the data set have different sizes")
+        raise ValueError(
+            "The images of the data set have several sizes. Expected one, or "
+            "a model with an input of a fixed height and width, to which they "
+            f"are resized. Received: {sorted({i.shape for i in images})[:3]}"
+        )
     return images.astype(np.float32) * np.float32(factor) + np.float32(offset)

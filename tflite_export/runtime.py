@@ -51,7 +51,7 @@ class Session:
         keep_all: bool = False,
         batch_size: int | None = None,
     ):
-        if kernels not in KERNELS:
+        if not isinstance(kernels, str) or kernels not in KERNELS:
             raise ValueError(
                 f"No such kernels. Expected one of {', '.join(KERNELS)}. "
                 f"Received: kernels={kernels!r}"
@@ -225,6 +225,13 @@ def run(
     Example:
         >>> probabilities = tflite_export.run("model.tflite", images)
     """
+    if isinstance(batch_size, bool) or not (
+        isinstance(batch_size, (int, np.integer)) and batch_size > 0
+    ):
+        raise ValueError(
+            "`batch_size` must be an integer of at least 1. Received: "
+            f"batch_size={batch_size!r}"
+        )
     data = model if isinstance(model, bytes) else files.read_bytes(model)
     fb.load(data)  # refuses what is damaged
     session = Session(data, kernels)
@@ -305,24 +312,54 @@ def load_everywhere(data: bytes, samples: Sequence[np.ndarray] = ()) -> None:
 def _in_order(inputs: Any, session: Session) -> list[np.ndarray]:
     names = list(session.input_names)
     if isinstance(inputs, dict):
-        if sorted(inputs) != sorted(names):
+        if set(inputs) != set(names):
             raise ValueError(
-                f"Expected inputs {names}. Received: {sorted(inputs)}"
+                f"`inputs` don't fit the file. Expected inputs {names}. "
+                f"Received: {sorted(map(str, inputs))}"
             )
         arrays = [np.asarray(inputs[name]) for name in names]
     elif isinstance(inputs, (list, tuple)):
         arrays = [np.asarray(x) for x in inputs]
     else:
         arrays = [np.asarray(inputs)]
-    if len(arrays) != len(names) or any(
-        len(array) != len(arrays[0]) or len(array) == 0 for array in arrays
+    if (
+        len(arrays) != len(names)
+        or any(array.ndim == 0 for array in arrays)
+        or len({len(array) for array in arrays}) != 1
+        or not len(arrays[0])
     ):
         raise ValueError(
-            f"Expected {len(names)} arrays of equally many samples for the "
-            f"inputs {names}. Received: shapes "
+            "`inputs` don't fit the file. Expected arrays of equally many "
+            f"samples, one for each of the inputs {names}. Received: shapes "
             f"{[array.shape for array in arrays]}"
         )
+    for name, detail, array in zip(names, session.inputs, arrays, strict=True):
+        _check_input(name, detail, array)
     return arrays
+
+
+def _check_input(name: str, detail: dict[str, Any], array: np.ndarray) -> None:
+    """Refuses samples that aren't of the shape or the kind of an input."""
+    signature = [int(size) for size in detail["shape_signature"]]
+    wanted = tuple(size if size > 0 else None for size in signature[1:])
+    if signature and (
+        array.ndim != len(signature)
+        or any(
+            size is not None and size != got
+            for size, got in zip(wanted, array.shape[1:], strict=True)
+        )
+    ):
+        raise ValueError(
+            f"Samples don't fit the input '{name}'. Expected shape "
+            f"{(None, *wanted)}, samples along the first axis. Received: "
+            f"shape={array.shape}"
+        )
+    numeric = np.issubdtype(detail["dtype"], np.number)
+    if numeric and array.dtype.kind in "SUO":
+        raise ValueError(
+            f"Samples don't fit the input '{name}'. Expected numbers of type "
+            f"{np.dtype(detail['dtype']).name}. Received: dtype={array.dtype}"
+        )
 
 
 def _positions(

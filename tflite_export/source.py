@@ -196,8 +196,8 @@ def from_model(
     base = model.base if wrapped is not None else model
     if not _is_keras_model(base) or not base.built:
         raise ValueError(
-            "Expected a built keras.Model or a model of "
-            f"msq_tf.quantize_model. Received: model={model!r}"
+            "`model` is no model, or not built. Expected a built keras.Model "
+            f"or one of msq_tf.quantize_model. Received: model={model!r}"
         )
     kept = state_batch_size(base)
     if batch_size is not None and kept not in (None, batch_size):
@@ -305,16 +305,22 @@ def _unique(names: Any) -> list[str]:
 
 
 def _spec(item: Any, name: str, batch_size: int | None) -> tf.TensorSpec:
+    if not hasattr(item, "shape") or not hasattr(item, "dtype"):
+        raise ValueError(
+            "`input_signature` must be a nested structure of tf.TensorSpec. "
+            f"Received: {item!r} for the input '{name}'"
+        )
     if item.shape is None or len(item.shape) == 0:
         raise ValueError(
-            f"Input '{name}' needs a shape with a batch axis. Received: "
-            f"shape={item.shape}"
+            f"Input '{name}' has no batch axis. Expected a shape whose first "
+            f"axis is the batch. Received: shape={item.shape}"
         )
     dtype = tf.as_dtype(item.dtype)
     if dtype == tf.string:
         raise ValueError(
             f"Input '{name}' is text, which no TFLite file takes. Expected a "
-            "model that starts behind its text preprocessing"
+            "model that starts behind its text preprocessing. Received: "
+            f"dtype={dtype.name}"
         )
     shape = list(item.shape)
     if batch_size is not None:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import io
+import re
+import shutil
+from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import Any
 
 import rich.box
 import rich.console
+import rich.measure
 import rich.table
+import rich.text
+from rich.cells import cell_len
+
+# Width in characters: that of the terminal, if there is one, between these.
+_WIDTHS = 80, 100
 
 
 def render(*tables: rich.table.Table) -> str:
     """Renders tables as plain text."""
+    narrow, wide = _WIDTHS
+    columns = shutil.get_terminal_size((wide, 0)).columns
     # Names come from files: brackets and colons in them are no markup.
     console = rich.console.Console(
         file=io.StringIO(),
-        width=100,
+        width=min(max(columns, narrow), wide),
         color_system=None,
         force_terminal=False,
         markup=False,
@@ -25,6 +37,52 @@ def render(*tables: rich.table.Table) -> str:
         console.print(table)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(printable(line) for line in text.split("\n"))
+
+
+class _Table(rich.table.Table):
+    """A table whose first columns hold names."""
+
+    names = 0
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        heads = [
+            _Name(cell) if isinstance(cell, str) else cell
+            for cell in cells[: self.names]
+        ]
+        super().add_row(*heads, *cells[self.names :], **options)
+
+
+class _Name:
+    """A name, broken into lines behind its slashes and the like.
+
+    As `msq_tf.names.Name`, with which TensorFlow would be loaded: seconds
+    that whoever inspects a file can spare.
+    """
+
+    def __init__(self, text: str):
+        self._text = printable(text)
+        self._parts = re.findall(r"[^/_\s;=]*[/_\s;=]+|[^/_\s;=]+", self._text)
+
+    def __rich_console__(
+        self,
+        console: rich.console.Console,
+        options: rich.console.ConsoleOptions,
+    ) -> Iterator[rich.text.Text]:
+        lines = [""]
+        for part in self._parts:
+            wide = cell_len(lines[-1] + part.rstrip()) > options.max_width
+            if lines[-1] and wide:
+                lines.append("")
+            lines[-1] += part
+        yield rich.text.Text("\n".join(lines), overflow="fold")
+
+    def __rich_measure__(
+        self,
+        console: rich.console.Console,
+        options: rich.console.ConsoleOptions,
+    ) -> rich.measure.Measurement:
+        least = max(map(cell_len, self._parts), default=0)
+        return rich.measure.Measurement(least, cell_len(self._text))
 
 
 def printable(text: str) -> str:
@@ -47,10 +105,18 @@ def table(
     right: Sequence[str] = (),
     last: Sequence[str] = (),
 ) -> rich.table.Table:
-    """An empty table with left-, right- and again left-aligned columns."""
-    result = rich.table.Table(
-        title=title, box=rich.box.SIMPLE_HEAD, title_justify="left"
+    """An empty table with left-, right- and again left-aligned columns.
+
+    Cells of the first are names, which are broken at their joints.
+    """
+    result = _Table(
+        title=title,
+        title_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
+    result.names = len(left)
     for name in left:
         result.add_column(name, overflow="fold")
     for name in right:

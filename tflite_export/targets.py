@@ -115,7 +115,8 @@ class Target:
         if not found:
             raise ExportError(
                 f"Target '{self.name}' has no container for {bits} bits. "
-                f"Expected at most {CONTAINERS[self.containers[-1]]}"
+                f"Expected at most {CONTAINERS[self.containers[-1]]} bits. "
+                f"Received: {bits}"
             )
         return found
 
@@ -159,18 +160,24 @@ def names() -> list[str]:
     )
 
 
-@functools.cache
 def load(name: str) -> Target:
     """Loads a target by name.
 
     Raises:
         ValueError: If there is no such target, or its table is not valid.
     """
-    if name not in names():
+    if not isinstance(name, str) or name not in names():
+        several = isinstance(name, (list, tuple, set))
         raise ValueError(
-            f"No such target. Expected one of {', '.join(names())}. "
-            f"Received: target={name!r}"
+            f"No such target. Expected one of {', '.join(names())}"
+            f"{'; one call of `export` for each' * several}. Received: "
+            f"target={name!r}"
         )
+    return _load(name)
+
+
+@functools.cache
+def _load(name: str) -> Target:
     text = (_directory() / f"{name}.json").read_text(encoding="utf-8")
     return parse(json.loads(text))
 

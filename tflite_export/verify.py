@@ -273,8 +273,10 @@ def _expected(
         for name, output in zip(names, batch, strict=True):
             if not np.isfinite(output).all():
                 raise ExportError(
-                    f"The Keras model itself gives NaN or infinite numbers "
-                    f"in its output '{name}' on the verification inputs"
+                    "The Keras model itself gives NaN or infinite numbers on "
+                    "the verification inputs. Expected finite outputs, or "
+                    "representative_data on which they are. Received: output "
+                    f"'{name}' from {output.min():.3g} to {output.max():.3g}"
                 )
     return chunks, batches
 

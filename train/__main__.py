@@ -18,16 +18,13 @@ every verification passed, 1 when one failed, 2 when the run could not be done.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-import tempfile
-from collections.abc import Iterator
 
 from absl import app
 from absl import flags
 from absl import logging
 
+from tflite_export import quiet
 from train import flags as train_flags
 from train.errors import WorkerLostError
 
@@ -50,8 +47,10 @@ def main(argv: list[str]) -> int:
         settings = train_flags.settings()
         # TensorFlow takes seconds to import: not before the flags are known
         # to be right, and not for `--help`.
-        with _quiet_start():
+        with quiet.start():
             from train import pipeline
+
+            quiet.make_delegates()
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         results = pipeline.run(settings)
@@ -59,29 +58,6 @@ def main(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0 if results is None or results.passed else 1
-
-
-@contextlib.contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Keeps TensorFlow's greetings off the terminal.
-
-    Its libraries print them while they load, whatever the log level, and
-    from native code. They appear if the block raises.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(terminal, held.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
 
 
 if __name__ == "__main__":

@@ -136,6 +136,20 @@ def steps_per_epoch(examples: Examples, batch_size: int) -> int:
     return len(examples) // batch_size
 
 
+def check_shift(examples: Examples, shift: int) -> None:
+    """Refuses a shift that may leave nothing of an image.
+
+    Raises:
+        ValueError: If the largest shift is as large as an image.
+    """
+    side = min(examples.images.shape[1:3])
+    if shift >= side:
+        raise ValueError(
+            "The largest shift leaves nothing of an image. Expected shift < "
+            f"{side}. Received: shift={shift}"
+        )
+
+
 def _augmented(
     images: tf.Tensor,
     augmentation: Augmentation,

@@ -17,6 +17,27 @@ APPLICATIONS = "keras.applications."
 _STAGES = (16, 32, 64)
 
 
+def check_name(name: str, label: bool = False) -> None:
+    """Refuses what `build` has no model for.
+
+    Args:
+        name: As in `build`.
+        label: Whether it is only what a given model is called.
+
+    Raises:
+        ValueError: With the names that there are.
+    """
+    if label or name in BUILDERS:
+        return
+    if name.startswith(APPLICATIONS):
+        _application_builder(name.removeprefix(APPLICATIONS))
+        return
+    raise ValueError(
+        f"There is no such model. Expected one of {', '.join(BUILDERS)}, "
+        f"{APPLICATIONS}<Name>. Received: model={name}"
+    )
+
+
 def build(
     name: str, input_shape: Shape, classes: int, alpha: float = 1.0
 ) -> keras.Model:
@@ -37,14 +58,10 @@ def build(
     Raises:
         ValueError: If there is no such model, or it takes no such images.
     """
+    check_name(name)
     if name.startswith(APPLICATIONS):
         application = name.removeprefix(APPLICATIONS)
         return _application(application, input_shape, classes)
-    if name not in BUILDERS:
-        raise ValueError(
-            f"There is no such model. Expected one of {', '.join(BUILDERS)}, "
-            f"{APPLICATIONS}<Name>. Received: model={name}"
-        )
     return BUILDERS[name](input_shape, classes, alpha)
 
 
@@ -135,14 +152,8 @@ def _mobilenet_v2(
 def _application(
     application: str, input_shape: Shape, classes: int, **options: float
 ) -> keras.Model:
-    builder = getattr(keras.applications, application, None)
-    if not callable(builder):  # missing, or a submodule
-        raise ValueError(
-            "keras.applications has no such model. Expected a name such as "
-            f"MobileNetV3Small. Received: model={APPLICATIONS}{application}"
-        )
     try:
-        return builder(
+        return _application_builder(application)(
             weights=None,
             input_shape=input_shape,
             classes=classes,
@@ -155,6 +166,16 @@ def _application(
             "images. Expected a size that it takes; --image_size resizes the "
             f"data set. Received: input_shape={input_shape} ({error})"
         ) from error
+
+
+def _application_builder(application: str) -> Callable[..., keras.Model]:
+    builder = getattr(keras.applications, application, None)
+    if not callable(builder):  # missing, or a submodule
+        raise ValueError(
+            "keras.applications has no such model. Expected a name such as "
+            f"MobileNetV3Small. Received: model={APPLICATIONS}{application}"
+        )
+    return builder
 
 
 BUILDERS: dict[str, Builder] = {

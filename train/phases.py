@@ -15,6 +15,7 @@ import rich.console
 import tensorflow as tf
 
 import msq_tf
+from msq_tf.decider import search_stats
 from msq_tf.loading import load_model
 from msq_tf.overlay import child_layers
 from msq_tf.round_clamp import MAX_BITS
@@ -23,8 +24,10 @@ from train import batches
 from train import checkpoints
 from train import loop
 from train import models
+from train import targets
 from train.datasets import ImageDataset
 from train.distribution import Distribution
+from train.progress import WORDS
 from train.progress import EpochProgress
 from train.recipes import Recipe
 from train.settings import Settings
@@ -49,36 +52,67 @@ class Context:
     distribution: Distribution = dataclasses.field(default_factory=Distribution)
 
 
-def float_model(context: Context) -> keras.Model:
+def check(context: Context) -> keras.Model | None:
+    """Refuses now what would be refused once the float model is trained.
+
+    Args:
+        context: The run, whose folder need not be there yet.
+
+    Returns:
+        The model to train; `None` where a trained one is there.
+
+    Raises:
+        ValueError: If the model cannot be built or loaded, does not classify
+            this data set, cannot be quantized or run on a target, or cannot
+            reach the compression asked for.
+    """
+    settings = context.settings
+    if _float_file_exists(context):
+        model = load_model(_float_file(context))
+        _check_outputs(model, context)
+        _check_search(model, settings)
+        return None
+    with context.distribution.scope():
+        model = models.build(
+            settings.model,
+            context.data.image_shape,
+            context.data.classes,
+            settings.width_multiplier,
+        )
+        _check_search(model, settings)
+    return model
+
+
+def _check_search(model: keras.Model, settings: Settings) -> None:
+    qmodel = msq_tf.quantize_model(model, config(settings))
+    rule(settings).start(search_stats(qmodel))
+
+
+def float_model(context: Context, untrained: keras.Model | None) -> keras.Model:
     """Trains the float model, or loads the one to start from.
 
     A finished float model in the run's folder is loaded.
 
     Args:
         context: The run.
+        untrained: What `check` returned.
 
     Returns:
         The trained float model, not compiled.
 
     Raises:
-        ValueError: If the model cannot be built or loaded, or does not
-            classify this data set.
+        ValueError: If the model cannot be loaded.
     """
-    settings, recipe = context.settings, context.settings.recipe
-    distribution = context.distribution
-    if not _float_file_exists(context):
+    recipe, distribution = context.settings.recipe, context.distribution
+    if untrained is not None:
         with distribution.scope():
-            model = models.build(
-                settings.model,
-                context.data.image_shape,
-                context.data.classes,
-                settings.width_multiplier,
+            _compile(
+                untrained, context, recipe.float_learning_rate, 1, logits=True
             )
-            _compile(model, context, recipe.float_learning_rate, 1, logits=True)
-        _fit(model, context, "float", recipe.float_epochs, [])
+        _fit(untrained, context, "float", recipe.float_epochs, [])
         if distribution.chief:
             with context.workspace.replacing(FLOAT_MODEL) as path:
-                model.save(path)
+                untrained.save(path)
     # From the file even if it was written just now: what follows then starts
     # from the same, in this run and in a resumed one.
     return load_model(_float_file(context))
@@ -115,6 +149,7 @@ def quantized_model(context: Context) -> msq_tf.MSQModel | None:
             batch_size=recipe.batch_size,
             verbose=0,
         )
+        context.console.print(WORDS, highlight=False)
         _fit(qmodel, context, "msq", recipe.epochs, [search])
         if distribution.chief:
             with context.workspace.replacing(MODEL) as path:
@@ -145,6 +180,7 @@ def config(settings: Settings) -> msq_tf.MSQConfig:
     return msq_tf.MSQConfig(
         min_bits=settings.min_bits,
         activation_bits=settings.activation_bits,
+        targets=targets.chosen(settings),
     )
 
 
@@ -243,7 +279,23 @@ def _fit(
                 shuffle=False,
                 verbose=0,
                 callbacks=called,
+                validation_data=_validation(context),
             )
+
+
+def _validation(context: Context) -> tf.data.Dataset | None:
+    """What the accuracy after every epoch is measured on: the test images.
+
+    Nothing is chosen by it. On one device only: the last batch need not have
+    a part for every replica.
+    """
+    if context.distribution.replicas > 1:
+        return None
+    return batches.test_batches(
+        context.data.test,
+        context.settings.recipe.batch_size,
+        context.settings.pixels,
+    )
 
 
 def _synchronize(layer: keras.Layer) -> None:

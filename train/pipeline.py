@@ -23,8 +23,10 @@ from train import checkpoints
 from train import datasets
 from train import distribution as distribution_lib
 from train import measure
+from train import models
 from train import phases
 from train import results as results_lib
+from train import targets
 from train import workspace as workspace_lib
 from train.settings import Settings
 
@@ -54,13 +56,18 @@ def run(
             before is whole, and a resumed run goes on from it.
         WorkerLostError: If another worker is gone or does not answer.
     """
-    _check_targets(_targets(settings))
-    # What these refuse is refused before training.
+    # What these refuse is refused before anything is read or written.
+    targets.check_installed(settings)
+    models.check_name(settings.model, settings.start_from is not None)
     phases.config(settings)
     phases.rule(settings)
     distribution = distribution_lib.start(settings)
     with distribution.losses_of_workers():
         distribution.check(settings)
+        workspace = workspace_lib.Workspace(settings.output_dir)
+        claim = (settings.identity(), settings.resume, settings.overwrite)
+        if distribution.chief:
+            workspace.check(*claim)
         data = datasets.load(
             settings.dataset,
             settings.data_dir,
@@ -69,11 +76,7 @@ def run(
             settings.test_examples,
         )
         batches.steps_per_epoch(data.train, settings.recipe.batch_size)
-        workspace = workspace_lib.Workspace(settings.output_dir)
-        if distribution.chief:
-            workspace.claim(
-                settings.identity(), settings.resume, settings.overwrite
-            )
+        batches.check_shift(data.train, settings.recipe.shift)
         keras.utils.set_random_seed(settings.seed)
         tf.config.experimental.enable_op_determinism()
         if console is None:
@@ -82,7 +85,11 @@ def run(
             context = phases.Context(
                 settings, data, workspace, console, distribution
             )
-            return _Run(context).run()
+            # And what this refuses before the folder is claimed.
+            untrained = phases.check(context)
+            if distribution.chief:
+                workspace.claim(*claim)
+            return _Run(context).run(untrained)
 
 
 class _Run:
@@ -95,30 +102,30 @@ class _Run:
         self._workspace = context.workspace
         self._seconds: dict[str, float] = {}
 
-    def run(self) -> results_lib.Results | None:
+    def run(self, untrained: keras.Model | None) -> results_lib.Results | None:
         """Takes all steps and writes the report."""
         console, data = self._context.console, self._context.data
         console.rule(f"{self._settings.model} on {data.name}")
         with self._timed("float_training"):
-            model = phases.float_model(self._context)
+            model = phases.float_model(self._context, untrained)
         with self._timed("msq_training"):
             qmodel = phases.quantized_model(self._context)
         if qmodel is None:
             return None
         with self._timed("float_export"):
-            float_outputs = self._outputs(model)
-            float_file = self._float_file(model, float_outputs)
+            with self._shown("float"):
+                float_outputs = self._outputs(model)
+                float_file = self._float_file(model, float_outputs)
         with self._timed("export"):
             msq_outputs = self._outputs(qmodel)
             weight_only = self._weight_only_outputs(qmodel, msq_outputs)
-            files = {
-                target: self._export(
-                    qmodel,
-                    target,
-                    msq_outputs if _is_integer(target) else weight_only,
-                )
-                for target in _targets(self._settings)
-            }
+            files = {}
+            for target in targets.chosen(self._settings):
+                integer = targets.is_integer(target)
+                with self._shown(target):
+                    files[target] = self._export(
+                        qmodel, target, msq_outputs if integer else weight_only
+                    )
         precision = msq_tf.precision_report(
             qmodel, checkpoints.history(self._workspace)
         )
@@ -150,6 +157,20 @@ class _Run:
         start = time.monotonic()
         yield
         self._seconds[step] = round(time.monotonic() - start, 2)
+
+    @contextlib.contextmanager
+    def _shown(self, name: str) -> Iterator[None]:
+        """Says which file is made, as it begins, and how long it took."""
+        console = self._context.console
+        start = time.monotonic()
+        file = f"{name}.tflite"
+        console.print(f"{file}: exporting and verifying ...", highlight=False)
+        yield
+        size = self._workspace.path(file).stat().st_size
+        console.print(
+            f"{file}: {size:,} bytes, {time.monotonic() - start:.1f} s",
+            highlight=False,
+        )
 
     def _outputs(self, model: keras.Model) -> np.ndarray:
         return measure.outputs(model, self._test, self._settings.pixels)
@@ -213,7 +234,7 @@ class _Run:
             )
         checks.append(results_lib.agreement_check(results.float_file, False))
         checks += [
-            results_lib.agreement_check(file, _is_integer(target))
+            results_lib.agreement_check(file, targets.is_integer(target))
             for target, file in results.files.items()
         ]
         return tuple(checks)
@@ -241,32 +262,6 @@ def _policy(mixed_precision: bool) -> Iterator[None]:
         yield
     finally:
         keras.mixed_precision.set_dtype_policy(before)
-
-
-def _is_integer(target: str) -> bool:
-    return tflite_export.targets.load(target).integer
-
-
-def _targets(settings: Settings) -> tuple[str, ...]:
-    if settings.targets != ("all",):
-        return settings.targets
-    modes = {"weight_only", f"int{settings.activation_bits}"}
-    return tuple(
-        name
-        for name in tflite_export.targets.names()
-        if settings.activation_bits is None
-        or tflite_export.targets.load(name).mode in modes
-    )
-
-
-def _check_targets(targets: tuple[str, ...]) -> None:
-    known = tflite_export.targets.names()
-    unknown = [target for target in targets if target not in known]
-    if unknown or not targets:
-        raise ValueError(
-            "There is no such export target. Expected some of "
-            f"{', '.join(known)}. Received: targets={','.join(targets)}"
-        )
 
 
 def _int8_bytes(files: dict[str, results_lib.FileResult]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,12 +12,19 @@ import rich.progress
 
 # How logs are shown; others by their names.
 _FORMATS = {
-    "accuracy": "accuracy {:.1%}",
+    "accuracy": "training accuracy {:.1%}",
+    "val_accuracy": "validation accuracy {:.1%}",
     "msq_bits": "{:.2f} bits",
     "msq_compression": "{:.2f}x",
     "msq_lsb_nonzero": "LSBs {:.1%}",
     "msq_penalty": "pull {:.3g}",
 }
+# What is not plain in the lines of a search, said before the first.
+WORDS = (
+    "In each line: stored bits of a weight, the sign counted, and how many "
+    "times smaller than float32 that is; LSBs, the share of weights whose bits "
+    "that go next are not all zero yet; pull, the penalty that moves them there"
+)
 
 
 class EpochProgress(keras.callbacks.Callback):
@@ -85,16 +93,24 @@ class EpochProgress(keras.callbacks.Callback):
         """Prints the line of the epoch."""
         seconds = time.monotonic() - self._start
         width = len(str(self._epochs))
-        shown = "  ".join(
+        head = f"{self._title} {epoch + 1:{width}}/{self._epochs}"
+        shown = [
             _shown(name, float(value))
             for name, value in (logs or {}).items()
-            if not name.startswith("val_")
-        )
-        self._console.print(
-            f"{self._title} {epoch + 1:{width}}/{self._epochs}  {shown}  "
-            f"{seconds:.1f} s",
-            highlight=False,
-        )
+            if name != "val_loss"
+        ]
+        text = _wrapped(head, [*shown, f"{seconds:.1f} s"], self._console.width)
+        self._console.print(text, highlight=False)
+
+
+def _wrapped(head: str, items: Sequence[str], width: int) -> str:
+    """Items behind a head, in lines of which none is broken in an item."""
+    lines = [head]
+    for item in items:
+        if len(lines[-1]) + 2 + len(item) > width:
+            lines.append(" " * len(head))
+        lines[-1] += f"  {item}"
+    return "\n".join(lines)
 
 
 def _shown(name: str, value: float) -> str:

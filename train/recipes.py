@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -50,15 +51,15 @@ class Recipe:
                     f"Received: {name}={getattr(self, name)}"
                 )
         for name in ("float_learning_rate", "learning_rate"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(
                     f"`{name}` is no learning rate. Expected more than 0. "
                     f"Received: {name}={getattr(self, name)}"
                 )
         for name in ("weight_decay", "shift"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(
-                    f"`{name}` is negative. Expected at least 0. "
+                    f"`{name}` is out of range. Expected at least 0. "
                     f"Received: {name}={getattr(self, name)}"
                 )
 

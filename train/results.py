@@ -125,7 +125,13 @@ def print_results(console: rich.console.Console, results: Results) -> None:
         title=f"Results on {results.test_examples:,} test examples"
     )
     table.add_column("")
-    for column in ("accuracy", "agreement", "bytes", "of float", "of int8"):
+    for column in (
+        "test accuracy",
+        "agreement",
+        "bytes",
+        "of float",
+        "of int8",
+    ):
         table.add_column(column, justify="right")
     table.add_row("float, Keras", _percent(results.float_accuracy, 2))
     _add_file(table, results.float_file, results)
@@ -137,6 +143,12 @@ def print_results(console: rich.console.Console, results: Results) -> None:
             "int8 weights", "", "", *_sizes(results.int8_bytes, results)
         )
     console.print(table)
+    console.print(
+        "agreement: the share of examples that a file and the Keras model it "
+        "was made from put into the same class; of float, of int8: its bytes "
+        "beside those of the float file and of one with int8 weights",
+        highlight=False,
+    )
     for check in results.checks:
         verdict = "[green]ok[/]" if check.passed else "[red]FAILED[/]"
         console.print(

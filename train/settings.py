@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from train.recipes import Recipe
@@ -123,6 +124,10 @@ class Settings:
                 "The seed is out of range. Expected 0 <= seed < 2**31. "
                 f"Received: seed={self.seed}"
             )
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        """Refuses numbers that mean nothing."""
         for name in ("image_size", "train_examples", "test_examples"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -130,10 +135,34 @@ class Settings:
                     f"`{name}` is too small. Expected at least 1. "
                     f"Received: {name}={value}"
                 )
+        width = self.width_multiplier
+        if not 0 < width < math.inf:
+            raise ValueError(
+                "`width_multiplier` is no width. Expected more than 0. "
+                f"Received: width_multiplier={width:g}"
+            )
+        if width != 1 and (self.model != "mobilenet_v2" or self.start_from):
+            raise ValueError(
+                "`width_multiplier` is for model=mobilenet_v2. Expected no "
+                f"width_multiplier. Received: width_multiplier={width:g}, "
+                f"model={self.model}, start_from={self.start_from}"
+            )
+        drop = self.max_accuracy_drop
+        if drop is not None and not math.isfinite(drop):
+            raise ValueError(
+                "`max_accuracy_drop` is no number of points. Expected one "
+                f"such as 1.5. Received: max_accuracy_drop={drop}"
+            )
 
     def _check_target(self) -> None:
         """Refuses now what would be refused after float training."""
         widths = [w for w in self.allowed_bits or () if w >= self.min_bits]
+        if self.allowed_bits is not None and not widths:
+            raise ValueError(
+                "No width is left. Expected allowed_bits of at least min_bits. "
+                f"Received: allowed_bits={self.allowed_bits}, "
+                f"min_bits={self.min_bits}"
+            )
         most = 32 / max(1, min(widths, default=self.min_bits))
         if self.target_compression > most:
             raise ValueError(

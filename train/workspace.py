@@ -47,6 +47,30 @@ class Workspace:
             )
         return self.folder / name
 
+    def check(
+        self, identity: dict[str, Any], resume: bool, overwrite: bool
+    ) -> None:
+        """Refuses a folder that `claim` would refuse for what is in it.
+
+        Args:
+            identity: As in `claim`.
+            resume: Likewise.
+            overwrite: Likewise.
+
+        Raises:
+            ValueError: If it holds a run and neither `resume` nor
+                `overwrite` is set, or another than the one to resume.
+        """
+        found = self._found()
+        if found is not None and resume:
+            self._check_same(found, identity)
+        elif found is not None and not overwrite:
+            raise ValueError(
+                "The output folder holds a run. Expected --resume to go on "
+                "with it, --overwrite to replace it, or another folder. "
+                f"Received: output_dir={self.folder}"
+            )
+
     def claim(
         self, identity: dict[str, Any], resume: bool, overwrite: bool
     ) -> None:
@@ -64,17 +88,11 @@ class Workspace:
                 neither `resume` nor `overwrite` is set, or holds another
                 than the one to resume.
         """
+        self.check(identity, resume, overwrite)
         found = self._found()
         if found is not None:
             if resume:
-                self._check_same(found, identity)
                 return
-            if not overwrite:
-                raise ValueError(
-                    "The output folder holds a run. Expected --resume to go "
-                    "on with it, --overwrite to replace it, or another "
-                    f"folder. Received: output_dir={self.folder}"
-                )
             self._remove(found)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from msq_tf import round_clamp
 from msq_tf.config import check_bits
+from msq_tf.config import check_choice
 from msq_tf.tfmot.imports import tf_keras
 from msq_tf.tfmot.imports import tfmot
 from msq_tf.tfmot.layer_table import channel_axes
@@ -82,10 +83,18 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
         quantizer: str = round_clamp.ROUND_CLAMP,
     ):
         check_bits("start_bits", start_bits)
+        check_bits("min_bits", min_bits)
+        if min_bits > start_bits:
+            raise ValueError(
+                "`min_bits` cannot exceed `start_bits`. Received: "
+                f"min_bits={min_bits}, start_bits={start_bits}"
+            )
+        check_choice("quantizer", quantizer, round_clamp.QUANTIZERS)
         if activation_bits not in (None, 8):
             raise ValueError(
                 "`activation_bits` must be 8, as TFMOT has it, or None for "
-                f"float activations. Received: {activation_bits!r}"
+                "float activations. Received: "
+                f"activation_bits={activation_bits!r}"
             )
         self.weights = _names("weights", weights)
         self.activations = _names("activations", activations)

@@ -7,17 +7,13 @@ which `msq_tf` has imported by then, stays what it is.
 
 from __future__ import annotations
 
-import importlib.util
+from msq_tf import extras
 
-_MISSING = [
-    name
-    for name in ("tensorflow_model_optimization", "tf_keras")
-    if importlib.util.find_spec(name) is None
-]
+_MISSING = extras.missing("tfmot")
 if _MISSING:
     raise ImportError(
-        "msq_tf.tfmot needs the TF Model Optimization API and tf_keras: pip "
-        "install 'msq-tf[tfmot]'. Models of Keras 3 need neither; they go "
+        "msq_tf.tfmot needs the TF Model Optimization API and tf_keras: "
+        f"{extras.install('tfmot')}. Models of Keras 3 need neither; they go "
         "through `msq_tf.quantize_model`. Received: no "
         f"{' and no '.join(_MISSING)}"
     )

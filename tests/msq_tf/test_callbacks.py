@@ -309,8 +309,8 @@ def test_a_generator_without_data_says_what_to_give(tiny_data):
 def test_an_impossible_target_is_refused_before_the_first_step(tiny_data):
     qmodel = new_model()
     before = [v.numpy() for v in qmodel.trainable_variables]
-    rule = msq_tf.BudgetRule(target_compression=17.0)
-    with pytest.raises(ValueError, match="cannot be reached.*at most 16"):
+    rule = msq_tf.BudgetRule(target_bytes=1)
+    with pytest.raises(ValueError, match="reached.*target_bytes of at least"):
         fit(qmodel, tiny_data, msq_tf.MSQCallback(rule))
     for variable, old in zip(qmodel.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable, old)

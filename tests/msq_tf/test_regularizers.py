@@ -50,12 +50,12 @@ def test_works_inside_a_keras_layer_and_comes_back_from_its_config():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"strength": -1.0}, "cannot be negative"),
-        ({"strength": float("nan")}, "cannot be negative"),
-        ({"strength": 1.0, "bits": 2}, "leaves no bit"),
-        ({"strength": 1.0, "bits": 9}, "leaves no bit"),
-        ({"strength": 1.0, "bits": 4, "lsb": 3}, "must leave"),
-        ({"strength": 1.0, "lsb": 0}, "must leave"),
+        ({"strength": -1.0}, "`strength` must be"),
+        ({"strength": float("nan")}, "`strength` must be"),
+        ({"strength": 1.0, "bits": 2}, "`bits` must be"),
+        ({"strength": 1.0, "bits": 9}, "`bits` must be"),
+        ({"strength": 1.0, "bits": 4, "lsb": 3}, "`lsb` must be"),
+        ({"strength": 1.0, "lsb": 0}, "`lsb` must be"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -288,7 +288,7 @@ class TestDevices:
     def test_an_unreachable_file_size_says_what_is_possible(self):
         rule = msq_tf.BudgetRule(target_bytes=20_000, device="min_size")
         now = stats(layer("a", size=100_000, channels=64))
-        with pytest.raises(ValueError, match=r"28,\d\d\d bytes"):
+        with pytest.raises(ValueError, match=r"of at least 28,\d\d\d"):
             rule.start(now)
 
 
@@ -313,7 +313,7 @@ class TestTargets:
         now = stats(layer("a"), float_size=1000)
         rule = msq_tf.BudgetRule(target_compression=8.0)
         assert rule.average(now) == 20
-        with pytest.raises(ValueError, match=r"compression at most 1\.882"):
+        with pytest.raises(ValueError, match=r"at most 1\.882"):
             rule.start(now)
 
     @pytest.mark.parametrize(
@@ -337,8 +337,18 @@ class TestTargets:
         [
             ({}, "exactly one"),
             ({"target_bits": 4, "target_bytes": 10}, "exactly one"),
-            ({"target_compression": 0}, "must be positive"),
-            ({"target_bits": float("nan")}, "must be positive"),
+            ({"target_compression": 0}, "number from 1 to 16"),
+            ({"target_compression": 0.5}, "number from 1 to 16"),
+            ({"target_compression": 16.1}, "number from 1 to 16"),
+            ({"target_compression": "8"}, "number from 1 to 16"),
+            ({"target_bits": float("nan")}, "number from 2 to 32"),
+            ({"target_bits": 1.9}, "number from 2 to 32"),
+            ({"target_bytes": -1}, "number of at least 1"),
+            ({"target_bytes": True}, "number of at least 1"),
+            ({"target_bits": 4, "begin": "0"}, "`begin`"),
+            ({"target_bits": 4, "allowed_bits": 4}, "such as"),
+            ({"target_bits": 4, "allowed_bits": "842"}, "such as"),
+            ({"target_bits": 4, "growth": True}, "`growth`"),
             ({"target_bits": 4, "begin": 0.5, "end": 0.5}, "phase"),
             ({"target_bits": 4, "end": 1.5}, "phase"),
             ({"target_bits": 4, "allowed_bits": ()}, "allowed_bits"),

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import msq_tf
 from msq_tf import decisions
+from msq_tf import names
 from msq_tf.decisions import Decisions
 from msq_tf.history import BitChange
 from msq_tf.history import Candidate
@@ -106,10 +107,9 @@ def test_the_largest_move_comes_first_and_steps_are_summed(printer, capsys):
 @pytest.mark.parametrize(
     ("width", "end"),
     [
-        (76, "; conv 8→5, dw 8→5, head 8→5; next head→7"),
-        (70, "; conv 8→5, dw 8→5, +1; next head→7"),
-        (62, "; conv 8→5, +2; next head→7"),
-        (49, "; conv 8→5, +2"),
+        (78, "; conv 8→5, dw 8→5, head 8→5; next head→7"),
+        (70, "; conv 8→5 and 2 more; next head→7"),
+        (58, "; conv 8→5 and 2 more"),
         (40, ""),
     ],
 )
@@ -123,11 +123,11 @@ def test_a_line_fits_the_terminal(printer, capsys, width, end):
 
 def test_long_names_are_cut_in_their_middle():
     name = "backbone/stage_3/block_12/squeeze_and_excitation_reduce"
-    assert decisions.shorten(name, 60) == name
-    short = decisions.shorten(name, 20)
+    assert names.shorten(name, 60) == name
+    short = names.shorten(name, 20)
     assert len(short) == 20
-    assert short == "backbone/st…n_reduce"
-    assert [len(decisions.shorten(name, n)) for n in (1, 2, 3)] == [1, 2, 3]
+    assert short == "backbon…ation_reduce"
+    assert [len(names.shorten(name, n)) for n in (1, 2, 3)] == [1, 2, 3]
 
 
 def test_that_bits_are_frozen_is_said_once(capsys):

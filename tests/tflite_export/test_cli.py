@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 
 import keras
@@ -222,3 +224,26 @@ def test_data_behind_the_flatbuffer_is_read(saved, tmp_path):
     assert inspection.describe(whole).tensors == expected
     with pytest.raises(ValueError, match="a buffer ends"):
         inspection.describe(whole[:-1])
+
+
+def test_nothing_but_the_report_is_printed(saved, root, tmp_path):
+    environment = dict(os.environ)
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    command = [sys.executable, "-m", "tflite_export", f"--model={saved}"]
+    done = subprocess.run(
+        [*command, f"--output={tmp_path / 'm.tflite'}"],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    # A slow machine is told what takes so long.
+    lines = done.stderr.splitlines()
+    assert [x for x in lines if not x.startswith("export m.tflite: ")] == []
+
+
+@pytest.mark.parametrize("flag", ["--c_name=a", "--allow_cpu"])
+def test_a_flag_of_another_target_is_refused(flag, capsys):
+    assert main(["--model=m", "--output=o", flag]) == 1
+    assert "Received: --target=min_size" in capsys.readouterr().err

@@ -116,7 +116,7 @@ def test_kinds_of_data(model, tmp_path, data):
     "data, message",
     [
         (X[:, :5], "doesn't fit the input 'x'"),
-        ({"y": X}, "lacks the inputs"),
+        ({"y": X}, "lacks inputs"),
         ([], "no sample"),
         (7, "Expected representative_data"),
     ],
@@ -287,7 +287,7 @@ def test_nan_output(model, tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"bits": 3}, "codes reach 7, expected at most 3"),
+        ({"bits": 3}, "at most 3 at 3 bits. Received: 7"),
         ({"step": np.full((1, 8), np.nan, np.float32)}, "not all positive"),
     ],
 )

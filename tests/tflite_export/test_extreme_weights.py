@@ -99,5 +99,5 @@ def test_steps_that_runtimes_flush_are_named(tmp_path):
         def quantized_weights(self):
             return weights
 
-    with pytest.raises(ExportError, match="Layer 'conv': its steps go down"):
+    with pytest.raises(ExportError, match="Layer 'conv': its steps are so"):
         export(Tiny(), tmp_path / "m.tflite", representative_data=images())

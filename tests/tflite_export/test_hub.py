@@ -11,7 +11,7 @@ import pytest
 import msq_tf
 from tflite_export import export
 
-# Importing it is slow, and it is an extra: `pip install msq-tf[hub]`.
+# Importing it is slow, and it is an extra: `pip install .[hub]`.
 hub = pytest.importorskip(
     "keras_hub", reason="keras-hub is not installed (extra `hub`)"
 )

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-REASON = "TFMOT or tf_keras is not installed: pip install 'msq-tf[tfmot]'"
+REASON = "TFMOT or tf_keras is not installed: pip install '.[tfmot]'"
 
 pytest.importorskip("tensorflow_model_optimization", reason=REASON)
 tf_keras = pytest.importorskip("tf_keras", reason=REASON)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 
@@ -11,6 +12,8 @@ import pytest
 
 import msq_tf
 import tflite_export
+from tests.train.conftest import RECIPE
+from tflite_export.devices import micro
 from train import datasets
 from train import pipeline
 
@@ -56,6 +59,9 @@ def test_a_run_leaves_verified_files_and_a_report(tiny_settings, console):
     assert "Precision by layer" in text
     assert "Results on 100 test examples" in text
     assert "FAILED" not in text
+    # Where it is, and what each accuracy was measured on.
+    assert "min_size.tflite: exporting and verifying" in text
+    assert "training accuracy" in text and "validation accuracy" in text
 
 
 def test_the_saved_model_is_the_one_in_the_files(tiny_settings, console):
@@ -145,7 +151,7 @@ def test_a_second_run_is_refused_and_a_resumed_one_is_the_same(
         ({"targets": ("toaster",)}, "no such export target.*cpu_float"),
         ({"targets": ()}, "no such export target"),
         ({"start_from": "missing.keras"}, "cannot be loaded"),
-        ({"target_compression": 0.0}, "must be positive"),
+        ({"target_compression": 0.5}, "from 1 to 16"),
         ({"allowed_bits": (8, 2, 1)}, "Received: allowed_bits"),
         ({"min_bits": 0}, "min_bits"),
         ({"output_dir": "/dev/null/run"}, "cannot be written"),
@@ -168,3 +174,49 @@ def test_a_model_for_other_classes_is_refused(tiny_settings, console, tmp_path):
     model.save(path)
     with pytest.raises(ValueError, match=r"10 outputs.*shape \(8, 3\)"):
         pipeline.run(tiny_settings(start_from=str(path)), console)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "resnet9"}, "Received: model=resnet9"),
+        ({"model": "keras.applications.ResNet9"}, "applications has no such"),
+        ({"targets": ("mcu",), "activation_bits": 16}, "activation_bits=8"),
+        ({"targets": ("mcu", "all")}, "`all` alone"),
+        ({"recipe": dataclasses.replace(RECIPE, shift=28)}, "shift < 28"),
+        (
+            {"model": "vit_micro", "targets": ("mcu",), "activation_bits": 8},
+            "'mcu': a variance needs float",
+        ),
+    ],
+)
+def test_a_refused_run_leaves_nothing_behind(
+    tiny_settings, console, changes, message
+):
+    settings = tiny_settings(**changes)
+    with pytest.raises(ValueError, match=message):
+        pipeline.run(settings, console)
+    assert not folder_of(settings).exists()
+
+
+def test_a_target_without_its_tools_is_refused_at_once(
+    tiny_settings, console, monkeypatch
+):
+    monkeypatch.setattr(micro, "is_installed", lambda: False)
+    settings = tiny_settings(targets=("mcu",))
+    with pytest.raises(ValueError, match=r"\.\[mcu\].*Received: targets=mcu"):
+        pipeline.run(settings, console)
+    assert not folder_of(settings).exists()
+
+
+def test_images_of_another_size_are_refused_at_once(
+    tiny_settings, console, tmp_path
+):
+    inputs = keras.Input((28, 28, 1))
+    x = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
+    path = tmp_path / "m.keras"
+    keras.Model(inputs, x).save(path)
+    settings = tiny_settings(start_from=str(path), image_size=20)
+    with pytest.raises(ValueError, match=r"images of shape \(20, 20, 1\)"):
+        pipeline.run(settings, console)
+    assert not folder_of(settings).exists()

@@ -44,7 +44,7 @@ def context_of(tiny_settings, tmp_path, console):
 
 
 def train(context):
-    phases.float_model(context)
+    phases.float_model(context, phases.check(context))
     return phases.quantized_model(context)
 
 
@@ -118,7 +118,7 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(context_of, monkeypatch):
     history = context.workspace.path(HISTORY)
     history.write_text(history.read_text() + '{"phase": "fl')
 
-    phases.float_model(context)
+    phases.float_model(context, phases.check(context))
     assert (
         "Resuming float training at epoch 2." in context.console.file.getvalue()
     )

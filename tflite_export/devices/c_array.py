@@ -53,12 +53,15 @@ def check_name(name: str) -> None:
     Raises:
         ValueError: If the name is none.
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or keyword.iskeyword(
-        name
+    if (
+        not isinstance(name, str)
+        or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)
+        or keyword.iskeyword(name)
     ):
         raise ValueError(
-            "Expected a name of letters, digits and underscores that starts "
-            f"with a letter. Received: name={name!r}"
+            "The C array can't have this name. Expected letters, digits and "
+            "underscores, in a name that starts with a letter. Received: "
+            f"name={name!r}"
         )
 
 

@@ -45,16 +45,36 @@ def check_accelerators(names: Sequence[str]) -> None:
         ValueError: If a name is unknown.
     """
     known = list(known_accelerators())
-    if isinstance(names, str) or set(names) - set(known):
+    if not isinstance(names, (list, tuple)) or not all(
+        isinstance(name, str) and name in known for name in names
+    ):
         raise ValueError(
-            f"Expected a list of some of {', '.join(known)}. Received: "
-            f"accelerators={names!r}"
+            "Unknown accelerators. Expected a list of some of "
+            f"{', '.join(known)}. Received: accelerators={names!r}"
         )
 
 
 def is_installed() -> bool:
     """Whether Vela is there."""
     return importlib.util.find_spec("ethosu") is not None
+
+
+def check_installed(accelerators: Sequence[str] | None = None) -> None:
+    """Raises an ExportError, with what to do, unless `is_installed`.
+
+    Args:
+        accelerators: As in `finish`; without any Vela isn't needed.
+    """
+    if is_installed() or (accelerators is not None and not accelerators):
+        return
+    # With it TensorFlow is loaded, which whoever reads files can spare.
+    from msq_tf import extras
+
+    raise ExportError(
+        "Vela, the compiler for Ethos-U, isn't installed. Expected the "
+        f"package ethos-u-vela: {extras.install('ethos')}; or an empty list "
+        "for the option accelerators, to compile nothing"
+    )
 
 
 def finish(
@@ -93,9 +113,9 @@ def finish(
         left = rows[name]["cpu_operators"]
         if left and not allow_cpu:
             raise ExportError(
-                f"Vela leaves {len(left)} operators to the CPU for {name}: "
-                f"{'; '.join(left)}. Change the model, or allow it with the "
-                "option allow_cpu"
+                f"Vela leaves operators to the CPU for {name}. Expected none, "
+                "or the option allow_cpu=True. Received: "
+                f"{len(left)} of them, {'; '.join(left)}"
             )
         files[f"{stem}_{name}.tflite"] = compiled
     notes = () if chosen else ("Vela was not run: no accelerator was named",)
@@ -118,11 +138,7 @@ def compile_file(
     Raises:
         ExportError: If Vela isn't installed or fails; with its own words.
     """
-    if not is_installed():
-        raise ExportError(
-            "Vela, the compiler for Ethos-U, isn't installed. Install it "
-            "with: pip install 'msq-tf[ethos]'"
-        )
+    check_installed()
     named, operators = _with_names(data)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "model.tflite")

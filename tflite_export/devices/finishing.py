@@ -15,6 +15,7 @@ from tflite_export import targets
 from tflite_export.devices import edgetpu
 from tflite_export.devices import ethos_u
 from tflite_export.devices import mcu
+from tflite_export.devices import micro
 from tflite_export.devices import tosa_check
 from tflite_export.devices.result import DeviceResult
 
@@ -25,7 +26,7 @@ _STEPS: dict[str, Callable[..., DeviceResult]] = {
 }
 
 
-def check_options(target: str, options: Mapping[str, Any]) -> None:
+def check_options(target: str, options: Mapping[str, Any] | None) -> None:
     """Refuses options that a device doesn't know, before any work.
 
     Args:
@@ -35,8 +36,16 @@ def check_options(target: str, options: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If an option is unknown, or its value is.
     """
+    if options is None:
+        return
     known = _options(target)
-    unknown = sorted(set(options) - set(known))
+    if not isinstance(options, Mapping):
+        raise ValueError(
+            "`device_options` must be a dictionary of options, of the target "
+            f"'{target}' some of {', '.join(known) or '(none)'}. Received: "
+            f"device_options={options!r}"
+        )
+    unknown = sorted(map(str, set(options) - set(known)))
     if unknown:
         raise ValueError(
             f"Unknown options for the target '{target}'. Expected some of "
@@ -46,6 +55,29 @@ def check_options(target: str, options: Mapping[str, Any]) -> None:
         ethos_u.check_accelerators(options["accelerators"])
     if "name" in options:
         mcu.check_name(options["name"])
+    if options.get("allow_cpu", False) not in (True, False):
+        raise ValueError(
+            "`allow_cpu` must be True or False. Received: "
+            f"allow_cpu={options['allow_cpu']!r}"
+        )
+
+
+def check_installed(
+    target: str, options: Mapping[str, Any] | None = None
+) -> None:
+    """Refuses a target whose tools are not there, before any work.
+
+    Args:
+        target: Name of a target.
+        options: As in `finish`.
+
+    Raises:
+        ExportError: With what to install.
+    """
+    if target == "mcu":
+        micro.check_installed()
+    elif target == "ethos_u":
+        ethos_u.check_installed((options or {}).get("accelerators"))
 
 
 def finish(

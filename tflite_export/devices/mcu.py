@@ -87,7 +87,9 @@ def finish(
             raise ExportError(
                 "TFLite Micro computes something else than LiteRT's "
                 f"{nearest} kernels: outputs differ by {worst:g} units. "
-                f"Expected at most max_units={most}"
+                f"Expected at most max_units={most}, or without max_units "
+                "more where single units inside explain it. Received: "
+                f"max_units={max_units}"
             )
         notes.append(
             f"on TFLite Micro the output is up to {worst:g} units from that "

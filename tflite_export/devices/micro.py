@@ -51,6 +51,19 @@ def is_installed() -> bool:
     return importlib.util.find_spec("tflite_micro") is not None
 
 
+def check_installed() -> None:
+    """Raises an ExportError, with what to do, unless `is_installed`."""
+    if not is_installed():
+        # With it TensorFlow is loaded, which whoever reads files can spare.
+        from msq_tf import extras
+
+        raise ExportError(
+            "The interpreter of TFLite Micro isn't installed, in which target "
+            "'mcu' runs its files. Expected the package tflite-micro: "
+            f"{extras.install('mcu')}"
+        )
+
+
 def run(
     data: bytes, samples: Sequence[np.ndarray], arena_bytes: int | None = None
 ) -> MicroRun:
@@ -71,11 +84,7 @@ def run(
         ExportError: If the interpreter isn't installed, or refuses the file;
             with its own words.
     """
-    if not is_installed():
-        raise ExportError(
-            "The TFLite Micro interpreter isn't installed. Install it with: "
-            "pip install 'msq-tf[mcu]'"
-        )
+    check_installed()
     arena = arena_bytes or _generous(data)
     with _Workspace(data, samples) as space:
         done = space.work("run", space.outputs, arena)

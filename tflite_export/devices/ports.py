@@ -119,8 +119,9 @@ def whole_batches(
     count = min(max(most, size), len(samples[0])) // size * size
     if not count:
         raise ValueError(
-            f"Expected at least {size} samples, one batch of the file. "
-            f"Received: {len(samples[0])}"
+            "There are too few samples (arguments representative_data, "
+            f"samples). Expected at least {size} samples, one batch of the "
+            f"file (argument batch_size). Received: {len(samples[0])}"
         )
     return [array[:count] for array in samples]
 

@@ -260,7 +260,9 @@ def _refuse_operators(
                 f"{step.name} (operator {step.position}) differs by "
                 f"{difference.units} units from its float arithmetic on the "
                 f"{kernels} kernels, in {difference.off} of {difference.size} "
-                f"values. Expected at most {most}."
+                f"values. Expected at most {most}, what this operator may be "
+                f"off by on target '{target.name}', whatever max_units says. "
+                f"Received: {difference.units}."
                 + _save(failure, data, kernels, difference)
             )
 
@@ -284,7 +286,8 @@ def _refuse_end(
     if units > max_units:
         raise ExportError(
             f"The file's output is {units} units from the simulation on the "
-            f"{check.kernels} kernels. Expected at most max_units={max_units}."
+            f"{check.kernels} kernels. Expected at most max_units={max_units}. "
+            f"Received: {units}."
             + where
             + _save(failure, data, check.kernels, first, inputs)
         )
@@ -294,9 +297,10 @@ def _refuse_end(
         and round((1 - check.agreement) * check.samples) > allowed
     ):
         raise ExportError(
-            f"The {check.kernels} kernels choose the simulation's class on "
-            f"{check.agreement:.1%} of {check.samples} samples. Expected "
-            f"{AGREEMENT:.0%}.{where}"
+            f"The {check.kernels} kernels choose another class than the "
+            f"simulation. Expected the same on {AGREEMENT:.0%} of "
+            f"{check.samples} samples (argument samples). Received: "
+            f"{check.agreement:.1%}.{where}"
             + _save(failure, data, check.kernels, first, inputs)
         )
 

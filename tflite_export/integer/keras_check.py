@@ -166,8 +166,10 @@ def _differences(
         ):
             if not np.isfinite(t).all():
                 raise ExportError(
-                    "The Keras model itself gives NaN or infinite numbers in "
-                    f"its output '{port.name}' on the verification inputs"
+                    "The Keras model itself gives NaN or infinite numbers on "
+                    "the verification inputs. Expected finite outputs, or "
+                    "representative_data on which they are. Received: output "
+                    f"'{port.name}' from {t.min():.3g} to {t.max():.3g}"
                 )
             if port.scale is None:
                 continue
@@ -204,5 +206,6 @@ def _refuse_decisions(
                 "The file decides otherwise than the Keras model: outputs "
                 f"differ {words}. Expected at least "
                 f"min_agreement={limits.min_agreement:g} of the decisions to "
-                f"be the same. {advice} a lower min_agreement"
+                f"be the same. {advice} a lower min_agreement. Received: "
+                f"{output.same} of {output.count} are"
             )

@@ -70,7 +70,7 @@ def test_wrong_samples():
 
 def test_without_the_interpreter(monkeypatch):
     monkeypatch.setattr(micro, "is_installed", lambda: False)
-    with pytest.raises(ExportError, match=r"pip install 'msq-tf\[mcu\]'"):
+    with pytest.raises(ExportError, match=r"pip install '\.\[mcu\]'"):
         devices.finish("mcu", files()["int8"], "m", [images(2)])
 
 

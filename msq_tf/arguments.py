@@ -1,0 +1,137 @@
+"""Checks of arguments: what is refused says what was expected, and received.
+
+A number that comes as text, or a list where one thing is taken, would else
+fail somewhere inside with a message of Python's own.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+from collections.abc import Mapping
+from typing import Any
+
+
+def check_integer(
+    name: str,
+    value: Any,
+    least: int | None = None,
+    most: int | None = None,
+    optional: bool = False,
+) -> None:
+    """Raises a ValueError unless `value` is an integer in a range.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        least: The least that is allowed.
+        most: The most that is allowed.
+        optional: Whether it may be `None`.
+    """
+    if optional and value is None:
+        return
+    right = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if right and _within(value, least, most):
+        return
+    raise ValueError(
+        f"`{name}` must be an integer{_range(least, most)}"
+        f"{', or None' * optional}. Received: {name}={value!r}"
+    )
+
+
+def check_number(
+    name: str,
+    value: Any,
+    least: float | None = None,
+    most: float | None = None,
+    optional: bool = False,
+) -> None:
+    """Raises a ValueError unless `value` is a finite number in a range.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        least: The least that is allowed.
+        most: The most that is allowed.
+        optional: Whether it may be `None`.
+    """
+    if optional and value is None:
+        return
+    if is_number(value) and _within(value, least, most):
+        return
+    raise ValueError(
+        f"`{name}` must be a finite number{_range(least, most)}"
+        f"{', or None' * optional}. Received: {name}={value!r}"
+    )
+
+
+def check_flag(name: str, value: Any, optional: bool = False) -> None:
+    """Raises a ValueError unless `value` is True or False.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        optional: Whether it may be `None`.
+    """
+    if value in (True, False) or (optional and value is None):
+        return
+    raise ValueError(
+        f"`{name}` must be True or False{', or None' * optional}. Received: "
+        f"{name}={value!r}"
+    )
+
+
+def check_mapping(name: str, value: Any, of: str) -> None:
+    """Raises a ValueError unless `value` is a mapping.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        of: What it maps to what, for the message.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(
+            f"`{name}` must be a dictionary of {of}. Received: {name}={value!r}"
+        )
+
+
+def check_path(name: str, value: Any, optional: bool = False) -> None:
+    """Raises a ValueError unless `value` is a path.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        optional: Whether it may be `None`.
+    """
+    if isinstance(value, (str, os.PathLike)) and os.fspath(value):
+        return
+    if optional and value is None:
+        return
+    raise ValueError(
+        f"`{name}` must be a path, as text or as a pathlib.Path"
+        f"{', or None' * optional}. Received: {name}={value!r}"
+    )
+
+
+def is_number(value: Any) -> bool:
+    """Whether something is a finite number; True and False are none."""
+    return (
+        isinstance(value, numbers.Real)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )
+
+
+def _within(value: Any, least: float | None, most: float | None) -> bool:
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
+def _range(least: float | None, most: float | None) -> str:
+    if least is None and most is None:
+        return ""
+    if most is None:
+        return f" of at least {least:g}"
+    if least is None:
+        return f" of at most {most:g}"
+    return f" from {least:g} to {most:g}"
