@@ -210,7 +210,11 @@ def run(
     Example:
         >>> probabilities = tflite_export.run("model.tflite", images)
     """
-    data = model if isinstance(model, bytes) else files.read_bytes(model)
+    data = (
+        model
+        if isinstance(model, bytes)
+        else files.read_bytes(model, fb.check_identifier)
+    )
     fb.load(data)  # refuses what is damaged
     session = Session(data, kernels)
     arrays = _in_order(inputs, session)

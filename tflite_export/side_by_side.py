@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export import files
+from tflite_export import flatbuffer as fb
 from tflite_export import isolation
 from tflite_export import runtime
 from tflite_export.comparison_report import Comparison
@@ -42,7 +43,7 @@ class _Loaded:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> _Loaded:
-        data = files.read_bytes(path)
+        data = files.read_bytes(path, fb.check_identifier)
         try:
             # First what goes through the gate, then the interpreter.
             inputs, outputs = ports.inputs(data), ports.outputs(data)
