@@ -67,11 +67,15 @@ class File:
         self.buffers.append(table(self.builder, "Buffer", Data=held))
         return len(self.buffers) - 1
 
-    def tensor(self, name: str = "t", shape: Any = (2, 2), **fields: Any) -> int:
+    def tensor(
+        self, name: str = "t", shape: Any = (2, 2), **fields: Any
+    ) -> int:
         """Adds a tensor; returns its index."""
         called = self.builder.CreateString(name)
         fields = {"Type": _T.FLOAT32, "Shape": self.ints(shape)} | fields
-        self.tensors.append(table(self.builder, "Tensor", Name=called, **fields))
+        self.tensors.append(
+            table(self.builder, "Tensor", Name=called, **fields)
+        )
         return len(self.tensors) - 1
 
     def code(self, kind: int, name: str = "") -> int:

@@ -298,7 +298,9 @@ def _inspect(paths: Sequence[str], values: flags.FlagValues) -> int:
         tree = inspection.fields(info)
         # Piece by piece: a large file has a lot of it.
         sys.stdout.writelines(
-            inspection.json_pieces(tree | {"findings": found} if wanted else tree)
+            inspection.json_pieces(
+                tree | {"findings": found} if wanted else tree
+            )
         )
         print()
     else:

@@ -99,7 +99,11 @@ class Node:
         if key not in self.known:
             q = self.graph.tensors[index].quantization
             found = b""
-            if q is not None and q.scale is not None and q.zeroPoint is not None:
+            if (
+                q is not None
+                and q.scale is not None
+                and q.zeroPoint is not None
+            ):
                 digest = hashlib.sha256(np.asarray(q.scale, "<f4").tobytes())
                 digest.update(np.asarray(q.zeroPoint, "<i8").tobytes())
                 found = digest.digest()

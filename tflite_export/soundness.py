@@ -290,6 +290,51 @@ def _check_calls(model: schema.ModelT) -> None:
                 entered.add(following)
 
 
+def check_written(model: schema.ModelT) -> None:
+    """Checks that all that is read was written before.
+
+    The interpreter does not look, and reads what memory happens to hold.
+
+    Args:
+        model: What `check` has let through.
+
+    Raises:
+        ValueError: If an operator or an output reads what nothing has written,
+            with the tensor.
+    """
+    for number, graph in enumerate(model.subgraphs):
+        known = np.array(
+            [_is_there(model, tensor) for tensor in graph.tensors], np.bool_
+        )
+        if graph.inputs is not None:
+            known[graph.inputs] = True
+        for position, op in enumerate(graph.operators):
+            where = f"operator {number}.{position}"
+            _check_known(where, number, op.inputs, known)
+            if op.outputs is not None:
+                known[op.outputs] = True
+        _check_known(f"graph {number}'s outputs", number, graph.outputs, known)
+
+
+def _is_there(model: schema.ModelT, tensor: schema.TensorT) -> bool:
+    """Whether a tensor needs no one to write it."""
+    data = model.buffers[tensor.buffer].data
+    constant = data is not None and len(data) > 0
+    return constant or tensor.isVariable or 0 in _list(tensor.shape)
+
+
+def _check_known(
+    where: str, number: int, indices: Any, known: np.ndarray
+) -> None:
+    values = np.asarray(_vector(indices), np.int64)
+    unknown = values[(values >= 0) & ~known[values]]
+    if len(unknown):
+        raise ValueError(
+            f"{where}: reads tensor {number}.{unknown[0]} before anything "
+            "writes it"
+        )
+
+
 def _check_sharing(model: schema.ModelT, size: int) -> None:
     """Checks that what is said of a file stays in proportion to it."""
     data = names = 0

@@ -76,7 +76,7 @@ def test_code_in_a_file_is_not_run(suffix, tmp_path, capsys):
         ({"quantizer": "other"}, "`quantizer` is unknown"),
         ({"scale": "other"}, "`scale` is unknown"),
         ({"plan": []}, "The plan does not fit the model"),
-        ({"plan": [{}]}, "KeyError: 'granularity'"),
+        ({"plan": [{}]}, "Unknown granularity"),
         (
             {"activations": {"sites": [], "bits": 99, "ranges": "ema"}},
             "`bits` is unknown",
