@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import socket
 import warnings
 import zipfile
 
@@ -176,3 +178,14 @@ def test_a_model_that_is_whole_is_loaded(saved):
     found = load_model(saved)
     assert isinstance(found, msq_tf.MSQModel)
     assert np.isfinite(found(np.ones((1, 4), np.float32))).all()
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    pipe, folder, listener = (tmp_path / f"{k}.keras" for k in "pfs")
+    os.mkfifo(pipe)
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(listener))
+        for path in (pipe, folder, listener):
+            with pytest.raises(ValueError, match="a folder, pipe, socket"):
+                load_model(path)
