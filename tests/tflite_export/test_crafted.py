@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import crafted_files
+from benchmarks import crafted_maker
 from benchmarks import fuzz_seeds
 from tests.tflite_export.changes import changed
 from tflite_export import comparison
@@ -19,6 +20,7 @@ from tflite_export import inspect_file
 from tflite_export import inspection
 from tflite_export import lint
 from tflite_export import run
+from tflite_export import soundness
 from tflite_export.cli import main
 
 # The most that a file ten times as large may take, with room for what a
@@ -112,7 +114,7 @@ def test_a_file_of_holes_is_not_read(head, tmp_path, capsys):
 
 def test_each_tensor_is_read_by_its_own_type():
     """Where several share a buffer, with as many elements."""
-    file = crafted_files.File()
+    file = crafted_maker.File()
     held = file.buffer(np.array([0b0111_0001], np.uint8))
     types = (schema_type("INT4"), schema_type("INT2"), schema_type("INT8"))
     for kind, shape in zip(types, ((1, 2), (1, 2), (1, 1)), strict=True):
@@ -175,5 +177,4 @@ def test_what_is_read_before_it_is_written(change, reason, tmp_path):
 def test_sound_files_read_what_was_written():
     for name, data in fuzz_seeds.seeds().items():
         if name != "rare":
-            fb.load(data)
-            crafted_files.fb.soundness.check_written(fb.load(data))
+            soundness.check_written(fb.load(data))
