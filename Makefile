@@ -119,7 +119,7 @@ bench-workers: $(STAMP) ## Lose workers in ten ways, train long (45 minutes).
 	$(BIN)/python -m benchmarks workers
 
 bench-fuzz: $(STAMP) ## Read 100,000 hostile files (40 minutes).
-	$(BIN)/python -m benchmarks fuzz
+	$(BIN)/python -m benchmarks fuzz crafted
 
 bench-exports: $(STAMP) ## Exports beside TensorFlow's converter (10 minutes).
 	$(BIN)/python -m benchmarks export_cost

@@ -8,6 +8,7 @@ import rich.console
 
 from benchmarks import accuracy
 from benchmarks import cost
+from benchmarks import crafted
 from benchmarks import devices
 from benchmarks import export_cost
 from benchmarks import faults
@@ -34,6 +35,7 @@ from benchmarks.peers import run as peers
 BENCHMARKS = {
     "cost": cost,
     "accuracy": accuracy,
+    "crafted": crafted,
     "devices": devices,
     "export_cost": export_cost,
     "faults": faults,

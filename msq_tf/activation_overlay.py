@@ -30,11 +30,7 @@ from msq_tf.sites import Site
 
 
 def _ranges_of(sites: Sequence[Site]) -> list[int | str]:
-    """For each site its position among the trained ranges, or its activation.
-
-    Raises:
-        ValueError: If a site shares the range of one that is not before it.
-    """
+    """Position among the trained ranges, or the activation, of each site."""
     ranges: list[int | str] = []
     count = 0
     for site in sites:
@@ -43,13 +39,8 @@ def _ranges_of(sites: Sequence[Site]) -> list[int | str]:
         elif site.like < 0:
             ranges.append(count)
             count += 1
-        elif site.like < len(ranges):
-            ranges.append(ranges[site.like])
         else:
-            raise ValueError(
-                "The activation plan is damaged. Expected a site to share the "
-                f"range of an earlier one. Received: {site}"
-            )
+            ranges.append(ranges[site.like])
     return ranges
 
 
@@ -161,11 +152,6 @@ class ActivationOverlay:
         used = [site.layer for site in plan.sites]
         for bias in plan.biases:
             used += [bias.layer, bias.norm]
-            if not 0 <= bias.site < len(plan.sites):
-                raise ValueError(
-                    "The activation plan is damaged. Expected biases at its "
-                    f"{len(plan.sites)} sites. Received: {bias}"
-                )
         if max(used, default=-1) >= len(layers):
             raise ValueError(
                 "The activation plan does not fit the model. Expected more "

@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf import replicas
+from msq_tf import saved
 from msq_tf.biases import Bias
 from msq_tf.config import ACTIVATION_BITS
 from msq_tf.config import EMA
@@ -61,6 +62,22 @@ class ActivationPlan:
         """Refuses what only a damaged or made-up file can say."""
         check_choice("bits", self.bits, ACTIVATION_BITS[1:])
         check_choice("ranges", self.ranges, (EMA, LEARNED))
+        places = ((site.layer, site.call, site.place) for site in self.sites)
+        saved.check_unique("layer, call and place", places)
+        calls = ((bias.layer, bias.call) for bias in self.biases)
+        saved.check_unique("layer and call of a bias", calls)
+        for position, site in enumerate(self.sites):
+            if site.like >= position:
+                raise ValueError(
+                    "The activation plan is damaged. Expected a site to share "
+                    f"the range of an earlier one. Received: {site}"
+                )
+        for bias in self.biases:
+            if bias.site >= len(self.sites):
+                raise ValueError(
+                    "The activation plan is damaged. Expected biases at its "
+                    f"{len(self.sites)} sites. Received: {bias}"
+                )
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -68,14 +85,21 @@ class ActivationPlan:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ActivationPlan:
-        """The inverse of `to_config`."""
-        return cls(
-            tuple(Site(**site) for site in config["sites"]),
-            config["bits"],
-            config["ranges"],
-            # Not in what was saved before there were any.
-            tuple(Bias(**bias) for bias in config.get("biases", ())),
-        )
+        """The inverse of `to_config`.
+
+        Raises:
+            ValueError: If it is the configuration of no plan.
+        """
+        # There are no biases in what was saved before there were any.
+        kinds = {"sites": Site, "biases": Bias}
+        lists = {
+            name: tuple(
+                saved.made(kind, entry)
+                for entry in saved.records(name, config.get(name, ()))
+            )
+            for name, kind in kinds.items()
+        }
+        return saved.made(cls, {**config, **lists})
 
     @property
     def trained_sites(self) -> tuple[Site, ...]:

@@ -22,6 +22,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from msq_tf import saved
 from msq_tf.flow import Call
 from msq_tf.flow import Trace
 from msq_tf.overlay import read_float32
@@ -51,6 +52,12 @@ class Bias:
     site: int
     norm: int = -1
     norm_call: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses what only a damaged or made-up file can say."""
+        for name in ("layer", "call", "site", "norm_call"):
+            saved.check_integer(name, getattr(self, name), 0)
+        saved.check_integer("norm", self.norm, -1)
 
     @property
     def place(self) -> tuple[int, int]:

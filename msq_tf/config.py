@@ -46,13 +46,13 @@ def granularity_name(granularity: Granularity) -> str:
     return "per_tensor" if granularity == PerTensor() else "per_channel"
 
 
-def granularity_from_name(name: str) -> Granularity:
+def granularity_from_name(name: Any) -> Granularity:
     """The granularity of a saved configuration.
 
     Raises:
         ValueError: If the name is unknown.
     """
-    if name not in _GRANULARITIES:
+    if not isinstance(name, str) or name not in _GRANULARITIES:
         raise ValueError(
             "Unknown granularity. Expected one of "
             f"{sorted(_GRANULARITIES)}. Received: {name!r}"
@@ -60,7 +60,8 @@ def granularity_from_name(name: str) -> Granularity:
     return _GRANULARITIES[name]()
 
 
-def _check_granularity(value: Any) -> None:
+def check_granularity(value: Any) -> None:
+    """Raises a ValueError unless `value` is a granularity."""
     if not isinstance(value, PerTensor | PerChannel):
         raise ValueError(
             "`granularity` must be `PerTensor()` or `PerChannel()`. "
@@ -85,7 +86,9 @@ def check_bits(name: str, value: Any) -> None:
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     """Raises a ValueError unless `value` is one of `choices`."""
-    if value not in choices:
+    # 8.0 and True equal integers; codes of 8.0 bits do not exist.
+    alike = value in choices and not isinstance(value, float | bool)
+    if not alike:
         raise ValueError(
             f"`{name}` is unknown. Expected one of {choices}. Received: "
             f"{name}={value!r}"
@@ -137,7 +140,7 @@ class LayerConfig:
             if getattr(self, name) is not None:
                 check_bits(name, getattr(self, name))
         if self.granularity is not None:
-            _check_granularity(self.granularity)
+            check_granularity(self.granularity)
         check_flag("skip", self.skip)
         if self.axis is not None:
             axes_tuple(self.axis)
@@ -213,13 +216,13 @@ class MSQConfig:
                 "`min_bits` cannot exceed `start_bits`. Received: "
                 f"min_bits={self.min_bits}, start_bits={self.start_bits}"
             )
-        _check_granularity(self.granularity)
+        check_granularity(self.granularity)
         if self.dense_granularity is not None:
-            _check_granularity(self.dense_granularity)
+            check_granularity(self.dense_granularity)
         check_choice("quantizer", self.quantizer, QUANTIZERS)
         check_choice("scale", self.scale, SCALES)
         if self.activation_bits not in ACTIVATION_BITS or isinstance(
-            self.activation_bits, float
+            self.activation_bits, float | bool
         ):
             raise ValueError(
                 "`activation_bits` is not supported. Expected 8 or 16, 2 to 7 "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from typing import Any
 
 import keras
@@ -29,6 +30,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     Raises:
         ValueError: If it can't be loaded, with the reason.
     """
+    _check_file(path)
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     # A damaged archive raises errors of Keras, h5py, zipfile, json and of
@@ -57,3 +59,16 @@ def load_model(path: str | os.PathLike[str]) -> Any:
             f".keras or .h5 file. Received: {path} "
             f"({type(error).__name__}: {reason})"
         ) from error
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    """Refuses what is there and is no file; opening a pipe would not end."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # Keras says it
+    if not stat.S_ISREG(mode):
+        raise ValueError(
+            "The model cannot be loaded. Expected a .keras or .h5 file. "
+            f"Received: a folder, pipe, socket or device, {path}"
+        )

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from msq_tf import replicas
 from msq_tf import round_clamp
+from msq_tf import saved
 from msq_tf.activation_overlay import ActivationOverlay
 from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
@@ -106,6 +107,7 @@ class MSQModel(
         # A saved configuration comes by here, too, and may be anyone's.
         check_choice("quantizer", quantizer, round_clamp.QUANTIZERS)
         check_choice("scale", scale, SCALES)
+        saved.check_unique("path", (entry.path for entry in plan))
         learned = scale == LEARNED or (
             activations is not None and activations.ranges == LEARNED
         )
@@ -319,12 +321,17 @@ class MSQModel(
     def from_config(
         cls, config: dict[str, Any], custom_objects: Any = None
     ) -> MSQModel:
+        # Before the base is built, which takes a while.
+        plan = [
+            WeightPlan.from_config(entry)
+            for entry in saved.records("plan", config["plan"])
+        ]
         base = keras.saving.deserialize_keras_object(
             config["base"], custom_objects=custom_objects
         )
         model = cls(
             base,
-            [WeightPlan.from_config(entry) for entry in config["plan"]],
+            plan,
             quantizer=config["quantizer"],
             scale=config["scale"],
             activations=config["activations"]

@@ -22,6 +22,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from msq_tf import saved
 from msq_tf.overlay import built_variables
 from msq_tf.overlay import own_metrics
 from msq_tf.overlay import share_compiled
@@ -190,6 +191,12 @@ class TrainsAsItsBase:
             indices = self._optimizer_variables.get(place)
             if indices is not None:
                 variables = self.variables  # type: ignore[attr-defined]
+                if max(indices, default=-1) >= len(variables):
+                    raise ValueError(
+                        "The saved optimizers do not fit the model. Expected "
+                        f"variables below {len(variables)}. Received: "
+                        f"{max(indices)}"
+                    )
                 optimizer.build([variables[i] for i in indices])
 
     def expect_optimizers(self, variables: dict[str, list[int]]) -> None:
@@ -197,7 +204,25 @@ class TrainsAsItsBase:
 
         Args:
             variables: What `_built_optimizers` returned before.
+
+        Raises:
+            ValueError: If it is something else.
         """
+        if not isinstance(variables, dict):
+            raise ValueError(
+                "`optimizers` must be a mapping. Received: "
+                f"optimizers={variables!r:.200}"
+            )
+        for place, indices in variables.items():
+            saved.check_text("optimizers", place)
+            if not isinstance(indices, list | tuple):
+                raise ValueError(
+                    "`optimizers` must map to lists of variables. Received: "
+                    f"{indices!r:.200}"
+                )
+            for index in indices:
+                saved.check_integer("optimizers", index, 0)
+            saved.check_unique("optimizers", indices)
         self._keep_plain("_optimizer_variables", variables)
 
     def _optimizers(self) -> dict[str, Any]:

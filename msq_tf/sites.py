@@ -21,6 +21,7 @@ What flows where is in `flow`.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf import saved
 from msq_tf.config import check_choice
 from msq_tf.flow import Call
 from msq_tf.flow import Trace
@@ -143,6 +145,10 @@ class Site:
 
     def __post_init__(self) -> None:
         """Refuses what only a damaged or made-up file can say."""
+        saved.check_text("path", self.path, empty=False)
+        saved.check_integer("layer", self.layer, INPUT)
+        saved.check_integer("call", self.call, 0)
+        saved.check_integer("like", self.like, -1)
         check_choice("place", self.place, (OUTPUT, PREACTIVATION, GATE))
         check_choice("fixed", self.fixed, ("", *_FIXED_ACTIVATIONS))
 
@@ -163,9 +169,16 @@ def find_sites(found: Trace) -> tuple[Site, ...]:
     sites: list[Site] = []
     # Position of the site whose grid a tensor has, by the tensor's `id`.
     grids: dict[int, int] = {}
+    taken: set[str] = set()
 
     def add(tensor: Any, path: str, *arguments: Any, **named: Any) -> None:
-        sites.append(Site(path, *arguments, **named))
+        # A layer may be called `input`, too.
+        numbers = itertools.count(1)
+        free = path
+        while free in taken:
+            free = f"{path}_{next(numbers)}"
+        taken.add(free)
+        sites.append(Site(free, *arguments, **named))
         grids[id(tensor)] = len(sites) - 1
 
     for i, tensor in enumerate(found.inputs):

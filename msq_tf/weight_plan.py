@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from msq_tf import saved
 from msq_tf.config import Granularity
+from msq_tf.config import axes_tuple
 from msq_tf.config import check_bits
+from msq_tf.config import check_granularity
 from msq_tf.config import granularity_from_name
 from msq_tf.config import granularity_name
 from msq_tf.weights import Layout
@@ -44,9 +47,26 @@ class WeightPlan:
 
     def __post_init__(self) -> None:
         """Refuses what only a damaged or made-up file can say."""
-        if not self.skip_reason:
-            check_bits("start_bits", self.start_bits)
-            check_bits("min_bits", self.min_bits)
+        saved.check_text("path", self.path, empty=False)
+        saved.check_text("layer", self.layer, empty=False)
+        saved.check_text("attribute", self.attribute, empty=False)
+        saved.check_text("skip_reason", self.skip_reason)
+        saved.check_flag("quantizable", self.quantizable)
+        check_bits("start_bits", self.start_bits)
+        check_bits("min_bits", self.min_bits)
+        if self.min_bits > self.start_bits:
+            raise ValueError(
+                "`min_bits` cannot exceed `start_bits`. Received for "
+                f"'{self.path}': min_bits={self.min_bits}, "
+                f"start_bits={self.start_bits}"
+            )
+        check_granularity(self.granularity)
+        if self.channel_axes:
+            axes_tuple(self.channel_axes)
+        if not isinstance(self.layout, Layout):
+            raise ValueError(
+                f"`layout` must be a `Layout`. Received: layout={self.layout!r}"
+            )
 
     def to_config(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -60,10 +80,17 @@ class WeightPlan:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WeightPlan:
-        """The inverse of `to_config`."""
+        """The inverse of `to_config`.
+
+        Raises:
+            ValueError: If it is the configuration of no plan.
+        """
         config = dict(config)
-        config["granularity"] = granularity_from_name(config["granularity"])
+        config["granularity"] = granularity_from_name(config.get("granularity"))
         if config.get("channel_axes") is not None:
-            config["channel_axes"] = tuple(config["channel_axes"])
+            axes = config["channel_axes"]
+            config["channel_axes"] = axes and axes_tuple(axes)
+        # Neither is in files of older versions.
+        if "layout" in config:
             config["layout"] = Layout(config["layout"])
-        return cls(**config)
+        return saved.made(cls, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
 import os
@@ -311,16 +310,18 @@ def _inspect(paths: Sequence[str], values: flags.FlagValues) -> int:
     info = inspection.inspect_file(paths[0])
     found: dict[str, list[lint.Finding]] = {}
     if wanted:
-        model = flatbuffer.load(files.read_bytes(paths[0]))
+        data = files.read_bytes(paths[0], flatbuffer.check_identifier)
+        model = flatbuffer.load(data)
         found = {name: lint.check_model(model, name) for name in wanted}
     if values.json:
-        tree = json.loads(info.to_json())
-        if wanted:
-            tree["findings"] = {
-                name: [dataclasses.asdict(f) for f in findings]
-                for name, findings in found.items()
-            }
-        print(json.dumps(tree, indent=2))
+        tree = inspection.fields(info)
+        # Piece by piece: a large file has a lot of it.
+        sys.stdout.writelines(
+            inspection.json_pieces(
+                tree | {"findings": found} if wanted else tree
+            )
+        )
+        print()
     else:
         print(info)
         for name, findings in found.items():

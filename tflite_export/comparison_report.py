@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 from tflite_export.tables import render
@@ -71,8 +72,13 @@ class Comparison:
     rounds: int
 
     def to_json(self, indent: int | None = 2) -> str:
-        """All fields as JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=indent)
+        """All fields as JSON; `null` for a difference that is not finite."""
+        tree = dataclasses.asdict(self)
+        for output in tree["outputs"]:
+            for name, value in output.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    output[name] = None
+        return json.dumps(tree, indent=indent, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Comparison:
@@ -82,7 +88,10 @@ class Comparison:
             FileFigures(**{**file, "inputs": tuple(file["inputs"])})
             for file in fields.pop("files")
         )
-        outputs = tuple(OutputFigures(**o) for o in fields.pop("outputs"))
+        outputs = tuple(
+            OutputFigures(**{**output, **_infinite(output)})
+            for output in fields.pop("outputs")
+        )
         return cls(files=(first, second), outputs=outputs, **fields)
 
     def __str__(self) -> str:
@@ -125,3 +134,9 @@ class Comparison:
                 "-" if o.agreement is None else f"{o.agreement:.1%}",
             )
         return render(sizes, rows)
+
+
+def _infinite(output: dict[str, Any]) -> dict[str, float]:
+    """Differences that JSON has no number for."""
+    names = ("max_abs_error", "relative_error")
+    return {name: math.inf for name in names if output[name] is None}

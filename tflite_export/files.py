@@ -10,6 +10,7 @@ import re
 import secrets
 import stat
 import tempfile
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,15 +31,20 @@ def check_path(path: Any) -> None:
         )
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
+def read_bytes(
+    path: str | os.PathLike[str],
+    check: Callable[[bytes, int], None] | None = None,
+) -> bytes:
     """Reads a whole file.
 
     Args:
         path: A regular file. Devices and pipes, which may never end, are
             refused.
+        check: Looks at the first eight bytes and the size before the rest is
+            read, and raises a ValueError if it wants none of it.
 
     Raises:
-        ValueError: If it can't be read.
+        ValueError: If it can't be read, or does not fit into memory.
     """
     check_path(path)
     try:
@@ -49,12 +55,40 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
                     "Expected the path of a file. Received: something else, "
                     f"path='{path}'"
                 )
+            if check is not None:
+                _check_head(path, check, file.read(8), found.st_size)
+                file.seek(0)
+            # A file with holes is as large as it likes.
+            if found.st_size > physical_memory():
+                raise MemoryError
             return file.read()
+    except MemoryError:
+        raise ValueError(
+            "The file does not fit into memory. Received: "
+            f"{found.st_size:,} bytes, path='{path}'"
+        ) from None
     except OSError as error:
         raise ValueError(
             f"The file can't be read ({error.strerror}). Expected a file that "
             f"may be read. Received: path='{path}'"
         ) from error
+
+
+def _check_head(
+    path: str | os.PathLike[str],
+    check: Callable[[bytes, int], None],
+    head: bytes,
+    size: int,
+) -> None:
+    try:
+        check(head, size)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def physical_memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def spooled(

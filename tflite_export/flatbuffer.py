@@ -123,11 +123,7 @@ def load(data: bytes | mmap.mmap) -> schema.ModelT:
     """
     if not isinstance(data, mmap.mmap):
         data = bytes(data)
-    if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:
-        raise ValueError(
-            "Not a TFLite file. Expected the identifier 'TFL3' at byte 4. "
-            f"Received: {len(data)} bytes starting with {data[:8]!r}"
-        )
+    check_identifier(data[:8], len(data))
     try:
         wire.verify(data)
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
@@ -139,6 +135,20 @@ def load(data: bytes | mmap.mmap) -> schema.ModelT:
             f"Damaged TFLite file of {len(data)} bytes: {error}"
         ) from error
     return model
+
+
+def check_identifier(head: bytes, size: int) -> None:
+    """Raises a ValueError unless a file begins like one of TFLite.
+
+    Args:
+        head: Its first eight bytes, or all if it has fewer.
+        size: Its number of bytes.
+    """
+    if len(head) < 8 or head[4:8] != FILE_IDENTIFIER:
+        raise ValueError(
+            "Not a TFLite file. Expected the identifier 'TFL3' at byte 4. "
+            f"Received: {size} bytes starting with {head!r}"
+        )
 
 
 # Parsed files while `parsed_once` is entered: the bytes and the model.

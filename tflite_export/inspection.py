@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import json
 import math
 import os
+from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import rich.table
@@ -16,8 +19,10 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export import files
 from tflite_export import flatbuffer as fb
 from tflite_export import packing
+from tflite_export.tables import add_rows
 from tflite_export.tables import printable
 from tflite_export.tables import render
+from tflite_export.tables import short
 from tflite_export.tables import table
 
 _INTEGERS = {
@@ -25,9 +30,13 @@ _INTEGERS = {
     schema.TensorType.INT4: 4,
     schema.TensorType.INT8: 8,
 }
+# Names of operators that are listed for one constant.
+_MOST_READERS = 8
+# Bytes that are looked through at once.
+_AT_ONCE = 1 << 20
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class TensorInfo:
     """One constant tensor with two or more axes, or with scales.
 
@@ -44,7 +53,8 @@ class TensorInfo:
         used_bits: Smallest width whose symmetric grid
             `|code| <= 2**(n - 1) - 1` holds all codes, `None` for floats.
         distinct_codes: Number of different codes, `None` for floats.
-        ops: Operators that read it.
+        ops: Operators that read it, the first eight of them by name, and
+            `"and N more"`.
     """
 
     graph: int
@@ -61,7 +71,7 @@ class TensorInfo:
     ops: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class PortInfo:
     """An input or output: its name, type and shape (-1 where open)."""
 
@@ -96,7 +106,7 @@ class FileInfo:
 
     def to_json(self, indent: int | None = 2) -> str:
         """All fields as JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=indent)
+        return "".join(json_pieces(self, indent))
 
     def __str__(self) -> str:
         return f"{printable(self._head())}\n{render(*self._tables())}"
@@ -109,20 +119,23 @@ class FileInfo:
         return as_html([self._head(), *self._tables()], markup=False)
 
     def _head(self) -> str:
-        return f"{self.path}: {self.bytes:,} bytes, {self.description}"
+        return f"{self.path}: {self.bytes:,} bytes, {short(self.description)}"
 
     def _tables(self) -> list[rich.table.Table]:
         ports = table("inputs and outputs", ["", "name", "type", "shape"])
         for kind, group in (("in", self.inputs), ("out", self.outputs)):
-            for port in group:
-                ports.add_row(kind, port.name, port.type, _shape(port.shape))
+            rows = (
+                (kind, port.name, port.type, _shape(port.shape))
+                for port in group
+            )
+            add_rows(ports, rows, len(group))
         tensors = table(
             "constants",
             ["tensor", "type", "shape", "read by"],
             ["scales", "bits used", "codes", "bytes"],
         )
-        for t in self.tensors:
-            tensors.add_row(
+        constants = (
+            (
                 t.name or f"#{t.graph}.{t.index}",
                 t.type,
                 _shape(t.shape),
@@ -132,9 +145,12 @@ class FileInfo:
                 str(t.distinct_codes or "-"),
                 f"{t.bytes:,}",
             )
+            for t in self.tensors
+        )
+        add_rows(tensors, constants, len(self.tensors))
         ops = table("operators", ["operator"], ["count"])
-        for name, count in self.ops.items():
-            ops.add_row(name, str(count))
+        counts = ((name, str(count)) for name, count in self.ops.items())
+        add_rows(ops, counts, len(self.ops))
         return [ports, tensors, ops]
 
 
@@ -151,7 +167,7 @@ def inspect_file(path: str | os.PathLike[str]) -> FileInfo:
     Raises:
         ValueError: If the file can't be read or is no TFLite file.
     """
-    data = files.read_bytes(path)
+    data = files.read_bytes(path, fb.check_identifier)
     try:
         return describe(data, str(path))
     except ValueError as error:
@@ -169,7 +185,8 @@ def describe(data: bytes, path: str = "") -> FileInfo:
     ops: collections.Counter[str] = collections.Counter()
     for index, count in counts.items():
         ops[f"{names[index]} {model.operatorCodes[index].version}"] += count
-    known: dict[tuple[int, int], tuple[int, int]] = {}
+    known: dict[tuple[int, int, int], tuple[int, int]] = {}
+    ports = functools.cache(lambda index: _port(main.tensors[index]))
     return FileInfo(
         path=path,
         bytes=len(data),
@@ -177,8 +194,8 @@ def describe(data: bytes, path: str = "") -> FileInfo:
         signatures=tuple(
             _text(s.signatureKey) for s in model.signatureDefs or ()
         ),
-        inputs=tuple(_port(main.tensors[i]) for i in fb.inputs(main)),
-        outputs=tuple(_port(main.tensors[i]) for i in fb.outputs(main)),
+        inputs=tuple(map(ports, fb.inputs(main))),
+        outputs=tuple(map(ports, fb.outputs(main))),
         tensors=tuple(
             info
             for number, graph in enumerate(model.subgraphs)
@@ -193,12 +210,9 @@ def _constants(
     number: int,
     graph: schema.SubGraphT,
     names: Sequence[str],
-    known: dict[tuple[int, int], tuple[int, int]],
+    known: dict[tuple[int, int, int], tuple[int, int]],
 ) -> list[TensorInfo]:
-    readers: dict[int, dict[str, None]] = {}
-    for op in graph.operators:
-        for index in fb.inputs(op):
-            readers.setdefault(index, {})[names[op.opcodeIndex]] = None
+    readers = _readers(graph, names)
     found = []
     for index, tensor in enumerate(graph.tensors or ()):
         data = fb.raw_data(model, tensor)
@@ -226,28 +240,99 @@ def _constants(
                 ),
                 used_bits=used,
                 distinct_codes=distinct,
-                ops=tuple(readers.get(index, ())),
+                ops=readers.get(index, ()),
             )
         )
     return found
 
 
+def _readers(
+    graph: schema.SubGraphT, names: Sequence[str]
+) -> dict[int, tuple[str, ...]]:
+    """Names of the operators that read a tensor, by its index."""
+    numbers: dict[str, int] = {}
+    kinds = [numbers.setdefault(name, len(numbers)) for name in names]
+    vectors = [
+        (op.inputs, kinds[op.opcodeIndex])
+        for op in graph.operators
+        if op.inputs is not None and len(op.inputs)
+    ]
+    if not vectors:
+        return {}
+    # As arrays: every operator may read every tensor.
+    read = np.concatenate([np.asarray(x, np.int32) for x, _ in vectors])
+    by = np.repeat([kind for _, kind in vectors], [len(x) for x, _ in vectors])
+    pairs = read.astype(np.int64) * len(numbers) + by
+    pairs, first = np.unique(pairs, return_index=True)
+    order = np.lexsort((first, pairs // len(numbers)))
+    tensors, starts, counts = np.unique(
+        pairs[order] // len(numbers), return_index=True, return_counts=True
+    )
+    spelled = list(numbers)
+    found = {}
+    for tensor, start, count in zip(tensors, starts, counts, strict=True):
+        some = pairs[order[start : start + min(count, _MOST_READERS)]]
+        listed = [spelled[pair % len(numbers)] for pair in some]
+        if count > _MOST_READERS:
+            listed.append(f"and {count - _MOST_READERS:,} more")
+        found[int(tensor)] = tuple(listed)
+    return found
+
+
+def json_pieces(value: Any, indent: int | None = 2) -> Iterator[str]:
+    """JSON of records, lists and dicts of them, piece by piece.
+
+    Args:
+        value: What `json` knows, and dataclasses by their fields.
+        indent: As in `json.dumps`.
+    """
+    return json.JSONEncoder(
+        indent=indent, allow_nan=False, default=fields
+    ).iterencode(value)
+
+
+def fields(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name, not copied."""
+    return {
+        field.name: getattr(record, field.name)
+        for field in dataclasses.fields(record)
+    }
+
+
 def _use(
     data: np.ndarray,
     tensor: schema.TensorT,
-    known: dict[tuple[int, int], tuple[int, int]],
+    known: dict[tuple[int, int, int], tuple[int, int]],
 ) -> tuple[int, int] | tuple[None, None]:
-    """Bits that integer codes use and how many differ; each buffer once."""
+    """Bits that integer codes use and how many differ.
+
+    Each buffer once, but for tensors of different types that share it.
+    """
     bits = _INTEGERS.get(tensor.type)
     # Sparse ones hold what is not zero.
     if bits is None or tensor.sparsity is not None:
         return None, None
     count = math.prod(fb.shape(tensor))
-    if (tensor.buffer, count) not in known:
-        codes = packing.unpack(data, bits, count)
-        distinct = int(np.unique(codes).size)
-        known[tensor.buffer, count] = _used_bits(codes), distinct
-    return known[tensor.buffer, count]
+    key = tensor.buffer, bits, count
+    if key not in known:
+        codes = _codes(data, bits, count)
+        known[key] = _used_bits(codes), len(codes)
+    return known[key]
+
+
+def _codes(data: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """The codes that occur, each once."""
+    per_byte = 8 // bits
+    # The last byte may be filled up with zeros that are no codes.
+    whole = min(count // per_byte, len(data))
+    seen = np.zeros(256, np.bool_)
+    for start in range(0, whole, _AT_ONCE):
+        seen[data[start : min(start + _AT_ONCE, whole)]] = True
+    full = np.flatnonzero(seen).astype(np.uint8)
+    rest = packing.unpack(data[whole:], bits, count - whole * per_byte)
+    return np.unique(
+        np.append(packing.unpack(full, bits, len(full) * per_byte), rest)
+    )
 
 
 def _scale(tensor: schema.TensorT) -> np.ndarray:

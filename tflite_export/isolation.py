@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from tflite_export import files
 from tflite_export.tables import printable
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -77,8 +78,7 @@ def run(
 
 def most_memory() -> int:
     """Bytes that a worker may take: half of what the machine has."""
-    pages = os.sysconf("SC_PHYS_PAGES")
-    return os.sysconf("SC_PAGE_SIZE") * pages // 2
+    return files.physical_memory() // 2
 
 
 def read_request(folder: str) -> dict[str, Any]:
@@ -101,6 +101,9 @@ def answer(folder: str, text: str) -> None:
 def answering(folder: str, request: Mapping[str, Any]) -> Iterator[None]:
     """Limits the worker, and leaves the reason if it has no answer."""
     most = int(request["memory"])
+    # Who started us may have set less, as `ulimit -v` does.
+    for limit in resource.getrlimit(resource.RLIMIT_AS):
+        most = most if limit == resource.RLIM_INFINITY else min(most, limit)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     # A dead worker is expected here: it shall not fill the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,9 @@ from tflite_export import flatbuffer as fb
 from tflite_export import targets
 from tflite_export.restrictions import RESTRICTIONS
 from tflite_export.restrictions import Node
+from tflite_export.tables import add_rows
 from tflite_export.tables import render
+from tflite_export.tables import short
 from tflite_export.tables import table
 
 _FLOATS = {"FLOAT16", "FLOAT32", "FLOAT64"}
@@ -35,6 +38,9 @@ _WEIGHT_AT = {
 _ACTIVATION_AT = {"TRANSPOSE_CONV": 2}
 # They stand between float ports and integers.
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+# Findings that are listed, and characters of names in them.
+_MOST_FINDINGS = 1000
+_LONGEST_NAME = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +71,8 @@ def check(data: bytes, target: str) -> list[Finding]:
         target: Name of a target.
 
     Returns:
-        Findings, those of the whole graph first, then by operator.
+        Findings, those of the whole graph first, then by operator: the first
+        thousand, and one that says how many more there are.
 
     Raises:
         ValueError: If there is no such target, or the file is none.
@@ -75,7 +82,16 @@ def check(data: bytes, target: str) -> list[Finding]:
 
 def check_model(model: schema.ModelT, target: str) -> list[Finding]:
     """`check` for a file that `flatbuffer.load` has read."""
-    return list(_Linter(model, targets.load(target)).findings())
+    findings = _Linter(model, targets.load(target)).findings()
+    listed = list(itertools.islice(findings, _MOST_FINDINGS))
+    more = severe_ones = 0
+    for finding in findings:
+        more += 1
+        severe_ones += finding.severe
+    if more:
+        text = f"and {more:,} more of the kind, {severe_ones:,} of them severe"
+        listed.append(Finding("file", "more", text, severe_ones > 0))
+    return listed
 
 
 def severe(findings: Collection[Finding]) -> list[str]:
@@ -88,11 +104,18 @@ class _Linter:
         self.model = model
         self.target = target
         self.rules: dict[str, Any] = target.options.get("rules", {})
-        self.constants: dict[tuple[int, int, int], bool] = {}
+        self.constants: dict[tuple[Any, ...], Any] = {}
         self.regions: bool | None = None
+        main = model.subgraphs[0]
+        self.inputs = frozenset(fb.inputs(main))
+        self.outputs = frozenset(fb.outputs(main))
 
     def findings(self) -> Iterator[Finding]:
         count = len(self.model.subgraphs)
+        names = [
+            short(fb.code_name(code), _LONGEST_NAME)
+            for code in self.model.operatorCodes
+        ]
         if count > self.rules.get("subgraphs", count):
             yield Finding("file", "subgraphs", f"has {count} subgraphs")
         for number, graph in enumerate(self.model.subgraphs):
@@ -100,7 +123,7 @@ class _Linter:
             yield from self._shapes(graph)
             prefix = f"{number}." if number else ""
             for position, op in enumerate(graph.operators or ()):
-                name = fb.op_name(self.model, op)
+                name = names[op.opcodeIndex]
                 where = f"{name} (operator {prefix}{position})"
                 node = Node(self.model, graph, op, self.constants)
                 yield from self._operator(where, name, node)
@@ -114,7 +137,7 @@ class _Linter:
             for index in indices:
                 tensor = graph.tensors[index]
                 found = fb.type_name(tensor)
-                where = f"{kind} '{fb.name(tensor)}'"
+                where = f"{kind} '{_name(tensor)}'"
                 if allowed is not None and found not in allowed:
                     yield Finding(
                         where,
@@ -130,7 +153,7 @@ class _Linter:
     def _shapes(self, graph: schema.SubGraphT) -> Iterator[Finding]:
         inner = self.rules.get("inner_dimensions")
         for index, tensor in enumerate(graph.tensors or ()):
-            where = f"tensor {index} '{fb.name(tensor)}'"
+            where = f"tensor {index} '{_name(tensor)}'"
             shape = fb.shape(tensor)
             signature = tensor.shapeSignature
             if (
@@ -194,9 +217,9 @@ class _Linter:
     def _at_a_port(self, node: Node) -> bool:
         if node.graph is not self.model.subgraphs[0]:
             return False
-        return bool(
-            set(fb.inputs(node.op)) & set(fb.inputs(node.graph))
-            or set(fb.outputs(node.op)) & set(fb.outputs(node.graph))
+        return not (
+            self.inputs.isdisjoint(node.inputs)
+            and self.outputs.isdisjoint(node.outputs)
         )
 
     def _types(
@@ -207,7 +230,7 @@ class _Linter:
         activations = self.rules.get("activations", _default_types(self.target))
         constants = self.rules.get("constants")
         found = set()
-        for index in (*fb.inputs(node.op), *fb.outputs(node.op)):
+        for index in (*node.inputs, *node.outputs):
             if index < 0:
                 continue
             tensor = node.graph.tensors[index]
@@ -226,7 +249,7 @@ class _Linter:
         if position is None or not self.rules.get("constant_parameters"):
             return
         first = _ACTIVATION_AT.get(name, 0)
-        for index in range(len(fb.inputs(node.op))):
+        for index in range(len(node.inputs)):
             parameter = node.input(index)
             if index == first or parameter is None:
                 continue
@@ -298,9 +321,13 @@ def _reads_activations(node: Node) -> bool:
     """Whether an operator reads or writes integers of activations."""
     return any(
         fb.type_name(node.graph.tensors[i]) in _ACTIVATIONS
-        for i in (*fb.inputs(node.op), *fb.outputs(node.op))
+        for i in (*node.inputs, *node.outputs)
         if i >= 0
     )
+
+
+def _name(tensor: schema.TensorT) -> str:
+    return short(fb.name(tensor), _LONGEST_NAME)
 
 
 def _default_types(target: targets.Target) -> tuple[str, ...]:
@@ -323,7 +350,7 @@ def summary(target: str, findings: Collection[Finding]) -> str:
     if not findings:
         return f"nothing in the file goes against the target {target}\n"
     rows = table(f"against the target {target}", ["", "where", "what"])
-    for finding in findings:
-        kind = "refused" if finding.severe else "note"
-        rows.add_row(kind, finding.where, finding.message)
+    kinds = {True: "refused", False: "note"}
+    texts = ((kinds[f.severe], f.where, f.message) for f in findings)
+    add_rows(rows, texts, len(findings), _MOST_FINDINGS + 1)
     return render(rows)

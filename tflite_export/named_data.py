@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import re
+import stat
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from tflite_export import files
 
 # Value of one step of a pixel, and of 0: as `train --pixels` has them.
 PIXELS = {
@@ -15,6 +21,9 @@ PIXELS = {
     "signed": (2.0 / 255.0, -1.0),
     "raw": (1.0, 0.0),
 }
+# Bytes of arrays for one of a compressed archive, and what is free.
+_SHARING = 64
+_SLACK = 1 << 26
 # Of TFDS, with a configuration: never a path.
 _NAME = re.compile(
     r"(?P<name>\w+(?:/[\w.+-]*\w[\w.+-]*)?(?::\d+\.\d+\.\d+)?)"
@@ -61,15 +70,17 @@ def read(
 
 
 def _arrays(path: str) -> Any:
+    _check_file(path)
     try:
         if path.endswith(".npy"):
             # A header may claim any shape; mapped, nothing makes room for it.
             return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-        with (
-            open(path, "rb") as file,
-            np.load(file, allow_pickle=False) as loaded,
-        ):
-            return dict(loaded)
+        with open(path, "rb") as file:
+            with zipfile.ZipFile(file) as archive:
+                _check_archive(archive, os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as loaded:
+                return dict(loaded)
     except OSError as error:
         raise ValueError(
             f"The data can't be read ({error.strerror or error}). Received: "
@@ -81,6 +92,54 @@ def _arrays(path: str) -> Any:
             f"The data can't be read ({error}). Expected arrays of numbers "
             f"saved by NumPy. Received: '{path}'"
         ) from error
+
+
+def _check_file(path: str) -> None:
+    """Refuses what is there and is no file; opening a pipe would not end."""
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(
+                "Expected a file of arrays. Received: a folder, pipe, socket "
+                f"or device, '{path}'"
+            )
+        # A file with holes is as large as it likes.
+        if found.st_size > files.physical_memory():
+            raise ValueError(
+                "The data does not fit into memory. Received: "
+                f"{found.st_size:,} bytes, '{path}'"
+            )
+
+
+def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuses an archive that asks for memory out of proportion to its size.
+
+    Zeros pack a thousand to one, entries may share their bytes, and headers
+    claim what they like.
+    """
+    most = _SHARING * size + _SLACK
+    claimed = 0
+    for entry in archive.infolist():
+        claimed += max(entry.file_size, _claimed(archive, entry))
+        if claimed > most:
+            raise ValueError(
+                f"it asks for {claimed:,} bytes or more, over {_SHARING} times "
+                f"its size of {size:,}; numpy.savez, which does not compress, "
+                "has no such limit"
+            )
+
+
+def _claimed(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
+    """Bytes of the array that an entry's header describes."""
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+    return math.prod(shape) * dtype.itemsize
 
 
 def _images(

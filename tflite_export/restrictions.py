@@ -7,8 +7,11 @@ that starts with "note:" warns of what only the compiler can decide.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -27,26 +30,35 @@ class Node:
         model: The model.
         graph: The operator's graph.
         op: The operator.
-        known: What is known of constants, shared by the nodes of a file.
+        known: What is known of constants and scales, shared by the nodes of a
+            file: each is looked through once, however many operators read it.
     """
 
     model: schema.ModelT
     graph: schema.SubGraphT
     op: schema.OperatorT
-    known: dict[tuple[int, int, int], bool] = dataclasses.field(
-        default_factory=dict
-    )
+    known: dict[tuple[Any, ...], Any] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def inputs(self) -> list[int]:
+        """Indices of the tensors that it reads."""
+        return fb.inputs(self.op)
+
+    @functools.cached_property
+    def outputs(self) -> list[int]:
+        """Indices of the tensors that it writes."""
+        return fb.outputs(self.op)
 
     def input(self, position: int) -> schema.TensorT | None:
         """Tensor at an input, `None` where there is none."""
-        indices = fb.inputs(self.op)
+        indices = self.inputs
         if position >= len(indices) or indices[position] < 0:
             return None
         return self.graph.tensors[indices[position]]
 
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the first output, `()` where there is none."""
-        indices = fb.outputs(self.op)
+        indices = self.outputs
         return fb.shape(self.graph.tensors[indices[0]]) if indices else ()
 
     def input_shape(self, position: int) -> tuple[int, ...]:
@@ -64,18 +76,39 @@ class Node:
         tensor, value = self.input(position), self.constant(position)
         if tensor is None or value is None:
             return False
-        # Each buffer is looked through once, however many operators read it.
-        key = tensor.buffer, tensor.type, number
+        key = "throughout", tensor.buffer, tensor.type, number
         if key not in self.known:
             self.known[key] = bool((value == number).all())
         return self.known[key]
 
-    def integers(self, position: int) -> list[int]:
-        """Values of a constant input of integers; empty for any other."""
-        value = self.constant(position)
-        if value is None or value.dtype.kind not in "iu":
-            return []
-        return [int(number) for number in value.ravel()]
+    def axes(self, position: int, rank: int) -> frozenset[int]:
+        """Axes of a tensor that a constant input of integers names."""
+        tensor, value = self.input(position), self.constant(position)
+        if tensor is None or value is None or value.dtype.kind not in "iu":
+            return frozenset()
+        if not rank:
+            return frozenset()
+        key = "axes", tensor.buffer, tensor.type, rank
+        if key not in self.known:
+            self.known[key] = frozenset(np.unique(value % rank).tolist())
+        return self.known[key]
+
+    def grid(self, index: int) -> bytes:
+        """What tells the scales of a tensor from others; empty for none."""
+        key = "grid", id(self.graph), index
+        if key not in self.known:
+            q = self.graph.tensors[index].quantization
+            found = b""
+            if (
+                q is not None
+                and q.scale is not None
+                and q.zeroPoint is not None
+            ):
+                digest = hashlib.sha256(np.asarray(q.scale, "<f4").tobytes())
+                digest.update(np.asarray(q.zeroPoint, "<i8").tobytes())
+                found = digest.digest()
+            self.known[key] = found
+        return self.known[key]
 
     def option(self, name: str, default: int = 0) -> int:
         """An option of the operator; nothing keeps those of another out."""
@@ -96,7 +129,7 @@ def _same_dilation(node: Node) -> str | None:
 
 
 def _zero_constant(node: Node) -> str | None:
-    count = len(fb.inputs(node.op))
+    count = len(node.inputs)
     for position in range(count):
         tensor = node.input(position)
         if tensor is None or node.constant(position) is None:
@@ -122,9 +155,8 @@ def _one_dimensional_output(node: Node) -> str | None:
     return None
 
 
-def _axes(node: Node, position: int = 1) -> list[int]:
-    rank = len(node.input_shape(0))
-    return [a % rank for a in node.integers(position)] if rank else []
+def _axes(node: Node) -> frozenset[int]:
+    return node.axes(1, len(node.input_shape(0)))
 
 
 def _axes_not_batch(node: Node) -> str | None:
@@ -141,16 +173,9 @@ def _depth_mean_by_4(node: Node) -> str | None:
 
 
 def _one_grid(node: Node) -> str | None:
-    def grid(tensor: schema.TensorT) -> tuple[float, ...]:
-        q = tensor.quantization
-        if q is None or q.scale is None or q.zeroPoint is None:
-            return ()
-        return (*map(float, q.scale), *map(float, q.zeroPoint))
-
-    source, results = node.input(0), fb.outputs(node.op)
-    if source is None or not results:
+    if node.input(0) is None or not node.outputs:
         return None
-    if grid(source) != grid(node.graph.tensors[results[0]]):
+    if node.grid(node.inputs[0]) != node.grid(node.outputs[0]):
         return "has an output on another grid, to which it does not rescale"
     return None
 
@@ -161,7 +186,8 @@ def _pack_not_batch(node: Node) -> str | None:
 
 def _pad_not_batch(node: Node) -> str | None:
     paddings = node.constant(1)
-    if paddings is not None and np.atleast_1d(paddings)[:1].any():
+    # One row an axis: before and behind.
+    if paddings is not None and paddings.ravel()[:2].any():
         return "pads the batch axis"
     return None
 
@@ -202,8 +228,10 @@ def _softmax_length(node: Node) -> str | None:
 
 
 def _split_not_batch(node: Node) -> str | None:
-    axes, rank = node.integers(0), len(node.input_shape(1))
-    if axes and rank and axes[0] % rank == 0:
+    axis, rank = node.constant(0), len(node.input_shape(1))
+    if axis is None or not axis.size or axis.dtype.kind not in "iu":
+        return None
+    if rank and int(axis.flat[0]) % rank == 0:
         return "splits the batch axis"
     return None
 
@@ -219,8 +247,7 @@ def _leading_ones(node: Node) -> str | None:
 
 
 def _unit_strides(node: Node) -> str | None:
-    strides = node.constant(3)
-    if strides is None or (strides != 1).any():
+    if not node.is_throughout(3, 1):
         return "has strides other than 1"
     if node.option("ellipsisMask") or node.option("newAxisMask"):
         return "has an ellipsis or a new axis"

@@ -14,6 +14,7 @@ from ai_edge_litert import interpreter as litert
 
 from tflite_export import files
 from tflite_export import flatbuffer as fb
+from tflite_export import soundness
 from tflite_export.errors import ExportError
 
 KERNELS = {
@@ -232,8 +233,12 @@ def run(
             "`batch_size` must be an integer of at least 1. Received: "
             f"batch_size={batch_size!r}"
         )
-    data = model if isinstance(model, bytes) else files.read_bytes(model)
-    fb.load(data)  # refuses what is damaged
+    data = (
+        model
+        if isinstance(model, bytes)
+        else files.read_bytes(model, fb.check_identifier)
+    )
+    soundness.check_written(fb.load(data))  # refuses what is damaged
     session = Session(data, kernels)
     arrays = _in_order(inputs, session)
     pieces = [session(c) for c in chunks(arrays, batch_size, session)]
@@ -251,10 +256,12 @@ def chunks(
     """Cuts samples into batches that a file takes.
 
     Where the file fixes the batch size, the last batch is filled up by
-    repeating its last sample.
+    repeating its last sample. A scalar input takes the first sample of a
+    batch; where the batch size is open, each is a batch of its own.
     """
     fixed = session.fixed_batch
-    size = fixed or batch_size
+    scalar = [not len(detail["shape"]) for detail in session.inputs]
+    size = fixed or (1 if any(scalar) else batch_size)
     for start in range(0, len(arrays[0]), size):
         piece = [array[start : start + size] for array in arrays]
         missing = size - len(piece[0])
@@ -263,7 +270,10 @@ def chunks(
                 np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
                 for array in piece
             ]
-        yield piece
+        yield [
+            array[:1].reshape(()) if alone and array.ndim == 1 else array
+            for array, alone in zip(piece, scalar, strict=True)
+        ]
 
 
 @contextlib.contextmanager
@@ -368,6 +378,12 @@ def _positions(
     indices = [detail["index"] for detail in details]
     if not signature:
         return {detail["name"]: k for k, detail in enumerate(details)}
+    for name, detail in signature.items():
+        if detail["index"] not in indices:
+            raise ValueError(
+                "a signature names a tensor that is no input or output of the "
+                f"graph. Received: tensor {detail['index']} as '{name}'"
+            )
     found = {
         name: indices.index(detail["index"])
         for name, detail in signature.items()

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from tflite_export import files
+from tflite_export import flatbuffer as fb
 from tflite_export import isolation
 from tflite_export import runtime
+from tflite_export import soundness
 from tflite_export.comparison_report import Comparison
 from tflite_export.comparison_report import FileFigures
 from tflite_export.comparison_report import OutputFigures
@@ -44,15 +46,17 @@ class _Loaded:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> _Loaded:
-        data = files.read_bytes(path)
+        data = files.read_bytes(path, fb.check_identifier)
         try:
             # First what goes through the gate, then the interpreter.
-            inputs, outputs = ports.inputs(data), ports.outputs(data)
+            with fb.parsed_once():
+                soundness.check_written(fb.read(data))
+                inputs, outputs = ports.inputs(data), ports.outputs(data)
             if not inputs or not outputs:
                 raise ValueError("the main graph has no input or no output")
             session = runtime.Session(data, "xnnpack")
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path}: {_reason(error)}") from error
         return cls(str(path), data, session, inputs, outputs)
 
 
@@ -100,8 +104,10 @@ def compare(
         RuntimeError: If the interpreter can't run a file.
     """
     a, b = _Loaded.read(first), _Loaded.read(second)
-    to_b = _correspondence(a.session.input_names, b.session.input_names)
-    from_b = _correspondence(a.session.output_names, b.session.output_names)
+    to_b = _correspondence(a.inputs, b.inputs, *_names(a, b, "input_names"))
+    from_b = _correspondence(
+        a.outputs, b.outputs, *_names(a, b, "output_names")
+    )
     for k, port in enumerate(a.inputs):
         other = b.inputs[to_b[k]]
         if _meeting(port, other) is None:
@@ -128,17 +134,39 @@ def compare(
     )
 
 
-def _correspondence(first: dict[str, int], second: dict[str, int]) -> list[int]:
+def _reason(error: Exception) -> str:
+    """What the interpreter says, in words where it says nothing."""
+    if isinstance(error, UnicodeDecodeError):
+        return "a name in it is no text in UTF-8"
+    return str(error).strip() or (
+        f"the interpreter refuses it without a reason ({type(error).__name__})"
+    )
+
+
+def _names(a: _Loaded, b: _Loaded, kind: str) -> list[dict[str, int]]:
+    return [getattr(file.session, kind) for file in (a, b)]
+
+
+def _correspondence(
+    ports_a: Sequence[ports.Port],
+    ports_b: Sequence[ports.Port],
+    first: dict[str, int],
+    second: dict[str, int],
+) -> list[int]:
     """Position in the second file for each in the first."""
-    if len(first) != len(second):
+    places = list(range(len(ports_a)))
+    if len(ports_a) != len(ports_b):
         raise ValueError(
             "The files have different numbers of inputs or outputs. Received: "
-            f"{list(first)} and {list(second)}"
+            f"{len(ports_a)} and {len(ports_b)}: {list(first)[:8]} and "
+            f"{list(second)[:8]}"
         )
     if set(first) == set(second):
-        pairs = sorted((place, second[name]) for name, place in first.items())
-        return [place for _, place in pairs]
-    return list(range(len(first)))
+        found = {place: second[name] for name, place in first.items()}
+        # Not where names are missing, or a port is listed several times.
+        if sorted(found) == places == sorted(found.values()):
+            return [found[place] for place in places]
+    return places
 
 
 def _samples(
@@ -257,10 +285,15 @@ def _difference(
             f"The outputs {_port(port)} and {_port(other)} have different "
             f"shapes. Received: {a.shape} and {b.shape}"
         )
-    difference = np.abs(a - b)
-    worst = float(np.where(np.isnan(difference), np.inf, difference).max())
+    with np.errstate(invalid="ignore"):
+        # Two that are infinite alike do not differ; NaN differs from all.
+        difference = np.where(a == b, 0.0, np.abs(a - b))
+    difference = np.where(np.isnan(difference), np.inf, difference)
+    # An output may have no element.
+    worst = float(difference.max(initial=0.0))
     scales = [p.scale for p in (port, other) if p.scale is not None]
-    spread = float(np.ptp(a)) or 1.0
+    finite = a[np.isfinite(a)]
+    spread = (float(np.ptp(finite)) if finite.size else 0.0) or 1.0
     return OutputFigures(
         name=port.name,
         max_abs_error=worst,
@@ -268,7 +301,7 @@ def _difference(
         units=worst / max(scales) if scales else None,
         agreement=(
             float(np.mean(a.argmax(-1) == b.argmax(-1)))
-            if a.ndim == 2 and a.shape[-1] > 1
+            if a.ndim == 2 and a.shape[-1] > 1 and len(a)
             else None
         ),
     )

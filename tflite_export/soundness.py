@@ -18,6 +18,8 @@ from ai_edge_litert import schema_py_generated as schema
 # Tensors of several graphs may share a buffer, as the signatures of a language
 # model do. Many more would let a small file stand for a large one.
 _SHARING = 64
+# The same of the names of inputs and outputs, which are printed.
+_SHARING_NAMES = 16
 _SLACK = 1 << 16
 _LONGEST_NAME = 256
 # NumPy 1 takes no more axes.
@@ -88,20 +90,25 @@ def check(model: schema.ModelT, size: int) -> None:
                 f"operator code {number} has a name of "
                 f"{len(code.customCode)} bytes"
             )
+    # Nothing looks into a buffer before it is known how often all are shared.
+    for number, graph in enumerate(model.subgraphs):
+        for index, tensor in enumerate(graph.tensors):
+            where = f"tensor {number}.{index}"
+            _within(where, "buffer", [tensor.buffer], count)
+        tensors = len(graph.tensors)
+        where = f"graph {number}"
+        _within(f"{where}'s inputs", "tensor", graph.inputs, tensors)
+        _within(f"{where}'s outputs", "tensor", graph.outputs, tensors)
+    _check_sharing(model, size)
     _check_strings(model)
     for number, graph in enumerate(model.subgraphs):
-        where = f"graph {number}"
         for index, tensor in enumerate(graph.tensors):
             _tensor(f"tensor {number}.{index}", model, graph, tensor)
         for index, op in enumerate(graph.operators):
             _operator(f"operator {number}.{index}", model, graph, op)
-        tensors = len(graph.tensors)
-        _within(f"{where}'s inputs", "tensor", graph.inputs, tensors)
-        _within(f"{where}'s outputs", "tensor", graph.outputs, tensors)
     for number, signature in enumerate(model.signatureDefs or ()):
         _signature(f"signature {number}", model, signature)
     _check_calls(model)
-    _check_sharing(model, size)
 
 
 def _tensor(
@@ -110,15 +117,14 @@ def _tensor(
     graph: schema.SubGraphT,
     tensor: schema.TensorT,
 ) -> None:
-    _within(where, "buffer", [tensor.buffer], len(model.buffers))
     if tensor.externalBuffer:
         raise ValueError(f"{where} is in another file, which is not read")
     shape = _list(tensor.shape)
     if len(shape) > _MOST_AXES or any(length < 0 for length in shape):
         raise ValueError(f"{where} has the shape {_short(shape)}")
-    if any(length < -1 for length in _list(tensor.shapeSignature)):
-        signature = _short(_list(tensor.shapeSignature))
-        raise ValueError(f"{where} has the signature {signature}")
+    signature = _list(tensor.shapeSignature)
+    if len(signature) > _MOST_AXES or any(length < -1 for length in signature):
+        raise ValueError(f"{where} has the signature {_short(signature)}")
     elements = math.prod(shape)
     if elements > _MOST_ELEMENTS:
         raise ValueError(
@@ -164,7 +170,7 @@ def _check_strings(model: schema.ModelT) -> None:
         tensor.buffer
         for graph in model.subgraphs
         for tensor in graph.tensors
-        if tensor.type == _T.STRING and tensor.buffer < len(model.buffers)
+        if tensor.type == _T.STRING
     }
     for index in holders:
         data = model.buffers[index].data
@@ -270,16 +276,63 @@ def _check_calls(model: schema.ModelT) -> None:
         callees.append(iter(sorted(found)))
     done: set[int] = set()
     for start in range(count):
-        path = [start]
+        path, entered = [start], {start}
         while path:
             # Each graph's callees are gone through once, whoever calls it.
             following = next(callees[path[-1]], None)
             if following is None:
+                entered.discard(path[-1])
                 done.add(path.pop())
-            elif following in path:
+            elif following in entered:
                 raise ValueError(f"graph {following} runs itself")
             elif following not in done:
                 path.append(following)
+                entered.add(following)
+
+
+def check_written(model: schema.ModelT) -> None:
+    """Checks that all that is read was written before.
+
+    The interpreter does not look, and reads what memory happens to hold.
+
+    Args:
+        model: What `check` has let through.
+
+    Raises:
+        ValueError: If an operator or an output reads what nothing has written,
+            with the tensor.
+    """
+    for number, graph in enumerate(model.subgraphs):
+        known = np.array(
+            [_is_there(model, tensor) for tensor in graph.tensors], np.bool_
+        )
+        if graph.inputs is not None:
+            known[graph.inputs] = True
+        for position, op in enumerate(graph.operators):
+            where = f"operator {number}.{position}"
+            _check_known(where, number, op.inputs, known)
+            if op.outputs is not None:
+                known[op.outputs] = True
+        _check_known(f"graph {number}'s outputs", number, graph.outputs, known)
+
+
+def _is_there(model: schema.ModelT, tensor: schema.TensorT) -> bool:
+    """Whether a tensor needs no one to write it."""
+    data = model.buffers[tensor.buffer].data
+    constant = data is not None and len(data) > 0
+    return constant or tensor.isVariable or 0 in _list(tensor.shape)
+
+
+def _check_known(
+    where: str, number: int, indices: Any, known: np.ndarray
+) -> None:
+    values = np.asarray(_vector(indices), np.int64)
+    unknown = values[(values >= 0) & ~known[values]]
+    if len(unknown):
+        raise ValueError(
+            f"{where}: reads tensor {number}.{unknown[0]} before anything "
+            "writes it"
+        )
 
 
 def _check_sharing(model: schema.ModelT, size: int) -> None:
@@ -291,7 +344,10 @@ def _check_sharing(model: schema.ModelT, size: int) -> None:
             data += 0 if held is None else len(held)
         for index in (*_list(graph.inputs), *_list(graph.outputs)):
             names += len(graph.tensors[index].name or b"")
-    if max(data, names) > _SHARING * size + _SLACK:
+    if (
+        data > _SHARING * size + _SLACK
+        or names > _SHARING_NAMES * size + _SLACK
+    ):
         raise ValueError("too many tensors or ports share the same bytes")
 
 

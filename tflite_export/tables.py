@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import shutil
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -97,6 +99,38 @@ def printable(text: str) -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def short(text: str, most: int = 200) -> str:
+    """Text of a file as far as anyone reads it.
+
+    Args:
+        text: Possibly long: names take megabytes in a file made for that.
+        most: Characters that stay.
+    """
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}... and {len(text) - most:,} more characters"
+
+
+def add_rows(
+    result: rich.table.Table,
+    rows: Iterable[Sequence[str]],
+    count: int,
+    most: int = 1000,
+) -> None:
+    """Adds the first rows to a table, and how many more there are.
+
+    Args:
+        result: The table.
+        rows: Texts of the cells; long ones are shortened.
+        count: How many rows there are.
+        most: How many are added. Laying out one takes a millisecond.
+    """
+    for row in itertools.islice(rows, most):
+        result.add_row(*map(short, row))
+    if count > most:
+        result.add_row(f"and {count - most:,} more")
 
 
 def table(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import socket
 import warnings
 import zipfile
 
@@ -76,7 +78,7 @@ def test_code_in_a_file_is_not_run(suffix, tmp_path, capsys):
         ({"quantizer": "other"}, "`quantizer` is unknown"),
         ({"scale": "other"}, "`scale` is unknown"),
         ({"plan": []}, "The plan does not fit the model"),
-        ({"plan": [{}]}, "KeyError: 'granularity'"),
+        ({"plan": [{}]}, "Unknown granularity"),
         (
             {"activations": {"sites": [], "bits": 99, "ranges": "ema"}},
             "`bits` is unknown",
@@ -176,3 +178,14 @@ def test_a_model_that_is_whole_is_loaded(saved):
     found = load_model(saved)
     assert isinstance(found, msq_tf.MSQModel)
     assert np.isfinite(found(np.ones((1, 4), np.float32))).all()
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    pipe, folder, listener = (tmp_path / f"{k}.keras" for k in "pfs")
+    os.mkfifo(pipe)
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(listener))
+        for path in (pipe, folder, listener):
+            with pytest.raises(ValueError, match="a folder, pipe, socket"):
+                load_model(path)

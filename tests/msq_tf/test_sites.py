@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
-from msq_tf import activation_overlay
+from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
 from msq_tf.activations import fixed_range
 from msq_tf.sites import Site
@@ -191,7 +191,7 @@ def test_made_up_sites(field):
 
 def test_a_range_of_a_later_site():
     with pytest.raises(ValueError, match="earlier one. Received"):
-        activation_overlay._ranges_of([Site("a", 0, 0, like=0)])
+        ActivationPlan((Site("a", 0, 0, like=0),), 8, "ema")
 
 
 def test_activations_are_the_layers_own_again(tmp_path):

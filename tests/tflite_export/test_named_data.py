@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
 import zipfile
 
 import numpy as np
@@ -104,3 +106,38 @@ def test_hostile_arrays(name, data, tmp_path):
 def test_unknown_pixels(folder):
     with pytest.raises(ValueError, match="unit, signed, raw"):
         named_data.read(SET, pixels="rgb", data_dir=folder, limit=1)
+
+
+def test_archives_that_ask_for_more_than_they_hold(tmp_path):
+    packed = tmp_path / "packed.npz"
+    # A thousand to one, below the limit of 64 and what is free.
+    np.savez_compressed(packed, x=np.zeros(1 << 20, np.uint8))
+    assert named_data.read(str(packed))["x"].shape == (1 << 20,)
+    zeros = np.zeros(40 << 20, np.uint8)
+    np.savez_compressed(packed, x=zeros, y=zeros)
+    with pytest.raises(ValueError, match=r"asks for 83,886,\d+ bytes or more"):
+        named_data.read(str(packed))
+    # As it is in the file it may be as large as it likes.
+    np.savez(packed, x=zeros, y=zeros)
+    assert len(named_data.read(str(packed))) == 2
+
+
+def test_what_is_no_file_of_arrays(tmp_path):
+    pipe, other, folder = (tmp_path / k for k in ("p.npy", "p.npz", "f.npy"))
+    listener = tmp_path / "s.npy"
+    os.mkfifo(pipe)
+    os.mkfifo(other)
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(listener))
+        for path in (pipe, other, folder, listener):
+            with pytest.raises(ValueError, match="file of arrays"):
+                named_data.read(str(path))
+
+
+def test_holes_do_not_fit_into_memory(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros(4))
+    os.truncate(path, 1 << 43)
+    with pytest.raises(ValueError, match="does not fit into memory"):
+        named_data.read(str(path))
