@@ -16,6 +16,7 @@ import keras
 import rich.console
 
 from msq_tf.files import PARTIAL
+from msq_tf.files import left_over
 from msq_tf.files import replacing
 from msq_tf.model import MSQModel
 from msq_tf.report import precision_report
@@ -24,8 +25,8 @@ INDEX = "pareto.json"
 # Parts of a metric's name that say which way is better, see `direction`.
 _LOWER = "loss error crossentropy divergence hinge mae mape mse msle rmse"
 _HIGHER = "acc auc f1 fbeta fmeasure f_measure precision recall score iou io_u"
-# Files of ours, whole or torn by a kill.
-_OURS = re.compile(rf"(?:{PARTIAL})?epoch-\d+-step-\d+\.keras")
+# Files of ours.
+_OURS = re.compile(r"epoch-\d+-step-\d+\.keras")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,6 +247,11 @@ class ParetoCheckpoint(keras.callbacks.Callback):
             self._kept = _front(self.directory, index)
         self._write(self._kept)
         self._sweep()
+        # What a kill left, of models and of the index.
+        for path in left_over(self.directory):
+            name = PARTIAL.sub("", path.name, count=1)
+            if name == INDEX or _OURS.fullmatch(name):
+                path.unlink(missing_ok=True)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._tested = None
@@ -297,7 +303,15 @@ class ParetoCheckpoint(keras.callbacks.Callback):
                 "ParetoCheckpoint's metric is not in the logs. Expected one "
                 f"of {sorted(logs)}{hint}. Received: monitor={self.monitor!r}"
             )
-        return float(logs[self.monitor])
+        value = logs[self.monitor]
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "ParetoCheckpoint's metric is no number. Expected one for the "
+                "whole epoch, such as a metric's mean over its classes. "
+                f"Received: monitor={self.monitor!r}, {value!r}"
+            ) from error
 
     def _is_of_these_bits(self) -> bool:
         # Where the length of an epoch is unknown, MSQCallback decides at its

@@ -114,7 +114,7 @@ def test_a_file_ends_the_process_at_its_byte(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     whole = tmp_path / "a" / "m.h5"
     whole.write_bytes(b"0123456789")
-    partial = tmp_path / "a" / "partial-m.h5"
+    partial = tmp_path / "a" / "partial-0123abcd-m.h5"
     with pytest.raises(Killed):
         partial.write_bytes(b"0123456789")
     assert partial.read_bytes() == b"01234"
@@ -141,14 +141,14 @@ def folders(tmp_path):
 
 def test_what_a_kill_may_leave_is_not_torn(folders):
     ours, theirs = folders
-    (ours / "partial-epoch-0003.weights.h5").write_bytes(b"half")
+    (ours / "partial-0123abcd-epoch-0003.weights.h5").write_bytes(b"half")
     (ours / ".m.tflite.0123abcd.tmp").write_bytes(b"half")
     (ours / "m.tflite").unlink()
     (ours / "history.jsonl").write_text('{"epoch": 1}\n{"epo')
     assert faults_check.torn(ours, theirs) == []
     assert faults_check.temporary(ours) == [
         ".m.tflite.0123abcd.tmp",
-        "partial-epoch-0003.weights.h5",
+        "partial-0123abcd-epoch-0003.weights.h5",
     ]
 
 
