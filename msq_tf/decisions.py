@@ -13,6 +13,7 @@ import rich.console
 import rich.markup
 import rich.table
 
+from msq_tf import terminal
 from msq_tf.history import BitChange
 from msq_tf.history import Candidate
 
@@ -75,11 +76,11 @@ class Decisions:
 
 
 def as_text(renderable: Any) -> str:
-    """What a rich console prints, without colours."""
+    """What a rich console prints to standard output, without colours."""
     console = rich.console.Console(width=WIDTH, color_system=None)
     with console.capture() as capture:
         console.print(renderable)
-    return capture.get()
+    return terminal.fitting(capture.get(), console.encoding)
 
 
 def log(changes: Sequence[BitChange]) -> None:

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import rich.console
+import rich.markup
 
+from msq_tf import terminal
 from msq_tf.files import PARTIAL
 from msq_tf.files import left_over
 from msq_tf.files import replacing
@@ -227,7 +228,7 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         self.verbose = verbose
         self._kept = ParetoFront()
         self._tested: dict[str, int] | None = None
-        self._console = rich.console.Console(quiet=True)
+        self._console = terminal.Console(quiet=True)
         self._line = ""
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -239,7 +240,7 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         verbose = self.verbose
         if verbose == "auto":
             verbose = self.params.get("verbose", 1)
-        self._console = rich.console.Console(quiet=not verbose)
+        self._console = terminal.Console(quiet=not verbose)
         index = _read(self.directory)
         self._kept = ParetoFront()
         if index is not None:
@@ -282,7 +283,8 @@ class ParetoCheckpoint(keras.callbacks.Callback):
             with replacing(entry.path) as path:
                 self.model.save(path)
             self._line = (
-                f"[bold]Kept[/bold] epoch {entry.epoch}: {self.monitor} "
+                f"[bold]Kept[/bold] epoch {entry.epoch}: "
+                f"{rich.markup.escape(self.monitor)} "
                 f"{entry.metric:.4f} at {entry.packed_bytes:,} bytes, "
                 f"{entry.compression:.2f}x; {len(kept)} on the front"
             )

@@ -29,6 +29,7 @@ from absl import flags
 from absl import logging
 
 from train import flags as train_flags
+from train import streams
 from train.errors import WorkerLostError
 
 
@@ -85,6 +86,7 @@ def _quiet_start() -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    streams.outlast()
     flags.FLAGS.set_gnu_getopt(True)
     flags.adopt_module_key_flags(train_flags)
     app.run(main)

@@ -8,6 +8,7 @@ from train import workspace as workspace_lib
 from train.workspace import Workspace
 
 IDENTITY = {"model": "resnet8", "seed": 0, "targets": ["min_size"]}
+WRITTEN = IDENTITY | {"sealed": True}
 
 
 def claimed(folder) -> Workspace:
@@ -18,7 +19,7 @@ def claimed(folder) -> Workspace:
 
 def test_a_run_is_named_by_its_settings(tmp_path):
     workspace = claimed(tmp_path / "new/run")
-    assert json.loads(workspace.path("run.json").read_text()) == IDENTITY
+    assert json.loads(workspace.path("run.json").read_text()) == WRITTEN
 
 
 def test_a_second_run_needs_resume_or_overwrite(tmp_path):
@@ -43,14 +44,14 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path):
         if path.is_file()
     )
     assert left == ["notes.txt", "run.json"]
-    assert json.loads(workspace.path("run.json").read_text()) == other
+    assert json.loads(workspace.path("run.json").read_text()) == other | {"sealed": True}
 
 
 def test_resume_starts_where_there_is_no_run(tmp_path):
     workspace = Workspace(tmp_path / "new")
     for _ in range(2):
         workspace.claim(IDENTITY, resume=True, overwrite=False)
-    assert json.loads(workspace.path("run.json").read_text()) == IDENTITY
+    assert json.loads(workspace.path("run.json").read_text()) == WRITTEN
 
 
 def test_resume_refuses_other_settings_and_names_them(tmp_path):
