@@ -120,6 +120,7 @@ class HoldsValues:
 
     def _holding(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Keras's function for a batch, as one that takes values, too."""
+
         def compute() -> list[tf.Tensor]:
             return list(self._values_to_hold())
 

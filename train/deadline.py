@@ -74,6 +74,4 @@ def _exits() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(
-            _SIGNAL, signal.SIG_DFL if handler is None else handler
-        )
+        signal.signal(_SIGNAL, signal.SIG_DFL if handler is None else handler)
