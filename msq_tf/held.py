@@ -47,6 +47,9 @@ class HoldsValues:
     A mixin, before `keras.Model`.
     """
 
+    # Keras's, for each batch.
+    predict_function: Any
+    test_function: Any
     _holds_values = False
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:

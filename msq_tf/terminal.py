@@ -43,7 +43,8 @@ class _Fitting:
         return getattr(self._file, name)
 
     def write(self, text: str) -> int:
-        return self._file.write(fitting(text, self._file.encoding))
+        encoding = getattr(self._file, "encoding", None)
+        return self._file.write(fitting(text, encoding))
 
 
 class Console(rich.console.Console):

@@ -195,7 +195,7 @@ def history(workspace: Workspace) -> list[dict[str, Any]]:
             break
         try:
             row = json.loads(line)
-            if not isinstance(row["phase"], str) or type(row["epoch"]) != int:
+            if type(row["phase"]) is not str or type(row["epoch"]) is not int:
                 raise TypeError("it names no phase and epoch")
         except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(
