@@ -197,6 +197,12 @@ def history(workspace: Workspace) -> list[dict[str, Any]]:
             row = json.loads(line)
             if type(row["phase"]) is not str or type(row["epoch"]) is not int:
                 raise TypeError("it names no phase and epoch")
+            if any(
+                not isinstance(value, int | float)
+                for name, value in row.items()
+                if name != "phase"
+            ):
+                raise TypeError("it holds something else than numbers")
         except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(
                 "The history cannot be read. Expected the rows that a run "

@@ -172,7 +172,8 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path):
 @pytest.mark.parametrize(
     "line",
     ["[1]", "no JSON", "{}", '"a"', '{"phase": 1, "epoch": 1}', "[" * 10**5]
-    + ['{"phase": "msq", "epoch": "1"}', "\xff\xfe"],
+    + ['{"phase": "msq", "epoch": "1"}', "\xff\xfe"]
+    + ['{"phase": "msq", "epoch": 1, "loss": "low"}'],
 )
 def test_a_history_that_is_none_is_named(tmp_path, line):
     workspace = claimed(tmp_path)

@@ -165,3 +165,11 @@ def test_overwrite_keeps_what_the_run_starts_from(name, tmp_path):
             IDENTITY | {"start_from": str(path)}, resume=False, overwrite=True
         )
     assert path.exists() and workspace.path("run.json").exists()
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path):
+    workspace = claimed(tmp_path)
+    workspace.write_json(workspace_lib.RUN, IDENTITY)
+    workspace.path("history.jsonl").write_text("")
+    workspace.claim(IDENTITY, resume=True, overwrite=False)
+    assert json.loads(workspace.path("run.json").read_text()) == IDENTITY
