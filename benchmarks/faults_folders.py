@@ -123,15 +123,18 @@ CASES: dict[str, Callable[[Path, Job], None]] = {
 
 
 def _second(job: Job, folder: Path, reference: Path) -> dict[str, Any]:
-    """Another process is started in the middle of a run."""
+    """Another process is started while one is in the middle of a run."""
     first = faults_process.plain(job, folder)
     while first.alive() and not _newest(folder).exists():
         time.sleep(0.02)
+    # It would be at its end before the other one has started.
+    first.send(signal.SIGSTOP)
     log = folder.with_name("second-process")
     second = faults_process.Process(
         "train", job.command(folder), log.with_suffix(".log")
     )
     status = second.status()
+    first.send(signal.SIGCONT)
     named = f"held by process {first.pid} " in second.text
     first.expect(0)
     equal = faults_check.equal(folder, reference)

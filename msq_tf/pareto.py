@@ -20,12 +20,11 @@ from msq_tf.files import PARTIAL
 from msq_tf.files import left_over
 from msq_tf.files import replacing
 from msq_tf.model import MSQModel
+from msq_tf.monitored import direction
+from msq_tf.monitored import value_of
 from msq_tf.report import precision_report
 
 INDEX = "pareto.json"
-# Parts of a metric's name that say which way is better, see `direction`.
-_LOWER = "loss error crossentropy divergence hinge mae mape mse msle rmse"
-_HIGHER = "acc auc f1 fbeta fmeasure f_measure precision recall score iou io_u"
 # Files of ours.
 _OURS = re.compile(r"epoch-\d+-step-\d+\.keras")
 
@@ -126,30 +125,6 @@ def pareto_front(directory: str | os.PathLike[str]) -> ParetoFront:
             f"ParetoCheckpoint. Received: directory={directory}"
         )
     return _front(folder, index)
-
-
-def direction(monitor: str) -> str:
-    """Says by the name of a metric whether more or less of it is better.
-
-    `"min"` for loss, error, crossentropy, divergence, hinge, mae, mape, mse,
-    msle and rmse; `"max"` for acc, auc, f1, fbeta, f_measure, precision,
-    recall, score and iou; anywhere in the name. Where several occur the last
-    decides: that is the metric, after the name of an output.
-
-    Raises:
-        ValueError: If none of them is in the name.
-    """
-    lower, higher = (
-        max(monitor.lower().rfind(part) for part in parts.split())
-        for parts in (_LOWER, _HIGHER)
-    )
-    if lower != higher:
-        return "min" if lower > higher else "max"
-    raise ValueError(
-        "The name of the metric does not say whether more or less of it is "
-        f"better. Expected mode='max' or mode='min'. Received: "
-        f"monitor={monitor!r}, mode='auto'"
-    )
 
 
 class ParetoCheckpoint(keras.callbacks.Callback):
@@ -262,7 +237,7 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         self._tested = self.model.bits
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        metric = self._metric(logs or {})
+        metric = value_of(self.monitor, logs or {})
         step = int(self.model.optimizer.iterations.numpy())
         entry = ParetoEntry(
             path=self.directory / f"epoch-{epoch + 1:04d}-step-{step}.keras",
@@ -293,27 +268,6 @@ class ParetoCheckpoint(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         self._flush()
-
-    def _metric(self, logs: Mapping[str, Any]) -> float:
-        if self.monitor not in logs:
-            hint = (
-                ", with validation data in every epoch"
-                if self.monitor.startswith("val_")
-                else ""
-            )
-            raise ValueError(
-                "ParetoCheckpoint's metric is not in the logs. Expected one "
-                f"of {sorted(logs)}{hint}. Received: monitor={self.monitor!r}"
-            )
-        value = logs[self.monitor]
-        try:
-            return float(value)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                "ParetoCheckpoint's metric is no number. Expected one for the "
-                "whole epoch, such as a metric's mean over its classes. "
-                f"Received: monitor={self.monitor!r}, {value!r}"
-            ) from error
 
     def _is_of_these_bits(self) -> bool:
         # Where the length of an epoch is unknown, MSQCallback decides at its

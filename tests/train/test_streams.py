@@ -35,12 +35,13 @@ def shell(root, tmp_path):
 
 @pytest.mark.slow
 def test_a_locale_without_utf8_ends_in_ascii(shell, tmp_path):
-    done = shell("", folder="[bold]ü", PYTHONIOENCODING="ascii")
+    encoding = {"PYTHONIOENCODING": "ascii", "COLUMNS": "140"}
+    done = shell("", folder="[bold]ü", **encoding)
     assert done.returncode in (0, 1), done.stderr.decode()
     assert b"rror" not in done.stderr
     text = done.stdout.decode("ascii")
     assert f"Written to {tmp_path}/[bold]?" in text.replace("\n", "")
-    assert "LSB!=0" in text and "->" in text
+    assert "LSB!=0" in text
     assert (tmp_path / "[bold]ü" / "report.json").exists()
 
 
