@@ -25,6 +25,8 @@ _HERE = b"msq_tf ok\n"
 _PAUSE = 0.2
 # Seconds that a peer may take for an answer.
 _ANSWER = 5.0
+# Seconds for which a worker that has failed looks for the chief, to tell it.
+_TELL = 60.0
 
 
 def meet(addresses: Sequence[str], index: int, timeout: float) -> None:
@@ -47,7 +49,8 @@ def meet(addresses: Sequence[str], index: int, timeout: float) -> None:
     except OSError as error:
         if index:
             # The chief tells the others.
-            _report(addresses[0], _FAILED % index, min(end, _soon()))
+            soon = min(end, time.monotonic() + _TELL)
+            _report(addresses[0], _FAILED % index, soon)
         name = f"Worker {index}" if index else "The chief"
         raise ValueError(
             f"{name} cannot take its port. Expected a free one in TF_CONFIG. "
@@ -155,10 +158,6 @@ def _greeted(guest: socket.socket) -> tuple[bytes, int]:
 
 def _word(greeting: bytes) -> bytes:
     return greeting.partition(b"%")[0]
-
-
-def _soon() -> float:
-    return time.monotonic() + 2 * _ANSWER
 
 
 def _report(chief: str, greeting: bytes, end: float) -> bytes:
