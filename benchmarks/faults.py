@@ -26,6 +26,7 @@ import rich.table
 
 from benchmarks import faults_check
 from benchmarks import faults_cluster
+from benchmarks import faults_folders
 from benchmarks import faults_process
 from benchmarks import tables
 from benchmarks.faults_child import Progress
@@ -52,7 +53,7 @@ _MANY = 20
 
 
 def measure() -> dict[str, Any]:
-    """Kills runs of one process, and one of two workers.
+    """Kills runs of one process, and one of two workers; harms folders.
 
     Returns:
         Kills, steps lost and what was the same, JSON values.
@@ -64,11 +65,13 @@ def measure() -> dict[str, Any]:
         with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
             cluster = pool.submit(faults_cluster.run, folder, SEED)
             runs = one_process(folder, KILLS, SEED)
+        folders = faults_folders.run(folder)
         return {
             "seed": SEED,
             "steps_per_epoch": STEPS,
             "runs": runs,
             "cluster": cluster.result(),
+            "folders": folders,
             "seconds": time.monotonic() - start,
         }
 
@@ -327,4 +330,7 @@ def table(results: dict[str, Any]) -> rich.table.Table:
     for name, number in agreed(runs).items():
         count = sum(name in run["equal"] for run in runs)
         view.add_row(f"the same {name}", f"{number} of {count}")
+    for name, case in results.get("folders", {}).items():
+        end = "the same" if case["equal"] else f"exit code {case['status']}"
+        view.add_row(name, end)
     return view

@@ -12,6 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from train.folder_lock import LOCK
+
 _TEMPORARY = re.compile(r"partial-.*|\..*\.tmp")
 _WEIGHTS = "model.weights.h5"
 # What a run measures anew whenever it ends.
@@ -40,7 +42,8 @@ def torn(folder: Path, reference: Path) -> list[str]:
     """
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        if _TEMPORARY.fullmatch(path.name):
+        # Who was at work when it was killed: no result.
+        if _TEMPORARY.fullmatch(path.name) or path.name == LOCK:
             continue
         try:
             _read(path, reference / path.relative_to(folder))

@@ -191,7 +191,7 @@ def _in_write(name: str, bytes: int) -> None:
     # What is written under another name until it is whole.
     folder, _, last = name.rpartition("/")
     ours = re.compile(
-        rf".*{re.escape(folder)}/(?:partial-{re.escape(last)}"
+        rf".*{re.escape(folder)}/(?:partial-\w+-{re.escape(last)}"
         rf"|\.{re.escape(last)}\.\w+\.tmp)"
     )
     usual = io.open

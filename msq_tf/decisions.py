@@ -14,6 +14,7 @@ import rich.console
 import rich.table
 import rich.text
 
+from msq_tf import terminal
 from msq_tf.history import BitChange
 from msq_tf.history import Candidate
 from msq_tf.html_tables import as_html
@@ -99,7 +100,7 @@ class Decisions:
 
 
 def as_text(renderable: Any) -> str:
-    """What a rich console prints, without colours."""
+    """What a rich console prints to standard output, without colours."""
     narrow, wide = _WIDTHS
     columns = shutil.get_terminal_size((wide, 0)).columns
     console = rich.console.Console(
@@ -107,7 +108,7 @@ def as_text(renderable: Any) -> str:
     )
     with console.capture() as capture:
         console.print(renderable)
-    return capture.get()
+    return terminal.fitting(capture.get(), console.encoding)
 
 
 def log(changes: Sequence[BitChange]) -> None:

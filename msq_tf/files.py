@@ -6,10 +6,13 @@ import contextlib
 import errno
 import os
 import pathlib
+import re
+import secrets
 from collections.abc import Iterator
 
-# Before the name of a file that is being written.
-PARTIAL = "partial-"
+# Before the name of a file that is being written. Earlier versions put no
+# number behind it.
+PARTIAL = re.compile(r"partial-(?:[0-9a-f]{8}-)?")
 # What to do about a failure, by its number.
 _ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -59,7 +62,10 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Gives a path to write to, which becomes `path` when the block ends.
 
-    The path has the suffix of `path`, because Keras goes by it. It reaches
+    The path has the suffix of `path`, because Keras goes by it, and a name of
+    its own, so that two processes that write one file at a time each write a
+    whole one: the last to end stays. What a killed process left of such a
+    file is in nobody's way, see `left_over`. It reaches
     the disk before it gets its name, so that a machine that loses power
     leaves the old file or the new one. When the block raises, a file of that
     name stays as it was.
@@ -74,7 +80,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         NotWrittenError: If the disk is full or may not be written.
     """
     path = pathlib.Path(path)
-    partial = path.with_name(f"{PARTIAL}{path.name}")
+    token = secrets.token_hex(4)
+    partial = path.with_name(f"partial-{token}-{path.name}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -86,6 +93,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             # What cannot be removed either shall not hide what went wrong.
             with contextlib.suppress(OSError):
                 partial.unlink()
+
+
+def left_over(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """Files in a folder, not below it, that `replacing` has not ended.
+
+    Those of killed processes, if no other one writes there.
+    """
+    return [
+        path
+        for path in pathlib.Path(folder).iterdir()
+        if PARTIAL.match(path.name)
+    ]
 
 
 def _flush(path: pathlib.Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import itertools
+import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -10,87 +13,44 @@ from typing import Any
 
 import tensorflow as tf
 
+# Two threads that make a model's function at once would wrap it twice.
+_MAKING = threading.RLock()
 
-class HeldValues:
-    """Keeps what the first batch of a call computed for those that follow.
 
-    Weights do not move while a model predicts, so values need not be computed
-    for every batch. They are computed by the first one, behind all callbacks
-    that begin a call, as some of them exchange weights
-    (`keras.callbacks.SwapEMAWeights`). Outside of `while_open` nothing is kept.
+class _Call:
+    """What one call of `predict` or `evaluate` keeps, and its model."""
 
-    The variables are no part of a model's state: none is saved, and all are
-    empty between calls. They share memory with the values.
+    def __init__(self, model: Any):
+        self.model = model
+        self.values: list[tf.Tensor] | None = None
 
-    Args:
-        shapes: Shapes of the values.
-    """
 
-    def __init__(self, shapes: Sequence[Sequence[int]]):
-        self._shapes = list(shapes)
-        self._open = tf.Variable(False, trainable=False)
-        self._filled = tf.Variable(False, trainable=False)
-        self._kept = [
-            tf.Variable(
-                tf.zeros([0]), trainable=False, shape=tf.TensorShape(None)
-            )
-            for _ in self._shapes
-        ]
-
-    @contextlib.contextmanager
-    def while_open(self) -> Iterator[None]:
-        """A scope in which values are computed once; it does not nest."""
-        self._open.assign(True)
-        try:
-            yield
-        finally:
-            self._open.assign(False)
-            self._filled.assign(False)
-            for variable in self._kept:
-                variable.assign(tf.zeros([0]))
-
-    def values(
-        self, compute: Callable[[], Sequence[tf.Tensor]]
-    ) -> list[tf.Tensor]:
-        """What is kept, or else what `compute` returns.
-
-        Args:
-            compute: Returns float32 tensors of the given shapes.
-
-        Returns:
-            float32 tensors, no gradient where they were kept.
-        """
-
-        def kept() -> list[tf.Tensor]:
-            return [
-                tf.ensure_shape(variable.read_value(), shape)
-                for variable, shape in zip(
-                    self._kept, self._shapes, strict=True
-                )
-            ]
-
-        def computed() -> list[tf.Tensor]:
-            values = list(compute())
-
-            def keep() -> tf.Tensor:
-                for variable, value in zip(self._kept, values, strict=True):
-                    variable.assign(value)
-                return self._filled.assign(True, read_value=False)
-
-            tf.cond(self._open, keep, tf.no_op)
-            return values
-
-        return tf.cond(self._filled, kept, computed)
+# Of this thread: the innermost call, and what stands for values in a step.
+_CALL: contextvars.ContextVar[_Call | None] = contextvars.ContextVar(
+    "msq_tf_call", default=None
+)
+_STEP: contextvars.ContextVar[_Call | None] = contextvars.ContextVar(
+    "msq_tf_step", default=None
+)
 
 
 class HoldsValues:
     """`predict` and `evaluate` of a model that hold its quantized values.
 
+    Weights do not move while a model predicts, so values need not be computed
+    for every batch. They are computed before the first one, behind all
+    callbacks that begin a call, as some of them exchange weights
+    (`keras.callbacks.SwapEMAWeights`), and are arguments of the function that
+    Keras runs for each batch. They belong to the call: other threads, and
+    calls inside of this one, have their own.
+
     A mixin, before `keras.Model`.
     """
 
-    _held_values: HeldValues | None = None
-    _stepping = False
+    # Keras's, for each batch.
+    predict_function: Any
+    test_function: Any
+    _holds_values = False
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict`.
@@ -99,45 +59,102 @@ class HoldsValues:
         XLA compiles the model or it was made under a strategy. A callback that
         changes weights between batches changes the next call.
         """
-        with self._open():
+        with _set(_CALL, _Call(self)):
             return super().predict(*args, **kwargs)  # type: ignore[misc]
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`; holds values as `predict` does."""
-        with self._open():
+        with _set(_CALL, _Call(self)):
             return super().evaluate(*args, **kwargs)  # type: ignore[misc]
 
-    def predict_step(self, data: Any) -> Any:
-        with self._inference_step():
-            return super().predict_step(data)  # type: ignore[misc]
+    def make_predict_function(self, force: bool = False) -> Any:
+        """As `keras.Model.make_predict_function`."""
+        with _MAKING:
+            if self.predict_function is None or force:
+                super().make_predict_function(True)  # type: ignore[misc]
+                self.predict_function = self._holding(self.predict_function)
+            return self.predict_function
 
-    def test_step(self, data: Any) -> Any:
-        with self._inference_step():
-            return super().test_step(data)  # type: ignore[misc]
+    def make_test_function(self, force: bool = False) -> Any:
+        """As `keras.Model.make_test_function`."""
+        with _MAKING:
+            if self.test_function is None or force:
+                super().make_test_function(True)  # type: ignore[misc]
+                function = self.test_function
+                # For steps, Keras takes their data or else what yields it:
+                # nothing is traced then that ends with the data.
+                held = self._holding(lambda steps: function(iter(steps)))
 
-    def _hold_values_of(self, shapes: Sequence[Sequence[int]]) -> None:
+                def take_and_test(iterator: Any) -> Any:
+                    if not self._in_call():
+                        return function(iterator)
+                    return held(self._next_steps(iterator))
+
+                self.test_function = take_and_test
+            return self.test_function
+
+    def _next_steps(self, iterator: Any) -> list[Any]:
+        """Data of the steps that run at once, fewer at the end."""
+        steps = list(itertools.islice(iterator, self.steps_per_execution))  # type: ignore[attr-defined]
+        if not steps:
+            raise StopIteration
+        return steps
+
+    def _hold_values(self) -> None:
         # Under a strategy every replica would need its own.
-        if not tf.distribute.has_strategy():
-            self._held_values = HeldValues(shapes)
+        self._holds_values = not tf.distribute.has_strategy()
 
-    def _held(
-        self, compute: Callable[[], Sequence[tf.Tensor]]
-    ) -> Sequence[tf.Tensor]:
-        if self._held_values is None or not self._stepping:
-            return compute()
-        return self._held_values.values(compute)
+    def _values_to_hold(self) -> Sequence[tf.Tensor]:
+        raise NotImplementedError
 
-    def _open(self) -> contextlib.AbstractContextManager[None]:
-        if self._held_values is None:
-            return contextlib.nullcontext()
-        return self._held_values.while_open()
+    def _held(self) -> Sequence[tf.Tensor]:
+        """What `_values_to_hold` returns, or returned in this call."""
+        step = _STEP.get()
+        if step is None or step.model is not self or step.values is None:
+            return self._values_to_hold()
+        return step.values
 
-    @contextlib.contextmanager
-    def _inference_step(self) -> Iterator[None]:
-        # XLA computes values while it reads the weights, and knows no
-        # variable whose shape changes.
-        self._stepping = not self.jit_compile  # type: ignore[attr-defined]
-        try:
-            yield
-        finally:
-            self._stepping = False
+    def _in_call(self) -> bool:
+        """Whether this thread is in a call of this model that holds values."""
+        call = _CALL.get()
+        # XLA computes values while it reads the weights.
+        holds = self._holds_values and not self.jit_compile  # type: ignore[attr-defined]
+        return holds and call is not None and call.model is self
+
+    def _holding(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Keras's function for a batch, as one that takes values, too."""
+
+        def compute() -> list[tf.Tensor]:
+            return list(self._values_to_hold())
+
+        def run(data: Any, values: list[tf.Tensor]) -> Any:
+            step = _Call(self)
+            step.values = values
+            with _set(_STEP, step):
+                return function(data)
+
+        if not self.run_eagerly:  # type: ignore[attr-defined]
+            # What Keras wants converted it says itself, further in.
+            compute = tf.function(compute, autograph=False)
+            run = tf.function(run, autograph=False, reduce_retracing=True)
+
+        def run_in_call(data: Any) -> Any:
+            call = _CALL.get()
+            if call is None or not self._in_call():
+                return function(data)
+            if call.values is None:
+                call.values = compute()
+            return run(data, call.values)
+
+        return run_in_call
+
+
+@contextlib.contextmanager
+def _set(
+    variable: contextvars.ContextVar[_Call | None], call: _Call
+) -> Iterator[None]:
+    token = variable.set(call)
+    try:
+        yield
+    finally:
+        variable.reset(token)

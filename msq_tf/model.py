@@ -143,10 +143,7 @@ class MSQModel(
             )
         self.fit_inputs = FitInputs()
         self.penalty = PenaltyMean()
-        shapes = [kernel.shape for kernel in self.kernels]
-        if self._rounds_biases:
-            shapes += self._weights.step_shapes
-        self._hold_values_of(shapes)
+        self._hold_values()
         self._use_methods_of(
             base,
             lambda: StepScopes(
@@ -209,7 +206,7 @@ class MSQModel(
             )
         else:
             count = len(self.kernels)
-            held = self._held(lambda: [*self._values_now(), *self._steps_now()])
+            held = self._held()
             values, steps = held[:count], held[count:]
         if steps is None:
             steps = self._steps_now()
@@ -252,6 +249,9 @@ class MSQModel(
     @property
     def _rounds_biases(self) -> bool:
         return self.activations is not None and bool(self.activations.biases)
+
+    def _values_to_hold(self) -> list[tf.Tensor]:
+        return [*self._values_now(), *self._steps_now()]
 
     def _values_now(self) -> list[tf.Tensor]:
         return self._weights.values(self.search.bits)

@@ -13,22 +13,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import rich.console
+import rich.markup
 
+from msq_tf import terminal
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_path
 from msq_tf.config import check_choice
 from msq_tf.files import PARTIAL
+from msq_tf.files import left_over
 from msq_tf.files import replacing
 from msq_tf.model import MSQModel
+from msq_tf.monitored import direction
+from msq_tf.monitored import value_of
 from msq_tf.report import precision_report
 
 INDEX = "pareto.json"
-# Parts of a metric's name that say which way is better, see `direction`.
-_LOWER = "loss error crossentropy divergence hinge mae mape mse msle rmse"
-_HIGHER = "acc auc f1 fbeta fmeasure f_measure precision recall score iou io_u"
-# Files of ours, whole or torn by a kill.
-_OURS = re.compile(rf"(?:{PARTIAL})?epoch-\d+-step-\d+\.keras")
+# Files of ours.
+_OURS = re.compile(r"epoch-\d+-step-\d+\.keras")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,30 +131,6 @@ def pareto_front(directory: str | os.PathLike[str]) -> ParetoFront:
     return _front(folder, index)
 
 
-def direction(monitor: str) -> str:
-    """Says by the name of a metric whether more or less of it is better.
-
-    `"min"` for loss, error, crossentropy, divergence, hinge, mae, mape, mse,
-    msle and rmse; `"max"` for acc, auc, f1, fbeta, f_measure, precision,
-    recall, score and iou; anywhere in the name. Where several occur the last
-    decides: that is the metric, after the name of an output.
-
-    Raises:
-        ValueError: If none of them is in the name.
-    """
-    lower, higher = (
-        max(monitor.lower().rfind(part) for part in parts.split())
-        for parts in (_LOWER, _HIGHER)
-    )
-    if lower != higher:
-        return "min" if lower > higher else "max"
-    raise ValueError(
-        "The name of the metric does not say whether more or less of it is "
-        f"better. Expected mode='max' or mode='min'. Received: "
-        f"monitor={monitor!r}, mode='auto'"
-    )
-
-
 class ParetoCheckpoint(keras.callbacks.Callback):
     """Keeps every model that no other beats in metric and in bytes.
 
@@ -224,7 +201,7 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         self.verbose = verbose
         self._kept = ParetoFront()
         self._tested: dict[str, int] | None = None
-        self._console = rich.console.Console(quiet=True)
+        self._console = terminal.Console(quiet=True)
         self._line = ""
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -236,7 +213,7 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         verbose = self.verbose
         if verbose == "auto":
             verbose = self.params.get("verbose", 1)
-        self._console = rich.console.Console(quiet=not verbose)
+        self._console = terminal.Console(quiet=not verbose)
         index = _read(self.directory)
         self._kept = ParetoFront()
         if index is not None:
@@ -244,6 +221,11 @@ class ParetoCheckpoint(keras.callbacks.Callback):
             self._kept = _front(self.directory, index)
         self._write(self._kept)
         self._sweep()
+        # What a kill left, of models and of the index.
+        for path in left_over(self.directory):
+            name = PARTIAL.sub("", path.name, count=1)
+            if name == INDEX or _OURS.fullmatch(name):
+                path.unlink(missing_ok=True)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._tested = None
@@ -253,7 +235,7 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         self._tested = self.model.bits
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        metric = self._metric(logs or {})
+        metric = value_of(self.monitor, logs or {})
         step = int(self.model.optimizer.iterations.numpy())
         entry = ParetoEntry(
             path=self.directory / f"epoch-{epoch + 1:04d}-step-{step}.keras",
@@ -274,7 +256,8 @@ class ParetoCheckpoint(keras.callbacks.Callback):
             with replacing(entry.path) as path:
                 self.model.save(path)
             self._line = (
-                f"[bold]Kept[/bold] epoch {entry.epoch}: {self.monitor} "
+                f"[bold]Kept[/bold] epoch {entry.epoch}: "
+                f"{rich.markup.escape(self.monitor)} "
                 f"{entry.metric:.4f} at {entry.packed_bytes:,} bytes, "
                 f"{entry.compression:.2f}x; {len(kept)} on the front"
             )
@@ -283,19 +266,6 @@ class ParetoCheckpoint(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         self._flush()
-
-    def _metric(self, logs: Mapping[str, Any]) -> float:
-        if self.monitor not in logs:
-            hint = (
-                ", with validation data in every epoch"
-                if self.monitor.startswith("val_")
-                else ""
-            )
-            raise ValueError(
-                "ParetoCheckpoint's metric is not in the logs. Expected one "
-                f"of {sorted(logs)}{hint}. Received: monitor={self.monitor!r}"
-            )
-        return float(logs[self.monitor])
 
     def _is_of_these_bits(self) -> bool:
         # Where the length of an epoch is unknown, MSQCallback decides at its

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import rich.console
 import rich.text
 import tensorflow as tf
 
 from msq_tf import extras
+from msq_tf import terminal
 from msq_tf.decisions import Decisions
 from msq_tf.history import BitChange
 from msq_tf.history import Candidate
@@ -37,7 +37,7 @@ class ProgressPrinter:
     """
 
     def __init__(self, enabled: bool):
-        self._console = rich.console.Console(quiet=not enabled)
+        self._console = terminal.Console(quiet=not enabled)
         self._changes: list[BitChange] = []
         self._frozen = False
         self._line = ""

@@ -175,11 +175,6 @@ class WeightQuantizers:
             return largest
         return [tf.stop_gradient(scale) for scale in self._used(largest)]
 
-    @property
-    def step_shapes(self) -> list[list[int]]:
-        """Shapes of what `steps` returns."""
-        return self._layout.shapes
-
     def steps(self, bits: Any) -> list[tf.Tensor]:
         """Current step of each quantized weight, no gradient.
 

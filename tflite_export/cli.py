@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import sys
@@ -49,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 where the work failed or a rule is broken, 2 for
         wrong arguments.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the output's encoding does not have is no failure.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     values = _flags()
     try:

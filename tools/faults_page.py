@@ -63,6 +63,7 @@ def section(content: dict[str, Any]) -> str:
         _ends(runs, "runs"),
         "",
         _cluster(cluster),
+        *_folders(results.get("folders", {})),
     ]
     return "\n".join([*lines, ""])
 
@@ -79,6 +80,29 @@ def _ends(runs: list[dict[str, Any]], name: str) -> str:
         f"{len(runs)} {name}: {same}. Temporary files in the folders at the "
         f"end: {left}."
     )
+
+
+def _folders(cases: dict[str, dict[str, Any]]) -> list[str]:
+    """What came of folders that something else was done to."""
+    if not cases:
+        return []
+    rows = [
+        (
+            name,
+            f"{case['status']}",
+            f"{case['told']}",
+            "-" if case["again"] is None else f"{case['again']}",
+            "yes" if case["equal"] else "no",
+        )
+        for name, case in cases.items()
+    ]
+    heads = ("exit code", "lines that say so", "epochs again", "the same end")
+    return [
+        "",
+        "A folder to which something else was done before the same command:",
+        "",
+        *markdown.table(("done", *heads), rows),
+    ]
 
 
 def _cluster(cluster: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from absl import logging
 
 from tflite_export import quiet
 from train import flags as train_flags
+from train import streams
 from train.errors import WorkerLostError
 
 
@@ -61,6 +62,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    streams.outlast()
     flags.FLAGS.set_gnu_getopt(True)
     flags.adopt_module_key_flags(train_flags)
     app.run(main)

@@ -4,7 +4,7 @@
 files, one after the other: a kill in between repeats an epoch on weights that
 have it behind them. Here the number is in the file's name, and the file
 appears whole, by a rename. Optimizer state, bits and schedule state are
-variables that the weights file holds.
+variables that the weights file holds, and its end is a seal, see `seals`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -21,6 +22,8 @@ import numpy as np
 
 from msq_tf import files
 from msq_tf.replicas import worker_index
+from train import seals
+from train.workspace import CHECKPOINTS
 from train.workspace import HISTORY
 from train.workspace import Workspace
 
@@ -69,11 +72,12 @@ class EpochCheckpoint(keras.callbacks.Callback):
             # No checkpoint shall be on the disk before its row is.
             file.flush()
             os.fsync(file.fileno())
-        name = f"checkpoints/{self._phase}/epoch-{epoch + 1:04d}.weights.h5"
-        with self._workspace.replacing(name) as path:
+        name = _name(self._phase, epoch + 1)
+        with self._workspace.sealing(name) as path:
             path.write_bytes(_weights(self.model))
-        for old in _files(self._workspace, self._phase)[_KEPT:]:
-            old.unlink()
+        kept = sorted(_epochs(self._workspace, self._phase), reverse=True)
+        for number in kept[_KEPT:]:
+            self._workspace.path(_name(self._phase, number)).unlink()
 
 
 class EpochSeeds(keras.callbacks.Callback):
@@ -112,8 +116,14 @@ class EpochSeeds(keras.callbacks.Callback):
                 part.assign(words.astype(np.uint32))
 
 
-def restore(workspace: Workspace, phase: str, model: keras.Model) -> int:
-    """Loads the last checkpoint of a phase into a compiled model.
+def restore(
+    workspace: Workspace,
+    phase: str,
+    model: keras.Model,
+    epochs: int | None = None,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Loads the last whole checkpoint of a phase into a compiled model.
 
     Rows of the history that lie after it are removed: those epochs will be
     trained again.
@@ -122,23 +132,39 @@ def restore(workspace: Workspace, phase: str, model: keras.Model) -> int:
         workspace: Folder of the run.
         phase: Name of the phase of training.
         model: The compiled model.
+        epochs: Epochs of the phase, if that is known.
+        say: Is told of each checkpoint that is damaged.
 
     Returns:
         The number of epochs that the model has behind it.
+
+    Raises:
+        ValueError: If a checkpoint is another run's, of an epoch that the
+            phase does not have or of another model, or the history cannot be
+            read.
     """
+    rows = history(workspace)
     model.optimizer.build(model.trainable_variables)
+    numbers = sorted(_epochs(workspace, phase), reverse=True)
     epoch = 0
-    for path in _files(workspace, phase):
+    for place, number in enumerate(numbers):
+        name = _name(phase, number)
+        path = workspace.path(name)
+        if epochs is not None and number > epochs:
+            raise ValueError(
+                "There is a checkpoint of an epoch that the run does not have. "
+                f"Expected at most {epochs}. Received: {path}"
+            )
         try:
-            model.load_weights(path)
-        except OSError:  # torn by a crash of the machine
+            workspace.check(name)
+            _load(model, path, last=place == len(numbers) - 1)
+        except seals.DamagedError as error:
+            say(f"A checkpoint is damaged and left out: {path} ({error})")
             continue
-        epoch = int(re.findall(r"\d+", path.name)[0])
+        epoch = number
         break
     kept = [
-        row
-        for row in history(workspace)
-        if row["phase"] != phase or row["epoch"] <= epoch
+        row for row in rows if row["phase"] != phase or row["epoch"] <= epoch
     ]
     with workspace.replacing(HISTORY) as path:
         path.write_text("".join(json.dumps(row) + "\n" for row in kept))
@@ -149,14 +175,58 @@ def history(workspace: Workspace) -> list[dict[str, Any]]:
     """Returns the logs of all epochs, in order.
 
     A last line that was cut short by a kill is left out.
+
+    Raises:
+        ValueError: If another line is none that a run writes.
     """
     path = workspace.path(HISTORY)
     rows = []
-    if path.exists():
-        for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                rows.append(json.loads(line))
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ValueError(
+            f"The history cannot be read. Expected a file. Received: {path} "
+            f"({error.strerror})"
+        ) from error
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            row = json.loads(line)
+            if type(row["phase"]) is not str or type(row["epoch"]) is not int:
+                raise TypeError("it names no phase and epoch")
+            if any(
+                not isinstance(value, int | float)
+                for name, value in row.items()
+                if name != "phase"
+            ):
+                raise TypeError("it holds something else than numbers")
+        except (KeyError, RecursionError, TypeError, ValueError) as error:
+            raise ValueError(
+                "The history cannot be read. Expected the rows that a run "
+                f"writes, or no such file. Received: {path}, line {number} "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        rows.append(row)
     return rows
+
+
+def _load(model: keras.Model, path: pathlib.Path, last: bool) -> None:
+    try:
+        model.load_weights(path)
+    # What was written by an earlier version has no seal: a file that HDF5
+    # reads may still make Keras raise whatever comes.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        if not last:
+            # The one before replaces whatever was loaded.
+            raise seals.DamagedError(reason) from error
+        raise ValueError(
+            "A checkpoint cannot be loaded. Expected one of the model that is "
+            f"trained. Received: {path} ({type(error).__name__}: {reason})"
+        ) from error
 
 
 def _weights(model: keras.Model) -> memoryview:
@@ -170,6 +240,14 @@ def _weights(model: keras.Model) -> memoryview:
     return memory.getbuffer()
 
 
-def _files(workspace: Workspace, phase: str) -> list[pathlib.Path]:
-    folder = workspace.path(f"checkpoints/{phase}")
-    return sorted(folder.glob("epoch-*.weights.h5"), reverse=True)
+def _name(phase: str, epoch: int) -> str:
+    return f"{CHECKPOINTS}/{phase}/epoch-{epoch:04d}.weights.h5"
+
+
+def _epochs(workspace: Workspace, phase: str) -> list[int]:
+    """Epochs that there are files of."""
+    folder = workspace.path(f"{CHECKPOINTS}/{phase}")
+    names = [path.name for path in folder.glob("epoch-*.weights.h5")]
+    found = [re.fullmatch(r"epoch-(\d+)\.weights\.h5", n) for n in names]
+    numbers = {int(match[1]) for match in found if match}
+    return [n for n in numbers if workspace.path(_name(phase, n)).exists()]

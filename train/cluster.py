@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
+from train import deadline
 from train import rendezvous
 
 _EXAMPLE = (
@@ -38,17 +37,17 @@ def connect(timeout: float) -> tf.distribute.MultiWorkerMirroredStrategy:
     rendezvous.meet(addresses, index, timeout)
     # All were there a moment ago. If one is gone, TensorFlow waits for ever,
     # with Python's lock in its hand.
-    faulthandler.dump_traceback_later(
-        timeout, exit=True, file=sys.__stderr__ or sys.stderr
+    silent = (
+        "error: The cluster did not come together. Expected all "
+        f"{len(addresses)} workers, which were there when TensorFlow started, "
+        f"within --worker_timeout={timeout:g} seconds more. Received, by "
+        f"worker {index}: nothing"
     )
-    try:
-        with _kept_handler(signal.SIGTERM):
-            # Without `timeout_seconds`: TensorFlow starts a thread for every
-            # collective that sleeps so long, thousands in a minute. How long
-            # exchanges take is watched by `watchdog`.
-            return tf.distribute.MultiWorkerMirroredStrategy()
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+    with deadline.within(timeout, silent), _kept_handler(signal.SIGTERM):
+        # Without `timeout_seconds`: TensorFlow starts a thread for every
+        # collective that sleeps so long, thousands in a minute. How long
+        # exchanges take is watched by `watchdog`.
+        return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from train import batches
 from train import checkpoints
 from train import loop
 from train import models
+from train import seals
 from train import targets
 from train.datasets import ImageDataset
 from train.distribution import Distribution
@@ -67,7 +68,9 @@ def check(context: Context) -> keras.Model | None:
             reach the compression asked for.
     """
     settings = context.settings
-    if _float_file_exists(context):
+    trained = settings.start_from is not None
+    # One that will be removed is none.
+    if trained or (not settings.overwrite and _float_file_exists(context)):
         model = load_model(_float_file(context))
         _check_outputs(model, context)
         _check_search(model, settings)
@@ -111,7 +114,7 @@ def float_model(context: Context, untrained: keras.Model | None) -> keras.Model:
             )
         _fit(untrained, context, "float", recipe.float_epochs, [])
         if distribution.chief:
-            with context.workspace.replacing(FLOAT_MODEL) as path:
+            with context.workspace.sealing(FLOAT_MODEL) as path:
                 untrained.save(path)
     # From the file even if it was written just now: what follows then starts
     # from the same, in this run and in a resumed one.
@@ -138,7 +141,7 @@ def quantized_model(context: Context) -> msq_tf.MSQModel | None:
     distribution = context.distribution
     finished = context.workspace.path(MODEL)
     logits = _check_outputs(load_model(_float_file(context)), context)
-    if not distribution.chiefs(finished.exists()):
+    if not distribution.chiefs(_finished(context, MODEL)):
         with distribution.scope():
             model = load_model(_float_file(context))
             qmodel = msq_tf.quantize_model(model, config(settings))
@@ -152,7 +155,7 @@ def quantized_model(context: Context) -> msq_tf.MSQModel | None:
         context.console.print(WORDS, highlight=False)
         _fit(qmodel, context, "msq", recipe.epochs, [search])
         if distribution.chief:
-            with context.workspace.replacing(MODEL) as path:
+            with context.workspace.sealing(MODEL) as path:
                 qmodel.save(path)
         if distribution.workers > 1:
             print(f"{distribution}: {fingerprint(qmodel)}", flush=True)
@@ -215,10 +218,32 @@ def _float_file(context: Context) -> pathlib.Path:
 
 
 def _float_file_exists(context: Context) -> bool:
-    finished = context.workspace.path(FLOAT_MODEL).exists()
     return context.settings.start_from is not None or bool(
-        context.distribution.chiefs(finished)
+        context.distribution.chiefs(_finished(context, FLOAT_MODEL))
     )
+
+
+def _finished(context: Context, name: str) -> bool:
+    """Whether a model is there whole; the chief says if it is not.
+
+    One that is damaged is made again, from the last checkpoint.
+
+    Raises:
+        ValueError: On the chief, if it is another run's.
+    """
+    path = context.workspace.path(name)
+    if not context.distribution.chief or not path.exists():
+        return False
+    try:
+        context.workspace.check(name)
+    except seals.DamagedError as error:
+        _warn(context, f"A model is damaged and made again: {path} ({error})")
+        return False
+    return True
+
+
+def _warn(context: Context, text: str) -> None:
+    context.console.print(text, highlight=False, markup=False)
 
 
 def _fit(
@@ -240,7 +265,13 @@ def _fit(
     if distribution.chief:
         # Outside of the scope, where all workers have to create variables
         # together: Keras makes some for itself while it loads or saves.
-        done = checkpoints.restore(context.workspace, phase, model)
+        done = checkpoints.restore(
+            context.workspace,
+            phase,
+            model,
+            epochs,
+            functools.partial(_warn, context),
+        )
     done = distribution.chiefs(done)
     distribution.take_over(model.variables + model.optimizer.variables)
     if done:

@@ -14,10 +14,12 @@ import ai_edge_litert
 import keras
 import numpy as np
 import rich.console
+import rich.markup
 import tensorflow as tf
 
 import msq_tf
 import tflite_export
+from msq_tf import terminal
 from train import batches
 from train import checkpoints
 from train import datasets
@@ -67,7 +69,7 @@ def run(
         workspace = workspace_lib.Workspace(settings.output_dir)
         claim = (settings.identity(), settings.resume, settings.overwrite)
         if distribution.chief:
-            workspace.check(*claim)
+            workspace.check_claim(*claim)
         data = datasets.load(
             settings.dataset,
             settings.data_dir,
@@ -80,16 +82,25 @@ def run(
         keras.utils.set_random_seed(settings.seed)
         tf.config.experimental.enable_op_determinism()
         if console is None:
-            console = rich.console.Console(quiet=not distribution.chief)
+            console = terminal.Console(quiet=not distribution.chief)
         with _policy(settings.mixed_precision):
             context = phases.Context(
                 settings, data, workspace, console, distribution
             )
             # And what this refuses before the folder is claimed.
             untrained = phases.check(context)
-            if distribution.chief:
-                workspace.claim(*claim)
-            return _Run(context).run(untrained)
+            with _held(workspace, distribution):
+                if distribution.chief:
+                    workspace.claim(*claim)
+                return _Run(context).run(untrained)
+
+
+def _held(
+    workspace: workspace_lib.Workspace,
+    distribution: distribution_lib.Distribution,
+) -> contextlib.AbstractContextManager[None]:
+    """The folder, to those who write there: other workers may share it."""
+    return workspace.held() if distribution.chief else contextlib.nullcontext()
 
 
 class _Run:
@@ -105,7 +116,8 @@ class _Run:
     def run(self, untrained: keras.Model | None) -> results_lib.Results | None:
         """Takes all steps and writes the report."""
         console, data = self._context.console, self._context.data
-        console.rule(f"{self._settings.model} on {data.name}")
+        title = rich.markup.escape(f"{self._settings.model} on {data.name}")
+        console.rule(title)
         with self._timed("float_training"):
             model = phases.float_model(self._context, untrained)
         with self._timed("msq_training"):
@@ -149,7 +161,12 @@ class _Run:
         self._write(results, precision)
         console.print(precision)
         results_lib.print_results(console, results)
-        console.print(f"Written to {self._workspace.folder}", highlight=False)
+        # A folder's name may look like markup.
+        console.print(
+            f"Written to {self._workspace.folder}",
+            highlight=False,
+            markup=False,
+        )
         return results
 
     @contextlib.contextmanager

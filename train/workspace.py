@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from msq_tf import files
+from train import folder_lock
+from train import seals
 
 RUN = "run.json"
 REPORT = "report.json"
@@ -20,6 +23,11 @@ MODEL = "model.keras"
 FLOAT_MODEL = "checkpoints/float.keras"
 PLOT = "bits.png"
 FLOAT_FILE = "float.tflite"
+CHECKPOINTS = "checkpoints"
+# What says in `run.json` that the run seals its files.
+_SEALED = "sealed"
+# By what an earlier run would be gone on with.
+_STATE = (CHECKPOINTS, HISTORY, MODEL)
 
 
 class Workspace:
@@ -47,7 +55,7 @@ class Workspace:
             )
         return self.folder / name
 
-    def check(
+    def check_claim(
         self, identity: dict[str, Any], resume: bool, overwrite: bool
     ) -> None:
         """Refuses a folder that `claim` would refuse for what is in it.
@@ -58,8 +66,9 @@ class Workspace:
             overwrite: Likewise.
 
         Raises:
-            ValueError: If it holds a run and neither `resume` nor
-                `overwrite` is set, or another than the one to resume.
+            ValueError: If it holds a run, or what is left of one, and neither
+                `resume` nor `overwrite` is set, or another run than the one
+                to resume.
         """
         found = self._found()
         if found is not None and resume:
@@ -69,6 +78,13 @@ class Workspace:
                 "The output folder holds a run. Expected --resume to go on "
                 "with it, --overwrite to replace it, or another folder. "
                 f"Received: output_dir={self.folder}"
+            )
+        elif found is None and not overwrite and self._strangers():
+            raise ValueError(
+                f"The output folder holds files of a run and no {RUN} that "
+                "says of which. Expected it, --overwrite to remove them, or "
+                f"another folder. Received: output_dir={self.folder} with "
+                f"{', '.join(self._strangers())}"
             )
 
     def claim(
@@ -88,21 +104,34 @@ class Workspace:
                 neither `resume` nor `overwrite` is set, or holds another
                 than the one to resume.
         """
-        self.check(identity, resume, overwrite)
+        self.check_claim(identity, resume, overwrite)
         found = self._found()
-        if found is not None:
-            if resume:
-                return
-            self._remove(found)
-        try:
+        if found is not None and resume:
+            return
+        if found is not None or self._strangers():
+            self._remove(found or identity, identity.get("start_from"))
+        with self._made():
+            self.write_json(RUN, identity | {_SEALED: True})
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes out of the folder, which it makes.
+
+        What killed ones have left half written is removed.
+
+        Raises:
+            ValueError: If another process holds it, or it cannot be made.
+        """
+        with self._made():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.write_json(RUN, identity)
-        except OSError as error:
-            raise ValueError(
-                "The output folder cannot be written. Expected a folder with "
-                f"write access, and room. Received: output_dir={self.folder} "
-                f"({os.strerror(error.errno or errno.EIO)})"
-            ) from error
+        with folder_lock.held(self.folder):
+            phases = self.path(CHECKPOINTS).glob("*/")
+            for folder in (self.folder, self.path(CHECKPOINTS), *phases):
+                if folder.is_dir() and not folder.is_symlink():
+                    for path in files.left_over(folder):
+                        with contextlib.suppress(OSError):
+                            path.unlink()
+            yield
 
     def write_json(self, name: str, data: Any) -> None:
         """Writes a JSON file."""
@@ -120,6 +149,57 @@ class Workspace:
         """
         with files.replacing(self.path(name)) as path:
             yield path
+
+    @contextlib.contextmanager
+    def sealing(self, name: str) -> Iterator[pathlib.Path]:
+        """As `replacing`; `check` knows the file again."""
+        with self.replacing(name) as path:
+            yield path
+            seals.seal(path, self.path(name).name, self._run)
+
+    def check(self, name: str) -> None:
+        """Checks that a file of `sealing` is what this run wrote.
+
+        Raises:
+            DamagedError: If it is not what was written.
+            ForeignError: If it is another run's; the message names it.
+        """
+        path = self.path(name)
+        sealed = bool((self._found() or {}).get(_SEALED))
+        try:
+            seals.check(path, self._run, sealed)
+        except seals.ForeignError as error:
+            raise seals.ForeignError(
+                "A file in the output folder is not of this run. Expected what "
+                "the run wrote, or --overwrite to begin anew. Received: "
+                f"{path} ({error})"
+            ) from error
+
+    @functools.cached_property
+    def _run(self) -> str:
+        found = self._found() or {}
+        found.pop(_SEALED, None)
+        return seals.run_of(found)
+
+    def _strangers(self) -> list[str]:
+        """What a run would be gone on with, whosever it is."""
+        return [name for name in _STATE if self._exists(name)]
+
+    def _exists(self, name: str) -> bool:
+        path = self.path(name)
+        # An empty folder says nothing of a run.
+        return any(path.iterdir()) if path.is_dir() else path.exists()
+
+    @contextlib.contextmanager
+    def _made(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ValueError(
+                "The output folder cannot be written. Expected a folder with "
+                f"write access, and room. Received: output_dir={self.folder} "
+                f"({os.strerror(error.errno or errno.EIO)})"
+            ) from error
 
     def _found(self) -> dict[str, Any] | None:
         try:
@@ -148,7 +228,7 @@ class Workspace:
                 f"{expected}. Received: {received}"
             )
 
-    def _remove(self, found: dict[str, Any]) -> None:
+    def _remove(self, found: dict[str, Any], source: str | None) -> None:
         names = [HISTORY, MODEL, REPORT, PLOT, FLOAT_FILE]
         targets = found.get("targets")
         if isinstance(targets, list):
@@ -157,6 +237,20 @@ class Workspace:
         # of the folder is refused before anything goes. Last what marks the
         # folder, so that a killed removal is repeated.
         paths = [self.path(name) for name in (*names, RUN)]
-        shutil.rmtree(self.path("checkpoints"), ignore_errors=True)
+        checkpoints = self.path(CHECKPOINTS)
+        if source is not None:
+            start = pathlib.Path(source).resolve()
+            removed = [checkpoints.resolve(), *(p.resolve() for p in paths)]
+            if start in removed or checkpoints.resolve() in start.parents:
+                raise ValueError(
+                    "The model to start from is among what would be removed. "
+                    "Expected a copy of it elsewhere, or another output "
+                    f"folder. Received: start_from={source}, "
+                    f"output_dir={self.folder}"
+                )
+        if checkpoints.is_symlink():
+            # What it leads to is not ours.
+            checkpoints.unlink()
+        shutil.rmtree(checkpoints, ignore_errors=True)
         for path in paths:
             path.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from benchmarks import faults
 from benchmarks import faults_check
 from benchmarks import faults_child
 from benchmarks import faults_cluster
+from benchmarks import faults_folders
 from benchmarks.faults_process import STEPS
 from tools import faults_page
 
@@ -52,6 +53,29 @@ def test_a_worker_is_killed(tmp_path, monkeypatch):
     assert not kill["torn"]
     assert all(run["equal"].values()), run["equal"]
     assert not run["left"]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.slow
+def test_folders_that_something_else_befalls(tmp_path):
+    cases = faults_folders.run(tmp_path)
+    damaged = {"the newest checkpoint cut", "4 KiB of it zeroed"}
+    for name, case in cases.items():
+        assert case["told"] == 1, name
+        if name in damaged:
+            assert case["status"] in (0, 1), name
+            assert case["equal"] and case["again"] == 1, name
+        else:
+            assert case["status"] == 2, name
+            assert case["equal"] == (name == "a second process"), name
+
+
+def test_the_page_tells_of_folders(content):
+    case = {"status": 2, "told": 1, "equal": False, "again": None}
+    content["results"]["folders"] = {"no run.json": case}
+    text = faults_page.section(content)
+    assert "| no run.json | 2 | 1 | - | no |" in text
+    faults.table(content["results"])
 
 
 def test_what_was_recorded_holds_what_is_claimed(content):
@@ -114,7 +138,7 @@ def test_a_file_ends_the_process_at_its_byte(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     whole = tmp_path / "a" / "m.h5"
     whole.write_bytes(b"0123456789")
-    partial = tmp_path / "a" / "partial-m.h5"
+    partial = tmp_path / "a" / "partial-0123abcd-m.h5"
     with pytest.raises(Killed):
         partial.write_bytes(b"0123456789")
     assert partial.read_bytes() == b"01234"
@@ -141,14 +165,14 @@ def folders(tmp_path):
 
 def test_what_a_kill_may_leave_is_not_torn(folders):
     ours, theirs = folders
-    (ours / "partial-epoch-0003.weights.h5").write_bytes(b"half")
+    (ours / "partial-0123abcd-epoch-0003.weights.h5").write_bytes(b"half")
     (ours / ".m.tflite.0123abcd.tmp").write_bytes(b"half")
     (ours / "m.tflite").unlink()
     (ours / "history.jsonl").write_text('{"epoch": 1}\n{"epo')
     assert faults_check.torn(ours, theirs) == []
     assert faults_check.temporary(ours) == [
         ".m.tflite.0123abcd.tmp",
-        "partial-epoch-0003.weights.h5",
+        "partial-0123abcd-epoch-0003.weights.h5",
     ]
 
 

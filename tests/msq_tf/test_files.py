@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pathlib
+from concurrent import futures
 
 import pytest
 
@@ -21,10 +22,11 @@ def write(path, text="new"):
 def test_a_full_disk_leaves_the_file_before(tmp_path):
     path = tmp_path / "a.txt"
     write(path, "old")
-    # A device that is always full, where the new file would be written.
-    (tmp_path / "partial-a.txt").symlink_to("/dev/full")
     with pytest.raises(NotWrittenError) as caught:
-        write(path)
+        with replacing(path) as partial:
+            # A device that is always full.
+            partial.symlink_to("/dev/full")
+            partial.write_text("new")
     assert str(caught.value) == (
         "A file could not be written (No space left on device). Expected room "
         f"there; what was written before is whole. Received: path={path}"
@@ -100,8 +102,40 @@ def test_other_errors_pass(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-def test_what_a_kill_left_is_replaced(tmp_path):
-    (tmp_path / "partial-a.txt").write_text("a long piece of the one before")
+def test_what_a_kill_left_is_in_nobodys_way(tmp_path):
+    names = ["partial-0123abcd-a.txt", "partial-a.txt"]
+    for name in names:
+        (tmp_path / name).write_text("a long piece of the one before")
     write(tmp_path / "a.txt")
-    assert os.listdir(tmp_path) == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "new"
+    (tmp_path / "partial.txt").write_text("no file of ours")
+    found = sorted(path.name for path in files.left_over(tmp_path))
+    assert found == names
+
+
+def test_two_that_write_one_file(tmp_path):
+    """Each writes a whole one, whoever ends first."""
+    path = tmp_path / "a.txt"
+    with replacing(path) as first:
+        first.write_text("first")
+        with replacing(path) as second:
+            second.write_text("sec")
+            assert not path.exists()
+        assert path.read_text() == "sec"
+        first.write_text("the first")
+    assert path.read_text() == "the first"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_readers_meet_whole_files_while_many_write(tmp_path):
+    path = tmp_path / "a.txt"
+    # More than one write of the system takes.
+    texts = [str(number) * 300_000 for number in range(4)]
+    write(path, texts[0])
+    with futures.ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(write, path, text) for text in 10 * texts]
+        while not all(task.done() for task in done):
+            assert path.read_text() in texts
+    for task in done:
+        task.result()
+    assert os.listdir(tmp_path) == ["a.txt"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent import futures
+
 import keras
 import numpy as np
 import pytest
@@ -31,8 +34,18 @@ def qmodel(tiny, compiled):
     return qmodel
 
 
-def kept(qmodel):
-    return [int(tf.size(v)) for v in qmodel._held_values._kept]
+@pytest.fixture
+def computed(monkeypatch):
+    """Counts how often a batch computes values, in graphs too."""
+    times = tf.Variable(0)
+    compute = msq_tf.MSQModel._values_to_hold
+
+    def count(self):
+        times.assign_add(1)
+        return compute(self)
+
+    monkeypatch.setattr(msq_tf.MSQModel, "_values_to_hold", count)
+    return times
 
 
 def test_predictions_are_those_of_the_quantized_weights(qmodel, tiny_data):
@@ -48,7 +61,7 @@ def test_predictions_are_those_of_the_quantized_weights(qmodel, tiny_data):
 
 
 @pytest.mark.parametrize("call", ["predict", "evaluate"])
-def test_values_are_computed_once_a_call(qmodel, tiny_data, call):
+def test_values_are_computed_once_a_call(qmodel, computed, tiny_data, call):
     """Weights that move between batches count from the next call on."""
     x, y = tiny_data
 
@@ -57,19 +70,15 @@ def test_values_are_computed_once_a_call(qmodel, tiny_data, call):
             return qmodel.predict(x, batch_size=2, verbose=0, **options)
         return qmodel.evaluate(x, y, batch_size=2, verbose=0, **options)
 
-    held = []
-
     def spoil():
-        held.append([v.numpy() for v in qmodel._held_values._kept])
         for kernel in qmodel.kernels:
             kernel.assign(tf.zeros_like(kernel))
 
     want = run()
-    values = [value.numpy() for value in qmodel.quantized_values()]
+    assert computed.numpy() == 1
     got = run(callbacks=[AfterABatch(spoil)])
+    assert computed.numpy() == 2
     np.testing.assert_array_equal(got, want)
-    for value, kernel in zip(held[0], values, strict=True):
-        np.testing.assert_array_equal(value, kernel)
     assert np.abs(np.asarray(run()) - want).max() > 1e-3
 
 
@@ -101,21 +110,75 @@ def test_a_batch_alone_holds_nothing(qmodel, tiny_data):
             atol=1e-6,
         )
     qmodel.test_on_batch(x, y)
-    assert set(kept(qmodel)) == {0}
 
 
-def test_nothing_is_kept_between_calls(qmodel, tiny_data):
+def test_a_call_in_a_call_has_its_own(qmodel, tiny_data):
     x, y = tiny_data
-    sizes = []
-    qmodel.predict(
-        x,
-        batch_size=2,
-        verbose=0,
-        callbacks=[AfterABatch(lambda: sizes.extend(kept(qmodel)))],
+    before = qmodel.predict(x, verbose=0)
+    inner = []
+
+    def change():
+        qmodel.set_bits(dict.fromkeys(qmodel.paths, 2))
+        inner.append(qmodel.predict(x, verbose=0))
+        # A plain call is of no call at all.
+        inner.append(qmodel(x, training=False).numpy())
+
+    outer = qmodel.predict(
+        x, batch_size=2, verbose=0, callbacks=[AfterABatch(change)]
     )
-    qmodel.fit(x, y, validation_data=(x, y), verbose=0)
-    assert sizes == list(qmodel.sizes)
-    assert set(kept(qmodel)) == {0}
+    np.testing.assert_allclose(outer, before, atol=1e-6)
+    np.testing.assert_allclose(inner[0], inner[1], atol=1e-6)
+    assert np.abs(inner[0] - before).max() > 1e-3
+    np.testing.assert_allclose(
+        qmodel.predict(x, verbose=0), inner[0], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_change_counts_in_another_thread(qmodel, tiny_data, eagerly):
+    """One thread stays in the middle of `predict` while another evaluates."""
+    x, y = tiny_data
+    qmodel.compile(
+        "sgd",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=eagerly,
+    )
+    three = qmodel.evaluate(x, y, verbose=0)
+    want = qmodel.predict(x, batch_size=2, verbose=0)
+    inside, go_on, got = threading.Event(), threading.Event(), []
+
+    def wait():
+        inside.set()
+        assert go_on.wait(60.0)
+
+    thread = threading.Thread(
+        target=lambda: got.append(
+            qmodel.predict(
+                x, batch_size=2, verbose=0, callbacks=[AfterABatch(wait)]
+            )
+        )
+    )
+    thread.start()
+    assert inside.wait(60.0)
+    qmodel.set_bits(dict.fromkeys(qmodel.paths, 2))
+    two = qmodel.evaluate(x, y, verbose=0)
+    go_on.set()
+    thread.join()
+    assert two == pytest.approx(qmodel.evaluate(x, y, verbose=0), abs=1e-6)
+    assert two != pytest.approx(three, abs=1e-4)
+    np.testing.assert_array_equal(got[0], want)
+
+
+def test_many_threads_predict_at_once(qmodel, tiny_data):
+    x, _ = tiny_data
+    want = qmodel(x, training=False).numpy()
+
+    def predict(_):
+        return qmodel.predict(x, batch_size=2, verbose=0)
+
+    with futures.ThreadPoolExecutor(4) as pool:
+        for got in pool.map(predict, range(60)):
+            np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 def test_a_call_that_fails_lets_go(qmodel, tiny_data):
@@ -128,7 +191,6 @@ def test_a_call_that_fails_lets_go(qmodel, tiny_data):
         qmodel.predict(
             x, batch_size=2, verbose=0, callbacks=[AfterABatch(fail)]
         )
-    assert set(kept(qmodel)) == {0}
     qmodel.kernels[0].assign(-qmodel.kernels[0])
     np.testing.assert_allclose(
         qmodel.predict_on_batch(x),
@@ -171,7 +233,6 @@ def test_other_ways_to_run(qmodel, tiny_data, options):
         atol=1e-5,
     )
     qmodel.evaluate(x, y, batch_size=2, verbose=0)
-    assert set(kept(qmodel)) == {0}
 
 
 def test_several_steps_in_one_execution(qmodel, tiny_data):
@@ -188,7 +249,6 @@ def test_under_a_strategy_nothing_is_held(tiny, tiny_data):
     x, _ = tiny_data
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         qmodel = msq_tf.quantize_model(keras.models.clone_model(tiny))
-    assert qmodel._held_values is None
     np.testing.assert_allclose(
         qmodel.predict(x, batch_size=4, verbose=0),
         qmodel(x, training=False).numpy(),

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -47,3 +48,34 @@ def test_a_killed_search_ends_with_the_same_front(root, tmp_path):
             np.testing.assert_array_equal(x.numpy(), y.numpy(), err_msg=y.path)
     names = {path.name for path in (folder / "kept").iterdir()}
     assert names == {e.path.name for e in fronts[0]} | {"pareto.json"}
+
+
+def test_keras_goes_back_to_the_backup_before(
+    tiny, compiled, tiny_data, tmp_path
+):
+    """What docs/checkpoints.md says of a kill inside Keras's own write."""
+    x, y = tiny_data
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(
+            tmp_path / "backup", double_checkpoint=True, delete_checkpoint=False
+        )
+
+    model = compiled(msq_tf.quantize_model(tiny))
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[backup()])
+    latest = tmp_path / "backup" / "latest.weights.h5"
+    latest.write_bytes(latest.read_bytes()[:2000])
+    epochs = []
+    model.fit(
+        x,
+        y,
+        epochs=3,
+        verbose=0,
+        callbacks=[
+            backup(),
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: epochs.append(epoch)
+            ),
+        ],
+    )
+    assert epochs == [1, 2]

@@ -232,6 +232,7 @@ def test_kept_models_are_those_of_their_epochs(tiny_data, tmp_path):
 def test_the_example_of_the_page_runs(root, tiny_data, tmp_path, monkeypatch):
     page = (root / "docs" / "checkpoints.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert "double_checkpoint=True" in block
     monkeypatch.chdir(tmp_path)
     x, y = tiny_data
     names = {"msq_tf": msq_tf, "keras": keras, "qmodel": new_model()}
@@ -240,6 +241,16 @@ def test_the_example_of_the_page_runs(root, tiny_data, tmp_path, monkeypatch):
     exec(compile(block, "checkpoints.md", "exec"), names)
     assert isinstance(names["qmodel"], msq_tf.MSQModel)
     assert names["qmodel"].bits == msq_tf.pareto_front("kept").best().bits
+
+
+@pytest.mark.parametrize("value", [[0.5, 0.6], "high", None])
+def test_a_metric_that_is_no_number_is_refused(qmodel, tmp_path, value):
+    callback = msq_tf.ParetoCheckpoint(tmp_path, "val_f1_score")
+    callback.set_model(qmodel)
+    callback.set_params({"verbose": 0})
+    callback.on_train_begin()
+    with pytest.raises(ValueError, match="is no number.*'val_f1_score'"):
+        callback.on_epoch_end(0, {"val_f1_score": value})
 
 
 def test_a_metric_of_other_bits_is_not_kept(qmodel, tmp_path):

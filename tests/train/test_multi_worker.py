@@ -7,18 +7,21 @@ import json
 import pathlib
 import re
 import signal
+import socket
 import sys
 
 import keras
 import numpy as np
 import pytest
 
+from tests import launching
 from tests.launching import PATIENCE
 from tests.launching import launched
 from tests.launching import outputs
 from tests.train import worker
 from train import models
 from train import pipeline
+from train import rendezvous
 from train.recipes import Recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]
@@ -68,12 +71,13 @@ def flags_of(settings) -> list[str]:
     ]
 
 
-def workers(count, settings, root, ends=None, timeout=900):
+def workers(count, settings, root, ends=None, timeout=900, shared=False):
     """Starts workers; `ends` maps some to the step before which they end."""
     commands = []
     for index in range(count):
         # Nothing in common with the chief but the network.
-        folder = settings.output_dir + (f"-{index}" if index else "")
+        apart = index and not shared
+        folder = settings.output_dir + (f"-{index}" if apart else "")
         commands.append(
             [
                 sys.executable,
@@ -211,3 +215,55 @@ def test_a_worker_that_never_comes(settings_of, root):
         text, _ = processes[0].communicate(timeout=PATIENCE)
     assert processes[0].returncode == 2, text
     assert "Received: nothing from worker 1 (127.0.0.1:" in text
+
+
+def last_lines(processes) -> list[str]:
+    texts = outputs(processes)
+    assert {process.returncode for process in processes} == {2}, texts
+    for text in texts:
+        assert "Traceback" not in text and "Thread 0x" not in text
+    return [text.splitlines()[-1] for text in texts]
+
+
+def test_a_workers_port_in_use_ends_all(settings_of, root, monkeypatch):
+    places = launching.addresses(3)
+    monkeypatch.setattr(launching, "addresses", lambda count: places)
+    port = int(places[1].rpartition(":")[2])
+    with (
+        socket.create_server(("", port)),
+        workers(3, settings_of("busy"), root) as processes,
+    ):
+        lines = last_lines(processes)
+    for line in lines[:2]:
+        assert line.startswith("error: Worker 1 cannot take its port.")
+    assert "whose own output says why" in lines[2]
+
+
+def test_a_worker_that_is_gone_when_tensorflow_starts(
+    settings_of, root, monkeypatch
+):
+    places = launching.addresses(2)
+    monkeypatch.setattr(launching, "addresses", lambda count: places)
+    settings = settings_of("gone")
+    # It meets the chief as a worker does, and that is all.
+    with workers(2, settings, root, timeout=45) as (chief, other):
+        other.kill()
+        rendezvous.meet(places, 1, PATIENCE)
+        (line,) = last_lines([chief])
+    assert line.startswith("error: The cluster did not come together.")
+    assert "--worker_timeout=45 seconds more" in line
+
+
+def test_workers_may_share_the_folder(settings_of, root, tmp_path):
+    """The chief alone holds it, and writes."""
+    start = tmp_path / "start.keras"
+    worker.even((28, 28, 1), 10, 1.0).save(start)
+    settings = settings_of("shared", start_from=str(start))
+    with workers(2, settings, root, shared=True) as processes:
+        texts = outputs(processes)
+    assert [process.returncode for process in processes] == [0, 0], texts
+    assert len(fingerprints(texts)) == 1
+    folder = pathlib.Path(settings.output_dir)
+    assert (folder / "report.json").exists()
+    assert not (folder / "run.lock").exists()
+    assert folders(settings) == ["shared"]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
+from tests import launching
 from train import cluster
+from train import deadline
 from train import pipeline
 from train import rendezvous
 
@@ -61,10 +66,7 @@ def test_a_missing_cluster_ends_the_run(tiny_settings, console, monkeypatch):
 
 @pytest.fixture
 def addresses():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return [f"127.0.0.1:{port}", "b:1", "c:1"]
+    return launching.addresses(3)
 
 
 def met(addresses, index, timeout):
@@ -106,7 +108,7 @@ def test_missing_workers_are_named(addresses):
     chief.join(20.0)
     guest.join(20.0)
     assert "3 workers within --worker_timeout=1.5 seconds" in told[0]
-    assert told[0].endswith("nothing from worker 1 (b:1)")
+    assert told[0].endswith(f"nothing from worker 1 ({addresses[1]})")
     assert heard[0].endswith(f"nothing from worker 0 ({addresses[0]})")
 
 
@@ -115,3 +117,75 @@ def test_a_port_in_use_is_told(addresses):
     with socket.create_server(("", port)):
         with pytest.raises(ValueError, match="cannot take its port"):
             rendezvous.meet(addresses, 0, 1.0)
+
+
+def test_a_workers_own_port_in_use_is_told_to_all(addresses):
+    port = int(addresses[1].rpartition(":")[2])
+    with socket.create_server(("", port)):
+        waiting = [met(addresses, index, 30.0) for index in (0, 2)]
+        time.sleep(0.5)
+        with pytest.raises(ValueError, match="Worker 1 cannot take its port"):
+            rendezvous.meet(addresses, 1, 30.0)
+        for thread, _ in waiting:
+            thread.join(20.0)
+    (_, (chief,)), (_, (other,)) = waiting
+    assert chief.startswith("Worker 1 cannot take its port")
+    assert chief.endswith(f"Received: {addresses[1]}")
+    assert "whose own output says why" in other
+
+
+@pytest.mark.parametrize("stays", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_false_greeting_is_no_worker(addresses, monkeypatch, stays, first):
+    monkeypatch.setattr(rendezvous, "_ANSWER", 1.0)
+    host, _, port = addresses[0].rpartition(":")
+    threads = [met(addresses, 0, 30.0), met(addresses, 1, 30.0)]
+    if not first:
+        threads.append(met(addresses, 2, 30.0))
+    time.sleep(0.5)
+    with contextlib.suppress(ConnectionError):
+        with socket.create_connection((host, int(port))) as stranger:
+            stranger.sendall(b"msq_tf worker        2\n")
+            time.sleep(2.0 if stays else 0.0)
+    if first:
+        threads.append(met(addresses, 2, 30.0))
+    for thread, ended in threads:
+        thread.join(30.0)
+        assert ended == [None]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status", "text"), [(0.3, 2, "error: late\n"), (60.0, 0, "")]
+)
+def test_native_code_that_holds_pythons_lock_is_ended(
+    root, seconds, status, text
+):
+    program = (
+        "import ctypes, signal; from train import deadline\n"
+        f"with deadline.within({seconds}, 'error: late'):\n"
+        # Unlike `CDLL`, it keeps the lock.
+        "    ctypes.PyDLL(None).usleep(900_000)\n"
+        "    if " + str(status) + ": ctypes.PyDLL(None).sleep(60)\n"
+        "assert signal.getsignal(2) is signal.default_int_handler\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (status, text)
+
+
+def test_a_deadline_in_a_thread():
+    ended = []
+
+    def wait():
+        with deadline.within(60.0, "late"):
+            ended.append(True)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join(30.0)
+    assert ended == [True]

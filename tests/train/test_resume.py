@@ -10,7 +10,9 @@ from train import checkpoints
 from train import datasets
 from train import phases
 from train.progress import EpochProgress
+from train.workspace import FLOAT_MODEL
 from train.workspace import HISTORY
+from train.workspace import MODEL
 from train.workspace import Workspace
 
 STEPS = 5
@@ -104,6 +106,32 @@ def test_a_finished_run_is_loaded(context_of, monkeypatch):
     assert received.bits == expected.bits
     images = tf.zeros((2, 28, 28, 1))
     np.testing.assert_array_equal(received(images), expected(images))
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_damaged_model_is_made_again(context_of, monkeypatch, sealed):
+    context = context_of("run")
+    workspace = context.workspace
+    if sealed:
+        workspace.claim(context.settings.identity(), True, False)
+    expected = train(context)
+    # The last checkpoints are as good: no step is taken again.
+    kill_at(monkeypatch, 0)
+    for name in (FLOAT_MODEL, MODEL):
+        path = workspace.path(name)
+        data = path.read_bytes()
+        middle = len(data) // 2
+        path.write_bytes(data[:middle] + bytes(64) + data[middle + 64 :])
+    received = train(context)
+    text = context.console.file.getvalue()
+    assert text.count("A model is damaged and made again: ") == 2
+    assert received.bits == expected.bits
+    for ours, theirs in zip(received.weights, expected.weights, strict=True):
+        np.testing.assert_array_equal(
+            np.asarray(ours), np.asarray(theirs), err_msg=theirs.path
+        )
+    for name in (FLOAT_MODEL, MODEL):
+        workspace.check(name)
 
 
 def test_a_torn_checkpoint_gives_way_to_the_one_before(context_of, monkeypatch):
