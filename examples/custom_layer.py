@@ -1,6 +1,6 @@
 """Layers with weights of their own: registered, and named where they stand.
 
-Run from anywhere after `pip install msq-tf`: python custom_layer.py
+Run from anywhere after `pip install .`: python custom_layer.py
 """
 
 import keras

@@ -1,6 +1,6 @@
 """Train, quantize, export: the whole way on data made up here.
 
-Run from anywhere after `pip install msq-tf`: python quickstart.py
+Run from anywhere after `pip install .`: python quickstart.py
 """
 
 import keras

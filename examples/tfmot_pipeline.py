@@ -1,6 +1,6 @@
 """A TF Model Optimization pipeline on tf_keras that ends in a packed file.
 
-Run from anywhere after `pip install 'msq-tf[tfmot]'`: python tfmot_pipeline.py
+Run from anywhere after `pip install '.[tfmot]'`: python tfmot_pipeline.py
 """
 
 import numpy as np

@@ -175,7 +175,10 @@ class PrecisionReport:
         table = rich.table.Table(title="Precision by layer", **LAYOUT)
         table.add_column("weight")
         table.add_column("layer")
-        for name in ("size", "bits", "sensitivity", "LSB≠0", "bytes"):
+        # A packed file has no codes of 3 or of 5 to 7 bits.
+        wider = self.container_bytes > self.packed_bytes
+        sizes = ("bytes", "stored") if wider else ("bytes",)
+        for name in ("size", "bits", "sensitivity", "LSB≠0", *sizes):
             table.add_column(name, justify="right", no_wrap=True)
         for layer in self.layers:
             bits = " → ".join(str(width) for _, width in layer.history)
@@ -189,6 +192,7 @@ class PrecisionReport:
                 else "-",
                 f"{layer.lsb_nonzero:.2f}" if layer.lsb_nonzero else "-",
                 f"{layer.packed_bytes:,}",
+                *[f"{layer.container_bytes:,}"] * wider,
             )
         table.add_section()
         table.add_row(
@@ -199,16 +203,19 @@ class PrecisionReport:
             "",
             "",
             f"{self.packed_bytes:,}",
+            *[f"{self.container_bytes:,}"] * wider,
         )
         summary = (
             f"{self.compression:.2f}x smaller than float32 by stored bits "
             f"(sign counted; {self.paper_bits:.2f} bits in the papers' "
             "convention, sign not counted)"
         )
-        if self.container_bytes > self.packed_bytes:
+        if wider:
+            stored = self.float_bytes / self.container_bytes
             summary += (
                 "\na packed file stores codes of 3 bits in 4, and of 5 to 7 "
-                f"in 8: {self.container_bytes:,} bytes"
+                f"in 8: {self.container_bytes:,} bytes, {stored:.2f}x smaller "
+                "than these weights as floats"
             )
         for remark in remarks([s.use for s in self.layers if s.use]):
             summary += f"\n{remark}"

@@ -20,6 +20,8 @@ from msq_tf.network import QuantizedNetwork
 from msq_tf.report import PANELS
 from msq_tf.report import precision_report
 
+# What a line says once, if it has room.
+_FROZEN = ", bits frozen"
 # More changes than this in one epoch are summed up.
 _SHOWN = 6
 # Lengths that names are cut to, one after the other, until a line fits.
@@ -59,7 +61,7 @@ class ProgressPrinter:
         )
         following: Candidate | None = None
         if state.done:
-            head += "; target reached, bits frozen"
+            head += f"; target reached{_FROZEN}"
         else:
             head += f" of {32 / state.target_bits:.4g}x"
             following = self._changes[-1].next_in_line
@@ -113,10 +115,13 @@ def _fitted(
 ) -> str:
     """A line of at most `width` characters, with as many moves as fit.
 
-    Names are cut before the change that is next in line is left out.
+    Names are cut before the change that is next in line is left out, and what
+    follows from the target's being reached.
     """
     paths = [path for path, _, _ in moves[:_SHOWN]]
-    for candidate in (following, None):
+    short_head = head.removesuffix(_FROZEN)
+    starts = ((head, following), (head, None), (short_head, None))
+    for start, candidate in starts:
         for length in _NAMES:
             named = [*paths, candidate.path] if candidate else paths
             short = dict(
@@ -127,7 +132,7 @@ def _fitted(
                 name = short[candidate.path]
                 tail = f"; next {name}→{candidate.bits}"
             for count in range(min(len(moves), _SHOWN), -1, -1):
-                line = head + _told(moves, count, short) + tail
+                line = start + _told(moves, count, short) + tail
                 if len(line) <= width and (count or not moves):
                     return line
     return head
