@@ -102,7 +102,7 @@ def decisions(data: bytes, model: Any, ask: bool = False) -> Decisions:
     if model is not None and getattr(model, "compiled", False):
         losses = loss_names(model.compiled_losses(), count)
     return [
-        _decision(_last(parsed, index), *loss, ask)
+        _decision(last_operator(parsed, index), *loss, ask)
         for index, loss in zip(outputs, losses, strict=True)
     ]
 
@@ -119,7 +119,7 @@ def _decision(
     return Decision() if ask and not loss else None
 
 
-def _last(model: schema.ModelT, index: int) -> str:
+def last_operator(model: schema.ModelT, index: int) -> str:
     """The operator that computes an output."""
     writers = {
         i: op for op in model.subgraphs[0].operators for i in fb.outputs(op)

@@ -13,6 +13,8 @@ from typing import Any
 
 from absl import flags
 
+from tflite_export import evaluate_command
+
 _USAGE = """Write packed, verified TFLite files for devices, or look into files.
 
 Export a model for one target or several:
@@ -23,6 +25,8 @@ What a file holds, and what in it a target can't run (then the exit code is 1):
   msq-export inspect m.tflite [--target=edgetpu] [--json]
 Two files side by side, their outputs, sizes and latencies:
   msq-export compare a.tflite b.tflite [--representative_data=x.npy] [--json]
+What a file is worth on data with labels:
+  msq-export evaluate --model=m.tflite --data=cifar10:test [--json]
 
 Targets:
 {targets}
@@ -63,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _inspect(positional[1:], values)
         if positional[:1] == ["compare"]:
             return _compare(positional[1:], values)
+        if positional[:1] == ["evaluate"]:
+            problem = evaluate_command.problem(positional[1:], values)
+            if problem:
+                return _fail(problem, 2)
+            evaluate_command.run(values)
+            return 0
         return _export(positional, values)
     except (ValueError, OSError) as error:
         return _fail(error, 1)
@@ -113,8 +123,9 @@ def _flags() -> flags.FlagValues:
         "representative_data",
         None,
         "Inputs to measure ranges and to verify with: an .npy, an .npz with "
-        "one array per input name, or a data set of TFDS as name or "
-        "name:split. Random inputs if not given, where ranges need no data.",
+        "one array per input name, a folder of images, or a data set of TFDS "
+        "as name or name:split. Random inputs if not given, where ranges need "
+        "no data.",
         **own,
     )
     flags.DEFINE_enum(
@@ -180,6 +191,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "c_name", None, "mcu: name of the C array and its files.", **own
     )
+    evaluate_command.define(values, __name__)
     flags.DEFINE_boolean("json", False, "Print JSON.", **own)
     flags.DEFINE_boolean("help", False, "Print this help.", **own)
     return values
