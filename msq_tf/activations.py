@@ -42,7 +42,7 @@ _MOMENTUM = 0.95
 # that kernels take; one next to zero does not.
 _NO_RANGE = 1.0
 # Most that the end of a batch counts for, in widths of the range so far: one
-# batch doubles it.
+# batch moves an end by a width.
 _REACH = 1.0 / (1.0 - _MOMENTUM)
 
 

