@@ -3,8 +3,8 @@
 A step that overflowed is skipped by a loss scale, and what it computed must
 not be left in a range. So what is no finite number never enters one. A finite
 outlier counts for what a range can be without it: one batch moves an end by no
-more than the range is wide. Where a range is so wide that a whole batch has the code of zero, as
-after an outlier in the first batch, it shrinks by steps of a quarter.
+more than the range is wide. Where a range is so wide that a whole batch has the
+code of zero, as after an outlier in the first batch, a quarter of it stays.
 """
 
 from __future__ import annotations

@@ -232,7 +232,7 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
 
     _import(values.modules or [])
     model = loading.load_model(values.model)
-    data = _read_data(values, getattr(model, "input_shape", None))
+    data = _read_data(values, getattr(model.base, "input_shape", None))
     settings: dict[str, Any] = {"representative_data": data}
     for name in _SETTINGS:
         if values[name].value is not None:

@@ -112,6 +112,8 @@ def first_batch(data: Any) -> tuple[Any, Any]:
         return _inputs_of(next(iter(data), None)), data
     iterator = iter(data)
     head = next(iterator, None)
+    if head is None:
+        return None, []
     return _inputs_of(head), itertools.chain([head], iterator)
 
 

@@ -1,4 +1,4 @@
-"""Representative data as functions, as `TFLiteConverter` has it, and folders."""
+"""Representative data as functions, as for `TFLiteConverter`, and folders."""
 
 from __future__ import annotations
 
