@@ -76,7 +76,7 @@ def opened(data: Any) -> Any:
             for its `representative_dataset`, or what `tf.lite` makes of one.
 
     Raises:
-        ValueError: If the function takes arguments.
+        ValueError: If the function takes arguments or returns nothing.
     """
     function = getattr(data, "input_gen", data)
     if not callable(function) or _is_array(data) or isinstance(data, Iterable):
@@ -88,7 +88,13 @@ def opened(data: Any) -> Any:
             "Expected a function without arguments as representative_data. "
             f"Received: {error}"
         ) from error
-    return function()
+    found = function()
+    if found is None:
+        raise ValueError(
+            "A function given as representative_data returned nothing. "
+            "Expected a generator, or one that returns data. Received: None"
+        )
+    return found
 
 
 def first_batch(data: Any) -> tuple[Any, Any]:

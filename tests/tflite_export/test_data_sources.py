@@ -99,7 +99,7 @@ def test_functions_that_are_none(qmodel, tmp_path):
     for wrong, message in (
         (lambda x: x, "without arguments"),
         (lambda: iter(()), "no sample"),
-        (lambda: None, "function"),
+        (lambda: None, "returned nothing"),
     ):
         with pytest.raises(ValueError, match=message):
             written(qmodel, tmp_path / "m.tflite", wrong)
