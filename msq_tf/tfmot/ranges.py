@@ -6,7 +6,8 @@ Until then most of a grid of 8 bits lies where no activation is.
 
 Neither TFMOT's moving averages nor its extremes of all values look at what
 they take: one NaN, as of a step that a loss scale skips, would be in a range
-for good. Here they move as those of `msq_tf.activations` do.
+for good. Here they move as those of `msq_tf.activations` do, and an extreme by
+no more than the range is wide.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 
 from msq_tf.calibration import SeenRanges
 from msq_tf.calibration import run_batches
+from msq_tf.range_average import LEAST_RANGE
 from msq_tf.range_average import Extremes
 from msq_tf.range_average import averaged
 from msq_tf.range_average import extremes
@@ -195,6 +197,10 @@ def _all_values(
     if own:
         low, high = _with_zero(inputs)
         finite = tf.math.is_finite(low) & tf.math.is_finite(high)
+        # They never shrink: one outlier would be there to stay.
+        width = tf.maximum(max_var - min_var, LEAST_RANGE)
+        low = tf.maximum(low, min_var - width)
+        high = tf.minimum(high, max_var + width)
         for variable, wider in (
             (min_var, tf.minimum(min_var, low)),
             (max_var, tf.maximum(max_var, high)),

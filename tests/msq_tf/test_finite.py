@@ -12,8 +12,8 @@ from msq_tf.search import LayerStats
 
 L = keras.layers
 RULES = [
-    msq_tf.BudgetRule(target_compression=6.0, end=1.0),
-    msq_tf.ThresholdRule(target_compression=6.0, end=1.0),
+    msq_tf.BudgetRule(target_compression=12.0, end=1.0),
+    msq_tf.ThresholdRule(target_compression=12.0, end=1.0),
 ]
 X = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
 Y = X[:, :3]

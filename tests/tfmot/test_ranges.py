@@ -97,6 +97,7 @@ def test_what_is_no_number_never_enters_a_range(value):
     x = images(6, count=40)
     x[3] = value
     before = ends(model)
+    assert before
     model(x, training=True)
     after = ends(model)
     assert np.isfinite(list(after.values())).all()
@@ -107,9 +108,13 @@ def test_what_is_no_number_never_enters_a_range(value):
 def test_an_outlier_leaves_a_range():
     model = msq.quantize_model(small_model())
     msq.calibrate(model, images(6, count=40))
-    (first,) = (n for n in ends(model) if "quantize_layer_max" in n)
+    (first,) = (
+        name
+        for name in ends(model)
+        if "quantize_layer" in name and name.endswith("_max:0")
+    )
     usual = ends(model)[first]
     outlier = images(6, count=40)
     outlier[3] = 3e38
     model(outlier, training=True)
-    assert usual <= ends(model)[first] <= 3 * usual
+    assert usual <= ends(model)[first] <= 4 * usual
