@@ -71,7 +71,7 @@ def test_a_weight_that_is_nan_is_named(rule, hessian, at):
     """At whichever decision it comes, with traces or between two of them."""
     qmodel = prepared()
     spoil = SetAt(qmodel.base.layers[0].kernel, at)
-    with pytest.raises(ValueError, match="Weights are not finite.*in a$"):
+    with pytest.raises(ValueError, match="Weights are not.*numbers in a"):
         search(qmodel, rule, spoil, hessian=hessian)
     # Not a decision was taken on it.
     assert all(c.step < at for c in qmodel.history_of_bits())

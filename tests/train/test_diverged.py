@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
+from train import pipeline
 from train.diverged import StopAtNaN
 
 
@@ -51,3 +54,12 @@ def test_a_step_that_was_skipped_is_no_reason():
 def test_finite_training_goes_on():
     history = fit(model(), np.ones((8, 2), np.float32)).history
     assert len(history["loss"]) == 3
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "float_learning_rate"])
+def test_a_run_whose_learning_rate_is_too_large(tiny_settings, console, name):
+    settings = tiny_settings()
+    recipe = dataclasses.replace(settings.recipe, **{name: 1e30})
+    with pytest.raises(ValueError, match="not finite|training has diverged"):
+        pipeline.run(dataclasses.replace(settings, recipe=recipe), console)
+    assert "loss nan" not in console.file.getvalue()
