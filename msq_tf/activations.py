@@ -30,6 +30,10 @@ from msq_tf.config import ACTIVATION_BITS
 from msq_tf.config import EMA
 from msq_tf.config import LEARNED
 from msq_tf.config import check_choice
+from msq_tf.range_average import LEAST_RANGE
+from msq_tf.range_average import Extremes
+from msq_tf.range_average import averaged
+from msq_tf.range_average import extremes
 from msq_tf.sites import Site
 
 # Share of the old range that a training step keeps.
@@ -38,8 +42,9 @@ _MOMENTUM = 0.95
 # layers around it, whose scales are multiplied and divided by its own, numbers
 # that kernels take; one next to zero does not.
 _NO_RANGE = 1.0
-# Below this TFLite's converter takes a range for none.
-_LEAST_RANGE = 2.0**-50
+# Most that the end of a batch counts for, in widths of the range so far: one
+# batch moves an end by a width.
+_REACH = 1.0 / (1.0 - _MOMENTUM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +242,7 @@ class ActivationQuantizers(keras.layers.Layer):
         """
         seen = tf.convert_to_tensor(self.seen[index]) > 0.0
         low, high = self.range_of(index)
-        own_low, own_high = _sane(*_extremes(x), self.bits)
+        own_low, own_high = _sane(*extremes(x), self.bits)
         return tf.where(seen, low, own_low), tf.where(seen, high, own_high)
 
     def range_of(self, index: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -251,22 +256,20 @@ class ActivationQuantizers(keras.layers.Layer):
     def _observe(self, x: tf.Tensor, index: int) -> None:
         # Of the whole batch, as on a single device; so all replicas write the
         # same, and have nothing to aggregate.
-        low, high = replicas.extremes(*_extremes(x))
-        old_low = tf.convert_to_tensor(self.low[index])
-        old_high = tf.convert_to_tensor(self.high[index])
-        # Zeros say nothing about a range, whether they come first, as of a
-        # ReLU that wakes up later, or last, as of one that died.
-        known = tf.convert_to_tensor(self.seen[index]) > 0.0
-        known &= (old_low != 0.0) | (old_high != 0.0)
-        silent = (low == 0.0) & (high == 0.0)
-        keep = 1.0 if self._learned else tf.where(silent, 1.0, _MOMENTUM)
-        keep = tf.where(known, keep, 0.0)
-        for variable, old, value in (
-            (self.low[index], old_low, low),
-            (self.high[index], old_high, high),
-        ):
-            variable.assign(keep * old + (1.0 - keep) * value)
-        self.seen[index].assign(1.0)
+        batch = Extremes(*replicas.extremes(*extremes(x)))
+        variables = self.low[index], self.high[index]
+        old = Extremes(*map(tf.convert_to_tensor, variables))
+        ends, known = averaged(
+            old,
+            batch,
+            tf.convert_to_tensor(self.seen[index]) > 0.0,
+            1.0 if self._learned else _MOMENTUM,
+            _REACH,
+            self.bits,
+        )
+        for variable, end in zip(variables, ends, strict=True):
+            variable.assign(end)
+        self.seen[index].assign(tf.cast(known, tf.float32))
 
     def unit_of(self, index: int) -> tf.Tensor:
         """Value of one code of a site; 0 as long as no step was taken."""
@@ -294,7 +297,7 @@ class ActivationQuantizers(keras.layers.Layer):
             raise ValueError(
                 "Activation ranges are not trained. Expected at least one "
                 "training step after `quantize_model`, or "
-                "`msq_tf.calibrate(qmodel, x)`. Received: no data at "
+                "`msq_tf.calibrate(qmodel, x)`. Received: no finite data at "
                 f"{unseen}"
             )
         ranges = []
@@ -316,17 +319,6 @@ class ActivationQuantizers(keras.layers.Layer):
             "ranges": self.ranges,
             "name": self.name,
         }
-
-
-def _extremes(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Smallest and largest number, no gradient.
-
-    Infinite ones are left out, with which a model masks or pads: the code at
-    the end of the range stands for them. NaN stays, which has to show.
-    """
-    x = tf.stop_gradient(x)
-    x = tf.where(tf.abs(x) >= x.dtype.max, tf.zeros_like(x), x)
-    return tf.reduce_min(x), tf.reduce_max(x)
 
 
 def unit_of_range(low: Any, high: Any, bits: int) -> Any:
@@ -353,7 +345,7 @@ def _sane(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """A range that holds zero, is not empty, and is symmetric at 16 bits."""
     low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
-    high = tf.where(high - low < _LEAST_RANGE, low + _NO_RANGE, high)
+    high = tf.where(high - low < LEAST_RANGE, low + _NO_RANGE, high)
     if bits == 16:
         high = tf.maximum(high, -low)
         low = -high

@@ -44,7 +44,12 @@ def calibrate(model: MSQModel, x: Any, batch_size: int = 128) -> None:
     check_integer("batch_size", batch_size, 1)
     seen = SeenRanges(dict(enumerate(quantizers.sites)))
     with model.observing_scope(seen.see) as run:
-        run_batches(run, x, batch_size, model.fixed_batch_size)
+
+        def show(batch: Any) -> None:
+            run(batch)
+            model.input_ranges.observe(batch)
+
+        run_batches(show, x, batch_size, model.fixed_batch_size)
     for index, (low, high) in seen.found().items():
         quantizers.low[index].assign(low)
         quantizers.high[index].assign(high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Sequence
@@ -12,11 +13,16 @@ import tensorflow as tf
 
 from msq_tf.batches import inputs_of
 
+# Of the largest number that half of the samples stay below. Whatever is within
+# leaves them codes other than zero.
+_OUTLIER = 512.0
+
 
 class SeenRanges:
     """The smallest and largest value of each of some activations.
 
-    A range holds zero from the start.
+    A range holds zero from the start. A sample beside which the others have
+    no code but that of zero has no part in it.
 
     Args:
         names: What each is called in messages, by its key.
@@ -24,7 +30,7 @@ class SeenRanges:
 
     def __init__(self, names: dict[Any, str]):
         self._names = names
-        self._seen: dict[Hashable, tuple[float, float]] = {}
+        self._seen: dict[Hashable, list[np.ndarray]] = {}
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._names
@@ -33,14 +39,18 @@ class SeenRanges:
         """Widens a range to what an eager tensor holds.
 
         What is infinite, with which a model masks or pads, has no code.
+
+        Args:
+            key: Of the activation.
+            x: Samples along the first axis.
         """
-        low, high = self._seen.get(key, (0.0, 0.0))
+        if not tf.size(x):
+            return
+        x = tf.cast(x, tf.float32)
         finite = tf.where(tf.math.is_inf(x), tf.zeros_like(x), x)
-        # Not min: NaN has to be seen.
-        self._seen[key] = (
-            float(np.minimum(low, tf.reduce_min(finite))),
-            float(np.maximum(high, tf.reduce_max(finite))),
-        )
+        rows = tf.reshape(finite, (x.shape[0] if x.shape.rank else 1, -1))
+        ends = tf.stack([tf.reduce_min(rows, 1), tf.reduce_max(rows, 1)], 1)
+        self._seen.setdefault(key, []).append(ends.numpy())
 
     def found(self) -> dict[Any, tuple[float, float]]:
         """`(low, high)` of those that were seen.
@@ -48,14 +58,41 @@ class SeenRanges:
         Raises:
             ValueError: If an activation is not finite.
         """
-        for key, (low, high) in self._seen.items():
+        ranges: dict[Any, tuple[float, float]] = {}
+        left_out: dict[str, tuple[int, float]] = {}
+        for key, parts in self._seen.items():
+            ends = np.concatenate(parts)
+            low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+            # Not Python's min: NaN has to be seen.
             if not np.isfinite([low, high]).all():
                 raise ValueError(
                     "An activation is not finite. Expected finite inputs and "
                     f"weights. Received: {low} to {high} in "
                     f"'{self._names[key]}'"
                 )
-        return dict(self._seen)
+            sizes = np.abs(ends).max(1)
+            usual = np.median(sizes[sizes > 0.0]) if sizes.any() else 0.0
+            kept = ends[sizes <= _OUTLIER * usual]
+            if len(kept) < len(ends):
+                left_out[self._names[key]] = (
+                    len(ends) - len(kept),
+                    float(sizes.max()),
+                )
+            ranges[key] = (
+                float(kept[:, 0].min(initial=0.0)),
+                float(kept[:, 1].max(initial=0.0)),
+            )
+        if left_out:
+            count = max(count for count, _ in left_out.values())
+            name, (_, size) = max(left_out.items(), key=lambda item: item[1][1])
+            warnings.warn(
+                f"{count} of the samples are outliers, beside which the codes "
+                "of the others would all be zero: they have no part in the "
+                f"ranges. Expected data without them. Received: {size:g} in "
+                f"'{name}'",
+                stacklevel=3,
+            )
+        return ranges
 
 
 def run_batches(

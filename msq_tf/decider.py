@@ -20,6 +20,9 @@ from msq_tf import history
 from msq_tf import replicas
 from msq_tf.batches import samples_in
 from msq_tf.effort import STEP
+from msq_tf.finite import check_layers
+from msq_tf.finite import check_loss
+from msq_tf.finite import check_weights
 from msq_tf.history import BitChange
 from msq_tf.network import QuantizedNetwork
 from msq_tf.portions import Portions
@@ -114,8 +117,9 @@ class Decider:
             What was changed.
 
         Raises:
-            ValueError: If workers do not hold the same bits, or the
-                statistics cannot be taken.
+            ValueError: If workers do not hold the same bits, the statistics
+                cannot be taken, or a weight, the loss or a statistic is not
+                finite.
         """
         strategy = self._qmodel.distribute_strategy
         search = self._qmodel.search
@@ -126,10 +130,15 @@ class Decider:
         if replicas.is_chief(strategy):
             self._announce(portions)
         if moved:
+            # By all workers alike, before one of them waits for another.
+            check_weights(self._qmodel.paths, self._qmodel.latent_weights())
             self._take_traces(state, portions)
         if replicas.is_chief(strategy):
-            if moved and self._rule.uses_cost:
-                self._measure_costs(state, portions)
+            if moved:
+                loss = self._gatherer.loss(portions.losses())
+                check_loss(loss)
+                if self._rule.uses_cost:
+                    self._measure_costs(state, portions, loss)
             layers = self._layers(portions)
             decision, after = self._rule.decide(
                 search_stats(self._qmodel, layers, progress, step), state
@@ -207,6 +216,7 @@ class Decider:
             search.cost.numpy(),
             portions.gains(self._growing()),
         )
+        check_layers(layers)
         search.sensitivity.assign([s.sensitivity for s in layers])
         search.sensitivity_error.assign([s.sensitivity_error for s in layers])
         search.lsb_nonzero.assign(
@@ -214,7 +224,9 @@ class Decider:
         )
         return layers
 
-    def _measure_costs(self, state: RuleState, portions: Portions) -> None:
+    def _measure_costs(
+        self, state: RuleState, portions: Portions, loss: float
+    ) -> None:
         """Predicts costs at the first decision, and when the loss has fallen.
 
         A trained model is measured once, where it has converged: while bits
@@ -223,7 +235,6 @@ class Decider:
         halved, since its first costs say little of what it becomes.
         """
         search = self._qmodel.search
-        loss = self._gatherer.loss(portions.losses())
         before = float(search.measured_loss.numpy())
         if state.decisions and before - loss <= _FALLEN * abs(before):
             return

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.finite import ADVICE
 from msq_tf.replicas import ReplicaMap
 
 # Elements of all blocks from which a probe goes through a part of them at a
@@ -271,22 +272,17 @@ class BlockHessian:
 
     def _check(self, sums: np.ndarray, loss: float) -> None:
         """Raises a ValueError unless a product and its loss are finite."""
-        advice = (
-            "Expected finite data and a training that has not diverged: look "
-            "for NaN in inputs, targets and sample weights, or lower the "
-            "learning rate."
-        )
         if not np.isfinite(loss):
             raise ValueError(
                 "The loss is not finite on the data that Hessian traces are "
-                f"taken on. {advice} Received: loss={loss}"
+                f"taken on. {ADVICE} Received: loss={loss}"
             )
         wrong = np.flatnonzero(~np.isfinite(sums)).tolist()
         if wrong:
             names = self._names or [str(i) for i in range(len(sums))]
             raise ValueError(
                 "The loss is finite, but its second derivative is not. "
-                f"{advice} Some losses have none at some points, such as a "
+                f"{ADVICE} Some losses have none at some points, such as a "
                 "root at zero: use `MSQCallback(hessian=False)` with them. "
                 "Received: "
                 + ", ".join(f"{names[i]}: {sums[i]}" for i in wrong)

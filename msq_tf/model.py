@@ -22,6 +22,7 @@ from msq_tf.config import check_choice
 from msq_tf.fit_inputs import FitInputs
 from msq_tf.held import HoldsValues
 from msq_tf.hooks import CallScope
+from msq_tf.input_ranges import InputRanges
 from msq_tf.keras_interface import LooksLikeItsBase
 from msq_tf.learned_scales import LearnedScales
 from msq_tf.learned_scales import learn_scales
@@ -87,6 +88,7 @@ class MSQModel(
         base: The float model whose variables are the latent weights.
         plan: What was decided for each weight.
         search: The search's variables, a `SearchVariables`.
+        input_ranges: What the inputs were in training, an `InputRanges`.
     """
 
     def __init__(
@@ -142,6 +144,7 @@ class MSQModel(
                 base, activations, self.activation_quantizers, self.kernels
             )
         self.fit_inputs = FitInputs()
+        self.input_ranges = InputRanges.of(base)
         self.penalty = PenaltyMean()
         self._hold_values()
         self._use_methods_of(
@@ -201,6 +204,7 @@ class MSQModel(
         if given is not None:
             values = given
         elif pull:
+            self.input_ranges.observe(inputs)
             values, penalty = self._weights.values_and_penalty(
                 self.search.bits, self.search.lsb
             )

@@ -243,6 +243,10 @@ class TrainsAsItsBase:
     def train_step(self, data: Any) -> Any:
         """As that of the base; the loss it reports is the task's alone."""
         if self._steps is not None and _TRAIN in self._own:
+            # Its calls are those of the base, or of parts of it.
+            self.input_ranges.observe(  # type: ignore[attr-defined]
+                keras.utils.unpack_x_y_sample_weight(data)[0]
+            )
             with self._steps.training_step():
                 return self.base.train_step(data)
         with apart():

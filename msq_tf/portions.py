@@ -123,12 +123,11 @@ class Portions:
             growing: As `gains` takes it.
             every: As `traces` takes it; 0 for no traces.
             probes: As `traces` takes it.
-            costs: Whether losses and costs are measured.
+            costs: Whether costs are measured.
         """
         decisions = self.effort.run.decisions
-        total = 0.0
+        total = FORWARD * decisions * float(_count(self.losses()))
         if costs:
-            total += FORWARD * decisions * _count(self.losses())
             total += self.work_of_costs(candidates, self.costs(candidates))
         if growing:
             gains = self.gains(growing)

@@ -108,7 +108,7 @@ class SearchCallback:
         ValueError: If an argument is out of its range; in `fit`, before the
             first step, if the model is no `MSQModel`, is not compiled, has
             another search, or the target cannot be reached; at a decision, if
-            the loss or a second derivative is not finite.
+            a weight, the loss or what it decides on is not finite.
 
     Example:
     ```python

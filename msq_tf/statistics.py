@@ -294,7 +294,8 @@ class StatisticsGatherer:
                 if width not in probed and moved[nearest] > 0.0:
                     ratio = moved[width] / moved[nearest]
                     costs[i, width] = max(costs[i, nearest], 0.0) * ratio
-        return costs
+        # Of what overflows it is known that nothing is worse.
+        return np.where(np.isposinf(costs), np.finfo(np.float32).max, costs)
 
     def _gains(self, rule: Rule, held_out: Sequence[Batch]) -> np.ndarray:
         """Decrease of the held-out loss by each weight's next wider width."""

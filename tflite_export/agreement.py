@@ -105,7 +105,7 @@ def decisions(
     if model is not None and getattr(model, "compiled", False):
         losses = loss_names(model.compiled_losses(), count)
     found = [
-        _decision(_last(parsed, index), *loss, ask)
+        _decision(last_operator(parsed, index), *loss, ask)
         for index, loss in zip(outputs[:count], losses, strict=True)
     ]
     return found + [None] * states
@@ -123,7 +123,7 @@ def _decision(
     return Decision() if ask and not loss else None
 
 
-def _last(model: schema.ModelT, index: int) -> str:
+def last_operator(model: schema.ModelT, index: int) -> str:
     """The operator that computes an output."""
     writers = {
         i: op for op in model.subgraphs[0].operators for i in fb.outputs(op)

@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import flags
 
+from tflite_export import evaluate_command
 from tflite_export import quiet
 
 _USAGE = """Write packed, verified TFLite files for devices, or look into files.
@@ -25,6 +26,8 @@ What a file holds, and what in it a target can't run (then the exit code is 1):
   msq-export inspect m.tflite [--target=edgetpu] [--json]
 Two files side by side, their outputs, sizes and latencies:
   msq-export compare a.tflite b.tflite [--representative_data=x.npy] [--json]
+What a file is worth on data with labels:
+  msq-export evaluate --model=m.tflite --data=cifar10:test [--json]
 
 Targets:
 {targets}
@@ -68,6 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _inspect(positional[1:], values)
         if positional[:1] == ["compare"]:
             return _compare(positional[1:], values)
+        if positional[:1] == ["evaluate"]:
+            problem = evaluate_command.problem(positional[1:], values)
+            if problem:
+                return _fail(problem, 2)
+            evaluate_command.run(values)
+            return 0
         return _export(positional, values)
     except (ValueError, OSError) as error:
         return _fail(error, 1)
@@ -118,8 +127,9 @@ def _flags() -> flags.FlagValues:
         "representative_data",
         None,
         "Inputs to measure ranges and to verify with: an .npy, an .npz with "
-        "one array per input name, or a data set of TFDS as name or "
-        "name:split. Random inputs if not given, where ranges need no data.",
+        "one array per input name, a folder of images, or a data set of TFDS "
+        "as name or name:split. Random inputs if not given, where ranges need "
+        "no data.",
         **own,
     )
     flags.DEFINE_enum(
@@ -185,6 +195,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "c_name", None, "mcu: name of the C array and its files.", **own
     )
+    evaluate_command.define(values, __name__)
     flags.DEFINE_boolean("json", False, "Print JSON.", **own)
     flags.DEFINE_boolean("help", False, "Print this help.", **own)
     return values
@@ -231,7 +242,7 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
         quiet.make_delegates()
     _import(values.modules or [])
     model = loading.load_model(values.model)
-    data = _read_data(values, getattr(model, "input_shape", None))
+    data = _read_data(values, getattr(model.base, "input_shape", None))
     settings: dict[str, Any] = {"representative_data": data}
     for name in _SETTINGS:
         if values[name].value is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import os
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +27,9 @@ def collect(
 
     Args:
         data: An array (one input), a dict or list of arrays (several inputs),
-            a `tf.data.Dataset` or another iterable of batches of these, or
-            `None` for random inputs. Labels, as in Keras' `(x, y)` tuples,
+            a `tf.data.Dataset` or another iterable of batches of these, a
+            function without arguments that returns one, or `None` for random
+            inputs. Labels, as in Keras' `(x, y)` tuples,
             are dropped.
         structure: Nested structure of `tf.TensorSpec` of the model's inputs.
         limit: Largest number of samples.
@@ -40,6 +43,7 @@ def collect(
         ValueError: If the data doesn't fit the inputs.
     """
     specs = keras.tree.flatten(structure)
+    data = opened(data)
     if data is None:
         return [_random(spec, min(limit, 16)) for spec in specs], "random"
     if _is_batch(data, specs):
@@ -51,7 +55,8 @@ def collect(
     else:
         raise ValueError(
             "Expected representative_data to be an array, a dict or list of "
-            "arrays, a tf.data.Dataset or an iterable of batches. Received: "
+            "arrays, a tf.data.Dataset, an iterable of batches, a function "
+            "that returns one, or the path of a folder of images. Received: "
             f"representative_data={type(data).__name__}"
         )
     taken: list[list[np.ndarray]] = [[] for _ in specs]
@@ -84,6 +89,35 @@ def collect(
     return [np.concatenate(slot) for slot in taken], "given"
 
 
+def opened(data: Any) -> Any:
+    """What a function returns that yields batches; any other data itself.
+
+    Args:
+        data: Also a function without arguments, as `TFLiteConverter` takes
+            for its `representative_dataset`, or what `tf.lite` makes of one.
+
+    Raises:
+        ValueError: If the function takes arguments or returns nothing.
+    """
+    function = getattr(data, "input_gen", data)
+    if not callable(function) or _is_array(data) or isinstance(data, Iterable):
+        return data
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise ValueError(
+            "Expected a function without arguments as representative_data. "
+            f"Received: {error}"
+        ) from error
+    found = function()
+    if found is None:
+        raise ValueError(
+            "A function given as representative_data returned nothing. "
+            "Expected a generator, or one that returns data. Received: None"
+        )
+    return found
+
+
 def first_batch(data: Any) -> tuple[Any, Any]:
     """Looks at the first batch of inputs without losing it.
 
@@ -94,6 +128,9 @@ def first_batch(data: Any) -> tuple[Any, Any]:
         The inputs of the first batch, and data to use in the place of `data`
         from now on.
     """
+    data = opened(data)
+    if isinstance(data, str | os.PathLike):
+        return None, data
     if data is None or _is_array(data) or isinstance(data, dict):
         return data, data
     if not isinstance(data, Iterable):
@@ -102,6 +139,8 @@ def first_batch(data: Any) -> tuple[Any, Any]:
         return _inputs_of(next(iter(data), None)), data
     iterator = iter(data)
     head = next(iterator, None)
+    if head is None:
+        return None, []
     return _inputs_of(head), itertools.chain([head], iterator)
 
 

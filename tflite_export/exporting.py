@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_integer
@@ -22,7 +23,10 @@ from msq_tf.weights import QuantizedWeight
 from tflite_export import convert
 from tflite_export import data as samples_of
 from tflite_export import devices
+from tflite_export import evaluation
 from tflite_export import flatbuffer as fb
+from tflite_export import image_folder
+from tflite_export import input_check
 from tflite_export import open_axes
 from tflite_export import plans
 from tflite_export import progress
@@ -81,7 +85,9 @@ def export(
         target: Name of a target, see `tflite_export.targets.names()`.
         representative_data: Inputs to verify with: an array, a list or dict
             of arrays for several inputs, a `tf.data.Dataset` or an iterable
-            of batches. Random inputs if `None`. Integer targets measure
+            of batches, a function that returns one, as `TFLiteConverter` takes
+            it, or the path of a folder of images, which are resized and
+            nothing else. Random inputs if `None`. Integer targets measure
             ranges of activations on them where training left none.
         max_relative_error: Largest difference from Keras that is accepted,
             relative to the range of the output, for float activations. `None`
@@ -156,6 +162,12 @@ def export(
         chosen.options.get("batch_size"),
     )
     convert.check_size(source.base)
+    notes = []
+    if isinstance(representative_data, str | os.PathLike):
+        representative_data, note = image_folder.inputs(
+            representative_data, source.specs, samples
+        )
+        notes.append(note)
     if chosen.integer:
         source = _with_ranges(model, source, chosen, representative_data)
     rest: list[list[np.ndarray]] = []
@@ -165,10 +177,19 @@ def export(
         samples,
         rest if open_axes.names(source) else None,
     )
+    if origin == "given":
+        notes += input_check.check_samples(
+            model,
+            source,
+            inputs,
+            measures=chosen.integer and not source.trained_ranges,
+            integer=chosen.integer,
+        )
     sized = open_axes.settle(source, chosen, inputs, origin, rest)
     source = sized.source
     quantized, skipped = model.quantized_weights(), model.skipped_weights()
     _check_weights(quantized)
+    _check_numbers(source.base)
     with contextlib.ExitStack() as stack:
         stack.enter_context(fb.parsed_once())
         stack.enter_context(
@@ -255,6 +276,7 @@ def export(
         device=device.figures,
         notes=(
             *sized.notes,
+            *notes,
             *converted.notes,
             *states.note(kept),
             *_unread_note(unread),
@@ -264,7 +286,7 @@ def export(
         ),
         unread=tuple(unread),
         states=kept,
-    )
+    ).measuring(evaluation.compiled_with(model))
 
 
 def _unread_note(unread: Sequence[str]) -> list[str]:
@@ -353,6 +375,24 @@ def float_file(
         data = float_tflite(model, input_signature, batch_size)
         fill(temporary, data, path)
     return len(data)
+
+
+def _check_numbers(base: Any) -> None:
+    """Raises an ExportError for a variable with NaN, of whatever layer."""
+    wrong = [
+        getattr(variable, "path", variable.name)
+        for variable in base.variables
+        if tf.as_dtype(variable.dtype).is_floating
+        and np.isnan(np.asarray(variable)).any()
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise ExportError(
+            "The model holds NaN, so its outputs mean nothing. Expected a "
+            "training that has not diverged: lower the learning rate, or look "
+            "for NaN in the data, and train again. Received: NaN in "
+            f"'{wrong[0]}'{more}"
+        )
 
 
 def _check_weights(quantized: Sequence[QuantizedWeight]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export import files
+from tflite_export import image_folder
 
 # Value of one step of a pixel, and of 0: as `train --pixels` has them.
 PIXELS = {
@@ -38,12 +39,13 @@ def read(
     data_dir: str | None = None,
     limit: int = 256,
 ) -> Any:
-    """Reads inputs from a file of arrays or a TensorFlow data set.
+    """Reads inputs from a file of arrays, a folder or a TensorFlow data set.
 
     Args:
         where: Path of an `.npy` (one input) or `.npz` (one array per input
-            name), or the name of a data set of images in TFDS, with a split
-            behind a colon: `cifar10`, `cifar10:test`, `cifar10:3.0.2:train`.
+            name), of a folder of images, or the name of a data set of images
+            in TFDS, with a split behind a colon: `cifar10`, `cifar10:test`,
+            `cifar10:3.0.2:train`.
         shape: Shape of the model's input with the batch; images of another
             size are resized to it.
         pixels: Input range of the model: a key of `PIXELS`.
@@ -59,14 +61,69 @@ def read(
     """
     if where.endswith((".npy", ".npz")):
         return _arrays(where)
+    if os.path.isdir(where):
+        images = image_folder.read(where, shape, limit)
+        return _scaled(images, shape, pixels)
+    rows = _rows(*_named(where), data_dir, limit)
+    return _scaled(_stacked(rows), shape, pixels)
+
+
+def read_labelled(
+    where: str,
+    shape: Sequence[int | None] | None = None,
+    pixels: str = "unit",
+    data_dir: str | None = None,
+    limit: int | None = None,
+) -> tuple[Any, np.ndarray]:
+    """Reads inputs and targets.
+
+    Args:
+        where: Path of an `.npz` with `y` and `x`, or `y` and one array per
+            input name; or the name of a data set as in `read`, whose split is
+            `test` if it has none.
+        shape: As in `read`.
+        pixels: As in `read`.
+        data_dir: As in `read`.
+        limit: Largest number of samples; `None` for all.
+
+    Returns:
+        An array or a dict of arrays, and the targets.
+
+    Raises:
+        ValueError: As `read` raises, or if there are no targets.
+    """
+    if where.endswith((".npy", ".npz")):
+        arrays = _arrays(where)
+        if not isinstance(arrays, dict) or "y" not in arrays or len(arrays) < 2:
+            names = sorted(arrays) if isinstance(arrays, dict) else "one array"
+            raise ValueError(
+                "Expected an .npz with the arrays x and y, or one array per "
+                f"input name and y. Received: {names} in '{where}'"
+            )
+        arrays = {name: array[:limit] for name, array in arrays.items()}
+        y = arrays.pop("y")
+        return arrays["x"] if list(arrays) == ["x"] else arrays, y
+    name, split = _named(where)
+    rows = _rows(name, split or "test", data_dir, limit)
+    if "label" not in rows[0]:
+        raise ValueError(
+            f"The data set '{name}' holds no 'label'. Expected one of images "
+            f"with classes. Received: {sorted(rows[0])}"
+        )
+    labels = np.array([row["label"] for row in rows])
+    return _scaled(_stacked(rows), shape, pixels), labels
+
+
+def _named(where: str) -> tuple[str, str | None]:
+    """The name of a data set and its split."""
     found = _NAME.fullmatch(where)
     if found is None or os.sep in where and os.path.exists(where):
         raise ValueError(
-            "Expected a path ending in .npy or .npz, or the name of a data "
-            f"set, with or without :split. Received: '{where}'"
+            "Expected a path ending in .npy or .npz, a folder of images, or "
+            "the name of a data set, with or without :split. Received: "
+            f"'{where}'"
         )
-    images = _images(found["name"], found["split"], data_dir, limit)
-    return _scaled(images, shape, pixels)
+    return found["name"], found["split"]
 
 
 def _arrays(path: str) -> Any:
@@ -142,9 +199,10 @@ def _claimed(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def _images(
-    name: str, split: str | None, data_dir: str | None, limit: int
-) -> np.ndarray:
+def _rows(
+    name: str, split: str | None, data_dir: str | None, limit: int | None
+) -> list[dict[str, Any]]:
+    """Rows of a data set, each with its image."""
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -163,13 +221,9 @@ def _images(
                     "--data_dir to download it"
                 )
             builder.download_and_prepare()
-        rows = builder.as_dataset(split=split or "train").take(limit)
-        images = [row["image"] for row in tfds.as_numpy(rows)]
-    except KeyError as error:
-        raise ValueError(
-            "The data set holds no images. Expected them under 'image'. "
-            f"Received: name={name}, which lacks {error}"
-        ) from error
+        wanted = builder.as_dataset(split=split or "train")
+        wanted = wanted.take(-1 if limit is None else limit)
+        rows = list(tfds.as_numpy(wanted))
     except Exception as error:
         # TFDS raises errors of many kinds, some several lines long.
         words = " ".join(str(error).split())
@@ -177,10 +231,17 @@ def _images(
             f"The data set can't be read: {words[:300]}. Received: "
             f"name={name}, split={split}, data_dir={data_dir}"
         ) from error
-    if not images:
+    if not rows:
         raise ValueError(
             f"The data set holds no image. Received: name={name}, split={split}"
         )
+    if "image" not in rows[0]:
+        raise ValueError(f"The data set '{name}' holds no images under 'image'")
+    return rows
+
+
+def _stacked(rows: Sequence[dict[str, Any]]) -> np.ndarray:
+    images = [row["image"] for row in rows]
     if len({image.shape for image in images}) == 1:
         return np.stack(images)
     result = np.empty(len(images), object)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import rich.table
@@ -13,6 +14,7 @@ from msq_tf.code_use import CodeUse
 from msq_tf.code_use import remarks
 from msq_tf.html_tables import as_html
 from tflite_export import device_tables
+from tflite_export import evaluation
 from tflite_export.integer.check import OperatorCheck
 from tflite_export.states import StateReport
 from tflite_export.tables import render
@@ -154,6 +156,53 @@ class ExportReport:
     notes: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     states: tuple[StateReport, ...] = ()
+
+    # No field: what the model was compiled with is nothing of the file.
+    _compiled = None
+
+    def measuring(self, compiled: Mapping[str, Any] | None) -> ExportReport:
+        """This report, which `evaluate` takes loss and metrics from.
+
+        Args:
+            compiled: `get_compile_config()` of the model.
+        """
+        object.__setattr__(self, "_compiled", compiled)
+        return self
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        batch_size: int = 64,
+    ) -> dict[str, float]:
+        """Runs the file over a data set, as `keras.Model.evaluate` a model.
+
+        Args:
+            x: Inputs as the Keras model takes them, or batches of `(x, y)`.
+            y: Targets; left out where `x` holds them.
+            sample_weight: Weights of the samples.
+            batch_size: Samples that are run at once.
+
+        Returns:
+            Numbers by name: loss and metrics that the model was compiled
+            with, and the accuracy of a classifier.
+
+        Raises:
+            ValueError: If the file is gone, or the data does not fit it.
+
+        Example:
+            >>> report = export(qmodel, "m.tflite", target="cpu_int8")
+            >>> report.evaluate(x_test, y_test)["accuracy"]
+        """
+        return evaluation.evaluate_file(
+            self.path,
+            x,
+            y,
+            sample_weight,
+            batch_size,
+            compiled=self._compiled,
+        )
 
     def to_json(self, indent: int | None = 2) -> str:
         """All fields as JSON."""

@@ -240,7 +240,7 @@ def run(
     )
     soundness.check_written(fb.load(data))  # refuses what is damaged
     session = Session(data, kernels)
-    arrays = _in_order(inputs, session)
+    arrays = in_order(inputs, session)
     pieces = [session(c) for c in chunks(arrays, batch_size, session)]
     rows = len(arrays[0])
     results = {}
@@ -319,7 +319,16 @@ def load_everywhere(data: bytes, samples: Sequence[np.ndarray] = ()) -> None:
         ) from error
 
 
-def _in_order(inputs: Any, session: Session) -> list[np.ndarray]:
+def in_order(inputs: Any, session: Session) -> list[np.ndarray]:
+    """Inputs as arrays in the order of a file.
+
+    Args:
+        inputs: As `run` takes them.
+        session: The file.
+
+    Raises:
+        ValueError: If there are others than the file has.
+    """
     names = list(session.input_names)
     if isinstance(inputs, dict):
         if set(inputs) != set(names):

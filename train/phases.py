@@ -28,6 +28,7 @@ from train import seals
 from train import targets
 from train.datasets import ImageDataset
 from train.distribution import Distribution
+from train.diverged import StopAtNaN
 from train.progress import WORDS
 from train.progress import EpochProgress
 from train.recipes import Recipe
@@ -38,6 +39,8 @@ from train.workspace import Workspace
 
 # Examples on which MSQ measures the sensitivity of the layers.
 _SENSITIVITY_EXAMPLES = 256
+# Flag of the learning rate, by phase.
+_RATES = {"float": "float_learning_rate", "msq": "learning_rate"}
 # Share of the first learning rate at which warm-up starts.
 _WARM_UP_START = 0.1
 
@@ -287,7 +290,13 @@ def _fit(
         distribution.share,
     )
     with EpochProgress(context.console, phase, epochs, steps, done) as progress:
-        called = [checkpoints.EpochSeeds(settings.seed), *callbacks, progress]
+        called = [
+            checkpoints.EpochSeeds(settings.seed),
+            *callbacks,
+            # Ahead of the line and the checkpoint of the epoch.
+            StopAtNaN(phase, _RATES[phase]),
+            progress,
+        ]
         if distribution.chief:
             called.append(checkpoints.EpochCheckpoint(context.workspace, phase))
         if distribution.workers > 1:

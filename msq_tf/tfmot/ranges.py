@@ -3,6 +3,11 @@
 `calibrate` has them start at those of data. TFMOT's start at -6 to 6 and move
 by a thousandth at each step, so that they fit after thousands of steps only.
 Until then most of a grid of 8 bits lies where no activation is.
+
+Neither TFMOT's moving averages nor its extremes of all values look at what
+they take: one NaN, as of a step that a loss scale skips, would be in a range
+for good. Here they move as those of `msq_tf.activations` do, and an extreme by
+no more than the range is wide.
 """
 
 from __future__ import annotations
@@ -22,6 +27,10 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 
 from msq_tf.calibration import SeenRanges
 from msq_tf.calibration import run_batches
+from msq_tf.range_average import LEAST_RANGE
+from msq_tf.range_average import Extremes
+from msq_tf.range_average import averaged
+from msq_tf.range_average import extremes
 from msq_tf.sites import SITE_NAME
 from msq_tf.tfmot.imports import tfmot
 from msq_tf.tfmot.model_state import fixed_batch_size
@@ -139,4 +148,86 @@ def _fake_quant(inputs: Any, min_var: Any, *others: Any, **named: Any) -> Any:
     return value if tap is None else tap(places[ref], value)
 
 
+_plain_average = quant_ops.MovingAvgQuantize
+_plain_extremes = quant_ops.AllValuesQuantize
+
+
+def _moving_average(
+    inputs: Any,
+    min_var: Any,
+    max_var: Any,
+    per_channel: bool = False,
+    ema_decay: float = 0.999,
+    is_training: bool = True,
+    symmetric: bool = False,
+    num_bits: int = 8,
+    **others: Any,
+) -> Any:
+    own = is_training and not (per_channel or symmetric)
+    if own:
+        old = Extremes(tf.identity(min_var), tf.identity(max_var))
+        batch = _with_zero(inputs)
+        reach = 1.0 / (1.0 - ema_decay)
+        known = tf.constant(True)
+        new = averaged(old, batch, known, ema_decay, reach, num_bits).ends
+        _assign(min_var, new.low)
+        _assign(max_var, new.high)
+    return _plain_average(
+        inputs,
+        min_var,
+        max_var,
+        per_channel=per_channel,
+        ema_decay=ema_decay,
+        is_training=is_training and not own,
+        symmetric=symmetric,
+        num_bits=num_bits,
+        **others,
+    )
+
+
+def _all_values(
+    inputs: Any,
+    min_var: Any,
+    max_var: Any,
+    is_training: bool = True,
+    symmetric: bool = False,
+    **others: Any,
+) -> Any:
+    own = is_training and not symmetric
+    if own:
+        low, high = _with_zero(inputs)
+        finite = tf.math.is_finite(low) & tf.math.is_finite(high)
+        # They never shrink: one outlier would be there to stay.
+        width = tf.maximum(max_var - min_var, LEAST_RANGE)
+        low = tf.maximum(low, min_var - width)
+        high = tf.minimum(high, max_var + width)
+        for variable, wider in (
+            (min_var, tf.minimum(min_var, low)),
+            (max_var, tf.maximum(max_var, high)),
+        ):
+            _assign(variable, tf.where(finite, wider, variable))
+    return _plain_extremes(
+        inputs,
+        min_var,
+        max_var,
+        is_training=is_training and not own,
+        symmetric=symmetric,
+        **others,
+    )
+
+
+def _with_zero(inputs: Any) -> Extremes:
+    low, high = extremes(tf.cast(inputs, tf.float32))
+    return Extremes(tf.minimum(low, 0.0), tf.maximum(high, 0.0))
+
+
+def _assign(variable: Any, value: tf.Tensor) -> None:
+    """Sets a range; over replicas it is their mean, as TFMOT has it."""
+    tf.__internal__.train.assign_moving_average(
+        variable, value, 0.0, zero_debias=False
+    )
+
+
 quant_ops._FakeQuantWithMinMaxVars = _fake_quant
+quant_ops.MovingAvgQuantize = _moving_average
+quant_ops.AllValuesQuantize = _all_values

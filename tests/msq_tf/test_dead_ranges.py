@@ -57,8 +57,8 @@ def test_untrained_models_run_on_zeros():
     np.testing.assert_array_equal(value, np.zeros(4))
 
 
-def test_divergence_still_shows():
-    with pytest.raises(ValueError, match="is not finite"):
+def test_nothing_but_nan_is_no_training():
+    with pytest.raises(ValueError, match="no finite data"):
         trained([[0.0, np.nan]])
 
 

@@ -79,3 +79,42 @@ def test_bad_data_is_refused():
         msq.calibrate(model, x)
     for name, value in before.items():
         np.testing.assert_array_equal(value, variables[name])
+
+
+def ends(model):
+    """The ranges of activations by the names of their variables."""
+    return {
+        v.name: float(v.numpy())
+        for v in model.variables
+        if v.name.endswith(("_min:0", "_max:0")) and not v.shape.rank
+    }
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_never_enters_a_range(value):
+    model = msq.quantize_model(small_model())
+    msq.calibrate(model, images(6, count=40))
+    x = images(6, count=40)
+    x[3] = value
+    before = ends(model)
+    assert before
+    model(x, training=True)
+    after = ends(model)
+    assert np.isfinite(list(after.values())).all()
+    for name, wanted in before.items():
+        assert after[name] == pytest.approx(wanted, rel=0.1, abs=0.1)
+
+
+def test_an_outlier_leaves_a_range():
+    model = msq.quantize_model(small_model())
+    msq.calibrate(model, images(6, count=40))
+    (first,) = (
+        name
+        for name in ends(model)
+        if "quantize_layer" in name and name.endswith("_max:0")
+    )
+    usual = ends(model)[first]
+    outlier = images(6, count=40)
+    outlier[3] = 3e38
+    model(outlier, training=True)
+    assert usual <= ends(model)[first] <= 4 * usual

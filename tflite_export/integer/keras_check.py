@@ -14,6 +14,7 @@ from tflite_export import runtime
 from tflite_export.devices import ports
 from tflite_export.effort import MOST_AT_ONCE
 from tflite_export.errors import ExportError
+from tflite_export.integer import alike
 from tflite_export.integer import simulate
 from tflite_export.integer import site_check
 from tflite_export.integer.check import END_UNITS
@@ -44,9 +45,29 @@ class _Output:
     """How one output differs."""
 
     name: str
+    on_grid: bool = True
     units: float = 0.0
     same: int = 0
     count: int = 0
+    rows: int = 0
+    ends: tuple[np.ndarray, np.ndarray] | None = None
+
+    def see(self, values: np.ndarray) -> None:
+        """Takes note of what the file computes for a batch."""
+        values = np.atleast_1d(values)
+        low, high = values.min(0), values.max(0)
+        if self.ends is not None:
+            low = np.minimum(low, self.ends[0])
+            high = np.maximum(high, self.ends[1])
+        self.ends = low, high
+        self.rows += len(values)
+
+    @property
+    def alike(self) -> bool:
+        """Whether the file computes the same for all of several samples."""
+        if self.ends is None or self.rows < 2:
+            return False
+        return bool((self.ends[0] == self.ends[1]).all())
 
     def __str__(self) -> str:
         words = f"{self.units:.0f} units"
@@ -100,7 +121,10 @@ def against_keras(
     chunks = list(runtime.chunks(samples, MOST_AT_ONCE, session))
     # Each of two scores may be off by as much.
     even = 2 * END_UNITS[target.mode]
-    found = _differences(data, session, source, chunks, decisions, even)
+    outputs = _differences(data, session, source, chunks, decisions, even)
+    if limits.given:
+        alike.check(data, source, chunks, [o.alike for o in outputs], even)
+    found = [output for output in outputs if output.on_grid]
     worst = max((output.units for output in found), default=0.0)
     words = "; ".join(
         str(o) if len(found) == 1 else f"'{o.name}' by {o}" for o in found
@@ -156,7 +180,7 @@ def _differences(
     even: int,
 ) -> list[_Output]:
     inputs, outputs = ports.inputs(data), ports.outputs(data)
-    found = [_Output(port.name) for port in outputs]
+    found = [_Output(p.name, on_grid=p.scale is not None) for p in outputs]
     for chunk, wanted in zip(chunks, source.predict(chunks), strict=True):
         got = session(
             [p.quantize(x) for p, x in zip(inputs, chunk, strict=True)]
@@ -173,6 +197,7 @@ def _differences(
                 )
             if port.scale is None:
                 continue
+            output.see(y)
             y, t = port.real(y), t.astype(np.float64)
             apart = np.abs(y - np.round(t / port.scale) * port.scale)
             output.units = max(output.units, float(apart.max()) / port.scale)
@@ -180,11 +205,7 @@ def _differences(
                 alike = decision.alike(y, t, even * port.scale)
                 output.same += int(alike.sum())
                 output.count += alike.size
-    return [
-        output
-        for output, port in zip(found, outputs, strict=True)
-        if port.scale is not None
-    ]
+    return found
 
 
 def _refuse_decisions(

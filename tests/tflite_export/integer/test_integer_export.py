@@ -290,16 +290,20 @@ def test_bad_data(residual, change, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_data_on_another_scale(tmp_path):
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [(255, "on another scale"), (10, "outside of the range of training")],
+)
+def test_data_on_another_scale(tmp_path, factor, message):
     qmodel = quantized(networks.residual, activation_bits=8)
     x = networks.samples(qmodel.base)
     networks.see(qmodel, x)
-    with pytest.raises(ValueError, match="outside of the range of training"):
+    with pytest.raises(ValueError, match=message):
         export(
             qmodel,
             tmp_path / "m",
             target="cpu_int8",
-            representative_data=255 * np.abs(x),
+            representative_data=factor * np.abs(x),
         )
 
 

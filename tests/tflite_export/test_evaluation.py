@@ -1,0 +1,220 @@
+"""What a file is worth on data with labels."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import msq_tf
+from tflite_export import export
+from tflite_export.cli import main
+
+L = keras.layers
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(300, 6)).astype(np.float32)
+Y = X[:, :3].argmax(1)
+
+
+def trained(outputs, loss, y, metrics=(), x=X, inputs=None):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,), name="x") if inputs is None else inputs
+    qmodel = msq_tf.quantize_model(
+        keras.Model(inputs, outputs(inputs)),
+        msq_tf.MSQConfig(activation_bits=8),
+    )
+    qmodel.compile(keras.optimizers.Adam(1e-2), loss, metrics=list(metrics))
+    qmodel.fit(x, y, epochs=10, verbose=0)
+    return qmodel
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return trained(
+        lambda x: L.Dense(3, activation="softmax")(x),
+        "sparse_categorical_crossentropy",
+        Y,
+        ["accuracy"],
+    )
+
+
+@pytest.fixture(scope="module")
+def report(classifier, tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "m.tflite"
+    return export(classifier, path, target="cpu_int8", representative_data=X)
+
+
+def test_a_report_evaluates_as_the_model_does(classifier, report):
+    found = report.evaluate(X, Y)
+    wanted = classifier.evaluate(X, Y, verbose=0, return_dict=True)
+    assert sorted(found) == ["accuracy", "loss"] == sorted(wanted)
+    assert found["accuracy"] == pytest.approx(wanted["accuracy"], abs=0.02)
+    assert found["loss"] == pytest.approx(wanted["loss"], abs=0.05)
+    assert found["accuracy"] > 0.8
+    # It is no constant.
+    assert report.evaluate(X, (Y + 1) % 3)["accuracy"] < 0.2
+
+
+def test_data_comes_in_all_forms(report):
+    wanted = report.evaluate(X, Y)
+    batches = tf.data.Dataset.from_tensor_slices((X, Y)).batch(70)
+    for found in (
+        report.evaluate(batches),
+        report.evaluate({"x": X}, Y),
+        report.evaluate(iter([(X[:7], Y[:7]), (X[7:], Y[7:])])),
+        report.evaluate(X, Y, batch_size=7),
+        report.evaluate(X, Y.tolist()),
+    ):
+        assert found == pytest.approx(wanted)
+
+
+def test_weights_of_samples(report):
+    weight = (np.arange(300) < 50).astype(np.float32)
+    found = report.evaluate(X, Y, sample_weight=weight)
+    part = report.evaluate(X[:50], Y[:50])
+    assert found["loss"] == pytest.approx(part["loss"] / 6, rel=1e-4)
+
+
+def test_a_file_with_integers_at_its_ends(classifier, report, tmp_path):
+    path = tmp_path / "m.tflite"
+    other = export(
+        classifier,
+        path,
+        target="cpu_int8",
+        representative_data=X,
+        integer_io=True,
+    )
+    found = other.evaluate(X, Y)["accuracy"]
+    assert found == pytest.approx(report.evaluate(X, Y)["accuracy"], abs=0.01)
+
+
+def test_logits_one_hot_targets_and_two_classes(tmp_path):
+    one_hot = np.eye(3, dtype=np.float32)[Y]
+    logits = trained(
+        lambda x: L.Dense(3)(x),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        one_hot,
+    )
+    report = export(logits, tmp_path / "a.tflite")
+    found = report.evaluate(X, one_hot)
+    assert list(found) == ["loss", "accuracy"] and found["accuracy"] > 0.8
+    binary = trained(
+        lambda x: L.Dense(1, activation="sigmoid")(x),
+        "binary_crossentropy",
+        (X[:, 0] > 0).astype(np.float32),
+    )
+    report = export(binary, tmp_path / "b.tflite")
+    found = report.evaluate(X, (X[:, 0] > 0).astype(np.float32))
+    assert found["accuracy"] > 0.9
+
+
+def test_numbers_have_errors_and_no_accuracy(tmp_path):
+    qmodel = trained(lambda x: L.Dense(2)(x), "mse", X[:, :2], ["mae"])
+    report = export(qmodel, tmp_path / "m.tflite")
+    assert list(report.evaluate(X, X[:, :2])) == ["loss", "mae"]
+    report.measuring(None)
+    found = report.evaluate(X, X[:, :2])
+    assert list(found) == ["mean_absolute_error", "mean_squared_error"]
+    wanted = qmodel.evaluate(X, X[:, :2], verbose=0, return_dict=True)
+    assert found["mean_absolute_error"] == pytest.approx(
+        wanted["mae"], rel=0.05
+    )
+
+
+def test_several_outputs(tmp_path):
+    y = {"a": Y, "b": X[:, :2]}
+    qmodel = trained(
+        lambda x: {
+            "a": L.Dense(3, activation="softmax", name="a")(x),
+            "b": L.Dense(2, name="b")(x),
+        },
+        {"a": "sparse_categorical_crossentropy", "b": "mse"},
+        y,
+    )
+    found = export(qmodel, tmp_path / "m.tflite").evaluate(X, y)
+    wanted = qmodel.evaluate(X, y, verbose=0, return_dict=True)
+    assert found["loss"] == pytest.approx(wanted["loss"], rel=0.05)
+
+
+def own_loss(y, p):
+    return keras.losses.sparse_categorical_crossentropy(y, p)
+
+
+def test_a_loss_of_ones_own_is_left_out_with_a_word(tmp_path):
+    qmodel = trained(
+        lambda x: L.Dense(3, activation="softmax")(x),
+        own_loss,
+        Y,
+    )
+    report = export(qmodel, tmp_path / "m.tflite")
+    with pytest.warns(UserWarning, match="register_keras_serializable"):
+        assert report.evaluate(X, Y)["accuracy"] > 0.8
+
+
+def test_what_is_wrong_is_said(report):
+    with pytest.raises(ValueError, match="as many targets as inputs"):
+        report.evaluate(X, Y[:-1])
+    with pytest.raises(ValueError, match="nothing to compare with"):
+        report.evaluate(X)
+    with pytest.raises(ValueError, match="batches of"):
+        report.evaluate(tf.data.Dataset.from_tensor_slices(X).batch(4))
+    assert "evaluat" not in report.to_json()
+
+
+def test_the_command(report, tmp_path, capsys):
+    data = tmp_path / "test.npz"
+    np.savez(data, x=X, y=Y)
+    arguments = ["evaluate", f"--model={report.path}", f"--data={data}"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    accuracy = float((_classes(report.path) == Y).mean())
+    assert shown == f"300 samples\naccuracy: {accuracy:.4f}\n"
+    assert main([*arguments, "--json", "--samples=20"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["accuracy"]
+
+
+def _classes(path):
+    import tflite_export
+
+    return tflite_export.run(path, X).argmax(1)
+
+
+def test_the_command_on_a_data_set(root, tmp_path, capsys):
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            L.Flatten(),
+            L.Dense(10, activation="softmax"),
+        ]
+    )
+    path = tmp_path / "m.tflite"
+    export(msq_tf.quantize_model(model), path)
+    arguments = ["evaluate", f"--model={path}", "--data=fashion_mnist_mini"]
+    assert main([*arguments, f"--data_dir={root / 'train' / 'data'}"]) == 0
+    assert "accuracy: 0." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "--model=m.tflite"),
+        (["--model=m.tflite"], 2, "--data=cifar10:test"),
+        (["m.tflite"], 2, "not 'm.tflite'"),
+        (["--model=no.tflite", "--data=x.npz"], 1, "can't be read"),
+    ],
+)
+def test_wrong_commands(arguments, code, message, capsys):
+    assert main(["evaluate", *arguments]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_data_without_targets(report, tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", x=X)
+    np.save(tmp_path / "x.npy", X)
+    for name in ("x.npz", "x.npy"):
+        data = f"--data={tmp_path / name}"
+        assert main(["evaluate", f"--model={report.path}", data]) == 1
+        assert "arrays x and y" in capsys.readouterr().err
