@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
 from msq_tf.arguments import check_path
 from msq_tf.unread import REASON
-from msq_tf.weights import QuantizedWeight
 from tflite_export import convert
 from tflite_export import data as samples_of
 from tflite_export import devices
@@ -29,6 +27,7 @@ from tflite_export import image_folder
 from tflite_export import input_check
 from tflite_export import open_axes
 from tflite_export import plans
+from tflite_export import preconditions
 from tflite_export import progress
 from tflite_export import readback
 from tflite_export import runtime
@@ -36,18 +35,13 @@ from tflite_export import states
 from tflite_export import targets
 from tflite_export.devices import ports
 from tflite_export.devices.widen import widened_bytes
-from tflite_export.errors import ExportError
 from tflite_export.explained import explained
 from tflite_export.files import fill
 from tflite_export.files import let_go
 from tflite_export.files import staged
-from tflite_export.fit import MUTED_SCALE
 from tflite_export.report import ExportReport
 from tflite_export.source import QuantizedModel
-from tflite_export.source import Source
 from tflite_export.source import from_model
-from tflite_export.source import trained_bits
-from tflite_export.targets import Target
 from tflite_export.tensor_reports import average_bits
 from tflite_export.tensor_reports import float_reports
 from tflite_export.tensor_reports import tensor_report
@@ -169,7 +163,9 @@ def export(
         )
         notes.append(note)
     if chosen.integer:
-        source = _with_ranges(model, source, chosen, representative_data)
+        source = preconditions.with_ranges(
+            model, source, chosen, representative_data
+        )
     rest: list[list[np.ndarray]] = []
     inputs, origin = samples_of.collect(
         representative_data,
@@ -188,8 +184,8 @@ def export(
     sized = open_axes.settle(source, chosen, inputs, origin, rest)
     source = sized.source
     quantized, skipped = model.quantized_weights(), model.skipped_weights()
-    _check_weights(quantized)
-    _check_numbers(source.base)
+    preconditions.check_weights(quantized)
+    preconditions.check_numbers(source.base)
     with contextlib.ExitStack() as stack:
         stack.enter_context(fb.parsed_once())
         stack.enter_context(
@@ -298,34 +294,6 @@ def _unread_note(unread: Sequence[str]) -> list[str]:
     ]
 
 
-def _with_ranges(
-    model: QuantizedModel, source: Source, target: Target, data: Any
-) -> Source:
-    """The model with its trained ranges, for integer targets."""
-    bits = trained_bits(model)
-    wanted = int(target.mode.removeprefix("int"))
-    if bits is None:
-        if data is None:
-            raise ExportError(
-                f"Target '{target.name}' needs activation ranges. Expected "
-                "representative_data, a few hundred inputs, or a model trained "
-                f"with MSQConfig(activation_bits={wanted}). Received: "
-                "representative_data=None, activation_bits=None"
-            )
-        return source
-    if bits != wanted:
-        stored = "" if bits in (8, 16) else "no runtime stores them, and "
-        raise ExportError(
-            f"The model was trained with {bits}-bit activations: {stored}"
-            f"target '{target.name}' has {wanted} bits. Expected "
-            f"MSQConfig(activation_bits={wanted}) in training, or a target of "
-            f"float activations. Received: activation_bits={bits}"
-        )
-    # A model may have a graph of its own for integers.
-    base = getattr(model, "integer_base", source.base)
-    return dataclasses.replace(source, base=base, trained_ranges=True)
-
-
 def float_tflite(
     model: Any, input_signature: Any = None, batch_size: int | None = None
 ) -> bytes:
@@ -375,51 +343,3 @@ def float_file(
         data = float_tflite(model, input_signature, batch_size)
         fill(temporary, data, path)
     return len(data)
-
-
-def _check_numbers(base: Any) -> None:
-    """Raises an ExportError for a variable with NaN, of whatever layer."""
-    wrong = [
-        getattr(variable, "path", variable.name)
-        for variable in base.variables
-        if tf.as_dtype(variable.dtype).is_floating
-        and np.isnan(np.asarray(variable)).any()
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise ExportError(
-            "The model holds NaN, so its outputs mean nothing. Expected a "
-            "training that has not diverged: lower the learning rate, or look "
-            "for NaN in the data, and train again. Received: NaN in "
-            f"'{wrong[0]}'{more}"
-        )
-
-
-def _check_weights(quantized: Sequence[QuantizedWeight]) -> None:
-    if not quantized:
-        raise ExportError(
-            "The model has no quantized weight to export. Expected one or "
-            "more. Received: none; `float_file` writes float models"
-        )
-    for weight in quantized:
-        limit = (1 << (weight.bits - 1)) - 1
-        top = int(np.abs(weight.codes.astype(np.int16)).max(initial=0))
-        step = weight.step
-        if top > limit:
-            raise ExportError(
-                f"Layer '{weight.path}': its codes don't fit its bits. "
-                f"Expected at most {limit} at {weight.bits} bits. Received: "
-                f"{top}"
-            )
-        if not (np.isfinite(step).all() and (step > 0).all()):
-            raise ExportError(
-                f"Layer '{weight.path}': its steps are not all positive "
-                "finite numbers; did the training diverge? Received: "
-                f"{step.min():.2g} to {step.max():.2g}"
-            )
-        if (step < MUTED_SCALE).any():
-            raise ExportError(
-                f"Layer '{weight.path}': its steps are so small that runtimes "
-                f"may flush them to zero. Expected at least {MUTED_SCALE:.2g}; "
-                f"scale the weights up. Received: {step.min():.2g}"
-            )

@@ -30,6 +30,7 @@ from train import phases
 from train import results as results_lib
 from train import targets
 from train import workspace as workspace_lib
+from train.context import Context
 from train.settings import Settings
 
 # Examples on which the exporter compares the kernels with Keras.
@@ -84,9 +85,7 @@ def run(
         if console is None:
             console = terminal.Console(quiet=not distribution.chief)
         with _policy(settings.mixed_precision):
-            context = phases.Context(
-                settings, data, workspace, console, distribution
-            )
+            context = Context(settings, data, workspace, console, distribution)
             # And what this refuses before the folder is claimed.
             untrained = phases.check(context)
             with _held(workspace, distribution):
@@ -106,7 +105,7 @@ def _held(
 class _Run:
     """The steps of a run, with the seconds that each took."""
 
-    def __init__(self, context: phases.Context) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
         self._settings = context.settings
         self._test = context.data.test

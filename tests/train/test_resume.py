@@ -38,9 +38,7 @@ def context_of(tiny_settings, tmp_path, console):
             train_examples=settings.train_examples,
             test_examples=settings.test_examples,
         )
-        return phases.Context(
-            settings, data, Workspace(settings.output_dir), console
-        )
+        return Context(settings, data, Workspace(settings.output_dir), console)
 
     return make
 
