@@ -9,6 +9,7 @@ import tensorflow as tf
 from train import checkpoints
 from train import datasets
 from train import phases
+from train.context import Context
 from train.progress import EpochProgress
 from train.workspace import FLOAT_MODEL
 from train.workspace import HISTORY
