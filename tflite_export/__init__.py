@@ -11,6 +11,7 @@ from tflite_export.inspection import inspect_file
 from tflite_export.runtime import run
 
 if TYPE_CHECKING:
+    from tflite_export.dry_run import check
     from tflite_export.exporting import export
     from tflite_export.exporting import float_file
     from tflite_export.exporting import float_tflite
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ExportError",
     "ExportReport",
+    "check",
     "export",
     "float_file",
     "float_tflite",
@@ -43,6 +45,10 @@ def __getattr__(name: str) -> Any:
         from tflite_export import exporting
 
         return getattr(exporting, name)
+    if name == "check":
+        from tflite_export import dry_run
+
+        return dry_run.check
     if name == "ExportReport":
         from tflite_export import report
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import msq_tf
+import tflite_export
 from msq_tf.decider import search_stats
 from msq_tf.loading import load_model
 from msq_tf.round_clamp import MAX_BITS
@@ -51,7 +52,14 @@ def check(context: Context) -> keras.Model | None:
     if trained or (not settings.overwrite and _float_file_exists(context)):
         model = load_model(_float_file(context))
         _check_outputs(model, context)
-        _check_search(model, settings)
+        qmodel = _check_search(model, settings)
+        if trained:
+            # Nobody knows whether there is a file of somebody's own model.
+            images = batches.scaled(
+                context.data.train.images[:8], settings.pixels
+            )
+            for target in targets.chosen(settings):
+                tflite_export.check(qmodel, target, np.asarray(images))
         return None
     with context.distribution.scope():
         model = models.build(
@@ -64,9 +72,10 @@ def check(context: Context) -> keras.Model | None:
     return model
 
 
-def _check_search(model: keras.Model, settings: Settings) -> None:
+def _check_search(model: keras.Model, settings: Settings) -> msq_tf.MSQModel:
     qmodel = msq_tf.quantize_model(model, config(settings))
     rule(settings).start(search_stats(qmodel))
+    return qmodel
 
 
 def float_model(context: Context, untrained: keras.Model | None) -> keras.Model:

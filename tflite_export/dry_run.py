@@ -1,0 +1,100 @@
+"""Asking for a file before the training that it is for."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+from tflite_export import convert
+from tflite_export import data as samples_of
+from tflite_export import lint
+from tflite_export import open_axes
+from tflite_export import plans
+from tflite_export import preconditions
+from tflite_export import readback
+from tflite_export import states
+from tflite_export import targets
+from tflite_export.errors import ExportError
+from tflite_export.explained import explained
+from tflite_export.source import QuantizedModel
+from tflite_export.source import from_model
+
+_SAMPLES = 8
+
+
+def check(
+    model: QuantizedModel,
+    target: str = "min_size",
+    representative_data: Any = None,
+    input_signature: Any = None,
+    batch_size: int | None = None,
+) -> None:
+    """Refuses now what `export` would refuse of a model for what it is made of.
+
+    The model is converted, its operators and weights get what the target has
+    for them, and the result is read back: an operator that the target lacks, a
+    layer that cannot be converted, a shape that has to be known. So a training
+    is not spent on a model that cannot be shipped. Weights and ranges need not
+    be trained: integers are those of ranges measured on the inputs. The file is
+    not run, which only means something for what was trained.
+
+    Args:
+        model: As of `export`.
+        target: As of `export`.
+        representative_data: As of `export`; random inputs if `None`.
+        input_signature: As of `export`.
+        batch_size: As of `export`.
+
+    Raises:
+        ExportError: If the target has nothing for a part of the model.
+        ValueError: If an argument is out of its range.
+
+    Example:
+    ```python
+    qmodel = msq_tf.quantize_model(model)
+    for target in ("min_size", "mcu"):
+        tflite_export.check(qmodel, target)
+    qmodel.fit(...)
+    ```
+    """
+    chosen = targets.load(target)
+    if not isinstance(model, QuantizedModel):
+        raise ValueError(
+            "Expected a model of msq_tf.quantize_model, or the ModelView of a "
+            f"tf_keras model. Received: model={model!r}"
+        )
+    example, data = samples_of.first_batch(representative_data)
+    source = from_model(
+        model,
+        input_signature,
+        example,
+        batch_size,
+        chosen.options.get("batch_size"),
+    )
+    convert.check_size(source.base)
+    inputs, origin = samples_of.collect(data, source.structure, _SAMPLES)
+    if chosen.integer:
+        preconditions.with_ranges(model, source, chosen, inputs)
+    source = open_axes.settle(source, chosen, inputs, origin).source
+    quantized, skipped = model.quantized_weights(), model.skipped_weights()
+    preconditions.check_weights(quantized)
+    with tempfile.TemporaryDirectory() as folder:
+        conversion = convert.Conversion(
+            source, quantized, folder, [s.value for s in skipped]
+        )
+        converted, matching = explained(conversion, quantized, skipped)
+        inputs = states.reached(converted.source, inputs)
+        plan: plans.Plan = plans.WeightOnly(converted, matching, None)
+        if chosen.integer:
+            plan = plans.Integer(
+                converted, matching, chosen, inputs, False, None, None, None
+            )
+        built = plan.build(chosen)
+    readback.check_codes(built.data, built.written)
+    severe = lint.severe(lint.check(built.data, target))
+    if severe:
+        raise ExportError(
+            f"Target '{target}' has nothing for a part of the model: "
+            f"{'; '.join(severe)}. Expected other layers there, or another "
+            f"target. Received: target={target!r}"
+        )
