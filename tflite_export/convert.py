@@ -161,9 +161,8 @@ class Conversion:
         if source.specs[0].shape[0] is None:
             source = _of_one(source)
             self._notes.append(
-                "batch size fixed to 1: the model keeps a state from call to "
-                "call, and every call changes it; another batch_size can be "
-                "given"
+                "batch size fixed to 1: each call changes what the model "
+                "keeps; another batch_size can be given"
             )
         known = [state.variable for state in self._source.states]
         if any(one is other for one in known for other in kept):
@@ -171,7 +170,7 @@ class Conversion:
                 "A state that the model keeps from call to call is read past "
                 "Keras, so that it can't become an input of the file. "
                 "Expected a layer that reads its variable itself. Received: "
-                f"{', '.join(variable.path for variable in kept)}"
+                f"{', '.join(variable.name for variable in kept)}"
             )
         own = keras.tree.flatten(source.structure)
         found = states.named(
@@ -325,8 +324,9 @@ def _sign(
     graph = model.subgraphs[0]
     inputs = _in_order(graph, fb.inputs(graph), traced.inputs)
     outputs = _in_order(graph, fb.outputs(graph), traced.outputs)
-    for indices, names in ((inputs, input_names), (outputs, output_names)):
-        # One tensor may be two outputs, and has the name of the first.
+    # One tensor may be several outputs, and an input: it has the name of that,
+    # or of the first.
+    for indices, names in ((outputs, output_names), (inputs, input_names)):
         for index, name in reversed(list(zip(indices, names, strict=True))):
             graph.tensors[index].name = name.encode()
     graph.inputs = np.array(inputs, np.int32)

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from msq_tf.discovery import walk
 from msq_tf.overlay import Aside
+from msq_tf.overlay import all_layers
 from msq_tf.overlay import kept_states
 from msq_tf.overlay import own_variables
 from msq_tf.overlay import variable_attributes
@@ -93,14 +94,17 @@ def named(
 
     Args:
         base: The Keras model.
-        variables: What it keeps.
+        variables: What it keeps, in any order.
         batch: Size of the model's batches.
         inputs: Names of the model's own inputs.
         outputs: Those of its outputs.
     """
     places = _places(base)
     found: list[State] = []
-    for variable in variables:
+    order = {key: number for number, key in enumerate(places)}
+    for variable in sorted(
+        variables, key=lambda v: order.get(id(v), len(order))
+    ):
         owner, name, zero = places.get(
             id(variable), (variable.name, variable.name, False)
         )
@@ -139,7 +143,7 @@ def _places(base: Any) -> dict[int, tuple[str, str, bool]]:
         for variable in own_variables(layer):
             name = f"{path}_{attributes[id(variable)]}"
             found.setdefault(id(variable), (path, name, False))
-    for layer in base._flatten_layers():
+    for layer in all_layers(base):
         for number, state in enumerate(kept_states(layer)):
             name = f"{layer.name}_state_{number}"
             found.setdefault(id(state), (layer.name, name, True))
@@ -181,7 +185,7 @@ def aside(base: Any) -> Iterator[Aside]:
     """
     changed: list[tuple[Any, Any]] = []
     with Aside() as scope:
-        for layer in base._flatten_layers():
+        for layer in all_layers(base):
             if any(isinstance(s, tf.Variable) for s in kept_states(layer)):
                 changed.append((layer, layer.states))
         try:

@@ -58,14 +58,18 @@ def step_by_step(path, report, x):
     data = path.read_bytes()
     session = runtime.Session(data, "builtin")
     takes, gives = ports.inputs(data), ports.outputs(data)
-    places = {port.name: place for place, port in enumerate(gives)}
+    # The signature knows all names; tensors may be several ports at once.
+    places = session.output_names
+    names = list(session.input_names)
     first = {state.input: state.initial for state in report.states}
     after = {state.input: state.output for state in report.states}
     fed = [
-        port.quantize(np.full(port.shape, first[port.name], np.float32))
-        if port.name in first
+        port.quantize(
+            np.broadcast_to(np.float32(first[name]), port.shape).copy()
+        )
+        if name in first
         else None
-        for port in takes
+        for name, port in zip(names, takes, strict=True)
     ]
     found = []
     for own in x:
@@ -77,10 +81,8 @@ def step_by_step(path, report, x):
         )
         found.append(gives[0].real(results[0]))
         fed = [
-            results[places[after[port.name]]].copy()
-            if port.name in after
-            else None
-            for port in takes
+            results[places[after[name]]].copy() if name in after else None
+            for name in names
         ]
     return np.stack(found), gives[0].scale
 

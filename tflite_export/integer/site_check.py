@@ -126,10 +126,11 @@ def compare(
             found[index] = segments.difference(index)
         codes = file[index].astype(np.int64) - zero
         if codes.size == value.size:
-            own = np.round(value.reshape(codes.shape) / np.float64(scale))
+            own = np.round(value / np.float64(scale))
             low, high = _LIMITS[fb.type_name(graph.tensors[index])]
-            own = np.clip(own, low - zero, high - zero)
-            found[index].add(codes, own.astype(np.int64))
+            own = np.clip(own, low - zero, high - zero).astype(np.int64)
+            codes = _arranged(codes, own, segments.permutation(index))
+            found[index].add(codes, own.reshape(codes.shape))
         return (codes * np.float64(scale)).astype(np.float32)
 
     def tap(site: int, value: tf.Tensor) -> tf.Tensor:
@@ -163,6 +164,26 @@ def compare(
         for place, index in rest:
             note(index, outputs[place])
     return list(found.values())
+
+
+def _arranged(
+    codes: np.ndarray, own: np.ndarray, permutation: np.ndarray | None
+) -> np.ndarray:
+    """What a file has at a site, in the order of axes that Keras has there.
+
+    The converter moves the rounding of a site behind a TRANSPOSE.
+    """
+    if permutation is None or permutation.size != codes.ndim:
+        return codes
+    back = codes.transpose(np.argsort(permutation))
+    if back.shape != own.shape:
+        return codes
+    # Axes of one length do not say which of the two it is.
+    if codes.shape == own.shape and (
+        np.abs(codes - own).sum() <= np.abs(back - own).sum()
+    ):
+        return codes
+    return back
 
 
 _LIMITS = {"INT8": (-128, 127), "INT16": (-32768, 32767)}
@@ -229,6 +250,14 @@ class _Segments:
         row = self._target.operators.get(kind)
         most = _TIES if row is not None and row.mixes else MOST_ON_AVERAGE
         return SiteDifference(name, kind, self._limit(index), most)
+
+    def permutation(self, index: int) -> np.ndarray | None:
+        """The axes of a TRANSPOSE that writes a tensor."""
+        op = self._writers.get(index)
+        if op is None or fb.op_name(self._model, op) != "TRANSPOSE":
+            return None
+        axes = self._graph.tensors[fb.inputs(op)[1]]
+        return fb.constant(self._model, axes)
 
     def _limit(self, index: int) -> np.ndarray | None:
         own, extra, at = self._scale(index), 0, index
