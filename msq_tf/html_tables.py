@@ -9,6 +9,8 @@ from typing import Any
 import rich.table
 import rich.text
 
+from msq_tf.names import Name
+
 
 def as_html(parts: Iterable[rich.table.Table | str], markup: bool) -> str:
     """One piece of HTML that a notebook shows.
@@ -63,7 +65,8 @@ def _align(column: Any) -> str:
 
 def _text(cell: Any, markup: bool) -> str:
     text = str(cell)
-    if markup:
+    # A name stands for itself in any table.
+    if markup and not isinstance(cell, Name):
         text = rich.text.Text.from_markup(text, emoji=False).plain
     return _lines(text)
 

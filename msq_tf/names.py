@@ -95,6 +95,9 @@ class Name:
     def __init__(self, text: str):
         self._text = text
 
+    def __str__(self) -> str:
+        return self._text
+
     def __rich_console__(
         self,
         console: rich.console.Console,

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("MPLBACKEND", "agg")
+# Tables follow the terminal, which processes of tests see or do not see.
+os.environ["COLUMNS"] = "110"
 
 import hypothesis
 import keras

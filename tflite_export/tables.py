@@ -65,6 +65,9 @@ class _Name:
         self._text = printable(text)
         self._parts = re.findall(r"[^/_\s;=]*[/_\s;=]+|[^/_\s;=]+", self._text)
 
+    def __str__(self) -> str:
+        return self._text
+
     def __rich_console__(
         self,
         console: rich.console.Console,
