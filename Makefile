@@ -66,9 +66,12 @@ test: $(STAMP) ## Run the test suite.
 	$(PYTEST) -m "not slow"
 	$(PYTEST) -m "not slow" tests/tfmot
 
-test-slow: $(STAMP) ## Run the tests that take minutes.
-	$(PYTEST) -m slow
-	$(PYTEST) -m slow tests/tfmot
+# Which part of the slow tests, such as 2/4; a test is always in the same one.
+PART ?= 1/1
+test-slow: $(STAMP) ## Run the slow tests, or a part of them (PART=2/4).
+	$(PYTEST) -m slow --part=$(PART)
+	# A part may have none of them, which is 5.
+	$(PYTEST) -m slow --part=$(PART) tests/tfmot || [ $$? -eq 5 ]
 
 compatibility: $(OLDEST_STAMP) ## Test with the oldest TensorFlow and Keras.
 	$(OLDEST_VENV)/bin/python -m pytest -q --numprocesses=$(JOBS) \

@@ -76,12 +76,12 @@ def pytest_collection_modifyitems(
             item.add_marker(pytest.mark.slow)
         seen[function] += 1
     part, parts = map(int, config.getoption("--part").split("/"))
-    if parts > 1:
-        items[:] = [
-            item
-            for item in items
-            if zlib.crc32(item.nodeid.encode()) % parts == part % parts
-        ]
+
+    def is_in(item: pytest.Item) -> bool:
+        return zlib.crc32(item.nodeid.encode()) % parts == part % parts
+
+    config.hook.pytest_deselected(items=[i for i in items if not is_in(i)])
+    items[:] = filter(is_in, items)
 
 
 @pytest.fixture(autouse=True)

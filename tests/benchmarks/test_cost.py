@@ -25,6 +25,7 @@ def counted():
     return found
 
 
+@pytest.mark.slow
 def test_msq_trains_what_the_float_model_trains(counted):
     for method in (methods.SEARCHING, methods.FROZEN):
         for key in ("trainable", "gradients", "slots"):

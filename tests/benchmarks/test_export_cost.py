@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks import export_cost
 from tools import exports_page
 
@@ -42,6 +44,7 @@ def test_ratios_are_to_the_converter_of_the_same_kind():
     assert "| tiny | cpu_int8 | 6.0 |" in page
 
 
+@pytest.mark.slow
 def test_a_cell_makes_a_file():
     for kind in (export_cost.FLOAT, export_cost.INTEGER, "min_size"):
         found = export_cost.run("tiny", kind)

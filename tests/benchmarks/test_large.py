@@ -16,6 +16,7 @@ WIDTH, DEPTH = 768, 1
 ROOM = 48
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_stretch():
     import numpy as np
 

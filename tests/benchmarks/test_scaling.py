@@ -37,6 +37,7 @@ def test_networks_grow_as_they_say():
     assert layers == sorted(set(layers))
 
 
+@pytest.mark.slow
 def test_a_point(monkeypatch):
     small = networks.Network("small", (8, 8, 3), 2, blocks=1)
     monkeypatch.setattr(

@@ -182,6 +182,7 @@ def tiny(monkeypatch):
     return base
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "setting", [FLOAT, MSQ, BSQ, CSQ], ids=lambda s: s.name
 )

@@ -50,6 +50,7 @@ def test_the_notebook_runs(root, tmp_path):
     assert (tmp_path / "small.tflite").stat().st_size < 40_000
 
 
+@pytest.mark.slow
 def test_custom_layers_reach_a_file(root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = runpy.run_path(str(root / "examples" / "custom_layer.py"))
@@ -94,6 +95,7 @@ def prepared(examples, config):
     return qmodel, data, callback
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("deterministic_sums")
 @pytest.mark.parametrize(
     "config",

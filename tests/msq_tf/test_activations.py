@@ -75,6 +75,7 @@ def test_gradients_pass_inside_and_reach_the_ends_outside():
     assert float(dhigh) == 5.0
 
 
+@pytest.mark.slow
 def test_the_hessian_goes_through():
     qmodel = compile_model(
         msq_tf.quantize_model(tiny_model(), msq_tf.MSQConfig(activation_bits=8))
@@ -165,6 +166,7 @@ def test_a_subclassed_model_needs_an_example(subclassed):
     assert sites(model, example_inputs=batch) == ["input", "a", "b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 16, 4])
 def test_trains_saves_and_computes_with_its_ranges(bits, tiny_data, tmp_path):
     model = tiny_model()

@@ -14,6 +14,7 @@ from tests.msq_tf.samples import fit
 from tests.msq_tf.samples import new_model
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "rule",
     [
@@ -63,6 +64,7 @@ def test_a_whole_search_traces_once(tiny_data):
     assert once <= 5
 
 
+@pytest.mark.slow
 def test_logs_reach_every_keras_tool(tiny_data, tmp_path):
     qmodel = new_model()
     history = fit(
@@ -100,6 +102,7 @@ def test_logs_reach_every_keras_tool(tiny_data, tmp_path):
     } <= tags
 
 
+@pytest.mark.slow
 def test_progress_is_readable_and_quiet_when_asked(tiny_data, capsys):
     fit(new_model(), tiny_data, msq_tf.MSQCallback(budget()))
     assert capsys.readouterr().out == ""
@@ -129,6 +132,7 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("deterministic_sums")
 @pytest.mark.parametrize("first", ["msq", "backup"])
 def test_a_resumed_search_equals_an_uninterrupted_one(
@@ -160,6 +164,7 @@ def test_a_resumed_search_equals_an_uninterrupted_one(
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
+@pytest.mark.slow
 # Keras finds out where the data ends, and says so.
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.usefixtures("deterministic_sums")
@@ -201,6 +206,7 @@ def test_a_resumed_search_on_data_of_unknown_length(first, tiny_data, tmp_path):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
+@pytest.mark.slow
 def test_a_saved_search_goes_on_where_it_stood(tiny_data, tmp_path):
     qmodel = new_model()
     with pytest.raises(KeyboardInterrupt):
@@ -225,6 +231,7 @@ def test_a_saved_search_goes_on_where_it_stood(tiny_data, tmp_path):
     assert loaded.compression >= 8.0
 
 
+@pytest.mark.slow
 def test_a_new_target_starts_a_new_search(tiny_data):
     qmodel = new_model()
     fit(qmodel, tiny_data, msq_tf.MSQCallback(budget()))
@@ -236,6 +243,7 @@ def test_a_new_target_starts_a_new_search(tiny_data):
     assert qmodel.search.course(qmodel.paths)[0][0] == (0.0, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dataset", "infinite", "pydataset", "given"])
 def test_kinds_of_data(kind, tiny_data):
     x, y = tiny_data
@@ -270,6 +278,7 @@ def test_kinds_of_data(kind, tiny_data):
     assert qmodel.compression >= 8.0
 
 
+@pytest.mark.slow
 # Keras's own way to find the end of such a dataset.
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_an_unknown_epoch_length(tiny_data):

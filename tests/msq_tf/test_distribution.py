@@ -29,6 +29,7 @@ def check_same(weights, expected):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=ATOL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

@@ -123,6 +123,7 @@ def test_a_search_of_ten_epochs_takes_a_tenth_of_its_work(counted):
     assert 0 < counted[0] <= 0.1 * effort.STEP * 1000 * 8
 
 
+@pytest.mark.slow
 def test_long_statistics_are_told_of_before_they_begin(
     monkeypatch, capsys, tiny_data
 ):

@@ -201,6 +201,7 @@ class Look(keras.callbacks.Callback):
         self.seen.append([v.numpy() for v in state])
 
 
+@pytest.mark.slow
 def test_statistics_leave_all_state_alone():
     """States, seeds, moving statistics and metrics, in inference mode."""
 

@@ -134,6 +134,7 @@ def test_a_call_in_a_call_has_its_own(qmodel, tiny_data):
     )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("eagerly", [False, True])
 def test_a_change_counts_in_another_thread(qmodel, tiny_data, eagerly):
     """One thread stays in the middle of `predict` while another evaluates."""
@@ -169,6 +170,7 @@ def test_a_change_counts_in_another_thread(qmodel, tiny_data, eagerly):
     np.testing.assert_array_equal(got[0], want)
 
 
+@pytest.mark.slow
 def test_many_threads_predict_at_once(qmodel, tiny_data):
     x, _ = tiny_data
     want = qmodel(x, training=False).numpy()

@@ -160,6 +160,7 @@ def explicit_traces(build, qmodel, batches):
     return np.array(traces)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_within_three_standard_errors_of_the_explicit_hessian(name):
     build, paths = NETWORKS[name]
@@ -302,6 +303,7 @@ def strategy():
     )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("in_scope", [False, True])
 def test_traces_are_the_same_under_a_mirrored_strategy(in_scope, strategy):
     with strategy.scope():

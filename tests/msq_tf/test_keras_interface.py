@@ -251,6 +251,7 @@ def test_layers_that_were_quantized_are_noticed(qmodel):
         qmodel(X)
 
 
+@pytest.mark.first(1)
 def test_tensorflow_s_converter(qmodel):
     """It gives floats on the grid, or says what to call."""
     convert = tf.lite.TFLiteConverter.from_keras_model

@@ -12,6 +12,7 @@ import msq_tf
 from tests.msq_tf import killed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("deterministic_sums")
 def test_a_killed_search_ends_with_the_same_front(root, tmp_path):
     folder = tmp_path / "killed"

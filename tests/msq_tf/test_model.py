@@ -104,6 +104,7 @@ def test_the_quantized_scope_opens_inside_a_trace(tiny, tiny_data):
     np.testing.assert_allclose(run(x), want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_trains_all_layers_and_keeps_every_loss(zoo, zoo_data, compiled):
     qmodel = compiled(msq_tf.quantize_model(zoo))
     x, y = zoo_data
@@ -315,6 +316,7 @@ def test_inside_an_enclosing_stateless_scope(tiny, tiny_data):
     assert np.abs(outputs).max() < np.abs(qmodel(x, training=True)).max()
 
 
+@pytest.mark.slow
 def test_under_mirrored_strategy(tiny_data, compiled):
     devices = tf.config.list_logical_devices("CPU")
     if len(devices) < 2:

@@ -127,6 +127,7 @@ def check(qmodel, target, epochs):
     assert qmodel.average_bits + max(steps) > target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "compression"),
     [
@@ -147,6 +148,7 @@ def test_defaults_reach_the_target(name, compression):
     check(qmodel, 32 / compression, EPOCHS)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("epochs", "steps"), [(2, 1), (3, 1), (20, 3)])
 def test_few_steps_and_many(epochs, steps):
     qmodel = prepared("autoencoder")
@@ -155,6 +157,7 @@ def test_few_steps_and_many(epochs, steps):
     check(qmodel, 4.0, epochs)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "options",
     [{"allowed_bits": (8, 4, 2)}, {"device": "min_size"}],

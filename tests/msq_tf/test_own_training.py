@@ -98,6 +98,7 @@ def pulled(kind, optimizer, activation_bits):
     return variables, np.array(losses).ravel(), penalty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["adam", "clipped", "activations", "float16"])
 def test_a_step_like_that_of_keras_trains_alike(case):
     """But for the order in which the pull is added to other gradients."""
@@ -158,6 +159,7 @@ def test_learned_ranges_train_beside_an_own_loss():
         msq_tf.quantize_model(functional(OwnStep), config)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_step_is_traced_once_and_sees_new_bits(jit_compile):
     traces = []
@@ -181,6 +183,7 @@ def test_a_step_is_traced_once_and_sees_new_bits(jit_compile):
     assert abs(losses[0] - losses[1]) > 1e-3
 
 
+@pytest.mark.slow
 def test_variational_autoencoder(tmp_path):
     qmodel = msq_tf.quantize_model(recipes.vae())
     qmodel.compile(keras.optimizers.Adam(1e-2))
@@ -203,6 +206,7 @@ def test_variational_autoencoder(tmp_path):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_adversarial_networks_with_two_optimizers(tmp_path):
     qmodel = msq_tf.quantize_model(recipes.gan())
     loss = keras.losses.BinaryCrossentropy(from_logits=True)

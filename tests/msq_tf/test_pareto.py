@@ -188,6 +188,7 @@ def test_a_failed_save_leaves_the_front_as_it_was(
     assert kept(tmp_path) == [(1, 0.5, 8)]
 
 
+@pytest.mark.slow
 def test_kept_models_are_those_of_their_epochs(tiny_data, tmp_path):
     """In a real search, whose result does not depend on what is kept."""
     seen = {}
@@ -229,6 +230,7 @@ def test_kept_models_are_those_of_their_epochs(tiny_data, tmp_path):
         front.best(max_bytes=1)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_runs(root, tiny_data, tmp_path, monkeypatch):
     page = (root / "docs" / "checkpoints.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -12,6 +12,7 @@ def cycle_bits(qmodel):
     qmodel.set_bits({p: 2 + i % 7 for i, p in enumerate(qmodel.paths)})
 
 
+@pytest.mark.slow
 def test_saves_and_loads(zoo, zoo_data, compiled, tmp_path):
     qmodel = compiled(msq_tf.quantize_model(zoo))
     x, y = zoo_data
@@ -109,6 +110,7 @@ def test_a_base_that_was_trained_before(tiny, tiny_data, compiled, tmp_path):
         np.testing.assert_array_equal(model(tiny_data[0]), qmodel(tiny_data[0]))
 
 
+@pytest.mark.slow
 def test_keras_exports_what_the_quantized_weights_compute(
     zoo, zoo_data, subclassed, tmp_path
 ):

@@ -16,6 +16,7 @@ from tests.msq_tf.samples import fit
 from tests.msq_tf.samples import new_model
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("ranking", ["divergence", "measured", "hessian"])
 def test_all_rankings_and_no_hessian(ranking, tiny_data):
     qmodel = new_model()

@@ -16,6 +16,7 @@ def generated(root):
     return build_files.build_files(root)
 
 
+@pytest.mark.slow
 def test_build_files_are_those_of_the_imports(root, generated):
     stale = [
         str(path)

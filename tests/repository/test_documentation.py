@@ -39,6 +39,7 @@ def test_the_readmes_example_runs(root, tmp_path, monkeypatch, capsys):
     assert "target reached" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_the_page_for_users_of_the_converter_runs(root, tmp_path, monkeypatch):
     converter, *blocks = python_blocks(root / "docs/from-tflite-converter.md")
     assert "TFLiteConverter" in converter

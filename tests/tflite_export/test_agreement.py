@@ -31,6 +31,7 @@ def found(layers, loss, ask=False):
 LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("layers", "loss", "decision"),
     [
@@ -108,6 +109,7 @@ def test_how_many_may_differ():
     assert agreement.misses(8, 1.0) == 0
 
 
+@pytest.mark.slow
 def test_a_file_that_decides_otherwise_is_not_handed_over(tmp_path):
     """Calibrated on one input, a file clips all others."""
     keras.utils.set_random_seed(0)

@@ -122,6 +122,7 @@ def test_a_module_with_classes_of_the_model(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "m.tflite").exists()
 
 
+@pytest.mark.slow
 def test_several_targets(saved, tmp_path, capsys):
     data, folder = tmp_path / "x.npy", tmp_path / "out"
     rng = np.random.default_rng(0)
@@ -226,6 +227,7 @@ def test_data_behind_the_flatbuffer_is_read(saved, tmp_path):
         inspection.describe(whole[:-1])
 
 
+@pytest.mark.slow
 def test_nothing_but_the_report_is_printed(saved, root, tmp_path):
     environment = dict(os.environ)
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)

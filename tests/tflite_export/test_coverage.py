@@ -61,11 +61,13 @@ def _exports(name, target, path):
     assert any("with its trained ranges" in note for note in report.notes)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("name", SOME)
 def test_layers_run_as_trained(name, tmp_path):
     _exports(name, "cpu_int8", tmp_path / "m")
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ON_MCU)
 def test_layers_run_on_microcontrollers_as_trained(name, tmp_path):
     _exports(name, "mcu", tmp_path / "m")
@@ -152,6 +154,7 @@ def test_token_inputs_of_floats_are_not_rounded():
     assert "input" not in qmodel.activation_quantizers.sites
 
 
+@pytest.mark.slow
 def test_loops_are_float_in_an_integer_file(tmp_path):
     qmodel, x = trained(layer_cases.CASES["LSTM"]())
     path = tmp_path / "m"
@@ -166,6 +169,7 @@ def test_loops_are_float_in_an_integer_file(tmp_path):
     assert kinds == {"FLOAT32"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

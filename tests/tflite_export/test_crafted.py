@@ -46,6 +46,7 @@ def seconds(data):
     return time.process_time() - start, "".join(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", crafted_files.KINDS)
 def test_ten_times_as_large_takes_ten_times_as_long(kind):
     make = crafted_files.KINDS[kind]

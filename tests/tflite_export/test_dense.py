@@ -70,6 +70,7 @@ def two_readers():
     return built(inputs, [x + np.arange(4, dtype="f"), x])
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("model", "expected"),
     [

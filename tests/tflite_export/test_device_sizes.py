@@ -28,6 +28,7 @@ def resnet8():
     return qmodel, rng.normal(size=(8, 28, 28, 1)).astype(np.float32)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["min_size", "cpu_int8", "mcu"])
 def test_predicted_bytes_are_within_three_percent(name, resnet8, tmp_path):
     qmodel, images = resnet8

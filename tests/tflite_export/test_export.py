@@ -92,6 +92,7 @@ def test_fixed_batch(model, tmp_path):
     assert run(path, X).shape == (9, 3)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     "data",
     [

@@ -147,6 +147,7 @@ def stored_codes(path):
     return found
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("build", MODELS, ids=lambda f: f.__name__)
 def test_codes_and_numbers_survive(build, tmp_path):
     qmodel = quantized(build())

@@ -53,6 +53,7 @@ WEIGHTS = {
 }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["min_size", "cpu_int8"])
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_files_hold_what_was_trained(name, target, tmp_path):
@@ -65,6 +66,7 @@ def test_files_hold_what_was_trained(name, target, tmp_path):
     assert np.isfinite(conv.values).all() and (conv.step >= 2.0**-100).all()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["min_size", "cpu_int8"])
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 def test_what_overflows_is_refused_by_name(target, tmp_path):

@@ -112,6 +112,7 @@ def test_locks_are_not_needed(tmp_path, monkeypatch):
     assert len(os.listdir(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_an_export_to_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
     qmodel = dense_model()
     path = tmp_path / "m.tflite"

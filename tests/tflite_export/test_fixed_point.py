@@ -85,6 +85,7 @@ def test_computes_every_convolution_itself(file):
         assert (result is not None) == name.endswith("CONV_2D"), name
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("channels", "multiplier"), [(3, 1), (12, 1), (5, 2)])
 def test_channels_beside_the_vectors(channels, multiplier, tmp_path):
     """Eight channels at a time break ties upwards, the rest away from zero."""

@@ -83,6 +83,7 @@ def test_damaged_files(name, rng):
     refused(engine(rng, data, data))
 
 
+@pytest.mark.slow
 def test_many_damaged_files(valid):
     outcomes = {True: 0, False: 0}
     for number in range(CASES):

@@ -47,6 +47,7 @@ def classifier(build):
     return keras.Model(inputs, outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [vit, deit], ids=lambda f: f.__name__)
 def test_from_search_to_files(build, tmp_path):
     x = np.random.default_rng(0).normal(size=(16, 16, 16, 3)).astype("f")

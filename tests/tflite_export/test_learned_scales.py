@@ -17,6 +17,7 @@ BITS = {"conv": 4, "dw": 3, "head": 2}
 ORDER = {"conv": (3, 0, 1, 2), "dw": (3, 0, 1, 2), "head": (1, 0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("granularity", ["PerChannel", "PerTensor"])
 def test_codes_arrive_as_they_were_trained(granularity, tmp_path):
     rng = np.random.default_rng(0)

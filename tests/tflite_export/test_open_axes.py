@@ -108,6 +108,7 @@ def export(model, path, target="min_size", data=None, **options):
     )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", FLOATS)
 def test_sizes_stay_open_in_float_files(name, tmp_path):
     make, data, others = FLOATS[name]
@@ -209,6 +210,7 @@ def test_a_size_built_into_the_file_is_noticed(tmp_path, monkeypatch):
     assert any("computes other numbers" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_files_with_open_sizes_compare(tmp_path):
     qmodel = msq_tf.quantize_model(convolution())
     data = noise(4, 12, 12, 1)

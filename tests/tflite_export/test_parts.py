@@ -99,6 +99,7 @@ def same_but_for_places(one: bytes, other: bytes) -> None:
         )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_has_the_operators_and_constants_of_the_whole(name, in_parts):
     model = trained(NETWORKS[name])
@@ -163,6 +164,7 @@ def test_other_operators_are_noticed():
         parts._check_alike(*files)
 
 
+@pytest.mark.slow
 def test_the_export_is_the_same(in_parts, tmp_path):
     model = trained(residual)
     images = np.random.default_rng(1).normal(size=(8, 8, 8, 3))

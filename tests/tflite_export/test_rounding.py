@@ -39,6 +39,7 @@ def ill_conditioned(seed=0):
     return qmodel, (OFFSET + rng.normal(size=(32, 64))).astype("f")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_a_right_file_of_an_ill_conditioned_model_is_accepted(seed, tmp_path):
     qmodel, x = ill_conditioned(seed)
@@ -99,6 +100,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("change", "layer", "ill"), WRONG)
 def test_a_wrong_file_is_refused(change, layer, ill):
     qmodel, x = ill_conditioned()

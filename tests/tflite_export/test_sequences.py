@@ -82,6 +82,7 @@ def exported(qmodel, folder, target, **options):
     return report
 
 
+@pytest.mark.slow
 def test_convolutions(tmp_path):
     qmodel = searched(convolutional(), bits=8)
     for target in ("cpu_float", "min_size", "cpu_int8"):
@@ -89,6 +90,7 @@ def test_convolutions(tmp_path):
     assert "on trained ranges" in report.activations
 
 
+@pytest.mark.slow
 @CELLS
 def test_a_loop(layer, tmp_path):
     qmodel = searched(spotter(layer, FEW))
@@ -112,6 +114,7 @@ def test_a_loop(layer, tmp_path):
     assert not (tmp_path / "mcu.tflite").exists()
 
 
+@pytest.mark.slow
 @CELLS
 def test_unrolled(layer, tmp_path):
     qmodel = searched(spotter(layer, FEW, unroll=True))

@@ -87,6 +87,7 @@ def step_by_step(path, report, x):
     return np.stack(found), gives[0].scale
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", LAYERS)
 def test_floats_step_by_step(name, tmp_path):
     model = recurrent(LAYERS[name]())
@@ -108,6 +109,7 @@ def test_floats_step_by_step(name, tmp_path):
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu_int8", "mcu"])
 @pytest.mark.parametrize("trained", [True, False])
 def test_integers_step_by_step(target, trained, tmp_path):

@@ -30,6 +30,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", LAYERS)
 def test_seeds_of_dropout_stay_out_of_the_file(name, tmp_path):
     qmodel = msq_tf.quantize_model(recurrent(LAYERS[name]()))

@@ -39,6 +39,7 @@ def loaded(tmp_path_factory):
     return keras.models.load_model(path), inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu_float", "min_size"])
 def test_every_code_arrives(loaded, target, tmp_path):
     qmodel, inputs = loaded

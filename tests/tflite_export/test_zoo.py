@@ -140,6 +140,7 @@ def check_all(build, tmp_path, targets):
         assert not report.float_tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [mobilenet_v3, dense_blocks, conv_next])
 def test_a_small_family(build, tmp_path):
     check_all(build, tmp_path, ("cpu_int8",))

@@ -67,6 +67,7 @@ def full_history():
         os.fsync = fsync
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "epoch", "room", "name"),
     [
@@ -113,6 +114,7 @@ def test_a_run_goes_on_when_there_is_room_again(
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line(root, tmp_path):
     arguments = ["--model=resnet8", "--train_examples=64", "--batch_size=64"]
     done = subprocess.run(

@@ -44,6 +44,7 @@ def mirrored():
     )
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_run_of_one(even_settings, console, tmp_path):
     one, two = (
         even_settings(

@@ -10,6 +10,7 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 
 from tests.train import killed
 from tests.train.conftest import RECIPE
@@ -44,6 +45,7 @@ def command(settings) -> list[str]:
     return ["--resume", *(f"--{name}={v}" for name, v in values.items())]
 
 
+@pytest.mark.slow
 def test_a_killed_command_ends_as_an_unkilled_one(
     tiny_settings, console, root, tmp_path
 ):

@@ -64,6 +64,7 @@ def test_a_run_leaves_verified_files_and_a_report(tiny_settings, console):
     assert "training accuracy" in text and "validation accuracy" in text
 
 
+@pytest.mark.slow
 def test_the_saved_model_is_the_one_in_the_files(tiny_settings, console):
     settings = tiny_settings(targets=("min_size",))
     results = pipeline.run(settings, console)
@@ -81,6 +82,7 @@ def test_the_saved_model_is_the_one_in_the_files(tiny_settings, console):
     )
 
 
+@pytest.mark.slow
 def test_a_missed_target_fails_the_run(tiny_settings, console):
     # In so few steps the thresholds of the paper's rule are not met.
     settings = tiny_settings(
@@ -96,6 +98,7 @@ def test_a_missed_target_fails_the_run(tiny_settings, console):
     assert report_of(settings)["passed"] is False
 
 
+@pytest.mark.slow
 def test_a_loss_of_accuracy_fails_the_run_where_one_is_named(
     tiny_settings, console
 ):
@@ -106,6 +109,7 @@ def test_a_loss_of_accuracy_fails_the_run_where_one_is_named(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_saved_model_replaces_float_training(
     tiny_settings, console, tmp_path, suffix
@@ -123,6 +127,7 @@ def test_a_saved_model_replaces_float_training(
     assert not (folder_of(settings) / "checkpoints/float.keras").exists()
 
 
+@pytest.mark.slow
 def test_training_in_mixed_precision(tiny_settings, console):
     settings = tiny_settings(targets=("min_size",), mixed_precision=True)
     results = pipeline.run(settings, console)
@@ -130,6 +135,7 @@ def test_training_in_mixed_precision(tiny_settings, console):
     assert keras.mixed_precision.dtype_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_and_a_resumed_one_is_the_same(
     tiny_settings, console
 ):

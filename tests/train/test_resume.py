@@ -66,6 +66,7 @@ def rows(context):
     return checkpoints.history(context.workspace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps",
     [
@@ -107,6 +108,7 @@ def test_a_finished_run_is_loaded(context_of, monkeypatch):
     np.testing.assert_array_equal(received(images), expected(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sealed", [True, False])
 def test_a_damaged_model_is_made_again(context_of, monkeypatch, sealed):
     context = context_of("run")

@@ -97,6 +97,7 @@ def test_the_report_says_that_products_have_no_weights(build):
     assert f"products of activations ({layers}) have no" in str(report)
 
 
+@pytest.mark.slow
 @SLOW_SWIN
 def test_search_save_and_load(build, tmp_path):
     x, y = images()
@@ -121,6 +122,7 @@ def test_search_save_and_load(build, tmp_path):
     np.testing.assert_array_equal(loaded(x), qmodel(x))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("build", "target"),
     [

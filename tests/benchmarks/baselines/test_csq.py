@@ -42,6 +42,7 @@ def test_the_budget_pulls_both_ways(model):
     assert (slope() < 0).all()
 
 
+@pytest.mark.slow
 def test_hardens_to_exact_bits(model):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 8, 8, 1)).astype(np.float32)

@@ -49,6 +49,7 @@ def types(path) -> dict[str, str]:
     return {t.name: t.type for t in inspect_file(path).tensors if t.name}
 
 
+@pytest.mark.slow
 def test_mcu(per_channel, per_tensor, tmp_path):
     path = tmp_path / "m.tflite"
     report = export(

@@ -185,6 +185,7 @@ EXTREMES = {
 }
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("bits", "target"),
     [

@@ -57,6 +57,7 @@ def squashed(size):
     return keras.Model(inputs, L.Dense(3, activation="softmax")(x))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("size", [1.0, 1e5])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(
@@ -105,6 +106,7 @@ def clipped(size, lone):
     return keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("lone", [False, True])
 @pytest.mark.parametrize("size", [1e-10])
 @pytest.mark.parametrize("trained", [False, True])

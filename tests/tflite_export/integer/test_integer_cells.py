@@ -21,6 +21,7 @@ CELLS = sorted(
 )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("name", "op", "granularity"), sorted(set(CELLS)))
 def test_cell(name, op, granularity, tmp_path):
     model = hand_made(op, granularity)

@@ -45,6 +45,7 @@ def residual():
     return qmodel, networks.samples(qmodel.base)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["cpu_int8", "cpu_int16"])
 @pytest.mark.parametrize("build", MODELS, ids=lambda f: f.__name__)
 def test_calibrated(build, target, tmp_path):
@@ -64,6 +65,7 @@ def test_calibrated(build, target, tmp_path):
     assert "units" in str(report) and report.to_json()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bits", "target"), [(8, "cpu_int8"), (16, "cpu_int16")]
 )

@@ -69,6 +69,7 @@ def trained(layers, bits, seed, x, y, **config):
     return qmodel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [convolutional, perceptron, sequence])
 @pytest.mark.parametrize("bits", [8, 3])
 @pytest.mark.parametrize("seed", [0, 1])
@@ -87,6 +88,7 @@ def test_what_was_trained_is_what_is_exported(layers, bits, seed, tmp_path):
     assert "the same class in 100.0% of 32" in note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_sine(seed, tmp_path):
     rng = np.random.default_rng(seed)
@@ -133,6 +135,7 @@ def limit(request, monkeypatch):
     return request.param
 
 
+@pytest.mark.slow
 def test_a_right_file(checked, limit):
     data, source, samples, target, _, *rest = checked
     limits = keras_check.Limits(min_agreement=0.97 if limit > 0 else 0.0)
