@@ -197,8 +197,10 @@ def _all_values(
     if own:
         low, high = _with_zero(inputs)
         finite = tf.math.is_finite(low) & tf.math.is_finite(high)
-        # They never shrink: one outlier would be there to stay.
-        width = tf.maximum(max_var - min_var, LEAST_RANGE)
+        # They never shrink: one outlier would be there to stay. They begin
+        # with nothing, which takes all of the first batch.
+        width = max_var - min_var
+        width = tf.where(width < LEAST_RANGE, float("inf"), width)
         low = tf.maximum(low, min_var - width)
         high = tf.minimum(high, max_var + width)
         for variable, wider in (

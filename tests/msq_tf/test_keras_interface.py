@@ -31,7 +31,7 @@ def sequential():
 
 
 @keras.saving.register_keras_serializable(package="msq_tf_tests")
-class Own(keras.Model):
+class OwnModel(keras.Model):
     """A subclassed model of two layers."""
 
     def __init__(self, **kwargs):
@@ -45,7 +45,7 @@ class Own(keras.Model):
 
 def subclassed():
     keras.utils.set_random_seed(0)
-    model = Own()
+    model = OwnModel()
     model(X[:1])
     return model
 

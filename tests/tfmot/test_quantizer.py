@@ -163,7 +163,9 @@ def test_activations_are_not_for_round_clamp():
 
 
 def test_activation_bits_are_those_of_tfmot():
-    with pytest.raises(ValueError, match="must be 8.*Received: 4"):
+    with pytest.raises(
+        ValueError, match="must be 8.*Received: activation_bits=4"
+    ):
         msq.MSQQuantizeConfig(activation_bits=4)
 
 
