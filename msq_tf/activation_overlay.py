@@ -21,6 +21,7 @@ from msq_tf.flow import hookable
 from msq_tf.hooks import CallScope
 from msq_tf.hooks import install
 from msq_tf.overlay import Overlay
+from msq_tf.overlay import input_names
 from msq_tf.sites import GATE
 from msq_tf.sites import INPUT
 from msq_tf.sites import OUTPUT
@@ -65,6 +66,7 @@ class SiteVisitor:
         rounded: Callable[[Bias], list[tuple[Any, Any]]] | None,
     ):
         self._root = root
+        self._names = input_names(root)
         self._index = {
             (
                 INPUT if s.layer == INPUT else id(layers[s.layer]),
@@ -87,6 +89,14 @@ class SiteVisitor:
         if layer is not self._root:
             return inputs
         self._counts = {}
+        named = isinstance(inputs, dict) and set(self._names) <= set(inputs)
+        if self._names and named:
+            # By their names, to a model that takes a list of them.
+            found = {
+                name: self._at(inputs[name], (INPUT, i, OUTPUT))
+                for i, name in enumerate(self._names)
+            }
+            return {**inputs, **found}
         flat = [
             self._at(x, (INPUT, i, OUTPUT))
             for i, x in enumerate(keras.tree.flatten(inputs))

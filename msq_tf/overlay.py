@@ -213,6 +213,19 @@ def input_name(tensor: Any) -> str:
     return tensor._keras_history.operation.name
 
 
+def input_names(model: Any) -> list[str]:
+    """Names by which a model that takes a list of inputs takes a dictionary.
+
+    Returns:
+        The names in the order of the list; none where the model was made of a
+        dictionary itself, or does not know its inputs.
+    """
+    inputs = symbolic_inputs(model)
+    if inputs is None or isinstance(inputs, dict):
+        return []
+    return [input_name(x) for x in keras.tree.flatten(inputs) if x is not None]
+
+
 def saves_as_hdf5() -> bool:
     """Whether Keras is writing a model in its legacy format."""
     state = keras.src.backend.common.global_state

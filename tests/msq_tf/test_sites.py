@@ -210,3 +210,25 @@ def test_activations_are_the_layers_own_again(tmp_path):
     qmodel.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     assert loaded.activations == qmodel.activations
+
+
+@pytest.mark.parametrize("first", ["numbers", "words"])
+@pytest.mark.parametrize("kind", ["dict", "list"])
+def test_inputs_in_a_dictionary_go_by_name(kind, first):
+    """To a model that was made of a list, in whatever order."""
+    numbers = keras.Input((5,), name="numbers")
+    words = keras.Input((1,), dtype="int32", name="words")
+    x = L.Flatten()(L.Embedding(90, 4)(words))
+    x = L.Dense(1)(L.Concatenate()([numbers, x]))
+    inputs = [numbers, words] if first == "numbers" else [words, numbers]
+    qmodel = msq_tf.quantize_model(keras.Model(inputs, x), CONFIG)
+    qmodel.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    data = {
+        "numbers": rng.uniform(-1, 2, size=(32, 5)).astype(np.float32),
+        "words": rng.integers(50, 90, size=(32, 1)).astype(np.int32),
+    }
+    given = data if kind == "dict" else [data[x.name] for x in inputs]
+    qmodel.fit(given, np.zeros((32, 1)), verbose=0)
+    found = qmodel.activation_quantizers.trained_ranges()[0]
+    assert -1.0 <= found.low < -0.5 and 1.5 < found.high <= 2.0
