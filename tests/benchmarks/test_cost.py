@@ -32,6 +32,7 @@ def test_msq_trains_what_the_float_model_trains(counted):
             assert counted[method][key] == counted[methods.FLOAT][key]
 
 
+@pytest.mark.slow
 def test_bit_planes_take_sixteen_times_as_much(counted):
     base = SMALL.build()
     kernels = sum(

@@ -165,6 +165,7 @@ def test_fit_over_several_workers_says_what_to_do(monkeypatch):
         qmodel.fit(*spread.data())
 
 
+@pytest.mark.slow
 def test_followers_neither_decide_nor_write(monkeypatch, tmp_path):
     """A worker that is not the chief takes over what the chief has."""
     chief = spread.trained("plain", 1).model

@@ -64,6 +64,7 @@ def search(qmodel, rule, *callbacks, y=Y, **options):
     )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("rule", RULES, ids=["budget", "threshold"])
 @pytest.mark.parametrize("hessian", [True, False])
 @pytest.mark.parametrize("at", [1, 6, 7])
@@ -77,6 +78,7 @@ def test_a_weight_that_is_nan_is_named(rule, hessian, at):
     assert all(c.step < at for c in qmodel.history_of_bits())
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("rule", RULES, ids=["budget", "threshold"])
 @pytest.mark.parametrize("hessian", [True, False])
 @pytest.mark.parametrize("at", [1, 6, 7])

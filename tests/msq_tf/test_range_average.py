@@ -130,12 +130,14 @@ def poisoned_and_clean(qmodel, value):
     return qmodel.evaluate(x, y, verbose=0, return_dict=True)["accuracy"]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("value", [1e5, np.nan])
 def test_training_goes_on_after_a_step_that_was_skipped(mixed, value):
     qmodel = classifier(activation_bits=8)
     assert poisoned_and_clean(qmodel, value) > 0.9
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("ranges", "value"), [("ema", 3e38), ("ema", 1e4), ("learned", 3e38)]
 )

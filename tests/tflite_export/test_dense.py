@@ -96,6 +96,7 @@ def test_one_operator(model, expected, tmp_path):
         np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_open_length_beside_an_open_batch_stays_as_it_is(tmp_path):
     inputs = keras.Input((None, 8))
     model = built(inputs, L.Dense(5)(inputs))

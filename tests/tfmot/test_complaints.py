@@ -44,6 +44,7 @@ def weights_in_file(path):
     return found
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("separate", [False, True], ids=["inside", "layer"])
 def test_conv_relu_without_batch_norm_is_4_bits_in_the_file(separate, tmp_path):
     """tensorflow/model-optimization: a 4-bit Conv2D with ReLU and no batch
@@ -135,6 +136,7 @@ def squeeze_excite(x, filters):
     return layers.Multiply()([x, y])
 
 
+@pytest.mark.slow
 def test_mobilenet_v3s_operators(tmp_path):
     """`Layer tf.__operators__.add is not supported`, for MobileNetV3."""
     inputs = layers.Input((8, 8, 3))
@@ -230,6 +232,7 @@ def test_partial_annotation(tmp_path):
     exported(view, tmp_path / "m.tflite", x, "min_size", "cpu_int8")
 
 
+@pytest.mark.slow
 def test_layers_that_feed_a_concatenation_keep_their_bits(tmp_path):
     """TFMOT gives them a configuration of its own."""
     inputs = layers.Input((8, 8, 3))
@@ -246,6 +249,7 @@ def test_layers_that_feed_a_concatenation_keep_their_bits(tmp_path):
     exported(view, tmp_path / "m.tflite", data, "cpu_int8")
 
 
+@pytest.mark.slow
 def test_convolutions_of_other_kinds(tmp_path):
     """1-D and transposed ones are not supported by TFMOT."""
     sequence = tf_keras.Sequential(
@@ -270,6 +274,7 @@ def test_convolutions_of_other_kinds(tmp_path):
     exported(view, tmp_path / "m.tflite", x, "cpu_int8")
 
 
+@pytest.mark.slow
 def test_what_no_wrapper_reaches_is_counted_as_float(tmp_path):
     """Attention and recurrent layers pass, and say that they stay float."""
     tokens = layers.Input((3,), dtype="int32")

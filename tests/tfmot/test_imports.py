@@ -28,6 +28,7 @@ def run(root, code):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_msq_tf_leaves_legacy_keras_alone(root):
     """And without TFMOT the package says what to install."""
     said = run(

@@ -107,6 +107,7 @@ def test_a_static_batch_is_the_batch():
         model.fit(X, Y, 16, verbose=0, callbacks=[few])
 
 
+@pytest.mark.slow
 def test_statistics_leave_states_alone():
     inputs = tf_keras.Input((2, 4), batch_size=16)
     gru = layers.GRU(4, stateful=True, name="gru")

@@ -90,6 +90,7 @@ def test_the_penalty_is_that_of_the_core():
     np.testing.assert_allclose(tape.gradient(loss, weight), signs, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_change_of_bits_does_not_trace_again(data):
     model = new_model()
     traces = []

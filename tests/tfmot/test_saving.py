@@ -92,6 +92,7 @@ def test_a_view_follows_weights_that_are_loaded(searched, data, tmp_path):
     np.testing.assert_array_equal(after, msq.bake(searched)(data[0]))
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_ends_the_same(data, tmp_path):
     class Stop(tf_keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -86,6 +86,7 @@ def test_decisions_are_printed(searched):
     assert "MSQ epoch" in said and "target reached" in said
 
 
+@pytest.mark.slow
 def test_both_keras_search_alike(data):
     """One model, one order of data: one course and one end."""
     views = {}

@@ -98,6 +98,7 @@ def test_the_end_is_that_of_an_uninterrupted_run(
     assert rows(broken) == rows(whole)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_loaded(context_of, monkeypatch):
     context = context_of("run")
     expected = train(context)
@@ -137,6 +138,7 @@ def test_a_damaged_model_is_made_again(context_of, monkeypatch, sealed):
         workspace.check(name)
 
 
+@pytest.mark.slow
 def test_a_torn_checkpoint_gives_way_to_the_one_before(context_of, monkeypatch):
     context = context_of("run")
     with monkeypatch.context() as patch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tests.tflite_export.samples import quantized
@@ -101,6 +102,7 @@ class Function(L.Layer):
         return self.function(x)
 
 
+@pytest.mark.slow
 def test_operators(tmp_path, monkeypatch):
     # That LiteRT computes them rightly has tests of its own.
     monkeypatch.setattr(check, "check", lambda *args, **kwargs: ([], [], ()))
