@@ -216,14 +216,14 @@ class Decider:
         search.trace_error.assign(estimate.error)
 
     def _do_without(self, error: NoSecondDerivativeError) -> None:
-        """Goes on as without traces; the operations are those of all workers."""
+        """Goes on as without traces; all workers have the same operations."""
         self._probing = dataclasses.replace(self._probing, hessian=False)
         if replicas.is_chief(self._qmodel.distribute_strategy):
             warnings.warn(
                 "The search takes no Hessian traces, so that all weights count "
                 "as equally sensitive: TensorFlow has no second derivative of "
                 "this loss. `MSQCallback(hessian=False)` says the same without "
-                f"a warning. Received: {error.__cause__}",
+                f"a warning. Received: {_first_line(error.__cause__)}",
                 stacklevel=2,
             )
 
@@ -312,3 +312,8 @@ class Decider:
                 "The workers hold different bits. Expected those of the chief "
                 f"everywhere. Received, a row for each worker: {held.tolist()}"
             )
+
+
+def _first_line(error: BaseException | None) -> str:
+    """What is said first; TensorFlow goes on with stacks."""
+    return next(iter(str(error).strip().splitlines()), "")

@@ -57,6 +57,11 @@ def layer_outlines(model: QuantizedNetwork) -> tuple[LayerStats, ...]:
     )
 
 
+# Of an operation without a gradient; the other is told while a graph with a
+# loop runs.
+_NO_GRADIENT = (LookupError, tf.errors.NotFoundError)
+
+
 class NoSecondDerivativeError(ValueError):
     """TensorFlow has no second derivative of an operation in the loss."""
 
@@ -153,7 +158,7 @@ class StatisticsGatherer:
                 return self._hessian.traces(
                     values, self._or_own(batches), **options
                 )
-            except LookupError as error:
+            except _NO_GRADIENT as error:
                 raise NoSecondDerivativeError(
                     "The loss has no second derivative in TensorFlow. Expected "
                     "a model and loss that are twice differentiable, or "

@@ -20,6 +20,8 @@ from tflite_export.states import StateReport
 
 # Arguments of `compile` that say what to measure.
 _MEASURES = ("loss", "loss_weights", "metrics", "weighted_metrics")
+# Key of what is needed beside them to make them again.
+_OBJECTS = "custom_objects"
 
 
 def evaluate_file(
@@ -103,7 +105,20 @@ def compiled_with(model: Any) -> dict[str, Any] | None:
     except Exception:
         return None
     kept = {k: v for k, v in (config or {}).items() if k in _MEASURES and v}
+    if kept:
+        kept[_OBJECTS] = _objects(getattr(model, "loss", None))
     return kept or None
+
+
+def _objects(losses: Any) -> dict[str, Any]:
+    """Functions and classes of losses by name: not all are registered."""
+    several: Any = losses if isinstance(losses, dict | list) else [losses]
+    found: dict[str, Any] = {}
+    for loss in several.values() if isinstance(several, dict) else several:
+        if callable(loss):
+            made_of: Any = loss if hasattr(loss, "__name__") else type(loss)
+            found[made_of.__name__] = made_of
+    return found
 
 
 def _batches(x: Any, y: Any, weight: Any) -> Iterable[tuple[Any, Any, Any]]:
@@ -240,7 +255,10 @@ def _as_compiled(
     import keras
 
     try:
-        measures = keras.saving.deserialize_keras_object(dict(compiled))
+        measures = keras.saving.deserialize_keras_object(
+            {k: v for k, v in compiled.items() if k != _OBJECTS},
+            custom_objects=compiled.get(_OBJECTS),
+        )
     except Exception as error:
         warnings.warn(
             "What the model was compiled with can't be made again, so it is "

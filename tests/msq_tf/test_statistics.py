@@ -89,6 +89,19 @@ def test_a_keras_activation_without_second_derivative(tiny_data):
     assert bits[0] == bits[1]
 
 
+def test_ctc_has_no_second_derivative():
+    """Said only while the graph of its loop runs."""
+    x = np.random.default_rng(0).normal(size=(16, 8, 3)).astype(np.float32)
+    y = np.random.default_rng(1).integers(1, 4, (16, 3))
+    model = keras.Sequential([keras.Input((8, 3)), keras.layers.Dense(5)])
+    qmodel = msq_tf.quantize_model(model)
+    qmodel.compile("sgd", keras.losses.CTC())
+    callback = msq_tf.MSQCallback(budget())
+    with pytest.warns(match="no second derivative of this loss.*Received: .+"):
+        qmodel.fit(x, y, 8, EPOCHS, verbose=0, callbacks=[callback])
+    assert qmodel.compression >= 8.0
+
+
 def test_statistics_leave_metrics_alone(tiny_data):
     qmodel = new_model()
     fit(qmodel, tiny_data, epochs=1)
