@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ from msq_tf.search import RuleState
 from msq_tf.search import SearchStats
 from msq_tf.state import PER_WEIGHT
 from msq_tf.state import SHARED
+from msq_tf.statistics import HESSIAN
+from msq_tf.statistics import NoSecondDerivativeError
 from msq_tf.statistics import StatisticsGatherer
 from msq_tf.statistics import layer_outlines
 
@@ -196,15 +199,33 @@ class Decider:
         every = self._every(portions)
         if not probing.hessian or int(state.decisions) % every:
             return
-        estimate = self._gatherer.traces(
-            portions.traces(every, self._products()),
-            max_probes=probing.max_probes,
-            min_probes=min(2, probing.max_probes),
-            tolerance=probing.tolerance,
-            seed=probing.seed + int(state.decisions),
-        )
+        try:
+            estimate = self._gatherer.traces(
+                portions.traces(every, self._products()),
+                max_probes=probing.max_probes,
+                min_probes=min(2, probing.max_probes),
+                tolerance=probing.tolerance,
+                seed=probing.seed + int(state.decisions),
+            )
+        except NoSecondDerivativeError as error:
+            if self._gatherer.ranking == HESSIAN:
+                raise
+            self._do_without(error)
+            return
         search.trace.assign(estimate.trace)
         search.trace_error.assign(estimate.error)
+
+    def _do_without(self, error: NoSecondDerivativeError) -> None:
+        """Goes on as without traces; all workers have the same operations."""
+        self._probing = dataclasses.replace(self._probing, hessian=False)
+        if replicas.is_chief(self._qmodel.distribute_strategy):
+            warnings.warn(
+                "The search takes no Hessian traces, so that all weights count "
+                "as equally sensitive: TensorFlow has no second derivative of "
+                "this loss. `MSQCallback(hessian=False)` says the same without "
+                f"a warning. Received: {_first_line(error.__cause__)}",
+                stacklevel=2,
+            )
 
     def _layers(self, portions: Portions) -> tuple[LayerStats, ...]:
         """Fresh statistics of every weight, noted in the model too."""
@@ -291,3 +312,8 @@ class Decider:
                 "The workers hold different bits. Expected those of the chief "
                 f"everywhere. Received, a row for each worker: {held.tolist()}"
             )
+
+
+def _first_line(error: BaseException | None) -> str:
+    """What is said first; TensorFlow goes on with stacks."""
+    return next(iter(str(error).strip().splitlines()), "")

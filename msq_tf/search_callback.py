@@ -91,7 +91,8 @@ class SearchCallback:
             trace times the squared change, or `"auto"`: the divergence, or
             the measured loss where the loss is a function of your own.
         hessian: Whether to take Hessian traces. Without them every layer
-            counts as equally sensitive.
+            counts as equally sensitive; so it does, with a warning, where
+            TensorFlow has no second derivative of the loss.
         hessian_every: Decisions between two estimates of the traces.
         held_out: Data, as `data`, on which a rule with `growth` measures
             what bits were worth. Defaults to the `validation_data` of `fit`,

@@ -57,6 +57,15 @@ def layer_outlines(model: QuantizedNetwork) -> tuple[LayerStats, ...]:
     )
 
 
+# Of an operation without a gradient; the other is told while a graph with a
+# loop runs.
+_NO_GRADIENT = (LookupError, tf.errors.NotFoundError)
+
+
+class NoSecondDerivativeError(ValueError):
+    """TensorFlow has no second derivative of an operation in the loss."""
+
+
 class StatisticsGatherer:
     """Sensitivities, LSB shares and costs of the layers of one model.
 
@@ -138,7 +147,7 @@ class StatisticsGatherer:
             **options: As `BlockHessian.traces` takes them.
 
         Raises:
-            ValueError: If an operation has no second derivative.
+            NoSecondDerivativeError: If an operation has none.
         """
         replicas.align(
             self.model.distribute_strategy, self.model.state_variables
@@ -149,8 +158,8 @@ class StatisticsGatherer:
                 return self._hessian.traces(
                     values, self._or_own(batches), **options
                 )
-            except LookupError as error:
-                raise ValueError(
+            except _NO_GRADIENT as error:
+                raise NoSecondDerivativeError(
                     "The loss has no second derivative in TensorFlow. Expected "
                     "a model and loss that are twice differentiable, or "
                     f"`MSQCallback(hessian=False)`. Received: {error}"

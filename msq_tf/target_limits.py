@@ -22,14 +22,8 @@ _3D = "it has no 3-D convolutions"
 _NO_LOOKUP = "it can't look rows of a table up"
 _NO_PRODUCT = "it can't multiply two activations as matrices"
 _NO_KERNEL = "it has no such operator; use relu, relu6, sigmoid or tanh"
-_NO_CONVERSION = "TFLite has no such operator"
 
-_EVERYWHERE = {
-    "AveragePooling3D": _NO_CONVERSION,
-    "MaxPooling3D": _NO_CONVERSION,
-}
 _DEVICE = {
-    **_EVERYWHERE,
     "Conv3D": _3D,
     "Conv3DTranspose": _3D,
     "GroupNormalization": _NORM,
@@ -78,10 +72,10 @@ class Limits:
 
 
 TARGETS = {
-    "cpu_float": Limits(layers=_EVERYWHERE),
-    "min_size": Limits(layers=_EVERYWHERE),
-    "cpu_int8": Limits(8, _EVERYWHERE),
-    "cpu_int16": Limits(16, _EVERYWHERE),
+    "cpu_float": Limits(),
+    "min_size": Limits(),
+    "cpu_int8": Limits(8),
+    "cpu_int16": Limits(16),
     "mcu": Limits(8, _DEVICE, loops=False, extra="mcu"),
     "ethos_u": Limits(8, _DEVICE, loops=False, extra="ethos"),
     "edgetpu": Limits(8, _ON_EDGE_TPU, _EDGE_TPU_ACTIVATIONS, loops=False),

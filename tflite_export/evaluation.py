@@ -16,9 +16,12 @@ from tflite_export import files
 from tflite_export import flatbuffer as fb
 from tflite_export import runtime
 from tflite_export.devices import ports
+from tflite_export.states import StateReport
 
 # Arguments of `compile` that say what to measure.
 _MEASURES = ("loss", "loss_weights", "metrics", "weighted_metrics")
+# Key of what is needed beside them to make them again.
+_OBJECTS = "custom_objects"
 
 
 def evaluate_file(
@@ -29,6 +32,7 @@ def evaluate_file(
     batch_size: int = 64,
     kernels: str = "xnnpack",
     compiled: Mapping[str, Any] | None = None,
+    states: Sequence[StateReport] = (),
 ) -> dict[str, float]:
     """Runs a file over a data set and measures what it is worth.
 
@@ -44,6 +48,8 @@ def evaluate_file(
         kernels: As `tflite_export.run` takes it.
         compiled: `get_compile_config()` of the Keras model; `None` for the
             accuracy of a classifier or the mean errors of numbers.
+        states: `ExportReport.states` of the file, which go from each batch to
+            the next; they are no inputs in `x`.
 
     Returns:
         Numbers by name: what the model was compiled with where that is known,
@@ -59,16 +65,22 @@ def evaluate_file(
     fb.load(data)  # refuses what is damaged
     session = runtime.Session(data, kernels)
     outputs, y, weight = _outputs(
-        data, session, _batches(x, y, sample_weight), batch_size
+        data, session, _batches(x, y, sample_weight), batch_size, states
     )
-    names = list(session.output_names)
+    names = [
+        name
+        for name, place in session.output_names.items()
+        if place < len(outputs)
+    ]
     found: dict[str, float] = {}
     if compiled:
         found = _as_compiled(names, outputs, y, weight, compiled)
     if len(outputs) == 1 and not any("acc" in name for name in found):
         loss = str((compiled or {}).get("loss", "")).lower()
         ask = not found or "crossentropy" in loss
-        found |= _plain(data, outputs[0], np.asarray(y), ask, bool(found))
+        found |= _plain(
+            data, outputs[0], np.asarray(y), ask, bool(found), len(states)
+        )
     if not found:
         raise ValueError(
             "Nothing tells what to measure. Expected a file with one output, "
@@ -93,7 +105,20 @@ def compiled_with(model: Any) -> dict[str, Any] | None:
     except Exception:
         return None
     kept = {k: v for k, v in (config or {}).items() if k in _MEASURES and v}
+    if kept:
+        kept[_OBJECTS] = _objects(getattr(model, "loss", None))
     return kept or None
+
+
+def _objects(losses: Any) -> dict[str, Any]:
+    """Functions and classes of losses by name: not all are registered."""
+    several: Any = losses if isinstance(losses, dict | list) else [losses]
+    found: dict[str, Any] = {}
+    for loss in several.values() if isinstance(several, dict) else several:
+        if callable(loss):
+            made_of: Any = loss if hasattr(loss, "__name__") else type(loss)
+            found[made_of.__name__] = made_of
+    return found
 
 
 def _batches(x: Any, y: Any, weight: Any) -> Iterable[tuple[Any, Any, Any]]:
@@ -122,13 +147,22 @@ def _outputs(
     session: runtime.Session,
     batches: Iterable[tuple[Any, Any, Any]],
     batch_size: int,
+    states: Sequence[StateReport],
 ) -> tuple[list[np.ndarray], Any, Any]:
     """Outputs in real numbers, targets and weights of all samples."""
     inputs, outputs = ports.inputs(data), ports.outputs(data)
-    found: list[list[np.ndarray]] = [[] for _ in outputs]
+    # States are the last ports on both sides.
+    own = len(outputs) - len(states)
+    found: list[list[np.ndarray]] = [[] for _ in outputs[:own]]
+    current = [
+        port.quantize(np.broadcast_to(np.float32(state.initial), port.shape))
+        for state, port in zip(
+            states, inputs[len(inputs) - len(states) :], strict=True
+        )
+    ]
     targets, weights = [], []
     for x, y, weight in batches:
-        arrays = runtime.in_order(x, session)
+        arrays = runtime.in_order(_with_states(x, states, current), session)
         rows = len(arrays[0])
         codes = [
             _taken(port, array)
@@ -137,8 +171,10 @@ def _outputs(
         done = 0
         for chunk in runtime.chunks(codes, batch_size, session):
             count = min(len(chunk[0]), rows - done)
+            results = session([*chunk[: len(chunk) - len(states)], *current])
+            current = results[own:]
             for slot, port, value in zip(
-                found, outputs, session(chunk), strict=True
+                found, outputs[:own], results[:own], strict=True
             ):
                 slot.append(port.real(np.atleast_1d(value)[:count]))
             done += count
@@ -157,6 +193,23 @@ def _outputs(
         weight = np.concatenate([np.asarray(part) for part in weights])
     joined = [np.concatenate(slot).astype(np.float32) for slot in found]
     return joined, _joined(targets), weight
+
+
+def _with_states(
+    x: Any, states: Sequence[StateReport], values: Sequence[np.ndarray]
+) -> Any:
+    """Inputs, and as many rows of the states."""
+    if not states:
+        return x
+    if not isinstance(x, dict | list | tuple):
+        x = [x]
+    leaves = list(x.values()) if isinstance(x, dict) else list(x)
+    rows = len(np.atleast_1d(leaves[0]))
+    filled = [np.resize(value, (rows, *value.shape[1:])) for value in values]
+    if isinstance(x, dict):
+        names = [state.input for state in states]
+        return {**x, **dict(zip(names, filled, strict=True))}
+    return [*leaves, *filled]
 
 
 def _taken(port: ports.Port, array: np.ndarray) -> np.ndarray:
@@ -202,7 +255,10 @@ def _as_compiled(
     import keras
 
     try:
-        measures = keras.saving.deserialize_keras_object(dict(compiled))
+        measures = keras.saving.deserialize_keras_object(
+            {k: v for k, v in compiled.items() if k != _OBJECTS},
+            custom_objects=compiled.get(_OBJECTS),
+        )
     except Exception as error:
         warnings.warn(
             "What the model was compiled with can't be made again, so it is "
@@ -231,7 +287,12 @@ def _as_compiled(
 
 
 def _plain(
-    data: bytes, output: np.ndarray, y: np.ndarray, ask: bool, known: bool
+    data: bytes,
+    output: np.ndarray,
+    y: np.ndarray,
+    ask: bool,
+    known: bool,
+    states: int,
 ) -> dict[str, float]:
     """Accuracy where there are classes, mean errors where not.
 
@@ -241,8 +302,9 @@ def _plain(
         y: Targets.
         ask: Whether what looks like scores of classes counts as that.
         known: Whether a loss is known, beside which mean errors say nothing.
+        states: Number of outputs behind it that are states.
     """
-    (decision,) = agreement.decisions(data, None, ask)
+    decision, *_ = agreement.decisions(data, None, ask, states)
     if decision is None and known:
         return {}
     classes = output.shape[-1] if output.ndim > 1 else 1

@@ -30,9 +30,9 @@ from tflite_export import plans
 from tflite_export import preconditions
 from tflite_export import progress
 from tflite_export import readback
-from tflite_export import runtime
 from tflite_export import states
 from tflite_export import targets
+from tflite_export import tensorflow_runtime
 from tflite_export.devices import ports
 from tflite_export.devices.widen import widened_bytes
 from tflite_export.explained import explained
@@ -234,7 +234,7 @@ def export(
         readback.check_versions(data)
         # Needed again for the file's rivals and where something is wrong.
         let_go(converted.data)
-        runtime.load_everywhere(data, inputs)
+        loading = tensorflow_runtime.load_everywhere(data, inputs)
         verified = plan.verify(built, inputs)
         if sized.other is not None:
             plan.verify(built, sized.other)
@@ -277,6 +277,7 @@ def export(
             *states.note(kept),
             *_unread_note(unread),
             *built.notes,
+            *loading,
             *verified.notes,
             *device.notes,
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -15,17 +16,21 @@ import tensorflow as tf
 def lowered() -> Iterator[None]:
     """A scope to trace layers in.
 
-    `tf.roll` is traced as slices and concatenations. What shall be compiled by
+    `tf.roll` is traced as slices and concatenations, 3-D pooling as pooling
+    along two axes and then along the third. What shall be compiled by
     itself (Keras has grouped convolutions compiled, for gradients) becomes part
     of the graph, which a function would not. Layers call both themselves, so
     that they are exchanged in TensorFlow's module while the scope is open.
     """
     originals = tf.roll, tf.function
+    pools = tf.nn.max_pool, tf.nn.avg_pool
     tf.roll, tf.function = _roll(tf.roll), _function(tf.function)
+    tf.nn.max_pool, tf.nn.avg_pool = map(_pool, pools)
     try:
         yield
     finally:
         tf.roll, tf.function = originals
+        tf.nn.max_pool, tf.nn.avg_pool = pools
 
 
 def _function(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,6 +58,48 @@ def _roll(original: Callable[..., Any]) -> Callable[..., Any]:
             return x
 
     return roll
+
+
+def _pool(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Maxima of maxima, or means of means of equally many numbers."""
+
+    def pool(
+        input,  # noqa: A002 (as in TensorFlow)
+        ksize,
+        strides,
+        padding,
+        data_format=None,
+        name=None,
+    ):
+        x = tf.convert_to_tensor(input)
+        sizes = [_triple(ksize), _triple(strides)]
+        if (
+            x.shape.rank != 5
+            or data_format not in {None, "NDHWC"}
+            or None in [*x.shape[1:], *sizes]
+            or not isinstance(padding, str)
+        ):
+            return original(x, ksize, strides, padding, data_format, name)
+        (deep, *kernel), (far, *steps) = sizes
+        depth, *image, channels = x.shape[1:]
+        with tf.name_scope(name or "pool"):
+            x = tf.reshape(x, (-1, *image, channels))
+            x = original(x, kernel, steps, padding)
+            image = x.shape[1:3]
+            x = tf.reshape(x, (-1, depth, math.prod(image), channels))
+            x = original(x, (deep, 1), (far, 1), padding)
+            return tf.reshape(x, (-1, x.shape[1], *image, channels))
+
+    return pool
+
+
+def _triple(value: Any) -> list[int] | None:
+    """A size along depth, height and width; `None` where it is for others."""
+    sizes = np.ravel(value).tolist()
+    if len(sizes) == 5 and sizes[0] == sizes[-1] == 1:
+        sizes = sizes[1:-1]
+    sizes = sizes * 3 if len(sizes) == 1 else sizes
+    return sizes if len(sizes) == 3 else None
 
 
 def _known(value: Any) -> list[int] | None:

@@ -49,10 +49,11 @@ def make_delegates() -> None:
     import tensorflow as tf
 
     from tflite_export import runtime
+    from tflite_export import tensorflow_runtime
 
     data = _sum()
     runtime.Session(data, "xnnpack")
-    with runtime.without_deprecation():
+    with tensorflow_runtime.without_deprecation():
         tf.lite.Interpreter(model_content=data).allocate_tensors()
 
 

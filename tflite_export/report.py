@@ -202,6 +202,7 @@ class ExportReport:
             sample_weight,
             batch_size,
             compiled=self._compiled,
+            states=self.states,
         )
 
     def to_json(self, indent: int | None = 2) -> str:

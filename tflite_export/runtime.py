@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import warnings
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -15,18 +13,12 @@ from ai_edge_litert import interpreter as litert
 from tflite_export import files
 from tflite_export import flatbuffer as fb
 from tflite_export import soundness
-from tflite_export.errors import ExportError
 
 KERNELS = {
     "xnnpack": litert.OpResolverType.AUTO,
     "builtin": litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     "reference": litert.OpResolverType.BUILTIN_REF,
 }
-
-# First TensorFlow whose own interpreter has all operators that are written,
-# and what one says that lacks some.
-_ALL_OPERATORS = (2, 21)
-_TOO_OLD = "Didn't find op for builtin opcode"
 
 
 class Session:
@@ -274,49 +266,6 @@ def chunks(
             array[:1].reshape(()) if alone and array.ndim == 1 else array
             for array, alone in zip(piece, scalar, strict=True)
         ]
-
-
-@contextlib.contextmanager
-def without_deprecation() -> Iterator[None]:
-    """Silences the notice that `tf.lite.Interpreter` is leaving TensorFlow."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="(?s).*tf.lite.Interpreter")
-        yield
-
-
-def load_everywhere(data: bytes, samples: Sequence[np.ndarray] = ()) -> None:
-    """Loads and allocates a file in TensorFlow's own interpreter, too.
-
-    That of TensorFlow before 2.21 knows no operators of 2-bit weights; there,
-    such files are LiteRT's alone.
-
-    Args:
-        data: The bytes of the file.
-        samples: One array per input, whose sizes open axes get.
-
-    Raises:
-        ExportError: If it can't.
-    """
-    import tensorflow as tf
-
-    try:
-        with without_deprecation():
-            interpreter = tf.lite.Interpreter(model_content=data)
-            for detail, array in zip(
-                interpreter.get_input_details(), samples, strict=False
-            ):
-                if -1 in detail["shape_signature"][1:]:
-                    shape = (*detail["shape"][:1], *array.shape[1:])
-                    interpreter.resize_tensor_input(detail["index"], shape)
-            interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        version = tuple(map(int, tf.__version__.split(".")[:2]))
-        if version < _ALL_OPERATORS and _TOO_OLD in reason:
-            return
-        raise ExportError(
-            f"TensorFlow's own interpreter can't load the file: {reason}"
-        ) from error
 
 
 def in_order(inputs: Any, session: Session) -> list[np.ndarray]:

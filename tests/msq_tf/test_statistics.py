@@ -1,5 +1,6 @@
 """What is gathered for a rule, and what is told of a search."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -56,9 +57,49 @@ def test_an_operation_without_second_derivative(tiny_data):
     qmodel.compile(
         "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
+    ranked = msq_tf.MSQCallback(budget(), ranking="hessian")
     with pytest.raises(ValueError, match="no second derivative.*hessian=Fal"):
+        fit(qmodel, tiny_data, ranked)
+    with pytest.warns(UserWarning, match="no second derivative.*no entry"):
         fit(qmodel, tiny_data, msq_tf.MSQCallback(budget()))
-    fit(qmodel, tiny_data, msq_tf.MSQCallback(budget(), hessian=False))
+    assert qmodel.compression >= 8.0
+
+
+def test_a_keras_activation_without_second_derivative(tiny_data):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8, activation="softsign"),
+            keras.layers.Dense(4),
+        ]
+    )
+    bits = []
+    for hessian in (True, False):
+        keras.utils.set_random_seed(0)
+        qmodel = msq_tf.quantize_model(keras.models.clone_model(model))
+        qmodel.compile(
+            "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+        callback = msq_tf.MSQCallback(budget(), hessian=hessian)
+        with contextlib.ExitStack() as stack:
+            if hessian:
+                stack.enter_context(pytest.warns(match="SoftsignGrad"))
+            fit(qmodel, tiny_data, callback)
+        bits.append(qmodel.bits)
+    assert bits[0] == bits[1]
+
+
+def test_ctc_has_no_second_derivative():
+    """Said only while the graph of its loop runs."""
+    x = np.random.default_rng(0).normal(size=(16, 8, 3)).astype(np.float32)
+    y = np.random.default_rng(1).integers(1, 4, (16, 3))
+    model = keras.Sequential([keras.Input((8, 3)), keras.layers.Dense(5)])
+    qmodel = msq_tf.quantize_model(model)
+    qmodel.compile("sgd", keras.losses.CTC())
+    callback = msq_tf.MSQCallback(budget())
+    with pytest.warns(match="no second derivative of this loss.*Received: .+"):
+        qmodel.fit(x, y, 8, EPOCHS, verbose=0, callbacks=[callback])
     assert qmodel.compression >= 8.0
 
 

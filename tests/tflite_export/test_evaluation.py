@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import msq_tf
 from tflite_export import export
+from tflite_export import run
 from tflite_export.cli import main
 
 L = keras.layers
@@ -143,11 +144,44 @@ def own_loss(y, p):
     return keras.losses.sparse_categorical_crossentropy(y, p)
 
 
-def test_a_loss_of_ones_own_is_left_out_with_a_word(tmp_path):
+class OwnLoss(keras.losses.Loss):
+    def call(self, y, p):
+        return own_loss(y, p)
+
+
+def own_metric(y, p):
+    return own_loss(y, p)
+
+
+@pytest.mark.parametrize("loss", [own_loss, OwnLoss(), [own_loss]])
+def test_a_loss_of_ones_own(loss, tmp_path):
+    qmodel = trained(lambda x: L.Dense(3, activation="softmax")(x), loss, Y)
+    path = tmp_path / "m.tflite"
+    found = export(qmodel, path).evaluate(X, Y)
+    wanted = np.mean(own_loss(Y, run(path, X)))
+    assert found["loss"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_targets_of_another_shape_than_the_outputs(tmp_path):
+    """As of a mixture of densities: only its loss knows what they mean."""
+
+    def likelihood(y, p):
+        mean, scale = keras.ops.split(p, 2, axis=-1)
+        return keras.ops.square((y - mean) * keras.ops.exp(-scale)) + scale
+
+    qmodel = trained(lambda x: L.Dense(2)(x), likelihood, X[:, :1])
+    path = tmp_path / "m.tflite"
+    found = export(qmodel, path).evaluate(X, X[:, :1])
+    wanted = np.mean(likelihood(X[:, :1], run(path, X)))
+    assert found == {"loss": pytest.approx(wanted, rel=1e-5)}
+
+
+def test_a_metric_of_ones_own_is_left_out_with_a_word(tmp_path):
     qmodel = trained(
         lambda x: L.Dense(3, activation="softmax")(x),
         own_loss,
         Y,
+        [own_metric],
     )
     report = export(qmodel, tmp_path / "m.tflite")
     with pytest.warns(UserWarning, match="register_keras_serializable"):

@@ -24,7 +24,7 @@ from tflite_export import inspect_file
 from tflite_export import readback
 from tflite_export import rewrite
 from tflite_export import run
-from tflite_export import runtime
+from tflite_export import tensorflow_runtime
 from tflite_export import verify
 
 X = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
@@ -367,12 +367,12 @@ def test_text_inputs(model, tmp_path):
 
 def test_what_tensorflow_cannot_load_is_refused():
     with pytest.raises(ExportError, match="own interpreter can't load"):
-        runtime.load_everywhere(b"TFL3 and nothing more")
+        tensorflow_runtime.load_everywhere(b"TFL3 and nothing more")
 
 
 @pytest.mark.parametrize(("version", "refused"), [("2.20.1", 0), ("2.21.0", 1)])
 def test_an_old_tensorflow_may_lack_operators(monkeypatch, version, refused):
-    def lacking(model_content):
+    def lacking(model_content, **options):
         raise ValueError(
             "Didn't find op for builtin opcode 'DEQUANTIZE' version '7'."
         )
@@ -381,4 +381,4 @@ def test_an_old_tensorflow_may_lack_operators(monkeypatch, version, refused):
     monkeypatch.setattr(tf, "__version__", version)
     expected = pytest.raises(ExportError, match="DEQUANTIZE")
     with expected if refused else contextlib.nullcontext():
-        runtime.load_everywhere(b"TFL3 and so on")
+        tensorflow_runtime.load_everywhere(b"TFL3 and so on")

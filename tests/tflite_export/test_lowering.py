@@ -57,6 +57,39 @@ def test_what_is_compiled_by_itself_is_traced_as_it_is():
     assert left == "halved"
 
 
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("kind", [L.MaxPooling3D, L.AveragePooling3D])
+@pytest.mark.parametrize(
+    ("size", "strides"), [(2, None), ((2, 3, 1), (1, 2, 3)), (3, 2)]
+)
+def test_equals_pooling_of_volumes(kind, size, strides, padding):
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 7, 3)).astype("f")
+    layer = kind(size, strides, padding)
+    with lowered():
+        found = tf.function(layer).get_concrete_function(tf.constant(x))
+    kinds = {op.type for op in found.graph.get_operations()}
+    assert kinds & {"MaxPool", "AvgPool"} and not kinds & {
+        "MaxPool3D",
+        "AvgPool3D",
+    }
+    wanted = layer(x)
+    np.testing.assert_allclose(found(tf.constant(x)), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [L.MaxPooling3D, L.AveragePooling3D])
+def test_layers_that_pool_volumes_are_exported(kind, tmp_path):
+    x = inputs = keras.Input((4, 6, 6, 2))
+    x = kind(2)(L.Conv3D(3, 2, padding="same", activation="relu")(x))
+    qmodel = quantized(keras.Model(inputs, L.Dense(3)(L.Flatten()(x))))
+    data = np.random.default_rng(0).normal(size=(9, 4, 6, 6, 2)).astype("f")
+    path = tmp_path / "m.tflite"
+    export(qmodel, path, "cpu_int8", data)
+    export(qmodel, path, representative_data=data)
+    np.testing.assert_allclose(
+        run(path, data), qmodel(data, training=False), rtol=1e-3, atol=1e-4
+    )
+
+
 def test_layers_that_roll_are_exported(tmp_path):
     x = inputs = keras.Input((4, 6, 3))
     x = L.Lambda(lambda x: tf.roll(x, [1], [2]))(L.Conv2D(4, 3)(x))

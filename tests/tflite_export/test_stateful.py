@@ -166,3 +166,39 @@ def test_another_batch_than_that_of_the_states_is_refused(tmp_path):
     with pytest.raises(ValueError, match="states of 2 samples.*Received"):
         export(qmodel, tmp_path / "m.tflite", batch_size=3)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("batch", [3, 12])
+def test_a_batch_that_no_number_of_samples_is_a_multiple_of(batch, tmp_path):
+    """Kernels that run a part of the samples run whole batches."""
+    qmodel = quantized(recurrent(LAYERS["lstm_loop"](), batch))
+    x = np.concatenate(sequence(batch))
+    report = export(qmodel, tmp_path / "m.tflite", representative_data=x)
+    assert {check.samples for check in report.checks} == {6 * batch, 9, 12} - (
+        {9} if batch == 12 else {12}
+    )
+
+
+@pytest.mark.parametrize("target", ["min_size", "cpu_int8"])
+def test_a_report_evaluates_with_states(target, tmp_path):
+    inputs = keras.Input((4, 5), batch_size=3, name="x")
+    model = keras.Model(
+        {"x": inputs}, L.Dense(2)(LAYERS["lstm_loop"]()(inputs))
+    )
+    qmodel = msq_tf.quantize_model(model)
+    qmodel.compile("sgd", "mse", metrics=["mae"])
+    x = 3 * np.concatenate(sequence(3))
+    y = np.ones((len(x), 2), np.float32)
+    report = export(qmodel, tmp_path / "m.tflite", target, {"x": x})
+    found = report.evaluate({"x": x}, y)
+    wanted = qmodel.evaluate({"x": x}, y, 3, verbose=0, return_dict=True)
+    assert set(found) == {"loss", "mae"}
+    for name, value in found.items():
+        assert value == pytest.approx(
+            wanted[name], rel=1e-4 if target == "min_size" else 0.02
+        )
+    # States go on from batch to batch.
+    first = report.evaluate({"x": x[3:]}, y[3:])
+    assert first["loss"] != pytest.approx(found["loss"], rel=1e-3)
+    batches = iter([({"x": x[:3]}, y[:3]), ({"x": x[3:]}, y[3:])])
+    assert report.evaluate(batches) == pytest.approx(found)

@@ -155,3 +155,40 @@ def test_options_are_checked_before_any_work(tmp_path):
             images(16),
             device_options={"allow_cpu": True},
         )
+
+
+def test_one_unit_of_4_bits_with_a_bias_on_a_microcontroller(tmp_path):
+    """XNNPACK of TensorFlow can't prepare it; TFLite Micro runs it."""
+    bias = keras.initializers.Constant(0.1)
+    head = L.Dense(1, bias_initializer=bias, name="head")
+    base = keras.Sequential([keras.Input((16,)), head])
+    qmodel = quantized(base)
+    qmodel.set_bits({"head": 4})
+    x = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
+    path = tmp_path / "m.tflite"
+    report = export(qmodel, path, "mcu", x)
+    assert types(path)["head"] == "INT4"
+    assert any("LiteRT in any way" in note for note in report.notes)
+
+
+class Chosen(L.Layer):
+    """One of two, as a sampling layer in inference."""
+
+    def call(self, both):
+        return both[0]
+
+
+@pytest.mark.parametrize("target", ["edgetpu", "mcu", "cpu_int8"])
+def test_two_trained_grids_behind_each_other(target, tmp_path):
+    inputs = keras.Input((8,))
+    x = Chosen()([L.Dense(4)(inputs), L.Dense(4, name="other")(inputs)])
+    base = keras.Model(inputs, L.Dense(2)(x))
+    x = np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32)
+    with pytest.warns(UserWarning, match="other"):
+        qmodel = msq_tf.quantize_model(
+            base, msq_tf.MSQConfig(activation_bits=8)
+        )
+    for scale in (1.0, 0.7):
+        qmodel(scale * x, training=True)
+    report = export(qmodel, tmp_path / "m.tflite", target, x)
+    assert any("with its trained ranges" in note for note in report.notes)
