@@ -19,9 +19,9 @@ from ai_edge_litert import schema_py_generated as schema
 import msq_tf
 from msq_tf import target_limits
 from tflite_export import convert
-from tflite_export import exporting
 from tflite_export import flatbuffer as fb
 from tflite_export import lint
+from tflite_export import preconditions
 from tflite_export import source as sources
 from tflite_export import targets
 from tflite_export.errors import ExportError
@@ -82,7 +82,7 @@ def cell(qmodel: Any, x: list[Any], name: str) -> str:
 
 def _built(qmodel: Any, x: list[Any], target: targets.Target) -> bytes:
     batch = target.options.get("batch_size")
-    source = exporting._with_ranges(
+    source = preconditions.with_ranges(
         qmodel,
         sources.from_model(qmodel, None, None, batch),
         target,
