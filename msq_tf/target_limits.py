@@ -42,7 +42,7 @@ _ON_EDGE_TPU = {
 }
 _EDGE_TPU_ACTIVATIONS = dict.fromkeys(
     (
-        *("celu", "elu", "exponential", "gelu", "hard_shrink", "hard_silu"),
+        *("celu", "elu", "exponential", "gelu", "hard_shrink"),
         *("log_sigmoid", "log_softmax", "mish", "selu", "soft_shrink"),
         *("softplus", "softsign", "sparse_plus", "squareplus"),
     ),

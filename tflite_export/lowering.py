@@ -72,15 +72,17 @@ def _pool(original: Callable[..., Any]) -> Callable[..., Any]:
         name=None,
     ):
         x = tf.convert_to_tensor(input)
-        sizes = [_triple(ksize), _triple(strides)]
+        sizes, moves = _triple(ksize), _triple(strides)
         if (
             x.shape.rank != 5
             or data_format not in {None, "NDHWC"}
-            or None in [*x.shape[1:], *sizes]
+            or None in x.shape[1:]
+            or sizes is None
+            or moves is None
             or not isinstance(padding, str)
         ):
             return original(x, ksize, strides, padding, data_format, name)
-        (deep, *kernel), (far, *steps) = sizes
+        (deep, *kernel), (far, *steps) = sizes, moves
         depth, *image, channels = x.shape[1:]
         with tf.name_scope(name or "pool"):
             x = tf.reshape(x, (-1, *image, channels))

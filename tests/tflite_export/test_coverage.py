@@ -73,6 +73,12 @@ def test_layers_run_on_microcontrollers_as_trained(name, tmp_path):
     _exports(name, "mcu", tmp_path / "m")
 
 
+def test_hard_swish_runs_on_an_edge_tpu_as_trained(tmp_path):
+    path = tmp_path / "m"
+    _exports("activation hard_silu", "edgetpu", path)
+    assert {"ADD", "MUL"} <= set(ops(path)) and "HARD_SWISH" not in ops(path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", layer_cases.CASES)
 def test_every_cell_of_the_page(name, tmp_path):

@@ -162,6 +162,29 @@ class _Speller:
             ],
         )
 
+    def hard_swish(self, op: schema.OperatorT) -> None:
+        """A product with a sixth of what is clamped to 0..6."""
+        name = fb.op_name(self._model, op)
+        if self._target.has(name) or self._target.float_regions:
+            return
+        source, result = fb.inputs(op)[0], _out(op)
+        six, gate = self._new_like(result), self._new_like(result)
+        shifted = self._op("ADD", [source, self._constant(3)], six)
+        shifted.builtinOptions.fusedActivationFunction = (
+            schema.ActivationFunctionType.RELU6
+        )
+        self.found.ranges[six] = (0.0, 6.0)
+        self.found.ranges[gate] = (0.0, 1.0)
+        part = self._constant(1 / 6)
+        self._replace(
+            op,
+            [
+                shifted,
+                self._op("MUL", [six, part], gate),
+                self._op("MUL", [source, gate], result),
+            ],
+        )
+
     def select(self, op: schema.OperatorT) -> None:
         """The newer operator, which broadcasts; here nothing does."""
         if self._target.float_regions:
@@ -319,6 +342,7 @@ _RULES = {
     "CAST": _Speller.cast,
     "GATHER": _Speller.gather,
     "GATHER_ND": _Speller.gather,
+    "HARD_SWISH": _Speller.hard_swish,
     "LEAKY_RELU": _Speller.leak,
     "NEG": _Speller.negative,
     "RELU_0_TO_1": _Speller.clip,
