@@ -262,6 +262,17 @@ def _count(structure: Any) -> int:
     return first.shape[0] if _is_sparse(first) else len(first)
 
 
+def _shapes(part: Batch) -> list[tuple[int, ...]]:
+    leaves = [leaf for leaf in tf.nest.flatten(part) if leaf is not None]
+    return [np.shape(leaf) for leaf in leaves]
+
+
+def _alike(part: Batch) -> bool:
+    """Whether all arrays of a batch have as many samples."""
+    shapes = _shapes(part)
+    return all(shapes) and len({shape[0] for shape in shapes}) == 1
+
+
 def _from_stream(stream: Any, samples: int, least: int) -> tuple[Batch, int]:
     """The first samples, and how many of them a batch has."""
     parts: list[Batch] = []
@@ -269,6 +280,13 @@ def _from_stream(stream: Any, samples: int, least: int) -> tuple[Batch, int]:
     kept = samples
     for batch in _batches(stream):
         part = _map(np.asarray, _triple(batch))
+        if not _alike(part):
+            raise ValueError(
+                "The data is no stream of batches: what it gives first has no "
+                "axis of samples that inputs and targets share. Expected a "
+                "data set with `.batch(32)` at its end. Received: parts of "
+                f"shapes {_shapes(part)}"
+            )
         if not parts:
             kept = _kept(part, samples, max(least, _count(part)))
         parts.append(part)

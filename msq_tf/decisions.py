@@ -67,6 +67,11 @@ class Decisions:
     changes: tuple[BitChange, ...]
 
     def __rich__(self) -> Any:
+        return rich.console.Group(*self._parts())
+
+    def _parts(self) -> list[Any]:
+        if not self.changes:
+            return ["No change of bits yet."]
         table = rich.table.Table(title="Decisions", **LAYOUT)
         for name in _COLUMNS:
             if name in _TEXT:
@@ -78,15 +83,14 @@ class Decisions:
             table.add_row(
                 *(Name(cell) if head in _TEXT else cell for head, cell in cells)
             )
-        words = rich.text.Text(_COST + WORDS)
-        return rich.console.Group(table, words) if self.changes else table
+        return [table, _COST + WORDS]
 
     def __str__(self) -> str:
         return as_text(self)
 
     def _repr_html_(self) -> str:
         """The same as a table of a notebook."""
-        return as_html([self.__rich__()], markup=True)
+        return as_html(self._parts(), markup=True)
 
     def markdown(self) -> str:
         """The table in Markdown, as TensorBoard's text panel shows it."""

@@ -57,12 +57,17 @@ class FitInputs:
             fit: The bound method. What it does not know is left to itself.
             args: Arguments by place.
             kwargs: Arguments by name.
+
+        Raises:
+            ValueError: If a callback is a class, of which Keras says only that
+                an argument is missing.
         """
         try:
             bound = inspect.signature(fit).bind(*args, **kwargs)
         except TypeError:
             return cls()  # `fit` itself says what is wrong
         given = {**bound.arguments, **bound.arguments.get("kwargs", {})}
+        _check_callbacks(given.get("callbacks"))
         data = (given.get("x"), given.get("y"), given.get("sample_weight"))
         held_out = given.get("validation_data")
         share = given.get("validation_split")
@@ -71,6 +76,16 @@ class FitInputs:
         return cls(
             data, held_out, given.get("class_weight"), given.get("batch_size")
         )
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    for entry in tf.nest.flatten(callbacks):
+        if isinstance(entry, type):
+            raise ValueError(
+                "A callback is an object, and this is its class. Expected "
+                "`callbacks=[msq_tf.MSQCallback(rule)]` and the like. "
+                f"Received: the class {entry.__name__}"
+            )
 
 
 def _split(

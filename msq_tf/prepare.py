@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -74,6 +75,11 @@ def quantize_model(
         raise ValueError(
             "The model is quantized already. Expected a float Keras model. "
             f"Received: an MSQModel, '{model.name}'"
+        )
+    if isinstance(model, (str, os.PathLike)):
+        raise ValueError(
+            "`quantize_model` takes a Keras 3 model and no path. Expected what "
+            f"`keras.models.load_model` returns. Received: model={model!r}"
         )
     if not isinstance(model, keras.layers.Layer):
         raise ValueError(

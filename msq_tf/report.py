@@ -222,9 +222,11 @@ class PrecisionReport:
         if any(s.sensitivity or s.lsb_nonzero for s in self.layers):
             summary += f"\n{WORDS}"
         if self.changes:
+            count = len(self.changes)
+            changes = "change" if count == 1 else "changes"
             summary += (
-                f"\n{len(self.changes)} changes of bits: `decisions()` has the "
-                "reason of each"
+                f"\n{count} {changes} of bits: `decisions()` has the reason of "
+                "each"
             )
         if self.products:
             layers = "layer" if self.products == 1 else "layers"

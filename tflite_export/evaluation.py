@@ -276,14 +276,40 @@ def _as_compiled(
     single = len(outputs) == 1
     probe = keras.Model(inputs, ends[0] if single else ends)
     probe.compile(**measures)
-    found = probe.evaluate(
-        outputs[0] if single else list(outputs),
-        y,
-        sample_weight=weight,
-        verbose=0,
-        return_dict=True,
-    )
+    try:
+        found = probe.evaluate(
+            outputs[0] if single else list(outputs),
+            y,
+            sample_weight=weight,
+            verbose=0,
+            return_dict=True,
+        )
+    # Of Keras where a shape is wrong, of TensorFlow where a class is.
+    except Exception as error:
+        raise ValueError(
+            "The targets do not fit what the model was compiled with. Expected "
+            "targets as `fit` was given them, such as classes from 0 for "
+            "'sparse_categorical_crossentropy'. Received: "
+            f"{_ranges(y)} ({_cause(error)})"
+        ) from error
     return {name: float(value) for name, value in found.items()}
+
+
+def _ranges(y: Any) -> str:
+    """Shapes, kinds and ends of targets, in words."""
+    words = []
+    for leaf in map(np.asarray, _leaves(y)):
+        ends = ""
+        if leaf.size and leaf.dtype.kind in "biuf":
+            ends = f", {leaf.min():g} to {leaf.max():g}"
+        words.append(f"{leaf.dtype} of shape {leaf.shape}{ends}")
+    return "; ".join(words)
+
+
+def _cause(error: Exception) -> str:
+    """What an error says, without the places in which TensorFlow saw it."""
+    text = str(error).split("\n\t [[")[0]
+    return (text.strip().splitlines() or [type(error).__name__])[-1][:200]
 
 
 def _plain(

@@ -20,6 +20,8 @@ import numpy as np
 
 # Bytes from which `spooled` maps a file.
 _SPOOLED = 1 << 25
+# Ends of the names of Keras's own files.
+_KERAS = (".keras", ".h5", ".hdf5")
 
 
 def check_path(path: Any) -> None:
@@ -153,10 +155,17 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
         Path of the temporary file, which exists and is empty; `fill` it.
 
     Raises:
-        ValueError: If the directory doesn't exist or can't be written.
+        ValueError: If the directory doesn't exist or can't be written, or the
+            name is that of a model of Keras, which may be there.
     """
     check_path(path)
     final = Path(path)
+    if final.suffix.lower() in _KERAS:
+        raise ValueError(
+            "The path is that of a Keras model, which the file would take the "
+            f"place of. Expected a name that ends in .tflite. Received: path="
+            f"'{path}'"
+        )
     if final.is_dir():
         raise ValueError(
             f"Expected the path of a file. Received: a directory, path='{path}'"

@@ -64,8 +64,11 @@ def read(
         ValueError: If there are no images, or the input is none.
     """
     if not os.path.isdir(folder):
+        hint = "a folder of images"
+        if os.fspath(folder).endswith((".npy", ".npz")):
+            hint = "the arrays themselves, as `numpy.load` returns them"
         raise ValueError(
-            "There is no such folder of images. Received: "
+            f"There is no such folder of images. Expected {hint}. Received: "
             f"representative_data='{os.fspath(folder)}'"
         )
     sizes = [] if shape is None else list(shape)

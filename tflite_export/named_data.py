@@ -226,9 +226,16 @@ def _rows(
         rows = list(tfds.as_numpy(wanted))
     except Exception as error:
         # TFDS raises errors of many kinds, some several lines long.
-        words = " ".join(str(error).split())
+        words = " ".join(str(error).split())[:300].rstrip(" .")
+        # What follows is all that TFDS has, of which the first few stayed.
+        words, *unknown = words.split(" Available datasets:")
+        if unknown:
+            words += (
+                " Expected a set of TFDS, or one that was prepared in the "
+                "folder that --data_dir names"
+            )
         raise ValueError(
-            f"The data set can't be read: {words[:300]}. Received: "
+            f"The data set can't be read: {words}. Received: "
             f"name={name}, split={split}, data_dir={data_dir}"
         ) from error
     if not rows:

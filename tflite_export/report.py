@@ -17,6 +17,7 @@ from tflite_export import device_tables
 from tflite_export import evaluation
 from tflite_export.integer.check import OperatorCheck
 from tflite_export.states import StateReport
+from tflite_export.tables import add_column
 from tflite_export.tables import render
 from tflite_export.tables import table
 from tflite_export.verify import Check
@@ -330,7 +331,8 @@ class ExportReport:
         )
         kernels = list(dict.fromkeys(o.kernels for o in self.operators))
         for name in kernels:
-            rows.add_column(f"{name}: units, values off", justify="right")
+            head = f"{name}: units, values off"
+            add_column(rows, head, justify="right")
         found = {(o.kernels, o.op): o for o in self.operators}
         for op in sorted({o.op for o in self.operators}):
             cells = [found.get((name, op)) for name in kernels]

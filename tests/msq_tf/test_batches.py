@@ -99,3 +99,10 @@ def test_portions_of_samples_are_spread_over_all():
     ((_, y, _),) = samples.batches(4, 8)
     np.testing.assert_array_equal(y, [0, 3, 6, 9])
     assert [len(x) for x, _, _ in samples.batches(7, 3)] == [3, 3]
+
+
+@pytest.mark.parametrize("inputs", [X, X[:, 0]])
+def test_a_dataset_without_batches(inputs):
+    data = tf.data.Dataset.from_tensor_slices((inputs, Y))
+    with pytest.raises(ValueError, match=r"\.batch\(32\).*Received: .*\(\)"):
+        take_batches(data, 4, 2)

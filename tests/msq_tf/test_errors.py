@@ -1,5 +1,7 @@
 """Bad input: a message of its own for each kind."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,12 @@ def test_an_unbuilt_model():
     model = keras.Sequential([keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="unbuilt.*Received"):
         msq_tf.quantize_model(model)
+
+
+@pytest.mark.parametrize("path", ["m.keras", pathlib.Path("m.keras")])
+def test_a_path_in_the_place_of_a_model(path):
+    with pytest.raises(ValueError, match="load_model.*Received.*m.keras"):
+        msq_tf.quantize_model(path)
 
 
 def test_no_quantizable_layer():

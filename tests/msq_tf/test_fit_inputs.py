@@ -241,3 +241,12 @@ def test_statistics_leave_all_state_alone():
             np.testing.assert_array_equal(a, b)
     moved = [(a != b).any() for a, b in zip(*before.seen[:2], strict=True)]
     assert sum(moved) >= 6
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_callback_that_is_a_class(tiny, listed):
+    qmodel = msq_tf.quantize_model(tiny)
+    qmodel.compile("sgd", "mse")
+    given = [msq_tf.MSQCallback] if listed else msq_tf.MSQCallback
+    with pytest.raises(ValueError, match="Received: the class MSQCallback"):
+        qmodel.fit(X, A, verbose=0, callbacks=given)

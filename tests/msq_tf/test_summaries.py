@@ -180,6 +180,15 @@ def test_decisions_are_a_table_in_text_and_markdown():
     assert r"[bold]a\|b" in second
 
 
+def test_decisions_are_shown_in_a_notebook():
+    shown = Decisions((DROP,))._repr_html_()
+    assert shown.count("<tr>") == 2
+    assert "<p>cost: the predicted" in shown
+    none = Decisions(())
+    assert none._repr_html_() == "<p>No change of bits yet.</p>"
+    assert str(none) == "No change of bits yet.\n"
+
+
 def test_nothing_is_printed_with_verbose_0(run):
     assert run.terminal == ""
 

@@ -171,6 +171,7 @@ def test_folders_that_do_not_fit(qmodel, folder, tmp_path):
     (damaged / "a.png").write_bytes(b"no image")
     for wrong, message in (
         (tmp_path / "no", "no such folder"),
+        (tmp_path / "x.npy", "no such folder.*numpy.load"),
         (tmp_path / "empty", "can't be read.*No images"),
         (damaged, "can't be read"),
     ):

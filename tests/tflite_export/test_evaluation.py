@@ -252,3 +252,17 @@ def test_data_without_targets(report, tmp_path, capsys):
         data = f"--data={tmp_path / name}"
         assert main(["evaluate", f"--model={report.path}", data]) == 1
         assert "arrays x and y" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        pytest.param(Y + 1, "1 to 3.*outside the valid range", id="from one"),
+        pytest.param(np.eye(3)[Y], r"shape \(300, 3\)", id="one-hot"),
+    ],
+)
+def test_targets_that_the_loss_does_not_take(report, targets, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        report.evaluate(X, targets)
+    assert "classes from 0" in str(caught.value)
+    assert "\n" not in str(caught.value)

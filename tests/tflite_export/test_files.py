@@ -128,3 +128,15 @@ def test_an_export_to_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before
     export(qmodel, path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.weights.h5"])
+def test_a_model_of_keras_is_not_written_over(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"trained")
+    with pytest.raises(ValueError, match="ends in .tflite. Received: path="):
+        export(dense_model(), path)
+    with pytest.raises(ValueError, match="that of a Keras model"):
+        float_file(dense_model(), path)
+    assert path.read_bytes() == b"trained"
+    assert list(tmp_path.iterdir()) == [path]

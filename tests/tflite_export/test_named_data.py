@@ -50,7 +50,7 @@ def test_images_are_resized_to_the_model(folder):
     [
         ("no.npy", "can't be read"),
         ("out dir/x", "Expected a path ending in .npy"),
-        ("no_such_set", "can't be read.*no_such_set"),
+        ("no_such_set", "can't be read.*no_such_set not found.*--data_dir"),
         ("../../x", "Expected a path ending in .npy"),
         (f"{SET}/..:train", "Expected a path ending in .npy"),
         (f"{SET}:no_split", "can't be read.*no_split"),

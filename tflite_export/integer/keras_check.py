@@ -70,7 +70,7 @@ class _Output:
         return bool((self.ends[0] == self.ends[1]).all())
 
     def __str__(self) -> str:
-        words = f"{self.units:.0f} units"
+        words = f"{self.units:.0f} unit" + "s" * (f"{self.units:.0f}" != "1")
         if self.count:
             words += (
                 f", with the same class in {self.same / self.count:.1%} of "
