@@ -18,7 +18,9 @@ EPOCHS = 3
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(root, tmp_path):
+def test_the_notebook_runs(root, tmp_path, monkeypatch):
+    # The tests' own would keep the kernel from showing pictures.
+    monkeypatch.delenv("MPLBACKEND", raising=False)
     folder = tmp_path / "examples"
     folder.mkdir()
     # A clone's train and its data, and nothing that stays behind.
