@@ -155,21 +155,9 @@ def table(
     )
     result.names = len(left)
     for name in left:
-        add_column(result, name)
+        result.add_column(name, overflow="fold")
     for name in right:
-        add_column(result, name, justify="right")
+        result.add_column(name, justify="right", overflow="fold")
     for name in last:
-        add_column(result, name)
+        result.add_column(name, overflow="fold")
     return result
-
-
-def add_column(result: rich.table.Table, name: str, **options: Any) -> None:
-    """Adds a column that is as wide as the longest word of its name.
-
-    Args:
-        result: The table.
-        name: What stands above the column.
-        options: As `rich.table.Table.add_column` takes them.
-    """
-    least = max(map(cell_len, name.split()), default=0)
-    result.add_column(name, overflow="fold", min_width=least, **options)

@@ -128,7 +128,7 @@ def test_other_activation_widths(bits, message, tmp_path):
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5])
-def test_small_codes_of_1x1_convolutions(bits, tmp_path):
+def test_small_codes_of_1x1_convolutions(bits, tmp_path, monkeypatch):
     qmodel = quantized(networks.residual, bits)
     x = networks.samples(qmodel.base)
     report = export(
@@ -148,6 +148,9 @@ def test_small_codes_of_1x1_convolutions(bits, tmp_path):
         ("FULLY_CONNECTED", last),
     ]
     assert report.checks[0].partitions == 1
+    monkeypatch.setenv("COLUMNS", "80")
+    heads = [line for line in str(report).splitlines() if "kernels  " in line]
+    assert heads[0].split()[-2:] == ["class", "partitions"]
     session = runtime.Session((tmp_path / "m").read_bytes(), "xnnpack")
     assert session.not_delegated() == []
     assert (report.file_bytes < report.int8_file_bytes) == (bits < 5)
