@@ -16,6 +16,7 @@ from tflite_export import agreement
 from tflite_export import flatbuffer as fb
 from tflite_export.devices import ports
 from tflite_export.errors import ExportError
+from tflite_export.integer import grids
 from tflite_export.source import Source
 
 # Operators whose outputs have one grid, whatever the data.
@@ -53,6 +54,8 @@ def check(
         rows = np.concatenate([np.atleast_1d(batch[k]) for batch in wanted])
         moved = float(np.ptp(rows, axis=0).max(initial=0.0))
         top = float(np.abs(rows).max(initial=0.0))
+        if top < grids.least_range("int8"):
+            continue  # Too small for any grid, so zero is right.
         # What a grid that is made for these numbers shows.
         unit = top / 127.0
         if agreement.last_operator(parsed, indices[k]) in _FIXED:

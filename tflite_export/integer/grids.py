@@ -68,6 +68,11 @@ def make_grid(mode: str, scale: float, zero_point: int) -> Grid:
     return Grid(mode, float(np.float32(scale)), int(zero_point))
 
 
+def least_range(mode: str) -> float:
+    """The width of a range below which all numbers count as zero."""
+    return _LEAST_SCALE * (1 << _BITS[mode])
+
+
 def grid_of_range(mode: str, low: float, high: float) -> Grid:
     """The grid that covers a range and zero.
 
@@ -75,7 +80,7 @@ def grid_of_range(mode: str, low: float, high: float) -> Grid:
     the kernels demand.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    if high - low < _LEAST_SCALE * (1 << _BITS[mode]):
+    if high - low < least_range(mode):
         low, high = 0.0, _NO_RANGE
     if mode == "int16":
         top = max(-low, high)
