@@ -71,7 +71,7 @@ class InputRanges(keras.layers.Layer):
         # Columns: steps, low, high, magnitude. No weights of the model:
         # nothing that copies, counts or moves weights has to know them.
         self._ranges = tf.Variable(
-            tf.zeros([len(dtypes or ()) or _PLACES, 4]),
+            tf.zeros([len(dtypes or ()) or _PLACES, 4], tf.float32),
             trainable=False,
             synchronization=tf.VariableSynchronization.ON_READ,
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
