@@ -227,7 +227,9 @@ class MSQModel(
             penalty *= self.search.strength
             self.penalty.add(penalty)
             self.penalty.count()
-            self._add_losses_here([mark_pull(as_loss(penalty))])
+            # Keras adds losses up in the one type that all of them have.
+            loss = tf.cast(as_loss(penalty), keras.config.floatx())
+            self._add_losses_here([mark_pull(loss)])
         return outputs
 
     def _add_losses_here(self, losses: Sequence[tf.Tensor]) -> None:

@@ -129,3 +129,24 @@ def test_two_replicas_count_the_penalty_once():
     want = alone.penalty.logs()["msq_penalty"]
     got = spread.penalty.logs()["msq_penalty"]
     assert got == pytest.approx(want, rel=1e-5)
+
+
+@pytest.fixture
+def wide_floats():
+    """Everything that is made meanwhile is float64."""
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx("float32")
+
+
+def test_it_joins_losses_of_another_width(wide_floats):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    qmodel = msq_tf.quantize_model(model, msq_tf.MSQConfig(activation_bits=8))
+    qmodel.compile("sgd", "mse")
+    history = qmodel.fit(
+        np.ones((8, 4)),
+        np.ones((8, 2)),
+        verbose=0,
+        callbacks=[msq_tf.MSQCallback(msq_tf.BudgetRule(6))],
+    )
+    assert np.isfinite(history.history["loss"]).all()
