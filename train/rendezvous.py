@@ -25,7 +25,8 @@ _HERE = b"msq_tf ok\n"
 _PAUSE = 0.2
 # Seconds that a peer may take for an answer.
 _ANSWER = 5.0
-# Seconds for which a worker that has failed looks for the chief, to tell it.
+# Seconds for which a worker that has failed looks for the chief, to tell it,
+# and the chief waits to tell those that come after it.
 _TELL = 60.0
 
 
@@ -103,6 +104,8 @@ def _gather(
             word, number = _greeted(guest)
             if number in others and word == _word(_FAILED):
                 _tell(there, _NO)
+                late = others - set(there) - {number}
+                _dismiss(server, late, min(end, time.monotonic() + _TELL))
                 raise ValueError(
                     f"Worker {number} cannot take its port. Expected a free "
                     f"one in TF_CONFIG. Received: {addresses[number]}"
@@ -111,6 +114,19 @@ def _gather(
                 there.setdefault(number, []).append(guest)
         _tell(there, _GO)
     return []
+
+
+def _dismiss(server: socket.socket, late: set[int], end: float) -> None:
+    """Sends those home that come when all is over already."""
+    while late and (left := end - time.monotonic()) > 0:
+        server.settimeout(left)
+        with contextlib.suppress(TimeoutError):
+            guest, _ = server.accept()
+            with guest:
+                word, number = _greeted(guest)
+                if word == _word(_HELLO):
+                    _tell({number: [guest]}, _NO)
+            late = late - {number}
 
 
 def _answering(

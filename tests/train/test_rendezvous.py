@@ -134,6 +134,21 @@ def test_a_workers_own_port_in_use_is_told_to_all(addresses):
     assert "whose own output says why" in other
 
 
+def test_one_that_comes_late_is_told_of_a_port_in_use(addresses):
+    """It would wait for a chief that has ended, to its timeout."""
+    port = int(addresses[1].rpartition(":")[2])
+    with socket.create_server(("", port)):
+        chief, told = met(addresses, 0, 30.0)
+        with pytest.raises(ValueError, match="Worker 1 cannot take its port"):
+            rendezvous.meet(addresses, 1, 30.0)
+        time.sleep(0.5)
+        late, heard = met(addresses, 2, 30.0)
+        chief.join(20.0)
+        late.join(20.0)
+    assert told[0].startswith("Worker 1 cannot take its port")
+    assert "whose own output says why" in heard[0]
+
+
 @pytest.mark.parametrize("stays", [False, True])
 @pytest.mark.parametrize("first", [False, True])
 def test_a_false_greeting_is_no_worker(addresses, monkeypatch, stays, first):
