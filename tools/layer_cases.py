@@ -85,6 +85,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "UpSampling2D, bilinear": _on(
         IMAGE, lambda x: L.UpSampling2D(2, interpolation="bilinear")(x)
     ),
+    "Resizing": _on(IMAGE, lambda x: L.Resizing(5, 8)(x)),
     "RepeatVector": _on(VECTOR, lambda x: L.RepeatVector(3)(x)),
     "ZeroPadding2D": _on(IMAGE, lambda x: L.ZeroPadding2D(1)(x)),
     "Cropping2D": _on(IMAGE, lambda x: L.Cropping2D(1)(x)),
