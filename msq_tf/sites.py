@@ -85,16 +85,19 @@ _MOVING: tuple[type, ...] = (
 _ACTIVATIONS = (keras.layers.Activation, keras.layers.Softmax)
 _AVERAGING = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D)
 # Names of Keras's operations that move numbers; `Pad` does where it adds what
-# any grid holds.
+# any grid holds, `Resize` where a kernel does it.
 _MOVING_NAMES = {
+    "AveragePool",
     "ExpandDims",
     "Flip",
     "GetItem",
+    "MaxPool",
     "Moveaxis",
     "Pad",
     "Ravel",
     "Repeat",
     "Reshape",
+    "Resize",
     "Roll",
     "Squeeze",
     "Swapaxes",
@@ -257,10 +260,14 @@ def is_moving(call: Call) -> bool:
     if isinstance(call.layer, _MOVING):
         return True
     kind = type(call.layer)
+    if isinstance(call.layer, keras.layers.Resizing):
+        return _resizes(call.layer)
     if kind.__name__ not in _MOVING_NAMES or not kind.__module__.startswith(
         "keras."
     ):
         return False
+    if kind.__name__ == "Resize":
+        return _resizes(call.layer)
     if kind.__name__ != "Pad":
         return True
     # A grid holds zero, and its lowest code stands for all that is below.
@@ -268,11 +275,22 @@ def is_moving(call: Call) -> bool:
     return all(x == 0 or x <= -_LARGEST for x in added)
 
 
+def _resizes(layer: Any) -> bool:
+    """Whether a kernel resizes as a layer or an operation does."""
+    added = layer.fill_value if layer.pad_to_aspect_ratio else 0
+    return (
+        layer.interpolation in ("bilinear", "nearest")
+        and not layer.antialias
+        and added == 0
+    )
+
+
 def _averages(layer: Any) -> bool:
     """Whether numbers that move are averaged, so that a kernel rounds."""
-    return isinstance(layer, _AVERAGING) or (
-        isinstance(layer, keras.layers.UpSampling2D)
-        and layer.interpolation != "nearest"
+    return (
+        isinstance(layer, _AVERAGING)
+        or type(layer).__name__ == "AveragePool"
+        or getattr(layer, "interpolation", "nearest") != "nearest"
     )
 
 

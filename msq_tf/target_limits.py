@@ -43,8 +43,8 @@ _ON_EDGE_TPU = {
 _EDGE_TPU_ACTIVATIONS = dict.fromkeys(
     (
         *("celu", "elu", "exponential", "gelu", "hard_shrink"),
-        *("log_sigmoid", "log_softmax", "mish", "selu", "soft_shrink"),
-        *("softplus", "softsign", "sparse_plus", "squareplus"),
+        *("log_sigmoid", "log_softmax", "mish", "selu", "softplus"),
+        *("softsign", "sparse_plus", "squareplus"),
     ),
     _NO_KERNEL,
 )

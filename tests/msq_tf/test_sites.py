@@ -127,6 +127,36 @@ def test_averages_share_the_grid_of_what_they_average():
     np.testing.assert_allclose(units, np.round(units), atol=1e-3)
 
 
+class _Own(L.Layer):
+    """A layer of a user's, whose name says nothing."""
+
+
+@pytest.mark.parametrize(
+    ("resize", "like"),
+    [
+        (L.Resizing(5, 6), [-1, 0]),
+        (L.Resizing(5, 6, interpolation="nearest"), [-1]),
+        (L.Resizing(5, 6, crop_to_aspect_ratio=True), [-1, 0]),
+        (L.Resizing(5, 6, pad_to_aspect_ratio=True), [-1, 0]),
+        (
+            L.Resizing(5, 6, pad_to_aspect_ratio=True, fill_value=9.0),
+            [-1, -1],
+        ),
+        (L.Resizing(5, 6, interpolation="bicubic"), [-1, -1]),
+        (lambda x: keras.ops.image.resize(x, (5, 6)), [-1, 0]),
+        (lambda x: keras.ops.average_pool(x, 2), [-1, 0]),
+        (lambda x: keras.ops.max_pool(x, 2), [-1]),
+        (type("Resize", (_Own,), {"call": lambda self, x: 2 * x})(), [-1, -1]),
+    ],
+)
+def test_what_is_resized_stays_on_its_grid(resize, like):
+    """As kernels write it, however it is spelled."""
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, L.Conv2D(2, 1)(resize(inputs)))
+    found = msq_tf.quantize_model(model, CONFIG).activations.sites
+    assert [site.like for site in found] == [*like, -1]
+
+
 def test_a_swish_is_a_product_of_two_integers():
     found = sites(L.Conv2D(4, 3, activation="swish"), L.Conv2D(2, 1))
     assert [(s.place, s.fixed) for s in found[1:4]] == [

@@ -101,7 +101,11 @@ def build(
         floats = regions.find(model, target, trained, normal, odd)
     elif target.tables:
         found = regions.find(model, target, trained)
-        functions = lookup.find(model, found)
+        functions = lookup.find(
+            model,
+            found,
+            lambda op: regions.row_of(model, target, op) is not None,
+        )
     # Before anything is measured: a target without the operators ends here.
     rows_of(model, target, [*floats, *(op for f in functions for op in f)])
     inside = _inside(model, floats) - set(trained)

@@ -87,6 +87,9 @@ def _to_convolution(
     result = fb.outputs(op)[0]
     rows = _output(graph, op)[:-1]
     pixels = (rows[0], int(np.prod(rows[1:], dtype=int)), 1)
+    if rows[0] > 1:
+        # Rows in one image: devices have no batches.
+        pixels = (1, rows[0] * pixels[1], 1)
     source = _as_image(model, fb.inputs(op)[0], (*pixels, weight[1]), op)
     image = _new(graph, (*pixels, weight[0]))
     options = schema.Conv2DOptionsT()
