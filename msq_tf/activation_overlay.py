@@ -10,12 +10,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from msq_tf import separable
 from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
 from msq_tf.activations import fake_quantize
 from msq_tf.activations import fixed_range
 from msq_tf.activations import unit_of_range
 from msq_tf.biases import Bias
+from msq_tf.biases import biased_kernel
 from msq_tf.biases import rounded
 from msq_tf.flow import hookable
 from msq_tf.hooks import CallScope
@@ -24,6 +26,7 @@ from msq_tf.overlay import Overlay
 from msq_tf.overlay import input_names
 from msq_tf.sites import GATE
 from msq_tf.sites import INPUT
+from msq_tf.sites import MIDDLE
 from msq_tf.sites import OUTPUT
 from msq_tf.sites import PREACTIVATION
 from msq_tf.sites import SITE_NAME
@@ -109,6 +112,18 @@ class SiteVisitor:
         if bias is None or self._rounded is None:
             return contextlib.nullcontext()
         return Overlay(self._rounded(bias), inner=True)
+
+    def computes(
+        self, layer: Any, call: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        """Computes a separable convolution in parts if their seam is a site."""
+        number = self._counts.get(id(layer), 0)
+        index = self._index.get((id(layer), number, MIDDLE))
+        if index is None:
+            return call
+        return lambda inputs: separable.computed(
+            layer, inputs, lambda x: self._apply(x, index)
+        )
 
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
@@ -274,7 +289,7 @@ class ActivationOverlay:
         def lay(bias: Bias) -> list[tuple[Any, tf.Tensor]]:
             layer = self._layers[bias.layer]
             norm = None if bias.norm < 0 else self._layers[bias.norm]
-            position = self._position.get(id(getattr(layer, "kernel", None)))
+            position = self._position.get(id(biased_kernel(layer)))
             # A batch norm that learns computes with a batch's own moments.
             learns = training and norm is not None and norm.trainable
             if position is None or learns:
