@@ -16,6 +16,7 @@ from tflite_export import targets
 from tflite_export.compact import compact
 from tflite_export.devices import ports
 from tflite_export.errors import ExportError
+from tflite_export.integer import affine
 from tflite_export.integer import calibrate
 from tflite_export.integer import islands
 from tflite_export.integer import lookup
@@ -102,6 +103,8 @@ def build(
     elif target.tables:
         found = regions.find(model, target, trained)
         functions = lookup.find(model, found)
+    left = {id(op) for op in [*floats, *(op for f in functions for op in f)]}
+    affine.join(model, target, trained, left)
     # Before anything is measured: a target without the operators ends here.
     rows_of(model, target, [*floats, *(op for f in functions for op in f)])
     inside = _inside(model, floats) - set(trained)

@@ -1,0 +1,165 @@
+"""Factors and summands of channels as one operator.
+
+A batch normalization with nothing in front that it could be folded into is a
+product and a sum; so are a rescaling and a normalization of inputs. As two
+operators they round in between, to a grid that training does not know, and one
+grid for the factors of all channels leaves little of the small ones. As a
+depthwise convolution of one pixel they round once, as training does: each
+channel's factor is a code of 127 at a scale of its own, and the summand is a
+bias.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import edit
+from tflite_export import flatbuffer as fb
+from tflite_export.integer import reshaping
+from tflite_export.integer.pairs import as_float32
+from tflite_export.targets import Target
+
+_NAMES = ("MUL", "DIV", "ADD", "SUB")
+_NO_ACTIVATION = schema.ActivationFunctionType.NONE
+
+
+@dataclasses.dataclass
+class _Chain:
+    """Operators behind each other that give `x * factor + summand`."""
+
+    source: int
+    factor: np.ndarray
+    summand: np.ndarray
+    operators: list[schema.OperatorT]
+
+    def behind(self, other: _Chain) -> _Chain:
+        """This one on what another one gives."""
+        return _Chain(
+            other.source,
+            other.factor * self.factor,
+            other.summand * self.factor + self.summand,
+            [*other.operators, *self.operators],
+        )
+
+
+def join(
+    model: schema.ModelT,
+    target: Target,
+    trained: Collection[int],
+    kept: Collection[int] = (),
+) -> None:
+    """Makes depthwise convolutions of them; tensors keep their indices.
+
+    Args:
+        model: The float model, changed in place.
+        target: Where it shall run.
+        trained: Tensors with a trained grid, which have to stay.
+        kept: `id` of operators to leave as they are.
+    """
+    if not target.allows("DEPTHWISE_CONV_2D", "INT8", "per_channel"):
+        return
+    graph = model.subgraphs[0]
+    chains: dict[int, _Chain] = {}
+    for op in graph.operators:
+        own = None if id(op) in kept else _one(model, op)
+        if own is None:
+            continue
+        before = chains.get(own.source)
+        if (
+            before is not None
+            and own.source not in trained
+            and _is_read_once(graph, own.source)
+            and _activation(before.operators[-1]) == _NO_ACTIVATION
+        ):
+            del chains[own.source]
+            own = own.behind(before)
+        chains[fb.outputs(op)[0]] = own
+    for chain in chains.values():
+        # A factor of all channels is a code at a scale of its own as it is.
+        if len(chain.operators) > 1 or (
+            np.ptp(chain.factor) and not chain.summand.any()
+        ):
+            _write(model, chain)
+
+
+def _one(model: schema.ModelT, op: schema.OperatorT) -> _Chain | None:
+    """An operator with a constant along the last axis; else `None`."""
+    name = fb.op_name(model, op)
+    if name not in _NAMES:
+        return None
+    graph = model.subgraphs[0]
+    constants = [as_float32(model, i) for i in fb.inputs(op)]
+    known = [place for place, x in enumerate(constants) if x is not None]
+    result = graph.tensors[fb.outputs(op)[0]]
+    axes = fb.axes(result)
+    if len(known) != 1 or fb.type_name(result) != "FLOAT32":
+        return None
+    place = known[0]
+    source = fb.inputs(op)[1 - place]
+    value = constants[place]
+    if (
+        value is None
+        or len(axes) < 2
+        or min(axes[1:]) < 1
+        or fb.axes(graph.tensors[source]) != axes
+        or value.size not in (1, axes[-1])
+        or value.shape[-1:] not in ((), (value.size,))
+        or (name == "DIV" and (place == 0 or not value.all()))
+    ):
+        return None
+    flat = np.broadcast_to(value.astype(np.float64).ravel(), axes[-1])
+    one, zero = np.ones(axes[-1]), np.zeros(axes[-1])
+    parts = {
+        "MUL": (flat, zero),
+        "DIV": (1.0 / np.where(flat, flat, 1.0), zero),
+        "ADD": (one, flat),
+        "SUB": (one, -flat) if place else (-one, flat),
+    }
+    return _Chain(source, *parts[name], [op])
+
+
+def _activation(op: schema.OperatorT) -> int:
+    return int(op.builtinOptions.fusedActivationFunction)
+
+
+def _is_read_once(graph: schema.SubGraphT, index: int) -> bool:
+    reads = sum(fb.inputs(op).count(index) for op in graph.operators)
+    return reads == 1 and index not in fb.outputs(graph)
+
+
+def _write(model: schema.ModelT, chain: _Chain) -> None:
+    graph = model.subgraphs[0]
+    last = chain.operators[-1]
+    source, result = chain.source, fb.outputs(last)[0]
+    axes, count = fb.axes(graph.tensors[result]), len(chain.factor)
+    pixels = (axes[0], math.prod(axes[1:-1]), 1, count)
+    flat = len(axes) != 4
+    weight = _constant(model, chain.factor.reshape(1, 1, 1, count))
+    bias = _constant(model, chain.summand)
+    reads = reshaping.new_tensor(graph, pixels) if flat else source
+    writes = reshaping.new_tensor(graph, pixels) if flat else result
+    convolution = reshaping.depthwise(model, [reads, weight, bias], writes)
+    options = convolution.builtinOptions
+    options.fusedActivationFunction = _activation(last)
+    new = [convolution]
+    if flat:
+        new.insert(0, reshaping.reshape(model, source, reads))
+        new.append(reshaping.reshape(model, writes, result))
+    at = edit.before(graph, last)
+    graph.operators[at : at + 1] = new
+    for op in chain.operators[:-1]:
+        del graph.operators[edit.before(graph, op)]
+
+
+def _constant(model: schema.ModelT, values: np.ndarray) -> int:
+    return edit.new_tensor(
+        model.subgraphs[0],
+        "FLOAT32",
+        shape=values.shape,
+        buffer=edit.new_buffer(model, values.astype(np.float32)),
+    )
