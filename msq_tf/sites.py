@@ -4,9 +4,10 @@ A TFLite runtime holds one integer tensor after every operator *as the
 converter fuses them*: a convolution with its bias, batch norm and ReLU is one
 operator. So an output is quantized after the fused activation, after additions
 and concatenations, and at the model's inputs, but not between a convolution
-and its batch norm. Operators that only move numbers keep their input's scale,
-and get no range of their own; where they take averages, as a pooling does, the
-result is rounded to that scale.
+and its batch norm. An input whose columns no grid holds has none (`columns`).
+Operators that only move numbers keep their input's scale, and get no range of
+their own; where they take averages, as a pooling does, the result is rounded to
+that scale.
 
 An activation that no runtime runs inside of the operator before it, such as a
 softmax, reads an integer tensor: inside of a layer that has one, there is a
@@ -30,6 +31,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf import columns
 from msq_tf import saved
 from msq_tf import separable
 from msq_tf.config import check_choice
@@ -162,11 +164,12 @@ class Site:
         return dataclasses.asdict(self)
 
 
-def find_sites(found: Trace) -> tuple[Site, ...]:
+def find_sites(found: Trace, bits: int = 8) -> tuple[Site, ...]:
     """Finds where to quantize activations.
 
     Args:
         found: What flows through the model.
+        bits: Bits of the codes.
 
     Returns:
         Sites in the order of execution, inputs first.
@@ -187,7 +190,11 @@ def find_sites(found: Trace) -> tuple[Site, ...]:
         grids[id(tensor)] = len(sites) - 1
 
     for i, tensor in enumerate(found.inputs):
-        if tensor.dtype.is_floating and not _is_cut(tensor, found):
+        if (
+            tensor.dtype.is_floating
+            and not _is_cut(tensor, found)
+            and not columns.narrow(tensor, found, bits)
+        ):
             add(tensor, _numbered("input", i), INPUT, i)
     for call in found.calls:
         if not call.output.dtype.is_floating:

@@ -14,32 +14,47 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import edit
 from tflite_export import flatbuffer as fb
+from tflite_export.errors import ExportError
 from tflite_export.integer import reshaping
+from tflite_export.integer.calibrate import Range
+from tflite_export.integer.grids import Grid
+from tflite_export.integer.grids import grid_of_range
 from tflite_export.integer.pairs import as_float32
 from tflite_export.targets import Target
 
 _NAMES = ("MUL", "DIV", "ADD", "SUB")
+# Units of a normalized input that one unit of the input may be.
+_COARSEST = 16.0
 _NO_ACTIVATION = schema.ActivationFunctionType.NONE
 
 
 @dataclasses.dataclass
-class _Chain:
-    """Operators behind each other that give `x * factor + summand`."""
+class Chain:
+    """Operators behind each other that give `x * factor + summand`.
+
+    Attributes:
+        source: The tensor that the first one reads.
+        factor: One number a channel.
+        summand: One number a channel.
+        operators: In order.
+    """
 
     source: int
     factor: np.ndarray
     summand: np.ndarray
     operators: list[schema.OperatorT]
 
-    def behind(self, other: _Chain) -> _Chain:
+    def behind(self, other: Chain) -> Chain:
         """This one on what another one gives."""
-        return _Chain(
+        return Chain(
             other.source,
             other.factor * self.factor,
             other.summand * self.factor + self.summand,
@@ -52,7 +67,7 @@ def join(
     target: Target,
     trained: Collection[int],
     kept: Collection[int] = (),
-) -> None:
+) -> list[Chain]:
     """Makes depthwise convolutions of them; tensors keep their indices.
 
     Args:
@@ -60,11 +75,14 @@ def join(
         target: Where it shall run.
         trained: Tensors with a trained grid, which have to stay.
         kept: `id` of operators to leave as they are.
+
+    Returns:
+        What has become a convolution.
     """
     if not target.allows("DEPTHWISE_CONV_2D", "INT8", "per_channel"):
-        return
+        return []
     graph = model.subgraphs[0]
-    chains: dict[int, _Chain] = {}
+    chains: dict[int, Chain] = {}
     for op in graph.operators:
         own = None if id(op) in kept else _one(model, op)
         if own is None:
@@ -79,15 +97,64 @@ def join(
             del chains[own.source]
             own = own.behind(before)
         chains[fb.outputs(op)[0]] = own
-    for chain in chains.values():
+    found = [
+        chain
+        for chain in chains.values()
         # A factor of all channels is a code at a scale of its own as it is.
-        if len(chain.operators) > 1 or (
-            np.ptp(chain.factor) and not chain.summand.any()
+        if len(chain.operators) > 1
+        or (np.ptp(chain.factor) and not chain.summand.any())
+    ]
+    for chain in found:
+        _write(model, chain)
+    return found
+
+
+def check_inputs(
+    model: schema.ModelT,
+    target: Target,
+    chains: Sequence[Chain],
+    trained: Mapping[int, Grid],
+    ranges: Mapping[int, Range],
+) -> None:
+    """Refuses an input whose grid leaves nothing to be normalized.
+
+    Args:
+        model: The float model.
+        target: Where it shall run.
+        chains: What `join` made convolutions of.
+        trained: The trained grid of each tensor that has one.
+        ranges: Measured ranges.
+
+    Raises:
+        ExportError: With the column that is worst.
+    """
+    graph = model.subgraphs[0]
+    for chain in chains:
+        source, result = chain.source, fb.outputs(chain.operators[-1])[0]
+        if (
+            source not in fb.inputs(graph)
+            or source in trained
+            or source not in ranges
+            or result not in trained
         ):
-            _write(model, chain)
+            continue
+        unit = grid_of_range(target.mode, *ranges[source]).scale
+        units = unit * np.abs(chain.factor) / trained[result].scale
+        if units.max() > _COARSEST:
+            raise ExportError(
+                f"Target '{target.name}' has no float operators, and one grid "
+                "for all columns of the input "
+                f"'{fb.name(graph.tensors[source])}' can't hold what the model "
+                f"normalizes: a unit of it, {unit:.3g}, is {units.max():.3g} "
+                "units of the normalized column "
+                f"{int(units.argmax())}. Expected at most {_COARSEST:g}: "
+                "normalize before the model (quantize and train the layers "
+                "behind the normalization), or export to a CPU, which "
+                "normalizes in float"
+            )
 
 
-def _one(model: schema.ModelT, op: schema.OperatorT) -> _Chain | None:
+def _one(model: schema.ModelT, op: schema.OperatorT) -> Chain | None:
     """An operator with a constant along the last axis; else `None`."""
     name = fb.op_name(model, op)
     if name not in _NAMES:
@@ -120,7 +187,7 @@ def _one(model: schema.ModelT, op: schema.OperatorT) -> _Chain | None:
         "ADD": (one, flat),
         "SUB": (one, -flat) if place else (-one, flat),
     }
-    return _Chain(source, *parts[name], [op])
+    return Chain(source, *parts[name], [op])
 
 
 def _activation(op: schema.OperatorT) -> int:
@@ -132,7 +199,7 @@ def _is_read_once(graph: schema.SubGraphT, index: int) -> bool:
     return reads == 1 and index not in fb.outputs(graph)
 
 
-def _write(model: schema.ModelT, chain: _Chain) -> None:
+def _write(model: schema.ModelT, chain: Chain) -> None:
     graph = model.subgraphs[0]
     last = chain.operators[-1]
     source, result = chain.source, fb.outputs(last)[0]
@@ -140,6 +207,8 @@ def _write(model: schema.ModelT, chain: _Chain) -> None:
     pixels = (axes[0], math.prod(axes[1:-1]), 1, count)
     flat = len(axes) != 4
     weight = _constant(model, chain.factor.reshape(1, 1, 1, count))
+    name = fb.name(graph.tensors[result])
+    graph.tensors[weight].name = f"{name}_factors".encode()
     bias = _constant(model, chain.summand)
     reads = reshaping.new_tensor(graph, pixels) if flat else source
     writes = reshaping.new_tensor(graph, pixels) if flat else result

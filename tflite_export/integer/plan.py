@@ -104,7 +104,7 @@ def build(
         found = regions.find(model, target, trained)
         functions = lookup.find(model, found)
     left = {id(op) for op in [*floats, *(op for f in functions for op in f)]}
-    affine.join(model, target, trained, left)
+    affines = affine.join(model, target, trained, left)
     # Before anything is measured: a target without the operators ends here.
     rows_of(model, target, [*floats, *(op for f in functions for op in f)])
     inside = _inside(model, floats) - set(trained)
@@ -114,6 +114,7 @@ def build(
         given = ports.quantized(fb.dump(model), samples)
         ranges = calibrate.calibrate(model, activations, given)
     ranges |= regions.known_ranges(model, floats) | known.ranges
+    affine.check_inputs(model, target, affines, trained, ranges)
     alone = _left_alone(model, floats) - set(trained)
     floats = islands.surround(model, floats, target.mode, trained, alone)
     lookups = lookup.replace(model, functions)
