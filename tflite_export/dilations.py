@@ -18,13 +18,13 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-Node = tf.compat.v1.NodeDef
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 
 
 def merged(
-    nodes: Iterable[Node], value: Callable[[Node], np.ndarray | None]
-) -> dict[str, Node]:
+    nodes: Iterable[tf.compat.v1.NodeDef],
+    value: Callable[[tf.compat.v1.NodeDef], np.ndarray | None],
+) -> dict[str, tf.compat.v1.NodeDef]:
     """Finds dilated convolutions.
 
     Args:
@@ -40,7 +40,7 @@ def merged(
     reads = collections.Counter(
         read.split(":")[0] for node in known.values() for read in node.input
     )
-    found: dict[str, Node] = {}
+    found: dict[str, tf.compat.v1.NodeDef] = {}
     for node in known.values():
         if node.op == "BatchToSpaceND":
             pattern = _Pattern(known, reads, value, node)
@@ -56,17 +56,17 @@ class _Pattern:
 
     def __init__(
         self,
-        nodes: Mapping[str, Node],
+        nodes: Mapping[str, tf.compat.v1.NodeDef],
         reads: Mapping[str, int],
-        value: Callable[[Node], np.ndarray | None],
-        end: Node,
+        value: Callable[[tf.compat.v1.NodeDef], np.ndarray | None],
+        end: tf.compat.v1.NodeDef,
     ):
         self._nodes = nodes
         self._reads = reads
         self._value = value
         self._end = end
 
-    def written(self) -> list[Node]:
+    def written(self) -> list[tf.compat.v1.NodeDef]:
         """What changes; nothing where it is something else."""
         squeeze = self._read(self._end)
         is_sequence = squeeze is not None and squeeze.op == "Squeeze"
@@ -91,21 +91,25 @@ class _Pattern:
         if padding is None:
             return []
         rates, kind = padding
-        new = Node()
+        new = tf.compat.v1.NodeDef()
         new.CopyFrom(convolution)
         new.attr["dilations"].list.i[:] = [1, *([1] * is_sequence), *rates, 1]
         new.attr["padding"].s = kind
-        end = Node(name=self._end.name, op="Identity", input=[squeeze.name])
+        end = tf.compat.v1.NodeDef(
+            name=self._end.name, op="Identity", input=[squeeze.name]
+        )
         end.attr["T"].CopyFrom(self._end.attr["T"])
         if not is_sequence:
             new.input[0] = start.input[0]
             return [new, end]
-        image = Node()
+        image = tf.compat.v1.NodeDef()
         image.CopyFrom(expand)
         image.input[0] = start.input[0]
         return [image, new, end]
 
-    def _read(self, node: Node | None, place: int = 0) -> Node | None:
+    def _read(
+        self, node: tf.compat.v1.NodeDef | None, place: int = 0
+    ) -> tf.compat.v1.NodeDef | None:
         """The node that another one reads."""
         if node is None or len(node.input) <= place:
             return None
@@ -114,12 +118,17 @@ class _Pattern:
             return self._read(found)
         return found
 
-    def _constant(self, node: Node, place: int) -> np.ndarray | None:
+    def _constant(
+        self, node: tf.compat.v1.NodeDef, place: int
+    ) -> np.ndarray | None:
         found = self._read(node, place)
         return None if found is None else self._value(found)
 
     def _padding(
-        self, start: Node, convolution: Node, is_sequence: bool
+        self,
+        start: tf.compat.v1.NodeDef,
+        convolution: tf.compat.v1.NodeDef,
+        is_sequence: bool,
     ) -> tuple[list[int], bytes] | None:
         """Rates along the pixels' axes, and how they are padded."""
         rates, pads = self._constant(start, 1), self._constant(start, 2)
@@ -147,7 +156,9 @@ class _Pattern:
             return rates.tolist(), b"SAME"
         return None
 
-    def _kernel(self, convolution: Node) -> Sequence[int] | None:
+    def _kernel(
+        self, convolution: tf.compat.v1.NodeDef
+    ) -> Sequence[int] | None:
         """Height and width of the kernel."""
         found = self._read(convolution, 1)
         value = None if found is None else self._value(found)
@@ -157,7 +168,7 @@ class _Pattern:
         return None if value is None else value.shape[:2]
 
 
-def _is_plain(node: Node) -> bool:
+def _is_plain(node: tf.compat.v1.NodeDef) -> bool:
     return (
         node.op in _CONVOLUTIONS
         and node.attr["padding"].s == b"VALID"
