@@ -24,7 +24,7 @@ from tflite_export import edit
 from tflite_export import flatbuffer as fb
 from tflite_export.errors import ExportError
 from tflite_export.integer import reshaping
-from tflite_export.integer.calibrate import Range
+from tflite_export.integer.calibrate import finite_range
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import grid_of_range
 from tflite_export.integer.pairs import as_float32
@@ -52,6 +52,11 @@ class Chain:
     summand: np.ndarray
     operators: list[schema.OperatorT]
 
+    @property
+    def result(self) -> int:
+        """The tensor that the last one writes."""
+        return fb.outputs(self.operators[-1])[0]
+
     def behind(self, other: Chain) -> Chain:
         """This one on what another one gives."""
         return Chain(
@@ -62,25 +67,18 @@ class Chain:
         )
 
 
-def join(
+def find(
     model: schema.ModelT,
-    target: Target,
     trained: Collection[int],
     kept: Collection[int] = (),
 ) -> list[Chain]:
-    """Makes depthwise convolutions of them; tensors keep their indices.
+    """Finds what a depthwise convolution computes better.
 
     Args:
-        model: The float model, changed in place.
-        target: Where it shall run.
+        model: The float model.
         trained: Tensors with a trained grid, which have to stay.
         kept: `id` of operators to leave as they are.
-
-    Returns:
-        What has become a convolution.
     """
-    if not target.allows("DEPTHWISE_CONV_2D", "INT8", "per_channel"):
-        return []
     graph = model.subgraphs[0]
     chains: dict[int, Chain] = {}
     for op in graph.operators:
@@ -96,62 +94,133 @@ def join(
         ):
             del chains[own.source]
             own = own.behind(before)
-        chains[fb.outputs(op)[0]] = own
-    found = [
+        chains[own.result] = own
+    return [
         chain
         for chain in chains.values()
         # A factor of all channels is a code at a scale of its own as it is.
         if len(chain.operators) > 1
         or (np.ptp(chain.factor) and not chain.summand.any())
     ]
-    for chain in found:
-        _write(model, chain)
-    return found
 
 
-def check_inputs(
+def join(
     model: schema.ModelT,
     target: Target,
     chains: Sequence[Chain],
     trained: Mapping[int, Grid],
-    ranges: Mapping[int, Range],
+    samples: Sequence[np.ndarray] | None,
 ) -> None:
-    """Refuses an input whose grid leaves nothing to be normalized.
+    """Makes depthwise convolutions; tensors keep their indices.
+
+    Args:
+        model: The float model, changed in place.
+        target: Where it shall run, if it has such convolutions.
+        chains: What `find` found.
+        trained: The trained grid of each tensor that has one.
+        samples: Inputs, one array per input, if there are any.
+
+    Raises:
+        ExportError: If a target needs an input on one grid that leaves nothing
+            to be normalized.
+    """
+    if not target.allows("DEPTHWISE_CONV_2D", "INT8", "per_channel"):
+        return
+    for chain in chains:
+        _check(model, target, chain, trained, samples)
+        _write(model, _capped(chain, trained))
+
+
+def apart(
+    model: schema.ModelT,
+    target: Target,
+    chains: Sequence[Chain],
+    trained: Mapping[int, Grid],
+    samples: Sequence[np.ndarray] | None,
+) -> list[schema.OperatorT]:
+    """Operators that have to normalize an input before it has a grid.
 
     Args:
         model: The float model.
         target: Where it shall run.
-        chains: What `join` made convolutions of.
+        chains: What `find` found.
         trained: The trained grid of each tensor that has one.
-        ranges: Measured ranges.
-
-    Raises:
-        ExportError: With the column that is worst.
+        samples: Inputs, one array per input, if there are any.
     """
-    graph = model.subgraphs[0]
-    for chain in chains:
-        source, result = chain.source, fb.outputs(chain.operators[-1])[0]
-        if (
-            source not in fb.inputs(graph)
-            or source in trained
-            or source not in ranges
-            or result not in trained
-        ):
-            continue
-        unit = grid_of_range(target.mode, *ranges[source]).scale
-        units = unit * np.abs(chain.factor) / trained[result].scale
-        if units.max() > _COARSEST:
-            raise ExportError(
-                f"Target '{target.name}' has no float operators, and one grid "
-                "for all columns of the input "
-                f"'{fb.name(graph.tensors[source])}' can't hold what the model "
-                f"normalizes: a unit of it, {unit:.3g}, is {units.max():.3g} "
-                "units of the normalized column "
-                f"{int(units.argmax())}. Expected at most {_COARSEST:g}: "
-                "normalize before the model (quantize and train the layers "
-                "behind the normalization), or export to a CPU, which "
-                "normalizes in float"
-            )
+    return [
+        op
+        for chain in chains
+        if _unit(model, target, chain, trained, samples)[1] > _COARSEST
+        for op in chain.operators
+    ]
+
+
+def _check(
+    model: schema.ModelT,
+    target: Target,
+    chain: Chain,
+    trained: Mapping[int, Grid],
+    samples: Sequence[np.ndarray] | None,
+) -> None:
+    unit, units, column = _unit(model, target, chain, trained, samples)
+    if units <= _COARSEST:
+        return
+    name = fb.name(model.subgraphs[0].tensors[chain.source])
+    raise ExportError(
+        f"Target '{target.name}' has no float operators, and one grid for all "
+        f"columns of the input '{name}' can't hold what the model normalizes. "
+        "Expected inputs that are normalized before the model (quantize and "
+        "train the layers behind the normalization), or an export to a CPU, "
+        "which normalizes in float. Received: columns of which the unit of "
+        f"all, {unit:.3g}, is {units:.3g} units of the normalized column "
+        f"{column}; {_COARSEST:g} can be"
+    )
+
+
+def _unit(
+    model: schema.ModelT,
+    target: Target,
+    chain: Chain,
+    trained: Mapping[int, Grid],
+    samples: Sequence[np.ndarray] | None,
+) -> tuple[float, float, int]:
+    """The unit of an input without a trained grid, in units behind a chain.
+
+    Returns:
+        The unit, its number of units in the worst column, and which that is;
+        zeros where there is none.
+    """
+    inputs = fb.inputs(model.subgraphs[0])
+    if samples is None or chain.source in trained or chain.source not in inputs:
+        return 0.0, 0.0, 0
+    values = samples[inputs.index(chain.source)].astype(np.float64)
+    unit = grid_of_range(target.mode, *finite_range(values)).scale
+    result = trained.get(chain.result)
+    if result is None:
+        normal = values * chain.factor + chain.summand
+        result = grid_of_range(target.mode, *finite_range(normal))
+    units = unit * np.abs(chain.factor) / result.scale
+    # Zeros are zeros on any grid.
+    units[~values.reshape(-1, len(units)).any(axis=0)] = 0.0
+    return unit, float(units.max()), int(units.argmax())
+
+
+def _capped(chain: Chain, trained: Mapping[int, Grid]) -> Chain:
+    """The same with the least factors that give the same codes.
+
+    That of a column which was always zero is as large as a layer's epsilon is
+    small, and no kernel would take a grid beside it: all but zero is beyond
+    the ends of the range already where a unit of the input is all of it.
+    """
+    source, result = trained.get(chain.source), trained.get(chain.result)
+    if source is None or result is None:
+        return chain
+    low, high = result.limits
+    most = (high - low + 1) * result.scale / source.scale
+    factor = np.where(
+        chain.summand == 0, np.clip(chain.factor, -most, most), chain.factor
+    )
+    return dataclasses.replace(chain, factor=factor)
 
 
 def _one(model: schema.ModelT, op: schema.OperatorT) -> Chain | None:
@@ -202,7 +271,7 @@ def _is_read_once(graph: schema.SubGraphT, index: int) -> bool:
 def _write(model: schema.ModelT, chain: Chain) -> None:
     graph = model.subgraphs[0]
     last = chain.operators[-1]
-    source, result = chain.source, fb.outputs(last)[0]
+    source, result = chain.source, chain.result
     axes, count = fb.axes(graph.tensors[result]), len(chain.factor)
     pixels = (axes[0], math.prod(axes[1:-1]), 1, count)
     flat = len(axes) != 4

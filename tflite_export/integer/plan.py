@@ -95,6 +95,8 @@ def build(
     if normal and not target.float_regions:
         raise ExportError(_no_normalization(model, normal, target))
     known = respell(model, target, trained, {id(op) for op in normal})
+    if target.float_regions:
+        normal = [*normal, *_apart(model, target, trained, normal, samples)]
     floats = normal
     functions: list[list[schema.OperatorT]] = []
     if target.float_regions:
@@ -104,7 +106,8 @@ def build(
         found = regions.find(model, target, trained)
         functions = lookup.find(model, found)
     left = {id(op) for op in [*floats, *(op for f in functions for op in f)]}
-    affines = affine.join(model, target, trained, left)
+    chains = affine.find(model, trained, left)
+    affine.join(model, target, chains, trained, samples)
     # Before anything is measured: a target without the operators ends here.
     rows_of(model, target, [*floats, *(op for f in functions for op in f)])
     inside = _inside(model, floats) - set(trained)
@@ -114,7 +117,6 @@ def build(
         given = ports.quantized(fb.dump(model), samples)
         ranges = calibrate.calibrate(model, activations, given)
     ranges |= regions.known_ranges(model, floats) | known.ranges
-    affine.check_inputs(model, target, affines, trained, ranges)
     alone = _left_alone(model, floats) - set(trained)
     floats = islands.surround(model, floats, target.mode, trained, alone)
     lookups = lookup.replace(model, functions)
@@ -173,6 +175,18 @@ def build(
             if (0, tensor) in places
         },
     )
+
+
+def _apart(
+    model: schema.ModelT,
+    target: Target,
+    trained: Mapping[int, Grid],
+    kept: Sequence[schema.OperatorT],
+    samples: Sequence[np.ndarray] | None,
+) -> list[schema.OperatorT]:
+    """Normalizations of inputs that no grid holds."""
+    chains = affine.find(model, trained, {id(op) for op in kept})
+    return affine.apart(model, target, chains, trained, samples)
 
 
 def _no_normalization(

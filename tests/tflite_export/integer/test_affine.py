@@ -124,3 +124,37 @@ def test_columns_alike_are_normalized_in_integers(tmp_path):
     export(qmodel, path, target="cpu_int8", representative_data=x)
     assert names(path)[0] == "QUANTIZE"
     assert "DEPTHWISE_CONV_2D" in names(path)
+
+
+def test_so_are_they_where_nothing_was_trained(tmp_path):
+    model, x = normalized(np.logspace(-3, 4, 8))
+    path = tmp_path / "m.tflite"
+    qmodel = msq_tf.quantize_model(model)
+    export(qmodel, path, target="cpu_int8", representative_data=x)
+    assert names(path)[:3] == ["SUB", "MUL", "QUANTIZE"]
+    wanted = model(x).numpy()
+    assert np.abs(run(path, x) - wanted).max() < 0.1 * np.ptp(wanted)
+    with pytest.raises(Exception, match="no float operators, and one grid"):
+        export(qmodel, path, target="mcu", representative_data=x)
+
+
+@pytest.mark.parametrize("config", [CONFIG, msq_tf.MSQConfig()])
+def test_a_column_of_zeros_changes_nothing(config, tmp_path):
+    """Its variance is zero, and its factor ten millions."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 8)).astype(np.float32) + 0.5
+    x[:, 3] = 0.0
+    layer = L.Normalization()
+    layer.adapt(x)
+    model = keras.Sequential(
+        [keras.Input((8,)), layer, L.Dense(8, activation="relu"), L.Dense(2)]
+    )
+    qmodel = msq_tf.quantize_model(model, config)
+    if config.activation_bits:
+        msq_tf.calibrate(qmodel, x)
+    path = tmp_path / "m.tflite"
+    for target in ("cpu_int8", "mcu"):
+        export(qmodel, path, target=target, representative_data=x)
+        assert "DEPTHWISE_CONV_2D" in names(path)
+        wanted = model(x).numpy()
+        assert np.abs(run(path, x) - wanted).max() < 0.05 * np.ptp(wanted)
