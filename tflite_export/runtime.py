@@ -218,6 +218,7 @@ def run(
     Example:
         >>> probabilities = tflite_export.run("model.tflite", images)
     """
+    # `msq_tf.arguments` has this, but loads TensorFlow.
     if isinstance(batch_size, bool) or not (
         isinstance(batch_size, (int, np.integer)) and batch_size > 0
     ):

@@ -63,7 +63,7 @@ def test_what_an_activation_reads_is_a_site(activation, own):
     ],
 )
 def test_of_every_layer_that_has_one(layer):
-    inner, outer = sites(layer(), L.Conv2D(2, 1))[1:3]
+    inner, outer = sites(layer(), L.Conv2D(2, 1))[-3:-1]
     assert (inner.place, inner.fixed) == ("preactivation", "")
     assert (outer.place, outer.fixed) == ("output", "tanh")
 
@@ -212,7 +212,7 @@ def test_padding_with_infinity_moves_numbers():
 
 
 @pytest.mark.parametrize(
-    "field", [{"place": "middle"}, {"fixed": "relu"}], ids=str
+    "field", [{"place": "inside"}, {"fixed": "relu"}], ids=str
 )
 def test_made_up_sites(field):
     with pytest.raises(ValueError, match="is unknown.*Received"):

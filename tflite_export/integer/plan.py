@@ -16,6 +16,7 @@ from tflite_export import targets
 from tflite_export.compact import compact
 from tflite_export.devices import ports
 from tflite_export.errors import ExportError
+from tflite_export.integer import affine
 from tflite_export.integer import calibrate
 from tflite_export.integer import islands
 from tflite_export.integer import lookup
@@ -94,6 +95,8 @@ def build(
     if normal and not target.float_regions:
         raise ExportError(_no_normalization(model, normal, target))
     known = respell(model, target, trained, {id(op) for op in normal})
+    if target.float_regions:
+        normal = [*normal, *_apart(model, target, trained, normal, samples)]
     floats = normal
     functions: list[list[schema.OperatorT]] = []
     if target.float_regions:
@@ -106,6 +109,9 @@ def build(
             found,
             lambda op: regions.row_of(model, target, op) is not None,
         )
+    left = {id(op) for op in [*floats, *(op for f in functions for op in f)]}
+    chains = affine.find(model, trained, left)
+    affine.join(model, target, chains, trained, samples)
     # Before anything is measured: a target without the operators ends here.
     rows_of(model, target, [*floats, *(op for f in functions for op in f)])
     inside = _inside(model, floats) - set(trained)
@@ -173,6 +179,18 @@ def build(
             if (0, tensor) in places
         },
     )
+
+
+def _apart(
+    model: schema.ModelT,
+    target: Target,
+    trained: Mapping[int, Grid],
+    kept: Sequence[schema.OperatorT],
+    samples: Sequence[np.ndarray] | None,
+) -> list[schema.OperatorT]:
+    """Normalizations of inputs that no grid holds."""
+    chains = affine.find(model, trained, {id(op) for op in kept})
+    return affine.apart(model, target, chains, trained, samples)
 
 
 def _no_normalization(
