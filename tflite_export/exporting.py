@@ -31,6 +31,7 @@ from tflite_export import preconditions
 from tflite_export import progress
 from tflite_export import readback
 from tflite_export import states
+from tflite_export import table_ids
 from tflite_export import targets
 from tflite_export import tensorflow_runtime
 from tflite_export.devices import ports
@@ -173,6 +174,9 @@ def export(
         samples,
         rest if open_axes.names(source) else None,
     )
+    names = [spec.name for spec in source.specs]
+    tables = table_ids.of_model(source.base)
+    table_ids.check(tables, names, inputs, "representative_data")
     if origin == "given":
         notes += input_check.check_samples(
             model,
@@ -203,6 +207,9 @@ def export(
             quantized,
             skipped,
         )
+        # Also those behind what the model itself shows.
+        tables = table_ids.of_file(fb.read(converted.data))
+        table_ids.check(tables, names, inputs, "representative_data")
         inputs = states.reached(converted.source, inputs)
         unread = [s.path for s in skipped if s.reason == REASON]
         unread += converted.unread
