@@ -197,7 +197,9 @@ def _outputs(
             )
         weights.append(weight)
     if not targets:
-        raise ValueError("The data holds no sample")
+        raise ValueError(
+            "The data holds no sample. Expected one or more. Received: none"
+        )
     weight = None
     if weights[0] is not None:
         weight = np.concatenate([np.asarray(part) for part in weights])
