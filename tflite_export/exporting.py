@@ -17,6 +17,7 @@ from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
 from msq_tf.arguments import check_path
+from msq_tf.files import check_folder
 from msq_tf.unread import REASON
 from tflite_export import convert
 from tflite_export import data as samples_of
@@ -148,6 +149,9 @@ def export(
     devices.check_options(target, device_options)
     devices.check_installed(target, device_options)
     check_path("path", path)
+    for name in (path, save_failure_to):
+        if name is not None:
+            check_folder(name)
     example, representative_data = samples_of.first_batch(representative_data)
     source = from_model(
         model,
@@ -347,6 +351,8 @@ def float_file(
         ExportError: As `float_tflite` raises.
         ValueError: Likewise, or if the disk is full or can't be written.
     """
+    check_path("path", path)
+    check_folder(path)
     with staged(path) as temporary:
         data = float_tflite(model, input_signature, batch_size)
         fill(temporary, data, path)
