@@ -180,8 +180,9 @@ def scale_inputs(
             raise ExportError(
                 f"Layer '{path}': the converter multiplied the "
                 "weight by a vector along its inputs and flattens the input "
-                f"of shape {fb.shape(plain)} in the same operator. Put a "
-                "Flatten layer before the normalization"
+                "in the same operator. Expected a Flatten layer before the "
+                f"normalization. Received: shape={fb.shape(plain)}, and "
+                f"{columns.size} factors"
             )
         result = new_tensor(graph, "FLOAT32", plain)
         op = new_operator(

@@ -79,7 +79,10 @@ def run(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
     """
     tools = folder()
     if tools is None:
-        raise ExportError(f"The TOSA reference model can't be run: {absent()}")
+        raise ExportError(
+            "The TOSA reference model can't be run. Expected its tools. "
+            f"Received: {absent()}"
+        )
     given, wanted = ports.inputs(data), ports.outputs(data)
     fed = [
         port.quantize(array) for port, array in zip(given, samples, strict=True)
@@ -155,5 +158,6 @@ def _command(arguments: list[str], place: Path, product: str) -> None:
         # The cause comes first; the reference model adds a stack.
         words = " ".join((done.stderr + done.stdout).split())
         raise ExportError(
-            f"{name} failed (exit code {done.returncode}): {words[:300]}"
+            f"{name} failed. Expected a file that it takes. Received: exit "
+            f"code {done.returncode}, {words[:300]}"
         )
