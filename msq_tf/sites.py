@@ -37,6 +37,7 @@ from msq_tf import separable
 from msq_tf.config import check_choice
 from msq_tf.flow import Call
 from msq_tf.flow import Trace
+from msq_tf.flow import resizes
 
 INPUT = -1
 
@@ -278,28 +279,18 @@ def is_moving(call: Call) -> bool:
         return True
     kind = type(call.layer)
     if isinstance(call.layer, keras.layers.Resizing):
-        return _resizes(call.layer)
+        return resizes(call.layer)
     if kind.__name__ not in _MOVING_NAMES or not kind.__module__.startswith(
         "keras."
     ):
         return False
     if kind.__name__ == "Resize":
-        return _resizes(call.layer)
+        return resizes(call.layer)
     if kind.__name__ != "Pad":
         return True
     # A grid holds zero, and its lowest code stands for all that is below.
     added = [x for x in call.inputs if isinstance(x, int | float)]
     return all(x == 0 or x <= -_LARGEST for x in added)
-
-
-def _resizes(layer: Any) -> bool:
-    """Whether a kernel resizes as a layer or an operation does."""
-    added = layer.fill_value if layer.pad_to_aspect_ratio else 0
-    return (
-        layer.interpolation in ("bilinear", "nearest")
-        and not layer.antialias
-        and added == 0
-    )
 
 
 def _averages(layer: Any) -> bool:
