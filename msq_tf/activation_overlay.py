@@ -10,20 +10,24 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from msq_tf import separable
 from msq_tf.activations import ActivationPlan
 from msq_tf.activations import ActivationQuantizers
 from msq_tf.activations import fake_quantize
 from msq_tf.activations import fixed_range
 from msq_tf.activations import unit_of_range
 from msq_tf.biases import Bias
+from msq_tf.biases import biased_kernel
 from msq_tf.biases import rounded
 from msq_tf.flow import hookable
 from msq_tf.hooks import CallScope
 from msq_tf.hooks import install
 from msq_tf.overlay import Overlay
+from msq_tf.overlay import flat_inputs
 from msq_tf.overlay import input_names
 from msq_tf.sites import GATE
 from msq_tf.sites import INPUT
+from msq_tf.sites import MIDDLE
 from msq_tf.sites import OUTPUT
 from msq_tf.sites import PREACTIVATION
 from msq_tf.sites import SITE_NAME
@@ -50,6 +54,7 @@ class SiteVisitor:
 
     Args:
         root: The model; its inputs are sites too.
+        names: What `input_names` says of it.
         plan: The sites and biases.
         layers: The hookable layers, in the order that sites count.
         apply: Function of a tensor and the index of its site.
@@ -60,13 +65,14 @@ class SiteVisitor:
     def __init__(
         self,
         root: Any,
+        names: Sequence[str],
         plan: ActivationPlan,
         layers: Sequence[Any],
         apply: Callable[[Any, int], Any],
         rounded: Callable[[Bias], list[tuple[Any, Any]]] | None,
     ):
         self._root = root
-        self._names = input_names(root)
+        self._names = names
         self._index = {
             (
                 INPUT if s.layer == INPUT else id(layers[s.layer]),
@@ -89,18 +95,13 @@ class SiteVisitor:
         if layer is not self._root:
             return inputs
         self._counts = {}
-        named = isinstance(inputs, dict) and set(self._names) <= set(inputs)
-        if self._names and named:
+        given = flat_inputs(inputs, self._names)
+        if given is None:
+            return inputs
+        flat = [self._at(x, (INPUT, i, OUTPUT)) for i, x in enumerate(given)]
+        if self._names and isinstance(inputs, dict):
             # By their names, to a model that takes a list of them.
-            found = {
-                name: self._at(inputs[name], (INPUT, i, OUTPUT))
-                for i, name in enumerate(self._names)
-            }
-            return {**inputs, **found}
-        flat = [
-            self._at(x, (INPUT, i, OUTPUT))
-            for i, x in enumerate(keras.tree.flatten(inputs))
-        ]
+            return {**inputs, **dict(zip(self._names, flat, strict=True))}
         return keras.tree.pack_sequence_as(inputs, flat)
 
     def during(self, layer: Any) -> contextlib.AbstractContextManager[Any]:
@@ -109,6 +110,18 @@ class SiteVisitor:
         if bias is None or self._rounded is None:
             return contextlib.nullcontext()
         return Overlay(self._rounded(bias), inner=True)
+
+    def computes(
+        self, layer: Any, call: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        """Computes a separable convolution in parts if their seam is a site."""
+        number = self._counts.get(id(layer), 0)
+        index = self._index.get((id(layer), number, MIDDLE))
+        if index is None:
+            return call
+        return lambda inputs: separable.computed(
+            layer, inputs, lambda x: self._apply(x, index)
+        )
 
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
@@ -170,6 +183,7 @@ class ActivationOverlay:
             )
         install([*layers, base])
         self._base = base
+        self._names = input_names(base)
         self._layers = layers
         self._plan = plan
         self._range_of = _ranges_of(plan.sites)
@@ -260,9 +274,7 @@ class ActivationOverlay:
                 see(found, tf.cast(x, tf.float32))
             return x
 
-        return CallScope(
-            SiteVisitor(self._base, self._plan, self._layers, apply, None)
-        )
+        return CallScope(self._visitor(apply, None))
 
     def _scope(
         self,
@@ -274,12 +286,20 @@ class ActivationOverlay:
         def lay(bias: Bias) -> list[tuple[Any, tf.Tensor]]:
             layer = self._layers[bias.layer]
             norm = None if bias.norm < 0 else self._layers[bias.norm]
-            position = self._position.get(id(getattr(layer, "kernel", None)))
+            position = self._position.get(id(biased_kernel(layer)))
             # A batch norm that learns computes with a batch's own moments.
             learns = training and norm is not None and norm.trainable
             if position is None or learns:
                 return []
             return rounded(layer, norm, step(position), unit(bias.site))
 
-        visitor = SiteVisitor(self._base, self._plan, self._layers, apply, lay)
-        return CallScope(visitor)
+        return CallScope(self._visitor(apply, lay))
+
+    def _visitor(
+        self,
+        apply: Callable[[Any, int], Any],
+        lay: Callable[[Bias], list[tuple[Any, Any]]] | None,
+    ) -> SiteVisitor:
+        return SiteVisitor(
+            self._base, self._names, self._plan, self._layers, apply, lay
+        )

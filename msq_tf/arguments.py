@@ -29,15 +29,8 @@ def check_integer(
         most: The most that is allowed.
         optional: Whether it may be `None`.
     """
-    if optional and value is None:
-        return
     right = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if right and _within(value, least, most):
-        return
-    raise ValueError(
-        f"`{name}` must be an integer{_range(least, most)}"
-        f"{', or None' * optional}. Received: {name}={value!r}"
-    )
+    _check("an integer", right, name, value, least, most, optional)
 
 
 def check_number(
@@ -56,14 +49,8 @@ def check_number(
         most: The most that is allowed.
         optional: Whether it may be `None`.
     """
-    if optional and value is None:
-        return
-    if is_number(value) and _within(value, least, most):
-        return
-    raise ValueError(
-        f"`{name}` must be a finite number{_range(least, most)}"
-        f"{', or None' * optional}. Received: {name}={value!r}"
-    )
+    right = is_number(value)
+    _check("a finite number", right, name, value, least, most, optional)
 
 
 def check_flag(name: str, value: Any, optional: bool = False) -> None:
@@ -123,8 +110,27 @@ def is_number(value: Any) -> bool:
     )
 
 
-def _within(value: Any, least: float | None, most: float | None) -> bool:
-    return (least is None or value >= least) and (most is None or value <= most)
+def _check(
+    kind: str,
+    right: bool,
+    name: str,
+    value: Any,
+    least: float | None,
+    most: float | None,
+    optional: bool,
+) -> None:
+    if optional and value is None:
+        return
+    if (
+        right
+        and (least is None or value >= least)
+        and (most is None or value <= most)
+    ):
+        return
+    raise ValueError(
+        f"`{name}` must be {kind}{_range(least, most)}"
+        f"{', or None' * optional}. Received: {name}={value!r}"
+    )
 
 
 def _range(least: float | None, most: float | None) -> str:

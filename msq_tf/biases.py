@@ -27,10 +27,11 @@ from msq_tf.flow import Call
 from msq_tf.flow import Trace
 from msq_tf.overlay import read_float32
 from msq_tf.sites import LINEAR
+from msq_tf.sites import MIDDLE
 from msq_tf.sites import Site
 from msq_tf.sites import grids_of
 
-# The input of their second kernel is no site.
+# They add a bias to the sums of the second of their kernels.
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 
 
@@ -41,7 +42,7 @@ class Bias:
     Attributes:
         layer: Position of the layer in the traversal order of the model.
         call: Which call of it, from 0.
-        site: Position of the site whose grid the layer's input has.
+        site: Position of the site whose grid the kernel's input has.
         norm: Position of the batch norm that is folded into the layer; -1
             for none.
         norm_call: Which call of the batch norm.
@@ -78,12 +79,19 @@ def find_biases(found: Trace, sites: Sequence[Site]) -> tuple[Bias, ...]:
         Biases in the order of execution.
     """
     grids = grids_of(found, sites)
+    middles = {
+        (site.layer, site.call): position
+        for position, site in enumerate(sites)
+        if site.place == MIDDLE
+    }
     biases = []
     for call in found.calls:
         if not isinstance(call.layer, LINEAR) or not call.tensors:
             continue
         site = grids.get(id(call.tensors[0]))
-        if site is None or isinstance(call.layer, _SEPARABLE):
+        if isinstance(call.layer, _SEPARABLE):
+            site = middles.get((call.index, call.number))
+        if site is None:
             continue
         norm = _folded(call, found)
         if norm is not None:
@@ -107,6 +115,12 @@ def _folded(call: Call, found: Trace) -> Call | None:
         return None
     last = len(call.output.shape) - 1
     return reader if reader.layer.axis in (-1, last) else None
+
+
+def biased_kernel(layer: Any) -> Any:
+    """The kernel to whose sums a layer adds its bias; `None` for none."""
+    name = "pointwise_kernel" if isinstance(layer, _SEPARABLE) else "kernel"
+    return getattr(layer, name, None)
 
 
 def rounded(

@@ -122,6 +122,11 @@ class _Watch:
             return contextlib.nullcontext()
         return self._inner.during(layer)
 
+    def computes(
+        self, layer: Any, call: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        return self._inner.computes(layer, call) if self._inner else call
+
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
     ) -> Any:

@@ -9,6 +9,7 @@ import pathlib
 import re
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 # Before the name of a file that is being written. Earlier versions put no
 # number behind it.
@@ -27,6 +28,35 @@ class NotWrittenError(OSError):
         return str(self.strerror)
 
 
+class NoFolderError(NotWrittenError, ValueError):
+    """There is no such folder to write a file to: the argument is wrong."""
+
+
+def check_folder(path: Any) -> None:
+    """Checks that there is a folder for a file.
+
+    Args:
+        path: The file. The address of another file system passes, and so does
+            what is no path, such as an open file.
+
+    Raises:
+        NoFolderError: If there is none.
+    """
+    if not isinstance(path, str | os.PathLike):
+        return
+    name = os.fspath(path)
+    folder = pathlib.Path(name).parent
+    if "://" in name or folder.is_dir():
+        return
+    number = errno.ENOTDIR if folder.exists() else errno.ENOENT
+    raise NoFolderError(
+        number,
+        f"There is no such folder to write to ({os.strerror(number)}). "
+        f"Expected an existing one. Received: folder={folder}, path={name}",
+        name,
+    )
+
+
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     """Says in plain words which file it was that could not be written.
@@ -38,8 +68,17 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         path: The file that the block writes.
 
     Raises:
-        NotWrittenError: Instead of any `OSError` of the block.
+        NotWrittenError: Instead of any `OSError` of the block; a
+            `NoFolderError` where there is no folder for it.
     """
+    check_folder(path)
+    with _in_words(path):
+        yield
+
+
+@contextlib.contextmanager
+def _in_words(path: str | os.PathLike[str]) -> Iterator[None]:
+    """`writing`, whether there is a folder yet or not."""
     try:
         yield
     except NotWrittenError:
@@ -82,7 +121,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path)
     token = secrets.token_hex(4)
     partial = path.with_name(f"partial-{token}-{path.name}")
-    with writing(path):
+    with _in_words(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial

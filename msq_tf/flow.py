@@ -100,6 +100,12 @@ class _Recorder:
         del layer
         return contextlib.nullcontext()
 
+    def computes(
+        self, layer: Any, call: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        del layer
+        return call
+
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
     ) -> Any:
@@ -212,3 +218,13 @@ def trace(base: Any, signature: Any) -> Trace:
     tf.function(run, autograph=False).get_concrete_function(signature)
     inputs, outputs = flows
     return Trace([p for p, _ in named], inputs, recorder.calls, outputs)
+
+
+def resizes(layer: Any) -> bool:
+    """Whether a kernel resizes as a layer or an operation does."""
+    added = layer.fill_value if layer.pad_to_aspect_ratio else 0
+    return (
+        layer.interpolation in ("bilinear", "nearest")
+        and not layer.antialias
+        and added == 0
+    )

@@ -37,6 +37,11 @@ class Visitor(Protocol):
     def during(self, layer: Any) -> contextlib.AbstractContextManager[Any]:
         """Returns a context for the call itself."""
 
+    def computes(
+        self, layer: Any, call: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        """Takes a layer's own `call`, and returns what to call instead."""
+
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
     ) -> Any:
@@ -97,7 +102,8 @@ def _hook(layer: Any) -> None:
         if args:
             args = (scope.visitor.enter(layer, args[0]), *args[1:])
         with scope.visitor.during(layer), _activation_asks(layer):
-            outputs = call(*args, **kwargs)
+            computes = scope.visitor.computes(layer, call)
+            outputs = computes(*args, **kwargs)
         return scope.visitor.leave(layer, (args, kwargs), outputs)
 
     layer.call = hooked

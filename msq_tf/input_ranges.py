@@ -15,6 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.overlay import flat_inputs
+from msq_tf.overlay import input_names
 from msq_tf.range_average import Extremes
 from msq_tf.range_average import averaged
 from msq_tf.range_average import extremes
@@ -84,10 +86,9 @@ class InputRanges(keras.layers.Layer):
         inputs = getattr(base, "inputs", None)
         if not inputs:
             return cls(name="input_ranges")
-        listed = not isinstance(getattr(base, "input", None), dict)
         return cls(
             [str(x.dtype) for x in inputs],
-            [x.name for x in inputs] if listed else None,
+            input_names(base) or None,
             name="input_ranges",
         )
 
@@ -114,13 +115,12 @@ class InputRanges(keras.layers.Layer):
 
     def _flat(self, inputs: Any) -> list[Any] | None:
         """The inputs in order; `None` where they are not those of the model."""
-        if isinstance(inputs, dict) and self._names:
-            if not set(self._names) <= set(inputs):
-                return None
-            inputs = [inputs[name] for name in self._names]
+        given = flat_inputs(inputs, self._names or ())
+        if given is None:
+            return None
         flat = [
             x if isinstance(x, tf.Tensor | tf.SparseTensor) else _as_tensor(x)
-            for x in keras.tree.flatten(inputs)
+            for x in given
         ]
         if self._dtypes and len(flat) != len(self._dtypes):
             return None

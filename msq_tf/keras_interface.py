@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from msq_tf.config import LEARNED
+from msq_tf.files import check_folder
 from msq_tf.overlay import input_name
 from msq_tf.overlay import saves_as_hdf5
 from msq_tf.overlay import symbolic_inputs
@@ -250,12 +251,23 @@ class LooksLikeItsBase:
 
         Raises:
             ValueError: If `filepath` asks for the legacy HDF5 format, which
-                has no place for what a quantized model holds.
+                has no place for what a quantized model holds, or there is
+                no folder for the file.
         """
         if str(filepath).endswith((".h5", ".hdf5")):
             # Before Keras empties a file that is there.
             raise ValueError(_no_hdf5(self.name, filepath))
+        check_folder(filepath)
         super().save(filepath, overwrite, zipped, **kwargs)  # type: ignore[misc]
+
+    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save_weights`.
+
+        Raises:
+            ValueError: If there is no folder for the file.
+        """
+        check_folder(filepath)
+        super().save_weights(filepath, *args, **kwargs)  # type: ignore[misc]
 
     def check_format(self) -> None:
         """Raises a ValueError while Keras saves in its legacy format."""

@@ -11,6 +11,7 @@ optimizer's exclusions. If a Keras release breaks one,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -224,6 +225,23 @@ def input_names(model: Any) -> list[str]:
     if inputs is None or isinstance(inputs, dict):
         return []
     return [input_name(x) for x in keras.tree.flatten(inputs) if x is not None]
+
+
+def flat_inputs(inputs: Any, names: Sequence[str]) -> list[Any] | None:
+    """What a model is called with, in the order of its inputs.
+
+    Args:
+        inputs: As the model takes them.
+        names: What `input_names` says of the model.
+
+    Returns:
+        A list; `None` for a dictionary that lacks some of the names.
+    """
+    if not names or not isinstance(inputs, dict):
+        return keras.tree.flatten(inputs)
+    if not set(names) <= set(inputs):
+        return None
+    return [inputs[name] for name in names]
 
 
 def saves_as_hdf5() -> bool:

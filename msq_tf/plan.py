@@ -52,9 +52,9 @@ def make_plan(
     for weight in found:
         if getattr(weight.layer, "quantization_mode", None):
             raise ValueError(
-                "The model is quantized already, by Keras: layer "
-                f"'{weight.path}' has quantization mode "
-                f"{weight.layer.quantization_mode!r}. Expected a float model."
+                "The model is quantized already, by Keras. Expected a float "
+                f"model. Received: layer '{weight.path}' with "
+                f"quantization_mode={weight.layer.quantization_mode!r}"
             )
         key = config.override_key(weight.path)
         named = weight.known or _named_by_filters(weight, filters)

@@ -38,7 +38,8 @@ def save(
         panels: Names of panels, see `PrecisionReport.plot`.
 
     Raises:
-        ValueError: If a panel is unknown, or there is nothing to draw.
+        ValueError: If a panel is unknown, there is nothing to draw, or no
+            folder for the file.
     """
     check_path("path", path)
     figure = draw(report, panels)

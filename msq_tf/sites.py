@@ -4,13 +4,15 @@ A TFLite runtime holds one integer tensor after every operator *as the
 converter fuses them*: a convolution with its bias, batch norm and ReLU is one
 operator. So an output is quantized after the fused activation, after additions
 and concatenations, and at the model's inputs, but not between a convolution
-and its batch norm. Operators that only move numbers keep their input's scale,
-and get no range of their own; where they take averages, as a pooling does, the
-result is rounded to that scale.
+and its batch norm. An input whose columns no grid holds has none (`columns`).
+Operators that only move numbers keep their input's scale, and get no range of
+their own; where they take averages, as a pooling does, the result is rounded to
+that scale.
 
 An activation that no runtime runs inside of the operator before it, such as a
 softmax, reads an integer tensor: inside of a layer that has one, there is a
-site between the linear part and the activation. The outputs of softmax,
+site between the linear part and the activation. A separable convolution is two
+operators, with a site between them. The outputs of softmax,
 sigmoid and tanh have the fixed scales of their kernels. They are rounded to
 those where the model reads them itself; at its end a loss may want the logits
 that Keras attaches to probabilities, and those are not rounded.
@@ -29,10 +31,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf import columns
 from msq_tf import saved
+from msq_tf import separable
 from msq_tf.config import check_choice
 from msq_tf.flow import Call
 from msq_tf.flow import Trace
+from msq_tf.flow import resizes
 
 INPUT = -1
 
@@ -85,16 +90,19 @@ _MOVING: tuple[type, ...] = (
 _ACTIVATIONS = (keras.layers.Activation, keras.layers.Softmax)
 _AVERAGING = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D)
 # Names of Keras's operations that move numbers; `Pad` does where it adds what
-# any grid holds.
+# any grid holds, `Resize` where a kernel does it.
 _MOVING_NAMES = {
+    "AveragePool",
     "ExpandDims",
     "Flip",
     "GetItem",
+    "MaxPool",
     "Moveaxis",
     "Pad",
     "Ravel",
     "Repeat",
     "Reshape",
+    "Resize",
     "Roll",
     "Squeeze",
     "Swapaxes",
@@ -113,6 +121,7 @@ SITE_NAME = "msq_site_"
 
 # Where in a layer's call a site is.
 OUTPUT = "output"
+MIDDLE = "middle"
 PREACTIVATION = "preactivation"
 GATE = "gate"
 
@@ -129,7 +138,8 @@ class Site:
         call: Which call of the layer, from 0; of an input, which one.
         place: `"output"`, or `"preactivation"` for what the activation
             function inside of the layer reads; `"gate"` for the sigmoid that
-            a swish multiplies by.
+            a swish multiplies by; `"middle"` for what the second convolution
+            of a separable one reads.
         fixed: Name of the activation whose kernels give the site its range;
             empty where the range is trained.
         like: Position of an earlier site whose range this one shares; -1 for
@@ -149,7 +159,8 @@ class Site:
         saved.check_integer("layer", self.layer, INPUT)
         saved.check_integer("call", self.call, 0)
         saved.check_integer("like", self.like, -1)
-        check_choice("place", self.place, (OUTPUT, PREACTIVATION, GATE))
+        places = (OUTPUT, MIDDLE, PREACTIVATION, GATE)
+        check_choice("place", self.place, places)
         check_choice("fixed", self.fixed, ("", *_FIXED_ACTIVATIONS))
 
     def to_config(self) -> dict[str, Any]:
@@ -157,11 +168,12 @@ class Site:
         return dataclasses.asdict(self)
 
 
-def find_sites(found: Trace) -> tuple[Site, ...]:
+def find_sites(found: Trace, bits: int = 8) -> tuple[Site, ...]:
     """Finds where to quantize activations.
 
     Args:
         found: What flows through the model.
+        bits: Bits of the codes.
 
     Returns:
         Sites in the order of execution, inputs first.
@@ -182,13 +194,22 @@ def find_sites(found: Trace) -> tuple[Site, ...]:
         grids[id(tensor)] = len(sites) - 1
 
     for i, tensor in enumerate(found.inputs):
-        if tensor.dtype.is_floating and not _is_cut(tensor, found):
+        if (
+            tensor.dtype.is_floating
+            and not _is_cut(tensor, found)
+            and not columns.narrow(tensor, found, bits)
+        ):
             add(tensor, _numbered("input", i), INPUT, i)
     for call in found.calls:
         if not call.output.dtype.is_floating:
             continue
         path = _numbered(found.paths[call.index], call.number)
         place = call.index, call.number
+        if separable.is_plain(call.layer):
+            middle = _numbered(
+                f"{found.paths[call.index]}/{MIDDLE}", call.number
+            )
+            add(None, middle, *place, place=MIDDLE)
         if call.activated == 1 and _has_own_operator(call.layer):
             inner = f"{found.paths[call.index]}/{PREACTIVATION}"
             inner = _numbered(inner, call.number)
@@ -257,10 +278,14 @@ def is_moving(call: Call) -> bool:
     if isinstance(call.layer, _MOVING):
         return True
     kind = type(call.layer)
+    if isinstance(call.layer, keras.layers.Resizing):
+        return resizes(call.layer)
     if kind.__name__ not in _MOVING_NAMES or not kind.__module__.startswith(
         "keras."
     ):
         return False
+    if kind.__name__ == "Resize":
+        return resizes(call.layer)
     if kind.__name__ != "Pad":
         return True
     # A grid holds zero, and its lowest code stands for all that is below.
@@ -270,9 +295,10 @@ def is_moving(call: Call) -> bool:
 
 def _averages(layer: Any) -> bool:
     """Whether numbers that move are averaged, so that a kernel rounds."""
-    return isinstance(layer, _AVERAGING) or (
-        isinstance(layer, keras.layers.UpSampling2D)
-        and layer.interpolation != "nearest"
+    return (
+        isinstance(layer, _AVERAGING)
+        or type(layer).__name__ == "AveragePool"
+        or getattr(layer, "interpolation", "nearest") != "nearest"
     )
 
 

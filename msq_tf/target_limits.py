@@ -43,8 +43,8 @@ _ON_EDGE_TPU = {
 _EDGE_TPU_ACTIVATIONS = dict.fromkeys(
     (
         *("celu", "elu", "exponential", "gelu", "hard_shrink"),
-        *("log_sigmoid", "log_softmax", "mish", "selu", "soft_shrink"),
-        *("softplus", "softsign", "sparse_plus", "squareplus"),
+        *("log_sigmoid", "log_softmax", "mish", "selu", "softplus"),
+        *("softsign", "sparse_plus", "squareplus"),
     ),
     _NO_KERNEL,
 )
@@ -60,6 +60,7 @@ class Limits:
         layers: Reasons by the name of a layer's class.
         activations: Reasons by the name of an activation function.
         loops: Whether recurrent layers may run as loops.
+        float_regions: Whether parts of an integer file may compute in float.
         extra: What an export needs to be installed, one of
             `extras.MODULES`; empty for nothing.
     """
@@ -68,7 +69,12 @@ class Limits:
     layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     activations: Mapping[str, str] = dataclasses.field(default_factory=dict)
     loops: bool = True
+    float_regions: bool = True
     extra: str = ""
+
+
+def _device(layers: Mapping[str, str], **others: Any) -> Limits:
+    return Limits(8, layers, loops=False, float_regions=False, **others)
 
 
 TARGETS = {
@@ -76,9 +82,9 @@ TARGETS = {
     "min_size": Limits(),
     "cpu_int8": Limits(8),
     "cpu_int16": Limits(16),
-    "mcu": Limits(8, _DEVICE, loops=False, extra="mcu"),
-    "ethos_u": Limits(8, _DEVICE, loops=False, extra="ethos"),
-    "edgetpu": Limits(8, _ON_EDGE_TPU, _EDGE_TPU_ACTIVATIONS, loops=False),
+    "mcu": _device(_DEVICE, extra="mcu"),
+    "ethos_u": _device(_DEVICE, extra="ethos"),
+    "edgetpu": _device(_ON_EDGE_TPU, activations=_EDGE_TPU_ACTIVATIONS),
 }
 
 

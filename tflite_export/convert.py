@@ -249,11 +249,11 @@ def check_size(base: Any) -> None:
     size = 4 * sum(math.prod(variable.shape) for variable in base.weights)
     if size > LARGEST:
         raise ExportError(
-            f"The model's weights take {size:,} bytes as floats. A TFLite file "
+            f"The model's weights are too large as floats. A TFLite file "
             "and the graph that the converter reads hold less than 2 GiB, and "
             "every export begins with a float file. Expected at most "
             f"{LARGEST:,} bytes: export parts of the model as models of their "
-            "own"
+            f"own. Received: {size:,} bytes"
         )
 
 
@@ -347,8 +347,9 @@ def _in_order(
     """Tensor indices of a file in the order of the function's tensors."""
     if len(indices) != len(wanted):
         raise ExportError(
-            f"The converter kept {len(indices)} of {len(wanted)} inputs or "
-            "outputs: one of them isn't used"
+            "An input or output of the model is in no use. Expected a model "
+            "that computes with all of its inputs. Received: the converter "
+            f"kept {len(indices)} of {len(wanted)}, {', '.join(wanted)}"
         )
     found = {fb.name(graph.tensors[index]): index for index in indices}
     # Where the function gives one value twice, the second name is gone and

@@ -74,8 +74,12 @@ def _message(text: str) -> str:
     missing = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", text)))
     if missing:
         return (
-            "The converter has no TFLite operator for "
-            f"{', '.join(missing)}. Replace the layer that uses it"
+            "The converter has no TFLite operator for what a layer computes. "
+            "Expected layers of operators that TFLite has. Received: "
+            f"{', '.join(missing)}"
         )
     errors = re.findall(r"error: (.+)", text) or text.strip().splitlines()
-    return f"The converter refused the model: {errors[0] if errors else '?'}"
+    return (
+        "The converter refused the model. Expected layers that TFLite has "
+        f"operators for. Received: {errors[0] if errors else 'no reason'}"
+    )

@@ -13,6 +13,7 @@ from tflite_export import plans
 from tflite_export import preconditions
 from tflite_export import readback
 from tflite_export import states
+from tflite_export import table_ids
 from tflite_export import targets
 from tflite_export.errors import ExportError
 from tflite_export.explained import explained
@@ -73,6 +74,9 @@ def check(
     )
     convert.check_size(source.base)
     inputs, origin = samples_of.collect(data, source.structure, _SAMPLES)
+    names = [spec.name for spec in source.specs]
+    tables = table_ids.of_model(source.base)
+    table_ids.check(tables, names, inputs, "representative_data")
     if chosen.integer:
         preconditions.with_ranges(model, source, chosen, inputs)
     source = open_axes.settle(source, chosen, inputs, origin).source

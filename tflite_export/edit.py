@@ -127,6 +127,27 @@ def before(graph: schema.SubGraphT, op: schema.OperatorT) -> int:
     return next(k for k, other in enumerate(graph.operators) if other is op)
 
 
+def drop_unread(graph: schema.SubGraphT, indices: list[int]) -> None:
+    """Drops the operators that write tensors which nothing reads any more.
+
+    Args:
+        graph: The graph.
+        indices: What an operator read that is gone. What only these operators
+            read goes as well.
+    """
+    waiting = list(indices)
+    while waiting:
+        index = waiting.pop()
+        read = {*fb.outputs(graph)}
+        for op in graph.operators:
+            read.update(fb.inputs(op))
+        for op in list(graph.operators):
+            results = fb.outputs(op)
+            if index in results and not read & set(results):
+                del graph.operators[before(graph, op)]
+                waiting += fb.inputs(op)
+
+
 def scale_inputs(
     model: schema.ModelT,
     graph: schema.SubGraphT,
@@ -159,8 +180,9 @@ def scale_inputs(
             raise ExportError(
                 f"Layer '{path}': the converter multiplied the "
                 "weight by a vector along its inputs and flattens the input "
-                f"of shape {fb.shape(plain)} in the same operator. Put a "
-                "Flatten layer before the normalization"
+                "in the same operator. Expected a Flatten layer before the "
+                f"normalization. Received: shape={fb.shape(plain)}, and "
+                f"{columns.size} factors"
             )
         result = new_tensor(graph, "FLOAT32", plain)
         op = new_operator(

@@ -15,6 +15,7 @@ from tflite_export import agreement
 from tflite_export import files
 from tflite_export import flatbuffer as fb
 from tflite_export import runtime
+from tflite_export import table_ids
 from tflite_export.devices import ports
 from tflite_export.states import StateReport
 
@@ -62,11 +63,17 @@ def evaluate_file(
         >>> evaluate_file("m.tflite", x_test, y_test)["accuracy"]
     """
     data = files.read_bytes(path)
-    fb.load(data)  # refuses what is damaged
+    tables = table_ids.of_file(fb.load(data))  # refuses what is damaged
     session = runtime.Session(data, kernels)
-    outputs, y, weight = _outputs(
-        data, session, _batches(x, y, sample_weight), batch_size, states
-    )
+    with runtime.on_given_values():
+        outputs, y, weight = _outputs(
+            data,
+            session,
+            _batches(x, y, sample_weight),
+            batch_size,
+            states,
+            tables,
+        )
     names = [
         name
         for name, place in session.output_names.items()
@@ -148,9 +155,11 @@ def _outputs(
     batches: Iterable[tuple[Any, Any, Any]],
     batch_size: int,
     states: Sequence[StateReport],
+    tables: Sequence[table_ids.Table],
 ) -> tuple[list[np.ndarray], Any, Any]:
     """Outputs in real numbers, targets and weights of all samples."""
     inputs, outputs = ports.inputs(data), ports.outputs(data)
+    names = list(session.input_names)
     # States are the last ports on both sides.
     own = len(outputs) - len(states)
     found: list[list[np.ndarray]] = [[] for _ in outputs[:own]]
@@ -165,9 +174,10 @@ def _outputs(
         arrays = runtime.in_order(_with_states(x, states, current), session)
         rows = len(arrays[0])
         codes = [
-            _taken(port, array)
-            for port, array in zip(inputs, arrays, strict=True)
+            _taken(name, port, array)
+            for name, port, array in zip(names, inputs, arrays, strict=True)
         ]
+        table_ids.check(tables, names, codes, "x")
         done = 0
         for chunk in runtime.chunks(codes, batch_size, session):
             count = min(len(chunk[0]), rows - done)
@@ -187,7 +197,9 @@ def _outputs(
             )
         weights.append(weight)
     if not targets:
-        raise ValueError("The data holds no sample")
+        raise ValueError(
+            "The data holds no sample. Expected one or more. Received: none"
+        )
     weight = None
     if weights[0] is not None:
         weight = np.concatenate([np.asarray(part) for part in weights])
@@ -212,9 +224,11 @@ def _with_states(
     return [*leaves, *filled]
 
 
-def _taken(port: ports.Port, array: np.ndarray) -> np.ndarray:
+def _taken(name: str, port: ports.Port, array: np.ndarray) -> np.ndarray:
     """Real numbers as the file takes them; its own codes stay."""
-    if port.scale is not None and array.dtype != port.dtype:
+    if port.scale is None:
+        table_ids.check_whole(name, port.dtype, array)
+    elif array.dtype != port.dtype:
         array = array.astype(np.float32)
     return port.quantize(array)
 

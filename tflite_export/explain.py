@@ -37,27 +37,39 @@ def unmatched(weight: QuantizedWeight, constants: Sequence[Constant]) -> str:
         return head + (
             "No constant of that size is left: the converter computed with "
             "the weight, and its operators can't be told to do that while "
-            "the file runs. Leave the layer out of quantize_model (filters=)."
+            "the file runs. Expected the layer left out of quantize_model "
+            f"(filters=). Received: {len(constants)} constants, none of "
+            f"{weight.codes.size} elements"
         )
     error, constant = nearest
     head += (
         f"Nearest: tensor '{constant.name}' of shape {constant.value.shape}, "
-        f"read by {', '.join(constant.readers) or 'nothing'}; its largest "
-        f"error is {error:.2g} of its largest weight. Expected every weight "
+        f"read by {', '.join(constant.readers) or 'nothing'}. "
+    )
+    received = (
+        "Expected every weight "
         f"within {fitting.RELATIVE_TOLERANCE:.2g} of code times factor. "
+        f"Received: an error of {error:.2g} of its largest weight"
     )
     if error < _LOST_PRECISION:
         return head + (
             "The converter folded a following batch normalization or "
             "multiplication into the weight and lost precision on the way. "
             "Check its moving variance and gamma for very large or very small "
-            "values."
+            f"values. {received}"
         )
+    # Not to be advised where it is so already.
+    per_tensor = (
+        "If the layer has a scale per channel on two axes of the "
+        "tensor, of which one can hold scales, try per-tensor granularity; "
+        "else leave"
+        if weight.step.size > 1
+        else "Leave"
+    )
     return head + (
         "The converter changed this weight, and its operators don't take it "
-        "as it is. If the layer has a scale per channel on two axes of the "
-        "tensor, of which one can hold scales, try per-tensor granularity; "
-        "else leave the layer out of quantize_model (filters=)."
+        f"as it is. {per_tensor} the layer out of quantize_model (filters=). "
+        f"{received}"
     )
 
 
@@ -66,9 +78,12 @@ def unexplained(
 ) -> str:
     """Says which float weight of the file nothing explains."""
     text = (
-        f"Tensor '{constant.name}' of shape {constant.value.shape}, read by "
-        f"{', '.join(constant.readers)}, holds float weights that are no "
+        "The file holds float weights that are no "
         "weight of the model as it is, neither a quantized nor a float one. "
+        "Expected no layer that computes its weight from a variable "
+        "(normalization, masking, tying), which can't be exported. Received: "
+        f"tensor '{constant.name}' of shape {constant.value.shape}, read by "
+        f"{', '.join(constant.readers)}"
     )
     near = [
         (found[0], weight)
@@ -78,13 +93,10 @@ def unexplained(
     if near:
         error, weight = min(near, key=lambda item: item[0])
         text += (
-            f"Nearest: layer '{weight.path}', whose codes leave an error of "
-            f"{error:.2g} of the largest weight. "
+            f"; nearest: layer '{weight.path}', whose codes leave an error of "
+            f"{error:.2g} of the largest weight"
         )
-    return text + (
-        "The model probably computes it from a variable (normalization, "
-        "masking, tying): such a layer can't be exported."
-    )
+    return text
 
 
 def _nearest(

@@ -17,6 +17,7 @@ from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
 from msq_tf.arguments import check_path
+from msq_tf.files import check_folder
 from msq_tf.unread import REASON
 from tflite_export import convert
 from tflite_export import data as samples_of
@@ -31,6 +32,7 @@ from tflite_export import preconditions
 from tflite_export import progress
 from tflite_export import readback
 from tflite_export import states
+from tflite_export import table_ids
 from tflite_export import targets
 from tflite_export import tensorflow_runtime
 from tflite_export.devices import ports
@@ -147,6 +149,9 @@ def export(
     devices.check_options(target, device_options)
     devices.check_installed(target, device_options)
     check_path("path", path)
+    for name in (path, save_failure_to):
+        if name is not None:
+            check_folder(name)
     example, representative_data = samples_of.first_batch(representative_data)
     source = from_model(
         model,
@@ -173,6 +178,9 @@ def export(
         samples,
         rest if open_axes.names(source) else None,
     )
+    names = [spec.name for spec in source.specs]
+    tables = table_ids.of_model(source.base)
+    table_ids.check(tables, names, inputs, "representative_data")
     if origin == "given":
         notes += input_check.check_samples(
             model,
@@ -203,6 +211,9 @@ def export(
             quantized,
             skipped,
         )
+        # Also those behind what the model itself shows.
+        tables = table_ids.of_file(fb.read(converted.data))
+        table_ids.check(tables, names, inputs, "representative_data")
         inputs = states.reached(converted.source, inputs)
         unread = [s.path for s in skipped if s.reason == REASON]
         unread += converted.unread
@@ -340,6 +351,8 @@ def float_file(
         ExportError: As `float_tflite` raises.
         ValueError: Likewise, or if the disk is full or can't be written.
     """
+    check_path("path", path)
+    check_folder(path)
     with staged(path) as temporary:
         data = float_tflite(model, input_signature, batch_size)
         fill(temporary, data, path)

@@ -132,7 +132,8 @@ def load(data: bytes | mmap.mmap) -> schema.ModelT:
         soundness.check(model, len(data))
     except ValueError as error:
         raise ValueError(
-            f"Damaged TFLite file of {len(data)} bytes: {error}"
+            f"Damaged TFLite file of {len(data)} bytes. Expected a whole "
+            f"file, as a converter wrote it. Received: {error}"
         ) from error
     return model
 

@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf.weights import QuantizedWeight
+from tflite_export import dilations
 from tflite_export import folded
 from tflite_export.seals import find
 from tflite_export.trained import Trained
@@ -103,6 +104,7 @@ class FrozenGraph:
         self.weights: dict[str, tuple[int, ...]] = {}
         self._stand_ins: dict[str, float] = {}
         self._uses = self._all_uses = Uses(graph.node, outputs, captured)
+        self._dilated = dilations.merged(graph.node, self._value)
         self.seal(())
 
     def seal(self, paths: Iterable[str]) -> None:
@@ -232,7 +234,7 @@ class FrozenGraph:
         for node in self._graph.node:
             if node.name not in self._uses.live and not self._is_input(node):
                 continue
-            node = self._written(node)
+            node = self._written(self._dilated.get(node.name, node))
             whole = tf.compat.v1.GraphDef(node=[node])
             stream.write(whole.SerializeToString())
         for seal in self.seals:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import json
 import math
 import os
@@ -19,6 +18,8 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export import files
 from tflite_export import flatbuffer as fb
 from tflite_export import packing
+from tflite_export.port_info import PortInfo
+from tflite_export.port_info import ports
 from tflite_export.tables import add_rows
 from tflite_export.tables import printable
 from tflite_export.tables import render
@@ -71,15 +72,6 @@ class TensorInfo:
     ops: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class PortInfo:
-    """An input or output: its name, type and shape (-1 where open)."""
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-
-
 @dataclasses.dataclass(frozen=True)
 class FileInfo:
     """What a TFLite file holds; `str()` is a table.
@@ -122,13 +114,17 @@ class FileInfo:
         return f"{self.path}: {self.bytes:,} bytes, {short(self.description)}"
 
     def _tables(self) -> list[rich.table.Table]:
-        ports = table("inputs and outputs", ["", "name", "type", "shape"])
+        heads = ["", "name", "type", "shape"]
+        kept = any(port.state for port in (*self.inputs, *self.outputs))
+        ends = table("inputs and outputs", heads + ["state"] * kept)
         for kind, group in (("in", self.inputs), ("out", self.outputs)):
+            word = {"in": "was", "out": "becomes"}[kind]
             rows = (
                 (kind, port.name, port.type, _shape(port.shape))
+                + (f"{word} '{port.state}'" if port.state else "",) * kept
                 for port in group
             )
-            add_rows(ports, rows, len(group))
+            add_rows(ends, rows, len(group))
         tensors = table(
             "constants",
             ["tensor", "type", "shape", "read by"],
@@ -151,7 +147,7 @@ class FileInfo:
         ops = table("operators", ["operator"], ["count"])
         counts = ((name, str(count)) for name, count in self.ops.items())
         add_rows(ops, counts, len(self.ops))
-        return [ports, tensors, ops]
+        return [ends, tensors, ops]
 
 
 def inspect_file(path: str | os.PathLike[str]) -> FileInfo:
@@ -177,7 +173,6 @@ def inspect_file(path: str | os.PathLike[str]) -> FileInfo:
 def describe(data: bytes, path: str = "") -> FileInfo:
     """`inspect_file` for the bytes of a file."""
     model = fb.load(data)
-    main = model.subgraphs[0]
     names = [fb.code_name(code) for code in model.operatorCodes]
     counts = collections.Counter(
         op.opcodeIndex for graph in model.subgraphs for op in graph.operators
@@ -186,7 +181,7 @@ def describe(data: bytes, path: str = "") -> FileInfo:
     for index, count in counts.items():
         ops[f"{names[index]} {model.operatorCodes[index].version}"] += count
     known: dict[tuple[int, int, int], tuple[int, int]] = {}
-    ports = functools.cache(lambda index: _port(main.tensors[index]))
+    inputs, outputs = ports(model)
     return FileInfo(
         path=path,
         bytes=len(data),
@@ -194,8 +189,8 @@ def describe(data: bytes, path: str = "") -> FileInfo:
         signatures=tuple(
             _text(s.signatureKey) for s in model.signatureDefs or ()
         ),
-        inputs=tuple(map(ports, fb.inputs(main))),
-        outputs=tuple(map(ports, fb.outputs(main))),
+        inputs=inputs,
+        outputs=outputs,
         tensors=tuple(
             info
             for number, graph in enumerate(model.subgraphs)
@@ -345,14 +340,6 @@ def _scale(tensor: schema.TensorT) -> np.ndarray:
 def _used_bits(codes: np.ndarray) -> int:
     top = int(np.abs(codes.astype(np.int16)).max(initial=0))
     return max(top.bit_length() + 1, 1)
-
-
-def _port(tensor: schema.TensorT) -> PortInfo:
-    signature = tensor.shapeSignature
-    shape = fb.shape(tensor)
-    if signature is not None and len(signature) == len(shape):
-        shape = tuple(int(d) for d in signature)
-    return PortInfo(fb.name(tensor), fb.type_name(tensor), shape)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -69,7 +69,9 @@ def run(
         reason = _work(module, folder, seconds)
         answer = Path(folder, _ANSWER)
         if not answer.exists():
-            raise ValueError(f"{failure}: {reason}")
+            raise ValueError(
+                f"{failure}. Expected an answer. Received: {reason}"
+            )
         found = json.loads(answer.read_text())
     if "reason" in found:
         raise ValueError(found["reason"])

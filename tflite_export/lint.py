@@ -118,6 +118,7 @@ class _Linter:
         ]
         if count > self.rules.get("subgraphs", count):
             yield Finding("file", "subgraphs", f"has {count} subgraphs")
+        yield from self._open_axes()
         for number, graph in enumerate(self.model.subgraphs):
             yield from self._ports(graph)
             yield from self._shapes(graph)
@@ -150,22 +151,31 @@ class _Linter:
                         where, "port type", f"is {found}: {note}", False
                     )
 
+    def _open_axes(self) -> Iterator[Finding]:
+        """One finding for all tensors: an open batch is open everywhere."""
+        if not self.rules.get("static_shapes"):
+            return
+        found = [
+            tensor
+            for graph in self.model.subgraphs
+            for tensor in graph.tensors or ()
+            if tensor.shapeSignature is not None
+            and any(int(n) < 0 for n in tensor.shapeSignature)
+        ]
+        if found:
+            count = len(found)
+            yield Finding(
+                "file",
+                "static shapes",
+                f"has an open axis in {count:,} tensor{'s' * (count > 1)}, "
+                f"first in '{_name(found[0])}'; export with batch_size=1",
+            )
+
     def _shapes(self, graph: schema.SubGraphT) -> Iterator[Finding]:
         inner = self.rules.get("inner_dimensions")
         for index, tensor in enumerate(graph.tensors or ()):
             where = f"tensor {index} '{_name(tensor)}'"
             shape = fb.shape(tensor)
-            signature = tensor.shapeSignature
-            if (
-                self.rules.get("static_shapes")
-                and signature is not None
-                and any(int(n) < 0 for n in signature)
-            ):
-                yield Finding(
-                    where,
-                    "static shapes",
-                    "has an open axis; export with batch_size=1",
-                )
             if (
                 inner is not None
                 and fb.raw_data(self.model, tensor) is None

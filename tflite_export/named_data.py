@@ -243,7 +243,10 @@ def _rows(
             f"The data set holds no image. Received: name={name}, split={split}"
         )
     if "image" not in rows[0]:
-        raise ValueError(f"The data set '{name}' holds no images under 'image'")
+        raise ValueError(
+            "The data set holds no images. Expected them under 'image'. "
+            f"Received: '{name}' with {', '.join(map(str, rows[0]))}"
+        )
     return rows
 
 

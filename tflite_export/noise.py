@@ -166,10 +166,11 @@ def find(data: Any) -> Draws:
             axes = fb.shape(tensor)
             if place or name is None or not axes or int(name[1]) in found:
                 raise ExportError(
-                    f"{kind} draws random numbers in a loop, or without a "
+                    "Random numbers are drawn in a loop, or without a "
                     "batch axis: what the file computes can't be compared "
-                    "with Keras. Leave the layer that draws them out of the "
-                    "model, and make its numbers an input"
+                    "with Keras. Expected a model without the layer that "
+                    "draws them, whose numbers are an input. Received: "
+                    f"{kind} of shape {axes}"
                 )
             found[int(name[1])] = (index, kind, axes[1:])
     ordered = [found[k] for k in sorted(found)]

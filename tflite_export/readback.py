@@ -83,8 +83,9 @@ def _compare_codes(
         wrong += int((stored * sign != known * keep).sum())
     if wrong:
         raise ExportError(
-            f"Layer '{match.weight.path}': {wrong} of {codes.size} codes in "
-            f"the file ({container}) differ from the trained codes"
+            f"Layer '{match.weight.path}': the file does not hold the trained "
+            f"codes. Expected all of them as {container}. Received: {wrong} "
+            f"of {codes.size} that differ"
         )
 
 
@@ -118,9 +119,10 @@ def _compare_values(
         worst = max(worst, float(error[over].max(initial=0.0)))
     if count:
         raise ExportError(
-            f"Layer '{match.weight.path}': {count} of {value.size} "
-            "weights in the file differ from the converter's by up to "
-            f"{worst:.2g}"
+            f"Layer '{match.weight.path}': weights in the file differ from "
+            "the converter's. Expected the same to "
+            f"{2 * RELATIVE_TOLERANCE:.2g} of each. Received: {count} of "
+            f"{value.size} that are off, by up to {worst:.2g}"
         )
 
 
@@ -162,7 +164,8 @@ def check_versions(data: bytes) -> None:
                     if version != wanted:
                         raise ExportError(
                             f"Tensor '{fb.name(tensor)}': DEQUANTIZE has "
-                            f"version {version}, expected {wanted}"
+                            f"another version. Expected {wanted}. Received: "
+                            f"{version}"
                         )
                     continue
                 against = targets.verdict(
@@ -173,8 +176,9 @@ def check_versions(data: bytes) -> None:
                 )
                 if against:
                     raise ExportError(
-                        f"Tensor '{fb.name(tensor)}' is read by {name}: "
-                        f"{against}"
+                        f"Tensor '{fb.name(tensor)}' is read by an operator "
+                        "that is known to fail on it. Expected one that reads "
+                        f"{fb.type_name(tensor)}. Received: {name}: {against}"
                     )
 
 
@@ -192,8 +196,9 @@ def _codes(model: schema.Model, tensor: schema.Tensor, path: str) -> np.ndarray:
     buffer = model.Buffers(tensor.Buffer())
     if bits is None or buffer.DataLength() != -(-count * bits // 8):
         raise ExportError(
-            f"Layer '{path}': its tensor holds {buffer.DataLength()} bytes of "
-            f"type {tensor.Type()}, which are no {count} codes"
+            f"Layer '{path}': its tensor does not hold its codes. Expected "
+            f"{count} integers. Received: {buffer.DataLength()} bytes of type "
+            f"{tensor.Type()}"
         )
     packed = buffer.DataAsNumpy()
     weights = 2 ** np.arange(bits)
@@ -215,7 +220,11 @@ def _scales(tensor: schema.Tensor, rank: int, path: str) -> np.ndarray:
     if parameters.ZeroPointLength() != scale.size or any(
         parameters.ZeroPointAsNumpy()
     ):
-        raise ExportError(f"Layer '{path}': zero points are not all zero")
+        raise ExportError(
+            f"Layer '{path}': zero points are not all zero. Expected one zero "
+            f"for each of {scale.size} scales. Received: "
+            f"{parameters.ZeroPointLength()} zero points"
+        )
     shape = [1] * rank
     if scale.size > 1:
         shape[parameters.QuantizedDimension()] = scale.size

@@ -17,6 +17,7 @@ from tflite_export import device_tables
 from tflite_export import evaluation
 from tflite_export.integer.check import OperatorCheck
 from tflite_export.states import StateReport
+from tflite_export.tables import paragraph
 from tflite_export.tables import render
 from tflite_export.tables import table
 from tflite_export.verify import Check
@@ -210,8 +211,8 @@ class ExportReport:
         return json.dumps(dataclasses.asdict(self), indent=indent)
 
     def __str__(self) -> str:
-        notes = "".join(f"note: {note}\n" for note in self._all_notes())
-        return render(*self._tables()) + notes
+        notes = [paragraph(f"note: {note}") for note in self._all_notes()]
+        return render(*self._tables()) + "".join(f"{x}\n" for x in notes)
 
     def _repr_html_(self) -> str:
         """The same as tables of a notebook."""

@@ -86,8 +86,9 @@ def _rewrite_one(model: schema.ModelT, match: Match, target: Target) -> Written:
             raise ExportError(
                 f"Layer '{match.weight.path}': target '{target.name}' has no "
                 f"evidence that {op} runs with {granularity} {container} "
-                f"weights ({target.mode}). Leave the layer out of "
-                "quantize_model (filters=), or choose another target"
+                f"weights ({target.mode}). Expected another target, or the "
+                "layer left out of quantize_model (filters=). Received: "
+                f"{match.weight.bits} bits, {len(scale)} scales"
             )
     graph = model.subgraphs[match.constant.graph]
     index = match.constant.tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from ai_edge_litert import interpreter as litert
 from tflite_export import files
 from tflite_export import flatbuffer as fb
 from tflite_export import soundness
+from tflite_export import table_ids
 
 KERNELS = {
     "xnnpack": litert.OpResolverType.AUTO,
@@ -218,6 +220,7 @@ def run(
     Example:
         >>> probabilities = tflite_export.run("model.tflite", images)
     """
+    # `msq_tf.arguments` has this, but loads TensorFlow.
     if isinstance(batch_size, bool) or not (
         isinstance(batch_size, (int, np.integer)) and batch_size > 0
     ):
@@ -230,16 +233,39 @@ def run(
         if isinstance(model, bytes)
         else files.read_bytes(model, fb.check_identifier)
     )
-    soundness.check_written(fb.load(data))  # refuses what is damaged
+    loaded = fb.load(data)
+    soundness.check_written(loaded)  # refuses what is damaged
     session = Session(data, kernels)
     arrays = in_order(inputs, session)
-    pieces = [session(c) for c in chunks(arrays, batch_size, session)]
+    names = list(session.input_names)
+    for name, detail, array in zip(names, session.inputs, arrays, strict=True):
+        table_ids.check_whole(name, np.dtype(detail["dtype"]), array)
+    table_ids.check(table_ids.of_file(loaded), names, arrays, "`inputs`")
+    with on_given_values():
+        pieces = [session(c) for c in chunks(arrays, batch_size, session)]
     rows = len(arrays[0])
     results = {}
     for name, position in session.output_names.items():
         parts = [np.atleast_1d(piece[position]) for piece in pieces]
         results[name] = np.concatenate(parts)[:rows]
     return next(iter(results.values())) if len(results) == 1 else results
+
+
+@contextlib.contextmanager
+def on_given_values() -> Iterator[None]:
+    """Says of an operator that gives up that the values are what it can't do.
+
+    Raises:
+        ValueError: Instead of a `RuntimeError` of the block.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(
+            "The file can't be run on the values of `inputs`. Expected such "
+            "as its operators take, for example ids that its tables have. "
+            f"Received: {' '.join(str(error).split())}"
+        ) from error
 
 
 def chunks(

@@ -53,10 +53,19 @@ class _Loaded:
                 soundness.check_written(fb.read(data))
                 inputs, outputs = ports.inputs(data), ports.outputs(data)
             if not inputs or not outputs:
-                raise ValueError("the main graph has no input or no output")
+                raise ValueError(
+                    "The main graph has no input or no output. Expected both. "
+                    f"Received: {len(inputs)} inputs, {len(outputs)} outputs"
+                )
             session = runtime.Session(data, "xnnpack")
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{path}: {_reason(error)}") from error
+            reason = _reason(error)
+            if "Received: " not in reason:
+                reason = (
+                    "The file can't be run. Expected one that LiteRT takes. "
+                    f"Received: {reason}"
+                )
+            raise ValueError(f"{path}: {reason}") from error
         return cls(str(path), data, session, inputs, outputs)
 
 

@@ -330,8 +330,9 @@ def _check_known(
     unknown = values[(values >= 0) & ~known[values]]
     if len(unknown):
         raise ValueError(
-            f"{where}: reads tensor {number}.{unknown[0]} before anything "
-            "writes it"
+            f"{where} reads what nothing writes before. Expected operators "
+            f"in the order in which they run. Received: tensor "
+            f"{number}.{unknown[0]}"
         )
 
 

@@ -29,6 +29,7 @@ from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 from tflite_export import noise
 from tflite_export import states as states_of
+from tflite_export.errors import ExportError
 from tflite_export.states import State
 
 # Batches of one shape after which tracing a graph takes less than it saves.
@@ -158,14 +159,36 @@ class Source:
             for batch in batches:
                 own, drawn = batch[:count], batch[count:]
                 shapes = tuple(np.shape(x) for x in own)
-                if tap is None and not drawn and alike[shapes] >= _TRACED_AFTER:
-                    outputs = traced([tf.convert_to_tensor(x) for x in own])
-                else:
-                    with noise.given(drawn):
-                        _, outputs = self.call(own, aside)
+                with _on_given_values():
+                    if (
+                        tap is None
+                        and not drawn
+                        and alike[shapes] >= _TRACED_AFTER
+                    ):
+                        outputs = traced([tf.convert_to_tensor(x) for x in own])
+                    else:
+                        with noise.given(drawn):
+                            _, outputs = self.call(own, aside)
                 alike[shapes] += 1
                 yield [np.asarray(y) for y in outputs]
                 aside.forget()
+
+
+@contextlib.contextmanager
+def _on_given_values() -> Iterator[None]:
+    """Says of a model that gives up that the values are what it can't do."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        # Between the marks of colors, behind the name of a layer.
+        found = re.search(r"indices\S* = .*? is not in .*?\)", str(error))
+        reason = found[0] if found else " ".join(str(error).split())[:300]
+        raise ExportError(
+            "The model can't be computed on the verification inputs (argument "
+            "representative_data). Expected values that its layers take, such "
+            "as ids below the `input_dim` of an Embedding. Received: "
+            f"{reason}"
+        ) from error
 
 
 def from_model(

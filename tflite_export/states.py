@@ -26,9 +26,8 @@ from msq_tf.overlay import all_layers
 from msq_tf.overlay import kept_states
 from msq_tf.overlay import own_variables
 from msq_tf.overlay import variable_attributes
+from tflite_export.port_info import NEXT
 
-# Behind the name of an input, for the output that belongs to it.
-NEXT = "_next"
 # Of calls in a row that show what a state becomes.
 _LEAST_CALLS = 4
 

@@ -6,6 +6,7 @@ import io
 import itertools
 import re
 import shutil
+import textwrap
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -24,12 +25,10 @@ _WIDTHS = 80, 100
 
 def render(*tables: rich.table.Table) -> str:
     """Renders tables as plain text."""
-    narrow, wide = _WIDTHS
-    columns = shutil.get_terminal_size((wide, 0)).columns
     # Names come from files: brackets and colons in them are no markup.
     console = rich.console.Console(
         file=io.StringIO(),
-        width=min(max(columns, narrow), wide),
+        width=_width(),
         color_system=None,
         force_terminal=False,
         markup=False,
@@ -39,6 +38,26 @@ def render(*tables: rich.table.Table) -> str:
         console.print(table)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def paragraph(text: str) -> str:
+    """A sentence in lines as wide as tables, the further ones indented.
+
+    Names and paths stay whole.
+    """
+    return textwrap.fill(
+        printable(text),
+        _width(),
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _width() -> int:
+    narrow, wide = _WIDTHS
+    columns = shutil.get_terminal_size((wide, 0)).columns
+    return min(max(columns, narrow), wide)
 
 
 class _Table(rich.table.Table):

@@ -89,5 +89,6 @@ def _not_loaded(reason: str) -> list[str]:
     if version < _ALL_OPERATORS and _TOO_OLD in reason:
         return []
     raise ExportError(
-        f"TensorFlow's own interpreter can't load the file: {reason}"
+        "TensorFlow's own interpreter can't load the file. Expected "
+        f"operators that it has. Received: {reason}"
     )

@@ -114,10 +114,10 @@ def check_outputs(
             )
             raise ExportError(
                 f"The file computes other numbers than Keras on the {kernels} "
-                f"kernels: the largest difference is {check.max_abs_error:.3g}"
-                f", {check.relative_error:.2g} of the output's range. "
-                f"Expected at most {limit} (argument max_relative_error). "
-                f"{where}"
+                f"kernels. {where} "
+                "Expected a difference, relative to the output's range, of at "
+                f"most {limit} (argument max_relative_error). Received: "
+                f"{check.relative_error:.2g}, that is {check.max_abs_error:.3g}"
             )
         checks.append(check)
     notes = _blind_spots(data, expected) + limit.notes(checks)
@@ -239,7 +239,10 @@ def not_run(kernels: str, error: RuntimeError) -> Check:
     """
     reason = " ".join(str(error).split())
     if kernels == "xnnpack":
-        raise ExportError(f"LiteRT can't run the file: {reason}") from error
+        raise ExportError(
+            "LiteRT can't run the file. Expected operators and sizes that its "
+            f"kernels take. Received: {reason}"
+        ) from error
     return Check(kernels, ran=False, reason=reason)
 
 
@@ -321,8 +324,8 @@ def _check(
         t = np.concatenate([np.atleast_1d(batch[k]) for batch in wanted])
         if y.shape != t.shape:
             raise ExportError(
-                f"Output {k} has shape {y.shape} in the file and {t.shape} in "
-                "Keras"
+                f"Output {k} has another shape in the file than in Keras. "
+                f"Expected {t.shape}. Received: {y.shape}"
             )
         error = _max_error(y, t)
         range_ = _range(_joined(expected, k))

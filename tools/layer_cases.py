@@ -7,11 +7,17 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 L = keras.layers
 OPS = keras.ops
 IMAGE, SEQUENCE, VECTOR = (6, 6, 4), (6, 4), (8,)
 VOLUME = (4, 4, 4, 2)
+
+
+class _DepthToSpace(L.Layer):
+    def call(self, x: Any) -> Any:
+        return tf.nn.depth_to_space(x, 2)
 
 
 def _one(shape: tuple[int, ...], make: Callable[[Any], Any]) -> Any:
@@ -85,6 +91,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "UpSampling2D, bilinear": _on(
         IMAGE, lambda x: L.UpSampling2D(2, interpolation="bilinear")(x)
     ),
+    "Resizing": _on(IMAGE, lambda x: L.Resizing(5, 8)(x)),
     "RepeatVector": _on(VECTOR, lambda x: L.RepeatVector(3)(x)),
     "ZeroPadding2D": _on(IMAGE, lambda x: L.ZeroPadding2D(1)(x)),
     "Cropping2D": _on(IMAGE, lambda x: L.Cropping2D(1)(x)),
@@ -117,6 +124,7 @@ CASES: dict[str, Callable[[], Any]] = {
         lambda x: L.ReLU(max_value=4, negative_slope=0.1, threshold=0.2)(x),
     ),
     "Softmax": _on(VECTOR, lambda x: L.Softmax()(x)),
+    "Softmax, several vectors": _on(SEQUENCE, lambda x: L.Softmax()(x)),
     **{
         f"activation {name}": _activation(name)
         for name in (
@@ -166,6 +174,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "ops.stack": lambda: _two(lambda a, b: OPS.stack([a, b], 1)),
     "ops.split": _on(SEQUENCE, lambda x: OPS.split(x, 2, axis=2)[0]),
     "ops.unstack": _on(SEQUENCE, lambda x: OPS.unstack(x, axis=1)[0]),
+    "tf.nn.depth_to_space": _on(IMAGE, lambda x: _DepthToSpace()(x)),
     "ops.take": _on(SEQUENCE, lambda x: OPS.take(x, np.array([0, 2]), axis=1)),
     "ops.tile": _on(SEQUENCE, lambda x: OPS.tile(x, (1, 2, 1))),
     "ops.repeat": _on(SEQUENCE, lambda x: OPS.repeat(x, 2, axis=1)),

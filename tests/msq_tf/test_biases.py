@@ -53,7 +53,7 @@ def test_biases_are_found_where_kernels_add_them():
             L.ReLU(),
             L.MaxPooling2D(),
             L.DepthwiseConv2D(2, activation="tanh"),
-            L.SeparableConv2D(4, 1),
+            L.SeparableConv2D(4, 1, name="separable_conv2d"),
             L.Flatten(),
             L.Dense(3, activation="softmax"),
         ]
@@ -65,9 +65,10 @@ def test_biases_are_found_where_kernels_add_them():
     assert [site.split("/")[0] for _, site, _ in places] == [
         "input",
         sites[1],
-        sites[4],
+        "separable_conv2d",
+        sites[5],
     ]
-    assert [norm >= 0 for _, _, norm in places] == [True, False, False]
+    assert [norm >= 0 for _, _, norm in places] == [True, False, False, False]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_what_an_activation_reads_is_a_site(activation, own):
     ],
 )
 def test_of_every_layer_that_has_one(layer):
-    inner, outer = sites(layer(), L.Conv2D(2, 1))[1:3]
+    inner, outer = sites(layer(), L.Conv2D(2, 1))[-3:-1]
     assert (inner.place, inner.fixed) == ("preactivation", "")
     assert (outer.place, outer.fixed) == ("output", "tanh")
 
@@ -127,6 +127,36 @@ def test_averages_share_the_grid_of_what_they_average():
     np.testing.assert_allclose(units, np.round(units), atol=1e-3)
 
 
+class _Own(L.Layer):
+    """A layer of a user's, whose name says nothing."""
+
+
+@pytest.mark.parametrize(
+    ("resize", "like"),
+    [
+        (L.Resizing(5, 6), [-1, 0]),
+        (L.Resizing(5, 6, interpolation="nearest"), [-1]),
+        (L.Resizing(5, 6, crop_to_aspect_ratio=True), [-1, 0]),
+        (L.Resizing(5, 6, pad_to_aspect_ratio=True), [-1, 0]),
+        (
+            L.Resizing(5, 6, pad_to_aspect_ratio=True, fill_value=9.0),
+            [-1, -1],
+        ),
+        (L.Resizing(5, 6, interpolation="bicubic"), [-1, -1]),
+        (lambda x: keras.ops.image.resize(x, (5, 6)), [-1, 0]),
+        (lambda x: keras.ops.average_pool(x, 2), [-1, 0]),
+        (lambda x: keras.ops.max_pool(x, 2), [-1]),
+        (type("Resize", (_Own,), {"call": lambda self, x: 2 * x})(), [-1, -1]),
+    ],
+)
+def test_what_is_resized_stays_on_its_grid(resize, like):
+    """As kernels write it, however it is spelled."""
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, L.Conv2D(2, 1)(resize(inputs)))
+    found = msq_tf.quantize_model(model, CONFIG).activations.sites
+    assert [site.like for site in found] == [*like, -1]
+
+
 def test_a_swish_is_a_product_of_two_integers():
     found = sites(L.Conv2D(4, 3, activation="swish"), L.Conv2D(2, 1))
     assert [(s.place, s.fixed) for s in found[1:4]] == [
@@ -182,7 +212,7 @@ def test_padding_with_infinity_moves_numbers():
 
 
 @pytest.mark.parametrize(
-    "field", [{"place": "middle"}, {"fixed": "relu"}], ids=str
+    "field", [{"place": "inside"}, {"fixed": "relu"}], ids=str
 )
 def test_made_up_sites(field):
     with pytest.raises(ValueError, match="is unknown.*Received"):

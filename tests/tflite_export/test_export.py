@@ -237,7 +237,9 @@ def test_wrong_codes_in_the_file(model, tmp_path, monkeypatch):
         return honest(codes, bits)
 
     monkeypatch.setattr(rewrite.packing, "pack", off_by_one)
-    expect_failure(model, tmp_path, "'a': 1 of 48 codes .*INT4.* differ")
+    expect_failure(
+        model, tmp_path, "'a': .*as INT4. Received: 1 of 48 that differ"
+    )
 
 
 def test_wrong_scale_in_the_file(model, tmp_path, monkeypatch):
@@ -247,12 +249,16 @@ def test_wrong_scale_in_the_file(model, tmp_path, monkeypatch):
         "quantization",
         lambda scale, axis: honest(scale * 1.001, axis=axis),
     )
-    expect_failure(model, tmp_path, "'a': .* of 48 weights .* differ")
+    expect_failure(
+        model, tmp_path, "'a': weights .* differ.*Received: .* of 48"
+    )
 
 
 def test_wrong_operator_version(model, tmp_path, monkeypatch):
     monkeypatch.setattr(readback, "_DEQUANTIZE_VERSIONS", {4: 9})
-    expect_failure(model, tmp_path, "'a': DEQUANTIZE has version 6, expected 9")
+    expect_failure(
+        model, tmp_path, "'a': DEQUANTIZE .* Expected 9. Received: 6"
+    )
 
 
 def test_wrong_numbers_name_kernels_figure_and_operator(
@@ -265,7 +271,9 @@ def test_wrong_numbers_name_kernels_figure_and_operator(
         return chunks, [[y + 1 for y in batch] for batch in batches]
 
     monkeypatch.setattr(verify, "_expected", shifted)
-    expect_failure(model, tmp_path, "on the xnnpack kernels: .* is 1,")
+    expect_failure(
+        model, tmp_path, "on the xnnpack kernels.*Received: 1, that is"
+    )
 
 
 def test_first_different_operator_is_found(model, tmp_path):
@@ -334,7 +342,8 @@ def test_inputs_that_show_nothing_are_remarked(model, tmp_path):
     same = np.ones((4, 6), np.float32)
     report = export(model, tmp_path / "m.tflite", representative_data=same)
     (note,) = report.notes
-    assert "'output' is the same for all 4" in note and note in str(report)
+    assert "'output' is the same for all 4" in note
+    assert note in " ".join(str(report).split())
 
 
 def test_weight_that_is_changed_before_use(tmp_path):

@@ -14,6 +14,7 @@ from tests.tflite_export.test_stateful import step_by_step
 from tflite_export import ExportError
 from tflite_export import export
 from tflite_export import float_tflite
+from tflite_export import inspect_file
 from tflite_export import runtime
 
 L = keras.layers
@@ -186,6 +187,12 @@ def test_a_file_called_step_by_step_computes_what_keras_does(name, tmp_path):
         assert {state.output} < set(session.output_names)
         assert f"'{state.input}'" in note and f"'{state.output}'" in note
     assert json.loads(report.to_json())["states"][0]["input"] == names[0]
+    # A file says so itself.
+    info = inspect_file(path)
+    kept = [(port.name, port.state) for port in info.inputs if port.state]
+    assert kept == [(state.input, state.output) for state in report.states]
+    assert [port.state for port in info.outputs if port.state] == names
+    assert f"becomes '{names[0]}'" in str(info)
 
 
 @pytest.mark.parametrize("target", ["cpu_int8", "cpu_int16", "mcu"])

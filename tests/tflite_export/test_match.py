@@ -167,7 +167,7 @@ def test_near_miss_names_layer_operator_and_figure():
         match(file_with(stored(near)), [weight(CODES, STEP, path="c/d")], [])
     message = str(caught.value)
     assert "'c/d'" in message and "FULLY_CONNECTED" in message
-    assert "largest error is 0." in message
+    assert "Received: an error of 0." in message
 
 
 def test_lost_precision_is_said():

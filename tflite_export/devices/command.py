@@ -43,5 +43,7 @@ def run(
         )
     except subprocess.TimeoutExpired as error:
         raise ExportError(
-            f"{name} didn't finish within {seconds:g} s{purpose}"
+            f"{name} didn't finish in time{purpose}. Expected an end within "
+            f"{seconds:g} s, on a machine that is not busy with other work. "
+            "Received: none"
         ) from error

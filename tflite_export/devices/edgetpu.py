@@ -39,7 +39,9 @@ def finish(
     severe = lint.severe(findings)
     if severe:
         raise ExportError(
-            f"The Edge TPU can't run the file: {'; '.join(severe)}"
+            "The Edge TPU can't run the file (argument target). Expected "
+            "operators and shapes that its compiler takes. Received: "
+            f"{'; '.join(severe)}"
         )
     parameters = _parameter_bytes(data)
     command = f"edgetpu_compiler --show_operations {stem}.tflite"

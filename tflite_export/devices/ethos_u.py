@@ -73,7 +73,8 @@ def check_installed(accelerators: Sequence[str] | None = None) -> None:
     raise ExportError(
         "Vela, the compiler for Ethos-U, isn't installed. Expected the "
         f"package ethos-u-vela: {extras.install('ethos')}; or an empty list "
-        "for the option accelerators, to compile nothing"
+        "for the option accelerators, to compile nothing. Received: "
+        f"accelerators={accelerators}"
     )
 
 
@@ -149,7 +150,8 @@ def compile_file(
         summary = next(source.parent.glob("model_summary_*.csv"), None)
         if done.returncode or summary is None or not compiled.exists():
             raise ExportError(
-                f"Vela failed for {accelerator}: "
+                f"Vela failed for {accelerator}. Expected a file that it "
+                "compiles, or another of the option accelerators. Received: "
                 f"{_last_words(output, done.returncode)}"
             )
         with summary.open(encoding="utf-8", newline="") as stream:

@@ -58,7 +58,9 @@ def finish(
     severe = lint.severe(lint.check(data, "mcu"))
     if severe:
         raise ExportError(
-            f"TFLite Micro can't run the file: {'; '.join(severe)}"
+            "TFLite Micro can't run the file (argument target). Expected "
+            "operators and types that its kernels take. Received: "
+            f"{'; '.join(severe)}"
         )
     samples = ports.whole_batches(data, inputs, _SAMPLES)
     done = micro.run(data, samples)

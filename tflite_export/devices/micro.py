@@ -60,7 +60,7 @@ def check_installed() -> None:
         raise ExportError(
             "The interpreter of TFLite Micro isn't installed, in which target "
             "'mcu' runs its files. Expected the package tflite-micro: "
-            f"{extras.install('mcu')}"
+            f"{extras.install('mcu')}. Received: none"
         )
 
 
@@ -91,7 +91,8 @@ def run(
         total = _TOTAL.search(done.stderr)
         if done.returncode or total is None or not space.outputs.exists():
             raise ExportError(
-                "TFLite Micro can't run the file: "
+                "TFLite Micro can't run the file. Expected operators that its "
+                "kernels take. Received: "
                 f"{_reason(done.stderr, done.returncode)}"
             )
         with np.load(space.outputs) as loaded:
@@ -172,7 +173,8 @@ def smallest_arena(
         done = space.work("arena", allocated, _generous(data))
     if done.returncode:
         raise ExportError(
-            "TFLite Micro ran the file once and no more: "
+            "TFLite Micro ran the file once and no more. Expected the same "
+            "with a smaller arena. Received: "
             f"{_reason(done.stderr, done.returncode)}"
         )
     return int(done.stdout)

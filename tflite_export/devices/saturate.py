@@ -60,7 +60,8 @@ def _grid(tensor: schema.TensorT) -> schema.QuantizationParametersT:
         values = getattr(parameters, name, None)
         if values is None or not len(values):
             raise ValueError(
-                f"QUANTIZE writes '{fb.name(tensor)}', which has no grid"
+                "QUANTIZE writes what has no grid. Expected a scale and a "
+                f"zero point. Received: tensor '{fb.name(tensor)}'"
             )
     return parameters
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from tflite_export.devices import command
 from tflite_export.devices import ports
+from tflite_export.devices import recast
 from tflite_export.devices import saturate
 from tflite_export.errors import ExportError
 
@@ -78,7 +79,10 @@ def run(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
     """
     tools = folder()
     if tools is None:
-        raise ExportError(f"The TOSA reference model can't be run: {absent()}")
+        raise ExportError(
+            "The TOSA reference model can't be run. Expected its tools. "
+            f"Received: {absent()}"
+        )
     given, wanted = ports.inputs(data), ports.outputs(data)
     fed = [
         port.quantize(array) for port, array in zip(given, samples, strict=True)
@@ -86,7 +90,7 @@ def run(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
     results: list[list[np.ndarray]] = [[] for _ in wanted]
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        _convert(tools, saturate.saturated(data), place)
+        _convert(tools, recast.recast(saturate.saturated(data)), place)
         size = given[0].shape[0] if given[0].shape else 1
         for start in range(0, len(fed[0]) - size + 1, size):
             for k, (port, array) in enumerate(zip(given, fed, strict=True)):
@@ -154,5 +158,6 @@ def _command(arguments: list[str], place: Path, product: str) -> None:
         # The cause comes first; the reference model adds a stack.
         words = " ".join((done.stderr + done.stdout).split())
         raise ExportError(
-            f"{name} failed (exit code {done.returncode}): {words[:300]}"
+            f"{name} failed. Expected a file that it takes. Received: exit "
+            f"code {done.returncode}, {words[:300]}"
         )

@@ -103,8 +103,9 @@ def verify(
         if not reason:
             raise ExportError(
                 f"LiteRT's {nearest} kernels and the TOSA reference model "
-                f"differ by {units[nearest]:g} units of an output. Expected "
-                f"at most {most:g}, or single units inside that explain it"
+                f"compute different numbers. Expected at most {most:g} units "
+                "of an output, or single units inside that explain more. "
+                f"Received: {units[nearest]:g}"
             )
         figures["amplified"] = reason
     return figures

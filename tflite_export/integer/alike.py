@@ -64,11 +64,12 @@ def check(
             raise ExportError(
                 f"The file computes the same '{port.name}' for all "
                 f"{len(rows)} samples of representative_data, and the Keras "
-                f"model with float activations does not: it varies by "
-                f"{moved:.3g}, and a unit of the file is {port.scale:.3g}. A "
+                "model with float activations does not. A "
                 "range of activations is so wide, or so narrow, that nothing "
                 "is left of what the model sees, as after an outlier in the "
                 "data. Expected representative_data without outliers; with "
                 "trained ranges, more training on such data, or "
-                "`msq_tf.calibrate(qmodel, x)`"
+                "`msq_tf.calibrate(qmodel, x)`. Received: an output that "
+                f"varies by {moved:.3g} in Keras, and a unit of "
+                f"{port.scale:.3g} in the file"
             )

@@ -33,20 +33,28 @@ def calibrate(
         The ranges.
 
     Raises:
-        ExportError: If a tensor holds NaN.
+        ExportError: If a tensor holds NaN, or the samples are none that the
+            model takes.
     """
     data = fb.dump(_runnable(fb.load(fb.dump(model))))
     session = runtime.Session(data, "builtin", keep_all=True)
     found: dict[int, Range] = {}
     at_once = effort(data, samples).at_once()
     for chunk in runtime.chunks(samples, at_once, session):
-        session(chunk)
+        try:
+            session(chunk)
+        except RuntimeError as error:
+            raise ExportError(
+                "The model can't be computed on representative_data. Expected "
+                "values that its operators take, such as ids that its tables "
+                f"have. Received: {' '.join(str(error).split())}"
+            ) from error
         for index in tensors:
             low, high = finite_range(session.tensor(index))
             if np.isnan(low) or np.isnan(high):
                 raise ExportError(
-                    "The model computes NaN on representative_data, first "
-                    "seen in the tensor "
+                    "The model computes NaN on representative_data. Expected "
+                    "finite activations. Received: NaN, first in the tensor "
                     f"'{fb.name(model.subgraphs[0].tensors[index])}'"
                 )
             before = found.get(index, (low, high))

@@ -201,8 +201,8 @@ def _end_check(
         t = t[: len(y)]
         if y.shape != t.shape:
             raise ExportError(
-                f"An output has shape {y.shape} in the file and {t.shape} in "
-                "the simulation"
+                "An output has another shape in the file than in the "
+                f"simulation. Expected {t.shape}. Received: {y.shape}"
             )
         y, t = port.real(y), port.real(t)
         error = float(np.abs(y - t).max(initial=0.0))

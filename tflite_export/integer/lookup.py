@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 
@@ -68,13 +69,20 @@ class Lookup:
 
 
 def find(
-    model: schema.ModelT, operators: Collection[schema.OperatorT]
+    model: schema.ModelT,
+    operators: Collection[schema.OperatorT],
+    has_kernel: Callable[[schema.OperatorT], bool],
 ) -> list[list[schema.OperatorT]]:
     """Functions of one number among operators that have no kernel.
+
+    What stands between two sites of training is one function where it can be.
+    Where it is not, as the root of a sum, the parts of it that lack a kernel
+    are, from and to the ranges that were measured.
 
     Args:
         model: The float model.
         operators: What `regions.find` found.
+        has_kernel: Whether an operator can run as it is.
 
     Returns:
         The operators of each function, in order.
@@ -84,6 +92,16 @@ def find(
         whole = _with_masks(model, group)
         if _ends(model, whole) is not None:
             functions.append(whole)
+            continue
+        pointwise = [op for op in group if fb.op_name(model, op) in _POINTWISE]
+        for part in _groups(pointwise):
+            lacking = [op for op in part if not has_kernel(op)]
+            for some in (part, *([op] for op in lacking)) if lacking else ():
+                whole = _with_masks(model, some)
+                if _ends(model, whole) is not None:
+                    functions.append(whole)
+                    if some is part:
+                        break
     return functions
 
 

@@ -91,9 +91,9 @@ def _grid(tensor: schema.TensorT, mode: str) -> Grid:
     parameters = tensor.quantization
     if shift is None or len(parameters.scale) != 1:
         raise ExportError(
-            f"The model was trained with {kind} activations, which target "
-            f"activations of {mode} can't store. Expected activation_bits="
-            f"{mode.removeprefix('int')} in training"
+            "The model was trained with activations that a file of "
+            f"{mode} activations can't store. Expected activation_bits="
+            f"{mode.removeprefix('int')} in training. Received: {kind}"
         )
     zero_point = int(parameters.zeroPoint[0]) - shift
     if mode == "int16" and zero_point:

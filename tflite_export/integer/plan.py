@@ -16,6 +16,7 @@ from tflite_export import targets
 from tflite_export.compact import compact
 from tflite_export.devices import ports
 from tflite_export.errors import ExportError
+from tflite_export.integer import affine
 from tflite_export.integer import calibrate
 from tflite_export.integer import islands
 from tflite_export.integer import lookup
@@ -94,6 +95,8 @@ def build(
     if normal and not target.float_regions:
         raise ExportError(_no_normalization(model, normal, target))
     known = respell(model, target, trained, {id(op) for op in normal})
+    if target.float_regions:
+        normal = [*normal, *_apart(model, target, trained, normal, samples)]
     floats = normal
     functions: list[list[schema.OperatorT]] = []
     if target.float_regions:
@@ -101,7 +104,14 @@ def build(
         floats = regions.find(model, target, trained, normal, odd)
     elif target.tables:
         found = regions.find(model, target, trained)
-        functions = lookup.find(model, found)
+        functions = lookup.find(
+            model,
+            found,
+            lambda op: regions.row_of(model, target, op) is not None,
+        )
+    left = {id(op) for op in [*floats, *(op for f in functions for op in f)]}
+    chains = affine.find(model, trained, left)
+    affine.join(model, target, chains, trained, samples)
     # Before anything is measured: a target without the operators ends here.
     rows_of(model, target, [*floats, *(op for f in functions for op in f)])
     inside = _inside(model, floats) - set(trained)
@@ -171,6 +181,33 @@ def build(
     )
 
 
+def _apart(
+    model: schema.ModelT,
+    target: Target,
+    trained: Mapping[int, Grid],
+    kept: Sequence[schema.OperatorT],
+    samples: Sequence[np.ndarray] | None,
+) -> list[schema.OperatorT]:
+    """Normalizations of inputs that no grid holds."""
+    chains = affine.find(model, trained, {id(op) for op in kept})
+    return affine.apart(model, target, chains, trained, samples)
+
+
+def _one_scale(match: Match, target: Target) -> str:
+    """What to do about a weight that is read like an activation."""
+    count = len(np.unique(match.fit.scale))
+    # Not to be advised where it is so already.
+    expected = (
+        "the layer trained with LayerConfig(granularity=PerTensor())"
+        if count > 1
+        else "a target of float activations"
+    )
+    return (
+        f"Expected {expected}. Received: {count} scales, {target.mode} "
+        "activations"
+    )
+
+
 def _no_normalization(
     model: schema.ModelT, found: Sequence[schema.OperatorT], target: Target
 ) -> str:
@@ -178,10 +215,10 @@ def _no_normalization(
     named = fb.name(model.subgraphs[0].tensors[fb.outputs(roots[0])[0]])
     return (
         f"Target '{target.name}' has no policy for layer normalization: RSQRT "
-        f"of a variance in 8 bits (tensor '{named}') is off by large factors, "
-        "and the device has no float operators. Use BatchNormalization, which "
-        "is folded, or UnitNormalization; MSQConfig(targets="
-        f"('{target.name}',)) says so before the training"
+        "of a variance in 8 bits is off by large factors, and the device has "
+        "no float operators. Expected BatchNormalization, which is folded, or "
+        f"UnitNormalization; MSQConfig(targets=('{target.name}',)) says so "
+        f"before the training. Received: RSQRT (tensor '{named}')"
     )
 
 
@@ -206,8 +243,8 @@ def _in_float(
     if not target.float_regions:
         raise ExportError(
             f"Layer '{rest[0].weight.path}': its weight is part of a loop, "
-            f"which target '{target.name}' can't run. Build the layer with "
-            "unroll=True"
+            f"which target '{target.name}' can't run. Expected a layer built "
+            "with unroll=True. Received: a loop"
         )
     # Factors along the inputs have become a MUL already.
     plain = [
@@ -298,7 +335,8 @@ def rows_of(
         raise ExportError(
             f"Target '{target.name}' has no policy for the operators "
             f"{listed} with {target.mode} activations.{advice} Expected "
-            f"operators from {', '.join(sorted(target.operators))}"
+            f"operators from {', '.join(sorted(target.operators))}. "
+            f"Received: {', '.join(missing)}"
         )
     return rows
 
@@ -352,8 +390,8 @@ def _tables(
                 raise ExportError(
                     f"Layer '{match.weight.path}': {row.name} reads its "
                     f"weight like an activation, which target '{target.name}' "
-                    "does with int8 and one scale for all channels only. Train "
-                    "the layer with LayerConfig(granularity=PerTensor())"
+                    "does with int8 and one scale for all channels only. "
+                    f"{_one_scale(match, target)}"
                 )
             tables[index] = make_grid(target.mode, float(match.fit.scale[0]), 0)
     return tables

@@ -100,8 +100,10 @@ class Quantizer:
             value = as_float32(self._model, index)
             if value is None:
                 raise ExportError(
-                    f"{row.name} computes its weight while it runs, which no "
-                    f"integer kernel of target '{self._target.name}' takes"
+                    f"No integer kernel of target '{self._target.name}' takes "
+                    "a weight that is computed while it runs. Expected a "
+                    f"constant. Received: the input {place} of {row.name}, "
+                    f"tensor '{fb.name(self._graph.tensors[index])}'"
                 )
             uses = self._uses(index)
             match = self._matches.get(index)
@@ -117,7 +119,8 @@ class Quantizer:
             if found is None:
                 raise ExportError(
                     f"Target '{self._target.name}' has no evidence that "
-                    f"{row.name} runs with INT8 weights (tensor '{name}')"
+                    f"{row.name} runs with INT8 weights. Expected an operator "
+                    f"that does, or another target. Received: tensor '{name}'"
                 )
             self._weights[index] = found
             if found.differs_from(value):
@@ -155,7 +158,10 @@ class Quantizer:
         for place in range(len(fb.inputs(op))):
             if row.role(place) == "activation":
                 return self._solution.reads[position, place]
-        raise ExportError(f"{row.name} has weights but no activation")
+        raise ExportError(
+            f"{row.name} has weights but no activation. Expected one. "
+            f"Received: {len(fb.inputs(op))} inputs, all constant"
+        )
 
     def _bias(self, op: schema.OperatorT, row: OperatorRow) -> int:
         for place, index in enumerate(fb.inputs(op)):
@@ -280,8 +286,10 @@ class Quantizer:
         )
         if value is None:
             raise ExportError(
-                f"{row.name} computes its bias while it runs, which no integer "
-                f"kernel of target '{self._target.name}' takes"
+                f"No integer kernel of target '{self._target.name}' takes a "
+                "bias that is computed while it runs. Expected a constant. "
+                f"Received: that of {row.name}, tensor "
+                f"'{fb.name(self._graph.tensors[bias])}'"
             )
         grid = self._input_grid(position, op, row)
         found = self._weights[weight]

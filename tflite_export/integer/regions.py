@@ -1,7 +1,8 @@
 """Which operators of an integer graph compute in float.
 
 Those without a kernel for the target's activations, layer normalizations (see
-`islands`), and delicate ones, such as EXP and DIV, where training knows no
+`islands`), what normalizes an input that training does not round, and delicate
+ones, such as EXP and DIV, where training knows no
 grid for what they read or write: one unit there would be many behind it. With
 them goes what stands between them and the next tensor that training rounds,
 so that the file rounds where training does and nowhere else.
@@ -20,6 +21,7 @@ from tflite_export.targets import Target
 
 # They multiply activations, which is what integers are for.
 _HEAVY = {"BATCH_MATMUL"}
+_AFFINE = {"ADD", "DIV", "MUL", "SUB"}
 _RANGES = {
     "LOGISTIC": (0.0, 1.0),
     "SOFTMAX": (0.0, 1.0),
@@ -138,8 +140,22 @@ class _Search:
         row = row_of(self._model, self._target, op)
         if row is None or self._weights & set(fb.inputs(op)):
             return True
+        if self._normalizes_input(op):
+            return True
         around = self._floats([*fb.inputs(op), *fb.outputs(op)])
         return row.delicate and not known >= set(around)
+
+    def _normalizes_input(self, op: schema.OperatorT) -> bool:
+        """Whether it computes with constants and an input without a grid."""
+        reads = self._floats(fb.inputs(op))
+        return (
+            bool(self._trained)
+            and bool(self._target.float_regions)
+            and fb.op_name(self._model, op) in _AFFINE
+            and len(reads) == 1
+            and reads[0] in fb.inputs(self._graph)
+            and reads[0] not in self._trained
+        )
 
     def _grow(self) -> bool:
         """Takes in neighbours; returns whether there were any."""

@@ -87,8 +87,11 @@ def _to_convolution(
     result = fb.outputs(op)[0]
     rows = _output(graph, op)[:-1]
     pixels = (rows[0], int(np.prod(rows[1:], dtype=int)), 1)
+    if rows[0] > 1:
+        # Rows in one image: devices have no batches.
+        pixels = (1, rows[0] * pixels[1], 1)
     source = _as_image(model, fb.inputs(op)[0], (*pixels, weight[1]), op)
-    image = _new(graph, (*pixels, weight[0]))
+    image = new_tensor(graph, (*pixels, weight[0]))
     options = schema.Conv2DOptionsT()
     options.padding = schema.Padding.VALID
     options.strideH = options.strideW = 1
@@ -102,7 +105,7 @@ def _to_convolution(
         inputs[2:] = [_zeros(model, weight[0])]
     op.inputs = np.array(inputs, np.int32)
     op.outputs = np.array([image], np.int32)
-    back = _reshape(model, image, result)
+    back = reshape(model, image, result)
     graph.operators.insert(edit.before(graph, op) + 1, back)
 
 
@@ -172,33 +175,42 @@ def _scale_features(
     result = fb.outputs(op)[0]
     rows, count = _output(graph, op)[:-1], len(columns)
     pixels = (rows[0], int(np.prod(rows[1:], dtype=int)), 1, count)
-    plain = _new(graph, _output(graph, op))
+    plain = new_tensor(graph, _output(graph, op))
     op.outputs = np.array([plain], np.int32)
-    image, scaled = _new(graph, pixels), _new(graph, pixels)
+    image, scaled = new_tensor(graph, pixels), new_tensor(graph, pixels)
     weight = edit.new_tensor(
         graph,
         "FLOAT32",
         shape=(1, 1, 1, count),
         buffer=edit.new_buffer(model, columns.astype(np.float32)),
     )
-    convolution = edit.new_operator(
+    reads = [image, weight, _zeros(model, count)]
+    convolution = depthwise(model, reads, scaled)
+    after = edit.before(graph, op) + 1
+    graph.operators[after:after] = [
+        reshape(model, plain, image),
+        convolution,
+        reshape(model, scaled, result),
+    ]
+
+
+def depthwise(
+    model: schema.ModelT, inputs: list[int], result: int
+) -> schema.OperatorT:
+    """A depthwise convolution of one pixel, without placing it."""
+    op = edit.new_operator(
         model,
         "DEPTHWISE_CONV_2D",
         1,
-        [image, weight, _zeros(model, count)],
-        [scaled],
+        inputs,
+        [result],
         "DepthwiseConv2DOptions",
     )
-    options = convolution.builtinOptions
+    options = op.builtinOptions
     options.padding = schema.Padding.VALID
     options.strideH = options.strideW = options.depthMultiplier = 1
     options.dilationHFactor = options.dilationWFactor = 1
-    after = edit.before(graph, op) + 1
-    graph.operators[after:after] = [
-        _reshape(model, plain, image),
-        convolution,
-        _reshape(model, scaled, result),
-    ]
+    return op
 
 
 def _zeros(model: schema.ModelT, count: int) -> int:
@@ -218,14 +230,14 @@ def _as_image(
 ) -> int:
     """A tensor in another shape, made in front of its reader."""
     graph = model.subgraphs[0]
-    image = _new(graph, shape)
+    image = new_tensor(graph, shape)
     graph.operators.insert(
-        edit.before(graph, reader), _reshape(model, index, image)
+        edit.before(graph, reader), reshape(model, index, image)
     )
     return image
 
 
-def _new(graph: schema.SubGraphT, axes: tuple[int, ...]) -> int:
+def new_tensor(graph: schema.SubGraphT, axes: tuple[int, ...]) -> int:
     """A float tensor, with -1 for an open axis."""
     shape = tuple(1 if n < 0 else n for n in axes)
     index = edit.new_tensor(graph, "FLOAT32", shape=shape)
@@ -234,9 +246,8 @@ def _new(graph: schema.SubGraphT, axes: tuple[int, ...]) -> int:
     return index
 
 
-def _reshape(
-    model: schema.ModelT, source: int, result: int
-) -> schema.OperatorT:
+def reshape(model: schema.ModelT, source: int, result: int) -> schema.OperatorT:
+    """A RESHAPE to the shape of its result, without placing it."""
     graph = model.subgraphs[0]
     shape = np.array(fb.axes(graph.tensors[result]), np.int32)
     place = edit.new_tensor(

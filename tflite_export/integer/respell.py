@@ -18,6 +18,8 @@ from tflite_export import edit
 from tflite_export import flatbuffer as fb
 from tflite_export.integer import copies
 from tflite_export.integer import indices
+from tflite_export.integer import pieces
+from tflite_export.integer import shrinking
 from tflite_export.targets import Target
 
 # What the integers that become activations can be.
@@ -189,6 +191,13 @@ class _Speller:
         """The newer operator, which broadcasts; here nothing does."""
         if self._target.float_regions:
             return
+        shrunk = shrinking.soft(self._model, op, self._target)
+        if shrunk is not None:
+            whole, read = _out(op), fb.inputs(op)
+            self._replace(op, shrunk[0])
+            self.found.parts |= dict.fromkeys(shrunk[1], (whole, 1.0))
+            edit.drop_unread(self._graph, read)
+            return
         if indices.wrap(self._model, op, self._target):
             return
         shapes = {self._axes(index) for index in fb.inputs(op)}
@@ -220,6 +229,24 @@ class _Speller:
         """Constant positions in 32 bits, where devices read no others."""
         if not self._target.float_regions:
             indices.narrow(self._model, op)
+
+    def space(self, op: schema.OperatorT) -> None:
+        """Rows of blocks, cut out and joined."""
+        self._pieces(op, pieces.space(self._model, op, self._target))
+
+    def parts(self, op: schema.OperatorT) -> None:
+        """Slices."""
+        self._pieces(op, pieces.parts(self._model, op, self._target))
+
+    def vectors(self, op: schema.OperatorT) -> None:
+        """One vector at a time."""
+        self._pieces(op, pieces.vectors(self._model, op, self._target))
+
+    def _pieces(
+        self, op: schema.OperatorT, new: list[schema.OperatorT] | None
+    ) -> None:
+        if new is not None:
+            self._replace(op, new)
 
     def tile(self, op: schema.OperatorT) -> None:
         """Copies side by side: a row of the axes from the tiled one on."""
@@ -340,6 +367,7 @@ _RULES = {
     "ABS": _Speller.absolute,
     "BROADCAST_TO": _Speller.tile,
     "CAST": _Speller.cast,
+    "DEPTH_TO_SPACE": _Speller.space,
     "GATHER": _Speller.gather,
     "GATHER_ND": _Speller.gather,
     "HARD_SWISH": _Speller.hard_swish,
@@ -349,7 +377,9 @@ _RULES = {
     "RELU_N1_TO_1": _Speller.clip,
     "SELECT": _Speller.select,
     "SELECT_V2": _Speller.select,
+    "SOFTMAX": _Speller.vectors,
     "SQUARE": _Speller.square,
     "SUM": _Speller.total,
     "TILE": _Speller.tile,
+    "UNPACK": _Speller.parts,
 }

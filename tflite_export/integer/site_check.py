@@ -32,6 +32,8 @@ from tflite_export.targets import Target
 _FEW = 2
 # An average of two or four integers is a tie every second or fourth time.
 _TIES = 0.5
+# What rounding is off by, on average, where what follows averages it.
+_ROUNDING = 0.25
 
 
 @dataclasses.dataclass
@@ -247,9 +249,8 @@ class _Segments:
         name = fb.name(self._graph.tensors[index])
         op = self._writers.get(index)
         kind = "input" if op is None else fb.op_name(self._model, op)
-        row = self._target.operators.get(kind)
-        most = _TIES if row is not None and row.mixes else MOST_ON_AVERAGE
-        return SiteDifference(name, kind, self._limit(index), most)
+        limit, ties = self._limit(index)
+        return SiteDifference(name, kind, limit, max(MOST_ON_AVERAGE, ties))
 
     def permutation(self, index: int) -> np.ndarray | None:
         """The axes of a TRANSPOSE that writes a tensor."""
@@ -259,8 +260,9 @@ class _Segments:
         axes = self._graph.tensors[fb.inputs(op)[1]]
         return fb.constant(self._model, axes)
 
-    def _limit(self, index: int) -> np.ndarray | None:
-        own, extra, at = self._scale(index), 0, index
+    def _limit(self, index: int) -> tuple[np.ndarray | None, float]:
+        """Units that a tensor may be off, and by ties on average."""
+        own, extra, ties, at = self._scale(index), 0, 0.0, index
         while (op := self._writers.get(at)) is not None:
             reads = self._reads(op)
             name = fb.op_name(self._model, op)
@@ -268,17 +270,22 @@ class _Segments:
                 break
             if name == "QUANTIZE" and self._is_integer(reads[0]):
                 extra += math.ceil(self._scale(reads[0]) / own)
+            elif self._mixes(op):
+                # It averages what it reads, errors as well, and rounds anew.
+                units = self._scale(at) / own
+                extra += math.ceil(units) * bool(ties)
+                ties += units * (_ROUNDING if ties else _TIES)
             elif not self._moves(op):
                 break
             at = reads[0]
             if at in self._sites:
-                return np.array(1 + extra)
+                return np.array(1 + extra), ties
         if op is None:
-            return np.array(1 + extra)
+            return np.array(1 + extra), ties
         if not all(self._known(i, own) for i in self._reads(op)):
-            return None
+            return None, ties
         units = self._target.operator_units(fb.op_name(self._model, op))
-        return units + extra + self._of_bias(op, own)
+        return units + extra + self._of_bias(op, own), ties
 
     def _of_bias(self, op: schema.OperatorT, own: float) -> np.ndarray:
         """Units that the rounding of a bias is worth, for each channel."""
@@ -314,6 +321,10 @@ class _Segments:
     def _moves(self, op: schema.OperatorT) -> bool:
         row = self._target.operators.get(fb.op_name(self._model, op))
         return row is not None and row.output == "same" and not row.mixes
+
+    def _mixes(self, op: schema.OperatorT) -> bool:
+        row = self._target.operators.get(fb.op_name(self._model, op))
+        return row is not None and row.mixes
 
     def _reads(self, op: schema.OperatorT) -> list[int]:
         """The inputs of an operator that are no constants."""

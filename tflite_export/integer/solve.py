@@ -333,9 +333,10 @@ class Solver:
             return grid_of_range(self._mode, *self._ranges[index])
         tensor = self._graph.tensors[index]
         raise ExportError(
-            "The range of an activation is not known: tensor "
-            f"'{fb.name(tensor)}', written by {self._producer(index)}. Give "
-            "representative_data, or train the model with activation_bits"
+            "The range of an activation is not known. Expected "
+            "representative_data, or a model trained with activation_bits. "
+            f"Received: neither for the tensor '{fb.name(tensor)}', written by "
+            f"{self._producer(index)}"
         )
 
     def _constant(self, index: int) -> Grid | None:

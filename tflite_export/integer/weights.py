@@ -91,9 +91,10 @@ def trained_weight(
     per_channel = match.fit.axis is not None and (scale != scale[0]).any()
     if per_channel and match.fit.axis != axis:
         raise ExportError(
-            f"Layer '{match.weight.path}': its scales differ along axis "
-            f"{match.fit.axis} of {codes.shape}, and {uses[0].op} takes scales "
-            f"along axis {axis}"
+            f"Layer '{match.weight.path}': {uses[0].op} takes scales along "
+            "another axis than it was trained with. Expected scales along "
+            f"axis {axis}, or one, as of LayerConfig(granularity=PerTensor()). "
+            f"Received: scales along axis {match.fit.axis} of {codes.shape}"
         )
     count = codes.shape[axis]
     scale = np.broadcast_to(scale if per_channel else scale[:1], count)
@@ -284,7 +285,10 @@ def _rounded(ops: Sequence[str], target: Target) -> str | None:
 def fitting_bias(weight: IntegerWeight, use: Use) -> np.ndarray:
     """The bias of a use as the accumulator has room for it."""
     if weight.fitted is None:
-        raise ValueError(f"{use.op} reads a table, which has no bias")
+        raise ValueError(
+            f"{use.op} reads a table, which has no bias. Expected a weight. "
+            "Received: a table"
+        )
     rows = channel_rows(weight.codes, weight.channels)
     return accumulators.bias(rows, weight.fitted, use)
 
@@ -307,8 +311,8 @@ def integer_bias(
     limit = 2.0**46 if wide else 2.0**31 - 1
     if not (np.abs(units) <= limit).all():
         raise ExportError(
-            f"Layer '{path}': its bias needs {np.abs(units).max():.2g} units "
-            f"of the accumulator. Expected at most {limit:.2g}; its weights "
-            "are too small beside its bias"
+            f"Layer '{path}': its weights are too small beside its bias. "
+            f"Expected a bias of at most {limit:.2g} units of the "
+            f"accumulator. Received: {np.abs(units).max():.2g}"
         )
     return units.astype(np.int64 if wide else np.int32)

@@ -70,6 +70,17 @@ def _open_axis(model, ops):
     tensor(model, ops["CONV_2D"], 0).shapeSignature = [-1, 8, 8, 3]
 
 
+def test_open_axes_are_one_finding():
+    """An open batch is open in every tensor."""
+
+    def open_all(model, ops):
+        for one in model.subgraphs[0].tensors[:3]:
+            one.shapeSignature = [-1, *one.shape[1:]]
+
+    found = [text for text in findings(open_all) if "open axis" in text]
+    assert len(found) == 1 and "in 3 tensors" in found[0]
+
+
 def _batch(model, ops):
     for one in model.subgraphs[0].tensors:
         computed = model.buffers[one.buffer].data is None

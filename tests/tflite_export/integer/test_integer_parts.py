@@ -118,7 +118,7 @@ def test_per_channel_scales_where_one_is_needed(found):
 
 
 def test_scales_along_another_axis(found):
-    with pytest.raises(ExportError, match="along axis 0 .* along axis 1"):
+    with pytest.raises(ExportError, match="along axis 1.*Received: .* axis 0"):
         weights.trained_weight(found, [USE], 1, targets.load("cpu_int8"))
 
 
@@ -168,7 +168,9 @@ def test_float_weights_are_rounded_on_scales_with_room_for_the_bias():
 
 def test_a_bias_has_to_fit():
     bias, scale = np.array([1e9], np.float32), np.array([0.1], np.float32)
-    with pytest.raises(ExportError, match="'a': its bias needs 1e.10 units"):
+    with pytest.raises(
+        ExportError, match="'a': .* beside its bias.*Received: 1e.10"
+    ):
         weights.integer_bias(bias, scale, wide=False, path="a")
     wide = weights.integer_bias(bias, scale, wide=True, path="a")
     assert wide.dtype == np.int64

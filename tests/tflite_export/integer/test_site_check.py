@@ -110,6 +110,10 @@ def checked(tmp_path_factory):
     """The arguments with which a right file is checked against Keras."""
     x, y = quadrants()
     qmodel = trained(convolutional(), 4, 0, x, y)
+    return arguments_of_the_check(qmodel, x, tmp_path_factory.mktemp("sites"))
+
+
+def arguments_of_the_check(qmodel, x, folder):
     seen = []
 
     def spy(*arguments):
@@ -121,7 +125,7 @@ def checked(tmp_path_factory):
         patch.setattr(plans.keras_check, "against_keras", spy)
         export(
             qmodel,
-            tmp_path_factory.mktemp("sites") / "m",
+            folder / "m",
             target="cpu_int8",
             representative_data=x[:32],
         )
@@ -228,3 +232,67 @@ def test_a_limit_of_the_users_own_is_not_explained_away(checked, monkeypatch):
     limits = keras_check.Limits(max_units=-1)
     with pytest.raises(ExportError, match="max_units=-1"):
         keras_check.against_keras(data, source, samples, target, limits, *rest)
+
+
+class Inside(L.Layer):
+    """Averages in a layer that training sees from outside."""
+
+    def __init__(self, *functions):
+        super().__init__()
+        self.functions = functions
+
+    def call(self, x):
+        for function in self.functions:
+            x = function(x)
+        return x
+
+
+def resized(x):
+    return keras.ops.image.resize(x, (5, 13))
+
+
+def pooled(x):
+    return keras.ops.average_pool(x, 2, 1, padding="same")
+
+
+def aligned_corners(op):
+    op.builtinOptions.alignCorners = True
+    op.builtinOptions.halfPixelCenters = False
+
+
+def other_columns(op):
+    """A column of two."""
+    op.builtinOptions.filterWidth = 1
+
+
+@pytest.mark.parametrize(
+    ("functions", "kind", "spoil"),
+    [
+        ((resized,), "RESIZE_BILINEAR", aligned_corners),
+        ((pooled,), "AVERAGE_POOL_2D", other_columns),
+        ((resized, pooled), "AVERAGE_POOL_2D", other_columns),
+    ],
+)
+def test_averages_that_the_file_rounds_and_keras_does_not(
+    functions, kind, spoil, tmp_path, monkeypatch
+):
+    """What rounding explains is right, and another kernel is not."""
+    x, _ = quadrants()
+    layers = [
+        Inside(*functions),
+        L.Conv2D(4, 2),
+        L.Flatten(),
+        L.Dense(1),
+    ]
+    qmodel = trained(layers, 8, 0, x, x.mean((1, 2)))
+    data, *rest = arguments_of_the_check(qmodel, x, tmp_path)
+    monkeypatch.setitem(keras_check.END_UNITS, "int8", -1)
+    notes = keras_check.against_keras(data, *rest)
+    (note,) = [note for note in notes if "but right" in note]
+    assert "can't be compared" not in note
+    model = fb.load(data)
+    for op in model.subgraphs[0].operators:
+        if fb.op_name(model, op) == kind:
+            spoil(op)
+    with pytest.raises(ExportError, match="on the very inputs"):
+        keras_check.against_keras(fb.dump(model), *rest)

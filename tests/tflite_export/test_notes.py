@@ -1,0 +1,38 @@
+"""Notes of a report are as wide as its tables."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import pytest
+
+import msq_tf
+from tflite_export import export
+from tflite_export.tables import paragraph
+
+LONG = "a/very/" + "long_name_of_a_weight_" * 6
+
+
+@pytest.mark.parametrize(("columns", "width"), [(40, 80), (90, 90), (200, 100)])
+def test_they_are_wrapped_at_the_terminal(
+    tmp_path, monkeypatch, columns, width
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    report = export(msq_tf.quantize_model(model), tmp_path / "m.tflite")
+    words = ["word"] * 60 + [LONG]
+    report = dataclasses.replace(report, notes=(" ".join(words), "short"))
+    text = str(report)
+    lines = text.splitlines()
+    assert all(len(line) <= width for line in lines if LONG not in line)
+    assert "\nnote: short" in text
+    note = lines[next(i for i, x in enumerate(lines) if "note: word" in x) :]
+    assert note[1].startswith("  word")
+    assert " ".join(map(str.strip, note)).split()[1:62] == words
+
+
+def test_names_stay_whole_and_move_no_cursor():
+    text = paragraph(f"note: {LONG}\x1b[2J {LONG}-x-y")
+    assert "\x1b" not in text and r"\x1b[2J" in text
+    assert f"{LONG}-x-y" in text
