@@ -89,8 +89,9 @@ def quantize_model(model: Any, scheme: MSQQuantizeScheme | None = None) -> Any:
         it is of that class.
 
     Raises:
-        ValueError: As `annotate_model` raises; if `scheme` is none; of a
-            class with training of its own if it is made of other arguments than inputs and outputs.
+        ValueError: As `annotate_model` raises; if `scheme` is none; of a class
+            with training of its own if it is made of other arguments than
+            inputs and outputs.
 
     Example:
     ```python
