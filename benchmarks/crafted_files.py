@@ -9,6 +9,8 @@ these must not take time by the size of what they name.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -43,35 +45,34 @@ def readers(count: int) -> bytes:
 
 def chain(count: int) -> bytes:
     """Graphs each of which runs the next."""
-    file = File()
-    code = file.code(_OP.CALL)
-    nothing = file.ints([])
-    for number in range(count):
-        if number + 1 < count:
-            options = table(file.builder, "CallOptions", Subgraph=number + 1)
-            file.operator(
-                code,
-                nothing,
-                nothing,
-                BuiltinOptions=options,
-                BuiltinOptionsType=schema.BuiltinOptions.CallOptions,
-            )
-        file.graph()
-    return file.done()
+    return _calling([k + 1] for k in range(count - 1))
 
 
 def circle(count: int) -> bytes:
     """Graphs that run each other, with many operators."""
+    return _calling([[1] * count, [0] * count], last=False)
+
+
+def _calling(calls: Iterable[Sequence[int]], last: bool = True) -> bytes:
+    """Graphs that run others.
+
+    Args:
+        calls: For each graph the ones that it runs.
+        last: Whether a graph follows that runs none.
+    """
     file = File()
     code, nothing = file.code(_OP.CALL), file.ints([])
-    for number in range(2):
-        options = table(file.builder, "CallOptions", Subgraph=1 - number)
-        for _ in range(count):
+    for called in [*calls, *[()] * last]:
+        several = {
+            number: table(file.builder, "CallOptions", Subgraph=number)
+            for number in set(called)
+        }
+        for number in called:
             file.operator(
                 code,
                 nothing,
                 nothing,
-                BuiltinOptions=options,
+                BuiltinOptions=several[number],
                 BuiltinOptionsType=schema.BuiltinOptions.CallOptions,
             )
         file.graph()
@@ -179,49 +180,49 @@ def scales(count: int) -> bytes:
 def buffers(count: int) -> bytes:
     """Buffers of one range of bytes behind the flatbuffer, read as codes."""
     tail = np.arange(64 * count, dtype=np.uint8).tobytes()
-    start = 0
-    for _ in range(2):
-        # The second time with the offset that the first one found.
-        file = File()
-        for k in range(min(60, count)):
-            file.buffers.append(
-                table(
-                    file.builder,
-                    "Buffer",
-                    Offset=start or 2,
-                    Size=len(tail),
-                )
-            )
-            shape = (len(tail), 1 if k % 2 else 4)
-            kind = _T.INT8 if k % 2 else _T.INT2
-            file.tensor("w", shape, Type=kind, Buffer=k + 1)
-        file.graph()
-        body = file.done()
-        start = len(body)
-    return body + tail
+
+    def add(file: File, k: int) -> None:
+        shape = (len(tail), 1 if k % 2 else 4)
+        kind = _T.INT8 if k % 2 else _T.INT2
+        file.tensor("w", shape, Type=kind, Buffer=k + 1)
+
+    return _with_tail(tail, min(60, count), add)
 
 
 def strings(count: int) -> bytes:
     """Buffers of one range of bytes, read as strings."""
     tail = np.full(count + 2, 4 * (count + 2), np.int32)
     tail[0] = count
+
+    def add(file: File, k: int) -> None:
+        file.tensor("s", (1,), Type=_T.STRING, Buffer=k + 1)
+
+    return _with_tail(tail.tobytes(), count, add)
+
+
+def _with_tail(
+    tail: bytes, count: int, add: Callable[[File, int], None]
+) -> bytes:
+    """A file whose buffers are all the same bytes behind the flatbuffer.
+
+    Args:
+        tail: The bytes.
+        count: Number of buffers.
+        add: Adds the tensor of a buffer to the file.
+    """
     start = 0
     for _ in range(2):
+        # The second time with the offset that the first one found.
         file = File()
         for k in range(count):
             file.buffers.append(
-                table(
-                    file.builder,
-                    "Buffer",
-                    Offset=start or 2,
-                    Size=tail.nbytes,
-                )
+                table(file.builder, "Buffer", Offset=start or 2, Size=len(tail))
             )
-            file.tensor("s", (1,), Type=_T.STRING, Buffer=k + 1)
+            add(file, k)
         file.graph()
         body = file.done()
         start = len(body)
-    return body + tail.tobytes()
+    return body + tail
 
 
 def tensors(count: int) -> bytes:

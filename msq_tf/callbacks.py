@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import keras
 
 from msq_tf.fit_inputs import FitInputs
@@ -20,6 +22,14 @@ class MSQCallback(SearchCallback, keras.callbacks.Callback):  # noqa: D101
                 f"Received: {type(self.model).__name__} '{self.model.name}'"
             )
         return self.model
+
+    # tf_keras asks it of every callback before anything else.
+    def _implements_train_batch_hooks(self) -> NoReturn:
+        raise ValueError(
+            "This MSQCallback is that of Keras 3. Expected "
+            "`msq_tf.tfmot.MSQCallback(rule, data=(x, y))` in the `fit` of "
+            "tf_keras. Received: msq_tf.MSQCallback"
+        )
 
     def fit_inputs(self) -> FitInputs:
         return self.model.fit_inputs

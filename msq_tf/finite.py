@@ -7,8 +7,11 @@ any other search.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from msq_tf.search import LayerStats
@@ -17,8 +20,47 @@ ADVICE = (
     "Expected finite data and a training that has not diverged: look for NaN "
     "in inputs, targets and sample weights, or lower the learning rate."
 )
+# Numbers that are looked at in one step.
+_BLOCK = 1 << 20
 # Weights that a message names.
 _NAMED = 5
+
+
+def warn_of_rows(name: str, data: Any) -> None:
+    """Warns of samples of `fit` with NaN or infinite values, before it begins.
+
+    A layer or a loss may know what to do with them, so they are not refused;
+    one that does not takes them into weights that nothing brings back.
+
+    Args:
+        name: Argument of `fit`.
+        data: Arrays in memory, nested; other data passes unseen.
+    """
+    for leaf in tf.nest.flatten(data):
+        if isinstance(leaf, np.memmap) or not isinstance(leaf, np.ndarray):
+            continue
+        row = _first_row(leaf)
+        if row is not None:
+            warnings.warn(
+                f"A sample of `{name}` is not finite. Expected finite numbers, "
+                "or a layer or loss that leaves others out: weights that "
+                f"NaN has reached are lost. Received: {name}[{row}]",
+                stacklevel=4,
+            )
+            return
+
+
+def _first_row(array: np.ndarray) -> int | None:
+    """The first sample that is not finite; `None` where all are."""
+    if array.dtype.kind != "f" or not array.ndim or not array.size:
+        return None
+    size = max(1, _BLOCK * len(array) // array.size)
+    for start in range(0, len(array), size):
+        finite = np.isfinite(array[start : start + size])
+        if not finite.all():
+            rows = finite.reshape(len(finite), -1).all(axis=1)
+            return start + int(np.argmin(rows))
+    return None
 
 
 def check_weights(paths: Sequence[str], weights: Sequence[tf.Tensor]) -> None:

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from msq_tf.batches import Batch
 from msq_tf.batches import batch_size_of
+from msq_tf.finite import warn_of_rows
 
 
 @dataclasses.dataclass
@@ -69,6 +70,8 @@ class FitInputs:
         given = {**bound.arguments, **bound.arguments.get("kwargs", {})}
         _check_callbacks(given.get("callbacks"))
         data = (given.get("x"), given.get("y"), given.get("sample_weight"))
+        for name, value in zip(("x", "y", "sample_weight"), data, strict=True):
+            warn_of_rows(name, value)
         held_out = given.get("validation_data")
         share = given.get("validation_split")
         if share and held_out is None:

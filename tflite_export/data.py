@@ -13,6 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tflite_export.finite_rows import check_finite
+
 # Stands in for axes that a model leaves open, when inputs are random.
 _OPEN_AXIS = 32
 
@@ -60,9 +62,10 @@ def collect(
             f"representative_data={type(data).__name__}"
         )
     taken: list[list[np.ndarray]] = [[] for _ in specs]
-    count = 0
+    count = seen = 0
     for batch in batches:
-        flat = _flatten(batch, structure, specs)
+        flat = _flatten(batch, structure, specs, seen)
+        seen += len(flat[0])
         if not all(map(_same_size, taken, flat)):
             if rest is None:
                 raise ValueError(
@@ -173,7 +176,7 @@ def _inputs_of(batch: Any) -> Any:
 
 
 def _flatten(
-    batch: Any, structure: Any, specs: Sequence[tf.TensorSpec]
+    batch: Any, structure: Any, specs: Sequence[tf.TensorSpec], seen: int
 ) -> list[np.ndarray]:
     inputs = _inputs_of(batch)
     if isinstance(inputs, dict):
@@ -209,11 +212,12 @@ def _flatten(
                 f"shape={array.shape}"
             )
     return [
-        _converted(array, spec) for array, spec in zip(flat, specs, strict=True)
+        _converted(array, spec, seen)
+        for array, spec in zip(flat, specs, strict=True)
     ]
 
 
-def _converted(array: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
+def _converted(array: np.ndarray, spec: tf.TensorSpec, seen: int) -> np.ndarray:
     numbers = "biuf" if spec.dtype.is_floating else "biu"
     if array.dtype.kind not in numbers:
         raise ValueError(
@@ -221,11 +225,7 @@ def _converted(array: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
             f"Expected numbers of type {spec.dtype.name}. Received: "
             f"dtype={array.dtype}"
         )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(
-            "Expected finite numbers in representative_data. Received: NaN "
-            f"or infinite values for the input '{spec.name}'"
-        )
+    check_finite(array, f"representative_data for '{spec.name}'", seen)
     return array.astype(spec.dtype.as_numpy_dtype)
 
 

@@ -17,6 +17,7 @@ from tflite_export import flatbuffer as fb
 from tflite_export import runtime
 from tflite_export import table_ids
 from tflite_export.devices import ports
+from tflite_export.finite_rows import check_finite
 from tflite_export.states import StateReport
 
 # Arguments of `compile` that say what to measure.
@@ -88,6 +89,10 @@ def evaluate_file(
         found |= _plain(
             data, outputs[0], np.asarray(y), ask, bool(found), len(states)
         )
+    if not all(map(np.isfinite, found.values())):
+        # Else a loss may know what to do with them.
+        for leaf in map(np.asarray, _leaves(y)):
+            check_finite(leaf, "y, or a loss that leaves others out")
     if not found:
         raise ValueError(
             "Nothing tells what to measure. Expected a file with one output, "
@@ -170,9 +175,13 @@ def _outputs(
         )
     ]
     targets, weights = [], []
+    seen = 0
     for x, y, weight in batches:
         arrays = runtime.in_order(_with_states(x, states, current), session)
         rows = len(arrays[0])
+        for name, array in zip(names, arrays, strict=True):
+            check_finite(array, f"x for '{name}'", seen)
+        seen += rows
         codes = [
             _taken(name, port, array)
             for name, port, array in zip(names, inputs, arrays, strict=True)

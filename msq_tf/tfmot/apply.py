@@ -33,12 +33,30 @@ def annotate_model(model: Any) -> Any:
         ValueError: If the model, or one inside, is of another kind, or its
             class has training of its own, which `quantize_model` keeps.
     """
+    check_model(model)
     check_no_methods(model)
     return _annotated(model)
 
 
 def _annotated(model: Any) -> Any:
     check_model(model)
+    if not model.built:
+        raise ValueError(
+            "The model has no weights yet. Expected one that knows its inputs: "
+            "begin with `tf_keras.layers.Input`, or call `build`. Received: "
+            f"model '{model.name}'"
+        )
+    wrapped = [
+        layer.name
+        for layer in model.layers
+        if isinstance(layer, tfmot.QuantizeWrapper)
+    ]
+    if wrapped:
+        raise ValueError(
+            "The model is quantized already. Expected a float model, such as "
+            "`msq.strip_quantization(model)` returns. Received: model "
+            f"'{model.name}' with {', '.join(map(repr, wrapped[:3]))}"
+        )
 
     def annotated(layer: Any) -> Any:
         if is_operation(layer) or isinstance(layer, _ANNOTATE):
@@ -71,8 +89,9 @@ def quantize_model(model: Any, scheme: MSQQuantizeScheme | None = None) -> Any:
         it is of that class.
 
     Raises:
-        ValueError: As `annotate_model` raises; of a class with training of its
-            own if it is made of other arguments than inputs and outputs.
+        ValueError: As `annotate_model` raises; if `scheme` is none; of a class
+            with training of its own if it is made of other arguments than
+            inputs and outputs.
 
     Example:
     ```python
@@ -82,6 +101,13 @@ def quantize_model(model: Any, scheme: MSQQuantizeScheme | None = None) -> Any:
     qat_model.fit(x, y, callbacks=[msq.MSQCallback(rule, data=(x, y))])
     ```
     """
+    if isinstance(scheme, type) or not (
+        scheme is None or hasattr(scheme, "get_layout_transformer")
+    ):
+        raise ValueError(
+            "`scheme` is none of TFMOT. Expected an object such as "
+            f"`MSQQuantizeScheme(start_bits=8)`. Received: scheme={scheme!r}"
+        )
     annotated = _annotated(model)
     with tfmot.quantize_scope():
         quantized = tfmot.quantize_apply(

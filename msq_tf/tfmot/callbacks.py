@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msq_tf.search_callback import SearchCallback
 from msq_tf.tfmot.imports import tf_keras
+from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.view import ModelView
 
 
@@ -12,6 +13,7 @@ class MSQCallback(SearchCallback, tf_keras.callbacks.Callback):  # noqa: D101
     __doc__ = SearchCallback.__doc__
 
     def network(self) -> ModelView:
+        check_model(self.model)
         if self.data is None:
             raise ValueError(
                 "tf_keras does not tell callbacks what `fit` was given. "

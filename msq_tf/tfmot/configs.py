@@ -101,9 +101,7 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
         self.start_bits = int(start_bits)
         self.min_bits = int(min_bits)
         self.per_channel = bool(per_channel)
-        self.channel_axes = {
-            name: tuple(axes) for name, axes in (channel_axes or {}).items()
-        }
+        self.channel_axes = _axes(channel_axes)
         self.activation_bits = activation_bits
         self.quantize_output = quantize_output
         self.quantizer = quantizer
@@ -212,6 +210,21 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _axes(given: Any) -> dict[str, tuple[int, ...]]:
+    given = {} if given is None else given
+    if not isinstance(given, Mapping) or not all(
+        isinstance(axes, Sequence)
+        and all(isinstance(axis, int) for axis in axes)
+        for axes in given.values()
+    ):
+        raise ValueError(
+            "`channel_axes` must be a dictionary of names of weights to axes, "
+            "such as {'kernel': (-1,)}. Received: "
+            f"channel_axes={given!r}"
+        )
+    return {name: tuple(axes) for name, axes in given.items()}
 
 
 def _names(argument: str, names: Any) -> list[str] | None:

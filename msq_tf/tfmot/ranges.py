@@ -66,8 +66,8 @@ def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
         batch_size: Samples that are run at once.
 
     Raises:
-        ValueError: If `model` is no model of tf_keras, there are no samples,
-            or an activation is not finite.
+        ValueError: If `model` is no model of tf_keras or has no ranges of
+            activations, there are no samples, or an activation is not finite.
 
     Example:
     ```python
@@ -77,6 +77,12 @@ def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
     """
     check_model(model)
     ranges = {entry["min_var"].ref(): entry for entry in _ranges(model)}
+    if not ranges:
+        raise ValueError(
+            "There are no ranges to set. Expected a model of `quantize_apply` "
+            "with `activation_bits=8`. Received: model "
+            f"'{model.name}'"
+        )
     seen = SeenRanges({ref: e["min_var"].name for ref, e in ranges.items()})
     token = _SEEN.set(seen)
     try:

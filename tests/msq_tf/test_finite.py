@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import msq_tf
+from msq_tf.finite import _first_row
 from msq_tf.finite import check_layers
 from msq_tf.search import LayerStats
 
@@ -94,8 +95,46 @@ def test_a_loss_that_is_nan_is_told(rule, hessian, at):
 @pytest.mark.parametrize("hessian", [True, False])
 def test_targets_that_are_nan_are_told(ranking, hessian):
     y = np.full_like(Y, np.nan)
-    with pytest.raises(ValueError, match="not finite.*NaN in inputs"):
+    with (
+        pytest.warns(UserWarning, match=r"A sample of `y`.*Received: y\[0\]"),
+        pytest.raises(ValueError, match="not finite.*NaN in inputs"),
+    ):
         search(prepared(), RULES[0], y=y, ranking=ranking, hessian=hessian)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["x", "y", "sample_weight"])
+def test_one_wrong_sample_is_named_before_fit_begins(name, value):
+    given = {
+        "x": np.zeros((300, 4), "f"),
+        "y": np.zeros((300, 1), "f"),
+        "sample_weight": np.ones(300, "f"),
+    }
+    given[name][271] = value
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    qmodel = msq_tf.quantize_model(model)
+    qmodel.compile("sgd", "mse")
+
+    class Begun(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            raise InterruptedError
+
+    with (
+        pytest.warns(UserWarning, match=rf"Received: {name}\[271\]"),
+        pytest.raises(InterruptedError),
+    ):
+        qmodel.fit(**given, callbacks=[Begun()], verbose=0)
+
+
+def test_rows_are_found_in_any_block():
+    for count in (1, 7, 4096):
+        for row in {0, count // 2, count - 1}:
+            array = np.zeros((count, 600), np.float16)
+            assert _first_row(array) is None
+            array[row, 599] = np.nan
+            assert _first_row(array) == row
+    assert _first_row(np.zeros((3, 2), int)) is None
+    assert _first_row(np.zeros((0, 2))) is None
 
 
 def test_statistics_are_checked_one_by_one():

@@ -282,7 +282,10 @@ def test_data_that_is_not_finite_stops_the_search(tiny_data):
     x[0, 0, 0, 0] = np.nan
     qmodel, _ = prepared(dense)
     rule = msq_tf.BudgetRule(target_compression=8.0)
-    with pytest.raises(ValueError, match="NaN in inputs.*Received: relu: nan"):
+    with (
+        pytest.warns(UserWarning, match=r"Received: x\[0\]"),
+        pytest.raises(ValueError, match="NaN in inputs.*Received: relu: nan"),
+    ):
         qmodel.fit(
             x.reshape(len(x), -1)[:, :7],
             y % CLASSES,

@@ -124,6 +124,7 @@ def poisoned_and_clean(qmodel, value):
     poisoned[100] = value
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.filterwarnings("ignore", "A sample of `x` is not finite")
         qmodel.fit(poisoned, y, batch_size=64, shuffle=False, verbose=0)
     history = qmodel.fit(x, y, epochs=20, batch_size=64, verbose=0).history
     assert np.isfinite(history["loss"]).all()
