@@ -56,6 +56,11 @@ class QuantizedNetwork:
         return []
 
     @property
+    def search_variables(self) -> Sequence[Any]:
+        """The state of the search, where layers hold it as variables."""
+        return ()
+
+    @property
     def fixed_batch_size(self) -> int | None:
         """The one batch size that the model takes; `None` for any."""
         return None

@@ -6,19 +6,16 @@ import tempfile
 from typing import Any
 
 from tflite_export import convert
-from tflite_export import data as samples_of
 from tflite_export import lint
-from tflite_export import open_axes
+from tflite_export import opening
 from tflite_export import plans
 from tflite_export import preconditions
 from tflite_export import readback
 from tflite_export import states
-from tflite_export import table_ids
 from tflite_export import targets
 from tflite_export.errors import ExportError
 from tflite_export.explained import explained
 from tflite_export.source import QuantizedModel
-from tflite_export.source import from_model
 
 _SAMPLES = 8
 
@@ -64,22 +61,16 @@ def check(
             "Expected a model of msq_tf.quantize_model, or the ModelView of a "
             f"tf_keras model. Received: model={model!r}"
         )
-    example, data = samples_of.first_batch(representative_data)
-    source = from_model(
+    begun = opening.opened(
         model,
+        chosen,
+        representative_data,
         input_signature,
-        example,
         batch_size,
-        chosen.options.get("batch_size"),
+        _SAMPLES,
+        trained=False,
     )
-    convert.check_size(source.base)
-    inputs, origin = samples_of.collect(data, source.structure, _SAMPLES)
-    names = [spec.name for spec in source.specs]
-    tables = table_ids.of_model(source.base)
-    table_ids.check(tables, names, inputs, "representative_data")
-    if chosen.integer:
-        preconditions.with_ranges(model, source, chosen, inputs)
-    source = open_axes.settle(source, chosen, inputs, origin).source
+    source = begun.sized.source
     quantized, skipped = model.quantized_weights(), model.skipped_weights()
     preconditions.check_weights(quantized)
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +78,7 @@ def check(
             source, quantized, folder, [s.value for s in skipped]
         )
         converted, matching = explained(conversion, quantized, skipped)
-        inputs = states.reached(converted.source, inputs)
+        inputs = states.reached(converted.source, begun.inputs)
         plan: plans.Plan = plans.WeightOnly(converted, matching, None)
         if chosen.integer:
             plan = plans.Integer(

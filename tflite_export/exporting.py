@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
@@ -20,13 +18,10 @@ from msq_tf.arguments import check_path
 from msq_tf.files import check_folder
 from msq_tf.unread import REASON
 from tflite_export import convert
-from tflite_export import data as samples_of
 from tflite_export import devices
 from tflite_export import evaluation
 from tflite_export import flatbuffer as fb
-from tflite_export import image_folder
-from tflite_export import input_check
-from tflite_export import open_axes
+from tflite_export import opening
 from tflite_export import plans
 from tflite_export import preconditions
 from tflite_export import progress
@@ -152,48 +147,19 @@ def export(
     for name in (path, save_failure_to):
         if name is not None:
             check_folder(name)
-    example, representative_data = samples_of.first_batch(representative_data)
-    source = from_model(
+    begun = opening.opened(
         model,
-        input_signature,
-        example,
-        batch_size,
-        chosen.options.get("batch_size"),
-    )
-    convert.check_size(source.base)
-    notes = []
-    if isinstance(representative_data, str | os.PathLike):
-        representative_data, note = image_folder.inputs(
-            representative_data, source.specs, samples
-        )
-        notes.append(note)
-    if chosen.integer:
-        source = preconditions.with_ranges(
-            model, source, chosen, representative_data
-        )
-    rest: list[list[np.ndarray]] = []
-    inputs, origin = samples_of.collect(
+        chosen,
         representative_data,
-        source.structure,
+        input_signature,
+        batch_size,
         samples,
-        rest if open_axes.names(source) else None,
     )
+    source, inputs = begun.sized.source, begun.inputs
     names = [spec.name for spec in source.specs]
-    tables = table_ids.of_model(source.base)
-    table_ids.check(tables, names, inputs, "representative_data")
-    if origin == "given":
-        notes += input_check.check_samples(
-            model,
-            source,
-            inputs,
-            measures=chosen.integer and not source.trained_ranges,
-            integer=chosen.integer,
-        )
-    sized = open_axes.settle(source, chosen, inputs, origin, rest)
-    source = sized.source
     quantized, skipped = model.quantized_weights(), model.skipped_weights()
     preconditions.check_weights(quantized)
-    preconditions.check_numbers(source.base)
+    preconditions.check_numbers(model, source.base)
     with contextlib.ExitStack() as stack:
         stack.enter_context(fb.parsed_once())
         stack.enter_context(
@@ -226,7 +192,7 @@ def export(
                 converted,
                 matching,
                 chosen,
-                inputs if origin == "given" else None,
+                inputs if begun.origin == "given" else None,
                 integer_io,
                 max_units,
                 min_agreement,
@@ -247,8 +213,8 @@ def export(
         let_go(converted.data)
         loading = tensorflow_runtime.load_everywhere(data, inputs)
         verified = plan.verify(built, inputs)
-        if sized.other is not None:
-            plan.verify(built, sized.other)
+        if begun.sized.other is not None:
+            plan.verify(built, begun.sized.other)
         progress.step("running the tools of the device")
         device = devices.finish(
             target, data, Path(path).stem, inputs, device_options, max_units
@@ -277,13 +243,12 @@ def export(
         float_file_bytes=len(converted.data),
         int8_file_bytes=plain,
         checks=verified.checks,
-        inputs=origin,
+        inputs=begun.origin,
         activations=built.activations,
         operators=verified.operators,
         device=device.figures,
         notes=(
-            *sized.notes,
-            *notes,
+            *begun.notes,
             *converted.notes,
             *states.note(kept),
             *_unread_note(unread),

@@ -17,17 +17,20 @@ from tflite_export.source import Source
 from tflite_export.source import trained_bits
 from tflite_export.targets import Target
 
-# In names of a search's state, which wrapped layers of tf_keras hold among
-# their weights: NaN there is what no decision has told yet.
-_SEARCH = "_msq_"
 
+def check_numbers(model: QuantizedModel, base: Any) -> None:
+    """Raises an ExportError for a variable with NaN, of whatever layer.
 
-def check_numbers(base: Any) -> None:
-    """Raises an ExportError for a variable with NaN, of whatever layer."""
+    Args:
+        model: The quantized model. NaN in its search's state is what no
+            decision has told yet.
+        base: The model that a file is made of.
+    """
+    search = {id(v) for v in getattr(model, "search_variables", ())}
     wrong = [
         getattr(variable, "path", variable.name)
         for variable in base.variables
-        if _SEARCH not in variable.name
+        if id(variable) not in search
         and tf.as_dtype(variable.dtype).is_floating
         and np.isnan(np.asarray(variable)).any()
     ]
@@ -73,7 +76,7 @@ def check_weights(quantized: Sequence[QuantizedWeight]) -> None:
 
 
 def with_ranges(
-    model: QuantizedModel, source: Source, target: Target, data: Any
+    model: QuantizedModel, source: Source, target: Target, measurable: bool
 ) -> Source:
     """The model with its trained ranges, for integer targets.
 
@@ -81,7 +84,7 @@ def with_ranges(
         model: The model.
         source: How it is called.
         target: Where its file shall run.
-        data: Representative data, as `export` takes it.
+        measurable: Whether there is data to measure ranges on.
 
     Returns:
         The source, with the ranges where the model has trained ones.
@@ -93,7 +96,7 @@ def with_ranges(
     bits = trained_bits(model)
     wanted = int(target.mode.removeprefix("int"))
     if bits is None:
-        if data is None:
+        if not measurable:
             raise ExportError(
                 f"Target '{target.name}' needs activation ranges. Expected "
                 "representative_data, a few hundred inputs, or a model trained "

@@ -86,7 +86,7 @@ def _built(qmodel: Any, x: list[Any], target: targets.Target) -> bytes:
         qmodel,
         sources.from_model(qmodel, None, None, batch),
         target,
-        x,
+        measurable=True,
     )
     quantized = qmodel.quantized_weights()
     converted, matching = explained(

@@ -14,7 +14,7 @@ def table(content: dict[str, Any]) -> str:
         content: What `benchmarks/results/transformers.json` holds.
     """
     environment = content["environment"]
-    rows, refusals = [], []
+    rows, refusals, later = [], [], []
     for run in content["results"]["runs"]:
         share = run["quantized"] / (run["quantized"] + run["left_in_float"])
         size = next(
@@ -22,6 +22,11 @@ def table(content: dict[str, Any]) -> str:
         )
         cells = []
         for file in run["files"]:
+            if "date" in file:
+                later.append(
+                    f"{run['model']}, `{file['target']}`: measured again "
+                    f"alone, {file['date']}, on a machine that was busy"
+                )
             if "bytes" in file:
                 cells.append(f"{file['bytes']:,}, {file['seconds']:.0f} s")
             else:
@@ -63,4 +68,6 @@ def table(content: dict[str, Any]) -> str:
     ]
     if refusals:
         lines += ["", "Refused:", "", *refusals]
+    if later:
+        lines += ["", *(f"- {words}" for words in later)]
     return "\n".join([*lines, ""])

@@ -132,12 +132,16 @@ class ModelView(QuantizedNetwork):
     def fixed_batch_size(self) -> int | None:
         return fixed_batch_size(self.model)
 
-    def state_kept(self) -> contextlib.AbstractContextManager[None]:
-        ours = {
-            variable.ref()
+    @property
+    def search_variables(self) -> list[Any]:
+        return [
+            variable
             for entry in self._found
             for variable in (entry.by_msq and entry.variables or {}).values()
-        }
+        ]
+
+    def state_kept(self) -> contextlib.AbstractContextManager[None]:
+        ours = {variable.ref() for variable in self.search_variables}
         return kept(
             [v for v in state_variables(self.model) if v.ref() not in ours]
         )

@@ -146,6 +146,26 @@ def test_functions_are_tables_on_microcontrollers(tmp_path):
     assert not {"EXP", "LOG"} & set(found)
 
 
+def test_a_table_between_measured_ranges_has_the_range_of_its_results(
+    tmp_path,
+):
+    """Far beyond 1, with activations that nobody trained."""
+    inputs = keras.Input((8,))
+    function = L.Activation("softplus")(L.Rescaling(20.0)(inputs))
+    model = keras.Model(inputs, [function, L.Dense(2)(inputs)])
+    qmodel, x = trained(model, activation_bits=None)
+    export(qmodel, tmp_path / "m", "mcu", x)
+    assert "GATHER" in ops(tmp_path / "m")
+    model = fb.load((tmp_path / "m").read_bytes())
+    graph = model.subgraphs[0]
+    (table,) = (
+        graph.tensors[fb.outputs(op)[0]]
+        for op in graph.operators
+        if fb.op_name(model, op) == "GATHER"
+    )
+    assert 255 * table.quantization.scale[0] > 20
+
+
 def test_tables_of_rows_keep_their_codes_and_scales(tmp_path):
     qmodel, x = trained(layer_cases.CASES["Embedding"]())
     report = export(qmodel, tmp_path / "m", "mcu", x)

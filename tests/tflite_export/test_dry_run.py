@@ -53,3 +53,18 @@ def test_what_is_no_model_or_target():
         tflite_export.check(network(L.ReLU()))
     with pytest.raises(ValueError, match="Received: .*phone"):
         tflite_export.check(quantized(network(L.ReLU())), "phone")
+
+
+def test_the_same_data_as_an_export(tmp_path):
+    """A folder of images, and batches of several sizes."""
+    for number in range(3):
+        pixels = np.full((8, 8, 3), 40 * number, np.uint8)
+        keras.utils.save_img(tmp_path / f"{number}.png", pixels)
+    qmodel = quantized(network(L.ReLU()))
+    tflite_export.check(qmodel, "cpu_int8", str(tmp_path))
+    inputs = keras.Input((None, 6))
+    x = L.GlobalAveragePooling1D()(L.Conv1D(4, 3, padding="same")(inputs))
+    qmodel = quantized(keras.Model(inputs, L.Dense(2)(x)))
+    rng = np.random.default_rng(0)
+    batches = [rng.normal(size=(4, n, 6)).astype("f") for n in (8, 12)]
+    tflite_export.check(qmodel, "cpu_float", batches)

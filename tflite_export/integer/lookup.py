@@ -59,12 +59,14 @@ class Lookup:
         operator: The CAST that widens its argument.
         source: Tensor that holds its argument.
         table: Constant that holds its results, once they are known.
+        result: Tensor that holds its result.
         function: The bytes of a float file that computes 256 of them.
     """
 
     operator: schema.OperatorT
     source: int
     table: int
+    result: int
     function: bytes
 
 
@@ -243,7 +245,7 @@ def _replace(
     graph.operators[last + 1 : last + 1] = [cast, add, gather]
     for op in operators:
         del graph.operators[edit.before(graph, op)]
-    return Lookup(cast, source, table, function)
+    return Lookup(cast, source, table, result, function)
 
 
 def _alone(

@@ -24,6 +24,7 @@ from tflite_export.integer import pairs
 from tflite_export.integer import regions
 from tflite_export.integer import ties
 from tflite_export.integer.grids import Grid
+from tflite_export.integer.grids import grid_of_range
 from tflite_export.integer.grids import make_grid
 from tflite_export.integer.prepare import prepare
 from tflite_export.integer.quantize import Quantizer
@@ -131,7 +132,13 @@ def build(
     rows = rows_of(model, target, [*floats, *(k.operator for k in lookups)])
     for each in lookups:
         rows[edit.before(model.subgraphs[0], each.operator)] = lookup.WIDENING
-    tables = _tables(model, rows, own, target)
+    tables = {
+        k.table: grid_of_range(target.mode, *ranges[k.result])
+        for k in lookups
+        # On a trained grid a table is made for it.
+        if k.result not in trained and k.result in ranges
+    }
+    tables |= _tables(model, rows, own, target)
     states = ties.pairs(model, len(converted.source.states))
     ranges = ties.joined(model, rows, ranges, states)
     solution = ties.solve(
