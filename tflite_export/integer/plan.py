@@ -150,6 +150,12 @@ def build(
     quantizer = Quantizer(model, rows, own, solution, target)
     written = quantizer.run(integer_io)
     if integer_io:
+        quantizer.notes += [
+            f"input '{fb.name(model.subgraphs[0].tensors[i])}' stays float: "
+            "only float operators read it"
+            for i in sorted(alone)
+            if fb.type_name(model.subgraphs[0].tensors[i]) == "FLOAT32"
+        ]
         ties.align(model, states, target.mode)
     written += _in_float(model, matches, own, target)
     # Float biases and what stood between the pairs are still there.
