@@ -56,7 +56,7 @@ LINEAR: tuple[type, ...] = (
     keras.layers.SeparableConv2D,
 )
 # They cut what they read to integers, whose values a grid would change.
-_CUTTING = (keras.layers.Embedding,)
+_CUTTING = (keras.layers.Discretization, keras.layers.Embedding)
 _FUSING = (keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply)
 # Class names of operations without a public class: `a + b` in a functional
 # model.

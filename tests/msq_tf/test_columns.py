@@ -71,6 +71,17 @@ def test_what_something_else_reads_is_rounded():
     assert qmodel.activations.sites[0].path == "input"
 
 
+def test_what_is_cut_into_bins_is_not_rounded():
+    inputs = keras.Input((4,))
+    x = L.Discretization(bin_boundaries=[0.0, 0.01, 1.0])(inputs)
+    x = L.Flatten()(L.Embedding(4, 3)(x))
+    qmodel = msq_tf.quantize_model(
+        keras.Model(inputs, L.Dense(2, name="d")(x)),
+        msq_tf.MSQConfig(activation_bits=8),
+    )
+    assert "input" not in [s.path for s in qmodel.activations.sites]
+
+
 def test_a_device_is_warned_of_before_the_training():
     layer = norm(np.zeros(8), SCALES**2)
     with pytest.warns(UserWarning, match=r"Columns \[0, 1, .*'edgetpu'"):

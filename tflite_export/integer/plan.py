@@ -23,9 +23,9 @@ from tflite_export.integer import lookup
 from tflite_export.integer import pairs
 from tflite_export.integer import regions
 from tflite_export.integer import ties
+from tflite_export.integer import weight_grids
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import grid_of_range
-from tflite_export.integer.grids import make_grid
 from tflite_export.integer.prepare import prepare
 from tflite_export.integer.quantize import Quantizer
 from tflite_export.integer.quantize import Rows
@@ -37,8 +37,6 @@ from tflite_export.rewrite import Written
 from tflite_export.rewrite import rewrite
 from tflite_export.slim import slim
 from tflite_export.targets import Target
-
-_READ_AS_DATA = ("activation", "same")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +99,7 @@ def build(
     floats = normal
     functions: list[list[schema.OperatorT]] = []
     if target.float_regions:
-        odd = _odd_tables(model, matches, target)
+        odd = weight_grids.unreadable(model, matches, target)
         floats = regions.find(model, target, trained, normal, odd)
     elif target.tables:
         found = regions.find(model, target, trained)
@@ -138,7 +136,7 @@ def build(
         # On a trained grid a table is made for it.
         if k.result not in trained and k.result in ranges
     }
-    tables |= _tables(model, rows, own, target)
+    tables |= weight_grids.find(model, rows, own, target)
     states = ties.pairs(model, len(converted.source.states))
     ranges = ties.joined(model, rows, ranges, states)
     solution = ties.solve(
@@ -161,6 +159,12 @@ def build(
     quantizer = Quantizer(model, rows, own, solution, target)
     written = quantizer.run(integer_io)
     if integer_io:
+        quantizer.notes += [
+            f"input '{fb.name(model.subgraphs[0].tensors[i])}' stays float: "
+            "only float operators read it"
+            for i in sorted(alone)
+            if fb.type_name(model.subgraphs[0].tensors[i]) == "FLOAT32"
+        ]
         ties.align(model, states, target.mode)
     written += _in_float(model, matches, own, target)
     # Float biases and what stood between the pairs are still there.
@@ -198,21 +202,6 @@ def _apart(
     """Normalizations of inputs that no grid holds."""
     chains = affine.find(model, trained, {id(op) for op in kept})
     return affine.apart(model, target, chains, trained, samples)
-
-
-def _one_scale(match: Match, target: Target) -> str:
-    """What to do about a weight that is read like an activation."""
-    count = len(np.unique(match.fit.scale))
-    # Not to be advised where it is so already.
-    expected = (
-        "the layer trained with LayerConfig(granularity=PerTensor())"
-        if count > 1
-        else "a target of float activations"
-    )
-    return (
-        f"Expected {expected}. Received: {count} scales, {target.mode} "
-        "activations"
-    )
 
 
 def _no_normalization(
@@ -346,59 +335,3 @@ def rows_of(
             f"Received: {', '.join(missing)}"
         )
     return rows
-
-
-def _odd_tables(
-    model: schema.ModelT, matches: Sequence[Match], target: Target
-) -> set[int]:
-    """Trained weights that operators can't read as activations as they are.
-
-    They have a scale per channel, or are beside 16-bit activations.
-    """
-    odd = set()
-    for match in matches:
-        index = match.constant.tensor
-        scale = match.fit.scale
-        for op in model.subgraphs[0].operators:
-            row = regions.row_of(model, target, op)
-            if match.constant.graph or row is None:
-                continue
-            for place, read in enumerate(fb.inputs(op)):
-                if read != index or row.role(place) not in _READ_AS_DATA:
-                    continue
-                if (
-                    target.mode != "int8"
-                    or (scale != scale[0]).any()
-                    or not target.allows(row.name, "INT8", "per_tensor")
-                ):
-                    odd.add(index)
-    return odd
-
-
-def _tables(
-    model: schema.ModelT,
-    rows: Rows,
-    matches: Sequence[Match],
-    target: Target,
-) -> Mapping[int, Grid]:
-    """Grids of trained weights that operators read as activations."""
-    found = {m.constant.tensor: m for m in matches if not m.constant.graph}
-    odd = _odd_tables(model, matches, target)
-    tables: dict[int, Grid] = {}
-    for position, op in enumerate(model.subgraphs[0].operators):
-        row = rows[position]
-        for place, index in enumerate(fb.inputs(op)):
-            match = found.get(index)
-            if row is None or match is None:
-                continue
-            if row.role(place) not in _READ_AS_DATA:
-                continue
-            if index in odd:
-                raise ExportError(
-                    f"Layer '{match.weight.path}': {row.name} reads its "
-                    f"weight like an activation, which target '{target.name}' "
-                    "does with int8 and one scale for all channels only. "
-                    f"{_one_scale(match, target)}"
-                )
-            tables[index] = make_grid(target.mode, float(match.fit.scale[0]), 0)
-    return tables

@@ -112,6 +112,10 @@ def test_columns_far_apart_are_normalized_in_float(tmp_path):
     assert names(path)[:3] == ["SUB", "MUL", "QUANTIZE"]
     wanted = model(x).numpy()
     assert np.abs(run(path, x) - wanted).max() < 0.1 * np.ptp(wanted)
+    report = export(
+        qmodel, path, target="cpu_int8", representative_data=x, integer_io=True
+    )
+    assert "input 'input' stays float" in " ".join(report.notes)
     with pytest.raises(Exception, match="no float operators, and one grid"):
         export(qmodel, path, target="mcu", representative_data=x)
 

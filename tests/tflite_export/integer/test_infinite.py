@@ -65,15 +65,12 @@ def test_trained_activations_need_no_data(activation, tmp_path):
 
 
 def test_what_no_site_covers_is_left_out(tmp_path, monkeypatch):
-    """A batch norm by itself is two operators, with no site in between."""
+    """What attention computes of its scores is no layer's."""
     monkeypatch.setitem(check.END_UNITS, "int8", -1)
     monkeypatch.setattr(amplification, "explain", lambda *_: "not asked")
-    x = inputs = keras.Input((8, 8, 3))
-    x = L.ReLU()(L.BatchNormalization()(L.MaxPooling2D()(x)))
-    model = keras.Model(inputs, L.Flatten()(L.Conv2D(4, 3)(x)))
-    rng = np.random.default_rng(0)
-    for variable in model.layers[2].variables:
-        variable.assign(rng.uniform(0.5, 2.0, variable.shape))
+    x = inputs = keras.Input((6, 8))
+    x = L.Flatten()(L.MultiHeadAttention(2, 4)(x, x))
+    model = keras.Model(inputs, L.Dense(3)(x))
     qmodel = msq_tf.quantize_model(model, msq_tf.MSQConfig(activation_bits=8))
     x = networks.samples(model)
     networks.see(qmodel, x)

@@ -1,0 +1,91 @@
+"""Trained weights that operators read like activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export import flatbuffer as fb
+from tflite_export.errors import ExportError
+from tflite_export.integer import regions
+from tflite_export.integer.grids import Grid
+from tflite_export.integer.grids import make_grid
+from tflite_export.integer.quantize import Rows
+from tflite_export.match import Match
+from tflite_export.targets import Target
+
+_READ_AS_DATA = ("activation", "same")
+
+
+def unreadable(
+    model: schema.ModelT, matches: Sequence[Match], target: Target
+) -> set[int]:
+    """Trained weights that operators can't read as activations as they are.
+
+    They have a scale per channel, or are beside 16-bit activations.
+    """
+    found = set()
+    for match in matches:
+        index = match.constant.tensor
+        scale = match.fit.scale
+        for op in model.subgraphs[0].operators:
+            row = regions.row_of(model, target, op)
+            if match.constant.graph or row is None:
+                continue
+            for place, read in enumerate(fb.inputs(op)):
+                if read != index or row.role(place) not in _READ_AS_DATA:
+                    continue
+                if (
+                    target.mode != "int8"
+                    or (scale != scale[0]).any()
+                    or not target.allows(row.name, "INT8", "per_tensor")
+                ):
+                    found.add(index)
+    return found
+
+
+def find(
+    model: schema.ModelT,
+    rows: Rows,
+    matches: Sequence[Match],
+    target: Target,
+) -> Mapping[int, Grid]:
+    """Grids of trained weights that operators read as activations."""
+    found = {m.constant.tensor: m for m in matches if not m.constant.graph}
+    rare = unreadable(model, matches, target)
+    tables: dict[int, Grid] = {}
+    for position, op in enumerate(model.subgraphs[0].operators):
+        row = rows[position]
+        for place, index in enumerate(fb.inputs(op)):
+            match = found.get(index)
+            if row is None or match is None:
+                continue
+            if row.role(place) not in _READ_AS_DATA:
+                continue
+            if index in rare:
+                raise ExportError(
+                    f"Layer '{match.weight.path}': {row.name} reads its "
+                    f"weight like an activation, which target '{target.name}' "
+                    "does with int8 and one scale for all channels only. "
+                    f"{_one_scale(match, target)}"
+                )
+            tables[index] = make_grid(target.mode, float(match.fit.scale[0]), 0)
+    return tables
+
+
+def _one_scale(match: Match, target: Target) -> str:
+    """What to do about a weight that is read like an activation."""
+    count = len(np.unique(match.fit.scale))
+    # Not to be advised where it is so already.
+    expected = (
+        "the layer trained with LayerConfig(granularity=PerTensor())"
+        if count > 1
+        else "a target of float activations"
+    )
+    return (
+        f"Expected {expected}. Received: {count} scales, {target.mode} "
+        "activations"
+    )
