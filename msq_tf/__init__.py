@@ -9,7 +9,6 @@ from msq_tf.config import MSQConfig as MSQConfig
 from msq_tf.config import PerChannel as PerChannel
 from msq_tf.config import PerTensor as PerTensor
 from msq_tf.history import BitChange as BitChange
-from msq_tf.history import Candidate as Candidate
 from msq_tf.model import MSQModel as MSQModel
 from msq_tf.pareto import ParetoCheckpoint as ParetoCheckpoint
 from msq_tf.pareto import ParetoEntry as ParetoEntry
@@ -20,8 +19,9 @@ from msq_tf.registry import register_quantizable as register_quantizable
 from msq_tf.regularizers import LSBRegularizer as LSBRegularizer
 from msq_tf.report import PrecisionReport as PrecisionReport
 from msq_tf.report import precision_report as precision_report
+from msq_tf.search import Candidate as Candidate
 from msq_tf.threshold import ThresholdRule as ThresholdRule
-from msq_tf.weights import Layout as Layout
+from msq_tf.weight_layout import Layout as Layout
 from msq_tf.weights import QuantizedWeight as QuantizedWeight
 from msq_tf.weights import SkippedWeight as SkippedWeight
 

@@ -15,10 +15,10 @@ from msq_tf import allocation
 from msq_tf import devices
 from msq_tf.allocation import Option
 from msq_tf.arguments import check_integer
-from msq_tf.history import Candidate
-from msq_tf.round_clamp import MAX_BITS
-from msq_tf.round_clamp import MIN_BITS
+from msq_tf.bit_widths import MAX_BITS
+from msq_tf.bit_widths import MIN_BITS
 from msq_tf.search import EPSILON
+from msq_tf.search import Candidate
 from msq_tf.search import Change
 from msq_tf.search import Decision
 from msq_tf.search import LayerStats

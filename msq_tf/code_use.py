@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from msq_tf.round_clamp import MIN_BITS
+from msq_tf.bit_widths import MIN_BITS
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import entropy
 

@@ -11,8 +11,8 @@ from typing import Any
 from msq_tf import target_limits
 from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_mapping
-from msq_tf.round_clamp import MAX_BITS
-from msq_tf.round_clamp import MIN_BITS
+from msq_tf.bit_widths import MAX_BITS
+from msq_tf.bit_widths import MIN_BITS
 from msq_tf.round_clamp import QUANTIZERS
 from msq_tf.round_clamp import ROUND_CLAMP
 

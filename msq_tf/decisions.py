@@ -16,9 +16,9 @@ import rich.text
 
 from msq_tf import terminal
 from msq_tf.history import BitChange
-from msq_tf.history import Candidate
 from msq_tf.html_tables import as_html
 from msq_tf.names import Name
+from msq_tf.search import Candidate
 
 # Width in characters of tables that `str` gives: that of the terminal, if
 # there is one, between these.

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from msq_tf.round_clamp import MAX_BITS
-from msq_tf.round_clamp import MIN_BITS
+from msq_tf.bit_widths import MAX_BITS
+from msq_tf.bit_widths import MIN_BITS
 from msq_tf.search import LayerStats
-from msq_tf.weights import Layout
+from msq_tf.weight_layout import Layout
 
 # A matrix product, as fast kernels for packed weights take it: rows of a
 # multiple of four.

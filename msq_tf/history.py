@@ -8,19 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-
-class Candidate(NamedTuple):
-    """A change that was weighed and not made.
-
-    Attributes:
-        path: The weight.
-        bits: The width that it would have come to.
-        cost: Predicted increase of the loss; NaN where no loss is predicted.
-    """
-
-    path: str
-    bits: int
-    cost: float
+from msq_tf.search import Candidate
 
 
 class BitChange(NamedTuple):

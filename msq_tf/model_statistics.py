@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from msq_tf import replicas
 from msq_tf.batches import Batch
-from msq_tf.divergence import CompiledLosses
+from msq_tf.compiled_losses import CompiledLosses
 from msq_tf.divergence import relative_distance
 from msq_tf.overlay import fixed_batch_size
 from msq_tf.step_scope import statistics_scope

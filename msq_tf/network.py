@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from msq_tf.arguments import check_mapping
 from msq_tf.batches import Batch
+from msq_tf.compiled_losses import CompiledLosses
 from msq_tf.config import check_bits
-from msq_tf.divergence import CompiledLosses
 from msq_tf.history import BitChange
 from msq_tf.penalty import PenaltyMean
 from msq_tf.state import SearchState

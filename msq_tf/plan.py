@@ -16,10 +16,10 @@ from msq_tf.config import MSQConfig
 from msq_tf.config import axes_tuple
 from msq_tf.discovery import find_weights
 from msq_tf.unread import REASON
+from msq_tf.weight_layout import Layout
 from msq_tf.weight_plan import WeightPlan
 from msq_tf.weight_specs import FoundWeight
 from msq_tf.weight_specs import WeightSpec
-from msq_tf.weights import Layout
 
 Filters = str | Sequence[str] | Callable[[Any], bool]
 

@@ -15,8 +15,8 @@ from typing import TypeVar
 import keras
 
 from msq_tf.config import axes_tuple
+from msq_tf.weight_layout import Layout
 from msq_tf.weight_specs import WeightSpec
-from msq_tf.weights import Layout
 
 Axis = int | Sequence[int] | Callable[[Any], Sequence[int]]
 LayerClass = TypeVar("LayerClass", bound=type)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from msq_tf import bit_widths
 from msq_tf import round_clamp
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
@@ -60,8 +61,8 @@ class LSBRegularizer(keras.regularizers.Regularizer):
     ):
         check_number("strength", strength, 0)
         # Some bit has to be left to clear, and 2 for the weight.
-        check_integer("bits", bits, 3, round_clamp.MAX_BITS)
-        check_integer("lsb", lsb, 1, bits - round_clamp.MIN_BITS)
+        check_integer("bits", bits, 3, bit_widths.MAX_BITS)
+        check_integer("lsb", lsb, 1, bits - bit_widths.MIN_BITS)
         self.strength = float(strength)
         self.bits = int(bits)
         self.lsb = int(lsb)

@@ -35,9 +35,6 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-MIN_BITS = 2
-MAX_BITS = 8
-
 ROUND_CLAMP = "round_clamp"
 DOREFA = "dorefa"
 QUANTIZERS = (ROUND_CLAMP, DOREFA)

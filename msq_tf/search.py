@@ -21,9 +21,8 @@ from typing import NoReturn
 
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
-from msq_tf.history import Candidate
-from msq_tf.round_clamp import MAX_BITS
-from msq_tf.round_clamp import MIN_BITS
+from msq_tf.bit_widths import MAX_BITS
+from msq_tf.bit_widths import MIN_BITS
 
 # Average bits are ratios of integers: equal up to this is equal.
 EPSILON = 1e-6
@@ -33,6 +32,20 @@ _TARGETS: dict[str, tuple[float, float | None]] = {
     "target_bits": (MIN_BITS, 32),
     "target_bytes": (1, None),
 }
+
+
+class Candidate(NamedTuple):
+    """A change that was weighed and not made.
+
+    Attributes:
+        path: The weight.
+        bits: The width that it would have come to.
+        cost: Predicted increase of the loss; NaN where no loss is predicted.
+    """
+
+    path: str
+    bits: int
+    cost: float
 
 
 class RuleState(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-from msq_tf.round_clamp import MAX_BITS
-from msq_tf.round_clamp import MIN_BITS
+from msq_tf.bit_widths import MAX_BITS
+from msq_tf.bit_widths import MIN_BITS
 from msq_tf.state import PER_WEIGHT
 from msq_tf.state import SHARED
 from msq_tf.state import SearchState

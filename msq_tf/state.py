@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from msq_tf import history
+from msq_tf.bit_widths import MAX_BITS
 from msq_tf.history import BitChange
-from msq_tf.round_clamp import MAX_BITS
 from msq_tf.search import RuleState
 
 # Changes that are kept, for each weight on average: six drops from 8 bits to 2,

@@ -14,13 +14,13 @@ import tensorflow as tf
 from msq_tf import replicas
 from msq_tf import round_clamp
 from msq_tf.batches import Batch
+from msq_tf.bit_widths import MAX_BITS
+from msq_tf.bit_widths import MIN_BITS
 from msq_tf.divergence import output_divergence
 from msq_tf.hessian import BlockHessian
 from msq_tf.hessian import TraceEstimate
 from msq_tf.hessian import groups
 from msq_tf.network import QuantizedNetwork
-from msq_tf.round_clamp import MAX_BITS
-from msq_tf.round_clamp import MIN_BITS
 from msq_tf.search import LayerStats
 from msq_tf.search import Rule
 

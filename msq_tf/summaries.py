@@ -14,11 +14,11 @@ from msq_tf import extras
 from msq_tf import terminal
 from msq_tf.decisions import Decisions
 from msq_tf.history import BitChange
-from msq_tf.history import Candidate
 from msq_tf.names import shortened
 from msq_tf.network import QuantizedNetwork
 from msq_tf.report import PANELS
 from msq_tf.report import precision_report
+from msq_tf.search import Candidate
 
 # What a line says once, if it has room.
 _FROZEN = ", bits frozen"

@@ -12,7 +12,7 @@ from msq_tf.config import check_bits
 from msq_tf.config import check_granularity
 from msq_tf.config import granularity_from_name
 from msq_tf.config import granularity_name
-from msq_tf.weights import Layout
+from msq_tf.weight_layout import Layout
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msq_tf.config import axes_tuple
-from msq_tf.weights import Layout
+from msq_tf.weight_layout import Layout
 
 
 @dataclasses.dataclass(frozen=True)

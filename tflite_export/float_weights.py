@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from msq_tf.weights import Layout
+from msq_tf.weight_layout import Layout
 from tflite_export import fit as fitting
 from tflite_export.file_constants import Constant
 from tflite_export.file_constants import sample_places

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from msq_tf.weights import Layout
+from msq_tf.weight_layout import Layout
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from msq_tf.weights import Layout
+from msq_tf.weight_layout import Layout
 from msq_tf.weights import QuantizedWeight
 from tflite_export import edit
 from tflite_export import flatbuffer as fb

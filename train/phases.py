@@ -12,10 +12,10 @@ import tensorflow as tf
 
 import msq_tf
 import tflite_export
+from msq_tf.bit_widths import MAX_BITS
+from msq_tf.bit_widths import MIN_BITS
 from msq_tf.decider import search_stats
 from msq_tf.loading import load_model
-from msq_tf.round_clamp import MAX_BITS
-from msq_tf.round_clamp import MIN_BITS
 from train import batches
 from train import models
 from train import seals

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from msq_tf.tfmot.imports import tf_keras
+from msq_tf.weight_layout import Layout
 from msq_tf.weight_specs import WeightSpec
-from msq_tf.weights import Layout
 
 layers = tf_keras.layers
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.compiled_losses import CompiledLosses
 from msq_tf.constants import constant
-from msq_tf.divergence import CompiledLosses
 from msq_tf.network import QuantizedNetwork
 from msq_tf.penalty import PenaltyMean
 from msq_tf.tfmot.imports import tf_keras

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from msq_tf.divergence import CompiledLosses
+from msq_tf.compiled_losses import CompiledLosses
 from msq_tf.divergence import output_divergence
 
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import pytest
 import msq_tf
 from msq_tf import history
 from msq_tf.history import BitChange
-from msq_tf.history import Candidate
+from msq_tf.search import Candidate
 from tests.msq_tf.samples import tiny_model
 
 CHANGES = [

@@ -15,7 +15,7 @@ from msq_tf import decisions
 from msq_tf import names
 from msq_tf.decisions import Decisions
 from msq_tf.history import BitChange
-from msq_tf.history import Candidate
+from msq_tf.search import Candidate
 from msq_tf.summaries import ProgressPrinter
 from tests.msq_tf.samples import EPOCHS
 from tests.msq_tf.samples import budget

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import msq_tf
-from msq_tf.weights import Layout
+from msq_tf.weight_layout import Layout
 from msq_tf.weights import QuantizedWeight
 from msq_tf.weights import SkippedWeight
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from msq_tf.weights import Layout
+from msq_tf.weight_layout import Layout
 from tests.tflite_export.samples import HandMade
 from tests.tflite_export.samples import weight
 from tflite_export import export

@@ -150,9 +150,9 @@ def test_codes_are_counted_as_they_are_unpacked():
 @pytest.mark.parametrize(
     "change, reason",
     [
-        ("order", "operator 0.0: reads tensor 0.2 before"),
-        ("never", "graph 0's outputs: reads tensor 0.3 before"),
-        ("constant", "operator 0.0: reads tensor 0.1 before"),
+        ("order", "operator 0.0 reads .* before.*tensor 0.2"),
+        ("never", "graph 0's outputs reads .* before.*tensor 0.3"),
+        ("constant", "operator 0.0 reads .* before.*tensor 0.1"),
     ],
 )
 def test_what_is_read_before_it_is_written(change, reason, tmp_path):

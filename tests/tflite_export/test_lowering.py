@@ -111,7 +111,7 @@ def test_along_an_open_axis_it_needs_to_know_the_length(tmp_path):
     x = inputs = keras.Input((None, 3))
     x = keras.ops.roll(L.Dense(4)(x), 1, 1)
     qmodel = quantized(keras.Model(inputs, x))
-    expected = r"no TFLite operator for tf\.Roll.*`representative_data`"
+    expected = r"no TFLite operator.*tf\.Roll.*`representative_data`"
     with pytest.raises(ExportError, match=expected):
         export(qmodel, tmp_path / "m.tflite")
     data = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)

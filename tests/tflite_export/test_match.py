@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from msq_tf.weights import Layout
+from msq_tf.weight_layout import Layout
 from tests.tflite_export.samples import weight
 from tflite_export import ExportError
 from tflite_export import flatbuffer

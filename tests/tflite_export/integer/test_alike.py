@@ -40,7 +40,7 @@ def test_a_range_that_an_outlier_left_is_refused(tmp_path, activation, site):
     """As files of before may have one: Keras computes with it just as badly."""
     qmodel = trained(activation)
     qmodel.activation_quantizers.high[site].assign(9e30)
-    with pytest.raises(ExportError, match="same 'output.*does not: it varies"):
+    with pytest.raises(ExportError, match="does not.*output that varies"):
         export(
             qmodel,
             tmp_path / "m.tflite",
