@@ -6,39 +6,39 @@ import sys
 
 import rich.console
 
-from benchmarks import accuracy
-from benchmarks import cost
-from benchmarks import crafted
-from benchmarks import devices
-from benchmarks import export_cost
-from benchmarks import faults
-from benchmarks import faults_workers
-from benchmarks import fuzz
-from benchmarks import large
-from benchmarks import long_run
-from benchmarks import predictions
-from benchmarks import record
-from benchmarks import remedies
-from benchmarks import scaling
-from benchmarks import sizes
-from benchmarks import statistics_cost
-from benchmarks import step_profile
-from benchmarks import strength
-from benchmarks import targets
-from benchmarks import time_to_target
-from benchmarks import transformers
-from benchmarks import vela
-from benchmarks import zoo
-from benchmarks.peers import run as peers
+from benchmarks.accuracy import accuracy
+from benchmarks.training_cost import step
+from benchmarks.reliability import crafted
+from benchmarks.reliability import replicas
+from benchmarks.files import export_cost
+from benchmarks.reliability import kills
+from benchmarks.reliability import workers
+from benchmarks.reliability import fuzz
+from benchmarks.files import large
+from benchmarks.training_cost import long_run
+from benchmarks.accuracy import predictions
+from benchmarks.harness import record
+from benchmarks.files import remedies
+from benchmarks.training_cost import scaling
+from benchmarks.files import sizes
+from benchmarks.training_cost import statistics
+from benchmarks.training_cost import profile
+from benchmarks.accuracy import lsb_strength
+from benchmarks.files import targets
+from benchmarks.comparison import time_to_target
+from benchmarks.files import transformers
+from benchmarks.files import vela
+from benchmarks.files import zoo
+from benchmarks.comparison.peers import run as peers
 
 # `make bench` runs the first; the others take longer.
 BENCHMARKS = {
-    "cost": cost,
+    "cost": step,
     "accuracy": accuracy,
     "crafted": crafted,
-    "devices": devices,
+    "devices": replicas,
     "export_cost": export_cost,
-    "faults": faults,
+    "faults": kills,
     "fuzz": fuzz,
     "large": large,
     "long_run": long_run,
@@ -47,14 +47,14 @@ BENCHMARKS = {
     "remedies": remedies,
     "scaling": scaling,
     "sizes": sizes,
-    "statistics": statistics_cost,
-    "step_profile": step_profile,
-    "strength": strength,
+    "statistics": statistics,
+    "step_profile": profile,
+    "strength": lsb_strength,
     "targets": targets,
     "time_to_target": time_to_target,
     "transformers": transformers,
     "vela": vela,
-    "workers": faults_workers,
+    "workers": workers,
     "zoo": zoo,
 }
 

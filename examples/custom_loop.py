@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import msq_tf
 from tflite_export import export
-from train import datasets
+from train.data import datasets
 
 
 @keras.saving.register_keras_serializable(package="example")

@@ -19,7 +19,7 @@ import numpy as np
 
 import msq_tf
 import tflite_export
-from train import datasets
+from train.data import datasets
 
 CLASSES = 5
 

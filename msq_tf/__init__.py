@@ -1,29 +1,29 @@
 """MSQ: mixed-precision quantization-aware training for Keras 3."""
 
-from msq_tf.bake import bake as bake
-from msq_tf.budget import BudgetRule as BudgetRule
-from msq_tf.calibrate import calibrate as calibrate
-from msq_tf.callbacks import MSQCallback as MSQCallback
+from msq_tf.keras3.bake import bake as bake
+from msq_tf.rules.budget import BudgetRule as BudgetRule
+from msq_tf.keras3.calibrate import calibrate as calibrate
+from msq_tf.keras3.callback import MSQCallback as MSQCallback
 from msq_tf.config import LayerConfig as LayerConfig
 from msq_tf.config import MSQConfig as MSQConfig
 from msq_tf.config import PerChannel as PerChannel
 from msq_tf.config import PerTensor as PerTensor
-from msq_tf.history import BitChange as BitChange
-from msq_tf.model import MSQModel as MSQModel
-from msq_tf.pareto import ParetoCheckpoint as ParetoCheckpoint
-from msq_tf.pareto import ParetoEntry as ParetoEntry
-from msq_tf.pareto import pareto_front as pareto_front
-from msq_tf.prepare import quantize_model as quantize_model
-from msq_tf.registry import register_float as register_float
-from msq_tf.registry import register_quantizable as register_quantizable
-from msq_tf.regularizers import LSBRegularizer as LSBRegularizer
-from msq_tf.report import PrecisionReport as PrecisionReport
-from msq_tf.report import precision_report as precision_report
-from msq_tf.search import Candidate as Candidate
-from msq_tf.threshold import ThresholdRule as ThresholdRule
+from msq_tf.core.bit_history import BitChange as BitChange
+from msq_tf.keras3.model import MSQModel as MSQModel
+from msq_tf.keras3.pareto_checkpoint import ParetoCheckpoint as ParetoCheckpoint
+from msq_tf.keras3.pareto_checkpoint import ParetoEntry as ParetoEntry
+from msq_tf.keras3.pareto_checkpoint import pareto_front as pareto_front
+from msq_tf.keras3.prepare import quantize_model as quantize_model
+from msq_tf.keras3.registry import register_float as register_float
+from msq_tf.keras3.registry import register_quantizable as register_quantizable
+from msq_tf.keras3.regularizers import LSBRegularizer as LSBRegularizer
+from msq_tf.reports.precision_report import PrecisionReport as PrecisionReport
+from msq_tf.reports.precision_report import precision_report as precision_report
+from msq_tf.rules.rule import Candidate as Candidate
+from msq_tf.rules.threshold import ThresholdRule as ThresholdRule
 from msq_tf.weight_layout import Layout as Layout
-from msq_tf.weights import QuantizedWeight as QuantizedWeight
-from msq_tf.weights import SkippedWeight as SkippedWeight
+from msq_tf.core.quantized_weight import QuantizedWeight as QuantizedWeight
+from msq_tf.core.quantized_weight import SkippedWeight as SkippedWeight
 
 __version__ = "0.1.0"
 

@@ -7,7 +7,7 @@ import os
 import pathlib
 import signal
 
-from msq_tf.state import SearchState
+from msq_tf.core.search_state import SearchState
 
 
 def arm(point: str) -> None:

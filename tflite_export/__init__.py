@@ -7,15 +7,15 @@ from typing import Any
 
 from tflite_export import targets
 from tflite_export.errors import ExportError
-from tflite_export.inspection import inspect_file
-from tflite_export.runtime import run
+from tflite_export.inspect.inspect import inspect_file
+from tflite_export.runtime.interpreter import run
 
 if TYPE_CHECKING:
     from tflite_export.dry_run import check
     from tflite_export.exporting import export
     from tflite_export.exporting import float_file
     from tflite_export.exporting import float_tflite
-    from tflite_export.report import ExportReport
+    from tflite_export.reports.report import ExportReport
 
 # That of `msq_tf`, whose import takes seconds.
 __version__ = "0.1.0"
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
 
         return dry_run.check
     if name == "ExportReport":
-        from tflite_export import report
+        from tflite_export.reports import report
 
         return report.ExportReport
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

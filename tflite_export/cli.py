@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from tflite_export import evaluate_command
+from tflite_export.inspect import evaluate_command
 from tflite_export import quiet
 
 _USAGE = """Write packed, verified TFLite files for devices, or look into files.
@@ -236,7 +236,7 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
         )
     paths = _paths(wanted, values)
     with quiet.start():
-        from msq_tf import loading
+        from msq_tf.keras3 import loading
         from tflite_export import exporting
 
         quiet.make_delegates()
@@ -315,25 +315,25 @@ def _inspect(paths: Sequence[str], values: flags.FlagValues) -> int:
     if len(paths) != 1:
         return _fail("inspect takes one file", 2)
     from tflite_export import files
-    from tflite_export import flatbuffer
-    from tflite_export import inspection
-    from tflite_export import lint
+    from tflite_export.flatbuffer import model as fb
+    from tflite_export.inspect import inspect
+    from tflite_export.targets import lint
     from tflite_export import targets
 
     wanted = values.target or []
     for name in wanted:
         targets.load(name)
-    info = inspection.inspect_file(paths[0])
+    info = inspect.inspect_file(paths[0])
     found: dict[str, list[lint.Finding]] = {}
     if wanted:
-        data = files.read_bytes(paths[0], flatbuffer.check_identifier)
-        model = flatbuffer.load(data)
+        data = files.read_bytes(paths[0], fb.check_identifier)
+        model = fb.load(data)
         found = {name: lint.check_model(model, name) for name in wanted}
     if values.json:
-        tree = inspection.fields(info)
+        tree = inspect.fields(info)
         # Piece by piece: a large file has a lot of it.
         sys.stdout.writelines(
-            inspection.json_pieces(
+            inspect.json_pieces(
                 tree | {"findings": found} if wanted else tree
             )
         )
@@ -348,15 +348,15 @@ def _inspect(paths: Sequence[str], values: flags.FlagValues) -> int:
 def _compare(paths: Sequence[str], values: flags.FlagValues) -> int:
     if len(paths) != 2:
         return _fail("compare takes two files", 2)
-    from tflite_export import comparison
-    from tflite_export import inspection
+    from tflite_export.inspect import compare
+    from tflite_export.inspect import inspect
 
     shape = None
     if values.representative_data:
-        inputs = inspection.inspect_file(paths[0]).inputs
+        inputs = inspect.inspect_file(paths[0]).inputs
         shape = inputs[0].shape if len(inputs) == 1 else None
     data = _read_data(values, shape)
-    result = comparison.compare_files(paths[0], paths[1], data)
+    result = compare.compare_files(paths[0], paths[1], data)
     print(result.to_json() if values.json else result)
     return 0
 
@@ -364,10 +364,10 @@ def _compare(paths: Sequence[str], values: flags.FlagValues) -> int:
 def _read_data(values: flags.FlagValues, shape: Any) -> Any:
     if not values.representative_data:
         return None
-    from tflite_export import named_data
+    from tflite_export.data import dataset_samples
 
     with quiet.start():  # a data set by name loads TensorFlow
-        return named_data.read(
+        return dataset_samples.read(
             values.representative_data,
             shape if isinstance(shape, tuple) else None,
             values.pixels,
@@ -377,7 +377,7 @@ def _read_data(values: flags.FlagValues, shape: Any) -> Any:
 
 
 def _fail(message: object, code: int) -> int:
-    from tflite_export.tables import printable
+    from tflite_export.text_tables import printable
 
     text = printable(" ".join(str(message).split()))
     print(f"msq-export: {text}", file=sys.stderr)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
-from tflite_export import convert
-from tflite_export import lint
-from tflite_export import opening
-from tflite_export import plans
-from tflite_export import preconditions
-from tflite_export import readback
-from tflite_export import states
+from tflite_export.conversion import float_file
+from tflite_export.targets import lint
+from tflite_export.preparation import opening
+from tflite_export import target_file
+from tflite_export.preparation import preconditions
+from tflite_export.verification import readback
+from tflite_export.conversion import states
 from tflite_export import targets
 from tflite_export.errors import ExportError
-from tflite_export.explained import explained
-from tflite_export.source import QuantizedModel
+from tflite_export.matching.explained import explained
+from tflite_export.conversion.source import QuantizedModel
 
 _SAMPLES = 8
 
@@ -74,14 +74,14 @@ def check(
     quantized, skipped = model.quantized_weights(), model.skipped_weights()
     preconditions.check_weights(quantized)
     with tempfile.TemporaryDirectory() as folder:
-        conversion = convert.Conversion(
+        conversion = float_file.Conversion(
             source, quantized, folder, [s.value for s in skipped]
         )
         converted, matching = explained(conversion, quantized, skipped)
         inputs = states.reached(converted.source, begun.inputs)
-        plan: plans.Plan = plans.WeightOnly(converted, matching, None)
+        plan: target_file.Plan = target_file.WeightOnly(converted, matching, None)
         if chosen.integer:
-            plan = plans.Integer(
+            plan = target_file.Integer(
                 converted, matching, chosen, inputs, False, None, None, None
             )
         built = plan.build(chosen)

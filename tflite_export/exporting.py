@@ -15,33 +15,33 @@ from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
 from msq_tf.arguments import check_path
-from msq_tf.files import check_folder
-from msq_tf.unread import REASON
-from tflite_export import convert
+from msq_tf.atomic_files import check_folder
+from msq_tf.keras3.unread import REASON
+from tflite_export.conversion import float_file as convert
 from tflite_export import devices
-from tflite_export import evaluation
-from tflite_export import flatbuffer as fb
-from tflite_export import opening
-from tflite_export import plans
-from tflite_export import preconditions
+from tflite_export.inspect import evaluation
+from tflite_export.flatbuffer import model as fb
+from tflite_export.preparation import opening
+from tflite_export import target_file
+from tflite_export.preparation import preconditions
 from tflite_export import progress
-from tflite_export import readback
-from tflite_export import states
-from tflite_export import table_ids
+from tflite_export.verification import readback
+from tflite_export.conversion import states
+from tflite_export.runtime import table_ids
 from tflite_export import targets
-from tflite_export import tensorflow_runtime
-from tflite_export.devices import ports
+from tflite_export.runtime import tensorflow_runtime
+from tflite_export.runtime import ports
 from tflite_export.devices.widen import widened_bytes
-from tflite_export.explained import explained
+from tflite_export.matching.explained import explained
 from tflite_export.files import fill
 from tflite_export.files import let_go
 from tflite_export.files import staged
-from tflite_export.report import ExportReport
-from tflite_export.source import QuantizedModel
-from tflite_export.source import from_model
-from tflite_export.tensor_reports import average_bits
-from tflite_export.tensor_reports import float_reports
-from tflite_export.tensor_reports import tensor_report
+from tflite_export.reports.report import ExportReport
+from tflite_export.conversion.source import QuantizedModel
+from tflite_export.conversion.source import from_model
+from tflite_export.reports.tensors import average_bits
+from tflite_export.reports.tensors import float_reports
+from tflite_export.reports.tensors import tensor_report
 
 
 def export(
@@ -184,11 +184,11 @@ def export(
         unread = [s.path for s in skipped if s.reason == REASON]
         unread += converted.unread
         quantized = [w for w in quantized if w.path not in unread]
-        plan: plans.Plan
+        plan: target_file.Plan
         if chosen.integer:
             if integer_io is None:
                 integer_io = bool(chosen.options.get("integer_io", False))
-            plan = plans.Integer(
+            plan = target_file.Integer(
                 converted,
                 matching,
                 chosen,
@@ -199,7 +199,7 @@ def export(
                 save_failure_to,
             )
         else:
-            plan = plans.WeightOnly(converted, matching, max_relative_error)
+            plan = target_file.WeightOnly(converted, matching, max_relative_error)
         progress.step(f"making the file for {target}")
         built = plan.build(chosen)
         fill(temporary, built.data, path)

@@ -48,11 +48,11 @@ def make_delegates() -> None:
     """
     import tensorflow as tf
 
-    from tflite_export import runtime
-    from tflite_export import tensorflow_runtime
+    from tflite_export.runtime import interpreter
+    from tflite_export.runtime import tensorflow_runtime
 
     data = _sum()
-    runtime.Session(data, "xnnpack")
+    interpreter.Session(data, "xnnpack")
     with tensorflow_runtime.without_deprecation():
         tf.lite.Interpreter(model_content=data).allocate_tensors()
 
@@ -61,7 +61,7 @@ def _sum() -> bytes:
     """A file of one operator that a delegate takes."""
     from ai_edge_litert import schema_py_generated as schema
 
-    from tflite_export import flatbuffer
+    from tflite_export.flatbuffer import model as fb
 
     model, graph = schema.ModelT(), schema.SubGraphT()
     code, operator = schema.OperatorCodeT(), schema.OperatorT()
@@ -76,4 +76,4 @@ def _sum() -> bytes:
     operator.inputs, operator.outputs = [0, 0], [1]
     operator.builtinOptionsType = schema.BuiltinOptions.AddOptions
     operator.builtinOptions = schema.AddOptionsT()
-    return flatbuffer.dump(model)
+    return fb.dump(model)

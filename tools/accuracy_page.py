@@ -9,9 +9,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.accuracy_table import COLUMNS
-from benchmarks.accuracy_table import cells
-from benchmarks.accuracy_table import summarize
+from benchmarks.accuracy.tables import COLUMNS
+from benchmarks.accuracy.tables import cells
+from benchmarks.accuracy.tables import summarize
 from tools import markdown
 
 _KIB = 8 * 1024

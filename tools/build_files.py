@@ -45,15 +45,15 @@ ELSEWHERE = ("hgq", "qkeras")
 # What a target needs that no import shows.
 EXTRA_DEPS = {
     # An undeclared dependency of tensorflow-datasets.
-    "train/datasets.py": ["@pip//importlib_resources"],
+    "train/data/datasets.py": ["@pip//importlib_resources"],
     # The kernel that runs the notebook.
     "tests/examples/test_examples.py": ["@pip//ipykernel"],
     # Started as commands.
-    "benchmarks/fuzz.py": [
+    "benchmarks/reliability/fuzz.py": [
         "//benchmarks:fuzz_atheris",
         "//benchmarks:fuzz_worker",
     ],
-    "tflite_export/comparison.py": ["//tflite_export:side_by_side"],
+    "tflite_export/inspect/compare.py": ["//tflite_export:side_by_side"],
     "tflite_export/devices/ethos_u.py": ["@pip//ethos_u_vela"],
     "tflite_export/devices/micro.py": [
         "//tflite_export/devices:micro_worker",
@@ -62,8 +62,8 @@ EXTRA_DEPS = {
 DATA = {
     "msq_tf/__init__.py": '["py.typed"]',
     "tflite_export/__init__.py": '["py.typed"]',
-    "tflite_export/targets.py": 'glob(["targets/*.json"])',
-    "train/datasets.py": 'glob(["data/**"])',
+    "tflite_export/targets/catalog.py": 'glob(["targets/*.json"])',
+    "train/data/datasets.py": 'glob(["data/**"])',
 }
 # Tests that read the tree itself do not run in a sandbox that hides it.
 LOCAL_TESTS = "tests/repository"

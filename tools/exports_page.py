@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import export_cost
+from benchmarks.files import export_cost
 from tools import markdown
 
 

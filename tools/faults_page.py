@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import faults
+from benchmarks.reliability import kills as faults
 from tools import markdown
 
 _KINDS = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import large
-from benchmarks import large_run
-from benchmarks import long_run
+from benchmarks.files import large
+from benchmarks.files import large_run
+from benchmarks.training_cost import long_run
 from tools import markdown
 
 

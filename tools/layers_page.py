@@ -17,16 +17,16 @@ import keras
 from ai_edge_litert import schema_py_generated as schema
 
 import msq_tf
-from msq_tf import target_limits
-from tflite_export import convert
-from tflite_export import flatbuffer as fb
-from tflite_export import lint
-from tflite_export import preconditions
-from tflite_export import source as sources
+from msq_tf.rules import target_limits
+from tflite_export.conversion import float_file
+from tflite_export.flatbuffer import model as fb
+from tflite_export.targets import lint
+from tflite_export.preparation import preconditions
+from tflite_export.conversion import source as sources
 from tflite_export import targets
 from tflite_export.errors import ExportError
-from tflite_export.explained import explained
-from tflite_export.integer import plan
+from tflite_export.matching.explained import explained
+from tflite_export.integer import build
 from tools import layer_cases
 from tools import markdown
 
@@ -90,12 +90,12 @@ def _built(qmodel: Any, x: list[Any], target: targets.Target) -> bytes:
     )
     quantized = qmodel.quantized_weights()
     converted, matching = explained(
-        convert.Conversion(source, quantized),
+        float_file.Conversion(source, quantized),
         quantized,
         qmodel.skipped_weights(),
     )
     ports = bool(target.options.get("integer_io", False))
-    return plan.build(converted, matching, target, x, ports).data
+    return build.build(converted, matching, target, x, ports).data
 
 
 def _spelled(model: schema.ModelT) -> str:

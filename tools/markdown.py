@@ -26,7 +26,7 @@ def ran(environment: dict[str, Any], *facts: str) -> str:
     """The command that gave some figures, when and on how many cores.
 
     Args:
-        environment: What `benchmarks.record.environment` gave.
+        environment: What `benchmarks.harness.record.environment` gave.
         facts: What else to know of it, behind the command.
     """
     return ", ".join(

@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks import target_study
+from benchmarks.comparison import study
 
 _KIB = 1024
 _STYLES = {
@@ -82,7 +82,7 @@ def points(peers: dict[str, Any], targets: dict[str, Any]) -> list[Point]:
     found += [
         _point(runs[0]["method"].upper(), setting, runs, "bytes")
         for setting, runs in groups.items()
-        if len(runs) == len(target_study.SEEDS)
+        if len(runs) == len(study.SEEDS)
     ]
     return found
 

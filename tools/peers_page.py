@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.peers import run
-from benchmarks.peers import tables
+from benchmarks.comparison.peers import run
+from benchmarks.comparison.peers import tables
 from tools import markdown
 
 _MODES = ("cost", "accuracy")

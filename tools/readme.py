@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import record
+from benchmarks.harness import record
 from tools import accuracy_page
 from tools import cost_page
 from tools import devices_page

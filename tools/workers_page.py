@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import faults_soak
-from benchmarks import faults_workers
+from benchmarks.reliability import worker_soak
+from benchmarks.reliability import workers
 from tools import markdown
 
 
@@ -37,7 +37,7 @@ def section(content: dict[str, Any]) -> str:
         f"{', '.join(same) or 'nothing'}.{differ}",
         "",
         "Training of a ResNet-8 with synchronized batch norm, a checkpoint "
-        f"every {faults_soak.STEPS} steps; threads and memory of the worker "
+        f"every {worker_soak.STEPS} steps; threads and memory of the worker "
         "with the most:",
         "",
         *markdown.table(
@@ -45,7 +45,7 @@ def section(content: dict[str, Any]) -> str:
             (
                 row
                 for soak in results["soaks"]
-                for row in faults_workers.rows(soak)
+                for row in workers.rows(soak)
             ),
         ),
         "",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import zoo
-from benchmarks import zoo_run
-from benchmarks.zoo_models import ROWS
+from benchmarks.files import zoo
+from benchmarks.files import zoo_run
+from benchmarks.files.zoo_models import ROWS
 from tools import markdown
 
 

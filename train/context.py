@@ -6,11 +6,11 @@ import dataclasses
 
 import rich.console
 
-from train import batches
-from train.datasets import ImageDataset
-from train.distribution import Distribution
+from train.data import batches
+from train.data.datasets import ImageDataset
+from train.distribution.strategy import Distribution
 from train.settings import Settings
-from train.workspace import Workspace
+from train.folder.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)

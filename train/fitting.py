@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from msq_tf.overlay import child_layers
-from train import batches
-from train import checkpoints
-from train import loop
+from msq_tf.keras3.overlay import child_layers
+from train.data import batches
+from train.folder import checkpoints
+from train.distribution import loop
 from train.context import Context
 from train.diverged import StopAtNaN
 from train.progress import EpochProgress

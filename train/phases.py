@@ -14,19 +14,19 @@ import msq_tf
 import tflite_export
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
-from msq_tf.decider import search_stats
-from msq_tf.loading import load_model
-from train import batches
-from train import models
-from train import seals
+from msq_tf.search.controller import search_stats
+from msq_tf.keras3.loading import load_model
+from train.data import batches
+from train.models import builders
+from train.folder import seals
 from train import targets
 from train.context import Context
 from train.fitting import compile_model
 from train.fitting import fit
 from train.progress import WORDS
 from train.settings import Settings
-from train.workspace import FLOAT_MODEL
-from train.workspace import MODEL
+from train.folder.workspace import FLOAT_MODEL
+from train.folder.workspace import MODEL
 
 # Examples on which MSQ measures the sensitivity of the layers.
 _SENSITIVITY_EXAMPLES = 256
@@ -62,7 +62,7 @@ def check(context: Context) -> keras.Model | None:
                 tflite_export.check(qmodel, target, np.asarray(images))
         return None
     with context.distribution.scope():
-        model = models.build(
+        model = builders.build(
             settings.model,
             context.data.image_shape,
             context.data.classes,

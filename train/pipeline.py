@@ -19,17 +19,17 @@ import tensorflow as tf
 
 import msq_tf
 import tflite_export
-from msq_tf import terminal
-from train import batches
-from train import checkpoints
-from train import datasets
-from train import distribution as distribution_lib
-from train import measure
-from train import models
+from msq_tf.reports import terminal
+from train.data import batches
+from train.folder import checkpoints
+from train.data import datasets
+from train.distribution import strategy as distribution_lib
+from train import scores
+from train.models import builders
 from train import phases
 from train import results as results_lib
 from train import targets
-from train import workspace as workspace_lib
+from train.folder import workspace as workspace_lib
 from train.context import Context
 from train.settings import Settings
 
@@ -61,7 +61,7 @@ def run(
     """
     # What these refuse is refused before anything is read or written.
     targets.check_installed(settings)
-    models.check_name(settings.model, settings.start_from is not None)
+    builders.check_name(settings.model, settings.start_from is not None)
     phases.config(settings)
     phases.rule(settings)
     distribution = distribution_lib.start(settings)
@@ -146,8 +146,8 @@ class _Run:
         results = results_lib.Results(
             dataset=data.name,
             test_examples=len(self._test),
-            float_accuracy=measure.accuracy(float_outputs, labels),
-            msq_accuracy=measure.accuracy(msq_outputs, labels),
+            float_accuracy=scores.accuracy(float_outputs, labels),
+            msq_accuracy=scores.accuracy(msq_outputs, labels),
             compression=float(qmodel.compression),
             bits=dict(qmodel.bits),
             float_file=float_file,
@@ -189,7 +189,7 @@ class _Run:
         )
 
     def _outputs(self, model: keras.Model) -> np.ndarray:
-        return measure.outputs(model, self._test, self._settings.pixels)
+        return scores.outputs(model, self._test, self._settings.pixels)
 
     def _weight_only_outputs(
         self, qmodel: msq_tf.MSQModel, outputs: np.ndarray
@@ -230,7 +230,7 @@ class _Run:
         export: dict[str, Any] | None = None,
     ) -> results_lib.FileResult:
         path = self._workspace.path(name)
-        score = measure.score(
+        score = scores.score(
             path, self._test, self._settings.pixels, reference
         )
         return results_lib.FileResult(name, path.stat().st_size, score, export)

@@ -8,7 +8,7 @@ from typing import Any
 import rich.console
 import rich.table
 
-from train.measure import Score
+from train.scores import Score
 
 # Share of the test examples on which file and Keras model must agree.
 LEAST_AGREEMENT = 0.999

@@ -35,8 +35,8 @@ class Settings:
 
     Attributes:
         output_dir: Folder of the results.
-        model: Name of a model, as `train.models.build` takes it.
-        dataset: Name of a data set, as `train.datasets.load` takes it.
+        model: Name of a model, as `train.models.builders.build` takes it.
+        dataset: Name of a data set, as `train.data.datasets.load` takes it.
         recipe: How to train.
         data_dir: Folder of prepared data sets.
         start_from: A saved Keras model to use instead of float training.

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.overlay import Overlay
+from msq_tf.keras3.overlay import Overlay
 
 
 class ComputedKernels(keras.Model):

@@ -20,8 +20,8 @@ import tensorflow as tf
 
 from benchmarks.baselines.kernels import ComputedKernels
 from msq_tf.config import MSQConfig
-from msq_tf.plan import make_plan
-from msq_tf.plan import match_plan
+from msq_tf.keras3.planning import make_plan
+from msq_tf.keras3.planning import match_plan
 
 MAX_PLANES = 8
 

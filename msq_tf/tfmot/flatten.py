@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from msq_tf.tfmot.imports import tf_keras
+from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.strip import check_model
 
 

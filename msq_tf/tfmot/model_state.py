@@ -9,8 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from msq_tf import replicas
-from msq_tf.tfmot.imports import tf_keras
+from msq_tf import distribute
+from msq_tf.tfmot.compat.imports import tf_keras
 
 
 @contextlib.contextmanager
@@ -22,7 +22,7 @@ def kept(variables: Sequence[Any]) -> Iterator[None]:
     """
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         variables = ()
-    with replicas.values_kept(variables):
+    with distribute.values_kept(variables):
         yield
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from msq_tf.penalty import PenaltyMean
-from msq_tf.penalty import apart
-from msq_tf.penalty import as_loss
-from msq_tf.tfmot.imports import tf_keras
+from msq_tf.core.penalty import PenaltyMean
+from msq_tf.core.penalty import apart
+from msq_tf.core.penalty import as_loss
+from msq_tf.tfmot.compat.imports import tf_keras
 
 _NAMES = (
     "compile",

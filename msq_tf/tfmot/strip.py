@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from msq_tf.tfmot.imports import tf_keras
-from msq_tf.tfmot.imports import tfmot
-from msq_tf.tfmot.layer_table import weight_name
-from msq_tf.tfmot.mends import QuantizeLayer
+from msq_tf.tfmot.compat.imports import tf_keras
+from msq_tf.tfmot.compat.imports import tfmot
+from msq_tf.tfmot.layers import weight_name
+from msq_tf.tfmot.compat.patches import QuantizeLayer
 
 
 def strip_quantization(model: Any) -> Any:

@@ -12,7 +12,7 @@ import tensorflow as tf
 import msq_tf
 from examples import custom_loop
 from tflite_export import export
-from train import datasets
+from train.data import datasets
 
 EPOCHS = 3
 

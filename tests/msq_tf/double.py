@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import msq_tf
-from benchmarks import devices_run
+from benchmarks.reliability import replicas_run
 from tests.msq_tf import spread
 
 DEVICES = (1, 2, 4)
@@ -115,7 +115,7 @@ def trained(devices: int) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    devices_run.use_float64()
+    replicas_run.use_float64()
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * max(DEVICES),

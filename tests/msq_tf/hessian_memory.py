@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.hessian import BlockHessian
+from msq_tf.sensitivity.hessian import BlockHessian
 
 
 def resnet50():

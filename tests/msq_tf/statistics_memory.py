@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import child
-from benchmarks.networks import Network
-from benchmarks.statistics_run import measure
+from benchmarks.harness import child
+from benchmarks.harness.networks import Network
+from benchmarks.training_cost.statistics_run import measure
 
 
 class Wide:

@@ -8,7 +8,7 @@ import pytest
 
 import msq_tf
 from msq_tf import extras
-from msq_tf import target_limits
+from msq_tf.rules import target_limits
 from tests.msq_tf.samples import budget
 
 

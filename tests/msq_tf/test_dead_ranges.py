@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from msq_tf.activations import ActivationQuantizers
+from msq_tf.keras3.activations import ActivationQuantizers
 
 
 def trained(batches, bits=8, ranges="ema"):

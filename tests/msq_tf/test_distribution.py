@@ -130,13 +130,13 @@ def test_batch_norm_of_parts_keeps_the_first_replicas_statistics():
     assert two.model.compression >= 8.0
 
     batches = [(*map(tf.constant, (x[:64] for x in spread.data())), None)]
-    gatherer = msq_tf.statistics.StatisticsGatherer(two.model, batches)
+    gatherer = msq_tf.sensitivity.statistics.StatisticsGatherer(two.model, batches)
     found = gatherer.traces(max_probes=2)
     alone = compile_model(
         msq_tf.quantize_model(spread.model_of("per_replica", "alone"))
     )
     alone.set_weights(two.model.get_weights())
-    expected = msq_tf.statistics.StatisticsGatherer(alone, batches).traces(
+    expected = msq_tf.sensitivity.statistics.StatisticsGatherer(alone, batches).traces(
         max_probes=2
     )
     np.testing.assert_allclose(found.trace, expected.trace, rtol=1e-5)
@@ -160,7 +160,7 @@ def test_fit_over_several_workers_says_what_to_do(monkeypatch):
     qmodel = compile_model(
         msq_tf.quantize_model(spread.model_of("plain", "none"))
     )
-    monkeypatch.setattr(msq_tf.replicas, "workers", lambda strategy: 2)
+    monkeypatch.setattr(msq_tf.distribute, "workers", lambda strategy: 2)
     with pytest.raises(ValueError, match="strategy.run.*Received: 2 workers"):
         qmodel.fit(*spread.data())
 
@@ -177,7 +177,7 @@ def test_followers_neither_decide_nor_write(monkeypatch, tmp_path):
     follower = compile_model(
         msq_tf.quantize_model(spread.model_of("plain", "follows"))
     )
-    monkeypatch.setattr(msq_tf.replicas, "is_chief", lambda strategy: False)
+    monkeypatch.setattr(msq_tf.distribute, "is_chief", lambda strategy: False)
     monkeypatch.setattr(
         msq_tf.BudgetRule, "decide", lambda *_: pytest.fail("decided")
     )
@@ -186,11 +186,11 @@ def test_followers_neither_decide_nor_write(monkeypatch, tmp_path):
         for name, value in state.items():
             getattr(follower.search, name).assign(value)
 
-    monkeypatch.setattr(msq_tf.replicas, "align", align)
+    monkeypatch.setattr(msq_tf.distribute, "align", align)
     monkeypatch.setattr(
-        msq_tf.replicas, "of_all_workers", lambda s, v: np.stack([v, v])
+        msq_tf.distribute, "of_all_workers", lambda s, v: np.stack([v, v])
     )
-    monkeypatch.setattr(msq_tf.decider.replicas, "workers", lambda s: 2)
+    monkeypatch.setattr(msq_tf.search.controller.replicas, "workers", lambda s: 2)
     callbacks = keras.callbacks.CallbackList(
         [
             msq_tf.MSQCallback(
@@ -212,7 +212,7 @@ def test_followers_neither_decide_nor_write(monkeypatch, tmp_path):
     assert not (tmp_path / "logs").exists()
 
     monkeypatch.setattr(
-        msq_tf.replicas, "of_all_workers", lambda s, v: np.stack([v, v - 1])
+        msq_tf.distribute, "of_all_workers", lambda s, v: np.stack([v, v - 1])
     )
     follower.set_bits(dict.fromkeys(follower.bits, 8))
     callbacks.on_epoch_begin(0)

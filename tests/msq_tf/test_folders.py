@@ -11,7 +11,7 @@ import pytest
 
 import msq_tf
 import tflite_export
-from msq_tf.files import NoFolderError
+from msq_tf.atomic_files import NoFolderError
 
 L = keras.layers
 

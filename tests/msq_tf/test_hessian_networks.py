@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
-from msq_tf.hessian import BlockHessian
-from msq_tf.statistics import StatisticsGatherer
+from msq_tf.sensitivity.hessian import BlockHessian
+from msq_tf.sensitivity.statistics import StatisticsGatherer
 
 CLASSES = 3
 SAMPLES = 8
@@ -219,7 +219,7 @@ def products_in(function):
 
 @pytest.mark.parametrize("name", ["convolution", "depthwise", "dense"])
 def test_a_probe_takes_eight_products_where_a_gradient_takes_three(name):
-    """Time depends on the machine, see `benchmarks.cost`; this does not."""
+    """Time depends on the machine, see `benchmarks.training_cost.step`; this does not."""
     qmodel, (batch,) = prepared(NETWORKS[name][0])
     values = qmodel.quantized_values()
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import msq_tf
-from train import models
+from train.models import builders
 
 EPOCHS = 3
 BATCH = 8
@@ -66,10 +66,10 @@ def one_layer():
 
 
 BUILDERS = {
-    "resnet8": lambda: models.build("resnet8", (16, 16, 3), CLASSES),
-    "resnet20": lambda: models.build("resnet20", (16, 16, 3), CLASSES),
+    "resnet8": lambda: builders.build("resnet8", (16, 16, 3), CLASSES),
+    "resnet20": lambda: builders.build("resnet20", (16, 16, 3), CLASSES),
     "keyword_spotting": keyword_spotting,
-    "mobilenet_v2": lambda: models.build(
+    "mobilenet_v2": lambda: builders.build(
         "mobilenet_v2", (32, 32, 3), CLASSES, alpha=0.35
     ),
     "vision_transformer": vision_transformer,

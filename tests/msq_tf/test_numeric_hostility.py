@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import msq_tf
-from msq_tf import learned_scales
-from msq_tf import round_clamp
-from msq_tf.round_clamp import LEAST_SCALE
-from msq_tf.round_clamp import QUANTIZERS
+from msq_tf.keras3 import learned_scales
+from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers.round_clamp import LEAST_SCALE
+from msq_tf.quantizers.round_clamp import QUANTIZERS
 
 F32 = np.finfo(np.float32)
 MAGNITUDES = (

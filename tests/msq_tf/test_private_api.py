@@ -18,9 +18,9 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
-from msq_tf.activations import ActivationQuantizers
-from msq_tf.learned_scales import LearnedScales
-from msq_tf.search_variables import SearchVariables
+from msq_tf.keras3.activations import ActivationQuantizers
+from msq_tf.keras3.learned_scales import LearnedScales
+from msq_tf.keras3.search_variables import SearchVariables
 from tests.private_names import private_names
 
 ADVICE = """\
@@ -30,7 +30,7 @@ What to do: look for what took its place in keras/src of that version, change
 the files above so that they work with both, and add the pair of versions to
 docs/compatibility.md. If that cannot be done, bound keras in pyproject.toml.
 """
-OVERLAY = "msq_tf/overlay.py"
+OVERLAY = "msq_tf/keras3/overlay.py"
 
 
 def dense() -> keras.layers.Layer:
@@ -274,14 +274,14 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
     scope_hooks: ({"keras.src"}, f"{OVERLAY} (Overlay, read_float32)"),
     flatten_layers: (
         {"_flatten_layers"},
-        f"{OVERLAY}, msq_tf/flow.py, tflite_export/source.py",
+        f"{OVERLAY}, msq_tf/keras3/flow.py, tflite_export/conversion/source.py",
     ),
     own_variables: (
         {"_trainable_variables", "_non_trainable_variables"},
         f"{OVERLAY} (own_variables, state_variables, built_variables)",
     ),
     attributes_of_a_layer: (set(), f"{OVERLAY} (variable_attributes)"),
-    kernel_under_lora: (set(), "msq_tf/discovery.py (_known)"),
+    kernel_under_lora: (set(), "msq_tf/keras3/discovery.py (_known)"),
     inputs_struct: ({"_inputs_struct"}, f"{OVERLAY} (symbolic_inputs)"),
     input_of_a_tensor: ({"_keras_history"}, f"{OVERLAY} (input_name)"),
     legacy_format: ({"keras.src"}, f"{OVERLAY} (saves_as_hdf5)"),
@@ -293,8 +293,8 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
         },
         f"{OVERLAY} (exclude_from_decay)",
     ),
-    call_on_an_instance: (set(), "msq_tf/hooks.py"),
-    losses_are_the_tensors_given: (set(), "msq_tf/model.py (losses)"),
+    call_on_an_instance: (set(), "msq_tf/keras3/call_hooks.py"),
+    losses_are_the_tensors_given: (set(), "msq_tf/keras3/model.py (losses)"),
     losses_are_known_by_their_layer: (
         {"_loss_ids"},
         f"{OVERLAY} (give_back_losses)",
@@ -305,20 +305,20 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
     ),
     what_an_optimizer_was_built_for: (
         set(),
-        f"{OVERLAY} (built_variables), msq_tf/optimizer_hooks.py",
+        f"{OVERLAY} (built_variables), msq_tf/keras3/optimizer_hooks.py",
     ),
     loss_over_replicas: (
         set(),
-        "msq_tf/model.py (call), msq_tf/model_statistics.py (loss_at)",
+        "msq_tf/keras3/model.py (call), msq_tf/keras3/model_statistics.py (loss_at)",
     ),
     values_of_replicas: (
         set(),
-        "msq_tf/model_statistics.py (metrics_kept), msq_tf/replicas.py",
+        "msq_tf/keras3/model_statistics.py (metrics_kept), msq_tf/distribute.py",
     ),
 }
 _FREEZING = (
     "TensorFlow's; where it is gone TensorFlow freezes the graph itself, and "
-    "tests/benchmarks/test_large.py sees the memory"
+    "tests/benchmarks/files/test_large.py sees the memory"
 )
 # Of other packages: name -> why it is no danger.
 NOT_OF_KERAS = {

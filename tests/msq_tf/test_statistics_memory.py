@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import child
+from benchmarks.harness import child
 from tests.msq_tf import statistics_memory
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import msq_tf
 import tflite_export
-from msq_tf import registry
+from msq_tf.keras3 import registry
 from tests.msq_tf.samples import compile_model
 from tests.msq_tf.samples import tiny_model
 from tools import readme

@@ -17,21 +17,21 @@ ARROWS = {
 }
 # What both front ends share: of no Keras, of neither generation.
 CORE = (
-    "msq_tf/search_callback.py",
-    "msq_tf/network.py",
-    "msq_tf/statistics.py",
-    "msq_tf/budget.py",
-    "msq_tf/threshold.py",
-    "msq_tf/hessian.py",
-    "msq_tf/report.py",
+    "msq_tf/search/callback.py",
+    "msq_tf/core/quantized_network.py",
+    "msq_tf/sensitivity/statistics.py",
+    "msq_tf/rules/budget.py",
+    "msq_tf/rules/threshold.py",
+    "msq_tf/sensitivity/hessian.py",
+    "msq_tf/reports/precision_report.py",
 )
 # Of these, what a front end calls; rules and reports are given to it, or it to
 # them.
 SHARED = (
-    "msq_tf/search_callback.py",
-    "msq_tf/network.py",
-    "msq_tf/statistics.py",
-    "msq_tf/hessian.py",
+    "msq_tf/search/callback.py",
+    "msq_tf/core/quantized_network.py",
+    "msq_tf/sensitivity/statistics.py",
+    "msq_tf/sensitivity/hessian.py",
 )
 LEGACY = ("tf_keras", "tensorflow_model_optimization")
 
@@ -90,7 +90,7 @@ def test_both_front_ends_are_thin(root):
     """Neither decides, measures or rounds: the core does."""
     assert set(SHARED) < set(CORE)
     core = set().union(*(closure(root, file) for file in SHARED))
-    for front in ("msq_tf/callbacks.py", "msq_tf/tfmot/callbacks.py"):
+    for front in ("msq_tf/keras3/callback.py", "msq_tf/tfmot/callback.py"):
         assert core <= closure(root, front)
         assert len((root / front).read_text().splitlines()) < 80
 

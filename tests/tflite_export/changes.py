@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks import fuzz_seeds
-from tflite_export import flatbuffer as fb
+from benchmarks.reliability import fuzz_seeds
+from tflite_export.flatbuffer import model as fb
 
 
 def changed(name, change):

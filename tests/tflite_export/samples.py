@@ -11,8 +11,8 @@ import tensorflow as tf
 
 import msq_tf
 from msq_tf.weight_layout import Layout
-from msq_tf.weights import QuantizedWeight
-from msq_tf.weights import SkippedWeight
+from msq_tf.core.quantized_weight import QuantizedWeight
+from msq_tf.core.quantized_weight import SkippedWeight
 
 BITS = (8, 4, 2, 3, 6, 5, 7)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.tflite_export.samples import quantized
-from tflite_export import flatbuffer
+from tflite_export.flatbuffer import model as fb
 from tflite_export import inspect_file
-from tflite_export import inspection
+from tflite_export.inspect import inspect
 from tflite_export import targets
 from tflite_export.cli import main
 
@@ -201,30 +201,30 @@ def test_cut_files_are_value_errors(saved, tmp_path):
     data = output.read_bytes()
     for size in range(0, len(data), 97):
         with pytest.raises(ValueError):
-            inspection.describe(data[:size])
+            inspect.describe(data[:size])
 
 
 def test_data_behind_the_flatbuffer_is_read(saved, tmp_path):
     output = tmp_path / "m.tflite"
     main([f"--model={saved}", f"--output={output}"])
-    model = flatbuffer.load(output.read_bytes())
+    model = fb.load(output.read_bytes())
     outside = b""
-    expected = inspection.describe(output.read_bytes()).tensors
+    expected = inspect.describe(output.read_bytes()).tensors
     holes = [b for b in model.buffers if b.data is not None]
     kept = [np.asarray(b.data).tobytes() for b in holes]
     # The offsets do not change the size of the flatbuffer in front of them.
     for start in (2, None):
         if start is None:
-            start = len(flatbuffer.dump(model))
+            start = len(fb.dump(model))
         outside = b""
         for buffer, data in zip(holes, kept, strict=True):
             buffer.data = None
             buffer.offset, buffer.size = start + len(outside), len(data)
             outside += data
-    whole = flatbuffer.dump(model) + outside
-    assert inspection.describe(whole).tensors == expected
+    whole = fb.dump(model) + outside
+    assert inspect.describe(whole).tensors == expected
     with pytest.raises(ValueError, match="a buffer ends"):
-        inspection.describe(whole[:-1])
+        inspect.describe(whole[:-1])
 
 
 @pytest.mark.slow

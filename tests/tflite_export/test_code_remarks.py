@@ -1,7 +1,7 @@
 """What an export says of codes that use little of their widths."""
 
 import msq_tf
-from tests.msq_tf.test_code_use import quiet_model
+from tests.msq_tf.reports.test_code_use import quiet_model
 from tflite_export import export
 
 

@@ -10,13 +10,13 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import fuzz_seeds
+from benchmarks.reliability import fuzz_seeds
 from tests.tflite_export.changes import changed
 from tests.tflite_export.changes import put
-from tflite_export import comparison
-from tflite_export import flatbuffer as fb
+from tflite_export.inspect import compare
+from tflite_export.flatbuffer import model as fb
 from tflite_export import run
-from tflite_export.comparison_report import Comparison
+from tflite_export.inspect.comparison_report import Comparison
 
 
 def strict(text):
@@ -30,7 +30,7 @@ def strict(text):
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "_SECONDS", 0.0)
+    monkeypatch.setattr(compare, "_SECONDS", 0.0)
 
     def write(data, name="m.tflite"):
         (tmp_path / name).write_bytes(data)
@@ -59,7 +59,7 @@ def one(kind, constant=None, shape=(2, 2)):
 
 def test_differences_without_a_number(write):
     nan, sound = write(one("ADD", np.nan), "a"), write(one("ADD", 1.0), "b")
-    result = comparison.compare_files(sound, nan)
+    result = compare.compare_files(sound, nan)
     assert result.outputs[0].max_abs_error == math.inf
     assert result.outputs[0].relative_error == math.inf
     [output] = strict(result.to_json())["outputs"]
@@ -69,7 +69,7 @@ def test_differences_without_a_number(write):
 
 def test_outputs_that_are_infinite_alike(write):
     path = write(one("ADD", np.inf))
-    [output] = comparison.compare_files(path, path).outputs
+    [output] = compare.compare_files(path, path).outputs
     assert output.max_abs_error == output.relative_error == 0
 
 
@@ -77,7 +77,7 @@ def test_outputs_without_an_element(write):
     path = write(one("ABS", shape=(1, 0)))
     # Only the file may say it: given samples hold something.
     try:
-        [output] = comparison.compare_files(path, path).outputs
+        [output] = compare.compare_files(path, path).outputs
     except ValueError as error:
         assert "zero-size" not in str(error)
     else:
@@ -87,7 +87,7 @@ def test_outputs_without_an_element(write):
 def test_inputs_that_are_scalars(write):
     data = fuzz_seeds.seeds()["graphs"]
     path = write(data)
-    result = comparison.compare_files(path, path)
+    result = compare.compare_files(path, path)
     assert result.outputs[0].max_abs_error == 0
     assert result.files[0].inputs[0] == "bool scalar"
     conditions = np.array([True, False, True])
@@ -101,7 +101,7 @@ def test_an_output_that_is_listed_twice(write):
         graph.outputs = np.repeat(graph.outputs, 2)
 
     path = write(changed("float", change))
-    assert len(comparison.compare_files(path, path).outputs) == 2
+    assert len(compare.compare_files(path, path).outputs) == 2
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_an_output_that_is_listed_twice(write):
 def test_reasons(way, value, reason, write):
     path = write(changed("float", put(way, value)))
     with pytest.raises(ValueError, match=reason):
-        comparison.compare_files(path, path)
+        compare.compare_files(path, path)
 
 
 def test_under_a_limit_of_memory(write, root):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import msq_tf
-from msq_tf import target_checks
-from tests.tflite_export.integer.test_islands import types
+from msq_tf.keras3 import target_checks
+from tests.tflite_export.integer.test_float_islands import types
 from tflite_export import ExportError
 from tflite_export import export
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import model as fb
 from tflite_export import inspect_file
 from tflite_export.devices import ethos_u
 from tflite_export.devices import micro

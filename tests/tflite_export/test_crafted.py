@@ -10,17 +10,17 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from benchmarks import crafted_files
-from benchmarks import crafted_maker
-from benchmarks import fuzz_seeds
+from benchmarks.reliability import crafted_files
+from benchmarks.reliability import crafted_maker
+from benchmarks.reliability import fuzz_seeds
 from tests.tflite_export.changes import changed
-from tflite_export import comparison
-from tflite_export import flatbuffer as fb
+from tflite_export.inspect import compare
+from tflite_export.flatbuffer import model as fb
 from tflite_export import inspect_file
-from tflite_export import inspection
-from tflite_export import lint
+from tflite_export.inspect import inspect
+from tflite_export.targets import lint
 from tflite_export import run
-from tflite_export import soundness
+from tflite_export.flatbuffer import check_model
 from tflite_export.cli import main
 
 # The most that a file ten times as large may take, with room for what a
@@ -36,7 +36,7 @@ def seconds(data):
     """Processor time of reading, judging and printing, and what came of it."""
     start = time.process_time()
     try:
-        info = inspection.describe(data)
+        info = inspect.describe(data)
     except ValueError as error:
         return time.process_time() - start, str(error)
     text = [str(info)]
@@ -64,7 +64,7 @@ def test_memory_and_json_follow_the_size(kind):
     data = crafted_files.KINDS[kind](1000)
     tracemalloc.start()
     try:
-        pieces = inspection.json_pieces(inspection.describe(data))
+        pieces = inspect.json_pieces(inspect.describe(data))
         text = sum(map(len, pieces))
         memory = tracemalloc.get_traced_memory()[1]
     finally:
@@ -121,7 +121,7 @@ def test_each_tensor_is_read_by_its_own_type():
     for kind, shape in zip(types, ((1, 2), (1, 2), (1, 1)), strict=True):
         file.tensor("w", shape, Type=kind, Buffer=held)
     file.graph()
-    info = inspection.describe(file.done())
+    info = inspect.describe(file.done())
     # 1 and 7; 1 and 0; 113.
     assert [(t.type, t.used_bits, t.distinct_codes) for t in info.tensors] == [
         ("INT4", 4, 2),
@@ -141,9 +141,9 @@ def test_codes_are_counted_as_they_are_unpacked():
             low = -(1 << bits - 1)
             codes = rng.integers(low, -low, count).astype(np.int8)
             codes[codes == 0] = 1
-            packed = inspection.packing.pack(codes, bits)
+            packed = inspect.packing.pack(codes, bits)
             np.testing.assert_array_equal(
-                inspection._codes(packed, bits, count), np.unique(codes)
+                inspect._codes(packed, bits, count), np.unique(codes)
             )
 
 
@@ -172,10 +172,10 @@ def test_what_is_read_before_it_is_written(change, reason, tmp_path):
     with pytest.raises(ValueError, match=reason):
         run(data, np.zeros((1, 6), np.float32))
     with pytest.raises(ValueError, match=reason):
-        comparison.compare_files(path, path)
+        compare.compare_files(path, path)
 
 
 def test_sound_files_read_what_was_written():
     for name, data in fuzz_seeds.seeds().items():
         if name != "rare":
-            soundness.check_written(fb.load(data))
+            check_model.check_written(fb.load(data))

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import msq_tf
-from msq_tf import devices
-from msq_tf.statistics import layer_outlines
+from msq_tf.rules import storage
+from msq_tf.sensitivity.statistics import layer_outlines
 from tflite_export import export
 from tflite_export import targets
-from train import models
+from train.models import builders
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def resnet8():
     """ResNet-8 with trained-looking biases, at mixed widths."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    model = models.build("resnet8", (28, 28, 1), 10)
+    model = builders.build("resnet8", (28, 28, 1), 10)
     for variable in model.variables:
         if len(variable.shape) == 1:
             noise = rng.uniform(0.5, 1.5, variable.shape)
@@ -33,7 +33,7 @@ def resnet8():
 def test_predicted_bytes_are_within_three_percent(name, resnet8, tmp_path):
     qmodel, images = resnet8
     layers = layer_outlines(qmodel)
-    device = devices.device(name)
+    device = storage.device(name)
     codes = sum(
         layer.size * device.stored(layer.kind, layer.bits) / 8
         for layer in layers
@@ -54,4 +54,4 @@ def test_predicted_bytes_are_within_three_percent(name, resnet8, tmp_path):
 
 
 def test_devices_are_targets():
-    assert set(devices.DEVICES) <= set(targets.names())
+    assert set(storage.DEVICES) <= set(targets.names())

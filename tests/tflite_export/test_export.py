@@ -21,11 +21,11 @@ from tflite_export import exporting
 from tflite_export import float_file
 from tflite_export import float_tflite
 from tflite_export import inspect_file
-from tflite_export import readback
-from tflite_export import rewrite
+from tflite_export.verification import readback
+from tflite_export.matching import records
 from tflite_export import run
-from tflite_export import tensorflow_runtime
-from tflite_export import verify
+from tflite_export.runtime import tensorflow_runtime
+from tflite_export.verification import float_outputs
 
 X = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
 
@@ -229,23 +229,23 @@ def expect_failure(model, folder, message, **options):
 
 
 def test_wrong_codes_in_the_file(model, tmp_path, monkeypatch):
-    honest = rewrite.packing.pack
+    honest = records.packing.pack
 
     def off_by_one(codes, bits):
         codes = codes.copy()
         codes.flat[5] -= np.sign(codes.flat[5])
         return honest(codes, bits)
 
-    monkeypatch.setattr(rewrite.packing, "pack", off_by_one)
+    monkeypatch.setattr(records.packing, "pack", off_by_one)
     expect_failure(
         model, tmp_path, "'a': .*as INT4. Received: 1 of 48 that differ"
     )
 
 
 def test_wrong_scale_in_the_file(model, tmp_path, monkeypatch):
-    honest = rewrite.edit.quantization
+    honest = records.edit.quantization
     monkeypatch.setattr(
-        rewrite.edit,
+        records.edit,
         "quantization",
         lambda scale, axis: honest(scale * 1.001, axis=axis),
     )
@@ -264,13 +264,13 @@ def test_wrong_operator_version(model, tmp_path, monkeypatch):
 def test_wrong_numbers_name_kernels_figure_and_operator(
     model, tmp_path, monkeypatch
 ):
-    honest = verify._expected
+    honest = float_outputs._expected
 
     def shifted(*args):
         chunks, batches = honest(*args)
         return chunks, [[y + 1 for y in batch] for batch in batches]
 
-    monkeypatch.setattr(verify, "_expected", shifted)
+    monkeypatch.setattr(float_outputs, "_expected", shifted)
     expect_failure(
         model, tmp_path, "on the xnnpack kernels.*Received: 1, that is"
     )
@@ -282,7 +282,7 @@ def test_first_different_operator_is_found(model, tmp_path):
     other.weights[1] = dataclasses.replace(
         other.weights[1], step=other.weights[1].step * 2
     )
-    text = verify._first_difference(
+    text = float_outputs._first_difference(
         float_tflite(other), base, "builtin", [X], 1e-4
     )
     assert "FULLY_CONNECTED" in text and "'output'" in text
@@ -314,14 +314,14 @@ def test_operator_without_evidence(model, tmp_path, monkeypatch):
 
 
 def test_kernels_that_can_not_run_are_reported(model, tmp_path, monkeypatch):
-    honest = verify.runtime.Session
+    honest = float_outputs.runtime.Session
 
     def partial(data, kernels, **options):
         if kernels == "reference":
             raise RuntimeError("Didn't find op for builtin opcode")
         return honest(data, kernels, **options)
 
-    monkeypatch.setattr(verify.runtime, "Session", partial)
+    monkeypatch.setattr(float_outputs.runtime, "Session", partial)
     report = export(model, tmp_path / "m.tflite")
     (check,) = [c for c in report.checks if not c.ran]
     assert check.kernels == "reference" and "Didn't find op" in check.reason

@@ -9,8 +9,8 @@ import pytest
 import msq_tf
 from tests.tflite_export.samples import quantized
 from tflite_export import export
-from tflite_export import flatbuffer
-from tflite_export import packing
+from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import packing
 from tflite_export import run
 
 L = keras.layers
@@ -130,20 +130,20 @@ def by_name(outputs):
 
 def stored_codes(path):
     """Codes of every named weight in a file, flat, signs dropped."""
-    model = flatbuffer.load(path.read_bytes())
+    model = fb.load(path.read_bytes())
     found = {}
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             bits = {"INT2": 2, "INT4": 4, "INT8": 8}.get(
-                flatbuffer.type_name(tensor)
+                fb.type_name(tensor)
             )
             if bits:
                 codes = packing.unpack(
-                    flatbuffer.raw_data(model, tensor),
+                    fb.raw_data(model, tensor),
                     bits,
-                    int(np.prod(flatbuffer.shape(tensor))),
+                    int(np.prod(fb.shape(tensor))),
                 )
-                found.setdefault(flatbuffer.name(tensor), []).append(codes)
+                found.setdefault(fb.name(tensor), []).append(codes)
     return found
 
 

@@ -8,10 +8,10 @@ import pytest
 
 import msq_tf
 from tflite_export import export
-from tflite_export import flatbuffer as fb
-from tflite_export import runtime
-from tflite_export.devices import ports
-from tflite_export.integer import fixed_point
+from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import interpreter
+from tflite_export.runtime import ports
+from tflite_export.verification import fixed_point
 
 
 def gemmlowp(x, real):
@@ -64,7 +64,7 @@ def file(tmp_path_factory):
 def test_equals_the_kernels(kernels, file):
     data, images, report = file
     inputs = [p.quantize(images) for p in ports.inputs(data)]
-    want = runtime.Session(data, kernels)(inputs)
+    want = interpreter.Session(data, kernels)(inputs)
     (got,) = fixed_point.FixedPoint(data, kernels)(inputs)
     np.testing.assert_array_equal(got, want[0])
     units = {check.kernels: check.max_units for check in report.checks}
@@ -101,6 +101,6 @@ def test_channels_beside_the_vectors(channels, multiplier, tmp_path):
     data = path.read_bytes()
     quantized = [p.quantize(x) for p in ports.inputs(data)]
     for kernels in ("builtin", "reference"):
-        (want,) = runtime.Session(data, kernels)(quantized)
+        (want,) = interpreter.Session(data, kernels)(quantized)
         (got,) = fixed_point.FixedPoint(data, kernels)(quantized)
         np.testing.assert_array_equal(got, want)

@@ -13,18 +13,18 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import strategies as st
 
-from benchmarks import fuzz_cases
-from benchmarks import fuzz_seeds
+from benchmarks.reliability import fuzz_cases
+from benchmarks.reliability import fuzz_seeds
 from tests.tflite_export.changes import changed
 from tests.tflite_export.changes import ints
 from tests.tflite_export.changes import put
 from tests.tflite_export.devices.files import files
 from tests.tflite_export.samples import dense_model
 from tflite_export import export
-from tflite_export import flatbuffer as fb
-from tflite_export import inspection
-from tflite_export import schema_fields
-from tflite_export import wire
+from tflite_export.flatbuffer import model as fb
+from tflite_export.inspect import inspect
+from tflite_export.flatbuffer import schema_fields
+from tflite_export.flatbuffer import check_bytes
 
 # With the other tests here more than 3,000.
 CASES = 800
@@ -104,7 +104,7 @@ def test_every_number_of_a_file_at_its_ends(name):
             damaged = bytearray(data)
             damaged[at : at + size] = value.to_bytes(size, "little")
             try:
-                inspection.describe(bytes(damaged))
+                inspect.describe(bytes(damaged))
             except ValueError as error:
                 assert "TFLite file" in str(error)
 
@@ -329,12 +329,12 @@ def test_a_field_that_a_newer_schema_adds_is_not_lost():
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                wire.schema_fields,
+                check_bytes.schema_fields,
                 "fields",
                 lambda name: known if name == "Model" else {},
             )
             with pytest.raises(ValueError, match="does not know"):
-                wire.verify(data)
+                check_bytes.verify(data)
     finally:
         schema_fields.fields.cache_clear()
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from benchmarks import fuzz_seeds
+from benchmarks.reliability import fuzz_seeds
 from tests.tflite_export.changes import changed
 from tests.tflite_export.changes import ints
 from tests.tflite_export.changes import put
-from tflite_export import comparison
-from tflite_export import flatbuffer as fb
+from tflite_export.inspect import compare
+from tflite_export.flatbuffer import model as fb
 from tflite_export import inspect_file
-from tflite_export import isolation
+from tflite_export.runtime import sandbox
 from tflite_export import run
 from tflite_export.cli import main
 
@@ -66,7 +66,7 @@ def test_damaged_files_do_not_reach_the_interpreter(tmp_path):
     with pytest.raises(ValueError, match="no tensor 99"):
         run(data, np.zeros((1, 6), np.float32))
     with pytest.raises(ValueError, match="no tensor 99"):
-        comparison.compare_files(path, path)
+        compare.compare_files(path, path)
 
 
 def killer():
@@ -117,16 +117,16 @@ def test_how_workers_end(code, reason, tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ValueError) as caught:
-        isolation.run("worker", {}, (), 2, "no answer")
+        sandbox.run("worker", {}, (), 2, "no answer")
     assert reason in str(caught.value)
 
 
 def test_reading_loads_no_framework(root):
     """What reads files from anyone is small, and starts in half a second."""
     code = (
-        "import sys, tflite_export.cli, tflite_export.inspection, "
-        "tflite_export.lint, tflite_export.comparison, "
-        "tflite_export.side_by_side\n"
+        "import sys, tflite_export.cli, tflite_export.inspect.inspect, "
+        "tflite_export.targets.lint, tflite_export.inspect.compare, "
+        "tflite_export.inspect.compare_worker\n"
         "assert not {'tensorflow', 'keras', 'msq_tf'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)

@@ -15,7 +15,7 @@ from tflite_export import ExportError
 from tflite_export import export
 from tflite_export import float_tflite
 from tflite_export import inspect_file
-from tflite_export import runtime
+from tflite_export.runtime import interpreter
 
 L = keras.layers
 
@@ -181,7 +181,7 @@ def test_a_file_called_step_by_step_computes_what_keras_does(name, tmp_path):
         report = check_steps(quantized(build()), path, 1e-5)
     assert [state.input for state in report.states] == names
     (note,) = (n for n in report.notes if "from call to call" in n)
-    session = runtime.Session(path.read_bytes(), "builtin")
+    session = interpreter.Session(path.read_bytes(), "builtin")
     for state in report.states:
         assert {state.input} < set(session.input_names)
         assert {state.output} < set(session.output_names)
@@ -313,7 +313,7 @@ def test_a_state_that_is_an_input_already_stays_as_it_is(tmp_path):
 
 
 def test_plain_float_files_have_them():
-    session = runtime.Session(float_tflite(MODELS["bare"][0]()), "builtin")
+    session = interpreter.Session(float_tflite(MODELS["bare"][0]()), "builtin")
     assert "bare_state_0" in session.input_names
     assert {"output", "bare_state_0_next"} == set(session.output_names)
 

@@ -13,18 +13,18 @@ import tensorflow as tf
 import msq_tf
 from tests.tflite_export.samples import quantized
 from tflite_export import ExportError
-from tflite_export import convert
-from tflite_export import converter
+from tflite_export.conversion import float_file
+from tflite_export.conversion import converter
 from tflite_export import export
 from tflite_export import files
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import model as fb
 from tflite_export import float_tflite
-from tflite_export import freezing
-from tflite_export import packing
-from tflite_export import readback
-from tflite_export.converter import Converter
-from tflite_export.layouts import Arrangement
-from tflite_export.source import from_model
+from tflite_export.conversion import frozen_graph
+from tflite_export.flatbuffer import packing
+from tflite_export.verification import readback
+from tflite_export.conversion.converter import Converter
+from tflite_export.matching.layouts import Arrangement
+from tflite_export.conversion.source import from_model
 
 
 def convolutional() -> keras.Model:
@@ -39,7 +39,7 @@ def test_weights_beyond_2_gib_are_refused_before_they_are_read(
     monkeypatch, tmp_path
 ):
     qmodel = quantized(convolutional())
-    monkeypatch.setattr(convert, "LARGEST", 20_000)
+    monkeypatch.setattr(float_file, "LARGEST", 20_000)
     reads = []
     monkeypatch.setattr(
         msq_tf.MSQModel,
@@ -64,9 +64,9 @@ def test_a_model_of_three_billion_bytes_is_refused_by_its_shapes():
         weights = (Shape(),)
 
     with pytest.raises(ExportError, match="3,000,000,000 bytes"):
-        convert.check_size(Model())
+        float_file.check_size(Model())
     Shape.shape = (500_000, 1_000)
-    convert.check_size(Model())
+    float_file.check_size(Model())
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["codes", "floats"])
@@ -79,13 +79,13 @@ def test_the_converter_gets_the_same_graph(monkeypatch, plain):
         sparing.append(original(self))
         return sparing[-1]
 
-    original = freezing.FrozenGraph.SerializeToString
-    monkeypatch.setattr(freezing.FrozenGraph, "SerializeToString", spied)
-    traced, _ = convert._trace(source)
+    original = frozen_graph.FrozenGraph.SerializeToString
+    monkeypatch.setattr(frozen_graph.FrozenGraph, "SerializeToString", spied)
+    traced, _ = float_file._trace(source)
     lean = Converter(traced).convert()
     assert len(sparing) == 1 and traced.function is None
     monkeypatch.setattr(converter, "freeze", lambda *_: None)
-    traced, _ = convert._trace(source)
+    traced, _ = float_file._trace(source)
     # Where constants lie behind the rest says nothing.
     whole = fb.dump(fb.load(Converter(traced).convert()))
     assert whole == fb.dump(fb.load(lean))
@@ -94,7 +94,7 @@ def test_the_converter_gets_the_same_graph(monkeypatch, plain):
 
 def test_no_weight_outlives_the_conversion():
     source = from_model(quantized(convolutional()))
-    convert.to_float_file(source)
+    float_file.to_float_file(source)
     gc.collect()
     kind = type(tf.constant(0.0))
     left = [
@@ -109,13 +109,13 @@ def test_a_loop_is_left_to_tensorflow(monkeypatch):
     inputs = keras.Input((4, 3))
     model = keras.Model(inputs, keras.layers.LSTM(5)(inputs))
     graphs = []
-    original = freezing.FrozenGraph.__init__
+    original = frozen_graph.FrozenGraph.__init__
 
     def spied(self, *args):
         original(self, *args)
         graphs.append(self)
 
-    monkeypatch.setattr(freezing.FrozenGraph, "__init__", spied)
+    monkeypatch.setattr(frozen_graph.FrozenGraph, "__init__", spied)
     assert len(float_tflite(quantized(model))) > 0
     # Nothing in it is left out for a while.
     assert graphs and not any(graph.weights for graph in graphs)
@@ -125,21 +125,21 @@ def test_another_tensorflow_freezes_in_its_own_way(monkeypatch):
     from tensorflow.python.framework import convert_to_constants
 
     source = from_model(quantized(convolutional()))
-    wanted = convert.to_float_file(source).data
+    wanted = float_file.to_float_file(source).data
     monkeypatch.delattr(convert_to_constants, "_replace_variables_by_constants")
-    traced, _ = convert._trace(source)
-    assert freezing._without_variables(traced.function, []) is None
+    traced, _ = float_file._trace(source)
+    assert frozen_graph._without_variables(traced.function, []) is None
     monkeypatch.undo()
-    monkeypatch.setattr(freezing, "_without_variables", lambda *_: None)
-    assert convert.to_float_file(source).data == wanted
+    monkeypatch.setattr(frozen_graph, "_without_variables", lambda *_: None)
+    assert float_file.to_float_file(source).data == wanted
 
 
 def test_trained_values_are_no_constants_of_the_code():
     model = quantized(convolutional())
     source = from_model(model)
     weights = model.quantized_weights()
-    assert len(convert.to_float_file(source).constants) == len(weights)
-    assert convert.to_float_file(source, weights).constants == ()
+    assert len(float_file.to_float_file(source).constants) == len(weights)
+    assert float_file.to_float_file(source, weights).constants == ()
 
 
 def test_a_spooled_file_reads_as_the_bytes(tmp_path):

@@ -8,8 +8,8 @@ import msq_tf
 from tests.msq_tf.samples import compile_model
 from tests.msq_tf.samples import tiny_model
 from tflite_export import export
-from tflite_export import flatbuffer
-from tflite_export import packing
+from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import packing
 from tflite_export import run
 
 BITS = {"conv": 4, "dw": 3, "head": 2}
@@ -37,15 +37,15 @@ def test_codes_arrive_as_they_were_trained(granularity, tmp_path):
     report = export(qmodel, path, target="min_size", representative_data=x)
     assert all(check.agreement == 1.0 for check in report.checks if check.ran)
     assert not report.float_tensors
-    model = flatbuffer.load(path.read_bytes())
+    model = fb.load(path.read_bytes())
     stored = {
-        flatbuffer.name(tensor): tensor for tensor in model.subgraphs[0].tensors
+        fb.name(tensor): tensor for tensor in model.subgraphs[0].tensors
     }
     for weight in qmodel.quantized_weights():
         tensor = stored[weight.path]
-        width = int(flatbuffer.type_name(tensor).removeprefix("INT"))
+        width = int(fb.type_name(tensor).removeprefix("INT"))
         codes = packing.unpack(
-            flatbuffer.raw_data(model, tensor), width, weight.codes.size
+            fb.raw_data(model, tensor), width, weight.codes.size
         )
         want = np.transpose(weight.codes, ORDER[weight.path]).ravel()
         np.testing.assert_array_equal(codes, want)

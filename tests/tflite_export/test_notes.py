@@ -9,7 +9,7 @@ import pytest
 
 import msq_tf
 from tflite_export import export
-from tflite_export.tables import paragraph
+from tflite_export.text_tables import paragraph
 
 LONG = "a/very/" + "long_name_of_a_weight_" * 6
 

@@ -9,8 +9,8 @@ import pytest
 import msq_tf
 from tests.tflite_export.samples import quantized
 from tflite_export import export
-from tflite_export import runtime
-from tflite_export.devices import ports
+from tflite_export.runtime import interpreter
+from tflite_export.runtime import ports
 
 L = keras.layers
 STEPS = 6
@@ -56,7 +56,7 @@ def sequence(batch=2):
 def step_by_step(path, report, x):
     """Outputs of a file whose states are given back, in its own integers."""
     data = path.read_bytes()
-    session = runtime.Session(data, "builtin")
+    session = interpreter.Session(data, "builtin")
     takes, gives = ports.inputs(data), ports.outputs(data)
     # The signature knows all names; tensors may be several ports at once.
     places = session.output_names

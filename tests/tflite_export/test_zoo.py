@@ -15,8 +15,8 @@ from keras.src.applications import densenet
 from keras.src.applications import nasnet
 
 import msq_tf
-from benchmarks import zoo_models
-from benchmarks import zoo_run
+from benchmarks.files import zoo_models
+from benchmarks.files import zoo_run
 from tflite_export import export
 
 SHAPE = (32, 32, 3)

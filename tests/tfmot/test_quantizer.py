@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from msq_tf import round_clamp
+from msq_tf.quantizers import round_clamp
 from tests.tfmot.samples import compile_model
 from tests.tfmot.samples import layers
 from tests.tfmot.samples import msq

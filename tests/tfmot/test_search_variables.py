@@ -9,7 +9,7 @@ from tests.tfmot.samples import layers
 from tests.tfmot.samples import msq
 from tests.tfmot.samples import new_model
 from tflite_export import ExportError
-from tflite_export import preconditions
+from tflite_export.preparation import preconditions
 
 
 def test_nan_is_meant_in_the_search_alone():

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.hessian import BlockHessian
+from msq_tf.sensitivity.hessian import BlockHessian
 from tests.tfmot.samples import compile_model
 from tests.tfmot.samples import fit
 from tests.tfmot.samples import layers

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import msq_tf
 from msq_tf import tfmot as msq
-from msq_tf.tfmot.imports import tf_keras
+from msq_tf.tfmot.compat.imports import tf_keras
 
 STEPS, BATCH, EPOCHS = 8, 64, 3
 

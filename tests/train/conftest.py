@@ -10,12 +10,12 @@ import keras
 import pytest
 import rich.console
 
-from train import models
+from train.models import builders
 from train.recipes import Recipe
 from train.settings import Settings
 
 
-def tiny(shape: models.Shape, classes: int, _: float) -> keras.Model:
+def tiny(shape: builders.Shape, classes: int, _: float) -> keras.Model:
     """Two convolutions, with all that has a state of its own in training."""
     inputs = keras.Input(shape, name="image")
     x = keras.layers.Conv2D(4, 3, strides=4, use_bias=False, name="a")(inputs)
@@ -42,7 +42,7 @@ RECIPE = Recipe(
 @pytest.fixture
 def tiny_settings(monkeypatch, tmp_path) -> Callable[..., Settings]:
     """Makes the settings of a run of seconds on real images."""
-    monkeypatch.setitem(models.BUILDERS, "tiny", tiny)
+    monkeypatch.setitem(builders.BUILDERS, "tiny", tiny)
     settings = Settings(
         output_dir=str(tmp_path / "run"),
         model="tiny",

@@ -14,10 +14,10 @@ from tests import killing
 from tests.train.conftest import tiny
 from train import __main__ as command
 from train import flags as train_flags
-from train import models
+from train.models import builders
 
 if __name__ == "__main__":
-    models.BUILDERS["tiny"] = tiny
+    builders.BUILDERS["tiny"] = tiny
     killing.arm(sys.argv.pop(1))
     flags.adopt_module_key_flags(train_flags)
     app.run(command.main)

@@ -14,11 +14,11 @@ import h5py
 import numpy as np
 import pytest
 
-from msq_tf.files import NotWrittenError
+from msq_tf.atomic_files import NotWrittenError
 from train import __main__ as command
-from train import checkpoints
+from train.folder import checkpoints
 from train import pipeline
-from train.workspace import HISTORY
+from train.folder.workspace import HISTORY
 
 
 @contextlib.contextmanager

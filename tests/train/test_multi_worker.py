@@ -19,9 +19,9 @@ from tests.launching import PATIENCE
 from tests.launching import launched
 from tests.launching import outputs
 from tests.train import worker
-from train import models
+from train.models import builders
 from train import pipeline
-from train import rendezvous
+from train.distribution import rendezvous
 from train.recipes import Recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]
@@ -39,7 +39,7 @@ RECIPE = Recipe(
 
 @pytest.fixture
 def settings_of(tiny_settings, monkeypatch, tmp_path):
-    monkeypatch.setitem(models.BUILDERS, "even", worker.even)
+    monkeypatch.setitem(builders.BUILDERS, "even", worker.even)
 
     def make(name, **changes):
         return tiny_settings(

@@ -14,7 +14,7 @@ import msq_tf
 import tflite_export
 from tests.train.conftest import RECIPE
 from tflite_export.devices import micro
-from train import datasets
+from train.data import datasets
 from train import pipeline
 
 FILES = {

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train import checkpoints
-from train import datasets
+from train.folder import checkpoints
+from train.data import datasets
 from train import phases
 from train.context import Context
 from train.progress import EpochProgress
-from train.workspace import FLOAT_MODEL
-from train.workspace import HISTORY
-from train.workspace import MODEL
-from train.workspace import Workspace
+from train.folder.workspace import FLOAT_MODEL
+from train.folder.workspace import HISTORY
+from train.folder.workspace import MODEL
+from train.folder.workspace import Workspace
 
 STEPS = 5
 

@@ -10,8 +10,8 @@ import pytest
 
 import msq_tf
 from tflite_export import export
-from train import swin
-from train import vit
+from train.models import swin
+from train.models import vit
 
 SHAPE = (16, 16, 3)
 CLASSES = 4

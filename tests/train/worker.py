@@ -20,13 +20,13 @@ import keras
 from absl import app
 from absl import flags
 
-from msq_tf.search_callback import SearchCallback
+from msq_tf.search.callback import SearchCallback
 from train import __main__ as command
 from train import flags as train_flags
-from train import models
+from train.models import builders
 
 
-def even(shape: models.Shape, classes: int, _: float) -> keras.Model:
+def even(shape: builders.Shape, classes: int, _: float) -> keras.Model:
     """No randomness, and no edge at which a last bit makes a difference."""
     inputs = keras.Input(shape, name="image")
     x = keras.layers.Conv2D(4, 3, strides=4, name="a")(inputs)
@@ -64,7 +64,7 @@ def held(name: str) -> int:
 
 
 if __name__ == "__main__":
-    models.BUILDERS["even"] = even
+    builders.BUILDERS["even"] = even
     end_before(int(sys.argv.pop(1)))
     flags.adopt_module_key_flags(train_flags)
     app.run(command.main)

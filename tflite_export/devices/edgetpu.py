@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tflite_export import flatbuffer as fb
-from tflite_export import lint
+from tflite_export.flatbuffer import model as fb
+from tflite_export.targets import lint
 from tflite_export.devices.result import DeviceResult
 from tflite_export.errors import ExportError
 

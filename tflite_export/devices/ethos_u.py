@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import model as fb
 from tflite_export import targets
 from tflite_export.devices import command
 from tflite_export.devices.result import DeviceResult

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tflite_export import lint
+from tflite_export.targets import lint
 from tflite_export import targets
 from tflite_export.devices import c_array
-from tflite_export.devices import litert
+from tflite_export.runtime import litert
 from tflite_export.devices import micro
-from tflite_export.devices import ports
+from tflite_export.runtime import ports
 from tflite_export.devices import resolver
 from tflite_export.devices import widen
 from tflite_export.devices.result import DeviceResult

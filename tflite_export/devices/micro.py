@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import model as fb
 from tflite_export.devices import command
-from tflite_export.devices import ports
+from tflite_export.runtime import ports
 from tflite_export.errors import ExportError
-from tflite_export.integer import amplification
-from tflite_export.integer import simulate
-from tflite_export.integer.differences import Recorded
+from tflite_export.verification import amplification
+from tflite_export.verification import float_twin
+from tflite_export.verification.per_operator import Recorded
 from tflite_export.targets import Target
 
 _WORKER = Path(__file__).with_name("micro_worker.py")
@@ -122,7 +122,7 @@ def explain(
     Returns:
         The explanation, or `None` if there is another one.
     """
-    shown = simulate.probe(data)
+    shown = float_twin.probe(data)
     probe = run(shown, samples)
     graph = fb.load(shown).subgraphs[0]
     if len(probe.outputs) != len(fb.outputs(graph)) or not all(

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import edit
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
 
 _CODES = ("INT8", "INT16")
 _WIDE = "INT32"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import model as fb
 
 # Where the method's name is not made of the operator's words.
 _SPELLED = {

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from tflite_export.devices import command
-from tflite_export.devices import ports
+from tflite_export.runtime import ports
 from tflite_export.devices import recast
-from tflite_export.devices import saturate
+from tflite_export.devices import tosa_rewrites
 from tflite_export.errors import ExportError
 
 CONVERTER = "tosa-converter-for-tflite"
@@ -90,7 +90,7 @@ def run(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
     results: list[list[np.ndarray]] = [[] for _ in wanted]
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        _convert(tools, recast.recast(saturate.saturated(data)), place)
+        _convert(tools, recast.recast(tosa_rewrites.saturated(data)), place)
         size = given[0].shape[0] if given[0].shape else 1
         for start in range(0, len(fed[0]) - size + 1, size):
             for k, (port, array) in enumerate(zip(given, fed, strict=True)):

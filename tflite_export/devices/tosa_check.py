@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export import edit
-from tflite_export import flatbuffer as fb
-from tflite_export import runtime
-from tflite_export.devices import litert
-from tflite_export.devices import ports
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import interpreter
+from tflite_export.runtime import litert
+from tflite_export.runtime import ports
 from tflite_export.devices import tosa
 from tflite_export.devices import widen
 from tflite_export.errors import ExportError
-from tflite_export.integer import amplification
-from tflite_export.integer import simulate
+from tflite_export.verification import amplification
+from tflite_export.verification import float_twin
 from tflite_export.targets import Target
 
 _SAMPLES = 4
@@ -47,7 +47,7 @@ class _Apart:
 
     data: bytes
     inputs: tuple[int, ...]
-    steps: tuple[simulate.Step, ...]
+    steps: tuple[float_twin.Step, ...]
     outputs: tuple[int, ...]
 
 
@@ -86,7 +86,7 @@ def verify(
         return {"skipped": str(error)}
     outputs = ports.outputs(data)
     units = {}
-    for kernels in runtime.KERNELS:
+    for kernels in interpreter.KERNELS:
         try:
             # The reference kernels lack operators on packed weights.
             own = wide if kernels == "reference" else data
@@ -133,11 +133,11 @@ def _explanation(
     Raises:
         ExportError: If one of the tools fails.
     """
-    session = runtime.Session(simulate.probe(data), "reference")
+    session = interpreter.Session(float_twin.probe(data), "reference")
     apart = _apart(data)
     fed = ports.quantized(data, samples)
     off, total, size = 0, 0, 0
-    for chunk in runtime.chunks(fed, 1, session):
+    for chunk in interpreter.chunks(fed, 1, session):
         session(chunk)
         read = [session.tensor(index) for index in apart.inputs]
         wanted = tosa.run(apart.data, read)
@@ -158,8 +158,8 @@ def _apart(data: bytes) -> _Apart:
     """The file in which every operator reads inputs of the graph."""
     model = fb.load(data)
     graph = model.subgraphs[0]
-    known = set(simulate.activations(model))
-    steps = {step.position: step for step in simulate.steps(model)}
+    known = set(float_twin.activations(model))
+    steps = {step.position: step for step in float_twin.steps(model)}
     kept, read, results = [], [], []
     for position, op in enumerate(graph.operators):
         step = steps.get(position)

@@ -10,8 +10,8 @@ import math
 
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import flatbuffer as fb
-from tflite_export import packing
+from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import packing
 from tflite_export.targets import CONTAINERS
 
 # Versions of the operators for int8 weights.

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tflite_export.fit import MUTED_SCALE
+from tflite_export.matching.scales import MUTED_SCALE
 
 # Below 2**-32 fixed-point kernels multiply by zero.
 _LEAST_FACTOR = 2.0**-31

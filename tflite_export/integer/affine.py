@@ -20,14 +20,14 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import edit
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
 from tflite_export.errors import ExportError
 from tflite_export.integer import reshaping
 from tflite_export.integer.calibrate import finite_range
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import grid_of_range
-from tflite_export.integer.pairs import as_float32
+from tflite_export.integer.trained_grids import as_float32
 from tflite_export.targets import Target
 
 _NAMES = ("MUL", "DIV", "ADD", "SUB")

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import edit
-from tflite_export import flatbuffer as fb
-from tflite_export import runtime
-from tflite_export.effort import effort
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import interpreter
+from tflite_export.data.effort import effort
 from tflite_export.errors import ExportError
 
 Range = tuple[float, float]
@@ -37,10 +37,10 @@ def calibrate(
             model takes.
     """
     data = fb.dump(_runnable(fb.load(fb.dump(model))))
-    session = runtime.Session(data, "builtin", keep_all=True)
+    session = interpreter.Session(data, "builtin", keep_all=True)
     found: dict[int, Range] = {}
     at_once = effort(data, samples).at_once()
-    for chunk in runtime.chunks(samples, at_once, session):
+    for chunk in interpreter.chunks(samples, at_once, session):
         try:
             session(chunk)
         except RuntimeError as error:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import edit
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
 from tflite_export.integer.grids import Grid
 
 # Units that kernels count with room to spare.

@@ -8,8 +8,8 @@ import math
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import edit
-from tflite_export.policy import ACTIVATIONS
+from tflite_export.flatbuffer import edit
+from tflite_export.targets.operator_rows import ACTIVATIONS
 
 _BITS = {"int8": 8, "int16": 16}
 _DTYPES = {"int8": np.int8, "int16": np.int16}

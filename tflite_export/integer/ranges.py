@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import model as fb
 
 # Beyond this the samples are on another scale than those of training.
 _MOST_CLIPPED = 0.25

@@ -14,9 +14,9 @@ from collections.abc import Collection
 
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import flatbuffer as fb
-from tflite_export.integer.pairs import as_float32
-from tflite_export.policy import OperatorRow
+from tflite_export.flatbuffer import model as fb
+from tflite_export.integer.trained_grids import as_float32
+from tflite_export.targets.operator_rows import OperatorRow
 from tflite_export.targets import Target
 
 # They multiply activations, which is what integers are for.

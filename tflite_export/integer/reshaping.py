@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import edit
-from tflite_export import flatbuffer as fb
-from tflite_export.match import Match
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
+from tflite_export.matching.match import Match
 from tflite_export.targets import Target
 
 _FULLY_CONNECTED = "FULLY_CONNECTED"

@@ -14,8 +14,8 @@ from collections.abc import Collection
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import edit
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
 from tflite_export.integer import copies
 from tflite_export.integer import indices
 from tflite_export.integer import pieces

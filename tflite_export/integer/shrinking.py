@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import edit
-from tflite_export import flatbuffer as fb
-from tflite_export.integer.pairs import as_float32
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
+from tflite_export.integer.trained_grids import as_float32
 from tflite_export.targets import Target
 
 

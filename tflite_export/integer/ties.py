@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import edit
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
 from tflite_export.integer.calibrate import Range
 from tflite_export.integer.grids import Grid
-from tflite_export.integer.quantize import Rows
-from tflite_export.integer.solve import Solution
+from tflite_export.integer.quantize_graph import Rows
+from tflite_export.integer.assign_grids import Solution
 
 # An input that took over a grid may change that of its output; of the third
 # time on, a conversion at the input has to do.

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import model as fb
 from tflite_export.errors import ExportError
 from tflite_export.integer import regions
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import make_grid
-from tflite_export.integer.quantize import Rows
-from tflite_export.match import Match
+from tflite_export.integer.quantize_graph import Rows
+from tflite_export.matching.match import Match
 from tflite_export.targets import Target
 
 _READ_AS_DATA = ("activation", "same")

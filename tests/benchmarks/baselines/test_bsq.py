@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.baselines import bsq
 from benchmarks.baselines import planes
-from train import models
+from train.models import builders
 
 CODES = st.lists(st.integers(-255, 255), min_size=1, max_size=20)
 
@@ -61,7 +61,7 @@ def test_a_layer_of_zeros_has_no_bits():
 
 @pytest.fixture
 def base():
-    return models.build("resnet8", (8, 8, 1), 4)
+    return builders.build("resnet8", (8, 8, 1), 4)
 
 
 @pytest.fixture

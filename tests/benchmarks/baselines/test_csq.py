@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.baselines import csq
-from train import models
+from train.models import builders
 
 
 @pytest.fixture
 def model():
-    return csq.CSQModel(models.build("resnet8", (8, 8, 1), 4), target=3.0)
+    return csq.CSQModel(builders.build("resnet8", (8, 8, 1), 4), target=3.0)
 
 
 def compiled(model):

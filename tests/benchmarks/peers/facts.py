@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers import driver
-from benchmarks.peers import network
+from benchmarks.comparison.peers import driver
+from benchmarks.harness import peer_network
 
 # Of a fraction where the peer rounds, zero, and more than the start.
 WIDTHS = (0.0, 1.0, 2.4, 2.6, 3.0, 5.0, 9.0)
@@ -35,10 +35,10 @@ def write(module: str, result: Path, rows: list[str]) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(32, 8, 8, 1)).astype(np.float32)
     y = rng.integers(0, 3, 32)
-    start = peer.float_model(network.two_layers, None)
+    start = peer.float_model(peer_network.two_layers, None)
     weights = {
         name: rng.normal(scale=0.3, size=variable.shape).astype(np.float32)
-        for name, variable in network.variables(start).items()
+        for name, variable in peer_network.variables(start).items()
     }
     # A variance is positive.
     for name in weights:
@@ -47,7 +47,7 @@ def write(module: str, result: Path, rows: list[str]) -> None:
     facts = {}
     arrays: dict[str, np.ndarray] = {}
     for number, row in enumerate((driver.FLOAT, *rows)):
-        model = peer.model(row, network.two_layers, weights)
+        model = peer.model(row, peer_network.two_layers, weights)
         at_start = model.predict(x, verbose=0)
         peer.compile(model, row, 0.01)
         for _ in range(2):
@@ -67,8 +67,8 @@ def write(module: str, result: Path, rows: list[str]) -> None:
         arrays |= {f"{number}/{name}": v for name, v in values.items()}
         facts[row]["stored"] = driver.sizes(peer.stored(model))
         # The same network in float, with the quantized values.
-        plain = peer.float_model(network.two_layers, None)
-        for name, variable in network.variables(plain).items():
+        plain = peer.float_model(peer_network.two_layers, None)
+        for name, variable in peer_network.variables(plain).items():
             if not name.endswith("/kernel"):
                 variable.assign(_variable(model, name).numpy())
         for name, value in values.items():

@@ -13,7 +13,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from benchmarks.peers import run
+from benchmarks.comparison.peers import run
 
 # Each starts a TensorFlow of its own.
 pytestmark = pytest.mark.slow

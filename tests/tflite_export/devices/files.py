@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import flatbuffer
-from tflite_export import packing
+from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import packing
 from tflite_export.targets import CONTAINERS
 
 L = keras.layers
@@ -121,7 +121,7 @@ def one_op(
     along = [-1 if k == axis else 1 for k in range(len(shape))]
     real = codes * scales.reshape(along)
     exact = np.clip(np.round(_apply(op, x.astype(float), real) / 8), -128, 127)
-    return flatbuffer.dump(model), x, exact
+    return fb.dump(model), x, exact
 
 
 def _add_bias(model, graph, node, scales, width: int) -> None:

@@ -8,19 +8,19 @@ from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.devices.files import one_op
 from tflite_export import devices
-from tflite_export import flatbuffer
-from tflite_export import lint
+from tflite_export.flatbuffer import model as fb
+from tflite_export.targets import lint
 from tflite_export.errors import ExportError
 
 
 def findings(change):
     """What is found in the int8 file after a change to it."""
-    model = flatbuffer.load(files()["int8"])
+    model = fb.load(files()["int8"])
     ops = {
-        flatbuffer.op_name(model, op): op for op in model.subgraphs[0].operators
+        fb.op_name(model, op): op for op in model.subgraphs[0].operators
     }
     change(model, ops)
-    return [str(f) for f in lint.check(flatbuffer.dump(model), "edgetpu")]
+    return [str(f) for f in lint.check(fb.dump(model), "edgetpu")]
 
 
 def tensor(model, op, position):
@@ -130,7 +130,7 @@ def _depth_mean(model, ops):
 
 
 def _unknown(model, ops):
-    code = flatbuffer.op_code(model, ops["ADD"])
+    code = fb.op_code(model, ops["ADD"])
     code.builtinCode = schema.BuiltinOperator.FLOOR_MOD
     code.deprecatedBuiltinCode = code.builtinCode
 

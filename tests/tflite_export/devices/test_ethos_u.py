@@ -6,7 +6,7 @@ from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.devices.files import one_op
 from tflite_export import devices
-from tflite_export import lint
+from tflite_export.targets import lint
 from tflite_export.devices import ethos_u
 from tflite_export.errors import ExportError
 

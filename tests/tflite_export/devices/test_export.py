@@ -13,7 +13,7 @@ from tests.tflite_export.samples import quantized
 from tflite_export import ExportError
 from tflite_export import export
 from tflite_export import inspect_file
-from tflite_export import lint
+from tflite_export.targets import lint
 from tflite_export.devices import ethos_u
 from tflite_export.devices import micro
 
@@ -109,17 +109,17 @@ def test_vela_gets_fewer_bytes_for_fewer_bits(per_channel):
 def wide_layer(bits: int) -> bytes:
     """An int8 file with codes of n bits; nothing but one layer."""
     from tests.tflite_export.devices.files import one_op
-    from tflite_export import flatbuffer
+    from tflite_export.flatbuffer import model as fb
 
     data, _, _ = one_op("FULLY_CONNECTED", "INT8", "per_tensor")
-    model = flatbuffer.load(data)
+    model = fb.load(data)
     x, w, y, b = model.subgraphs[0].tensors
     x.shape, w.shape, y.shape, b.shape = [1, 256], [128, 256], [1, 128], [128]
     top = 2 ** (bits - 1) - 1
     codes = np.random.default_rng(0).integers(-top, top + 1, (128, 256))
     model.buffers[w.buffer].data = codes.astype(np.int8).view(np.uint8).ravel()
     model.buffers[b.buffer].data = np.zeros(128 * 4, np.uint8)
-    return flatbuffer.dump(model)
+    return fb.dump(model)
 
 
 def test_edgetpu(per_channel, per_tensor, tmp_path):

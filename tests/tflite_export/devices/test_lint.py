@@ -4,8 +4,8 @@ import pytest
 
 from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import one_op
-from tflite_export import flatbuffer
-from tflite_export import lint
+from tflite_export.flatbuffer import model as fb
+from tflite_export.targets import lint
 from tflite_export import targets
 
 
@@ -54,23 +54,23 @@ def test_weights_outside_the_table():
 
 
 def test_dequantized_weights():
-    model = flatbuffer.load(files()["float_ports"])
+    model = fb.load(files()["float_ports"])
     graph = model.subgraphs[0]
-    ops = {flatbuffer.op_name(model, op): op for op in graph.operators}
+    ops = {fb.op_name(model, op): op for op in graph.operators}
     # The weights of the convolution, unpacked at run time.
     ops["DEQUANTIZE"].inputs = [ops["CONV_2D"].inputs[1]]
-    data = flatbuffer.dump(model)
+    data = fb.dump(model)
     assert any("one scale for all channels" in x for x in messages(data, "mcu"))
     assert messages(data, "cpu_float") == []
 
 
 def test_operators_of_one_family_are_named():
-    model = flatbuffer.load(files()["int8"])
+    model = fb.load(files()["int8"])
     for code in model.operatorCodes:
         if code.builtinCode == 0:
             # ADD becomes GATHER.
             code.builtinCode = code.deprecatedBuiltinCode = 36
-    [text] = messages(flatbuffer.dump(model), "ethos_u")
+    [text] = messages(fb.dump(model), "ethos_u")
     assert text == "GATHER (operator 3): runs on Ethos-U85 only"
 
 

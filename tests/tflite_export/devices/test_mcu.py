@@ -10,7 +10,7 @@ from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.devices.files import one_op
 from tflite_export import devices
-from tflite_export import runtime
+from tflite_export.runtime import interpreter
 from tflite_export.devices import c_array
 from tflite_export.devices import mcu
 from tflite_export.devices import micro
@@ -56,7 +56,7 @@ def test_outputs_are_those_of_the_reference_kernels():
     x = images(3)
     got = micro.run(data, [x]).outputs[0]
     np.testing.assert_allclose(
-        got, runtime.run(data, x, "reference"), atol=1 / 256 + 1e-6
+        got, interpreter.run(data, x, "reference"), atol=1 / 256 + 1e-6
     )
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.tflite_export.devices.files import one_op
-from tflite_export import edit
-from tflite_export import flatbuffer as fb
-from tflite_export import lint
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
+from tflite_export.targets import lint
 from tflite_export import targets
 from tflite_export.devices import micro
 from tflite_export.errors import ExportError

@@ -11,7 +11,7 @@ from tests.tflite_export.samples import quantized
 from tflite_export import export
 from tflite_export import inspect_file
 from tflite_export import targets
-from tflite_export.integer import check
+from tflite_export.verification import integer_outputs
 
 L = keras.layers
 BORDER = [[0, 0], [1, 1], [1, 1], [0, 0]]
@@ -105,7 +105,7 @@ class Function(L.Layer):
 @pytest.mark.slow
 def test_operators(tmp_path, monkeypatch):
     # That LiteRT computes them rightly has tests of its own.
-    monkeypatch.setattr(check, "check", lambda *args, **kwargs: ([], [], ()))
+    monkeypatch.setattr(integer_outputs, "check", lambda *args, **kwargs: ([], [], ()))
     inputs = keras.Input((4, 4, 3), batch_size=1)
     x = L.Conv2D(4, 1)(inputs)
     ends = [Function(function)(x) for function in FUNCTIONS.values()]

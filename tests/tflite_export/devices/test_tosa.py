@@ -12,14 +12,14 @@ import msq_tf
 from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.devices.files import one_op
-from tflite_export import edit
+from tflite_export.flatbuffer import edit
 from tflite_export import export
-from tflite_export import flatbuffer as fb
-from tflite_export import runtime
+from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import interpreter
 from tflite_export import targets
 from tflite_export.devices import tosa
 from tflite_export.devices import tosa_check
-from tflite_export.devices.saturate import saturated
+from tflite_export.devices.tosa_rewrites import saturated
 from tflite_export.devices.widen import widened
 from tflite_export.errors import ExportError
 
@@ -123,7 +123,7 @@ def test_codes_are_cast_as_they_are(tools, zero):
     """The converter to TOSA subtracts the zero point, if it is not mended."""
     data = one_cast(zero)
     x = np.array([[-128, -103, 0, 3, 127]], np.int8)
-    (wanted,) = runtime.Session(data, "reference")([x])
+    (wanted,) = interpreter.Session(data, "reference")([x])
     assert wanted.tolist() == x.tolist() == tosa.run(data, [x])[0].tolist()
 
 
@@ -137,8 +137,8 @@ def test_floats_beyond_a_grid_stop_at_its_ends(tools):
 def test_limits_change_nothing_for_litert():
     data = one_quantize("INT8")
     x = np.linspace(-100, 100, 7, dtype=np.float32)[None]
-    (wanted,) = runtime.Session(data, "reference")([x])
-    (got,) = runtime.Session(saturated(data), "reference")([x])
+    (wanted,) = interpreter.Session(data, "reference")([x])
+    (got,) = interpreter.Session(saturated(data), "reference")([x])
     np.testing.assert_array_equal(got, wanted)
     assert saturated(files()["int8"]) == fb.dump(fb.load(files()["int8"]))
 

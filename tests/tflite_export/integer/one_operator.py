@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export import edit
-from tflite_export import flatbuffer as fb
-from tflite_export import packing
-from tflite_export import runtime
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import packing
+from tflite_export.runtime import interpreter
 from tflite_export.targets import CONTAINERS
 
 _INPUTS, _OUTPUTS = 8, 16
@@ -98,7 +98,7 @@ def error(op, weights, activations, codes, scales, bias, units, kernels):
     inputs = np.random.default_rng(1).integers(
         limits.min, limits.max + 1, (1, *middle, _INPUTS)
     )
-    session = runtime.Session(fb.dump(model), kernels)
+    session = interpreter.Session(fb.dump(model), kernels)
     (got,) = session([inputs.astype(dtype)])
     sums = inputs @ codes.T.astype(np.int64) + np.asarray(bias, np.int64)
     real = sums * (np.float32(units[0]) * scales.astype(np.float64))

@@ -12,9 +12,9 @@ import msq_tf
 from tests.tflite_export.integer import one_operator
 from tflite_export import ExportError
 from tflite_export import export
-from tflite_export import flatbuffer as fb
-from tflite_export import packing
-from tflite_export import runtime
+from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import packing
+from tflite_export.runtime import interpreter
 from tflite_export import targets
 from tflite_export.integer import accumulators
 
@@ -105,7 +105,7 @@ def test_channels_that_fit_are_left_alone():
     )
 
 
-@pytest.mark.parametrize("kernels", list(runtime.KERNELS))
+@pytest.mark.parametrize("kernels", list(interpreter.KERNELS))
 @pytest.mark.parametrize(
     ("op", "weights", "activations", "name"),
     [
@@ -140,7 +140,7 @@ def test_four_bit_sums_wrap_at_2_to_the_27():
 @pytest.mark.parametrize("op", ["FULLY_CONNECTED", "CONV_2D"])
 def test_factors_of_256_are_too_large_for_xnnpack(op):
     for factor in (100.0, 255.75):
-        for kernels in runtime.KERNELS:
+        for kernels in interpreter.KERNELS:
             assert one_operator.scaled(op, factor, kernels) <= 1
     with pytest.raises(RuntimeError, match="failed to prepare"):
         one_operator.scaled(op, 256.0, "xnnpack")

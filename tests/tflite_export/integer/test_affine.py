@@ -9,7 +9,7 @@ import pytest
 import msq_tf
 from tests.tflite_export.integer import networks
 from tflite_export import export
-from tflite_export import flatbuffer as fb
+from tflite_export.flatbuffer import model as fb
 from tflite_export import run
 
 L = keras.layers

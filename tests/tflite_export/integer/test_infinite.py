@@ -10,8 +10,8 @@ import msq_tf
 from tests.tflite_export.integer import networks
 from tflite_export import export
 from tflite_export import run
-from tflite_export.integer import amplification
-from tflite_export.integer import check
+from tflite_export.verification import amplification
+from tflite_export.verification import integer_outputs
 
 L = keras.layers
 SIDES = [[0, 0], [1, 1], [1, 1], [0, 0]]
@@ -66,7 +66,7 @@ def test_trained_activations_need_no_data(activation, tmp_path):
 
 def test_what_no_site_covers_is_left_out(tmp_path, monkeypatch):
     """What attention computes of its scores is no layer's."""
-    monkeypatch.setitem(check.END_UNITS, "int8", -1)
+    monkeypatch.setitem(integer_outputs.END_UNITS, "int8", -1)
     monkeypatch.setattr(amplification, "explain", lambda *_: "not asked")
     x = inputs = keras.Input((6, 8))
     x = L.Flatten()(L.MultiHeadAttention(2, 4)(x, x))

@@ -9,7 +9,7 @@ import pytest
 import msq_tf
 from tests.tflite_export.test_cells import hand_made
 from tflite_export import export
-from tflite_export import runtime
+from tflite_export.runtime import interpreter
 from tflite_export import targets
 
 CELLS = sorted(
@@ -45,7 +45,7 @@ def test_cell(name, op, granularity, tmp_path):
         assert target.allows(
             op, tensor.container, tensor.granularity, tensor.shape[-1]
         )
-    session = runtime.Session(path.read_bytes(), "xnnpack")
+    session = interpreter.Session(path.read_bytes(), "xnnpack")
     taken = op not in (session.not_delegated() or [])
     assert taken == (name == "cpu_int8" and op != "GATHER")
 
@@ -66,5 +66,5 @@ def test_packed_cells(tmp_path):
             representative_data=x.astype(np.float32),
         )
         assert [t.container for t in report.tensors] == [container]
-        session = runtime.Session(path.read_bytes(), "xnnpack")
+        session = interpreter.Session(path.read_bytes(), "xnnpack")
         assert session.not_delegated() == []

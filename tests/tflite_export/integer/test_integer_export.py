@@ -17,10 +17,10 @@ from tflite_export import ExportError
 from tflite_export import export
 from tflite_export import inspect_file
 from tflite_export import run
-from tflite_export import runtime
+from tflite_export.runtime import interpreter
 from tflite_export import targets
-from tflite_export.integer import check
-from tflite_export.integer import quantize
+from tflite_export.verification import integer_outputs
+from tflite_export.integer import quantize_graph
 
 MODELS = (
     networks.residual,
@@ -80,7 +80,7 @@ def test_trained_ranges_are_the_files(bits, target, tmp_path):
     assert "on trained ranges, 0 on" in report.activations
     assert any("with its trained ranges" in note for note in report.notes)
     found = {}
-    model = quantize.fb.load((tmp_path / "m").read_bytes())
+    model = quantize_graph.fb.load((tmp_path / "m").read_bytes())
     for tensor in model.subgraphs[0].tensors:
         q = tensor.quantization
         if q is not None and len(q.scale) == 1:
@@ -151,7 +151,7 @@ def test_small_codes_of_1x1_convolutions(bits, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     heads = [line for line in str(report).splitlines() if "kernels  " in line]
     assert heads[0].split()[-2:] == ["class", "partitions"]
-    session = runtime.Session((tmp_path / "m").read_bytes(), "xnnpack")
+    session = interpreter.Session((tmp_path / "m").read_bytes(), "xnnpack")
     assert session.not_delegated() == []
     assert (report.file_bytes < report.int8_file_bytes) == (bits < 5)
 
@@ -317,25 +317,25 @@ def test_data_on_another_scale(tmp_path, factor, message):
 
 def test_wrong_operator_is_named_and_saved(residual, tmp_path, monkeypatch):
     qmodel, x = residual
-    honest = quantize.weights.integer_bias
+    honest = quantize_graph.weights.integer_bias
 
     def shifted(bias, scale, wide, path):
         units = honest(bias, scale, wide, path)
         return units + (1 << 12) * (path.startswith("depthwise"))
 
-    original = check.simulate.isolated
+    original = integer_outputs.simulate.isolated
 
     def blind(data, recorded):
         # The simulation shall not know of the wrong bias.
         with monkeypatch.context() as patch:
-            patch.setattr(quantize.weights, "integer_bias", honest)
+            patch.setattr(quantize_graph.weights, "integer_bias", honest)
             return original(right, recorded)
 
     out = tmp_path / "m"
     export(qmodel, out, target="cpu_int8", representative_data=x)
     right = out.read_bytes()
-    monkeypatch.setattr(quantize.weights, "integer_bias", shifted)
-    monkeypatch.setattr(check.simulate, "isolated", blind)
+    monkeypatch.setattr(quantize_graph.weights, "integer_bias", shifted)
+    monkeypatch.setattr(integer_outputs.simulate, "isolated", blind)
     with pytest.raises(ExportError, match="DEPTHWISE_CONV_2D .operator 3."):
         export(
             qmodel,

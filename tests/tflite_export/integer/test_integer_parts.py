@@ -9,16 +9,16 @@ import pytest
 
 from tests.tflite_export import samples as made
 from tflite_export import ExportError
-from tflite_export import flatbuffer as fb
-from tflite_export import policy
+from tflite_export.flatbuffer import model as fb
+from tflite_export.targets import operator_rows
 from tflite_export import targets
-from tflite_export.convert import to_float_file
+from tflite_export.conversion.float_file import to_float_file
 from tflite_export.integer import grids
-from tflite_export.integer import weights
-from tflite_export.match import match
-from tflite_export.source import from_model
+from tflite_export.integer import quantize_weights
+from tflite_export.matching.match import match
+from tflite_export.conversion.source import from_model
 
-USE = weights.Use(
+USE = quantize_weights.Use(
     op="FULLY_CONNECTED",
     input_scale=0.1,
     output_scale=0.5,
@@ -60,7 +60,7 @@ def test_roles():
 
 
 def test_rows_of_a_target():
-    rows = policy.parse_rows(
+    rows = operator_rows.parse_rows(
         {
             "like": "_integer",
             "only": ["ADD", "MUL", "SUB"],
@@ -91,7 +91,7 @@ def test_rows_of_a_target():
 )
 def test_bad_rows(table, message):
     with pytest.raises(ValueError, match=message):
-        policy.parse_rows(table, "here")
+        operator_rows.parse_rows(table, "here")
 
 
 @pytest.fixture(scope="module")
@@ -105,21 +105,21 @@ def test_equal_scales_may_be_written_per_channel(found):
     scale = np.full(8, 0.5, np.float32)
     fit = dataclasses.replace(found.fit, scale=scale)
     same = dataclasses.replace(found, fit=fit)
-    weight = weights.trained_weight(same, [USE], 0, targets.load("cpu_int8"))
+    weight = quantize_weights.trained_weight(same, [USE], 0, targets.load("cpu_int8"))
     assert (weight.container, weight.granularity) == ("INT4", "per_channel")
     assert weight.scale.shape == (8,)
-    weight = weights.trained_weight(same, [USE], 0, targets.load("edgetpu"))
+    weight = quantize_weights.trained_weight(same, [USE], 0, targets.load("edgetpu"))
     assert (weight.container, weight.granularity) == ("INT8", "per_tensor")
 
 
 def test_per_channel_scales_where_one_is_needed(found):
     with pytest.raises(ExportError, match="'a': .*granularity=PerTensor"):
-        weights.trained_weight(found, [USE], 0, targets.load("edgetpu"))
+        quantize_weights.trained_weight(found, [USE], 0, targets.load("edgetpu"))
 
 
 def test_scales_along_another_axis(found):
     with pytest.raises(ExportError, match="along axis 1.*Received: .* axis 0"):
-        weights.trained_weight(found, [USE], 1, targets.load("cpu_int8"))
+        quantize_weights.trained_weight(found, [USE], 1, targets.load("cpu_int8"))
 
 
 def test_a_bias_beyond_all_that_weights_reach_may_be_smaller(found):
@@ -132,12 +132,12 @@ def test_a_bias_beyond_all_that_weights_reach_may_be_smaller(found):
         USE, output_scale=1e-3, bias=np.full(8, 1e3, np.float32)
     )
     target = targets.load("cpu_int8")
-    weight = weights.trained_weight(small, [use], 0, target)
+    weight = quantize_weights.trained_weight(small, [use], 0, target)
     np.testing.assert_array_equal(weight.codes, found.codes)
     assert weight.change == 0.0 and not weight.silenced
-    bias = weights.fitting_bias(weight, use)
-    units = weights.integer_bias(bias, weight.steps * 0.1, False, "a")
-    rows = weights.channel_rows(weight.codes, 0)
+    bias = quantize_weights.fitting_bias(weight, use)
+    units = quantize_weights.integer_bias(bias, weight.steps * 0.1, False, "a")
+    rows = quantize_weights.channel_rows(weight.codes, 0)
     least = units - use.reach(rows)
     assert (least * use.factor(weight.scale) >= use.output_span).all()
 
@@ -146,23 +146,23 @@ def test_float_weights_are_rounded():
     value = np.array([[1.0, -0.5], [0.0, 0.0]], np.float32)
     target = targets.load("cpu_int8")
     use = dataclasses.replace(USE, op="CONV_2D", bias=None)
-    weight = weights.float_weight(value, [use], 0, target)
+    weight = quantize_weights.float_weight(value, [use], 0, target)
     assert weight.codes.tolist() == [[127, -64], [0, 0]]
     assert weight.scale.tolist() == pytest.approx([1 / 127] * 2)
     other = dataclasses.replace(use, op="CONV_3D")
-    assert weights.float_weight(value, [other], 0, target) is None
+    assert quantize_weights.float_weight(value, [other], 0, target) is None
     dense = dataclasses.replace(use, op="FULLY_CONNECTED")
-    whole = weights.float_weight(value, [dense], 0, targets.load("edgetpu"))
+    whole = quantize_weights.float_weight(value, [dense], 0, targets.load("edgetpu"))
     assert whole.axis is None and whole.scale.shape == (1,)
 
 
 def test_float_weights_are_rounded_on_scales_with_room_for_the_bias():
     value = np.full((2, 3), 1e-15, np.float32)
     use = dataclasses.replace(USE, op="CONV_2D", bias=np.array([90.0, 0.0]))
-    weight = weights.float_weight(value, [use], 0, targets.load("cpu_int8"))
+    weight = quantize_weights.float_weight(value, [use], 0, targets.load("cpu_int8"))
     assert weight.codes.tolist() == [[0] * 3, [127] * 3]
-    bias = weights.fitting_bias(weight, use)
-    units = weights.integer_bias(bias, weight.steps * 0.1, False, "a")
+    bias = quantize_weights.fitting_bias(weight, use)
+    units = quantize_weights.integer_bias(bias, weight.steps * 0.1, False, "a")
     assert units[0] * weight.scale[0] * 0.1 == pytest.approx(90.0)
 
 
@@ -171,6 +171,6 @@ def test_a_bias_has_to_fit():
     with pytest.raises(
         ExportError, match="'a': .* beside its bias.*Received: 1e.10"
     ):
-        weights.integer_bias(bias, scale, wide=False, path="a")
-    wide = weights.integer_bias(bias, scale, wide=True, path="a")
+        quantize_weights.integer_bias(bias, scale, wide=False, path="a")
+    wide = quantize_weights.integer_bias(bias, scale, wide=True, path="a")
     assert wide.dtype == np.int64

@@ -1,0 +1,115 @@
+"""Accuracy for bytes: MSQ, uniform training and ablations, one budget.
+
+Every row fine-tunes the same float model with the same data, schedule and
+number of steps; see `accuracy_study` for what the rows are. Runs go on where
+they were killed: those in `results/accuracy.json` are done, those that were
+under way continue from their last epoch in `out/accuracy`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import json
+from typing import Any
+
+import rich.console
+import rich.table
+
+from benchmarks.accuracy import run as accuracy_run
+from benchmarks.harness import child
+from benchmarks.harness import record
+from benchmarks.accuracy.study import STUDIES
+from benchmarks.accuracy.study import Row
+from benchmarks.accuracy.study import Study
+from benchmarks.accuracy.tables import study_table
+
+NAME = "accuracy"
+
+
+def measure() -> dict[str, Any]:
+    """Runs what is missing, a process for each core.
+
+    The results are written after every run, so that a kill loses none.
+
+    Returns:
+        For every study its budget, its runs with all epochs, and the reason
+        where it could not run here; JSON values.
+    """
+    results: dict[str, Any] = record.read(NAME) or {}
+    console = rich.console.Console()
+    for study in STUDIES.values():
+        reason = accuracy_run.missing(study)
+        if reason:
+            console.print(f"{study.name} is skipped: {reason}.")
+            if study.name not in results:
+                results[study.name] = {"skipped": reason, "runs": []}
+            continue
+        entry = results.get(study.name)
+        if entry is None or entry.get("budget") != study.budget():
+            entry = {"budget": study.budget(), "runs": []}
+            results[study.name] = entry
+        _run_study(study, entry["runs"], results, console)
+    return results
+
+
+def table(results: dict[str, Any]) -> rich.console.Group:
+    """A table for every study."""
+    return rich.console.Group(
+        *(
+            study_table(name, entry)
+            for name, entry in results.items()
+            if entry["runs"]
+        )
+    )
+
+
+def _run_study(
+    study: Study,
+    runs: list[dict[str, Any]],
+    results: dict[str, Any],
+    console: rich.console.Console,
+) -> None:
+    folder = accuracy_run.FOLDER / study.name
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {(run["row"]["name"], run["seed"]) for run in runs}
+    todo = [
+        (row, seed)
+        for row, seed in study.runs()
+        if (row.name, seed) not in done
+    ]
+    if not todo:
+        return
+    run_one = functools.partial(child.logged, "benchmarks.accuracy.run")
+    run_one(study.name, "base", 0, folder, log=folder / "base.log")
+    cores = child.Cores()
+
+    def one(row: Row, seed: int) -> dict[str, Any]:
+        name = f"{row.name.replace(' ', '_')}-{seed}"
+        path = folder / name
+        path.mkdir(exist_ok=True)
+        log = folder / f"{name}.log"
+        result = path / accuracy_run.RESULT
+        with cores.one() as core:
+            if not result.exists():
+                run_one(study.name, row.name, seed, path, log=log, core=core)
+        return json.loads(result.read_text())
+
+    with concurrent.futures.ThreadPoolExecutor(cores.count) as pool:
+        waiting = [pool.submit(one, row, seed) for row, seed in todo]
+        for future in concurrent.futures.as_completed(waiting):
+            run = future.result()
+            runs.append(run)
+            order = {key: i for i, key in enumerate(_keys(study))}
+            runs.sort(key=lambda r: order[r["row"]["name"], r["seed"]])
+            record.write(NAME, results)
+            console.print(
+                f"{study.name}: {run['row']['name']}, seed {run['seed']}: "
+                f"{100 * run['accuracy']:.2f} % at "
+                f"{run['compression']:.2f}x ({len(runs)} of "
+                f"{len(study.runs())} runs)"
+            )
+
+
+def _keys(study: Study) -> list[tuple[str, int]]:
+    return [(row.name, seed) for row in study.rows for seed in study.seeds]

@@ -1,0 +1,269 @@
+"""Trains one row of an accuracy study with one seed, resumably.
+
+    python -m benchmarks.accuracy.run STUDY ROW SEED FOLDER
+
+Everything the run computes is in its folder: a kill costs at most the epoch
+that was under way. The last file written is `result.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import msq_tf
+from benchmarks.accuracy.study import DATA
+from benchmarks.accuracy.study import MODELS
+from benchmarks.accuracy.study import STUDIES
+from benchmarks.accuracy.study import Row
+from benchmarks.accuracy.study import Study
+from benchmarks.harness.compiling import compiled
+from msq_tf import atomic_files
+from train.data import batches
+from train.folder import checkpoints
+from train.data import datasets
+from train.models import builders
+from train.folder.workspace import Workspace
+
+RESULT = "result.json"
+FOLDER = Path("out/accuracy")
+BASE = "base.weights.h5"
+
+
+def missing(study: Study) -> str:
+    """Why a study cannot run here; empty when it can."""
+    if study.pretrained is not None:
+        path = MODELS / study.pretrained
+        if not path.exists():
+            return f"the pretrained model {path.name} is not at hand"
+        if not (DATA / study.dataset).is_dir():
+            return f"the data set {study.dataset} is not at hand"
+    return ""
+
+
+def load_data(study: Study) -> datasets.ImageDataset:
+    """The study's data set, from `DATA` where it is not embedded.
+
+    The decoded images are kept for the runs that follow.
+    """
+    cache = FOLDER / study.name / "data.npz"
+    if not cache.exists():
+        folder = DATA if study.pretrained is not None else None
+        data = datasets.load(study.dataset, folder and str(folder))
+        with atomic_files.replacing(cache) as partial:
+            np.savez(
+                partial,
+                name=data.name,
+                classes=data.classes,
+                **{
+                    f"{split}_{field}": getattr(getattr(data, split), field)
+                    for split in ("train", "test")
+                    for field in ("images", "labels")
+                },
+            )
+    with np.load(cache) as arrays:
+        return datasets.ImageDataset(
+            str(arrays["name"]),
+            int(arrays["classes"]),
+            *(
+                datasets.Examples(
+                    arrays[f"{split}_images"], arrays[f"{split}_labels"]
+                )
+                for split in ("train", "test")
+            ),
+        )
+
+
+def float_model(study: Study, data: datasets.ImageDataset) -> keras.Model:
+    """The float model before its fine-tuning: pretrained, or fresh."""
+    if study.pretrained is not None:
+        return keras.models.load_model(MODELS / study.pretrained, compile=False)
+    keras.utils.set_random_seed(0)
+    return builders.build("resnet8", data.image_shape, data.classes)
+
+
+def make_base(study: Study, folder: Path) -> None:
+    """Trains the float baseline that all rows start from, once."""
+    path = folder / BASE
+    if path.exists():
+        return
+    data = load_data(study)
+    model = float_model(study, data)
+    steps = batches.steps_per_epoch(data.train, study.batch_size)
+    _compile(study, model, study.base_learning_rate, study.base_epochs * steps)
+    workspace = Workspace(folder)
+    done = checkpoints.restore(workspace, "base", model)
+    model.fit(
+        _batches(study, data.train, 0, done * steps),
+        epochs=study.base_epochs,
+        initial_epoch=done,
+        steps_per_epoch=steps,
+        shuffle=False,
+        verbose=2,
+        callbacks=[checkpoints.EpochCheckpoint(workspace, "base")],
+    )
+    with workspace.replacing(BASE) as partial:
+        model.save_weights(partial)
+
+
+def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
+    """Fine-tunes one row, or goes on where it stopped.
+
+    Args:
+        study: Data, model and budget.
+        row: How to fine-tune.
+        seed: Seed of the data's order and augmentation.
+        folder: Folder of this run, below that of the study's baseline.
+
+    Returns:
+        The run's settings, every epoch and the final figures, as JSON.
+    """
+    data = load_data(study)
+    base = float_model(study, data)
+    base.load_weights(folder.parent / BASE)
+    model, callbacks = _prepared(study, row, base, data)
+    _compile(study, model, study.learning_rate, study.epochs * study.steps)
+    workspace = Workspace(folder)
+    keras.utils.set_random_seed(seed)
+    done = checkpoints.restore(workspace, "fine", model)
+    fitted = datasets.Examples(
+        data.train.images[: -study.held_out],
+        data.train.labels[: -study.held_out],
+    )
+    start = time.perf_counter()
+    model.fit(
+        _batches(study, fitted, seed, done * study.steps),
+        epochs=study.epochs,
+        initial_epoch=done,
+        steps_per_epoch=study.steps,
+        shuffle=False,
+        verbose=2,
+        validation_data=_test(study, data, study.watched),
+        callbacks=[*callbacks, checkpoints.EpochCheckpoint(workspace, "fine")],
+    )
+    seconds = time.perf_counter() - start
+    loss, accuracy = model.evaluate(_test(study, data, None), verbose=0)
+    result = {
+        "study": study.name,
+        "row": dataclasses.asdict(row),
+        "seed": seed,
+        "accuracy": float(accuracy),
+        "loss": float(loss),
+        "seconds": round(seconds, 1),
+        "resumed_at_epoch": done,
+        "epochs": checkpoints.history(workspace),
+        **_precision(model),
+    }
+    workspace.write_json(RESULT, result)
+    return result
+
+
+def _prepared(
+    study: Study, row: Row, base: keras.Model, data: datasets.ImageDataset
+) -> tuple[keras.Model, list[keras.callbacks.Callback]]:
+    """The model of a row, and what searches its bits."""
+    if row.target is None and row.bits is None:
+        return base, []
+    qmodel = msq_tf.quantize_model(
+        base,
+        msq_tf.MSQConfig(
+            start_bits=row.bits or 8,
+            quantizer=row.quantizer,
+            scale=row.scale,
+        ),
+    )
+    if row.target is None:
+        return qmodel, []
+    rule: Any = msq_tf.BudgetRule(
+        target_compression=row.target,
+        most=row.most,
+        growth=row.growth,
+        allowed_bits=range(2, 9),
+    )
+    if row.rule == "threshold":
+        rule = msq_tf.ThresholdRule(
+            target_compression=row.target, most=row.most, alpha=row.alpha
+        )
+    held_out = data.train.images[-study.held_out :]
+    images = batches.scaled(data.train.images[:512], study.pixels)
+    options: dict[str, Any] = {}
+    if row.lsb_strength is not None:
+        options["lsb_strength"] = row.lsb_strength
+    search = msq_tf.MSQCallback(
+        rule,
+        data=(images, data.train.labels[:512]),
+        held_out=(
+            batches.scaled(held_out, study.pixels),
+            data.train.labels[-study.held_out :],
+        ),
+        hessian=row.hessian,
+        ranking=row.ranking,
+        **options,
+    )
+    return qmodel, [search]
+
+
+def _precision(model: keras.Model) -> dict[str, Any]:
+    if not isinstance(model, msq_tf.MSQModel):
+        return {"compression": 1.0, "average_bits": 32.0}
+    report = json.loads(msq_tf.precision_report(model).to_json())
+    return {
+        "compression": model.compression,
+        "average_bits": model.average_bits,
+        "report": report,
+    }
+
+
+def _batches(
+    study: Study, examples: datasets.Examples, seed: int, skip: int
+) -> Any:
+    steps = batches.steps_per_epoch(examples, study.batch_size)
+    total = max(study.base_epochs * steps, study.epochs * study.steps)
+    return batches.training_batches(
+        examples,
+        study.batch_size,
+        range(-(-total // steps)),
+        seed,
+        batches.Augmentation(study.shift, flip=True),
+        study.pixels,
+    ).skip(skip)
+
+
+def _test(study: Study, data: datasets.ImageDataset, count: int | None) -> Any:
+    examples = datasets.Examples(
+        data.test.images[:count], data.test.labels[:count]
+    )
+    return batches.test_batches(examples, 500, study.pixels)
+
+
+def _compile(
+    study: Study, model: keras.Model, learning_rate: float, steps: int
+) -> None:
+    compiled(
+        model,
+        keras.optimizers.schedules.CosineDecay(learning_rate, steps),
+        from_logits=study.pretrained is None,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Runs what the command line names: a row and seed, or `base`."""
+    name, row_name, seed, folder = arguments
+    study = STUDIES[name]
+    if row_name == "base":
+        make_base(study, Path(folder))
+    else:
+        row = next(row for row in study.rows if row.name == row_name)
+        run(study, row, int(seed), Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

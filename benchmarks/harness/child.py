@@ -1,0 +1,106 @@
+"""Measurements in a process of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from msq_tf import atomic_files
+
+# What a child computes then does not depend on how many cores there are.
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+
+
+def measured(module: str, *words: object, shown: bool = False) -> Any:
+    """Runs a module that writes a JSON file, and returns what it wrote.
+
+    Args:
+        module: Name of the module.
+        words: Its arguments, but for the last one, the path of the file.
+        shown: Whether what it prints is shown.
+
+    Raises:
+        CalledProcessError: If it ends with another status than 0.
+    """
+    output = None if shown else subprocess.DEVNULL
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, "result.json")
+        subprocess.run(
+            [sys.executable, "-m", module, *map(str, words), str(result)],
+            check=True,
+            stdout=output,
+            stderr=output,
+        )
+        return json.loads(result.read_text())
+
+
+def write(result: str | Path, found: Any) -> None:
+    """Writes what a module found that `measured` runs.
+
+    Args:
+        result: The path of the file, its last argument.
+        found: JSON values.
+    """
+    with atomic_files.replacing(Path(result)) as partial:
+        partial.write_text(json.dumps(found))
+
+
+def logged(
+    module: str, *words: object, log: Path, core: int | None = None
+) -> None:
+    """Runs a module with one thread; what it prints goes into a file.
+
+    Two of them side by side are faster than one on two cores.
+
+    Args:
+        module: Name of the module.
+        words: Its arguments.
+        log: File that what it prints is appended to.
+        core: The only core that it may use; `None` leaves that open.
+
+    Raises:
+        CalledProcessError: If it ends with another status than 0.
+    """
+    with log.open("a") as file:
+        subprocess.run(
+            [
+                *([] if core is None else ["taskset", "-c", str(core)]),
+                *(sys.executable, "-m", module, *map(str, words)),
+            ],
+            check=True,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | ONE_THREAD,
+        )
+
+
+class Cores:
+    """The cores of this process, for threads that each want one for a child.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    def __init__(self) -> None:
+        cores = sorted(os.sched_getaffinity(0))
+        self.count = len(cores)
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for core in cores:
+            self._free.put(core)
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[int]:
+        """Waits for a core that no one else has."""
+        core = self._free.get()
+        try:
+            yield core
+        finally:
+            self._free.put(core)

@@ -1,0 +1,126 @@
+"""What a file that was made to cost much costs to read, by its size.
+
+Each kind of `crafted_files` is read at a size and at ten times that, in a
+process of its own: time of the processor, and memory. Work in proportion takes
+ten times as long for a file ten times as large.
+
+    python -m benchmarks.reliability.crafted KIND COUNT
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+import rich.table
+
+from benchmarks.reliability import crafted_files
+from benchmarks.harness import tables
+from tflite_export.flatbuffer import model as fb
+from tflite_export.inspect import inspect
+from tflite_export.targets import lint
+
+SIZES = (1000, 10_000)
+# A target with rules of all kinds.
+TARGET = "edgetpu"
+# The most that a file ten times as large may take.
+MOST_GROWTH = 12.0
+# Seconds that a size may take, and one that are too few for a ratio.
+_LIMIT = 300.0
+_LEAST = 0.05
+
+
+def measure() -> dict[str, Any]:
+    """Reads all kinds.
+
+    Returns:
+        Bytes, seconds, memory and what came of it by kind and size, and how
+        the seconds grew for each byte.
+    """
+    return {
+        "target": TARGET,
+        "most_growth": MOST_GROWTH,
+        "kinds": {kind: _kind(kind) for kind in crafted_files.KINDS},
+    }
+
+
+def _kind(kind: str) -> dict[str, Any]:
+    runs = []
+    for count in SIZES:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.reliability.crafted", kind, str(count)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_LIMIT,
+        )
+        runs.append(json.loads(done.stdout))
+    small, large = runs
+    # By what the file really grew; as if ten times as large.
+    times = max(large["seconds"], _LEAST) / max(small["seconds"], _LEAST)
+    growth = 10 * times / (large["bytes"] / small["bytes"])
+    return {"runs": runs, "growth": growth, "kept": growth <= MOST_GROWTH}
+
+
+def read(data: bytes) -> str:
+    """Reads, judges and prints a file; returns what came of it."""
+    try:
+        info = inspect.describe(data)
+    except ValueError as error:
+        return str(error)
+    for _ in inspect.json_pieces(info):
+        pass
+    str(info)
+    lint.summary(TARGET, lint.check_model(fb.load(data), TARGET))
+    return "accepted"
+
+
+def main(kind: str, count: str) -> None:
+    """Reads one file; writes what it took to the standard output."""
+    # All that is loaded once.
+    read(crafted_files.KINDS[kind](10))
+    data = crafted_files.KINDS[kind](int(count))
+    before, start = _peak(), time.process_time()
+    outcome = read(data)
+    found = {
+        "bytes": len(data),
+        "seconds": time.process_time() - start,
+        "growth_mib": (_peak() - before) / 1024,
+        "outcome": outcome[:200],
+    }
+    print(json.dumps(found))
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def table(results: dict[str, Any]) -> rich.table.Table:
+    """Seconds and memory by kind."""
+    rows = []
+    for kind, found in results["kinds"].items():
+        large = found["runs"][-1]
+        accepted = large["outcome"] == "accepted"
+        rows.append(
+            (
+                kind,
+                f"{large['bytes']:,}",
+                f"{large['seconds']:.2f}",
+                f"{large['growth_mib']:.0f}",
+                f"{found['growth']:.1f}",
+                "accepted" if accepted else "refused",
+            )
+        )
+    return tables.filled(
+        "crafted files, and how time grows for ten times the size",
+        ("kind", "bytes", "s", "MiB", "growth", "outcome"),
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

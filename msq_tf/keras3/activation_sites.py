@@ -1,0 +1,397 @@
+"""Where a runtime requantizes: the outputs that get fake-quantized.
+
+A TFLite runtime holds one integer tensor after every operator *as the
+converter fuses them*: a convolution with its bias, batch norm and ReLU is one
+operator. So an output is quantized after the fused activation, after additions
+and concatenations, and at the model's inputs, but not between a convolution
+and its batch norm. An input whose columns no grid holds has none (`columns`).
+Operators that only move numbers keep their input's scale, and get no range of
+their own; where they take averages, as a pooling does, the result is rounded to
+that scale.
+
+An activation that no runtime runs inside of the operator before it, such as a
+softmax, reads an integer tensor: inside of a layer that has one, there is a
+site between the linear part and the activation. A separable convolution is two
+operators, with a site between them. The outputs of softmax,
+sigmoid and tanh have the fixed scales of their kernels. They are rounded to
+those where the model reads them itself; at its end a loss may want the logits
+that Keras attaches to probabilities, and those are not rounded.
+
+What flows where is in `flow`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from msq_tf.keras3 import columns
+from msq_tf.core import saved
+from msq_tf.keras3 import separable
+from msq_tf.config import check_choice
+from msq_tf.keras3.flow import Call
+from msq_tf.keras3.flow import Trace
+from msq_tf.keras3.flow import resizes
+
+INPUT = -1
+
+LINEAR: tuple[type, ...] = (
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+# They cut what they read to integers, whose values a grid would change.
+_CUTTING = (keras.layers.Discretization, keras.layers.Embedding)
+_FUSING = (keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply)
+# Class names of operations without a public class: `a + b` in a functional
+# model.
+_FUSING_NAMES = {"Add", "Subtract", "Multiply"}
+_MOVING: tuple[type, ...] = (
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Permute,
+    keras.layers.RepeatVector,
+    keras.layers.Identity,
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.ActivityRegularization,
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.AveragePooling1D,
+    keras.layers.AveragePooling2D,
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.ZeroPadding1D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.Cropping1D,
+    keras.layers.Cropping2D,
+    keras.layers.UpSampling1D,
+    keras.layers.UpSampling2D,
+)
+_ACTIVATIONS = (keras.layers.Activation, keras.layers.Softmax)
+_AVERAGING = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D)
+# Names of Keras's operations that move numbers; `Pad` does where it adds what
+# any grid holds, `Resize` where a kernel does it.
+_MOVING_NAMES = {
+    "AveragePool",
+    "ExpandDims",
+    "Flip",
+    "GetItem",
+    "MaxPool",
+    "Moveaxis",
+    "Pad",
+    "Ravel",
+    "Repeat",
+    "Reshape",
+    "Resize",
+    "Roll",
+    "Squeeze",
+    "Swapaxes",
+    "Tile",
+    "Transpose",
+}
+_FUSED_ACTIVATIONS = ("relu", "relu6")
+_FIXED_ACTIVATIONS = ("softmax", "sigmoid", "tanh")
+
+# A number beyond it is infinite in float32.
+_LARGEST = float(np.finfo(np.float32).max)
+
+# Operators of a converted graph that belong to a site have its position, and
+# a line, behind this in their names.
+SITE_NAME = "msq_site_"
+
+# Where in a layer's call a site is.
+OUTPUT = "output"
+MIDDLE = "middle"
+PREACTIVATION = "preactivation"
+GATE = "gate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """One place where activations are quantized.
+
+    Attributes:
+        path: Unique name: the layer's path; a later call of a shared layer
+            has `#2`, `#3` appended. Inputs are `input`, `input#2`, ...
+        layer: Position of the layer in the traversal order of the model, or
+            `INPUT`.
+        call: Which call of the layer, from 0; of an input, which one.
+        place: `"output"`, or `"preactivation"` for what the activation
+            function inside of the layer reads; `"gate"` for the sigmoid that
+            a swish multiplies by; `"middle"` for what the second convolution
+            of a separable one reads.
+        fixed: Name of the activation whose kernels give the site its range;
+            empty where the range is trained.
+        like: Position of an earlier site whose range this one shares; -1 for
+            none.
+    """
+
+    path: str
+    layer: int
+    call: int
+    place: str = OUTPUT
+    fixed: str = ""
+    like: int = -1
+
+    def __post_init__(self) -> None:
+        """Refuses what only a damaged or made-up file can say."""
+        saved.check_text("path", self.path, empty=False)
+        saved.check_integer("layer", self.layer, INPUT)
+        saved.check_integer("call", self.call, 0)
+        saved.check_integer("like", self.like, -1)
+        places = (OUTPUT, MIDDLE, PREACTIVATION, GATE)
+        check_choice("place", self.place, places)
+        check_choice("fixed", self.fixed, ("", *_FIXED_ACTIVATIONS))
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def find_sites(found: Trace, bits: int = 8) -> tuple[Site, ...]:
+    """Finds where to quantize activations.
+
+    Args:
+        found: What flows through the model.
+        bits: Bits of the codes.
+
+    Returns:
+        Sites in the order of execution, inputs first.
+    """
+    sites: list[Site] = []
+    # Position of the site whose grid a tensor has, by the tensor's `id`.
+    grids: dict[int, int] = {}
+    taken: set[str] = set()
+
+    def add(tensor: Any, path: str, *arguments: Any, **named: Any) -> None:
+        # A layer may be called `input`, too.
+        numbers = itertools.count(1)
+        free = path
+        while free in taken:
+            free = f"{path}_{next(numbers)}"
+        taken.add(free)
+        sites.append(Site(free, *arguments, **named))
+        grids[id(tensor)] = len(sites) - 1
+
+    for i, tensor in enumerate(found.inputs):
+        if (
+            tensor.dtype.is_floating
+            and not _is_cut(tensor, found)
+            and not columns.narrow(tensor, found, bits)
+        ):
+            add(tensor, _numbered("input", i), INPUT, i)
+    for call in found.calls:
+        if not call.output.dtype.is_floating:
+            continue
+        path = _numbered(found.paths[call.index], call.number)
+        place = call.index, call.number
+        if separable.is_plain(call.layer):
+            middle = _numbered(
+                f"{found.paths[call.index]}/{MIDDLE}", call.number
+            )
+            add(None, middle, *place, place=MIDDLE)
+        if call.activated == 1 and _has_own_operator(call.layer):
+            inner = f"{found.paths[call.index]}/{PREACTIVATION}"
+            inner = _numbered(inner, call.number)
+            add(None, inner, *place, place=PREACTIVATION)
+        if call.activated == 1 and _is_swish(call.layer):
+            gate = _numbered(f"{found.paths[call.index]}/{GATE}", call.number)
+            add(None, gate, *place, place=GATE, fixed="sigmoid")
+        fixed = _fixed(call.layer)
+        if is_moving(call):
+            like = grids.get(id(call.tensors[0]), -1)
+            if like >= 0 and _averages(call.layer):
+                add(call.output, path, *place, like=like)
+            elif like >= 0:
+                grids[id(call.output)] = like
+        elif fixed:
+            if _is_read_inside(call, found):
+                add(call.output, path, *place, fixed=fixed)
+        elif _is_site(call, found):
+            add(call.output, path, *place)
+    return tuple(sites)
+
+
+def grids_of(found: Trace, sites: Sequence[Site]) -> dict[int, int]:
+    """Position of the site whose grid a tensor has.
+
+    Args:
+        found: What flows through a model.
+        sites: What `find_sites` found in it.
+
+    Returns:
+        The position by the tensor's `id`.
+    """
+    named = {
+        (site.layer, site.call): position
+        for position, site in enumerate(sites)
+        if site.place == OUTPUT
+    }
+    grids = {
+        id(tensor): named[INPUT, i]
+        for i, tensor in enumerate(found.inputs)
+        if (INPUT, i) in named
+    }
+    for call in found.calls:
+        own = named.get((call.index, call.number))
+        if own is None and is_moving(call):
+            own = grids.get(id(call.tensors[0]))
+        if own is not None:
+            grids[id(call.output)] = own
+    return grids
+
+
+def _is_cut(tensor: Any, found: Trace) -> bool:
+    """Whether an input is only read as integers, such as tokens."""
+    readers = [call.layer for call in found.readers(tensor)]
+    return bool(readers) and all(isinstance(x, _CUTTING) for x in readers)
+
+
+def _numbered(path: str, number: int) -> str:
+    return f"{path}#{number + 1}" if number else path
+
+
+def is_moving(call: Call) -> bool:
+    """Whether a call gives numbers that it read, on the same scale."""
+    if len(call.tensors) != 1:
+        return False
+    if isinstance(call.layer, _MOVING):
+        return True
+    kind = type(call.layer)
+    if isinstance(call.layer, keras.layers.Resizing):
+        return resizes(call.layer)
+    if kind.__name__ not in _MOVING_NAMES or not kind.__module__.startswith(
+        "keras."
+    ):
+        return False
+    if kind.__name__ == "Resize":
+        return resizes(call.layer)
+    if kind.__name__ != "Pad":
+        return True
+    # A grid holds zero, and its lowest code stands for all that is below.
+    added = [x for x in call.inputs if isinstance(x, int | float)]
+    return all(x == 0 or x <= -_LARGEST for x in added)
+
+
+def _averages(layer: Any) -> bool:
+    """Whether numbers that move are averaged, so that a kernel rounds."""
+    return (
+        isinstance(layer, _AVERAGING)
+        or type(layer).__name__ == "AveragePool"
+        or getattr(layer, "interpolation", "nearest") != "nearest"
+    )
+
+
+def _fixed(layer: Any) -> str:
+    """The activation at a layer's end if its kernels have a fixed scale."""
+    # What others do with their activation is not known: a recurrent layer
+    # multiplies it.
+    if not isinstance(layer, (*LINEAR, *_ACTIVATIONS)):
+        return ""
+    name = _activation(layer)
+    return name if name in _FIXED_ACTIVATIONS else ""
+
+
+def _is_swish(layer: Any) -> bool:
+    """Whether a layer ends in `x * sigmoid(x)`, for which there is no kernel.
+
+    A sigmoid runs, and a product.
+    """
+    return layer.activation is keras.activations.silu
+
+
+def _is_site(call: Call, found: Trace) -> bool:
+    layer = call.layer
+    if _activation(layer) is not None:
+        return True
+    follower = found.only_reader(call.output)
+    if follower is None:
+        return True
+    fuses = _fuses(follower.layer)
+    if isinstance(layer, LINEAR):
+        if isinstance(follower.layer, keras.layers.BatchNormalization):
+            return False
+        return not fuses
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return not fuses
+    if isinstance(layer, _FUSING) or type(layer).__name__ in _FUSING_NAMES:
+        return not fuses
+    return True
+
+
+def _is_read_inside(call: Call, found: Trace) -> bool:
+    """Whether the model computes with an output that it does not return."""
+    if found.ends(call.output):
+        return False
+    return any(
+        not is_moving(reader) or _is_read_inside(reader, found)
+        for reader in found.readers(call.output)
+        # A dropout gives what it read.
+        if reader.output is not call.output
+    )
+
+
+def _activation(layer: Any) -> str | None:
+    """Name of what a layer applies last; `None` for nothing."""
+    if isinstance(layer, keras.layers.ReLU):
+        return "relu"
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    if isinstance(layer, keras.layers.RNN):
+        return None  # a cell goes on behind its activation
+    function = getattr(layer, "activation", None)
+    if function is None:
+        return None
+    name = getattr(function, "__name__", type(function).__name__)
+    return None if name == "linear" else name
+
+
+def _fuses(layer: Any) -> bool:
+    """Whether TFLite runs this activation inside the operator before it."""
+    if isinstance(layer, keras.layers.ReLU):
+        return (
+            layer.max_value in (None, 6)
+            and not layer.negative_slope
+            and not layer.threshold
+        )
+    return (
+        isinstance(layer, keras.layers.Activation)
+        and _activation(layer) in _FUSED_ACTIVATIONS
+    )
+
+
+def _has_own_operator(layer: Any) -> bool:
+    """Whether the activation inside of a layer is an operator by itself.
+
+    It is none where TFLite runs it inside the operator before it. What it
+    computes decides, not its name: it may be anyone's function.
+    """
+    if isinstance(layer, keras.layers.Activation):
+        return False
+    probe = np.linspace(-8.0, 8.0, 64, dtype=np.float32)[None]
+    try:
+        got = np.asarray(layer.activation(tf.constant(probe)))
+    except Exception:  # noqa: BLE001 It may want another shape.
+        return True
+    fused = (probe, np.maximum(probe, 0.0), np.clip(probe, 0.0, 6.0))
+    return not any(np.array_equal(got, wanted) for wanted in fused)

@@ -1,0 +1,65 @@
+"""From an MSQModel to a plain Keras model with quantized values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from msq_tf.keras3.model import MSQModel
+from msq_tf.keras3.planning import match_plan
+
+
+def bake(qmodel: MSQModel) -> Any:
+    """Copies the base model and writes the quantized values into it.
+
+    The result computes what `qmodel` computes, needs no `msq_tf` to load,
+    and shares no variable with it.
+
+    Args:
+        qmodel: An `MSQModel`.
+
+    Returns:
+        A plain Keras model of the base's class, uncompiled.
+
+    Raises:
+        ValueError: If `qmodel` is no `MSQModel` or its base cannot be rebuilt
+            from its configuration.
+
+    Example:
+    ```python
+    msq_tf.bake(qmodel).save("baked.keras")
+    ```
+    """
+    if not isinstance(qmodel, MSQModel):
+        raise ValueError(
+            f"`bake` takes an MSQModel. Received: {type(qmodel).__name__}"
+        )
+    base = qmodel.base
+    try:
+        copy = keras.saving.deserialize_keras_object(
+            keras.saving.serialize_keras_object(base)
+        )
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            "The base model cannot be copied: Keras does not rebuild it from "
+            "its configuration. Expected a model with a complete "
+            "`get_config` and `from_config`. Received: "
+            f"{type(base).__name__}, {error}"
+        ) from error
+    if len(copy.variables) != len(base.variables):
+        raise ValueError(
+            "The base model cannot be copied: the copy is not built. "
+            "Expected a `build` or `get_build_config` that creates its "
+            f"{len(base.variables)} variables. Received: "
+            f"{type(base).__name__} with {len(copy.variables)} variables"
+        )
+    copy.set_weights(base.get_weights())
+    values = {
+        weight.path: weight.values for weight in qmodel.quantized_weights()
+    }
+    pairs = zip(qmodel.plan, match_plan(copy, qmodel.plan), strict=True)
+    for entry, found in pairs:
+        if entry.path in values:
+            found.variable.assign(values[entry.path])
+    return copy

@@ -1,0 +1,94 @@
+"""Inputs whose columns one grid can't hold.
+
+A table of ages, prices and rates is normalized column by column in the model.
+An integer tensor has one grid for all columns, as wide as the widest: what is
+small beside it, or varies little beside its own mean, would be gone before the
+normalization. Such an input is not rounded in training. A file normalizes it in
+float, and rounds the result, on targets that have float operators.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from msq_tf.keras3.flow import Trace
+
+# Standard deviations on both sides of a mean that a range holds.
+_REACH = 4.0
+# Units that a standard deviation needs: rounding is 14% of it then.
+_LEAST_UNITS = 2.0
+
+
+def narrow(tensor: Any, found: Trace, bits: int) -> list[int]:
+    """Columns of an input that vary by less than a grid of all resolves.
+
+    Args:
+        tensor: An input of the model.
+        found: What flows through the model.
+        bits: Bits of the codes.
+
+    Returns:
+        Their positions; none where something reads the input that does not
+        normalize it.
+    """
+    lost: set[int] = set()
+    for call in found.readers(tensor):
+        moments = _moments(call.layer)
+        if moments is None:
+            return []
+        lost.update(_below(moments, bits))
+    return sorted(lost)
+
+
+class _Moments(NamedTuple):
+    """Mean and deviation of columns, and which of them are always zero."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    idle: np.ndarray
+
+
+def _moments(layer: Any) -> _Moments | None:
+    """What a layer takes for the moments of its input; else `None`."""
+    if isinstance(layer, keras.layers.Normalization) and not layer.invert:
+        mean, variance = _array(layer.mean), _array(layer.variance)
+        deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
+        idle = (mean == 0) & (variance == 0)
+    elif isinstance(layer, keras.layers.BatchNormalization):
+        mean = _array(layer.moving_mean)
+        variance = _array(layer.moving_variance)
+        deviation = np.sqrt(variance + layer.epsilon)
+        idle = (mean == 0) & (variance == 0)
+    elif isinstance(layer, keras.layers.Rescaling):
+        scale, offset = np.broadcast_arrays(
+            _array(layer.scale), _array(layer.offset)
+        )
+        idle = scale == 0
+        deviation = 1.0 / np.where(idle, 1.0, np.abs(scale))
+        mean = -offset * deviation * np.sign(scale)
+    else:
+        return None
+    arrays = np.broadcast_arrays(mean, deviation, idle)
+    return _Moments(*(array.ravel() for array in arrays))
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(values), np.float64)
+
+
+def _below(found: _Moments, bits: int) -> list[int]:
+    mean, deviation, idle = found
+    counts = np.isfinite(mean) & np.isfinite(deviation) & ~idle
+    if not counts.any():
+        return []
+    low = min(0.0, (mean - _REACH * deviation)[counts].min())
+    high = max(0.0, (mean + _REACH * deviation)[counts].max())
+    unit = (high - low) / (2.0**bits - 1.0)
+    if bits == 16:
+        unit = max(-low, high) / (2.0**15 - 1.0)
+    lost = counts & (deviation < _LEAST_UNITS * unit)
+    return np.flatnonzero(lost).tolist()

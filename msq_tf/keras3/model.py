@@ -1,0 +1,348 @@
+"""MSQModel: a Keras model that computes with quantized weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from msq_tf import distribute
+from msq_tf.quantizers import round_clamp
+from msq_tf.core import saved
+from msq_tf.keras3.activation_overlay import ActivationOverlay
+from msq_tf.keras3.activations import ActivationPlan
+from msq_tf.keras3.activations import ActivationQuantizers
+from msq_tf.config import LEARNED
+from msq_tf.config import MAX
+from msq_tf.config import SCALES
+from msq_tf.config import check_choice
+from msq_tf.sensitivity.fit_inputs import FitInputs
+from msq_tf.keras3.value_cache import HoldsValues
+from msq_tf.keras3.call_hooks import CallScope
+from msq_tf.keras3.input_ranges import InputRanges
+from msq_tf.keras3.keras_interface import LooksLikeItsBase
+from msq_tf.keras3.learned_scales import LearnedScales
+from msq_tf.keras3.learned_scales import learn_scales
+from msq_tf.keras3.model_scopes import HasScopes
+from msq_tf.keras3.model_statistics import TakesStatistics
+from msq_tf.core.quantized_network import QuantizedNetwork
+from msq_tf.keras3.overlay import Overlay
+from msq_tf.keras3.overlay import drop_optimizers
+from msq_tf.keras3.overlay import exclude_from_decay
+from msq_tf.keras3.overlay import give_back_losses
+from msq_tf.keras3.overlay import read_float32
+from msq_tf.keras3.overlay import state_variables
+from msq_tf.keras3.own_training import TrainsAsItsBase
+from msq_tf.keras3.own_training import check_methods
+from msq_tf.keras3.own_training import mark_pull
+from msq_tf.keras3.own_training import warn_of_fit
+from msq_tf.core.penalty import PenaltyMean
+from msq_tf.core.penalty import as_loss
+from msq_tf.keras3.planning import match_plan
+from msq_tf.keras3.activation_products import count_products
+from msq_tf.keras3.search_variables import SearchVariables
+from msq_tf.keras3.step_scope import StepScopes
+from msq_tf.keras3.step_scope import given_values
+from msq_tf.core.weight_plan import WeightPlan
+from msq_tf.core.weight_set import WeightQuantizers
+
+# Attribute of a loss: the context of the replica that computed it.
+_REPLICA = "_msq_tf_replica"
+
+
+@keras.saving.register_keras_serializable(package="msq_tf")
+class MSQModel(
+    HoldsValues,
+    HasScopes,
+    TakesStatistics,
+    TrainsAsItsBase,
+    LooksLikeItsBase,
+    keras.Model,
+    QuantizedNetwork,
+):
+    """A Keras model that computes with quantized weights.
+
+    Made by `quantize_model`. It is an ordinary `keras.Model` from there on:
+    `compile`, `fit`, `save` and every callback work. In `call`, an `Overlay`
+    lays `codes * step` over the kernels of `base` while `base` runs; the
+    gradient reaches the float ("latent") weights straight through.
+
+    Bits and all state of a search are non-trainable variables, so that every
+    Keras checkpoint carries them and a change of bits never retraces.
+
+    Args:
+        base: The built float model. Not copied.
+        plan: A `WeightPlan` for each weight of `base`, in traversal order.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+        activations: How activations are quantized; `None` for not at all.
+        scale: `"max"` or `"learned"`.
+        name: Name of the model. Defaults to `"msq_"` and the base's name.
+
+    Raises:
+        ValueError: If the plan does not fit `base`, or a name is unknown.
+
+    Attributes:
+        base: The float model whose variables are the latent weights.
+        plan: What was decided for each weight.
+        search: The search's variables, a `SearchVariables`.
+        input_ranges: What the inputs were in training, an `InputRanges`.
+    """
+
+    def __init__(
+        self,
+        base: keras.Model,
+        plan: Sequence[WeightPlan],
+        quantizer: str = round_clamp.ROUND_CLAMP,
+        activations: ActivationPlan | None = None,
+        scale: str = MAX,
+        name: str | None = None,
+    ):
+        # The inputs are cast by the layers of `base`, by their own policies.
+        super().__init__(
+            name=name or f"msq_{base.name}",
+            dtype=base.dtype_policy,
+            autocast=False,
+        )
+        # A saved configuration comes by here, too, and may be anyone's.
+        check_choice("quantizer", quantizer, round_clamp.QUANTIZERS)
+        check_choice("scale", scale, SCALES)
+        saved.check_unique("path", (entry.path for entry in plan))
+        learned = scale == LEARNED or (
+            activations is not None and activations.ranges == LEARNED
+        )
+        check_methods(base, learned)
+        drop_optimizers(base)
+        self.base = base
+        self.plan = tuple(plan)
+        self.scale = scale
+        self._weights = WeightQuantizers(
+            zip(self.plan, match_plan(base, self.plan), strict=True),
+            quantizer,
+            read_float32,
+        )
+        self.learned_scales: LearnedScales | None = None
+        if scale == LEARNED:
+            self.learned_scales = learn_scales(self._weights)
+        self.search = SearchVariables(
+            start_bits=self._weights.start_bits,
+            name="search",
+        )
+        self.activations = activations
+        self.activation_quantizers: ActivationQuantizers | None = None
+        self._activation_overlay: ActivationOverlay | None = None
+        if activations is not None:
+            self.activation_quantizers = ActivationQuantizers(
+                [site.path for site in activations.trained_sites],
+                activations.bits,
+                activations.ranges,
+                name="activation_quantizers",
+            )
+            self._activation_overlay = ActivationOverlay(
+                base, activations, self.activation_quantizers, self.kernels
+            )
+        self.fit_inputs = FitInputs()
+        self.input_ranges = InputRanges.of(base)
+        self.penalty = PenaltyMean()
+        self._hold_values()
+        self._use_methods_of(
+            base,
+            lambda: StepScopes(
+                base,
+                self._weights,
+                self.search,
+                self.penalty,
+                lambda training: self._activation_scope(
+                    training, self._steps_now()
+                ),
+            ),
+        )
+        self._ports = None
+        self.built = True
+        self.remember_shapes()
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.compile`. Learned scales are not decayed.
+
+        The scale of a frozen weight is frozen with it.
+        """
+        super().compile(*args, **kwargs)
+        if self.learned_scales is not None:
+            self.learned_scales.follow(self.kernels)
+            exclude_from_decay(self.optimizer, self.learned_scales.scale)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Does nothing: a base model is built before it is wrapped."""
+
+    def call(
+        self, inputs: Any, training: bool | None = None, mask: Any = None
+    ) -> Any:
+        del mask  # attached to the inputs, where `base` finds it
+        return self.run_base(inputs, training)
+
+    def run_base(
+        self,
+        inputs: Any,
+        training: bool | None = None,
+        watch: Callable[[CallScope], CallScope] = lambda scope: scope,
+    ) -> Any:
+        """Runs the base as `call` does, under the eyes of a scope.
+
+        Args:
+            inputs: As `call` takes them.
+            training: Likewise.
+            watch: Function of the scope that quantizes activations that
+                returns the one to use.
+        """
+        self.check_kernels()
+        pull = bool(training)
+        given = given_values()
+        penalty: tf.Tensor | None = None
+        steps: Sequence[tf.Tensor] | None = None
+        if given is not None:
+            values = given
+        elif pull:
+            self.input_ranges.observe(inputs)
+            values, penalty = self._weights.values_and_penalty(
+                self.search.bits, self.search.lsb
+            )
+        else:
+            count = len(self.kernels)
+            held = self._held()
+            values, steps = held[:count], held[count:]
+        if steps is None:
+            steps = self._steps_now()
+        with (
+            Overlay(zip(self.kernels, values, strict=True)) as scope,
+            watch(self._activation_scope(pull, steps)),
+        ):
+            outputs = self.base(inputs, training=training)
+        if "compute_loss" in self._own:
+            give_back_losses(self.base, scope.losses)
+        else:
+            self._add_losses_here(scope.losses)
+        if penalty is not None:
+            penalty *= self.search.strength
+            self.penalty.add(penalty)
+            self.penalty.count()
+            # Keras adds losses up in the one type that all of them have.
+            loss = tf.cast(as_loss(penalty), keras.config.floatx())
+            self._add_losses_here([mark_pull(loss)])
+        return outputs
+
+    def _add_losses_here(self, losses: Sequence[tf.Tensor]) -> None:
+        for loss in losses:
+            setattr(loss, _REPLICA, tf.distribute.get_replica_context())
+            self.add_loss(loss)
+
+    @property
+    def losses(self) -> list[tf.Tensor]:
+        """As of any layer. A replica that asks gets its own.
+
+        Keras keeps those of all replicas in one list, in which one finds what
+        another left where they take turns in the middle of a pass, as with
+        synchronized batch norm.
+        """
+        here = tf.distribute.get_replica_context()
+        return [
+            loss
+            for loss in super().losses
+            if here is None or getattr(loss, _REPLICA, here) is here
+        ]
+
+    @property
+    def _rounds_biases(self) -> bool:
+        return self.activations is not None and bool(self.activations.biases)
+
+    def _values_to_hold(self) -> list[tf.Tensor]:
+        return [*self._values_now(), *self._steps_now()]
+
+    def _values_now(self) -> list[tf.Tensor]:
+        return self._weights.values(self.search.bits)
+
+    def _steps_now(self) -> list[tf.Tensor]:
+        """Steps of the quantized weights, where biases are whole ones."""
+        if not self._rounds_biases:
+            return []
+        return self._weights.steps(self.search.bits)
+
+    def _activation_scope(
+        self, training: bool, steps: Sequence[tf.Tensor]
+    ) -> CallScope:
+        if self._activation_overlay is None:
+            return CallScope(None)
+        return self._activation_overlay.scope(training, steps)
+
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As `keras.Model.fit`.
+
+        The data stays at hand in `fit_inputs` while it runs, so that
+        `MSQCallback` can take its statistics on it.
+
+        Raises:
+            ValueError: Under a strategy over several workers, where Keras's
+                `fit` does not work.
+        """
+        workers = distribute.workers(self.distribute_strategy)
+        if workers > 1:
+            raise ValueError(
+                "Keras's `fit` does not run over several workers. Expected a "
+                "loop with `strategy.run`, as docs/distribution.md has it, or "
+                f"one worker. Received: {workers} workers"
+            )
+        warn_of_fit(self.base)
+        fit = super().fit
+        self.fit_inputs = FitInputs.of(fit, (x, y, *args), kwargs)
+        try:
+            return fit(x, y, *args, **kwargs)
+        finally:
+            self.fit_inputs = FitInputs()
+
+    @property
+    def state_variables(self) -> list[Any]:
+        return state_variables(self.base)
+
+    def products(self) -> int:
+        return count_products(self.base)
+
+    def get_config(self) -> dict[str, Any]:
+        self.check_format()
+        base = keras.saving.serialize_keras_object(self.base)
+        base.pop("compile_config", None)
+        return {
+            "name": self.name,
+            "base": base,
+            "plan": [entry.to_config() for entry in self.plan],
+            "quantizer": self.quantizer,
+            "scale": self.scale,
+            "activations": self.activations and self.activations.to_config(),
+            "optimizers": self._built_optimizers(),
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> MSQModel:
+        # Before the base is built, which takes a while.
+        plan = [
+            WeightPlan.from_config(entry)
+            for entry in saved.records("plan", config["plan"])
+        ]
+        base = keras.saving.deserialize_keras_object(
+            config["base"], custom_objects=custom_objects
+        )
+        model = cls(
+            base,
+            plan,
+            quantizer=config["quantizer"],
+            scale=config["scale"],
+            activations=config["activations"]
+            and ActivationPlan.from_config(config["activations"]),
+            name=config["name"],
+        )
+        model.expect_optimizers(config.get("optimizers", {}))
+        return model

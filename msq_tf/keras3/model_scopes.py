@@ -1,0 +1,98 @@
+"""Scopes in which the base of a quantized model computes with other values."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from msq_tf.keras3.activation_overlay import ActivationOverlay
+from msq_tf.core.constants import constant
+from msq_tf.keras3.overlay import Aside
+from msq_tf.keras3.overlay import Overlay
+from msq_tf.core.quantized_weight import QuantizedWeight
+
+
+class HasScopes:
+    """The scopes of a quantized model. A mixin for it."""
+
+    # Of the other bases.
+    _activation_overlay: ActivationOverlay | None
+    base: Any
+    kernels: Any
+    name: Any
+    quantized_values: Any
+    quantized_weights: Any
+
+    def quantized_scope(self) -> Overlay:
+        """A scope in which `base` computes with its quantized weights.
+
+        The values are constants taken on entry, so that a graph traced inside
+        holds exactly the codes of `quantized_weights()`.
+
+        Example:
+        ```python
+        with qmodel.quantized_scope():
+            y = qmodel.base(x, training=False)
+        ```
+        """
+        return self._overlay_of(self.quantized_weights())
+
+    def _overlay_of(self, weights: Sequence[QuantizedWeight]) -> Overlay:
+        return Overlay(
+            (variable, constant(weight.values))
+            for variable, weight in zip(self.kernels, weights, strict=True)
+        )
+
+    @contextlib.contextmanager
+    def integer_scope(
+        self, tap: Callable[[int, tf.Tensor], tf.Tensor] | None = None
+    ) -> Iterator[None]:
+        """Like `quantized_scope`, with the trained activation ranges too.
+
+        In it, `base` computes what a runtime with integer activations
+        computes. Weights and ranges are constants taken on entry.
+
+        Args:
+            tap: Function of the position of a site and of what the model
+                computes there, that returns what it goes on with.
+
+        Raises:
+            ValueError: If the model has no trained activations.
+        """
+        if self._activation_overlay is None:
+            raise ValueError(
+                "The model has float activations. Expected one prepared with "
+                "`MSQConfig(activation_bits=8)`. Received: "
+                f"'{self.name}'"
+            )
+        weights = self.quantized_weights()
+        steps = [weight.step for weight in weights]
+        with (
+            self._overlay_of(weights),
+            self._activation_overlay.constant_scope(steps, tap),
+        ):
+            yield
+
+    @contextlib.contextmanager
+    def observing_scope(
+        self, see: Callable[[int, tf.Tensor], None]
+    ) -> Iterator[Callable[[Any], Any]]:
+        """A scope that shows what is computed where ranges are trained.
+
+        In it weights are quantized, activations are not, and no state moves.
+
+        Args:
+            see: Gets the number of a range and a tensor.
+
+        Yields:
+            A function of inputs to call.
+        """
+        overlay: Any = self._activation_overlay
+        values = zip(self.kernels, self.quantized_values(), strict=True)
+        with Aside(), Overlay(values), overlay.observing_scope(see):
+            yield lambda x: self.base(x, training=False)

@@ -1,0 +1,367 @@
+"""ParetoCheckpoint: keeps the best models of a search by metric and bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import re
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import rich.markup
+
+from msq_tf.reports import terminal
+from msq_tf.arguments import check_integer
+from msq_tf.arguments import check_path
+from msq_tf.config import check_choice
+from msq_tf.atomic_files import PARTIAL
+from msq_tf.atomic_files import left_over
+from msq_tf.atomic_files import replacing
+from msq_tf.keras3.model import MSQModel
+from msq_tf.search.monitored import direction
+from msq_tf.search.monitored import value_of
+from msq_tf.reports.precision_report import precision_report
+
+INDEX = "pareto.json"
+# Files of ours.
+_OURS = re.compile(r"epoch-\d+-step-\d+\.keras")
+
+
+@dataclasses.dataclass(frozen=True)
+class ParetoEntry:
+    """One kept model.
+
+    Attributes:
+        path: Its `.keras` file.
+        epoch: Epochs of `fit` it has behind it.
+        step: Steps of the optimizer it has behind it.
+        metric: Value of the monitored metric.
+        packed_bytes: Bytes of the codes of all quantized weights at their
+            stored bits, as `PrecisionReport.packed_bytes`. Scales, biases
+            and weights left in float, the same all through a search, come on
+            top.
+        compression: 32 divided by the average stored bits.
+        bits: Stored bits of every quantized weight.
+    """
+
+    path: pathlib.Path
+    epoch: int
+    step: int
+    metric: float
+    packed_bytes: int
+    compression: float
+    bits: Mapping[str, int]
+
+    def load(self, **options: Any) -> MSQModel:
+        """Loads the model, with optimizer and the history of its bits.
+
+        Args:
+            **options: As `keras.models.load_model` takes them. `safe_mode` is
+                on if it is not among them.
+
+        Returns:
+            The model, compiled as it was.
+        """
+        options = {"safe_mode": True, **options}
+        return keras.models.load_model(self.path, **options)
+
+
+class ParetoFront(list[ParetoEntry]):
+    """Kept models by bytes, the smallest first: the more bytes, the better."""
+
+    def best(self, max_bytes: int | None = None) -> ParetoEntry:
+        """The model with the best metric.
+
+        Args:
+            max_bytes: Most `packed_bytes` it may have; `None` for any number.
+
+        Returns:
+            Its entry, whose `load()` gives the model.
+
+        Raises:
+            ValueError: If no kept model is that small.
+        """
+        fitting = [
+            entry
+            for entry in self
+            if max_bytes is None or entry.packed_bytes <= max_bytes
+        ]
+        if not fitting:
+            sizes = ", ".join(f"{entry.packed_bytes:,}" for entry in self)
+            raise ValueError(
+                "No kept model is that small. Expected the bytes of one: "
+                f"{sizes or 'none was kept'}. Received: max_bytes={max_bytes}"
+            )
+        return fitting[-1]
+
+
+def pareto_front(directory: str | os.PathLike[str]) -> ParetoFront:
+    """The models that a `ParetoCheckpoint` kept, also while it trains.
+
+    Args:
+        directory: Its `directory`.
+
+    Returns:
+        A list of `ParetoEntry`, the smallest first; `best(max_bytes=)` picks
+        one and its `load()` gives the model.
+
+    Raises:
+        ValueError: If the directory has no readable index.
+
+    Example:
+    ```python
+    for entry in msq_tf.pareto_front("kept"):
+        print(entry.packed_bytes, entry.metric, entry.bits)
+    qmodel = msq_tf.pareto_front("kept").best(max_bytes=20_000).load()
+    ```
+    """
+    check_path("directory", directory)
+    folder = pathlib.Path(directory)
+    index = _read(folder)
+    if index is None:
+        raise ValueError(
+            f"There is no {INDEX}. Expected the directory of a "
+            f"ParetoCheckpoint. Received: directory={directory}"
+        )
+    return _front(folder, index)
+
+
+class ParetoCheckpoint(keras.callbacks.Callback):
+    """Keeps every model that no other beats in metric and in bytes.
+
+    A search passes through many trade-offs. At the end of each epoch the
+    model is saved if no kept one has both a metric as good and as few bytes;
+    those that it beats are removed. What is left is the Pareto front of all
+    epochs, whole `.keras` files with an index, `pareto.json`, that
+    `pareto_front` reads.
+
+    Files appear by renames, and the index is what counts: a kill at any
+    point leaves a front that loads. On the next `fit` with the same
+    directory the front goes on. An epoch that is trained again, because the
+    kill came before its checkpoint, takes the place of its first time. Models
+    of other runs in the directory compete too, and go when this run passes
+    the same epoch and step: give each run a directory of its own.
+
+    Place it after `MSQCallback` and before `BackupAndRestore`, which
+    otherwise may have an epoch behind it that this callback never saw.
+
+    Args:
+        directory: Folder of the kept models. Nothing else should be in it.
+        monitor: Name of the metric, which every epoch has to log.
+        mode: `"max"` or `"min"`; `"auto"` goes by the name, see `direction`.
+        max_to_keep: Most models to keep, at least 2; `None` for all of the
+            front. Beyond it, the one goes whose loss costs the front the
+            least hypervolume; the smallest and the best always stay.
+        verbose: 0 for silence, 1 for a line per kept model, `"auto"` to
+            follow `fit`.
+
+    Raises:
+        ValueError: On a wrong argument; in `fit`, before the first step, if
+            the model is no `MSQModel` or the directory's models were kept by
+            another metric; at the end of an epoch that did not log `monitor`.
+
+    Example:
+    ```python
+    qmodel.fit(
+        train,
+        validation_data=held_out,
+        epochs=30,
+        callbacks=[
+            msq_tf.MSQCallback(msq_tf.BudgetRule(target_compression=12.0)),
+            msq_tf.ParetoCheckpoint("kept"),
+        ],
+    )
+    qmodel = msq_tf.pareto_front("kept").best(max_bytes=20_000).load()
+    ```
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        monitor: str = "val_accuracy",
+        mode: str = "auto",
+        *,
+        max_to_keep: int | None = None,
+        verbose: int | str = "auto",
+    ):
+        super().__init__()
+        check_choice("mode", mode, ("auto", "max", "min"))
+        check_integer("max_to_keep", max_to_keep, 2, optional=True)
+        check_choice("verbose", verbose, ("auto", 0, 1, 2))
+        check_path("directory", directory)
+        self.directory = pathlib.Path(directory)
+        self.monitor = monitor
+        self.mode = direction(str(monitor)) if mode == "auto" else mode
+        self.max_to_keep = max_to_keep
+        self.verbose = verbose
+        self._kept = ParetoFront()
+        self._tested: dict[str, int] | None = None
+        self._console = terminal.Console(quiet=True)
+        self._line = ""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if not isinstance(self.model, MSQModel):
+            raise ValueError(
+                "ParetoCheckpoint needs a model from `msq_tf.quantize_model`. "
+                f"Received: {type(self.model).__name__} '{self.model.name}'"
+            )
+        verbose = self.verbose
+        if verbose == "auto":
+            verbose = self.params.get("verbose", 1)
+        self._console = terminal.Console(quiet=not verbose)
+        index = _read(self.directory)
+        self._kept = ParetoFront()
+        if index is not None:
+            self._check_same(index)
+            self._kept = _front(self.directory, index)
+        self._write(self._kept)
+        self._sweep()
+        # What a kill left, of models and of the index.
+        for path in left_over(self.directory):
+            name = PARTIAL.sub("", path.name, count=1)
+            if name == INDEX or _OURS.fullmatch(name):
+                path.unlink(missing_ok=True)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._tested = None
+        self._flush()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self._tested = self.model.bits
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        metric = value_of(self.monitor, logs or {})
+        step = int(self.model.optimizer.iterations.numpy())
+        entry = ParetoEntry(
+            path=self.directory / f"epoch-{epoch + 1:04d}-step-{step}.keras",
+            epoch=epoch + 1,
+            step=step,
+            metric=metric,
+            packed_bytes=precision_report(self.model).packed_bytes,
+            compression=self.model.compression,
+            bits=self.model.bits,
+        )
+        kept = ParetoFront(k for k in self._kept if k.path != entry.path)
+        if len(kept) < len(self._kept):
+            # Off the index before its file is written anew.
+            self._write(kept)
+        if self._is_of_these_bits() and math.isfinite(metric):
+            kept = self._with(kept, entry)
+        if entry in kept:
+            with replacing(entry.path) as path:
+                self.model.save(path)
+            self._line = (
+                f"[bold]Kept[/bold] epoch {entry.epoch}: "
+                f"{rich.markup.escape(self.monitor)} "
+                f"{entry.metric:.4f} at {entry.packed_bytes:,} bytes, "
+                f"{entry.compression:.2f}x; {len(kept)} on the front"
+            )
+        self._write(kept)
+        self._sweep()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._flush()
+
+    def _is_of_these_bits(self) -> bool:
+        # Where the length of an epoch is unknown, MSQCallback decides at its
+        # end, after validation: then the metric is that of other bits.
+        if not self.monitor.startswith("val_") or self._tested is None:
+            return True
+        return self._tested == self.model.bits
+
+    def _beats(self, a: ParetoEntry, b: ParetoEntry) -> bool:
+        """Whether `a` is as good as `b` or better in both."""
+        better = (
+            a.metric >= b.metric if self.mode == "max" else a.metric <= b.metric
+        )
+        return better and a.packed_bytes <= b.packed_bytes
+
+    def _with(self, front: ParetoFront, entry: ParetoEntry) -> ParetoFront:
+        """The front of a front and one more model."""
+        if any(self._beats(kept, entry) for kept in front):
+            return front
+        front = ParetoFront(k for k in front if not self._beats(entry, k))
+        front.append(entry)
+        front.sort(key=lambda kept: kept.packed_bytes)
+        if self.max_to_keep is not None and len(front) > self.max_to_keep:
+            shares = [
+                abs(b.metric - a.metric) * (c.packed_bytes - b.packed_bytes)
+                for a, b, c in zip(front, front[1:], front[2:], strict=False)
+            ]
+            del front[1 + shares.index(min(shares))]
+        return front
+
+    def _write(self, front: ParetoFront) -> None:
+        models = [
+            dataclasses.asdict(entry) | {"path": entry.path.name}
+            for entry in front
+        ]
+        index = {"monitor": self.monitor, "mode": self.mode, "models": models}
+        with replacing(self.directory / INDEX) as path:
+            path.write_text(json.dumps(index, indent=2) + "\n")
+        self._kept = front
+
+    def _sweep(self) -> None:
+        """Removes the models that the index does not name."""
+        kept = {entry.path for entry in self._kept}
+        for path in self.directory.iterdir():
+            if _OURS.fullmatch(path.name) and path not in kept:
+                path.unlink()
+
+    def _check_same(self, index: Mapping[str, Any]) -> None:
+        if (index["monitor"], index["mode"]) != (self.monitor, self.mode):
+            raise ValueError(
+                "The directory's models were kept by another metric. Expected "
+                f"monitor={index['monitor']!r}, mode={index['mode']!r}, or "
+                f"another directory. Received: monitor={self.monitor!r}, "
+                f"mode={self.mode!r}, directory={self.directory}"
+            )
+
+    def _flush(self) -> None:
+        # Not at the epoch's end: that would tear Keras's progress bar.
+        if self._line:
+            self._console.print(self._line, highlight=False)
+            self._line = ""
+
+
+def _read(folder: pathlib.Path) -> dict[str, Any] | None:
+    """The index of a folder, `None` where there is none."""
+    try:
+        index = json.loads((folder / INDEX).read_text())
+        if not index.keys() >= {"monitor", "mode", "models"}:
+            raise ValueError("fields are missing")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{INDEX} cannot be read. Expected the JSON that a "
+            f"ParetoCheckpoint writes. Received: directory={folder} ({error})"
+        ) from error
+    return index
+
+
+def _front(folder: pathlib.Path, index: Mapping[str, Any]) -> ParetoFront:
+    """What an index names and its folder holds."""
+    models: Iterable[Mapping[str, Any]] = index["models"]
+    try:
+        entries = [_entry(folder, model) for model in models]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{INDEX} names something else than models that a "
+            "ParetoCheckpoint kept beside it. Received: "
+            f"directory={folder} ({error})"
+        ) from error
+    return ParetoFront(entry for entry in entries if entry.path.exists())
+
+
+def _entry(folder: pathlib.Path, model: Mapping[str, Any]) -> ParetoEntry:
+    # An index says what is loaded: nothing outside of its folder.
+    name = str(model["path"])
+    if not _OURS.fullmatch(name):
+        raise ValueError(f"path={name!r}")
+    return ParetoEntry(**{**model, "path": folder / name})

@@ -1,0 +1,186 @@
+"""quantize_model: the first step of prepare, train, export."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from msq_tf.keras3 import columns
+from msq_tf.rules import target_limits
+from msq_tf.keras3.activations import ActivationPlan
+from msq_tf.keras3.biases import find_biases
+from msq_tf.config import MSQConfig
+from msq_tf.keras3.discovery import walk
+from msq_tf.keras3.flow import Trace
+from msq_tf.keras3.flow import input_signature
+from msq_tf.keras3.flow import trace
+from msq_tf.keras3.model import MSQModel
+from msq_tf.keras3.overlay import all_layers
+from msq_tf.keras3.own_training import own_methods
+from msq_tf.keras3.planning import Filters
+from msq_tf.keras3.planning import check_filters
+from msq_tf.keras3.planning import make_plan
+from msq_tf.keras3.activation_sites import find_sites
+from msq_tf.keras3.target_checks import check_model
+from msq_tf.keras3.unread import REASON
+from msq_tf.keras3.unread import unread_variables
+
+
+def quantize_model(
+    model: keras.Model,
+    config: MSQConfig | None = None,
+    *,
+    filters: Filters | None = None,
+    example_inputs: Any = None,
+) -> MSQModel:
+    """Prepares a Keras model for MSQ training.
+
+    The model is wrapped, not copied: the result trains the very variables
+    of `model`, and its trainable variables are those of `model` unless the
+    configuration asks for learned scales or ranges. If `model` was compiled,
+    it loses its optimizer; `model.evaluate` still works.
+
+    Args:
+        model: Any built Keras 3 model: Sequential, Functional, subclassed,
+            nested, with shared or frozen layers.
+        config: An `MSQConfig`. Defaults to `MSQConfig()`.
+        filters: Which layers to quantize, as in `keras.Model.quantize`: a
+            regular expression to search for in a weight's path, a list of
+            them, or a function of the layer. Defaults to all. A weight of a
+            layer that is not known to MSQ is quantized if an expression
+            spells its attribute, as in `"glu/gate$"`.
+        example_inputs: A batch of inputs. Only needed to quantize the
+            activations of a subclassed model, or to leave out the weights
+            that its inference never reads.
+
+    Returns:
+        An `MSQModel`. `print(msq_tf.precision_report(qmodel))` shows what
+        was quantized and what was skipped, and why.
+
+    Raises:
+        ValueError: If the model is unbuilt, already quantized, holds weights
+            that are not finite, has nothing to quantize, or has layers
+            that can't run on one of the configuration's `targets`; if an
+            argument is of the wrong kind.
+
+    Example:
+    ```python
+    qmodel = msq_tf.quantize_model(model, msq_tf.MSQConfig(min_bits=2))
+    qmodel.compile("adam", "sparse_categorical_crossentropy")
+    ```
+    """
+    if isinstance(model, MSQModel):
+        raise ValueError(
+            "The model is quantized already. Expected a float Keras model. "
+            f"Received: an MSQModel, '{model.name}'"
+        )
+    if isinstance(model, (str, os.PathLike)):
+        raise ValueError(
+            "`quantize_model` takes a Keras 3 model and no path. Expected what "
+            f"`keras.models.load_model` returns. Received: model={model!r}"
+        )
+    if not isinstance(model, keras.layers.Layer):
+        raise ValueError(
+            "`quantize_model` takes a Keras 3 model. A tf_keras model goes "
+            "through the TF Model Optimization API instead. Received: "
+            f"model={model!r}"
+        )
+    if not _is_built(model) or not model.variables:
+        raise ValueError(
+            "The model is unbuilt: its weights do not exist yet. Expected a "
+            "built model; call it on a batch or call `model.build(shape)` "
+            f"first. Received: model '{model.name}'"
+        )
+    for path, layer in walk(model):
+        if isinstance(layer, MSQModel):
+            raise ValueError(
+                "A part of the model is quantized already. Expected a float "
+                f"Keras model. Received: '{path}' inside it"
+            )
+    check_filters(filters)
+    if config is None:
+        config = MSQConfig()
+    if not isinstance(config, MSQConfig):
+        raise ValueError(
+            "`config` must be an MSQConfig, such as "
+            "`msq_tf.MSQConfig(activation_bits=8)`, or None. Received: "
+            f"config={config!r}"
+        )
+    check_model(model, config.targets)
+    for lacking in target_limits.not_installed(config.targets):
+        warnings.warn(
+            f"An export on this machine would fail: {lacking}",
+            UserWarning,
+            stacklevel=2,
+        )
+    unread = unread_variables(model, example_inputs)
+    plan = make_plan(model, config, filters, unread)
+    _warn_of(
+        entry.path
+        for entry in plan
+        # Those without channels would have stayed in float in any case.
+        if entry.skip_reason == REASON and entry.channel_axes
+    )
+    activations = None
+    if config.activation_bits is not None:
+        found = trace(model, input_signature(model, example_inputs))
+        sites = find_sites(found, config.activation_bits)
+        _warn_of_columns(found, config)
+        activations = ActivationPlan(
+            sites,
+            config.activation_bits,
+            config.ranges,
+            find_biases(found, sites),
+        )
+    return MSQModel(model, plan, config.quantizer, activations, config.scale)
+
+
+def _is_built(model: Any) -> bool:
+    """Whether all weights exist, also of a model that is never called.
+
+    Models whose `train_step` calls their parts may have no `call` at all, and
+    Keras never counts them as built.
+    """
+    parts = all_layers(model)[1:]
+    return model.built or bool(
+        own_methods(model) and parts and all(part.built for part in parts)
+    )
+
+
+def _warn_of_columns(found: Trace, config: MSQConfig) -> None:
+    """Says that a device can't hold an input before anything is trained."""
+    devices = [
+        name
+        for name in config.targets
+        if not target_limits.TARGETS[name].float_regions
+    ]
+    for position, tensor in enumerate(found.inputs if devices else ()):
+        narrow = columns.narrow(tensor, found, config.activation_bits or 8)
+        if narrow:
+            warnings.warn(
+                f"Columns {narrow} of input {position} vary by less than one "
+                "grid for all of its columns resolves, and "
+                f"{' and '.join(map(repr, devices))} can't normalize in float. "
+                "Expected inputs that are normalized before the model: "
+                "quantize the layers behind the normalization. Received: "
+                f"activation_bits={config.activation_bits}, "
+                f"targets={config.targets!r}",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+def _warn_of(paths: Iterable[str]) -> None:
+    unread = list(paths)
+    if unread:
+        warnings.warn(
+            "Inference never reads some weights of the model: no exported "
+            "file holds them, and no size counts them. Received: "
+            f"{', '.join(unread)}",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,199 @@
+"""Which weights the classes of layers compute with.
+
+Layers are matched by class and weights by attribute: names would miss
+recurrent kernels and embeddings, and `variable.path` is not unique in nested
+models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import TypeVar
+
+import keras
+
+from msq_tf.config import axes_tuple
+from msq_tf.weight_layout import Layout
+from msq_tf.core.weight_spec import WeightSpec
+
+Axis = int | Sequence[int] | Callable[[Any], Sequence[int]]
+LayerClass = TypeVar("LayerClass", bound=type)
+
+# Where a layout keeps its output channels, if not on the last axis.
+_CHANNELS = {Layout.DEPTHWISE: (-2, -1), Layout.CONV_TRANSPOSE: (-2,)}
+
+
+def _einsum_output_axes(layer: Any) -> tuple[int, ...]:
+    operands, output = layer.equation.replace(" ", "").split("->")
+    kernel = operands.split(",")[1]
+    return tuple(i for i, axis in enumerate(kernel) if axis in output)
+
+
+_CONV = (WeightSpec("kernel", (-1,), Layout.CONV),)
+_CONV_TRANSPOSE = (WeightSpec("kernel", (-2,), Layout.CONV_TRANSPOSE),)
+_DEPTHWISE = (WeightSpec("kernel", (-2, -1), Layout.DEPTHWISE),)
+_SEPARABLE = (
+    WeightSpec("depthwise_kernel", (-2, -1), Layout.DEPTHWISE),
+    WeightSpec("pointwise_kernel", (-1,), Layout.CONV),
+)
+_RECURRENT = (
+    WeightSpec("kernel", (-1,), Layout.RECURRENT),
+    WeightSpec("recurrent_kernel", (-1,), Layout.RECURRENT),
+)
+
+_REGISTRY: dict[type, tuple[WeightSpec, ...]] = {
+    keras.layers.Dense: (WeightSpec("kernel", (-1,), Layout.DENSE),),
+    keras.layers.Conv1D: _CONV,
+    keras.layers.Conv2D: _CONV,
+    keras.layers.Conv3D: _CONV,
+    keras.layers.Conv1DTranspose: _CONV_TRANSPOSE,
+    keras.layers.Conv2DTranspose: _CONV_TRANSPOSE,
+    keras.layers.Conv3DTranspose: _CONV_TRANSPOSE,
+    keras.layers.DepthwiseConv1D: _DEPTHWISE,
+    keras.layers.DepthwiseConv2D: _DEPTHWISE,
+    keras.layers.SeparableConv1D: _SEPARABLE,
+    keras.layers.SeparableConv2D: _SEPARABLE,
+    keras.layers.EinsumDense: (
+        WeightSpec("kernel", _einsum_output_axes, Layout.EINSUM),
+    ),
+    keras.layers.Embedding: (
+        WeightSpec("embeddings", (-1,), Layout.EMBEDDING),
+    ),
+    keras.layers.LSTMCell: _RECURRENT,
+    keras.layers.GRUCell: _RECURRENT,
+    keras.layers.SimpleRNNCell: _RECURRENT,
+}
+
+# Those that are known whatever is registered.
+KERAS_LAYERS = tuple(_REGISTRY)
+
+
+def register_quantizable(
+    *attributes: str,
+    axis: Axis | None = None,
+    layout: Layout = Layout.OTHER,
+) -> Callable[[LayerClass], LayerClass]:
+    """Tells MSQ which weights of a layer class to quantize.
+
+    A decorator for a class of your own, in any order with
+    `keras.saving.register_keras_serializable`; called on a class of somebody
+    else's, it does the same. Decorators add up, and subclasses inherit: a
+    subclass of `Dense` keeps its kernel. Naming an attribute again replaces
+    what was said of it.
+
+    Args:
+        *attributes: Names of the attributes through which the layer's `call`
+            reads the weights. One may hold a list, tuple or dictionary of
+            weights; one that is `None` on a layer is left out there.
+        axis: Axis, or axes, that index output channels, each with a scale of
+            its own, or a function of the layer that returns them. Defaults
+            to those of `layout`, which are the last axis mostly.
+        layout: What the axes mean, for the exporter. With `Layout.OTHER` it
+            finds out.
+
+    Returns:
+        A function that registers the class it is given, and returns it.
+
+    Raises:
+        ValueError: If no attribute is named, `axis` or `layout` is of the
+            wrong kind, or the class is no Keras layer's.
+
+    Example:
+    ```python
+    @msq_tf.register_quantizable("gate", "value", axis=-1)
+    class GatedLinear(keras.layers.Layer):
+        ...
+
+    msq_tf.register_quantizable("weight")(other_package.Linear)
+    ```
+    """
+    if not isinstance(layout, Layout):
+        raise ValueError(
+            f"`layout` must be a `Layout`. Received: layout={layout!r}"
+        )
+    if axis is None:
+        axis = _CHANNELS.get(layout, (-1,))
+    axes = axis if callable(axis) else axes_tuple(axis)
+    return _registering(
+        "register_quantizable",
+        [
+            WeightSpec(name, axes, layout, registered=True)
+            for name in attributes
+        ],
+    )
+
+
+def register_float(
+    *attributes: str, reason: str
+) -> Callable[[LayerClass], LayerClass]:
+    """Tells MSQ which weights of a layer class stay in float, and why.
+
+    For weights that nothing is multiplied with, such as position embeddings.
+    Reports give the reason, and such weights count in no compression figure.
+
+    Args:
+        *attributes: As in `register_quantizable`.
+        reason: A few words for a person.
+
+    Returns:
+        A function that registers the class it is given, and returns it.
+
+    Raises:
+        ValueError: If no attribute is named, or the class is no Keras
+            layer's.
+
+    Example:
+    ```python
+    @msq_tf.register_float("position", reason="added to activations")
+    class Positions(keras.layers.Layer):
+        ...
+    ```
+    """
+    return _registering(
+        "register_float",
+        [
+            WeightSpec(name, (), float_reason=reason, registered=True)
+            for name in attributes
+        ],
+    )
+
+
+def _registering(
+    name: str, specs: Sequence[WeightSpec]
+) -> Callable[[LayerClass], LayerClass]:
+    attributes = [spec.attribute for spec in specs]
+    if not specs or not all(
+        isinstance(attribute, str) and attribute.isidentifier()
+        for attribute in attributes
+    ):
+        raise ValueError(
+            f"`{name}` takes names of attributes, as in "
+            f'`@{name}("scale_kernel")`. Received: {tuple(attributes)!r}'
+        )
+
+    def register(layer_class: LayerClass) -> LayerClass:
+        if not (
+            isinstance(layer_class, type)
+            and issubclass(layer_class, keras.layers.Layer)
+        ):
+            raise ValueError(
+                f"`{name}` decorates a subclass of `keras.layers.Layer`. "
+                f"Received: {layer_class!r}"
+            )
+        own = {s.attribute: s for s in _REGISTRY.get(layer_class, ())}
+        own |= {s.attribute: s for s in specs}
+        _REGISTRY[layer_class] = tuple(own.values())
+        return layer_class
+
+    return register
+
+
+def specs_of(layer: Any) -> tuple[WeightSpec, ...]:
+    """What is known of a layer's weights: its class's word goes first."""
+    specs: dict[str, WeightSpec] = {}
+    for ancestor in type(layer).__mro__:
+        for spec in _REGISTRY.get(ancestor, ()):
+            specs.setdefault(spec.attribute, spec)
+    return tuple(specs.values())

@@ -1,0 +1,83 @@
+"""The state of a search as variables of a Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from msq_tf.bit_widths import MAX_BITS
+from msq_tf.bit_widths import MIN_BITS
+from msq_tf.core.search_state import PER_WEIGHT
+from msq_tf.core.search_state import SHARED
+from msq_tf.core.search_state import SearchState
+
+
+@keras.saving.register_keras_serializable(package="msq_tf")
+class SearchVariables(keras.layers.Layer, SearchState):
+    """Bits, pulls, statistics and progress of a search.
+
+    Held as non-trainable variables, so that `.keras`, `.weights.h5` and
+    `BackupAndRestore` bring back a search exactly as it stood. Its attributes
+    are those of `SearchState`.
+
+    Args:
+        start_bits: Stored bits of each quantized weight at the start.
+        name: Name of the layer.
+    """
+
+    def __init__(self, start_bits: Sequence[int], name: str | None = None):
+        super().__init__(name=name, dtype="float32", trainable=False)
+        self.start_bits = [int(width) for width in start_bits]
+        count = len(self.start_bits)
+        for field, (shape, dtype) in PER_WEIGHT.items():
+            setattr(self, field, self._variable(field, (count, *shape), dtype))
+        for field, (shape, dtype) in SHARED.items():
+            setattr(self, field, self._variable(field, shape, dtype))
+        self.built = True
+        self.restart(self.start_bits)
+
+    def _variable(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+        )
+
+    def load_own_variables(self, store: Any) -> None:
+        # Keras comes again after an error, to a place where nothing is, and
+        # would tell of that.
+        if not self._wrong():
+            super().load_own_variables(store)
+        wrong = self._wrong()
+        if wrong:
+            raise ValueError(
+                "The file holds widths that no weight can have. Expected "
+                f"{MIN_BITS} to {MAX_BITS} stored bits. Received: {wrong}"
+            )
+
+    def _wrong(self) -> list[int]:
+        widths = [int(width) for width in self.bits.numpy()]
+        return [w for w in widths if not MIN_BITS <= w <= MAX_BITS]
+
+    def call(self) -> None:
+        """Holds state only."""
+
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Raises a ValueError: the model around it is quantized already.
+
+        A model with an `MSQModel` in it comes by here.
+        """
+        del args, kwargs
+        raise ValueError(
+            "Keras's `quantize` replaces the weights that MSQ trains, and "
+            "by now may have replaced others of the model. Expected a model "
+            "of float parts. Received: a model with an MSQModel in it"
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {"start_bits": self.start_bits, "name": self.name}

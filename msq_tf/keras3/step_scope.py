@@ -1,0 +1,241 @@
+"""Scopes in which a model's own methods compute with quantized weights.
+
+A model that brings its own `train_step`, loss or metrics calls itself and its
+parts as it likes, between tapes and optimizers of its own. So nothing is laid
+over the whole method: each call of a layer that stands in no other call gets
+quantized values of the weights inside it, computed from the latent weights as
+they are at that moment. A tape that is open then sees them; one update later
+the next call has new ones. What a method reads outside of calls, and what it
+differentiates and assigns, are the latent weights.
+
+The LSB penalty joins where gradients meet an optimizer, once for each time
+they are applied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import warnings
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from msq_tf.keras3.call_hooks import CallScope
+from msq_tf.keras3.call_hooks import install as hook_layers
+from msq_tf.keras3.optimizer_hooks import ApplyScope
+from msq_tf.keras3.optimizer_hooks import install as hook_optimizers
+from msq_tf.keras3.optimizer_hooks import optimizers_of
+from msq_tf.keras3.overlay import Aside
+from msq_tf.keras3.overlay import Overlay
+from msq_tf.keras3.overlay import all_layers
+from msq_tf.keras3.overlay import give_back_losses
+from msq_tf.core.penalty import PenaltyMean
+from msq_tf.core.search_state import SearchState
+from msq_tf.core.weight_set import WeightQuantizers
+
+_GIVEN: contextvars.ContextVar[Sequence[tf.Tensor] | None] = (
+    contextvars.ContextVar("msq_tf_given_kernels", default=None)
+)
+
+
+def given_values() -> Sequence[tf.Tensor] | None:
+    """The values that stand for all kernels, in `statistics_scope`."""
+    return _GIVEN.get()
+
+
+@contextlib.contextmanager
+def statistics_scope(
+    values: Sequence[tf.Tensor],
+) -> Iterator[Aside]:
+    """While open, kernels are as given, and what is updated is forgotten.
+
+    Moving statistics, states of recurrent layers, seeds and metrics stay as
+    they are; within the scope their updates are seen.
+
+    Args:
+        values: float32 tensors, one for each quantized weight.
+    """
+    token = _GIVEN.set(values)
+    try:
+        with Aside() as scope:
+            yield scope
+    finally:
+        _GIVEN.reset(token)
+
+
+class StepScopes:
+    """The scopes of one model.
+
+    Args:
+        base: The float model.
+        weights: Its quantized weights.
+        search: Their bits and pulls.
+        penalty: Where the penalty is counted.
+        activations: Function of whether ranges are trained that returns a
+            scope of quantized activations.
+    """
+
+    def __init__(
+        self,
+        base: Any,
+        weights: WeightQuantizers,
+        search: SearchState,
+        penalty: PenaltyMean,
+        activations: Callable[[bool], CallScope],
+    ):
+        self._base = base
+        self._weights = weights
+        self._search = search
+        self._penalty = penalty
+        self._activations = activations
+        self._places = {id(k): i for i, k in enumerate(weights.kernels)}
+        self._parts: dict[tuple[int, ...], WeightQuantizers] = {}
+        # Whether a training step applied gradients where nobody could see.
+        self.unseen = False
+        hook_layers(all_layers(base))
+
+    def calls(
+        self, training: bool, outputs: list[Any] | None = None
+    ) -> CallScope:
+        """A scope for methods that call the model or parts of it.
+
+        Args:
+            training: Whether ranges of activations are trained.
+            outputs: Gets what the calls return, for those that stand in no
+                other call.
+        """
+        return CallScope(None, functools.partial(self._call, training, outputs))
+
+    @contextlib.contextmanager
+    def training_step(self) -> Iterator[None]:
+        """A scope for a step that applies gradients."""
+        hook_optimizers(list(self.optimizers().values()))
+        moved: set[int] = set()
+        with (
+            self.calls(training=True),
+            ApplyScope(functools.partial(self._apply, moved)),
+        ):
+            yield
+        self._penalty.count()
+        if not moved and any(k.trainable for k in self._weights.kernels):
+            self.unseen = True
+            warnings.warn(
+                "The low bits of no weight are pulled: the model's own "
+                "`train_step` applied no gradient of a quantized weight by an "
+                "optimizer that the model knows. Expected Keras optimizers "
+                "that are attributes of the model or its layers, and "
+                "`optimizer.apply` or `apply_gradients`. Received: "
+                f"{sorted(self.optimizers()) or 'no optimizer'}",
+                stacklevel=2,
+            )
+
+    @contextlib.contextmanager
+    def probe(self, outputs: list[Any]) -> Iterator[None]:
+        """A scope for a step of which nothing but its calls shall remain.
+
+        Args:
+            outputs: As `calls` takes it.
+        """
+        hook_optimizers(list(self.optimizers().values()))
+        with (
+            self.calls(training=False, outputs=outputs),
+            ApplyScope(lambda *_: None),
+        ):
+            yield
+
+    def optimizers(self) -> dict[str, Any]:
+        """The optimizers that the model holds, by their place."""
+        return optimizers_of(all_layers(self._base))
+
+    def _call(
+        self,
+        training: bool,
+        record: list[Any] | None,
+        layer: Any,
+        call: Callable[[], Any],
+    ) -> Any:
+        variables = {id(v) for v in getattr(layer, "variables", ())}
+        inside = [i for at, i in self._places.items() if at in variables]
+        overlay = Overlay(
+            zip(
+                [self._weights.kernels[i] for i in inside],
+                self._values(inside),
+                strict=True,
+            )
+        )
+        with overlay, self._activations(training):
+            outputs = call()
+        give_back_losses(layer, overlay.losses)
+        if record is not None:
+            record.append(outputs)
+        return outputs
+
+    def _values(self, indices: Sequence[int]) -> Sequence[tf.Tensor]:
+        if not indices:
+            return []
+        given = _GIVEN.get()
+        if given is not None:
+            latent = self._part(indices).latent()
+            return [
+                _standing_in(w, given[i])
+                for w, i in zip(latent, indices, strict=True)
+            ]
+        if self._weights.has_own_scales:
+            values = self._weights.values(self._search.bits)
+            return [values[i] for i in indices]
+        return self._part(indices).values(_at(self._search.bits, indices))
+
+    def _part(self, indices: Sequence[int]) -> WeightQuantizers:
+        key = tuple(indices)
+        if key not in self._parts:
+            self._parts[key] = self._weights.subset(key)
+        return self._parts[key]
+
+    def _apply(
+        self,
+        moved: set[int],
+        optimizer: Any,
+        gradients: list[Any],
+        variables: Sequence[Any],
+        plain: Callable[..., None],
+    ) -> None:
+        """Adds the pulls to gradients, and applies them."""
+        at = [i for i, v in enumerate(variables) if id(v) in self._places]
+        if at:
+            indices = [self._places[id(variables[i])] for i in at]
+            moved.update(indices)
+            pulls, penalty = self._part(indices).pulls(
+                _at(self._search.bits, indices),
+                _at(self._search.lsb, indices),
+                tf.convert_to_tensor(self._search.strength),
+            )
+            self._penalty.add(penalty)
+            # Optimizers sum over replicas.
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            for i, pull in zip(at, pulls, strict=True):
+                pull = optimizer.scale_loss(pull / replicas)
+                if gradients[i] is not None:
+                    pull += tf.cast(
+                        tf.convert_to_tensor(gradients[i]), pull.dtype
+                    )
+                gradients[i] = pull
+        plain(gradients, variables)
+
+
+def _at(variable: Any, indices: Sequence[int]) -> tf.Tensor:
+    return tf.gather(tf.convert_to_tensor(variable), list(indices))
+
+
+@tf.custom_gradient
+def _standing_in(latent: tf.Tensor, value: tf.Tensor) -> Any:
+    """The value; the gradient reaches both.
+
+    A step that looks at gradients of latent weights finds some.
+    """
+    del latent
+    return tf.identity(value), lambda upstream: (upstream, upstream)

@@ -1,0 +1,252 @@
+"""What a training step needs of RoundClamp, in few operations.
+
+`round_clamp` says what is computed, a weight at a time; here it is computed
+for all weights of a model at once. The scales of all of them are one vector,
+values come without the codes and LSBs that no one reads, and penalties lie
+behind one branch that is not taken where nothing is pulled. So a graph has few
+nodes a weight for it, and keeps only weights and values for the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from msq_tf.quantizers import round_clamp
+
+# Elements of all weights from which LSBs are computed one weight after the
+# other. Else TensorFlow begins with all of them, and what is computed on the
+# way takes a few copies of all weights; but what penalty and pull have in
+# common is computed once.
+ORDERED = 1 << 23
+
+
+class _Pull(NamedTuple):
+    """What the pull of one weight needs to know.
+
+    Attributes:
+        stride: float32 scalar `2**k`.
+        ratio: float32 scalar `step_n / step_(n-k)`.
+        step: `step_n`, which broadcasts against the weight.
+        area: `step_n * step_(n-k)`, likewise.
+    """
+
+    stride: tf.Tensor
+    ratio: tf.Tensor
+    step: tf.Tensor
+    area: tf.Tensor
+
+
+class ScaleLayout:
+    """Where the scales of each weight are in the vector of all scales.
+
+    Args:
+        shapes: Shape of each weight.
+        channel_axes: Axes over which each has scales, non-negative; `None`
+            for one scale.
+
+    Attributes:
+        shapes: Shape of the scales of each weight, which broadcasts against
+            it.
+        reduced: For each weight the axes that share a scale.
+        size: Elements of all weights.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[Sequence[int]],
+        channel_axes: Sequence[Sequence[int] | None],
+    ):
+        self.size = sum(int(np.prod(shape)) for shape in shapes)
+        kept = [set(axes or ()) for axes in channel_axes]
+        self.reduced = [
+            [axis for axis in range(len(shape)) if axis not in keep]
+            for shape, keep in zip(shapes, kept, strict=True)
+        ]
+        self.shapes = [
+            [size if axis in keep else 1 for axis, size in enumerate(shape)]
+            for shape, keep in zip(shapes, kept, strict=True)
+        ]
+        self._counts = [int(np.prod(shape)) for shape in self.shapes]
+        self._owners = np.repeat(np.arange(len(kept)), self._counts)
+
+    def max_scales(self, weights: Sequence[tf.Tensor]) -> tf.Tensor:
+        """`round_clamp.max_scale` of every weight.
+
+        Args:
+            weights: float32 tensors.
+
+        Returns:
+            float32 vector, no gradient.
+        """
+        largest = tf.stop_gradient(
+            self.join(
+                [
+                    tf.reduce_max(tf.abs(w), axes)
+                    for w, axes in zip(weights, self.reduced, strict=True)
+                ]
+            )
+        )
+        # Not what is infinite: that has to show.
+        largest = tf.where(
+            largest < float("inf"),
+            tf.minimum(largest, round_clamp.LARGEST_SCALE),
+            largest,
+        )
+        live = largest > round_clamp.LEAST_SCALE
+        alive = tf.cast(live, tf.float32)
+        means = self._sums(
+            tf.math.divide_no_nan(
+                largest * alive, self.spread(self._sums(alive))
+            )
+        )
+        fill = tf.where(means > 0.0, means, 1.0)
+        return tf.where(live, largest, self.spread(fill))
+
+    def _sums(self, scales: tf.Tensor) -> tf.Tensor:
+        # XLA has no sorted one.
+        return tf.math.unsorted_segment_sum(
+            scales, self._owners, len(self._counts)
+        )
+
+    def spread(self, per_weight: tf.Tensor) -> tf.Tensor:
+        """A number of each weight as a vector in the scales' shape."""
+        return tf.gather(per_weight, self._owners)
+
+    def join(self, scales: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The vector of all scales from those of each weight."""
+        return tf.concat([tf.reshape(scale, [-1]) for scale in scales], 0)
+
+    def split(self, scales: tf.Tensor) -> list[tf.Tensor]:
+        """The scales of each weight, which broadcast against it."""
+        parts = tf.split(scales, self._counts)
+        return [
+            tf.reshape(part, shape)
+            for part, shape in zip(parts, self.shapes, strict=True)
+        ]
+
+
+def values(
+    layout: ScaleLayout,
+    weights: Sequence[tf.Tensor],
+    scales: tf.Tensor,
+    bits: tf.Tensor,
+    quantizer: str,
+) -> list[tf.Tensor]:
+    """`round_clamp.quantize(...).value` of every weight.
+
+    Args:
+        layout: Where the scales of each weight are.
+        weights: float32 tensors.
+        scales: float32 positive vector. No gradient.
+        bits: int32 tensor of shape (weights,), stored bits.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+
+    Returns:
+        float32 tensors in the weights' shapes, the same to the bit, with the
+        identity as gradient.
+    """
+    levels = round_clamp.steps_per_scale(bits - 1, quantizer)
+    steps = layout.split(scales / layout.spread(levels))
+    limit = round_clamp.code_limit(bits)
+    limits = zip(tf.unstack(-limit), tf.unstack(limit), strict=True)
+
+    @tf.custom_gradient
+    def apply(*given: tf.Tensor) -> Any:
+        results = [
+            tf.clip_by_value(tf.round(w / step), *ends) * step
+            for w, step, ends in zip(given, steps, limits, strict=True)
+        ]
+        return results, lambda *upstream: upstream
+
+    return apply(*weights)
+
+
+def penalized(
+    layout: ScaleLayout,
+    weights: Sequence[tf.Tensor],
+    scales: tf.Tensor,
+    bits: tf.Tensor,
+    lsb: tf.Tensor,
+    quantizer: str,
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """The weights as they are, and the penalty on their low bits.
+
+    Penalty and gradient are the sum of `round_clamp.lsb_penalty` over the
+    weights. Compute values from the tensors that come back: their gradient
+    and the pull then arrive as one.
+
+    Args:
+        layout: Where the scales of each weight are.
+        weights: float32 tensors.
+        scales: float32 positive vector. No gradient.
+        bits: int32 tensor of shape (weights,), stored bits n.
+        lsb: The same, the number k of low bits to penalize, 0 to `n - 2`.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+
+    Returns:
+        float32 tensors equal to `weights`, and a float32 scalar. They have no
+        second derivative: Hessians are taken at given values.
+    """
+    pulled = tf.reduce_any(lsb > 0)
+
+    def pulls() -> Iterable[_Pull]:
+        fine = round_clamp.steps_per_scale(bits - 1, quantizer)
+        coarse = round_clamp.steps_per_scale(bits - 1 - lsb, quantizer)
+        step = scales / layout.spread(fine)
+        area = step * (scales / layout.spread(coarse))
+        return map(
+            _Pull,
+            tf.unstack(round_clamp.power_of_two(lsb)),
+            tf.unstack(coarse / fine),
+            layout.split(step),
+            layout.split(area),
+        )
+
+    def low_bits(w: tf.Tensor, of: _Pull) -> tf.Tensor:
+        """`B_k` on unclamped codes."""
+        x = w / of.step
+        return tf.round(x) - of.stride * tf.round(x * of.ratio)
+
+    def after(found: list[tf.Tensor]) -> Any:
+        return tf.control_dependencies(
+            found[-1:] if layout.size >= ORDERED else []
+        )
+
+    @tf.custom_gradient
+    def apply(*given: tf.Tensor) -> Any:
+        def total() -> tf.Tensor:
+            found: list[tf.Tensor] = []
+            for w, of, axes in zip(given, pulls(), layout.reduced, strict=True):
+                with after(found):
+                    low = tf.reduce_sum(
+                        tf.abs(low_bits(w, of)), axes, keepdims=True
+                    )
+                    found.append(tf.reduce_sum(low * of.area))
+            return tf.add_n(found)
+
+        def gradient(*upstream: Any) -> Any:
+            *d_weights, d = map(tf.convert_to_tensor, upstream)
+
+            def pull() -> list[tf.Tensor]:
+                # As autodiff takes `lsb_penalty`, the same to the bit: it
+                # divides `d * area * sign`.
+                found: list[tf.Tensor] = []
+                for w, d_w, of in zip(given, d_weights, pulls(), strict=True):
+                    with after(found):
+                        slope = d * of.area / of.step
+                        found.append(d_w + slope * tf.sign(low_bits(w, of)))
+                return found
+
+            return tf.cond(pulled, pull, lambda: d_weights)
+
+        penalty = tf.cond(pulled, total, lambda: tf.constant(0.0, tf.float32))
+        return (*given, penalty), gradient
+
+    *same, penalty = apply(*weights)
+    return same, penalty

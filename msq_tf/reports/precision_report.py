@@ -1,0 +1,400 @@
+"""precision_report: what every weight got, as a table, data and a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import rich.console
+import rich.markup
+import rich.table
+
+from msq_tf.reports import training_log
+from msq_tf.reports.code_use import CodeUse
+from msq_tf.reports.code_use import code_use
+from msq_tf.reports.code_use import remarks
+from msq_tf.reports.bit_changes import LAYOUT
+from msq_tf.reports.bit_changes import WORDS
+from msq_tf.reports.bit_changes import Decisions
+from msq_tf.reports.bit_changes import as_text
+from msq_tf.reports.bit_changes import with_error
+from msq_tf.rules.storage import CONTAINERS
+from msq_tf.reports.training_log import EpochPoint
+from msq_tf.core.bit_history import BitChange
+from msq_tf.reports.html_tables import as_html
+from msq_tf.reports.names import Name
+from msq_tf.core.quantized_network import QuantizedNetwork
+
+# Parts of the figure, in their order.
+PANELS = ("bits", "sensitivity", "accuracy")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerPrecision:
+    """One quantized weight.
+
+    Attributes:
+        path: Its key in `MSQModel.bits`.
+        layer: Class name of its layer.
+        attribute: Name of the weight on its layer.
+        size: Number of elements.
+        bits: Stored bits, the sign included.
+        history: `(epoch, bits)` from the start, with fractions of epochs.
+        sensitivity: `Omega` at the last decision, see `LayerStats`.
+        sensitivity_error: Its standard error; infinite where one probe
+            cannot tell.
+        trace: Hessian trace at the last estimate.
+        trace_error: Its standard error.
+        lsb_nonzero: Share of elements whose low bits (down to the next
+            width) were not all zero at the last decision.
+        use: How much of the width the codes use; `None` where the weight is
+            not finite.
+    """
+
+    path: str
+    layer: str
+    attribute: str
+    size: int
+    bits: int
+    history: tuple[tuple[float, int], ...]
+    sensitivity: float
+    sensitivity_error: float
+    trace: float
+    trace_error: float
+    lsb_nonzero: float
+    use: CodeUse | None = None
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the codes at `bits` each, without scales."""
+        return -(-self.size * self.bits // 8)
+
+    @property
+    def container_bytes(self) -> int:
+        """Bytes of the codes in the containers of a packed file."""
+        width = min(w for w in CONTAINERS if w >= self.bits)
+        return -(-self.size * width // 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class SkippedLayer:
+    """One weight left in float, with the reason."""
+
+    path: str
+    layer: str
+    size: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PrecisionReport:
+    """What `precision_report` returns. `str()` of it is a table.
+
+    Attributes:
+        layers: Quantized weights in traversal order.
+        skipped: Weights of two or more dimensions left in float.
+        average_bits: Stored bits per quantizable element, the sign included;
+            skipped quantizable weights count 32.
+        paper_bits: The same without the sign, the convention of BSQ, CSQ
+            and MSQ; for comparison only, no file gets this small.
+        compression: 32 / `average_bits`.
+        epochs: Epochs trained with `MSQCallback`.
+        changes: Every change of a width, with what was known when it was
+            made.
+        metric: Name of the metric of `points`; `None` without a history.
+        points: The metric and the bytes after each epoch of the history.
+        products: Number of layers that multiply activations by activations,
+            such as attention, where there is no weight to give bits to.
+    """
+
+    layers: tuple[LayerPrecision, ...]
+    skipped: tuple[SkippedLayer, ...]
+    average_bits: float
+    paper_bits: float
+    compression: float
+    epochs: float
+    changes: tuple[BitChange, ...] = ()
+    metric: str | None = None
+    points: tuple[EpochPoint, ...] = ()
+    products: int = 0
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of all codes, without scales and metadata."""
+        return sum(layer.packed_bytes for layer in self.layers)
+
+    @property
+    def container_bytes(self) -> int:
+        """Bytes of all codes in the containers of a packed file."""
+        return sum(layer.container_bytes for layer in self.layers)
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of the same weights in float32."""
+        return 4 * sum(layer.size for layer in self.layers)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """All fields, with the byte totals, as JSON.
+
+        What is not known or not finite is `null`.
+
+        Args:
+            indent: As `json.dumps` takes it.
+
+        Returns:
+            The text.
+        """
+        data = _plain(self)
+        data["packed_bytes"] = self.packed_bytes
+        data["container_bytes"] = self.container_bytes
+        data["float_bytes"] = self.float_bytes
+        for layer, record in zip(self.layers, data["layers"], strict=True):
+            record["packed_bytes"] = layer.packed_bytes
+            record["container_bytes"] = layer.container_bytes
+        return json.dumps(data, indent=indent, allow_nan=False)
+
+    def decisions(self) -> Decisions:
+        """Every change of a width and its reasons, as a table to print."""
+        return Decisions(self.changes)
+
+    def __rich__(self) -> Any:
+        return rich.console.Group(*self._tables())
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """The same as tables of a notebook."""
+        return as_html(self._tables(), markup=True)
+
+    def _tables(self) -> list[Any]:
+        table = rich.table.Table(title="Precision by layer", **LAYOUT)
+        table.add_column("weight")
+        table.add_column("layer")
+        # A packed file has no codes of 3 or of 5 to 7 bits.
+        wider = self.container_bytes > self.packed_bytes
+        sizes = ("bytes", "stored") if wider else ("bytes",)
+        for name in ("size", "bits", "sensitivity", "LSB≠0", *sizes):
+            table.add_column(name, justify="right", no_wrap=True)
+        for layer in self.layers:
+            bits = " → ".join(str(width) for _, width in layer.history)
+            table.add_row(
+                Name(layer.path),
+                Name(layer.layer),
+                f"{layer.size:,}",
+                bits,
+                with_error(layer.sensitivity, layer.sensitivity_error)
+                if layer.sensitivity
+                else "-",
+                f"{layer.lsb_nonzero:.2f}" if layer.lsb_nonzero else "-",
+                f"{layer.packed_bytes:,}",
+                *[f"{layer.container_bytes:,}"] * wider,
+            )
+        table.add_section()
+        table.add_row(
+            "total",
+            "",
+            f"{sum(layer.size for layer in self.layers):,}",
+            f"{self.average_bits:.2f}",
+            "",
+            "",
+            f"{self.packed_bytes:,}",
+            *[f"{self.container_bytes:,}"] * wider,
+        )
+        summary = (
+            f"{self.compression:.2f}x smaller than float32 by stored bits "
+            f"(sign counted; {self.paper_bits:.2f} bits in the papers' "
+            "convention, sign not counted)"
+        )
+        if wider:
+            stored = self.float_bytes / self.container_bytes
+            summary += (
+                "\na packed file stores codes of 3 bits in 4, and of 5 to 7 "
+                f"in 8: {self.container_bytes:,} bytes, {stored:.2f}x smaller "
+                "than these weights as floats"
+            )
+        for remark in remarks([s.use for s in self.layers if s.use]):
+            summary += f"\n{remark}"
+        if any(s.sensitivity or s.lsb_nonzero for s in self.layers):
+            summary += f"\n{WORDS}"
+        if self.changes:
+            count = len(self.changes)
+            changes = "change" if count == 1 else "changes"
+            summary += (
+                f"\n{count} {changes} of bits: `decisions()` has the reason of "
+                "each"
+            )
+        if self.products:
+            layers = "layer" if self.products == 1 else "layers"
+            summary += (
+                f"\nattention's products of activations ({self.products} "
+                f"{layers}) have no weights and stay as they are"
+            )
+        if self.skipped:
+            left = sum(entry.size for entry in self.skipped)
+            whole = left + sum(layer.size for layer in self.layers)
+            summary += (
+                f"\n{left:,} of {whole:,} weights are left in float, with the "
+                "reason below"
+            )
+        parts = [table, summary]
+        if self.skipped:
+            skipped = rich.table.Table(title="Left in float", **LAYOUT)
+            skipped.add_column("weight")
+            skipped.add_column("layer")
+            skipped.add_column("size", justify="right")
+            skipped.add_column("reason", overflow="fold")
+            for entry in self.skipped:
+                skipped.add_row(
+                    Name(entry.path),
+                    Name(entry.layer),
+                    f"{entry.size:,}",
+                    rich.markup.escape(entry.reason),
+                )
+            parts.append(skipped)
+        return parts
+
+    def plot(self, path: str | Path, panels: Sequence[str] = PANELS) -> None:
+        """Draws what the search did into an image file.
+
+        `"bits"` are the stored bits of every layer over training,
+        `"sensitivity"` is the sensitivity of every layer against its bits,
+        with standard errors, `"accuracy"` is the metric of the history
+        against the bytes of the codes. A panel that there is nothing to show
+        in, such as the last one without a history, is left out.
+
+        Args:
+            path: Where to write; the suffix chooses the format.
+            panels: Which panels to draw, some of these three.
+
+        Raises:
+            ValueError: If a panel is unknown, or there is nothing to draw.
+
+        Example:
+        ```python
+        history = qmodel.fit(x, y, callbacks=[search], validation_data=held)
+        report = msq_tf.precision_report(qmodel, history)
+        report.plot("search.png")
+        report.plot("bits.png", panels=["bits"])
+        ```
+        """
+        from msq_tf.reports import figure
+
+        figure.save(self, path, panels)
+
+
+def precision_report(
+    qmodel: QuantizedNetwork, history: Any = None, metric: str | None = None
+) -> PrecisionReport:
+    """What every weight of a model got, and why others got nothing.
+
+    Args:
+        qmodel: An `MSQModel`, or a `msq_tf.tfmot.ModelView` of a tf_keras
+            model, during, after or without a search.
+        history: What `fit` with `MSQCallback` returned, its `history`, or a
+            dictionary of logs for each epoch; for accuracy against bytes.
+        metric: Name of the log to take for accuracy. Defaults to
+            `val_accuracy`, else the first validation metric, else the loss
+            or accuracy that there is.
+
+    Returns:
+        A `PrecisionReport`: `print` it or its `decisions()`, call `to_json()`
+        or `plot(path)`.
+
+    Raises:
+        ValueError: If `qmodel` is neither, `history` is none of a fit
+            with `MSQCallback`, or has no such metric.
+    """
+    if not isinstance(qmodel, QuantizedNetwork):
+        raise ValueError(
+            "`precision_report` takes an MSQModel, or the ModelView of a "
+            "tf_keras model. Received: "
+            f"{type(qmodel).__name__}"
+        )
+    search = qmodel.search
+    bits = qmodel.bits
+    size = sum(qmodel.sizes)
+    logs = [] if history is None else training_log.rows(history)
+    name = training_log.metric_name(logs, metric) if logs else None
+    plan = [entry for entry, _, _ in qmodel.outlines]
+    columns = zip(
+        plan,
+        qmodel.sizes,
+        search.course(qmodel.paths),
+        search.sensitivity.numpy(),
+        search.sensitivity_error.numpy(),
+        search.trace.numpy(),
+        search.trace_error.numpy(),
+        search.lsb_nonzero.numpy(),
+        _uses(qmodel),
+        strict=True,
+    )
+    layers = tuple(
+        LayerPrecision(
+            path=entry.path,
+            layer=entry.layer,
+            attribute=entry.attribute,
+            size=elements,
+            bits=bits[entry.path],
+            history=tuple(course),
+            sensitivity=float(sensitivity),
+            sensitivity_error=float(sensitivity_error),
+            trace=float(trace),
+            trace_error=float(trace_error),
+            lsb_nonzero=float(nonzero),
+            use=use,
+        )
+        for (
+            entry,
+            elements,
+            course,
+            sensitivity,
+            sensitivity_error,
+            trace,
+            trace_error,
+            nonzero,
+            use,
+        ) in columns
+    )
+    return PrecisionReport(
+        layers=layers,
+        skipped=tuple(
+            SkippedLayer(w.path, w.layer, w.size, w.reason)
+            for w in qmodel.skipped_weights()
+        ),
+        average_bits=qmodel.average_bits,
+        paper_bits=qmodel.average_bits - size / (size + qmodel.float_size),
+        compression=qmodel.compression,
+        epochs=float(search.epoch.numpy()),
+        changes=tuple(qmodel.history_of_bits()),
+        metric=name,
+        points=()
+        if name is None
+        else training_log.points(logs, name, size, qmodel.float_size),
+        products=qmodel.products(),
+    )
+
+
+def _uses(qmodel: QuantizedNetwork) -> list[CodeUse | None]:
+    try:
+        return [code_use(weight) for weight in qmodel.quantized_weights()]
+    except ValueError:  # a weight that is not finite has no codes
+        return [None] * len(qmodel.paths)
+
+
+def _plain(value: Any) -> Any:
+    """A report as what JSON has: records are objects, NaN is null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {f.name: _plain(getattr(value, f.name)) for f in fields}
+    if hasattr(value, "_asdict"):
+        return {name: _plain(part) for name, part in value._asdict().items()}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,379 @@
+"""BudgetRule: from a size to a plan of widths, and down to it step by step."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import ClassVar
+from typing import NamedTuple
+
+from msq_tf.rules import allocation
+from msq_tf.rules import storage
+from msq_tf.rules.allocation import Option
+from msq_tf.arguments import check_integer
+from msq_tf.bit_widths import MAX_BITS
+from msq_tf.bit_widths import MIN_BITS
+from msq_tf.rules.rule import EPSILON
+from msq_tf.rules.rule import Candidate
+from msq_tf.rules.rule import Change
+from msq_tf.rules.rule import Decision
+from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.rule import Rule
+from msq_tf.rules.rule import RuleState
+from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.rule import mean_sensitivity
+
+# Between a squared distance of the outputs, which a divergence is, and a
+# distance. Fine-tuning wins back much of one layer's large damage and little
+# of many layers' small ones, so damages are not added as they are.
+_EXPONENT = 0.75
+
+
+@dataclasses.dataclass(frozen=True)
+class BudgetRule(Rule):
+    """Follows a size budget and drops the cheapest bits first (ours).
+
+    The budget falls from the starting size to the target along a cubic, as
+    in the pruning schedules of Zhu and Gupta (arXiv 1710.01878):
+
+        budget(p) = target + (start - target) * (1 - p)**3
+
+    with p the share of the search phase that is over. At every decision a
+    plan is made for the whole way: the widths of all layers that meet the
+    target at least predicted loss, see `allocation.allocate`. While the model
+    is above the budget, the layer whose next width in the plan costs least
+    predicted loss per byte saved drops to it; a layer whose sensitivity is
+    at most the mean may drop two widths in one decision, any other one. The
+    search ends at its target, or below it by less than one layer's step.
+
+    Bits may come back: with `growth`, a layer whose loss on held-out batches
+    falls by more when it is given a wider width than the plan pays to save
+    those bytes elsewhere gets that width, and keeps it.
+
+    Exactly one target has to be given. All count stored bits, the sign
+    included, over the quantizable weights; skipped ones count 32 bits.
+
+    Attributes:
+        target_compression: 32 divided by the average stored bits to reach.
+        target_bits: Average stored bits to reach.
+        target_bytes: Bytes to reach: of the packed weights without scales and
+            metadata, or, with `device`, of the whole file.
+        begin: Share of the training before the first decision.
+        end: Share of the training by which the search should be over;
+            fine-tuning at the bits that were found takes the rest.
+        most: Widths that a layer of at most the mean sensitivity may drop in
+            one decision, 1 or 2; any other drops one.
+        allowed_bits: Widths a layer may take; `range(2, 9)` allows all.
+            `None` is those that pay on `device`, or without one what a packed
+            file stores, `devices.CONTAINERS`: 8, 4 and 2 bits. Codes of 3
+            bits take 4 there, and codes of 5 to 7 take 8. A layer's
+            `min_bits` was asked for and is allowed, too.
+        device: Name of an export target, see `devices.DEVICES`. The search
+            then uses only widths that pay there and counts bytes as its
+            files store them; `target_bytes` is the size of the whole file.
+        growth: How many times in a search a layer may be given a wider width
+            again; 0 for never.
+
+    Raises:
+        ValueError: If not exactly one target is given, or a value is out of
+            its range.
+
+    Example:
+    ```python
+    rule = msq_tf.BudgetRule(target_compression=8.0, device="min_size")
+    ```
+    """
+
+    allowed_bits: Sequence[int] | None = None
+    device: str | None = None
+    growth: int = 0
+
+    limited_by: ClassVar[str] = "min_bits, allowed_bits, device"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.device is not None:
+            storage.device(self.device)
+        check_integer("growth", self.growth, 0)
+        if self.allowed_bits is not None:
+            allowed = _widths(self.allowed_bits)
+            object.__setattr__(self, "allowed_bits", allowed)
+
+    @property
+    def uses_growth(self) -> bool:
+        return self.growth > 0
+
+    def overhead(self, stats: SearchStats) -> float:
+        if self.device is None:
+            return 0.0
+        return storage.device(self.device).overhead(stats.layers)
+
+    def stored(self, layer: LayerStats, bits: int) -> int:
+        if self.device is None:
+            return bits
+        return storage.device(self.device).stored(layer.kind, bits)
+
+    def widths(self, layer: LayerStats) -> tuple[int, ...]:
+        if layer.grown:  # what was given back stays
+            return ()
+        return tuple(
+            width
+            for width in self._allowed(layer)
+            if layer.min_bits <= width < layer.bits
+        )
+
+    def wider(self, layer: LayerStats) -> int | None:
+        above = [
+            width
+            for width in (*self._allowed(layer), layer.start_bits)
+            if layer.bits < width <= layer.start_bits
+        ]
+        return min(above) if above and self.growth else None
+
+    def _allowed(self, layer: LayerStats) -> tuple[int, ...]:
+        given = self.allowed_bits
+        if self.device is not None:
+            pay = storage.device(self.device).widths[layer.kind]
+            return tuple(w for w in pay if given is None or w in given)
+        if given is not None:
+            return tuple(given)
+        return tuple(
+            sorted({*storage.CONTAINERS, layer.min_bits}, reverse=True)
+        )
+
+    def budget(self, progress: float, state: RuleState) -> float:
+        """Average stored bits allowed at `progress` (0 to 1) of training."""
+        phase = (progress - self.begin) / (self.end - self.begin)
+        left = 1.0 - min(max(phase, 0.0), 1.0)
+        return state.target_bits + (state.start_bits - state.target_bits) * (
+            left**3
+        )
+
+    def due(
+        self, progress: float, average_bits: float, state: RuleState
+    ) -> bool:
+        if state.done or progress < self.begin:
+            return False
+        above = average_bits > self.budget(progress, state) + EPSILON
+        return above or not state.decisions
+
+    def decide(
+        self, stats: SearchStats, state: RuleState
+    ) -> tuple[Decision, RuleState]:
+        stats, grown = self._grow(stats, state)
+        options = self._options(stats)
+        plan = self._plan(stats, state, options)
+        if plan is None:  # `start` and `_grow` have made sure
+            raise ValueError(
+                "The target has become unreachable. Expected the widths that "
+                f"the search began with. Received: {stats.layers}"
+            )
+        steps = _steps(options, plan)
+        most = self._most(stats)
+        excess = self._excess(stats, self.budget(stats.progress, state))
+        taken: dict[str, int] = {}
+        while excess > 0:
+            # A layer's first step comes before its second.
+            open_steps = (
+                s
+                for s in steps
+                if s.number == taken.get(s.path, 0) + 1 <= most[s.path]
+            )
+            step = next(open_steps, None)
+            if step is None:
+                break
+            taken[step.path] = step.number
+            excess -= step.freed
+        following = None
+        for step in steps:
+            if step.number == taken.get(step.path, 0) + 1:
+                row = options[step.path]
+                cost = row[step.number].cost - row[0].cost
+                following = Candidate(step.path, step.bits, cost)
+                break
+        changes = list(grown)
+        for path, count in taken.items():
+            now, new = options[path][0], options[path][count]
+            cost = new.cost - now.cost
+            changes.append(
+                Change(
+                    path,
+                    now.bits,
+                    new.bits,
+                    f"predicted loss {cost:+.2e} for "
+                    f"{(now.stored - new.stored) / 8:,.0f} bytes, the cheapest"
+                    + (", two widths at once" if count == 2 else ""),
+                    cost,
+                    following,
+                )
+            )
+        after = self._after(stats, state, changes)._replace(
+            grown=state.grown + len(grown)
+        )
+        pulls = {} if after.done else _pulls(options, plan, taken)
+        return Decision(tuple(changes), pulls), after
+
+    def _options(self, stats: SearchStats) -> dict[str, list[Option]]:
+        """Every width that each layer may have, its width now first."""
+        return {
+            layer.path: [
+                Option(
+                    width,
+                    float(layer.size * self.stored(layer, width)),
+                    layer.cost.get(width, 0.0),
+                )
+                for width in (layer.bits, *self.widths(layer))
+            ]
+            for layer in stats.layers
+        }
+
+    def _excess(self, stats: SearchStats, budget: float) -> float:
+        """Stored bits above a budget; rounding is not excess."""
+        return max(self.average(stats) - budget - EPSILON, 0.0) * stats.size
+
+    def _plan(
+        self,
+        stats: SearchStats,
+        state: RuleState,
+        options: Mapping[str, Sequence[Option]],
+    ) -> dict[str, int] | None:
+        return allocation.allocate(
+            options, self._excess(stats, state.target_bits), _EXPONENT
+        )
+
+    def _most(self, stats: SearchStats) -> dict[str, int]:
+        """How many widths each layer may drop in one decision."""
+        mean = mean_sensitivity(stats.layers)
+        return {
+            layer.path: self.most if layer.sensitivity <= mean else 1
+            for layer in stats.layers
+        }
+
+    def _grow(
+        self, stats: SearchStats, state: RuleState
+    ) -> tuple[SearchStats, list[Change]]:
+        """Gives back what was costly to lose, while the budget allows.
+
+        A layer grows where its gain on held-out batches is more than what
+        the plan then pays elsewhere, the target kept.
+        """
+        changes: list[Change] = []
+        while len(changes) + state.grown < self.growth:
+            options = self._options(stats)
+            plan = self._plan(stats, state, options)
+            if plan is None:
+                break
+            before = allocation.predicted_cost(options, plan)
+            best: tuple[float, SearchStats, Change] | None = None
+            for layer in stats.layers:
+                width = self.wider(layer)
+                if width is None or layer.grown or layer.gain <= 0.0:
+                    continue
+                raised = dataclasses.replace(layer, bits=width, grown=1)
+                other = dataclasses.replace(
+                    stats,
+                    layers=[raised if s is layer else s for s in stats.layers],
+                )
+                options = self._options(other)
+                plan = self._plan(other, state, options)
+                if plan is None:
+                    continue
+                paid = allocation.predicted_cost(options, plan) - before
+                worth = layer.gain - max(paid, 0.0)
+                if worth > 0.0 and (best is None or worth > best[0]):
+                    reason = (
+                        f"held-out loss {-layer.gain:+.2e}, paid elsewhere "
+                        f"{paid:+.2e}: bits come back"
+                    )
+                    change = Change(
+                        layer.path, layer.bits, width, reason, -layer.gain
+                    )
+                    best = (worth, other, change)
+            if best is None:
+                break
+            stats = best[1]
+            changes.append(best[2])
+        return stats, changes
+
+
+def _widths(given: Any) -> tuple[int, ...]:
+    """`allowed_bits`, widest first.
+
+    Raises:
+        ValueError: If it is no list of widths.
+    """
+    widths = (
+        [*given]
+        if isinstance(given, Iterable) and not isinstance(given, str)
+        else []
+    )
+    if not widths or not all(
+        isinstance(width, numbers.Integral)
+        and MIN_BITS <= int(width) <= MAX_BITS
+        for width in widths
+    ):
+        raise ValueError(
+            f"`allowed_bits` must be widths from {MIN_BITS} to {MAX_BITS}, "
+            f"such as (8, 4, 2). Received: allowed_bits={given!r}"
+        )
+    return tuple(sorted({int(width) for width in widths}, reverse=True))
+
+
+class _Step(NamedTuple):
+    """One width less for one layer; ordered by price, largest first.
+
+    Attributes:
+        price: Predicted increase of the loss per stored bit freed.
+        less: Stored bits that it frees, of all elements, negative.
+        path: The layer.
+        number: 1 for its first step of the plan, 2 for its second.
+        bits: The width that it leads to.
+    """
+
+    price: float
+    less: float
+    path: str
+    number: int
+    bits: int
+
+    @property
+    def freed(self) -> float:
+        return -self.less
+
+
+def _steps(
+    options: Mapping[str, Sequence[Option]], plan: Mapping[str, int]
+) -> list[_Step]:
+    """All steps of a plan, one width each, cheapest first."""
+    steps = []
+    for path, last in plan.items():
+        row = options[path]
+        for number in range(1, last + 1):
+            before, after = row[number - 1], row[number]
+            freed = before.stored - after.stored
+            cost = max(after.cost - before.cost, 0.0)
+            price = cost / freed if freed else 0.0
+            steps.append(_Step(price, -freed, path, number, after.bits))
+    return sorted(steps)
+
+
+def _pulls(
+    options: Mapping[str, Sequence[Option]],
+    plan: Mapping[str, int],
+    taken: Mapping[str, int],
+) -> dict[str, int]:
+    """Low bits to pull: of the layers that the plan drops next.
+
+    Pulling every layer would also disturb those whose bits stay.
+    """
+    pulls = {}
+    for path, last in plan.items():
+        now = taken.get(path, 0)
+        if last > now:
+            row = options[path]
+            pulls[path] = row[now].bits - row[now + 1].bits
+    return pulls

@@ -1,0 +1,137 @@
+"""How export targets store weights: what a search needs to promise bytes.
+
+A width pays only if a container for it exists: `min_size` stores 3-bit codes
+in 4 bits. The tables follow the policies of `tflite_export/targets`; a test
+there holds them together and checks the predicted file sizes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from msq_tf.bit_widths import MAX_BITS
+from msq_tf.bit_widths import MIN_BITS
+from msq_tf.rules.rule import LayerStats
+from msq_tf.weight_layout import Layout
+
+# A matrix product, as fast kernels for packed weights take it: rows of a
+# multiple of four.
+DENSE = "dense"
+POINTWISE = "pointwise"  # a convolution that is such a product per pixel
+CONV = "conv"
+DEPTHWISE = "depthwise"
+OTHER = "other"
+KINDS = (DENSE, POINTWISE, CONV, DEPTHWISE, OTHER)
+
+_ANY = tuple(range(MAX_BITS, MIN_BITS - 1, -1))
+_INT8 = (8,)
+_INT4 = (8, 4)
+_INT2 = (8, 4, 2)
+# What a packed file stores codes in, and so the widths that make it smaller.
+CONTAINERS = _INT2
+_PACKED_ROWS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What a target stores.
+
+    Attributes:
+        name: Name of the export target.
+        widths: Stored bits by kind of weight, widest first.
+        channel_bytes: Bytes for each output channel: scale, zero point, bias.
+        layer_bytes: Bytes for each weight's operators and tensors.
+        base_bytes: Bytes of an otherwise empty file.
+    """
+
+    name: str
+    widths: Mapping[str, tuple[int, ...]]
+    channel_bytes: float
+    layer_bytes: float
+    base_bytes: float
+
+    def stored(self, kind: str, bits: int) -> int:
+        """Bits a code of `bits` takes: the narrowest container it fits."""
+        return min(width for width in self.widths[kind] if width >= bits)
+
+    def overhead(self, layers: Sequence[LayerStats]) -> float:
+        """Bytes of a file besides its codes; an estimate."""
+        channels = sum(layer.channels for layer in layers)
+        return (
+            self.base_bytes
+            + self.layer_bytes * len(layers)
+            + self.channel_bytes * channels
+        )
+
+
+def _same(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    return dict.fromkeys(KINDS, widths)
+
+
+# Bytes besides codes were fitted to exported files of ResNet-8, ResNet-20 and
+# MobileNetV2 (benchmarks/results/sizes.json).
+DEVICES = {
+    device.name: device
+    for device in (
+        Device("min_size", _same(_INT2), 11.54, 182.0, 2182.0),
+        Device(
+            "cpu_int8",
+            {**_same(_INT8), DENSE: _INT2, POINTWISE: _INT2},
+            15.42,
+            196.0,
+            2333.0,
+        ),
+        Device(
+            "mcu",
+            {**_same(_INT4), DENSE: _INT8, OTHER: _INT8},
+            15.43,
+            191.0,
+            2232.0,
+        ),
+        # Vela stores n-bit codes in about n bits, without containers: bytes
+        # are those of the encoded weights.
+        Device("ethos_u", _same(_ANY), 0.0, 0.0, 0.0),
+    )
+}
+
+
+def device(name: str) -> Device:
+    """Looks a device up.
+
+    Raises:
+        ValueError: If no width below 8 bits pays there, or it is unknown.
+    """
+    if not isinstance(name, str) or name not in DEVICES:
+        raise ValueError(
+            "`device` must name a target whose files get smaller with the "
+            f"bits. Expected one of {sorted(DEVICES)}. Received: "
+            f"device={name!r}"
+        )
+    return DEVICES[name]
+
+
+def kind_of(layer: Any, layout: Layout, shape: Sequence[int]) -> str:
+    """Kind of a weight, as far as containers depend on it.
+
+    Args:
+        layer: The Keras layer.
+        layout: Meaning of the weight's axes.
+        shape: Its shape.
+    """
+    packs = shape[-2] % _PACKED_ROWS == 0 if len(shape) > 1 else False
+    if layout in (Layout.DENSE, Layout.EINSUM):
+        return DENSE if packs else OTHER
+    if layout == Layout.DEPTHWISE:
+        return DEPTHWISE
+    if layout != Layout.CONV:
+        return OTHER
+    pointwise = (
+        math.prod(shape[:-2]) == 1
+        and set(getattr(layer, "strides", (1,))) == {1}
+        and getattr(layer, "groups", 1) == 1
+    )
+    return POINTWISE if pointwise and packs else CONV

@@ -1,0 +1,243 @@
+"""How far a model's outputs move, measured by its own loss.
+
+Take the outputs of the model as it is for the truth: the loss of the changed
+model against them, less what the unchanged one has, is what the change does.
+
+    D = E[ loss(f(w), f(w + d)) - loss(f(w), f(w)) ]
+
+For cross entropy D is the Kullback-Leibler divergence of the two predicted
+distributions, for the squared error the mean squared distance of the outputs.
+To second order D is `1/2 d' G d` with the Gauss-Newton matrix G (the Fisher
+matrix, for cross entropy), layers' cross terms and the nonlinearity of large
+`d` included. Unlike a difference of losses it has no first-order term, which
+training undoes and which is mostly noise on a few samples; and it needs no
+labels. `docs/sensitivity.md` has how it ranks layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from msq_tf.core.compiled_losses import CompiledLosses
+
+Function = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+# Losses with a minimum at prediction = target, taken as they are. Names in
+# snake case, of functions and of classes alike.
+_AS_IS = (
+    "mean_squared_error",
+    "mean_absolute_error",
+    "mean_squared_logarithmic_error",
+    "huber",
+    "log_cosh",
+    "cosine_similarity",
+    "poisson",
+)
+_CATEGORICAL = (
+    "sparse_categorical_crossentropy",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "kl_divergence",
+)
+_BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
+# Probabilities are kept off zero, as Keras's losses keep them.
+_EPSILON = 1e-7
+
+
+def output_divergence(
+    compiled: CompiledLosses,
+) -> Callable[[Any, Any], tf.Tensor] | None:
+    """The divergence that belongs to a compiled loss.
+
+    Args:
+        compiled: The losses of a model.
+
+    Returns:
+        A function of two structures of outputs, the reference first, that
+        returns a float32 scalar, the mean over samples. `None` where a loss
+        is the user's own: nothing is known of its minimum then.
+    """
+    if compiled.divergence is not None:
+        return compiled.divergence
+    loss, output_names = compiled.loss, compiled.output_names
+    parts = _flat(loss)
+    functions = [_divergence(part, compiled.module) for part in parts]
+    if not any(functions) or any(
+        function is None and part is not None
+        for function, part in zip(functions, parts, strict=True)
+    ):
+        return None
+    weights = [1.0] * len(parts)
+    if compiled.weights is not None:
+        weights = [
+            1.0 if w is None else float(w) for w in _flat(compiled.weights)
+        ]
+
+    def divergence(reference: Any, outputs: Any) -> tf.Tensor:
+        pairs = zip(
+            _outputs(reference, loss, output_names),
+            _outputs(outputs, loss, output_names),
+            strict=True,
+        )
+        total = tf.constant(0.0, tf.float32)
+        for (a, b), function, weight in zip(
+            pairs, functions, weights, strict=True
+        ):
+            if function is not None:
+                a, b = tf.cast(a, tf.float32), tf.cast(b, tf.float32)
+                total += weight * tf.reduce_mean(function(a, b))
+        return total
+
+    return divergence
+
+
+def relative_distance(reference: Any, outputs: Any) -> tf.Tensor:
+    """How far outputs moved when nothing is known of their meaning.
+
+    Args:
+        reference: A structure of float tensors.
+        outputs: The same, changed.
+
+    Returns:
+        float32 scalar: the squared distance of each over its squared size,
+        summed.
+    """
+    pairs = zip(
+        tf.nest.flatten(reference), tf.nest.flatten(outputs), strict=True
+    )
+    total = tf.constant(0.0, tf.float32)
+    for a, b in pairs:
+        a, b = tf.cast(a, tf.float32), tf.cast(b, tf.float32)
+        size = tf.reduce_mean(tf.stop_gradient(a) ** 2)
+        total += tf.reduce_mean((a - b) ** 2) / (size + _EPSILON)
+    return total
+
+
+def loss_names(compiled: CompiledLosses, count: int) -> list[tuple[str, bool]]:
+    """The loss of each output.
+
+    Args:
+        compiled: The losses of a model.
+        count: How many outputs it has.
+
+    Returns:
+        For each output, in order, the name of its loss in snake case and
+        whether the output is logits. The name is empty where the output has
+        no loss, or one of the user's own.
+    """
+    parts = _flat(compiled.loss)
+    if isinstance(compiled.loss, dict) and compiled.output_names is not None:
+        if set(compiled.output_names) == set(compiled.loss):
+            parts = [compiled.loss[name] for name in compiled.output_names]
+    if len(parts) == 1:
+        parts = parts * count
+    if len(parts) != count:
+        return [("", False)] * count
+    return [_named(part, compiled.module) for part in parts]
+
+
+def _named(loss: Any, module: Any) -> tuple[str, bool]:
+    if loss is None:
+        return "", False
+    try:
+        return _identity(module.get(loss), module)
+    except ValueError:
+        return "", False
+
+
+def _flat(structure: Any) -> list[Any]:
+    if isinstance(structure, dict):
+        return [structure[key] for key in sorted(structure)]
+    if isinstance(structure, list | tuple):
+        return list(structure)
+    return [structure]
+
+
+def _outputs(outputs: Any, loss: Any, names: Sequence[str] | None) -> list[Any]:
+    """Outputs in the order of `_flat(loss)`."""
+    if isinstance(loss, dict):
+        if not isinstance(outputs, dict):
+            outputs = dict(zip(names or (), _flat(outputs), strict=True))
+        return [outputs[key] for key in sorted(loss)]
+    return _flat(outputs)
+
+
+def _divergence(loss: Any, module: Any) -> Function | None:
+    if loss is None:
+        return None
+    try:
+        loss = module.get(loss)
+    except ValueError:
+        return None
+    name, from_logits = _identity(loss, module)
+    if name in _CATEGORICAL:
+        return lambda a, b: _kl(_log(a, from_logits), _log(b, from_logits))
+    if name in _BINARY:
+        return lambda a, b: _kl(
+            _log_binary(a, from_logits), _log_binary(b, from_logits)
+        )
+    if name in _AS_IS:
+        return lambda a, b: _values(loss, a, b) - _values(loss, a, a)
+    return None
+
+
+def _identity(loss: Any, module: Any) -> tuple[str, bool]:
+    """Name in snake case, and whether the outputs are logits."""
+    if not isinstance(loss, module.Loss):
+        name = getattr(loss, "__name__", "")
+        known = getattr(module, name, None) is loss
+        return name if known else "", False
+    kind = type(loss)
+    if getattr(module, kind.__name__, None) is not kind:
+        return "", False  # a user's subclass
+    name = _SNAKE.get(kind.__name__, "")
+    return name, bool(loss.get_config().get("from_logits", False))
+
+
+_SNAKE = {
+    "SparseCategoricalCrossentropy": "sparse_categorical_crossentropy",
+    "CategoricalCrossentropy": "categorical_crossentropy",
+    "CategoricalFocalCrossentropy": "categorical_focal_crossentropy",
+    "CategoricalHinge": "categorical_hinge",
+    "KLDivergence": "kl_divergence",
+    "BinaryCrossentropy": "binary_crossentropy",
+    "BinaryFocalCrossentropy": "binary_focal_crossentropy",
+    "MeanSquaredError": "mean_squared_error",
+    "MeanAbsoluteError": "mean_absolute_error",
+    "MeanSquaredLogarithmicError": "mean_squared_logarithmic_error",
+    "Huber": "huber",
+    "LogCosh": "log_cosh",
+    "CosineSimilarity": "cosine_similarity",
+    "Poisson": "poisson",
+}
+
+
+def _values(loss: Any, target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.convert_to_tensor(loss(target, prediction)))
+
+
+def _kl(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.exp(a) * (a - b), axis=-1)
+
+
+def _log(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
+    """Logarithms of the predicted probabilities."""
+    if from_logits:
+        return tf.nn.log_softmax(outputs)
+    total = tf.reduce_sum(outputs, axis=-1, keepdims=True)
+    share = tf.math.divide_no_nan(outputs, total)
+    return tf.math.log(tf.clip_by_value(share, _EPSILON, 1.0))
+
+
+def _log_binary(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
+    """Logarithms of the probabilities of both classes, stacked last."""
+    if from_logits:
+        return tf.stack(
+            [tf.math.log_sigmoid(outputs), tf.math.log_sigmoid(-outputs)], -1
+        )
+    p = tf.clip_by_value(outputs, _EPSILON, 1.0 - _EPSILON)
+    return tf.stack([tf.math.log(p), tf.math.log1p(-p)], -1)

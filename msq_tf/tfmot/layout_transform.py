@@ -1,0 +1,183 @@
+"""MSQLayoutTransform: TFMOT's layouts, without what they lose.
+
+TFMOT's own transforms see to it that nothing is quantized between a layer and
+the batch normalization or activation that a runtime fuses into it. They also
+
+- take the `QuantizeConfig` of a layer in front of a ReLU away, weights
+  included (`LayerReLUQuantize`): the file then has whatever the converter
+  makes of float weights, which is int8;
+- give what is concatenated a configuration of their own, with 8-bit weights;
+- quantize inputs that are integers, such as tokens;
+- know batch normalization behind 2-D convolutions and dense layers only;
+- name the parts of a separable convolution by a counter of the process.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+# None of these is public.
+from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (  # noqa: E501
+    default_8bit_transforms as transforms,
+)
+from tensorflow_model_optimization.python.core.quantization.keras.graph_transformations import (  # noqa: E501
+    model_transformer,
+)
+from tensorflow_model_optimization.python.core.quantization.keras.graph_transformations import (  # noqa: E501
+    transforms as patterns,
+)
+
+from msq_tf.tfmot.quantize_config import MSQQuantizeConfig
+from msq_tf.tfmot.compat.imports import tf_keras
+from msq_tf.tfmot.compat.imports import tfmot
+from msq_tf.tfmot.layers import known_weights
+
+_CONFIG = "quantize_config"
+# Of one dimension, three, or transposed. TFMOT's pattern "Conv2D" fits every
+# name that begins so.
+_OTHERS = (
+    "Conv1D|Conv3D|DepthwiseConv1D|SeparableConv1D|Conv1DTranspose|"
+    "Conv3DTranspose"
+)
+
+
+class MSQLayoutTransform(tfmot.QuantizeLayoutTransform):
+    """What `quantize_apply` does to a model before layers are wrapped.
+
+    Args:
+        config: Arguments of `MSQQuantizeConfig`.
+        registry: The registry of the scheme.
+    """
+
+    def __init__(self, config: dict[str, Any], registry: Any):
+        self._config = config
+        self._registry = registry
+
+    def apply(
+        self, model: Any, layer_quantize_map: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Transforms a model.
+
+        Args:
+            model: The model without annotations.
+            layer_quantize_map: Metadata of each annotated layer by its name.
+
+        Returns:
+            The model and the metadata that are left.
+        """
+        metadata = layer_quantize_map
+        given = {n: entry.get(_CONFIG) for n, entry in metadata.items()}
+        if self._config["activation_bits"] is not None:
+            for layer in model._input_layers:
+                if not tf.as_dtype(layer.dtype).is_floating:
+                    metadata.pop(layer.name, None)
+            model, metadata = _transform(model, metadata)
+            for layer in model.layers:
+                # As a 2-D convolution between lambdas, which is what TFMOT
+                # makes of it, it could not be saved.
+                if isinstance(layer, tf_keras.layers.SeparableConv1D) and (
+                    metadata.get(layer.name, {}).get(_CONFIG, "") is None
+                ):
+                    metadata[layer.name][_CONFIG] = self._ours()
+            default = tfmot.default_8bit.Default8BitQuantizeLayoutTransform()
+            model, metadata = default.apply(model, metadata)
+        for layer in model.layers:
+            if layer.name in metadata:
+                self._mend(layer, metadata, given.get(layer.name))
+        return model, metadata
+
+    def _mend(self, layer: Any, metadata: dict[str, Any], given: Any) -> None:
+        now = metadata[layer.name].get(_CONFIG)
+        if now is None:
+            # A wrapper that does nothing cannot be called in every way.
+            if not isinstance(
+                layer, tf_keras.layers.InputLayer
+            ) and not self._registry.quantizes(layer):
+                if "quantizer" not in metadata[layer.name]:
+                    del metadata[layer.name]
+        elif given is None and known_weights(layer):
+            if not isinstance(now, MSQQuantizeConfig):
+                # In front of a ReLU, or of a concatenation, which has a range
+                # for all its inputs.
+                plain = type(now).__name__ == "NoOpQuantizeConfig" or getattr(
+                    layer, "activation", None
+                ) in (tf_keras.activations.linear, tf_keras.activations.relu)
+                metadata[layer.name][_CONFIG] = self._ours(
+                    activations=[] if plain else None, quantize_output=False
+                )
+
+    def _ours(self, **changes: Any) -> MSQQuantizeConfig:
+        return MSQQuantizeConfig(**{**self._config, **changes})
+
+
+def _transform(
+    model: Any, metadata: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    rules = [
+        _NamedSeparable(),
+        _OtherBatchNormReLU(),
+        _OtherBatchNormActivation(),
+        _OtherBatchNorm(),
+        _OtherReLU(),
+        _OtherReLUActivation(),
+    ]
+    return model_transformer.ModelTransformer(
+        model, rules, set(metadata), metadata
+    ).transform()
+
+
+class _NamedSeparable(transforms.SeparableConvQuantize):
+    """Parts that are called the same in every process."""
+
+    def replacement(self, match_layer: Any) -> Any:
+        node = super().replacement(match_layer)
+        if node is not match_layer:
+            name = match_layer.layer["config"]["name"]
+            _rename(node.layer, f"{name}_pointwise")
+            _rename(node.input_layers[0].layer, f"{name}_depthwise")
+        return node
+
+
+def _rename(layer: dict[str, Any], name: str) -> None:
+    layer["name"] = layer["config"]["name"] = name
+
+
+def _other() -> Any:
+    return patterns.LayerPattern(_OTHERS, config={"activation": "linear"})
+
+
+def _batch_norm() -> Any:
+    return patterns.LayerPattern(
+        "BatchNormalization|SyncBatchNormalization", inputs=[_other()]
+    )
+
+
+class _OtherBatchNorm(transforms.Conv2DBatchNormQuantize):
+    def pattern(self) -> Any:
+        return _batch_norm()
+
+
+class _OtherBatchNormReLU(transforms.Conv2DBatchNormReLUQuantize):
+    def pattern(self) -> Any:
+        return patterns.LayerPattern("ReLU", inputs=[_batch_norm()])
+
+
+class _OtherBatchNormActivation(transforms.Conv2DBatchNormReLUQuantize):
+    def pattern(self) -> Any:
+        return patterns.LayerPattern(
+            "Activation", config={"activation": "relu"}, inputs=[_batch_norm()]
+        )
+
+
+class _OtherReLU(transforms.LayerReLUQuantize):
+    def pattern(self) -> Any:
+        return patterns.LayerPattern("ReLU", inputs=[_other()])
+
+
+class _OtherReLUActivation(transforms.LayerReLUQuantize):
+    def pattern(self) -> Any:
+        return patterns.LayerPattern(
+            "Activation", config={"activation": "relu"}, inputs=[_other()]
+        )

@@ -1,0 +1,312 @@
+"""ModelView: a model of TFMOT as search, report and export see it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from msq_tf.core.compiled_losses import CompiledLosses
+from msq_tf.core.constants import constant
+from msq_tf.core.quantized_network import QuantizedNetwork
+from msq_tf.core.penalty import PenaltyMean
+from msq_tf.tfmot.compat.imports import tf_keras
+from msq_tf.tfmot.losses import LossesWithoutMetrics
+from msq_tf.tfmot.model_state import fixed_batch_size
+from msq_tf.tfmot.model_state import kept
+from msq_tf.tfmot.model_state import state_variables
+from msq_tf.tfmot.own_training import keep_penalty_apart
+from msq_tf.tfmot.own_training import own_methods
+from msq_tf.tfmot.quantizer import given_values
+from msq_tf.tfmot.calibrate import Tap
+from msq_tf.tfmot.calibrate import watched
+from msq_tf.tfmot.second_gradients import differentiable_twice
+from msq_tf.tfmot.strip import check_model
+from msq_tf.tfmot.strip import copy_weights
+from msq_tf.tfmot.strip import strip_quantization
+from msq_tf.tfmot.wrapped_weights import activation_widths
+from msq_tf.tfmot.wrapped_weights import find_weights
+from msq_tf.tfmot.wrapped_weights import weights_as
+from msq_tf.tfmot.search_variables import WrapperState
+from msq_tf.core.weight_set import WeightQuantizers
+from msq_tf.core.quantized_weight import SkippedWeight
+
+# Layers that multiply activations by activations.
+_MULTIPLYING = (
+    tf_keras.layers.AdditiveAttention,
+    tf_keras.layers.Attention,
+    tf_keras.layers.Dot,
+    tf_keras.layers.MultiHeadAttention,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedActivations:
+    """Activations that a model was trained with.
+
+    Attributes:
+        bits: Bits of their codes.
+    """
+
+    bits: int
+
+
+class ModelView(QuantizedNetwork):
+    """What MSQ knows of a model that `quantize_apply` returned.
+
+    Holds no state of its own: bits and the search are variables of the
+    model's wrappers, and any number of views show the same. `precision_report`
+    and `tflite_export.export` take a view; `MSQCallback` makes one.
+
+    Args:
+        model: A tf_keras model with `RoundClampQuantizer`s in it.
+
+    Attributes:
+        model: As given.
+        search: The search's state in the wrappers.
+
+    Raises:
+        ValueError: If `model` is not of tf_keras, or nothing in it is
+            quantized by MSQ.
+
+    Example:
+    ```python
+    view = msq.ModelView(qat_model)
+    view.set_bits({"conv2d": 4})
+    print(msq_tf.precision_report(view))
+    export(view, "m.tflite", target="cpu_int8", representative_data=x)
+    ```
+    """
+
+    def __init__(self, model: Any):
+        check_model(model)
+        found = find_weights(model)
+        ours = [entry for entry in found if entry.by_msq]
+        if not ours:
+            raise ValueError(
+                "Nothing in the model is quantized by MSQ. Expected a model "
+                "of `quantize_apply` with MSQQuantizeConfig or "
+                "MSQQuantizeScheme. Received: model "
+                f"'{model.name}', {[entry.plan.path for entry in found]}"
+            )
+        kinds = sorted({entry.quantizer.quantizer for entry in ours})
+        if len(kinds) > 1:
+            raise ValueError(
+                "All weights of a model need the same quantizer. Received: "
+                f"{kinds}"
+            )
+        self.model = model
+        self.name = model.name
+        self._found = found
+        self.search = WrapperState(
+            [entry.variables for entry in ours if entry.variables]
+        )
+        self._weights = WeightQuantizers(
+            [(entry.plan, entry.weight) for entry in found],
+            kinds[0],
+            lambda variable: tf.cast(variable, tf.float32),
+            # A quantizer may have other axes than its layer's channels.
+            [
+                entry.quantizer.scale_axes(len(entry.weight.variable.shape))
+                for entry in ours
+            ],
+        )
+        self._by_tfmot = [
+            entry
+            for entry in found
+            if entry.quantizer is not None and not entry.by_msq
+        ]
+        self._plain: Any = None
+
+    @property
+    def penalty(self) -> PenaltyMean:  # type: ignore[override]
+        return keep_penalty_apart(self.model)
+
+    @property
+    def fixed_batch_size(self) -> int | None:
+        return fixed_batch_size(self.model)
+
+    @property
+    def search_variables(self) -> list[Any]:
+        return [
+            variable
+            for entry in self._found
+            for variable in (entry.by_msq and entry.variables or {}).values()
+        ]
+
+    def state_kept(self) -> contextlib.AbstractContextManager[None]:
+        ours = {variable.ref() for variable in self.search_variables}
+        return kept(
+            [v for v in state_variables(self.model) if v.ref() not in ours]
+        )
+
+    @property
+    def distribute_strategy(self) -> tf.distribute.Strategy:
+        return self.model.distribute_strategy
+
+    @property
+    def compiled(self) -> bool:  # type: ignore[override]
+        return self.model.compiled_loss is not None
+
+    def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
+        given = {
+            kernel.ref(): value
+            for kernel, value in zip(self.kernels, values, strict=True)
+        }
+        with given_values(given), differentiable_twice():
+            return self.model(x, training=False)
+
+    def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
+        x, y, sample_weight = batch
+        outputs = self.outputs_at(values, x)
+        if self._own_loss:
+            loss = self.model.compute_loss(x, y, outputs, sample_weight)
+        else:
+            loss = LossesWithoutMetrics(self.model.compiled_loss)(
+                y, outputs, sample_weight
+            )
+        # As in Keras 3: divided by the replicas, for `fit` to sum over them.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.cast(loss, tf.float32) * replicas
+
+    def products(self) -> int:
+        return sum(
+            isinstance(layer, _MULTIPLYING)
+            for layer in self.model._flatten_layers()
+        )
+
+    @property
+    def _own_loss(self) -> bool:
+        return "compute_loss" in own_methods(self.model)
+
+    def compiled_losses(self) -> CompiledLosses:
+        if self._own_loss:
+            return CompiledLosses(self.model.compute_loss, tf_keras.losses)
+        container = self.model.compiled_loss
+        return CompiledLosses(
+            getattr(self.model, "loss", None),
+            tf_keras.losses,
+            container and container._user_loss_weights,
+            getattr(self.model, "output_names", None),
+        )
+
+    def metrics_kept(self) -> contextlib.AbstractContextManager[None]:
+        if not self._own_loss:
+            return contextlib.nullcontext()
+        metrics = self.model.metrics
+        return kept([v for metric in metrics for v in metric.variables])
+
+    def skipped_weights(self) -> list[SkippedWeight]:
+        values = self._values_by_tfmot()
+        skipped = [pair for pair in self._found if pair.plan.skip_reason]
+        return [
+            dataclasses.replace(
+                record,
+                value=values.get(entry.weight.variable.ref(), record.value),
+            )
+            for record, entry in zip(
+                super().skipped_weights(), skipped, strict=True
+            )
+        ]
+
+    def _values_by_tfmot(self) -> dict[Any, np.ndarray]:
+        with tf.init_scope():
+            return {
+                entry.weight.variable.ref(): entry.value()
+                for entry in self._by_tfmot
+            }
+
+    def values_by_variable(self) -> Mapping[Any, np.ndarray]:
+        """float32 arrays: quantized values by the variable's `ref()`.
+
+        Those of weights that TFMOT quantizes are there, too.
+        """
+        values = {
+            kernel.ref(): weight.values
+            for kernel, weight in zip(
+                self.kernels, self.quantized_weights(), strict=True
+            )
+        }
+        return values | self._values_by_tfmot()
+
+    @property
+    def base(self) -> Any:
+        """The plain model that a file with float activations is made of."""
+        if self._plain is None:
+            self._plain = strip_quantization(self.model)
+        return self._plain
+
+    @contextlib.contextmanager
+    def quantized_scope(self) -> Iterator[None]:
+        """From here on `base` holds today's quantized values."""
+        copy_weights(self.model, self.base, self.values_by_variable())
+        yield
+
+    @property
+    def activations(self) -> TrainedActivations | None:
+        """What the activations were trained with; `None` for floats.
+
+        Raises:
+            ValueError: If they have several widths.
+        """
+        widths = activation_widths(self.model)
+        if len(widths) > 1:
+            raise ValueError(
+                "Activations of several widths have no common file. Expected "
+                f"8 bits throughout. Received: {sorted(widths)} bits"
+            )
+        return TrainedActivations(widths.pop()) if widths else None
+
+    @property
+    def integer_base(self) -> Any:
+        """The model that a file with integer activations is made of."""
+        return self.model
+
+    @contextlib.contextmanager
+    def integer_scope(self, tap: Tap | None = None) -> Iterator[None]:
+        """While open, `integer_base` reads its weights as constants.
+
+        Args:
+            tap: Function of the position of a quantizer of activations and of
+                what the model computes there, that returns what it goes on
+                with.
+
+        Raises:
+            ValueError: If a latent weight is not finite.
+        """
+        constants = {
+            ref: constant(value)
+            for ref, value in self.values_by_variable().items()
+        }
+        with (
+            given_values(constants),
+            weights_as(self.model, constants),
+            watched(self.model, tap),
+        ):
+            yield
+
+
+def bake(model: Any) -> Any:
+    """A plain tf_keras model that holds the quantized values.
+
+    Its weights compute what those of `model` compute; activations are float.
+
+    Args:
+        model: What `quantize_apply` returned, or a `ModelView` of it.
+
+    Returns:
+        A tf_keras model, uncompiled, that needs neither `msq_tf` nor TFMOT.
+
+    Raises:
+        ValueError: As `ModelView` and `strip_quantization` raise.
+    """
+    view = model if isinstance(model, ModelView) else ModelView(model)
+    plain = strip_quantization(view.model)
+    copy_weights(view.model, plain, view.values_by_variable())
+    return plain

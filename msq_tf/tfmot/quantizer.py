@@ -1,0 +1,197 @@
+"""RoundClampQuantizer: RoundClamp as a quantizer of TFMOT."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+# Not public; how `mixed_float16` reads variables.
+from tf_keras.src.mixed_precision import autocast_variable
+
+from msq_tf.quantizers import batched
+from msq_tf.quantizers import round_clamp
+from msq_tf.config import check_bits
+from msq_tf.tfmot import search_variables
+from msq_tf.tfmot.compat.imports import tf_keras
+from msq_tf.tfmot.compat.imports import tfmot
+from msq_tf.tfmot.layers import weight_name
+from msq_tf.tfmot.own_training import penalty_loss
+
+# Values that stand for weights while statistics are taken, by reference of
+# the variable.
+_GIVEN: contextvars.ContextVar[Mapping[Any, tf.Tensor] | None] = (
+    contextvars.ContextVar("msq_tf_given_values", default=None)
+)
+
+
+@contextlib.contextmanager
+def given_values(values: Mapping[Any, tf.Tensor]) -> Iterator[None]:
+    """While open, quantizers return these tensors.
+
+    Args:
+        values: Tensors by `variable.ref()` of the weight they stand for.
+    """
+    token = _GIVEN.set(values)
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
+@tf_keras.utils.register_keras_serializable(package="msq_tf")
+class RoundClampQuantizer(tfmot.quantizers.Quantizer):
+    """Quantizes a weight with RoundClamp at bits that a search may change.
+
+    The bits and everything a search remembers of the weight are variables of
+    the `QuantizeWrapper`, so that `.h5`, `.keras` and `BackupAndRestore` bring
+    them back and a change of bits never retraces. The penalty on the low
+    bits, which is zero unless a search pulls, is a loss of the wrapper.
+
+    Args:
+        start_bits: Stored bits at the start, the sign included, 2 to 8.
+        min_bits: Fewest stored bits a search may choose.
+        channel_axes: Axes of the weight with a scale for each entry; `None`
+            for one scale. Defaults to the last axis.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+    ```python
+    class MyConfig(tfmot.quantization.keras.QuantizeConfig):
+        def get_weights_and_quantizers(self, layer):
+            return [(layer.kernel, msq.RoundClampQuantizer(start_bits=8))]
+    ```
+    """
+
+    def __init__(
+        self,
+        start_bits: int = 8,
+        min_bits: int = 2,
+        channel_axes: Sequence[int] | None = (-1,),
+        quantizer: str = round_clamp.ROUND_CLAMP,
+    ):
+        check_bits("start_bits", start_bits)
+        check_bits("min_bits", min_bits)
+        if min_bits > start_bits:
+            raise ValueError(
+                "`min_bits` cannot exceed `start_bits`. Received: "
+                f"min_bits={min_bits}, start_bits={start_bits}"
+            )
+        if quantizer not in round_clamp.QUANTIZERS:
+            raise ValueError(
+                "`quantizer` is unknown. Expected one of "
+                f"{round_clamp.QUANTIZERS}. Received: quantizer={quantizer!r}"
+            )
+        self.start_bits = int(start_bits)
+        self.min_bits = int(min_bits)
+        self.channel_axes = (
+            None if channel_axes is None else tuple(channel_axes)
+        )
+        self.quantizer = quantizer
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
+        """Makes the variables of one weight in its wrapper.
+
+        Args:
+            tensor_shape: Shape of the weight.
+            name: Name of the weight.
+            layer: The `QuantizeWrapper`, built as far as its own layer.
+
+        Raises:
+            ValueError: If `layer` is no wrapper, or `name` is not the name of
+                exactly one weight of its layer.
+        """
+        if not isinstance(layer, tfmot.QuantizeWrapper) or tensor_shape is None:
+            raise ValueError(
+                "RoundClampQuantizer is for weights. Expected it in "
+                "`get_weights_and_quantizers` of a QuantizeConfig; for "
+                "activations take a MovingAverageQuantizer. Received: "
+                f"'{name}' of {type(layer).__name__} '{layer.name}'"
+            )
+        named = {w.ref(): w for w in layer.layer.weights}.values()
+        found = [weight for weight in named if weight_name(weight) == name]
+        if len(found) != 1:
+            raise ValueError(
+                "TFMOT knows weights by the last part of their variables' "
+                "names. Expected a name of its own for each weight of layer "
+                f"'{layer.layer.name}'. Received: {len(found)} variables "
+                f"named '{name}' among {[w.name for w in named]}"
+            )
+        weight = found[0]
+        variables = search_variables.make_variables(layer, name, self.start_bits)
+        layer.add_loss(lambda: self._penalty(weight, variables))
+        return variables
+
+    def __call__(
+        self, inputs: Any, training: Any, weights: Any, **kwargs: Any
+    ) -> tf.Tensor:
+        """The weight as `codes * step`; the gradient goes straight through.
+
+        Args:
+            inputs: The weight, a float32 variable, which reads as float16
+                under a mixed policy.
+            training: Not used: what is trained is what is run.
+            weights: The variables that `build` returned.
+            **kwargs: Not used.
+        """
+        del training, kwargs
+        dtype = tf.convert_to_tensor(inputs).dtype
+        given = _GIVEN.get()
+        if given is not None and isinstance(inputs, tf.Variable):
+            value = given.get(inputs.ref())
+            if value is not None:
+                return tf.cast(value, dtype)
+        # Codes are those of the float32 weight.
+        with autocast_variable.enable_auto_cast_variables(None):
+            w = tf.convert_to_tensor(inputs)
+        scale = round_clamp.max_scale(w, self.scale_axes(len(w.shape)))
+        value = round_clamp.quantize(
+            w, scale, weights["bits"], 0, self.quantizer
+        ).value
+        return tf.cast(value, dtype)
+
+    def _penalty(self, weight: Any, variables: Mapping[str, Any]) -> tf.Tensor:
+        w = tf.convert_to_tensor(weight)
+        layout = batched.ScaleLayout([w.shape], [self.scale_axes(len(w.shape))])
+        _, penalty = batched.penalized(
+            layout,
+            [w],
+            layout.max_scales([w]),
+            variables["bits"][None],
+            variables["lsb"][None],
+            self.quantizer,
+        )
+        return penalty_loss(weight, variables["strength"] * penalty)
+
+    def scale_axes(self, rank: int) -> tuple[int, ...] | None:
+        """`channel_axes` of a weight of this rank, as non-negatives."""
+        if self.channel_axes is None:
+            return None
+        return tuple(sorted(axis % rank for axis in self.channel_axes))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "start_bits": self.start_bits,
+            "min_bits": self.min_bits,
+            "channel_axes": self.channel_axes,
+            "quantizer": self.quantizer,
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, RoundClampQuantizer)
+            and self.get_config() == other.get_config()
+        )
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]

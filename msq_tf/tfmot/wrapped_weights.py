@@ -1,0 +1,219 @@
+"""The weights of a model of TFMOT, and who quantizes them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from msq_tf.config import Granularity
+from msq_tf.config import PerChannel
+from msq_tf.config import PerTensor
+from msq_tf.tfmot.compat.imports import tfmot
+from msq_tf.tfmot.layers import known_weights
+from msq_tf.tfmot.layers import weight_name
+from msq_tf.tfmot.quantizer import RoundClampQuantizer
+from msq_tf.tfmot.strip import is_input_quantizer
+from msq_tf.core.weight_plan import WeightPlan
+from msq_tf.core.weight_spec import FoundWeight
+from msq_tf.core.weight_spec import WeightSpec
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WrappedWeight:
+    """One weight of a model of TFMOT.
+
+    Attributes:
+        plan: What was decided for it.
+        weight: Where it is.
+        quantizer: Its quantizer; `None` without one.
+        variables: The variables of the quantizer.
+    """
+
+    plan: WeightPlan
+    weight: FoundWeight
+    quantizer: Any = None
+    variables: Mapping[str, Any] | None = None
+
+    @property
+    def by_msq(self) -> bool:
+        """Whether MSQ quantizes it."""
+        return _ours(self.quantizer)
+
+    def value(self) -> np.ndarray:
+        """float32 array: what a quantizer of TFMOT makes of it."""
+        return self.quantizer(
+            self.weight.variable, False, weights=self.variables
+        ).numpy()
+
+
+def find_weights(model: Any) -> list[WrappedWeight]:
+    """All weights of two or more dimensions, in the model's order.
+
+    Paths are the names of the layers before they were wrapped, with the name
+    of the weight where MSQ quantizes more than one of a layer: those that
+    the same model has in Keras 3.
+    """
+    found: list[WrappedWeight] = []
+    taken: set[str] = set()
+    top = set(map(id, model.layers))
+    for layer in _leaves(model):
+        if is_input_quantizer(layer):
+            continue
+        wrapped = isinstance(layer, tfmot.QuantizeWrapper)
+        owner = layer.layer if wrapped else layer
+        reason = "not annotated with an MSQQuantizeConfig"
+        if not wrapped and id(layer) not in top:
+            reason = "inside of a layer, where no wrapper of TFMOT reaches"
+        entries = [
+            (variable, *others)
+            for variable, *others in _entries(layer, owner)
+            if len(variable.shape) > 1
+        ]
+        several = sum(_ours(quantizer) for _, quantizer, _ in entries) > 1
+        for variable, quantizer, variables in entries:
+            path = f"{owner.name}/{weight_name(variable)}"
+            if not wrapped:
+                path = variable.name.split(":")[0]
+            elif _ours(quantizer) and not several:
+                path = owner.name
+            while path in taken:
+                path += "_"
+            taken.add(path)
+            found.append(
+                _wrapped(path, owner, variable, quantizer, variables, reason)
+            )
+    return found
+
+
+def _leaves(model: Any) -> Iterator[Any]:
+    """Wrappers, and layers with weights of their own that have none."""
+    wrapped: set[int] = set()
+    for layer in model._flatten_layers(include_self=False):
+        if id(layer) in wrapped:
+            continue
+        if isinstance(layer, tfmot.QuantizeWrapper):
+            wrapped.update(map(id, layer.layer._flatten_layers()))
+        yield layer
+
+
+def _entries(layer: Any, owner: Any) -> list[tuple[Any, Any, Any]]:
+    """`(variable, quantizer, its variables)` of a layer, wrapped or not."""
+    entries: list[tuple[Any, Any, Any]] = []
+    if layer is owner:
+        rest = owner._trainable_weights + owner._non_trainable_weights
+    else:
+        entries, rest = list(layer._weight_vars), owner.weights
+    taken = {variable.ref() for variable, _, _ in entries}
+    # What is left of a known layer is its biases.
+    known = {spec.attribute for spec in known_weights(owner)}
+    return entries + [
+        (variable, None, None)
+        for variable in rest
+        if variable.ref() not in taken
+        and (not known or weight_name(variable) in known)
+    ]
+
+
+def _ours(quantizer: Any) -> bool:
+    return isinstance(quantizer, RoundClampQuantizer)
+
+
+def _wrapped(
+    path: str,
+    layer: Any,
+    variable: Any,
+    quantizer: Any,
+    variables: Any,
+    reason: str,
+) -> WrappedWeight:
+    attribute = weight_name(variable)
+    spec = next(
+        (s for s in known_weights(layer) if s.attribute == attribute), None
+    )
+    granularity: Granularity = PerChannel()
+    start = minimum = 8
+    ours = _ours(quantizer)
+    if ours:
+        reason = ""
+        start, minimum = quantizer.start_bits, quantizer.min_bits
+        axes = quantizer.channel_axes
+        granularity = PerTensor() if axes is None else PerChannel()
+        spec = spec or WeightSpec(attribute, (-1,) if axes is None else axes)
+    elif quantizer is not None:
+        reason = f"quantized by TFMOT's {type(quantizer).__name__}, not by MSQ"
+    plan = WeightPlan(
+        path=path,
+        layer=type(layer).__name__,
+        attribute=attribute,
+        start_bits=start,
+        min_bits=minimum,
+        granularity=granularity,
+        skip_reason=reason,
+        quantizable=ours or spec is not None,
+    )
+    spec = spec or WeightSpec(attribute, ())
+    weight = FoundWeight(path, layer, attribute, variable, spec, reason)
+    return WrappedWeight(plan, weight, quantizer, variables)
+
+
+def activation_widths(model: Any) -> set[int]:
+    """Bits of all quantizers of activations in a model of TFMOT."""
+    quantizers: list[Any] = []
+    for layer in model._flatten_layers(include_self=False):
+        if is_input_quantizer(layer):
+            quantizers.append(layer.quantizer)
+        if isinstance(layer, tfmot.QuantizeWrapper):
+            quantizers += [a.quantizer for a in layer._quantize_activations]
+            quantizers += layer._output_quantizers
+    return {
+        int(quantizer.num_bits)
+        for quantizer in quantizers
+        if hasattr(quantizer, "num_bits")
+    }
+
+
+@contextlib.contextmanager
+def weights_as(model: Any, values: Mapping[Any, tf.Tensor]) -> Iterator[None]:
+    """While open, quantizers of TFMOT return these tensors for weights.
+
+    What they compute of a variable the converter would take for the grid of
+    an activation.
+
+    Args:
+        model: A model of TFMOT.
+        values: Tensors by `variable.ref()` of the weight they stand for.
+    """
+    wrappers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, tfmot.QuantizeWrapper)
+    ]
+    before = [wrapper._weight_vars for wrapper in wrappers]
+    try:
+        for wrapper in wrappers:
+            wrapper._weight_vars = [
+                entry
+                if _ours(entry[1]) or entry[0].ref() not in values
+                else (entry[0], _Given(values[entry[0].ref()]), {})
+                for entry in wrapper._weight_vars
+            ]
+        yield
+    finally:
+        for wrapper, entries in zip(wrappers, before, strict=True):
+            wrapper._weight_vars = entries
+
+
+class _Given:
+    """A quantizer that returns one tensor."""
+
+    def __init__(self, value: tf.Tensor):
+        self._value = value
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+        return self._value

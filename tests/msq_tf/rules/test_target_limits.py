@@ -1,0 +1,81 @@
+"""What can't run on a target is said before the training."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+
+import msq_tf
+from msq_tf.rules import target_limits
+from tflite_export import targets
+
+L = keras.layers
+
+
+def model(*layers):
+    return keras.Sequential([keras.Input((6, 4)), L.Dense(4), *layers])
+
+
+def test_the_targets_are_those_of_the_exporter():
+    assert sorted(target_limits.TARGETS) == targets.names()
+    for name, limits in target_limits.TARGETS.items():
+        target = targets.load(name)
+        bits = limits.activation_bits
+        assert target.integer == (bits is not None)
+        assert not target.integer or target.mode == f"int{bits}"
+        assert limits.loops == (
+            not target.integer or bool(target.float_regions)
+        )
+
+
+@pytest.mark.parametrize("names", ["mcu", ("mcu", "arduino"), (8,)])
+def test_unknown_targets(names):
+    with pytest.raises(ValueError, match=r"Expected some of .*Received"):
+        msq_tf.MSQConfig(targets=names)
+
+
+@pytest.mark.parametrize(
+    ("bits", "names"), [(16, ("mcu",)), (8, ("cpu_int16",)), (4, ("cpu_int8",))]
+)
+def test_bits_of_activations(bits, names):
+    with pytest.raises(ValueError, match="Expected activation_bits="):
+        msq_tf.MSQConfig(activation_bits=bits, targets=names)
+    msq_tf.MSQConfig(activation_bits=None, targets=names)
+    msq_tf.MSQConfig(activation_bits=bits, targets=("cpu_float",))
+
+
+@pytest.mark.parametrize(
+    ("layer", "names", "reason"),
+    [
+        (L.LayerNormalization(name="odd"), ("mcu", "cpu_int8"), "'odd'.*'mcu'"),
+        (L.LSTM(3, name="odd"), ("ethos_u",), "'odd'.*unroll=True"),
+        (L.Activation("softplus", name="odd"), ("edgetpu",), "'odd'.*relu"),
+        (
+            L.Dense(3, activation="elu", name="odd"),
+            ("edgetpu", "mcu"),
+            "'odd' .Dense. on 'edgetpu'",
+        ),
+        (
+            L.Bidirectional(L.GRU(3), name="odd"),
+            ("mcu",),
+            "'odd.*loops run in float",
+        ),
+    ],
+)
+def test_layers(layer, names, reason):
+    config = msq_tf.MSQConfig(activation_bits=8, targets=names)
+    with pytest.raises(ValueError, match=reason):
+        msq_tf.quantize_model(model(layer), config)
+
+
+def test_what_runs_everywhere_is_not_refused():
+    names = tuple(n for n in targets.names() if n != "cpu_int16")
+    config = msq_tf.MSQConfig(activation_bits=8, targets=names)
+    base = model(
+        L.Conv1D(3, 2, activation="relu"), L.UpSampling1D(2), L.Flatten()
+    )
+    msq_tf.quantize_model(base, config)
+    msq_tf.quantize_model(
+        model(L.LSTM(3, unroll=True), L.LayerNormalization()),
+        msq_tf.MSQConfig(activation_bits=8, targets=("cpu_int8",)),
+    )

@@ -1,0 +1,179 @@
+"""Models that draw random numbers in inference, such as the sampling of a VAE.
+
+A file draws them, too: at every run new ones, as Keras does. Keras draws by
+seeds that TFLite has no operators for, so that the operators are exchanged when
+the model is traced. To compare the two, both are given the same numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import mmap
+import re
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tflite_export.flatbuffer import model as fb
+from tflite_export.errors import ExportError
+
+_NAME = "drawn_numbers_"
+_OPERATORS = {
+    "RANDOM_STANDARD_NORMAL": lambda rng, shape: rng.normal(size=shape),
+    "RANDOM_UNIFORM": lambda rng, shape: rng.random(shape),
+}
+_Draw = Callable[[str, Any], Any]
+
+
+@contextlib.contextmanager
+def drawn() -> Iterator[None]:
+    """A scope to trace layers in, with random numbers as TFLite has them."""
+    count = 0
+
+    def draw(kind: str, shape: Any) -> tf.Tensor:
+        nonlocal count
+        operation = getattr(tf.raw_ops, kind)
+        count += 1
+        return operation(
+            shape=shape, dtype=tf.float32, name=f"{_NAME}{count - 1}"
+        )
+
+    with _exchanged(draw):
+        yield
+
+
+@contextlib.contextmanager
+def given(numbers: Sequence[np.ndarray]) -> Iterator[None]:
+    """A scope in which layers get numbers that were drawn before."""
+    left = list(numbers)
+
+    def draw(kind: str, shape: Any) -> tf.Tensor:
+        return tf.reshape(tf.constant(left.pop(0), tf.float32), shape)
+
+    if not left:
+        yield
+        return
+    with _exchanged(draw):
+        yield
+
+
+@contextlib.contextmanager
+def _exchanged(draw: _Draw) -> Iterator[None]:
+    names = ("normal", "uniform", "stateless_normal", "stateless_uniform")
+    originals = {name: getattr(tf.random, name) for name in names}
+    for name, original in originals.items():
+        make = _normal if name.endswith("normal") else _uniform
+        setattr(tf.random, name, make(draw, original))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(tf.random, name, original)
+
+
+def _normal(draw: _Draw, original: Callable[..., Any]) -> Callable[..., Any]:
+    def normal(shape, *args, mean=0.0, stddev=1.0, dtype=tf.float32, **options):
+        if args or tf.as_dtype(dtype) != tf.float32:
+            return original(
+                shape, *args, mean=mean, stddev=stddev, dtype=dtype, **options
+            )
+        return draw("RandomStandardNormal", shape) * stddev + mean
+
+    return normal
+
+
+def _uniform(draw: _Draw, original: Callable[..., Any]) -> Callable[..., Any]:
+    def uniform(
+        shape, *args, minval=0, maxval=None, dtype=tf.float32, **options
+    ):
+        if args or tf.as_dtype(dtype) != tf.float32:
+            return original(
+                shape,
+                *args,
+                minval=minval,
+                maxval=maxval,
+                dtype=dtype,
+                **options,
+            )
+        top = 1.0 if maxval is None else maxval
+        return draw("RandomUniform", shape) * (top - minval) + minval
+
+    return uniform
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Where a file draws random numbers, in the order of the model's calls.
+
+    Attributes:
+        tensors: The tensors of the main graph that hold them.
+        kinds: The operators that draw.
+        axes: Lengths of the tensors' axes but the first.
+    """
+
+    tensors: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ()
+    axes: tuple[tuple[int, ...], ...] = ()
+
+    def numbers(self, count: int) -> list[np.ndarray]:
+        """Random numbers for some samples, always the same."""
+        rng = np.random.default_rng(0)
+        return [
+            _OPERATORS[kind](rng, (count, *axes)).astype(np.float32)
+            for kind, axes in zip(self.kinds, self.axes, strict=True)
+        ]
+
+    def opened(self, data: bytes | mmap.mmap) -> bytes | mmap.mmap:
+        """The file with further inputs in the place of what it draws."""
+        if not self.tensors:
+            return data
+        model = fb.load(data)
+        graph = model.subgraphs[0]
+        graph.operators = [
+            op
+            for op in graph.operators
+            if not set(fb.outputs(op)) & set(self.tensors)
+        ]
+        graph.inputs = np.array([*fb.inputs(graph), *self.tensors], np.int32)
+        model.signatureDefs = None
+        return fb.dump(model)
+
+
+def find(data: Any) -> Draws:
+    """Finds where a float file draws random numbers.
+
+    Args:
+        data: The bytes, with the converter's names.
+
+    Raises:
+        ExportError: If a loop does, or not a number a sample.
+    """
+    model = fb.load(data)
+    found: dict[int, tuple[int, str, tuple[int, ...]]] = {}
+    for place, graph in enumerate(model.subgraphs):
+        for op in graph.operators:
+            kind = fb.op_name(model, op)
+            if kind not in _OPERATORS:
+                continue
+            (index,) = fb.outputs(op)
+            tensor = graph.tensors[index]
+            name = re.search(rf"{_NAME}(\d+)", fb.name(tensor))
+            axes = fb.shape(tensor)
+            if place or name is None or not axes or int(name[1]) in found:
+                raise ExportError(
+                    "Random numbers are drawn in a loop, or without a "
+                    "batch axis: what the file computes can't be compared "
+                    "with Keras. Expected a model without the layer that "
+                    "draws them, whose numbers are an input. Received: "
+                    f"{kind} of shape {axes}"
+                )
+            found[int(name[1])] = (index, kind, axes[1:])
+    ordered = [found[k] for k in sorted(found)]
+    if not ordered:
+        return Draws()
+    return Draws(*(tuple(part) for part in zip(*ordered, strict=True)))

@@ -1,0 +1,137 @@
+"""Which constants of a graph are a model's quantized weights, by their values.
+
+It is asked of the graph before anything is folded: there a quantized weight is
+bit for bit `codes * step`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from msq_tf.core.quantized_weight import QuantizedWeight
+
+Value = Callable[[], np.ndarray]
+_Digest = tuple[tuple[int, ...], bytes]
+
+
+class Trained:
+    """The quantized weights of a model, found again by value.
+
+    Args:
+        weights: The weights.
+        floats: Values of the weights that stay float.
+    """
+
+    def __init__(
+        self,
+        weights: Iterable[QuantizedWeight],
+        floats: Iterable[np.ndarray] = (),
+    ):
+        self._floats = {_digest(array) for array in floats}
+        self._weights: dict[_Digest, list[QuantizedWeight]] = {}
+        for weight in weights:
+            key = _digest(weight.values)
+            self._weights.setdefault(key, []).append(weight)
+        self._shapes = {shape for shape, _ in self._weights}
+
+    def find(self, array: np.ndarray) -> list[QuantizedWeight]:
+        """The weights of these values, several where they are equal."""
+        if array.dtype != np.float32 or array.shape not in self._shapes:
+            return []
+        return self._weights.get(_digest(array), [])
+
+    def known(self, array: np.ndarray) -> bool:
+        """Whether an array is a weight of the model, quantized or not."""
+        return bool(self.find(array)) or _digest(array) in self._floats
+
+    def shorten(self, captured: dict[str, Value]) -> list[np.ndarray]:
+        """Has captured tensors that are quantized weights made of codes.
+
+        These take a quarter of the memory.
+
+        Returns:
+            The other float arrays of two or more axes.
+        """
+        found = []
+        for name, value in captured.items():
+            array = value()
+            weights = self.find(array)
+            if weights:
+                captured[name] = functools.partial(_values, weights)
+            elif array.dtype == np.float32 and array.ndim >= 2:
+                found.append(array)
+        return found
+
+    def nodes(
+        self, graph: tf.compat.v1.GraphDef, captured: dict[str, Value]
+    ) -> dict[str, QuantizedWeight]:
+        """The weights in a graph, by the names of their nodes."""
+        found: dict[str, QuantizedWeight] = {}
+        seen: dict[int, int] = {}
+        for node in graph.node:
+            weights: list[QuantizedWeight] = []
+            if node.name in captured:
+                value = captured[node.name]
+                if isinstance(value, functools.partial):
+                    weights = value.args[0] if value.func is _values else []
+            elif node.op == "Const":
+                array = _constant(node)
+                weights = [] if array is None else self.find(array)
+            if weights:
+                # Of equal ones, each node is another as long as there are.
+                count = seen.get(id(weights[0]), 0)
+                seen[id(weights[0])] = count + 1
+                found[node.name] = weights[min(count, len(weights) - 1)]
+        return found
+
+    def others(
+        self, weights: Iterable[QuantizedWeight], library: Any
+    ) -> list[QuantizedWeight]:
+        """The weights that are neither among some nor in a called function.
+
+        Equal ones cannot be told apart: then none of them is.
+        """
+        known = {id(weight) for weight in weights}
+        for function in library.function:
+            for array in constants(function.node_def):
+                known.update(map(id, self.find(array)))
+        return [
+            weight
+            for equal in self._weights.values()
+            if not known.intersection(map(id, equal))
+            for weight in equal
+        ]
+
+
+def constants(nodes: Iterable[Any]) -> Iterator[np.ndarray]:
+    """Float constants of two or more axes among nodes."""
+    for node in nodes:
+        if node.op == "Const" and (array := _constant(node)) is not None:
+            yield array
+
+
+def _constant(node: Any) -> np.ndarray | None:
+    proto = node.attr["value"].tensor
+    rank = len(proto.tensor_shape.dim)
+    if rank >= 2 and proto.dtype == tf.float32.as_datatype_enum:
+        return tf.make_ndarray(proto)
+    return None
+
+
+def _values(weights: list[QuantizedWeight]) -> np.ndarray:
+    return weights[0].values
+
+
+def _digest(array: np.ndarray) -> _Digest:
+    """Equal for arrays of one shape that hold the same numbers."""
+    # Zeros have signs, which say nothing.
+    plain = np.ascontiguousarray(array) + array.dtype.type(0)
+    return array.shape, hashlib.sha256(plain.data).digest()

@@ -1,0 +1,192 @@
+"""Small changes to a TFLite model's object tree."""
+
+from __future__ import annotations
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export.flatbuffer import model as fb
+from tflite_export.errors import ExportError
+
+
+def new_buffer(model: schema.ModelT, data: np.ndarray) -> int:
+    """Appends a buffer with the bytes of an array; returns its index."""
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    return len(model.buffers) - 1
+
+
+def new_tensor(
+    graph: schema.SubGraphT,
+    kind: str,
+    like: schema.TensorT | None = None,
+    shape: tuple[int, ...] = (),
+    buffer: int = 0,
+) -> int:
+    """Appends a tensor; returns its index.
+
+    Args:
+        graph: The graph.
+        kind: Type, such as `"INT8"`.
+        like: Tensor with the shape to take, open axes included.
+        shape: The shape, without `like`.
+        buffer: Index of the constant's buffer, 0 for none.
+    """
+    tensor = schema.TensorT()
+    tensor.type = getattr(schema.TensorType, kind)
+    tensor.buffer = buffer
+    if like is None:
+        tensor.shape = np.array(shape, np.int32)
+    else:
+        tensor.shape = like.shape
+        tensor.shapeSignature = like.shapeSignature
+        tensor.hasRank = like.hasRank
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
+def quantization(
+    scale: np.ndarray, zero_point: int = 0, axis: int | None = None
+) -> schema.QuantizationParametersT:
+    """Quantization parameters with one scale or one per channel."""
+    parameters = schema.QuantizationParametersT()
+    parameters.scale = np.atleast_1d(np.asarray(scale, np.float32))
+    # As many zero points as scales: runtimes check it.
+    parameters.zeroPoint = np.full(parameters.scale.shape, zero_point, np.int64)
+    parameters.quantizedDimension = axis or 0
+    return parameters
+
+
+def new_operator(
+    model: schema.ModelT,
+    name: str,
+    version: int,
+    inputs: list[int],
+    outputs: list[int],
+    options: str = "",
+) -> schema.OperatorT:
+    """Makes an operator, without placing it.
+
+    Args:
+        model: The model.
+        name: Operator, as the schema spells it.
+        version: Its version.
+        inputs: Tensors it reads.
+        outputs: Tensors it writes.
+        options: Name of its options' table, empty for none.
+    """
+    op = schema.OperatorT()
+    builtin = getattr(schema.BuiltinOperator, name)
+    op.opcodeIndex = op_code(model, builtin, version)
+    op.inputs = np.array(inputs, np.int32)
+    op.outputs = np.array(outputs, np.int32)
+    if options:
+        op.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+        op.builtinOptions = getattr(schema, f"{options}T")()
+    return op
+
+
+def op_code(model: schema.ModelT, builtin: int, version: int) -> int:
+    """Index of an operator code, which is appended if missing."""
+    for index, code in enumerate(model.operatorCodes):
+        if (code.builtinCode, code.version) == (builtin, version):
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = builtin
+    code.deprecatedBuiltinCode = min(builtin, 127)
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def set_input(op: schema.OperatorT, position: int, tensor: int) -> None:
+    """Lets an operator read another tensor."""
+    indices = fb.inputs(op)
+    indices[position] = tensor
+    op.inputs = np.array(indices, np.int32)
+
+
+def redirect(graph: schema.SubGraphT, old: int, new: int) -> None:
+    """Lets all readers of a tensor, graph outputs included, read another."""
+    for op in graph.operators:
+        indices = fb.inputs(op)
+        if old in indices:
+            op.inputs = np.array(
+                [new if i == old else i for i in indices], np.int32
+            )
+    indices = fb.outputs(graph)
+    if old in indices:
+        graph.outputs = np.array(
+            [new if i == old else i for i in indices], np.int32
+        )
+
+
+def before(graph: schema.SubGraphT, op: schema.OperatorT) -> int:
+    """Position of an operator."""
+    return next(k for k, other in enumerate(graph.operators) if other is op)
+
+
+def drop_unread(graph: schema.SubGraphT, indices: list[int]) -> None:
+    """Drops the operators that write tensors which nothing reads any more.
+
+    Args:
+        graph: The graph.
+        indices: What an operator read that is gone. What only these operators
+            read goes as well.
+    """
+    waiting = list(indices)
+    while waiting:
+        index = waiting.pop()
+        read = {*fb.outputs(graph)}
+        for op in graph.operators:
+            read.update(fb.inputs(op))
+        for op in list(graph.operators):
+            results = fb.outputs(op)
+            if index in results and not read & set(results):
+                del graph.operators[before(graph, op)]
+                waiting += fb.inputs(op)
+
+
+def scale_inputs(
+    model: schema.ModelT,
+    graph: schema.SubGraphT,
+    weight: int,
+    columns: np.ndarray,
+    path: str,
+) -> None:
+    """Multiplies the inputs of a weight's readers by a vector.
+
+    Args:
+        model: The model.
+        graph: The graph.
+        weight: Index of the weight.
+        columns: Factors along the last axis of the inputs.
+        path: Name of the weight's layer, for messages.
+
+    Raises:
+        ExportError: If an input has another last axis.
+    """
+    place = new_tensor(
+        graph,
+        "FLOAT32",
+        shape=columns.shape,
+        buffer=new_buffer(model, columns.astype(np.float32)),
+    )
+    for reader in [op for op in graph.operators if weight in fb.inputs(op)]:
+        data = fb.inputs(reader)[0]
+        plain = graph.tensors[data]
+        if fb.shape(plain)[-1:] != columns.shape:
+            raise ExportError(
+                f"Layer '{path}': the converter multiplied the "
+                "weight by a vector along its inputs and flattens the input "
+                "in the same operator. Expected a Flatten layer before the "
+                f"normalization. Received: shape={fb.shape(plain)}, and "
+                f"{columns.size} factors"
+            )
+        result = new_tensor(graph, "FLOAT32", plain)
+        op = new_operator(
+            model, "MUL", 1, [data, place], [result], "MulOptions"
+        )
+        graph.operators.insert(before(graph, reader), op)
+        set_input(reader, 0, result)

@@ -1,0 +1,75 @@
+"""Removes from a file what no runtime reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export.flatbuffer import model as fb
+
+
+def slim(
+    model: schema.ModelT,
+    keep_names: Collection[tuple[int, int]],
+    description: str,
+) -> None:
+    """Slims a model in place; tensors and operators keep their order.
+
+    Gone are names of intermediate tensors, unused buffers and operator codes,
+    empty quantization tables and the converter's metadata. Equal buffers
+    become one. Inputs, outputs and signatures keep their names.
+
+    Args:
+        model: The model.
+        keep_names: (subgraph, tensor) of further tensors to keep named.
+        description: Text for the file's description field.
+    """
+    _drop_names(model, set(keep_names))
+    model.metadata = model.metadataBuffer = None
+    model.description = description.encode()
+    _share_buffers(model)
+    _drop_operator_codes(model)
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            quantization = tensor.quantization
+            if quantization is not None and quantization.scale is None:
+                tensor.quantization = None
+
+
+def _drop_names(model: schema.ModelT, keep: set[tuple[int, int]]) -> None:
+    for number, graph in enumerate(model.subgraphs):
+        public = {*fb.inputs(graph), *fb.outputs(graph)} if not number else ()
+        for index, tensor in enumerate(graph.tensors):
+            if index not in public and (number, index) not in keep:
+                tensor.name = None
+
+
+def _share_buffers(model: schema.ModelT) -> None:
+    # Buffer 0 is the empty one by convention.
+    kept = [schema.BufferT()]
+    nothing = fb.fingerprint(np.zeros(0, np.uint8))
+    places = {nothing: 0}
+    moved: dict[int, int] = {}
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            if tensor.buffer not in moved:
+                data = model.buffers[tensor.buffer].data
+                key = nothing
+                if data is not None:
+                    key = fb.fingerprint(np.asarray(data))
+                if key not in places:
+                    places[key] = len(kept)
+                    kept.append(model.buffers[tensor.buffer])
+                moved[tensor.buffer] = places[key]
+            tensor.buffer = moved[tensor.buffer]
+    model.buffers = kept
+
+
+def _drop_operator_codes(model: schema.ModelT) -> None:
+    places: dict[int, int] = {}
+    for graph in model.subgraphs:
+        for op in graph.operators or ():
+            op.opcodeIndex = places.setdefault(op.opcodeIndex, len(places))
+    model.operatorCodes = [model.operatorCodes[old] for old in places]

@@ -1,0 +1,62 @@
+"""`msq-export evaluate`: what a file is worth on data with labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from absl import flags
+
+
+def define(values: flags.FlagValues, module: str) -> None:
+    """Adds the flag that only this command has."""
+    flags.DEFINE_string(
+        "data",
+        None,
+        "evaluate: data with labels, an .npz with the arrays x and y (or one "
+        "array per input name, and y), or a data set of TFDS as name or "
+        "name:split.",
+        flag_values=values,
+        module_name=module,
+    )
+
+
+def problem(arguments: Sequence[str], values: flags.FlagValues) -> str | None:
+    """What is wrong with a command; `None` where nothing is."""
+    if arguments:
+        return f"evaluate takes its file as --model, not '{arguments[0]}'"
+    for name, form in (("model", "m.tflite"), ("data", "cifar10:test")):
+        if not values[name].value:
+            return f"evaluate needs --{name}, as in --{name}={form}"
+    return None
+
+
+def run(values: flags.FlagValues) -> None:
+    """Evaluates a file and prints what was found.
+
+    Raises:
+        ValueError: If file and data do not fit.
+    """
+    from tflite_export.inspect import evaluation
+    from tflite_export.inspect import inspect
+    from tflite_export.data import dataset_samples
+
+    inputs = inspect.inspect_file(values.model).inputs
+    shape = inputs[0].shape if len(inputs) == 1 else None
+    # The flag is for exports, which need few.
+    limit = values.samples if values["samples"].present else None
+    x, y = dataset_samples.read_labelled(
+        values.data,
+        shape if isinstance(shape, tuple) else None,
+        values.pixels,
+        values.data_dir,
+        limit,
+    )
+    found = evaluation.evaluate_file(values.model, x, y)
+    print(json.dumps(found) if values.json else _lines(found, len(y)))
+
+
+def _lines(found: dict[str, float], count: int) -> str:
+    return "\n".join(
+        [f"{count:,} samples", *(f"{k}: {v:.4f}" for k, v in found.items())]
+    )

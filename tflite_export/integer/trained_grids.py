@@ -1,0 +1,144 @@
+"""Trained ranges, as the converter leaves them in a float file.
+
+A fake quantization becomes a QUANTIZE and a DEQUANTIZE behind each other. Its
+scale and zero point are the trained ones; the pair itself goes.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from msq_tf.keras3.activation_sites import SITE_NAME
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
+from tflite_export.errors import ExportError
+from tflite_export.integer.grids import Grid
+from tflite_export.integer.grids import make_grid
+
+_SITE = re.compile(rf"{SITE_NAME}(\d+)_")
+# What an unsigned grid is shifted by to become a signed one.
+_SHIFTS = {
+    "int8": {"UINT8": 128, "INT8": 0},
+    "int16": {"UINT16": 32768, "INT16": 0},
+}
+
+
+def take_pairs(
+    model: schema.ModelT, mode: str, sites: dict[int, int] | None = None
+) -> dict[int, Grid]:
+    """Removes the pairs of the main graph.
+
+    Tensors keep their indices. Where one tensor has sites of different
+    ranges, the first stays its grid and the others become requantizations.
+
+    Args:
+        model: The float model, changed in place.
+        mode: `"int8"` or `"int16"`, what the target wants.
+        sites: Takes the tensor of each site, by the site's position.
+
+    Returns:
+        The trained grid of each tensor that has one.
+
+    Raises:
+        ExportError: If a site was trained for another width.
+    """
+    graph = model.subgraphs[0]
+    trained: dict[int, Grid] = {}
+    pairs = [o for o in graph.operators if fb.op_name(model, o) == "QUANTIZE"]
+    for op in pairs:
+        source, middle = fb.inputs(op)[0], fb.outputs(op)[0]
+        if fb.type_name(graph.tensors[source]) != "FLOAT32":
+            continue
+        grid = _grid(graph.tensors[middle], mode)
+        site = _SITE.search(fb.name(graph.tensors[middle]))
+        place = source
+        readers = [o for o in graph.operators if middle in fb.inputs(o)]
+        for reader in readers:
+            result = fb.outputs(reader)[0]
+            if fb.op_name(model, reader) != "DEQUANTIZE":
+                # Where a reshape stands in between, the converter forgets
+                # the DEQUANTIZE (TensorFlow 2.21).
+                trained.setdefault(source, grid)
+                _read_instead(reader, middle, source)
+                continue
+            if trained.setdefault(source, grid) == grid:
+                _drop(graph, reader)
+                # An output of the graph keeps its name.
+                ends = fb.outputs(graph)
+                if result in ends and source not in ends:
+                    graph.tensors[source].name = graph.tensors[result].name
+                edit.redirect(graph, result, source)
+                _rename_signature(model, result, source)
+            else:
+                trained[result] = grid
+                place = result
+                edit.set_input(reader, 0, source)
+                reader.opcodeIndex = op.opcodeIndex
+                reader.builtinOptionsType = op.builtinOptionsType
+                reader.builtinOptions = op.builtinOptions
+        _drop(graph, op)
+        if sites is not None and site is not None:
+            sites[int(site[1])] = place
+    return trained
+
+
+def _grid(tensor: schema.TensorT, mode: str) -> Grid:
+    kind = fb.type_name(tensor)
+    shift = _SHIFTS[mode].get(kind)
+    parameters = tensor.quantization
+    if shift is None or len(parameters.scale) != 1:
+        raise ExportError(
+            "The model was trained with activations that a file of "
+            f"{mode} activations can't store. Expected activation_bits="
+            f"{mode.removeprefix('int')} in training. Received: {kind}"
+        )
+    zero_point = int(parameters.zeroPoint[0]) - shift
+    if mode == "int16" and zero_point:
+        raise ExportError(
+            "The model was trained with asymmetric 16-bit activations, which "
+            f"no kernel runs. Received: zero point {zero_point}"
+        )
+    return make_grid(mode, float(parameters.scale[0]), zero_point)
+
+
+def _read_instead(op: schema.OperatorT, old: int, new: int) -> None:
+    for position, index in enumerate(fb.inputs(op)):
+        if index == old:
+            edit.set_input(op, position, new)
+
+
+def _drop(graph: schema.SubGraphT, op: schema.OperatorT) -> None:
+    del graph.operators[edit.before(graph, op)]
+
+
+def _rename_signature(model: schema.ModelT, old: int, new: int) -> None:
+    for signature in model.signatureDefs or ():
+        for entry in signature.outputs:
+            if entry.tensorIndex == old:
+                entry.tensorIndex = new
+
+
+def float_tensors(model: schema.ModelT) -> set[int]:
+    """Float tensors of the main graph that are no constants."""
+    graph = model.subgraphs[0]
+    used = {*fb.inputs(graph), *fb.outputs(graph)}
+    for op in graph.operators:
+        used |= {*fb.inputs(op), *fb.outputs(op)}
+    return {
+        index
+        for index in used
+        if index >= 0
+        and fb.type_name(graph.tensors[index]) == "FLOAT32"
+        and fb.raw_data(model, graph.tensors[index]) is None
+    }
+
+
+def as_float32(model: schema.ModelT, index: int) -> np.ndarray | None:
+    """Value of a float constant of the main graph, else `None`."""
+    tensor = model.subgraphs[0].tensors[index]
+    if fb.type_name(tensor) != "FLOAT32":
+        return None
+    return fb.constant(model, tensor)

@@ -1,0 +1,85 @@
+"""Float weights of a model, recognized in a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from msq_tf.weight_layout import Layout
+from tflite_export.matching import scales as fitting
+from tflite_export.matching.file_constants import Constant
+from tflite_export.matching.file_constants import sample_places
+from tflite_export.matching.layouts import arrangements
+from tflite_export.matching.layouts import slices
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FloatWeight:
+    """A float array that a model is known to hold.
+
+    Attributes:
+        path: Name for reports.
+        value: float32 array.
+        reason: Why it stays float.
+        layout: Meaning of the axes, where known.
+        channel_axes: Axes that index output channels, where known.
+    """
+
+    path: str
+    value: np.ndarray
+    reason: str
+    layout: Layout = Layout.OTHER
+    channel_axes: tuple[int, ...] = ()
+
+
+def equal_float(constant: Constant, floats: Sequence[FloatWeight]) -> bool:
+    """Whether a tensor is a float weight as it is.
+
+    Args:
+        constant: The tensor.
+        floats: The weights.
+    """
+    shape = constant.value.shape
+    return any(
+        np.array_equal(arrangement.apply(weight.value, shape), constant.value)
+        for weight in floats
+        for arrangement in arrangements(
+            weight.layout, weight.value.shape, weight.channel_axes, shape
+        )
+    )
+
+
+def float_for(
+    constant: Constant, floats: Sequence[FloatWeight]
+) -> FloatWeight | None:
+    """The float weight that a tensor holds, whole, scaled or in part.
+
+    Args:
+        constant: The tensor.
+        floats: The weights.
+
+    Returns:
+        The weight, `None` for none of them.
+    """
+    shape = constant.value.shape
+    for weight in floats:
+        for arrangement in arrangements(
+            weight.layout, weight.value.shape, weight.channel_axes, shape
+        ):
+            laid_out = arrangement.apply(weight.value, shape)
+            if fitting.fit(constant.value, laid_out, None) is not None:
+                return weight
+    places = sample_places(constant.value.size)
+    values = constant.value.reshape(-1)[places]
+    for weight in floats:
+        for arrangement in slices(weight.value.shape, shape):
+            # A part that was scaled could be anything.
+            if np.array_equal(
+                arrangement.sample(weight.value, places), values
+            ) and np.array_equal(
+                arrangement.apply(weight.value, shape), constant.value
+            ):
+                return weight
+    return None

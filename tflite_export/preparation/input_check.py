@@ -1,0 +1,127 @@
+"""Whether samples are on the scale of what a model was trained on.
+
+A file of integers has 256 codes for an input. Where ranges are measured on
+samples that are many times as large as what the model was trained on, its own
+inputs share a handful of codes: no right file comes from them. Where they are
+many times as small, its own inputs are clipped to next to nothing. Both the
+ends and the mean magnitude have to say so: a test set that reaches a bit
+further, a few outliers or a dark image are no other scale.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tflite_export.conversion.source import Source
+
+# Inputs of training that are so much smaller than the samples have eight of
+# 256 codes, and those that are so much larger lose all but a 32nd.
+_WRONG = 32.0
+# From here on the report says it: two of eight bits.
+_OTHER = 4.0
+# Fewer samples than these say little about ranges.
+_FEW = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scale:
+    """How large numbers are: their farthest end, and their mean magnitude."""
+
+    low: float
+    high: float
+    magnitude: float
+
+    @property
+    def end(self) -> float:
+        return max(abs(self.low), abs(self.high))
+
+    def times(self, other: _Scale) -> float:
+        """By how much it is larger, at least; below 1 where it is smaller.
+
+        1 where ends and magnitudes do not say the same.
+        """
+        if not (self.end and other.end and self.magnitude and other.magnitude):
+            return 1.0
+        ratios = self.end / other.end, self.magnitude / other.magnitude
+        if min(ratios) > 1.0:
+            return min(ratios)
+        return max(ratios) if max(ratios) < 1.0 else 1.0
+
+    def __str__(self) -> str:
+        return f"{self.low:.3g} to {self.high:.3g}"
+
+
+def check_samples(
+    model: Any,
+    source: Source,
+    samples: Sequence[np.ndarray],
+    measures: bool,
+    integer: bool,
+) -> list[str]:
+    """Compares samples with what the model was trained on.
+
+    Args:
+        model: The quantized model; one that does not know what it was trained
+            on passes.
+        source: How it is called.
+        samples: Inputs that were given, one array per input.
+        measures: Whether ranges of activations are measured on them.
+        integer: Whether the file computes with integers.
+
+    Returns:
+        Sentences for the report.
+
+    Raises:
+        ValueError: If no right file comes of them.
+    """
+    notes = []
+    count = len(samples[0])
+    if measures and count < _FEW:
+        notes.append(
+            "ranges of activations are those of "
+            f"{count} sample{'s' * (count > 1)}: what lies beyond is clipped; "
+            "give representative_data of a hundred samples or more"
+        )
+    ranges = getattr(model, "input_ranges", None)
+    if ranges is None:
+        return notes
+    for spec, array, seen in zip(
+        source.specs, samples, ranges.seen(len(samples)), strict=True
+    ):
+        if seen is None or not array.size:
+            continue
+        numbers = array.astype(np.float64)
+        given = _Scale(
+            float(numbers.min()),
+            float(numbers.max()),
+            float(np.abs(numbers).mean()),
+        )
+        trained = _Scale(*seen)
+        times = given.times(trained)
+        if 1.0 / _OTHER <= times <= _OTHER:
+            continue
+        words = (
+            f"{times:.3g} times as large as"
+            if times > 1.0
+            else f"{1.0 / times:.3g} times smaller than"
+        )
+        # Trained ranges are not measured; what overruns them shows nothing.
+        useless = measures or (integer and times > 1.0)
+        if useless and not 1.0 / _WRONG <= times <= _WRONG:
+            raise ValueError(
+                f"representative_data for the input '{spec.name}' is on "
+                f"another scale than training: about {words} what the model "
+                "was trained on, so that the file would be wrong for that. "
+                "Expected inputs as `fit` was given them, after all "
+                f"preprocessing, about {trained}. Received: {given}"
+            )
+        notes.append(
+            f"representative_data for the input '{spec.name}' ranges from "
+            f"{given}, about {words} what the model was trained on "
+            f"({trained}): was all preprocessing applied?"
+        )
+    return notes

@@ -1,0 +1,32 @@
+"""What LiteRT computes, for a device's own tools to be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tflite_export.runtime import interpreter
+from tflite_export.runtime import ports
+
+
+def run(
+    data: bytes, samples: Sequence[np.ndarray], kernels: str
+) -> list[np.ndarray]:
+    """Runs a file.
+
+    Args:
+        data: The bytes of the file.
+        samples: One array per input, as many as fill batches of the file.
+        kernels: One of `runtime.KERNELS`.
+
+    Returns:
+        One array per output, all samples.
+
+    Raises:
+        RuntimeError: If the kernels lack an operator.
+    """
+    session = interpreter.Session(data, kernels)
+    fed = ports.quantized(data, samples)
+    batches = [session(part) for part in interpreter.chunks(fed, 1, session)]
+    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]

@@ -1,0 +1,195 @@
+"""The two ways from a float file to the file of a target."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from tflite_export.verification import agreement
+from tflite_export.conversion import float_file
+from tflite_export.flatbuffer import model as fb
+from tflite_export.verification import float_outputs as verify
+from tflite_export.verification import integer_outputs
+from tflite_export.verification import keras_agreement
+from tflite_export.integer import build as integer
+from tflite_export.integer import ranges
+from tflite_export.matching.match import Matching
+from tflite_export.matching.records import Written
+from tflite_export.matching.records import rewrite
+from tflite_export.flatbuffer.prune_constants import slim
+from tflite_export.targets import Target
+from tflite_export.verification.float_outputs import Check
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A file before it is verified.
+
+    Attributes:
+        data: The bytes.
+        written: Its trained weights.
+        activations: How its activations are stored, in words.
+        untrained: Integer operators that round to grids which training
+            doesn't know.
+        notes: Sentences for the report.
+        sites: Tensor of an integer file by the position of the site in
+            training.
+    """
+
+    data: bytes
+    written: tuple[Written, ...]
+    activations: str
+    untrained: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    sites: Mapping[int, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verified:
+    """What verification found.
+
+    Attributes:
+        checks: One per kernel set.
+        operators: One row per kernel set and operator, of integer files.
+        notes: Sentences for the report.
+    """
+
+    checks: tuple[Check, ...]
+    operators: tuple[integer_outputs.OperatorCheck, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Plan(Protocol):
+    """Makes and verifies the file of a target."""
+
+    def build(self, target: Target) -> Built:
+        """Makes the file."""
+
+    def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
+        """Runs the file on every kernel set."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightOnly:
+    """Integer weights, float operators.
+
+    Attributes:
+        converted: The float file.
+        matching: Which constants hold which weights.
+        max_relative_error: Largest difference from Keras, relative to the
+            range of an output; `None` for what rounding explains.
+    """
+
+    converted: float_file.FloatFile
+    matching: Matching
+    max_relative_error: float | None
+
+    def build(self, target: Target) -> Built:
+        model = fb.load(self.converted.data)
+        written = rewrite(model, self.matching.matches, target)
+        named = {
+            (r.match.constant.graph, r.match.constant.tensor) for r in written
+        }
+        slim(model, named, f"msq_tf {target.name}")
+        return Built(fb.dump(model), tuple(written), "float32")
+
+    def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
+        checks, notes = verify.check_outputs(
+            built.data,
+            self.converted.data,
+            self.converted.source,
+            samples,
+            self.max_relative_error,
+            self.converted.graph,
+        )
+        return Verified(tuple(checks), notes=tuple(notes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Integer:
+    """Integers from end to end.
+
+    Attributes:
+        converted: The float file, trained ranges in it.
+        matching: Which constants hold which weights.
+        target: Where it shall run.
+        calibration: Inputs to measure ranges with, `None` for none.
+        integer_io: Whether inputs and outputs are integers, too.
+        max_units: Largest difference of an output that is accepted, `None`
+            for the usual one.
+        min_agreement: Share of decisions that have to be those of Keras,
+            `None` for the usual one.
+        save_failure_to: Where to write what shows a difference.
+    """
+
+    converted: float_file.FloatFile
+    matching: Matching
+    target: Target
+    calibration: Sequence[np.ndarray] | None
+    integer_io: bool
+    max_units: int | None
+    min_agreement: float | None
+    save_failure_to: str | os.PathLike[str] | None
+
+    def build(self, target: Target) -> Built:
+        made = integer.build(
+            self.converted,
+            self.matching,
+            target,
+            self.calibration,
+            self.integer_io,
+        )
+        measured = made.activations - made.trained
+        return Built(
+            made.data,
+            made.written,
+            f"{target.mode}: {made.trained} tensors on trained ranges, "
+            f"{measured} on calibrated, fixed or shared ones",
+            made.untrained,
+            made.notes,
+            made.sites,
+        )
+
+    def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
+        source = self.converted.source
+        if self.calibration is not None:
+            # States are what they are.
+            own = samples[: len(samples) - len(source.states)]
+            ranges.check_samples(built.data, own, source.trained_ranges)
+        decisions = agreement.decisions(
+            built.data,
+            source.model,
+            ask=self.min_agreement is not None,
+            states=len(source.states),
+        )
+        checks, rows, amplified = integer_outputs.check(
+            built.data,
+            samples,
+            self.target,
+            self.max_units,
+            self.save_failure_to,
+            decisions,
+        )
+        limits = keras_agreement.Limits(
+            self.max_units, given=self.calibration is not None
+        )
+        if self.min_agreement is not None:
+            limits = dataclasses.replace(
+                limits, min_agreement=self.min_agreement
+            )
+        notes = keras_agreement.against_keras(
+            built.data,
+            source,
+            samples,
+            self.target,
+            limits,
+            decisions,
+            built.untrained,
+            built.sites,
+        )
+        return Verified(tuple(checks), tuple(rows), (*amplified, *notes))

@@ -1,0 +1,285 @@
+"""Targets: what a runtime is known to run, as data.
+
+A target is a JSON file in `targets/`. Each of its cells states for some
+operators and one weight type which granularities run, on which kernels, and
+the evidence. `targets/_known_bad.json` lists the combinations that a runtime
+computes wrongly or refuses; a target that holds one of them does not load.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.resources
+import json
+from typing import Any
+
+from tflite_export.targets import operator_rows
+from tflite_export.errors import ExportError
+
+CONTAINERS = {"INT2": 2, "INT4": 4, "INT8": 8}
+GRANULARITIES = ("per_tensor", "per_channel")
+_MODES = ("weight_only", *operator_rows.ACTIVATIONS)
+_FIELDS = ("name", "summary", "mode", "containers", "cells")
+# What a mode needs beyond that.
+_MODE_FIELDS = {"weight_only": ("dequantize",)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One row of a target's table.
+
+    Attributes:
+        ops: Operators that may read the weight.
+        weights: Weight type, such as `"INT4"`.
+        granularities: `"per_tensor"`, `"per_channel"` or both.
+        kernels: Which kernels run it, by interpreter.
+        evidence: How this is known.
+        input_multiple: What the number of inputs per output, the last axis
+            of the weight, must be a multiple of.
+        accumulator_bits: Bits of the sums, the bias included, that the
+            kernels compute right, the sign included.
+    """
+
+    ops: tuple[str, ...]
+    weights: str
+    granularities: tuple[str, ...]
+    kernels: dict[str, str]
+    evidence: str
+    input_multiple: int = 1
+    accumulator_bits: int = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A place where a file shall run.
+
+    Attributes:
+        name: Name, such as `"min_size"`.
+        summary: One sentence.
+        mode: How weights meet activations; `"weight_only"` puts a DEQUANTIZE
+            in front of a float operator, `"int8"` and `"int16"` are the type
+            of the activations of integer operators.
+        containers: Weight types by rising width.
+        cells: What runs.
+        dequantize: Version of DEQUANTIZE by weight type and granularity, of
+            weight-only targets.
+        operators: How integer targets use operators.
+        pointwise_as_fully_connected: Whether 1x1 convolutions without strides
+            become FULLY_CONNECTED where that takes a smaller weight type.
+        float_regions: Weight-only target whose table says which weights are
+            read where an integer file computes in float, see
+            `integer.regions`; empty where nothing runs in float.
+        tables: Whether functions without a kernel become tables of their 256
+            results, see `integer.lookup`.
+        dense_as_convolution: Whether dense layers become 1x1 convolutions
+            where FULLY_CONNECTED can't hold them.
+        options: Further settings of the target, for `devices.finish`.
+    """
+
+    name: str
+    summary: str
+    mode: str
+    containers: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    dequantize: dict[str, dict[str, int]]
+    operators: dict[str, operator_rows.OperatorRow]
+    pointwise_as_fully_connected: bool = False
+    float_regions: str = ""
+    tables: bool = False
+    dense_as_convolution: bool = False
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def integer(self) -> bool:
+        """Whether activations are integers."""
+        return self.mode in operator_rows.ACTIVATIONS
+
+    def has(self, op: str) -> bool:
+        """Whether an operator runs with this target's activations."""
+        row = self.operators.get(op)
+        return row is not None and row.version(self.mode) is not None
+
+    def operator_units(self, op: str) -> int:
+        """How many units one integer operator may differ by."""
+        row = self.operators.get(op)
+        return 1 if row is None else row.units.get(self.mode, 1)
+
+    def container(self, bits: int) -> str:
+        """Smallest weight type of this target that holds `bits` bits."""
+        return self.containers_for(bits)[0]
+
+    def containers_for(self, bits: int) -> list[str]:
+        """Weight types of this target that hold `bits` bits, smallest first."""
+        found = [c for c in self.containers if bits <= CONTAINERS[c]]
+        if not found:
+            raise ExportError(
+                f"Target '{self.name}' has no container for {bits} bits. "
+                f"Expected at most {CONTAINERS[self.containers[-1]]} bits. "
+                f"Received: {bits}"
+            )
+        return found
+
+    def allows(
+        self, op: str, weights: str, granularity: str, inputs: int = 0
+    ) -> bool:
+        """Whether an operator may read a weight of this type.
+
+        Args:
+            op: The operator.
+            weights: The weight type.
+            granularity: `"per_tensor"` or `"per_channel"`.
+            inputs: Length of the weight's last axis.
+        """
+        return any(
+            op in cell.ops
+            and weights == cell.weights
+            and granularity in cell.granularities
+            and inputs % cell.input_multiple == 0
+            for cell in self.cells
+        )
+
+    def accumulator_bits(self, op: str, weights: str) -> int:
+        """Bits of the sums that every kernel of an operator computes right."""
+        return min(
+            (
+                cell.accumulator_bits
+                for cell in self.cells
+                if op in cell.ops and weights == cell.weights
+            ),
+            default=32,
+        )
+
+
+def names() -> list[str]:
+    """Names of the targets that exist."""
+    return sorted(
+        entry.name.removesuffix(".json")
+        for entry in _directory().iterdir()
+        if entry.name.endswith(".json") and not entry.name.startswith("_")
+    )
+
+
+def load(name: str) -> Target:
+    """Loads a target by name.
+
+    Raises:
+        ValueError: If there is no such target, or its table is not valid.
+    """
+    if not isinstance(name, str) or name not in names():
+        several = isinstance(name, (list, tuple, set))
+        raise ValueError(
+            f"No such target. Expected one of {', '.join(names())}"
+            f"{'; one call of `export` for each' * several}. Received: "
+            f"target={name!r}"
+        )
+    return _load(name)
+
+
+@functools.cache
+def _load(name: str) -> Target:
+    text = (_directory() / f"{name}.json").read_text(encoding="utf-8")
+    return parse(json.loads(text))
+
+
+def parse(table: dict[str, Any]) -> Target:
+    """Makes a target of a JSON table and checks it.
+
+    Raises:
+        ValueError: If the table is not valid or holds a combination that is
+            known to be computed wrongly.
+    """
+    needed = (*_FIELDS, *_MODE_FIELDS.get(table.get("mode", ""), ()))
+    missing = [field for field in needed if field not in table]
+    if missing:
+        raise ValueError(f"Target table lacks {', '.join(missing)}")
+    target = Target(
+        name=table["name"],
+        summary=table["summary"],
+        mode=table["mode"],
+        containers=tuple(table["containers"]),
+        cells=tuple(
+            Cell(
+                ops=tuple(cell["ops"]),
+                weights=cell["weights"],
+                granularities=tuple(cell["granularities"]),
+                kernels=dict(cell["kernels"]),
+                evidence=cell["evidence"],
+                input_multiple=cell.get("input_multiple", 1),
+                accumulator_bits=cell.get("accumulator_bits", 32),
+            )
+            for cell in table["cells"]
+        ),
+        dequantize=table.get("dequantize", {}),
+        operators=operator_rows.parse_rows(
+            table.get("operators", {}), f"Target '{table['name']}'"
+        ),
+        pointwise_as_fully_connected=table.get(
+            "pointwise_as_fully_connected", False
+        ),
+        float_regions=table.get("float_regions", ""),
+        tables=table.get("tables", False),
+        dense_as_convolution=table.get("dense_as_convolution", False),
+        options=dict(table.get("options", {})),
+    )
+    _check(target)
+    return target
+
+
+@functools.cache
+def known_bad() -> tuple[dict[str, str], ...]:
+    """Combinations that a runtime is known to fail on.
+
+    Returns:
+        Rows with `op`, `weights`, `mode`, `granularity`, `verdict` and
+        `evidence`; `"any"` stands for every granularity.
+    """
+    text = (_directory() / "_known_bad.json").read_text(encoding="utf-8")
+    return tuple(json.loads(text)["cells"])
+
+
+def verdict(op: str, weights: str, mode: str, granularity: str) -> str | None:
+    """What is known against a combination, or `None`."""
+    for row in known_bad():
+        if (
+            row["op"] == op
+            and row["weights"] == weights
+            and row["mode"] == mode
+            and row["granularity"] in ("any", granularity)
+        ):
+            return f"{row['verdict']}: {row['evidence']}"
+    return None
+
+
+def _check(target: Target) -> None:
+    where = f"Target '{target.name}'"
+    if target.mode not in _MODES:
+        raise ValueError(f"{where}: mode {target.mode!r} is not in {_MODES}")
+    widths = [CONTAINERS.get(name, 0) for name in target.containers]
+    if not widths or 0 in widths or widths != sorted(set(widths)):
+        raise ValueError(
+            f"{where}: containers must be of {', '.join(CONTAINERS)}, by "
+            f"rising width. Received: {target.containers}"
+        )
+    for name in target.containers if not target.integer else ():
+        versions = target.dequantize.get(name, {})
+        if sorted(versions) != sorted(GRANULARITIES):
+            raise ValueError(f"{where}: no DEQUANTIZE version for {name}")
+    for cell in target.cells:
+        unknown = set(cell.granularities) - set(GRANULARITIES)
+        if cell.weights not in target.containers or unknown:
+            raise ValueError(f"{where}: cell out of range: {cell}")
+        if not cell.evidence or not cell.kernels:
+            raise ValueError(f"{where}: cell without evidence: {cell}")
+        for op in cell.ops:
+            for granularity in cell.granularities:
+                known = verdict(op, cell.weights, target.mode, granularity)
+                if known:
+                    raise ValueError(
+                        f"{where}: {op} with {granularity} {cell.weights} "
+                        f"weights ({target.mode}) is refused. {known}"
+                    )
+
+
+def _directory() -> Any:
+    return importlib.resources.files("tflite_export") / "targets"

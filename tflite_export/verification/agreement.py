@@ -1,0 +1,144 @@
+"""Whether two runs of a model decide alike: the one definition of agreement.
+
+There is something to decide only where there are classes. A softmax or a
+sigmoid at the end has them; of other outputs the compiled loss knows: those of
+a cross entropy are logits. What is compared with the squared error is a number
+and no class, whatever its shape.
+
+Two scores that are nearer to each other than what both may be off by are even:
+there is nothing to decide between them, and either is as good. So a sample is
+decided alike where the class that one run chooses is as good as the best in the
+other, but for that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from msq_tf.sensitivity.divergence import loss_names
+from tflite_export.flatbuffer import model as fb
+
+# Share of samples on which a file has to decide as Keras does.
+LEAST = 0.97
+_CATEGORICAL = {
+    "sparse_categorical_crossentropy",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_hinge",
+}
+_BINARY = {"binary_crossentropy", "binary_focal_crossentropy"}
+# These give what they read, or nearly.
+_THROUGH = {
+    "DEQUANTIZE",
+    "EXPAND_DIMS",
+    "QUANTIZE",
+    "RESHAPE",
+    "SQUEEZE",
+    "TRANSPOSE",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """How an output decides.
+
+    Attributes:
+        threshold: What each number is compared with by itself; `None` where
+            the largest along the last axis is the class.
+    """
+
+    threshold: float | None = None
+
+    def alike(
+        self, got: np.ndarray, wanted: np.ndarray, even: float
+    ) -> np.ndarray:
+        """Which decisions are the same.
+
+        Args:
+            got: An output of one run.
+            wanted: The same of another.
+            even: How far apart scores may be to count as even.
+
+        Returns:
+            A flat bool array, one for each decision.
+        """
+        # Sums of units are float32 here and there.
+        even *= 1.0 + 1e-4
+        if self.threshold is not None:
+            same = (got > self.threshold) == (wanted > self.threshold)
+            return (same | (np.abs(wanted - self.threshold) <= even)).ravel()
+        chosen = got.argmax(-1)[..., None]
+        best = np.take_along_axis(wanted, chosen, -1)[..., 0]
+        return (best >= wanted.max(-1) - even).ravel()
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether an output of a shape has several classes."""
+        if self.threshold is not None:
+            return True
+        return len(shape) > 1 and shape[-1] > 1
+
+
+Decisions = Sequence[Decision | None]
+
+
+def decisions(
+    data: bytes, model: Any, ask: bool = False, states: int = 0
+) -> Decisions:
+    """How each output of a file decides, `None` where there are no classes.
+
+    Args:
+        data: The bytes of a file.
+        model: The quantized model that it was made from; `None` for none.
+        ask: Whether outputs of which nothing is known count as scores of
+            classes if they look like them.
+        states: How many outputs at the end are states, which decide nothing.
+    """
+    parsed = fb.read(data)
+    outputs = fb.outputs(parsed.subgraphs[0])
+    count = len(outputs) - states
+    losses = [("", False)] * count
+    if model is not None and getattr(model, "compiled", False):
+        losses = loss_names(model.compiled_losses(), count)
+    found = [
+        _decision(last_operator(parsed, index), *loss, ask)
+        for index, loss in zip(outputs[:count], losses, strict=True)
+    ]
+    return found + [None] * states
+
+
+def _decision(
+    op: str, loss: str, from_logits: bool, ask: bool
+) -> Decision | None:
+    if op == "SOFTMAX" or loss in _CATEGORICAL:
+        return Decision()
+    if loss in _BINARY:
+        return Decision(0.0 if from_logits else 0.5)
+    if op == "LOGISTIC" and not loss:
+        return Decision(0.5)
+    return Decision() if ask and not loss else None
+
+
+def last_operator(model: schema.ModelT, index: int) -> str:
+    """The operator that computes an output."""
+    writers = {
+        i: op for op in model.subgraphs[0].operators for i in fb.outputs(op)
+    }
+    while (op := writers.get(index)) is not None:
+        name = fb.op_name(model, op)
+        if name not in _THROUGH:
+            return name
+        index = fb.inputs(op)[0]
+    return ""
+
+
+def misses(count: int, least: float) -> int:
+    """How many of `count` decisions may differ.
+
+    One of few may always, unless all have to be the same.
+    """
+    return max(int(least < 1.0), int((1.0 - least) * count + 1e-9))

@@ -1,0 +1,75 @@
+"""Refuses a file that answers the same to everything, where Keras does not.
+
+Such a file agrees with a float simulation of its integers to the last bit, and
+with a Keras model that computes on the same useless ranges. So it is compared
+with what the model computes in float.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from tflite_export.verification import agreement
+from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import ports
+from tflite_export.errors import ExportError
+from tflite_export.integer import grids
+from tflite_export.conversion.source import Source
+
+# Operators whose outputs have one grid, whatever the data.
+_FIXED = ("LOGISTIC", "LOG_SOFTMAX", "SOFTMAX", "TANH")
+
+
+def check(
+    data: bytes,
+    source: Source,
+    chunks: Sequence[Sequence[np.ndarray]],
+    alike: Sequence[bool],
+    even: float,
+) -> None:
+    """Raises an ExportError for outputs that should differ and do not.
+
+    Args:
+        data: The bytes of an integer file.
+        source: The Keras model.
+        chunks: Inputs, batch by batch.
+        alike: For each output whether the file gives the same for all inputs.
+        even: Units by which an output may be off.
+    """
+    if not any(alike):
+        return
+    wanted = dataclasses.replace(
+        source,
+        base=source.base if source.model is None else source.model.base,
+        trained_ranges=False,
+    ).predict(chunks)
+    parsed = fb.read(data)
+    indices = fb.outputs(parsed.subgraphs[0])
+    for k, port in enumerate(ports.outputs(data)):
+        if not alike[k] or port.scale is None:
+            continue
+        rows = np.concatenate([np.atleast_1d(batch[k]) for batch in wanted])
+        moved = float(np.ptp(rows, axis=0).max(initial=0.0))
+        top = float(np.abs(rows).max(initial=0.0))
+        if top < grids.least_range("int8"):
+            continue  # Too small for any grid, so zero is right.
+        # What a grid that is made for these numbers shows.
+        unit = top / 127.0
+        if agreement.last_operator(parsed, indices[k]) in _FIXED:
+            unit = port.scale
+        if moved > even * unit:
+            raise ExportError(
+                f"The file computes the same '{port.name}' for all "
+                f"{len(rows)} samples of representative_data, and the Keras "
+                "model with float activations does not. A "
+                "range of activations is so wide, or so narrow, that nothing "
+                "is left of what the model sees, as after an outlier in the "
+                "data. Expected representative_data without outliers; with "
+                "trained ranges, more training on such data, or "
+                "`msq_tf.calibrate(qmodel, x)`. Received: an output that "
+                f"varies by {moved:.3g} in Keras, and a unit of "
+                f"{port.scale:.3g} in the file"
+            )
