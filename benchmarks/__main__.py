@@ -7,29 +7,29 @@ import sys
 import rich.console
 
 from benchmarks.accuracy import accuracy
-from benchmarks.training_cost import step
-from benchmarks.reliability import crafted
-from benchmarks.reliability import replicas
-from benchmarks.files import export_cost
-from benchmarks.reliability import kills
-from benchmarks.reliability import workers
-from benchmarks.reliability import fuzz
-from benchmarks.files import large
-from benchmarks.training_cost import long_run
-from benchmarks.accuracy import predictions
-from benchmarks.harness import record
-from benchmarks.files import remedies
-from benchmarks.training_cost import scaling
-from benchmarks.files import sizes
-from benchmarks.training_cost import statistics
-from benchmarks.training_cost import profile
 from benchmarks.accuracy import lsb_strength
-from benchmarks.files import targets
+from benchmarks.accuracy import predictions
 from benchmarks.comparison import time_to_target
+from benchmarks.comparison.peers import run as peers
+from benchmarks.files import export_cost
+from benchmarks.files import large
+from benchmarks.files import remedies
+from benchmarks.files import sizes
+from benchmarks.files import targets
 from benchmarks.files import transformers
 from benchmarks.files import vela
 from benchmarks.files import zoo
-from benchmarks.comparison.peers import run as peers
+from benchmarks.harness import record
+from benchmarks.reliability import crafted
+from benchmarks.reliability import fuzz
+from benchmarks.reliability import kills
+from benchmarks.reliability import replicas
+from benchmarks.reliability import workers
+from benchmarks.training_cost import long_run
+from benchmarks.training_cost import profile
+from benchmarks.training_cost import scaling
+from benchmarks.training_cost import statistics
+from benchmarks.training_cost import step
 
 # `make bench` runs the first; the others take longer.
 BENCHMARKS = {

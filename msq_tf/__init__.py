@@ -1,14 +1,15 @@
 """MSQ: mixed-precision quantization-aware training for Keras 3."""
 
+from msq_tf.core.bit_history import BitChange as BitChange
+from msq_tf.core.config import LayerConfig as LayerConfig
+from msq_tf.core.config import MSQConfig as MSQConfig
+from msq_tf.core.config import PerChannel as PerChannel
+from msq_tf.core.config import PerTensor as PerTensor
+from msq_tf.core.quantized_weight import QuantizedWeight as QuantizedWeight
+from msq_tf.core.quantized_weight import SkippedWeight as SkippedWeight
 from msq_tf.keras3.bake import bake as bake
-from msq_tf.rules.budget import BudgetRule as BudgetRule
 from msq_tf.keras3.calibrate import calibrate as calibrate
 from msq_tf.keras3.callback import MSQCallback as MSQCallback
-from msq_tf.config import LayerConfig as LayerConfig
-from msq_tf.config import MSQConfig as MSQConfig
-from msq_tf.config import PerChannel as PerChannel
-from msq_tf.config import PerTensor as PerTensor
-from msq_tf.core.bit_history import BitChange as BitChange
 from msq_tf.keras3.model import MSQModel as MSQModel
 from msq_tf.keras3.pareto_checkpoint import ParetoCheckpoint as ParetoCheckpoint
 from msq_tf.keras3.pareto_checkpoint import ParetoEntry as ParetoEntry
@@ -19,11 +20,10 @@ from msq_tf.keras3.registry import register_quantizable as register_quantizable
 from msq_tf.keras3.regularizers import LSBRegularizer as LSBRegularizer
 from msq_tf.reports.precision_report import PrecisionReport as PrecisionReport
 from msq_tf.reports.precision_report import precision_report as precision_report
+from msq_tf.rules.budget import BudgetRule as BudgetRule
 from msq_tf.rules.rule import Candidate as Candidate
 from msq_tf.rules.threshold import ThresholdRule as ThresholdRule
 from msq_tf.weight_layout import Layout as Layout
-from msq_tf.core.quantized_weight import QuantizedWeight as QuantizedWeight
-from msq_tf.core.quantized_weight import SkippedWeight as SkippedWeight
 
 __version__ = "0.1.0"
 

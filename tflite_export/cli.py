@@ -13,8 +13,8 @@ from typing import Any
 
 from absl import flags
 
-from tflite_export.inspect import evaluate_command
 from tflite_export import quiet
+from tflite_export.inspect import evaluate_command
 
 _USAGE = """Write packed, verified TFLite files for devices, or look into files.
 
@@ -315,10 +315,10 @@ def _inspect(paths: Sequence[str], values: flags.FlagValues) -> int:
     if len(paths) != 1:
         return _fail("inspect takes one file", 2)
     from tflite_export import files
+    from tflite_export import targets
     from tflite_export.flatbuffer import model as fb
     from tflite_export.inspect import inspect
     from tflite_export.targets import lint
-    from tflite_export import targets
 
     wanted = values.target or []
     for name in wanted:
@@ -333,9 +333,7 @@ def _inspect(paths: Sequence[str], values: flags.FlagValues) -> int:
         tree = inspect.fields(info)
         # Piece by piece: a large file has a lot of it.
         sys.stdout.writelines(
-            inspect.json_pieces(
-                tree | {"findings": found} if wanted else tree
-            )
+            inspect.json_pieces(tree | {"findings": found} if wanted else tree)
         )
         print()
     else:

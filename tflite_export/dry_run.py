@@ -5,17 +5,17 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
-from tflite_export.conversion import float_file
-from tflite_export.targets import lint
-from tflite_export.preparation import opening
 from tflite_export import target_file
-from tflite_export.preparation import preconditions
-from tflite_export.verification import readback
-from tflite_export.conversion import states
 from tflite_export import targets
+from tflite_export.conversion import float_file
+from tflite_export.conversion import states
+from tflite_export.conversion.source import QuantizedModel
 from tflite_export.errors import ExportError
 from tflite_export.matching.explained import explained
-from tflite_export.conversion.source import QuantizedModel
+from tflite_export.preparation import opening
+from tflite_export.preparation import preconditions
+from tflite_export.targets import lint
+from tflite_export.verification import readback
 
 _SAMPLES = 8
 
@@ -79,7 +79,9 @@ def check(
         )
         converted, matching = explained(conversion, quantized, skipped)
         inputs = states.reached(converted.source, begun.inputs)
-        plan: target_file.Plan = target_file.WeightOnly(converted, matching, None)
+        plan: target_file.Plan = target_file.WeightOnly(
+            converted, matching, None
+        )
         if chosen.integer:
             plan = target_file.Integer(
                 converted, matching, chosen, inputs, False, None, None, None

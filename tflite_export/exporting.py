@@ -17,31 +17,31 @@ from msq_tf.arguments import check_number
 from msq_tf.arguments import check_path
 from msq_tf.atomic_files import check_folder
 from msq_tf.keras3.unread import REASON
-from tflite_export.conversion import float_file as convert
 from tflite_export import devices
-from tflite_export.inspect import evaluation
-from tflite_export.flatbuffer import model as fb
-from tflite_export.preparation import opening
-from tflite_export import target_file
-from tflite_export.preparation import preconditions
 from tflite_export import progress
-from tflite_export.verification import readback
-from tflite_export.conversion import states
-from tflite_export.runtime import table_ids
+from tflite_export import target_file
 from tflite_export import targets
-from tflite_export.runtime import tensorflow_runtime
-from tflite_export.runtime import ports
+from tflite_export.conversion import float_file as convert
+from tflite_export.conversion import states
+from tflite_export.conversion.source import QuantizedModel
+from tflite_export.conversion.source import from_model
 from tflite_export.devices.widen import widened_bytes
-from tflite_export.matching.explained import explained
 from tflite_export.files import fill
 from tflite_export.files import let_go
 from tflite_export.files import staged
+from tflite_export.flatbuffer import model as fb
+from tflite_export.inspect import evaluation
+from tflite_export.matching.explained import explained
+from tflite_export.preparation import opening
+from tflite_export.preparation import preconditions
 from tflite_export.reports.report import ExportReport
-from tflite_export.conversion.source import QuantizedModel
-from tflite_export.conversion.source import from_model
 from tflite_export.reports.tensors import average_bits
 from tflite_export.reports.tensors import float_reports
 from tflite_export.reports.tensors import tensor_report
+from tflite_export.runtime import ports
+from tflite_export.runtime import table_ids
+from tflite_export.runtime import tensorflow_runtime
+from tflite_export.verification import readback
 
 
 def export(
@@ -199,7 +199,9 @@ def export(
                 save_failure_to,
             )
         else:
-            plan = target_file.WeightOnly(converted, matching, max_relative_error)
+            plan = target_file.WeightOnly(
+                converted, matching, max_relative_error
+            )
         progress.step(f"making the file for {target}")
         built = plan.build(chosen)
         fill(temporary, built.data, path)

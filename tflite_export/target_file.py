@@ -10,19 +10,19 @@ from typing import Protocol
 
 import numpy as np
 
-from tflite_export.verification import agreement
 from tflite_export.conversion import float_file
 from tflite_export.flatbuffer import model as fb
-from tflite_export.verification import float_outputs as verify
-from tflite_export.verification import integer_outputs
-from tflite_export.verification import keras_agreement
+from tflite_export.flatbuffer.prune_constants import slim
 from tflite_export.integer import build as integer
 from tflite_export.integer import ranges
 from tflite_export.matching.match import Matching
 from tflite_export.matching.records import Written
 from tflite_export.matching.records import rewrite
-from tflite_export.flatbuffer.prune_constants import slim
 from tflite_export.targets import Target
+from tflite_export.verification import agreement
+from tflite_export.verification import float_outputs as verify
+from tflite_export.verification import integer_outputs
+from tflite_export.verification import keras_agreement
 from tflite_export.verification.float_outputs import Check
 
 

@@ -76,8 +76,8 @@ class _Table(rich.table.Table):
 class _Name:
     """A name, broken into lines behind its slashes and the like.
 
-    As `msq_tf.reports.names.Name`, with which TensorFlow would be loaded: seconds
-    that whoever inspects a file can spare.
+    As `msq_tf.reports.names.Name`, with which TensorFlow would be loaded:
+    seconds that whoever inspects a file can spare.
     """
 
     def __init__(self, text: str):

@@ -3,15 +3,17 @@
     python -m tools.build_files          # write
     python -m tools.build_files --check  # exit 1 where a file would change
 
-Every source file is one target: `__init__.py` carries the name of its folder,
-`__main__.py` is the binary `main`, `test_*.py` is a test. The output has the
-form that buildifier gives it.
+A folder is one library, its tests one target a file, `__main__.py` the binary
+`main`. The output has the form that buildifier gives it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 from tools import imports
 
@@ -42,52 +44,138 @@ DISTRIBUTIONS = {
 # Modules of peers, which are in environments of their own (`make setup-peers`).
 ELSEWHERE = ("hgq", "qkeras")
 
-# What a target needs that no import shows.
+# What a folder needs that no import shows.
 EXTRA_DEPS = {
     # An undeclared dependency of tensorflow-datasets.
-    "train/data/datasets.py": ["@pip//importlib_resources"],
+    "train/data": ["@pip//importlib_resources"],
     # The kernel that runs the notebook.
-    "tests/examples/test_examples.py": ["@pip//ipykernel"],
-    # Started as commands.
-    "benchmarks/reliability/fuzz.py": [
-        "//benchmarks:fuzz_atheris",
-        "//benchmarks:fuzz_worker",
-    ],
-    "tflite_export/inspect/compare.py": ["//tflite_export:side_by_side"],
-    "tflite_export/devices/ethos_u.py": ["@pip//ethos_u_vela"],
-    "tflite_export/devices/micro.py": [
-        "//tflite_export/devices:micro_worker",
-    ],
+    "tests/examples": ["@pip//ipykernel"],
+    # Started as a command.
+    "tflite_export/devices": ["@pip//ethos_u_vela"],
 }
 DATA = {
-    "msq_tf/__init__.py": '["py.typed"]',
-    "tflite_export/__init__.py": '["py.typed"]',
-    "tflite_export/targets/catalog.py": 'glob(["targets/*.json"])',
-    "train/data/datasets.py": 'glob(["data/**"])',
+    "msq_tf": '["py.typed"]',
+    "tests/saved": """glob(
+        ["*"],
+        exclude = [
+            "*.py",
+            "BUILD",
+        ],
+    )""",
+    "tflite_export": '["py.typed"]',
+    "tflite_export/targets": 'glob(["tables/*.json"])',
+    "train/data": 'glob(["fashion_mnist_mini/**"])',
 }
+# Modules of a folder that its subfolders stand on are a target of this name.
+GROUND = "ground"
 # Tests that read the tree itself do not run in a sandbox that hides it.
 LOCAL_TESTS = "tests/repository"
 PUBLIC = ("msq_tf", "tflite_export")
 TEST_RUNNER = "tests/run_pytest.py"
 
 
-def label(path: pathlib.Path) -> str:
-    """Returns the absolute label of the target that holds `path`."""
-    folder = "/".join(path.parts[:-1])
-    name = _name(path)
-    short = name == path.parts[-2]
-    return f"//{folder}" if short else f"//{folder}:{name}"
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One target of a BUILD file.
+
+    Attributes:
+        folder: The folder, relative to the root.
+        name: Name of the target.
+        rule: Name of the rule.
+        files: Source files, relative to the root.
+        folder_files: All source files of the folder.
+    """
+
+    folder: pathlib.Path
+    name: str
+    rule: str
+    files: tuple[pathlib.Path, ...]
+    folder_files: tuple[pathlib.Path, ...]
+
+    @property
+    def label(self) -> str:
+        """The absolute label."""
+        short = self.name == self.folder.name
+        return f"//{self.folder}" + ("" if short else f":{self.name}")
 
 
-def dependencies(root: pathlib.Path, path: pathlib.Path) -> list[str]:
-    """Returns the labels that the target of `path` depends on, sorted.
+def targets(root: pathlib.Path) -> list[Target]:
+    """Returns the targets of all source files.
+
+    A folder is a library. Its tests are one target a file, `__main__.py` is
+    the binary `main`, and modules that subfolders stand on are a library of
+    their own: a package exports from above what stands on the ground below.
+    """
+    found = []
+    files = imports.source_files(root)
+    for folder in sorted({path.parent for path in files}):
+        everything = [path for path in files if path.parent == folder]
+        own = [path for path in everything if str(path) != TEST_RUNNER]
+        ground = _ground(root, folder, own)
+        named: dict[tuple[str, str], list[pathlib.Path]] = {}
+        for path in own:
+            if path.name == "__main__.py":
+                key = ("main", "py_binary")
+            elif path.name.startswith("test_"):
+                key = (path.stem, "pytest_test")
+            elif path in ground:
+                key = (GROUND, "py_library")
+            else:
+                key = (folder.name, "py_library")
+            named.setdefault(key, []).append(path)
+        found += [
+            Target(folder, name, rule, tuple(paths), tuple(everything))
+            for (name, rule), paths in sorted(named.items())
+        ]
+    return found
+
+
+def _ground(
+    root: pathlib.Path, folder: pathlib.Path, own: list[pathlib.Path]
+) -> set[pathlib.Path]:
+    """Files of a folder that import nothing of its subfolders."""
+    if folder.parts[0] == "tests" or not any((root / folder).glob("*/*.py")):
+        return set()
+    above = {
+        path
+        for path in own
+        if path.name == "__init__.py"
+        or any(folder in p.parent.parents for p in _project(root, path))
+    }
+    while more := {
+        path
+        for path in own
+        if path not in above and above & _project(root, path)
+    }:
+        above |= more
+    return set(own) - above
+
+
+def _project(root: pathlib.Path, path: pathlib.Path) -> set[pathlib.Path]:
+    """Project files that a file imports."""
+    return {
+        found
+        for module in imports.imported_modules(root, path)
+        if module.partition(".")[0] in imports.PACKAGES
+        for found in _project_files(root, path, module)
+        if found != path
+    }
+
+
+def dependencies(
+    root: pathlib.Path,
+    target: Target,
+    labels: Mapping[pathlib.Path, str],
+) -> list[str]:
+    """Returns the labels that a target depends on, sorted.
 
     Importing `a.b` from outside `a` runs `a/__init__.py` too, so that is a
     dependency. Inside `a` it would be a cycle.
 
     Args:
         root: Root of the repository.
-        path: A source file, relative to `root`.
+        target: The target.
+        labels: The label of each source file's target.
 
     Returns:
         Labels, relative ones (`:name`) for the same folder, in the order
@@ -96,44 +184,43 @@ def dependencies(root: pathlib.Path, path: pathlib.Path) -> list[str]:
     Raises:
         ValueError: If an imported module belongs to no known distribution.
     """
-    deps = set(EXTRA_DEPS.get(path.as_posix(), []))
-    for module in imports.imported_modules(root, path):
-        top = module.partition(".")[0]
-        if top in imports.PACKAGES:
-            deps.update(
-                _relative(label(found), path)
-                for found in _project_files(root, path, module)
-                if found != path
-            )
-        elif top in DISTRIBUTIONS:
+    deps = set(EXTRA_DEPS.get(target.folder.as_posix(), []))
+    for path in target.files:
+        deps.update(labels[found] for found in _project(root, path))
+        if target.rule == "pytest_test":
+            deps.update(_conftests(root, path, labels))
+        for module in imports.imported_modules(root, path):
+            top = module.partition(".")[0]
+            if top in imports.PACKAGES or top in ELSEWHERE:
+                continue
+            if top not in DISTRIBUTIONS:
+                raise ValueError(
+                    "A source file imports a module of no known distribution. "
+                    "Expected an entry in `DISTRIBUTIONS` and a line in "
+                    f"requirements.txt. Received: {module} in {path}"
+                )
             deps.add(f"@pip//{DISTRIBUTIONS[top]}")
-        elif top not in ELSEWHERE:
-            raise ValueError(
-                "A source file imports a module of no known distribution. "
-                "Expected an entry in `DISTRIBUTIONS` and a line in "
-                f"requirements.txt. Received: {module} in {path}"
-            )
-    return sorted(deps, key=_buildifier_order)
+    deps.discard(target.label)
+    return sorted(
+        (_relative(dep, target.folder) for dep in deps), key=_buildifier_order
+    )
 
 
-def build_file(root: pathlib.Path, folder: pathlib.Path) -> str:
+def build_file(
+    root: pathlib.Path,
+    folder: pathlib.Path,
+    found: Sequence[Target],
+    labels: Mapping[pathlib.Path, str],
+) -> str:
     """Returns the text of the BUILD file of one folder."""
-    files = [
-        path for path in imports.source_files(root) if path.parent == folder
-    ]
-    rules: set[str] = set()
-    targets = []
-    for path in files:
-        if path.as_posix() == TEST_RUNNER:
-            continue
-        rule, text = _target(root, path)
-        rules.add(rule)
-        targets.append(text)
+    tests = [t for t in found if t.rule == "pytest_test"]
+    others = [t for t in found if t.rule != "pytest_test"]
+    rules = {t.rule for t in others}
     loads = [
         f'load("@rules_python//python:{rule}.bzl", "{rule}")\n'
-        for rule in sorted(rules - {"pytest_test"})
+        for rule in sorted(rules)
     ]
-    if "pytest_test" in rules:
+    if tests:
         loads.append('load("//tools:pytest_test.bzl", "pytest_test")\n')
     visibility = (
         "//visibility:public"
@@ -144,14 +231,22 @@ def build_file(root: pathlib.Path, folder: pathlib.Path) -> str:
     head += f'\npackage(default_visibility = ["{visibility}"])\n'
     if folder / "run_pytest.py" == pathlib.Path(TEST_RUNNER):
         head += '\nexports_files(["run_pytest.py"])\n'
-    return head + "".join("\n" + text for text in targets)
+    bodies = [_rule(t, dependencies(root, t, labels)) for t in others]
+    if tests:
+        every = {d for t in tests for d in dependencies(root, t, labels)}
+        bodies.append(_tests(folder, sorted(every, key=_buildifier_order)))
+    return head + "".join("\n" + text for text in bodies)
 
 
 def build_files(root: pathlib.Path = ROOT) -> dict[pathlib.Path, str]:
     """Returns the text of every generated BUILD file, by relative path."""
-    folders = {path.parent for path in imports.source_files(root)}
+    found = targets(root)
+    labels = {path: t.label for t in found for path in t.files}
     return {
-        folder / "BUILD": build_file(root, folder) for folder in sorted(folders)
+        folder / "BUILD": build_file(
+            root, folder, [t for t in found if t.folder == folder], labels
+        )
+        for folder in sorted({t.folder for t in found})
     }
 
 
@@ -171,12 +266,6 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _name(path: pathlib.Path) -> str:
-    return {"__init__": path.parts[-2], "__main__": "main"}.get(
-        path.stem, path.stem
-    )
-
-
 def _project_files(
     root: pathlib.Path, path: pathlib.Path, module: str
 ) -> list[pathlib.Path]:
@@ -193,12 +282,12 @@ def _project_files(
     return found
 
 
-def _relative(absolute: str, path: pathlib.Path) -> str:
-    folder = "//" + "/".join(path.parts[:-1])
-    if absolute == folder:
-        return ":" + path.parts[-2]
-    if absolute.startswith(folder + ":"):
-        return absolute.removeprefix(folder)
+def _relative(absolute: str, folder: pathlib.Path) -> str:
+    own = f"//{folder}"
+    if absolute == own:
+        return f":{folder.name}"
+    if absolute.startswith(own + ":"):
+        return absolute.removeprefix(own)
     return absolute
 
 
@@ -211,38 +300,59 @@ def _buildifier_order(dep: str) -> tuple[int, list[str]]:
     return phase, dep.replace(":", ".").split(".")
 
 
-def _target(root: pathlib.Path, path: pathlib.Path) -> tuple[str, str]:
-    deps = dependencies(root, path)
-    rows = [("name", f'"{_name(path)}"')]
-    if path.name == "__main__.py":
-        rule = "py_binary"
-    elif path.name.startswith("test_"):
-        rule = "pytest_test"
-        deps = sorted({*deps, *_conftests(root, path)}, key=_buildifier_order)
-    else:
-        rule = "py_library"
-    rows.append(("srcs", f'["{path.name}"]'))
-    if path.as_posix() in DATA:
-        rows.append(("data", DATA[path.as_posix()]))
-    if path.name == "__main__.py":
-        rows.append(("main", f'"{path.name}"'))
-    if rule == "pytest_test" and path.parent.as_posix() == LOCAL_TESTS:
-        rows.append(("tags", '["local"]'))
-    if len(deps) == 1:
-        rows.append(("deps", f'["{deps[0]}"]'))
-    elif deps:
-        lines = "".join(f'        "{dep}",\n' for dep in deps)
-        rows.append(("deps", f"[\n{lines}    ]"))
+def _rule(target: Target, deps: list[str]) -> str:
+    rows = [("name", f'"{target.name}"')]
+    rows.append(("srcs", _sources(target)))
+    if target.name == target.folder.name and str(target.folder) in DATA:
+        rows.append(("data", DATA[str(target.folder)]))
+    if target.rule == "py_binary":
+        rows.append(("main", f'"{target.files[0].name}"'))
+    if deps:
+        rows.append(("deps", _list(deps)))
     body = "".join(f"    {key} = {value},\n" for key, value in rows)
-    return rule, f"{rule}(\n{body})\n"
+    return f"{target.rule}(\n{body})\n"
 
 
-def _conftests(root: pathlib.Path, path: pathlib.Path) -> list[str]:
+def _sources(target: Target) -> str:
+    names = [path.name for path in target.files]
+    rest = {path.name for path in target.folder_files} - set(names)
+    tests = {name for name in rest if name.startswith("test_")}
+    others = sorted(rest - tests)
+    if len(names) <= 3 or target.name == GROUND:
+        return _list(names)
+    exclude = [*others, *(["test_*.py"] if tests else [])]
+    if not exclude:
+        return 'glob(["*.py"])'
+    listed = _list(exclude).replace("\n", "\n    ")
+    return f'glob(\n        ["*.py"],\n        exclude = {listed},\n    )'
+
+
+def _tests(folder: pathlib.Path, deps: list[str]) -> str:
+    tags = '    tags = ["local"],\n' if str(folder) == LOCAL_TESTS else ""
+    return (
+        "[pytest_test(\n"
+        '    name = file.removesuffix(".py"),\n'
+        "    srcs = [file],\n"
+        f"{tags}"
+        f"    deps = {_list(deps)},\n"
+        ') for file in glob(["test_*.py"])]\n'
+    )
+
+
+def _list(values: list[str]) -> str:
+    if len(values) == 1:
+        return f'["{values[0]}"]'
+    return "[\n" + "".join(f'        "{v}",\n' for v in values) + "    ]"
+
+
+def _conftests(
+    root: pathlib.Path,
+    path: pathlib.Path,
+    labels: Mapping[pathlib.Path, str],
+) -> list[str]:
     """Labels of the `conftest.py` files that pytest loads for a test."""
     files = [folder / "conftest.py" for folder in path.parents]
-    return [
-        _relative(label(file), path) for file in files if (root / file).exists()
-    ]
+    return [labels[file] for file in files if (root / file).exists()]
 
 
 if __name__ == "__main__":

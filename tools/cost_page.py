@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.training_cost import step as benchmark
 from benchmarks.training_cost import methods
 from benchmarks.training_cost import statistics as statistics_cost
+from benchmarks.training_cost import step as benchmark
 from tools import markdown
 
 _NAMES = {

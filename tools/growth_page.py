@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.training_cost import scaling as scaling_benchmark
 from benchmarks.training_cost import profile as profile_benchmark
+from benchmarks.training_cost import scaling as scaling_benchmark
 from tools import markdown
 
 

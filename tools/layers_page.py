@@ -18,15 +18,15 @@ from ai_edge_litert import schema_py_generated as schema
 
 import msq_tf
 from msq_tf.rules import target_limits
-from tflite_export.conversion import float_file
-from tflite_export.flatbuffer import model as fb
-from tflite_export.targets import lint
-from tflite_export.preparation import preconditions
-from tflite_export.conversion import source as sources
 from tflite_export import targets
+from tflite_export.conversion import float_file
+from tflite_export.conversion import source as sources
 from tflite_export.errors import ExportError
-from tflite_export.matching.explained import explained
+from tflite_export.flatbuffer import model as fb
 from tflite_export.integer import build
+from tflite_export.matching.explained import explained
+from tflite_export.preparation import preconditions
+from tflite_export.targets import lint
 from tools import layer_cases
 from tools import markdown
 

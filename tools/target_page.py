@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.training_cost import methods
 from benchmarks.comparison import study as study
 from benchmarks.comparison import tables as target_table
+from benchmarks.training_cost import methods
 from tools import markdown
 
 _NAMES = {study.MSQ: "MSQ", study.BSQ: "BSQ", study.CSQ: "CSQ"}

@@ -42,11 +42,7 @@ def section(content: dict[str, Any]) -> str:
         "",
         *markdown.table(
             ("workers", "minutes", "threads", "MiB", "ms a step"),
-            (
-                row
-                for soak in results["soaks"]
-                for row in workers.rows(soak)
-            ),
+            (row for soak in results["soaks"] for row in workers.rows(soak)),
         ),
         "",
         "Steps in all: "

@@ -9,8 +9,8 @@ import rich.console
 from train.data import batches
 from train.data.datasets import ImageDataset
 from train.distribution.strategy import Distribution
-from train.settings import Settings
 from train.folder.workspace import Workspace
+from train.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,11 @@ import keras
 import tensorflow as tf
 
 from msq_tf.keras3.overlay import child_layers
-from train.data import batches
-from train.folder import checkpoints
-from train.distribution import loop
 from train.context import Context
+from train.data import batches
+from train.distribution import loop
 from train.diverged import StopAtNaN
+from train.folder import checkpoints
 from train.progress import EpochProgress
 from train.recipes import Recipe
 

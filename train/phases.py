@@ -14,19 +14,19 @@ import msq_tf
 import tflite_export
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
-from msq_tf.search.controller import search_stats
 from msq_tf.keras3.loading import load_model
-from train.data import batches
-from train.models import builders
-from train.folder import seals
+from msq_tf.search.controller import search_stats
 from train import targets
 from train.context import Context
+from train.data import batches
 from train.fitting import compile_model
 from train.fitting import fit
-from train.progress import WORDS
-from train.settings import Settings
+from train.folder import seals
 from train.folder.workspace import FLOAT_MODEL
 from train.folder.workspace import MODEL
+from train.models import builders
+from train.progress import WORDS
+from train.settings import Settings
 
 # Examples on which MSQ measures the sensitivity of the layers.
 _SENSITIVITY_EXAMPLES = 256

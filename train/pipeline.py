@@ -20,17 +20,17 @@ import tensorflow as tf
 import msq_tf
 import tflite_export
 from msq_tf.reports import terminal
-from train.data import batches
-from train.folder import checkpoints
-from train.data import datasets
-from train.distribution import strategy as distribution_lib
-from train import scores
-from train.models import builders
 from train import phases
 from train import results as results_lib
+from train import scores
 from train import targets
-from train.folder import workspace as workspace_lib
 from train.context import Context
+from train.data import batches
+from train.data import datasets
+from train.distribution import strategy as distribution_lib
+from train.folder import checkpoints
+from train.folder import workspace as workspace_lib
+from train.models import builders
 from train.settings import Settings
 
 # Examples on which the exporter compares the kernels with Keras.
@@ -230,9 +230,7 @@ class _Run:
         export: dict[str, Any] | None = None,
     ) -> results_lib.FileResult:
         path = self._workspace.path(name)
-        score = scores.score(
-            path, self._test, self._settings.pixels, reference
-        )
+        score = scores.score(path, self._test, self._settings.pixels, reference)
         return results_lib.FileResult(name, path.stat().st_size, score, export)
 
     def _checks(

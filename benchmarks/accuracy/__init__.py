@@ -1,0 +1,1 @@
+"""Accuracy for bytes, of this package and of others."""

@@ -17,12 +17,12 @@ import rich.console
 import rich.table
 
 from benchmarks.accuracy import run as accuracy_run
-from benchmarks.harness import child
-from benchmarks.harness import record
 from benchmarks.accuracy.study import STUDIES
 from benchmarks.accuracy.study import Row
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.tables import study_table
+from benchmarks.harness import child
+from benchmarks.harness import record
 
 NAME = "accuracy"
 

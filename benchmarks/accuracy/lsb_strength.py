@@ -18,10 +18,10 @@ import rich.table
 import msq_tf
 from benchmarks.harness import tables
 from benchmarks.harness.compiling import compiled
+from train import recipes
 from train.data import batches
 from train.data import datasets
 from train.models import builders
-from train import recipes
 
 _DATASET = "fashion_mnist_mini"
 _STRENGTHS = (0.0, 0.05, 0.2, 1.0)

@@ -19,8 +19,8 @@ import tensorflow as tf
 
 import msq_tf
 from benchmarks.accuracy import run
-from benchmarks.harness import tables
 from benchmarks.accuracy.study import STUDIES
+from benchmarks.harness import tables
 from benchmarks.harness.compiling import compiled
 from msq_tf.core.batches import take_batches
 from msq_tf.sensitivity.statistics import DIVERGENCE

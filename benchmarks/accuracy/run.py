@@ -27,10 +27,10 @@ from benchmarks.accuracy.study import Study
 from benchmarks.harness.compiling import compiled
 from msq_tf import atomic_files
 from train.data import batches
-from train.folder import checkpoints
 from train.data import datasets
-from train.models import builders
+from train.folder import checkpoints
 from train.folder.workspace import Workspace
+from train.models import builders
 
 RESULT = "result.json"
 FOLDER = Path("out/accuracy")

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-_SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+_SHARED = Path(__file__).resolve().parent.parent.parent.parent / "shared"
 # Prepared TFDS folders and pretrained models, where there are any.
 DATA = Path(os.environ.get("MSQ_TF_DATA_DIR", _SHARED / "tfds"))
 MODELS = Path(os.environ.get("MSQ_TF_MODELS_DIR", _SHARED / "models"))

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.baselines.kernels import ComputedKernels
-from msq_tf.config import MSQConfig
+from msq_tf.core.config import MSQConfig
 from msq_tf.keras3.planning import make_plan
 from msq_tf.keras3.planning import match_plan
 

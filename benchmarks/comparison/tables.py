@@ -8,9 +8,9 @@ from typing import Any
 
 import rich.table
 
-from benchmarks.harness import tables
 from benchmarks.comparison import study as study
 from benchmarks.comparison.study import Setting
+from benchmarks.harness import tables
 
 Trial = dict[str, Any]
 # Widths are whole bits: a target is met up to rounding of the average.

@@ -18,14 +18,14 @@ import rich.console
 import rich.table
 
 from benchmarks.accuracy import run
-from benchmarks.harness import child
-from benchmarks.harness import record
 from benchmarks.comparison import study as study
 from benchmarks.comparison import tables
 from benchmarks.comparison.study import Setting
 from benchmarks.comparison.tables import Trial
 from benchmarks.comparison.tables import reached
 from benchmarks.comparison.tables import reference
+from benchmarks.harness import child
+from benchmarks.harness import record
 
 NAME = "time_to_target"
 FOLDER = Path("out/time_to_target")

@@ -18,18 +18,18 @@ import keras
 
 import msq_tf
 from benchmarks.accuracy import run
-from benchmarks.harness import child
-from benchmarks.comparison import study as study
 from benchmarks.baselines.bsq import AdjustPrecision
 from benchmarks.baselines.bsq import BSQModel
 from benchmarks.baselines.csq import Anneal
 from benchmarks.baselines.csq import CSQModel
 from benchmarks.baselines.finetune import FixedWidthModel
-from benchmarks.harness.compiling import compiled
+from benchmarks.comparison import study as study
 from benchmarks.comparison.study import Setting
+from benchmarks.harness import child
+from benchmarks.harness.compiling import compiled
+from msq_tf.keras3.search_variables import SearchVariables
 from msq_tf.search.controller import Decider
 from msq_tf.sensitivity.hessian import BlockHessian
-from msq_tf.keras3.search_variables import SearchVariables
 from train.data import batches
 from train.data import datasets
 

@@ -1,0 +1,1 @@
+"""Exported files: sizes, speed, and which models have one."""

@@ -22,9 +22,9 @@ import rich.table
 import tensorflow as tf
 
 import msq_tf
+from benchmarks.files import large_run
 from benchmarks.harness import child
 from benchmarks.harness import exports
-from benchmarks.files import large_run
 from benchmarks.harness import memory
 from benchmarks.harness import tables
 from tflite_export import targets
@@ -105,7 +105,9 @@ def measure() -> list[dict[str, Any]]:
         runs = {}
         for kind in (FLOAT, INTEGER, *wanted):
             console.print(f"{name}, {kind} ...")
-            runs[kind] = child.measured("benchmarks.files.export_cost", name, kind)
+            runs[kind] = child.measured(
+                "benchmarks.files.export_cost", name, kind
+            )
         found.append(
             {
                 "name": name,

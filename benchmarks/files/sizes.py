@@ -1,7 +1,7 @@
 """Promised sizes against real files: what `BudgetRule(device=)` predicts.
 
 Exports models with made-up weights at mixed widths and compares the bytes with
-those that `msq_tf.rules.storage` predicts from widths, sizes and channels alone.
+those that `msq_tf.rules.storage` predicts from widths, sizes and channels.
 """
 
 from __future__ import annotations

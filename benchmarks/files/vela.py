@@ -26,7 +26,9 @@ _MODELS: dict[str, tuple[tuple[int, int, int], int, float]] = {
 }
 _BITS = (8, 6, 5, 4, 3, 2)
 # The widths that `make demo` found for its ResNet-8.
-_SEARCHED = Path(__file__).parent.parent / "docs" / "results" / "demo.json"
+_SEARCHED = (
+    Path(__file__).parent.parent.parent / "docs" / "results" / "demo.json"
+)
 _ACCELERATORS = (
     "ethos-u55-128",
     "ethos-u55-256",

@@ -18,11 +18,11 @@ from typing import Any
 import rich.console
 import rich.table
 
-from benchmarks.harness import record
-from benchmarks.harness import tables
 from benchmarks.files import zoo_run
 from benchmarks.files.zoo_models import ROWS
 from benchmarks.files.zoo_models import Row
+from benchmarks.harness import record
+from benchmarks.harness import tables
 
 NAME = "zoo"
 _TIMEOUT = 30 * 60

@@ -18,13 +18,13 @@ import keras
 import numpy as np
 
 import msq_tf
-from benchmarks.harness import child
-from benchmarks.harness import exports
-from benchmarks.harness import memory
 from benchmarks.files.zoo_models import ROWS
 from benchmarks.files.zoo_models import Row
 from benchmarks.files.zoo_models import build
 from benchmarks.files.zoo_models import images
+from benchmarks.harness import child
+from benchmarks.harness import exports
+from benchmarks.harness import memory
 from tflite_export import ExportError
 
 TARGETS = ("cpu_float", "min_size", "cpu_int8")

@@ -1,0 +1,1 @@
+"""What benchmarks share: processes, timing, records, networks."""

@@ -22,8 +22,8 @@ class Network:
         batch_size: Images in a step.
         classes: Number of classes.
         alpha: Width multiplier, where the network has one.
-        model: As `train.models.builders.build` takes it, where that is not `name` and
-            there are no `blocks`.
+        model: As `train.models.builders.build` takes it, where that is not
+            `name` and there are no `blocks`.
         blocks: Blocks a stage of a ResNet for small images; 0 for any other
             network.
         width: Factor of that ResNet's filters.

@@ -10,7 +10,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent.parent / "results"
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "msq-tf")
 

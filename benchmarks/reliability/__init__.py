@@ -1,0 +1,1 @@
+"""Kills, lost workers and hostile files."""

@@ -18,8 +18,8 @@ from typing import Any
 
 import rich.table
 
-from benchmarks.reliability import crafted_files
 from benchmarks.harness import tables
+from benchmarks.reliability import crafted_files
 from tflite_export.flatbuffer import model as fb
 from tflite_export.inspect import inspect
 from tflite_export.targets import lint
@@ -52,7 +52,13 @@ def _kind(kind: str) -> dict[str, Any]:
     runs = []
     for count in SIZES:
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.reliability.crafted", kind, str(count)],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.reliability.crafted",
+                kind,
+                str(count),
+            ],
             capture_output=True,
             text=True,
             check=True,

@@ -29,13 +29,13 @@ import numpy as np
 import rich.table
 
 import msq_tf
+from benchmarks.harness import tables
 from benchmarks.reliability import fuzz_cases
 from benchmarks.reliability import fuzz_seeds
 from benchmarks.reliability import fuzz_worker
-from benchmarks.harness import tables
-from tflite_export.inspect import compare
 from tflite_export import export
 from tflite_export import float_tflite
+from tflite_export.inspect import compare
 
 # The whole of it takes 40 minutes.
 CASES = int(os.environ.get("MSQ_TF_FUZZ_CASES", "100000"))
@@ -103,7 +103,12 @@ def _chunk(folder: Path, first: int, count: int) -> dict[str, Any]:
     """Reads a range of cases; goes on behind one that ends the process."""
     end, died, parts = first + count, [], []
     while first < end:
-        command = (sys.executable, "-m", "benchmarks.reliability.fuzz_worker", str(folder))
+        command = (
+            sys.executable,
+            "-m",
+            "benchmarks.reliability.fuzz_worker",
+            str(folder),
+        )
         numbers = (str(SEED), str(first), str(end - first))
         start = time.perf_counter()
         done = subprocess.run(
@@ -159,7 +164,12 @@ def _atheris(folder: Path) -> dict[str, Any]:
         (corpus / file.stem).write_bytes(file.read_bytes())
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks.reliability.fuzz_atheris", str(corpus)),
+            *(
+                sys.executable,
+                "-m",
+                "benchmarks.reliability.fuzz_atheris",
+                str(corpus),
+            ),
             *(f"-runs={_ATHERIS_RUNS}", f"-seed={SEED + 1}"),
             *("-max_len=8192", "-timeout=60", "-rss_limit_mb=8192"),
             f"-artifact_prefix={folder}/",

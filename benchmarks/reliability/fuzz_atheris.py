@@ -16,7 +16,10 @@ import sys
 atheris = importlib.import_module("atheris")
 
 with atheris.instrument_imports(
-    include=["tflite_export.flatbuffer.check_bytes", "tflite_export.flatbuffer.check_model"]
+    include=[
+        "tflite_export.flatbuffer.check_bytes",
+        "tflite_export.flatbuffer.check_model",
+    ]
 ):
     from benchmarks.reliability import fuzz_worker
 

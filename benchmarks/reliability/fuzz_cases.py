@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export.flatbuffer import prune
-from tflite_export.conversion import fuse_dense
-from tflite_export.matching import file_constants
-from tflite_export.flatbuffer import model as fb
-from tflite_export.inspect import inspect
-from tflite_export.targets import lint
-from tflite_export.verification import readback
-from tflite_export.flatbuffer import prune_constants
 from tflite_export import targets
-from tflite_export.runtime import ports
+from tflite_export.conversion import fuse_dense
 from tflite_export.devices import tosa_rewrites
 from tflite_export.devices import widen
+from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import prune
+from tflite_export.flatbuffer import prune_constants
 from tflite_export.flatbuffer.schema_fields import Kind
 from tflite_export.flatbuffer.schema_fields import fields
+from tflite_export.inspect import inspect
+from tflite_export.matching import file_constants
+from tflite_export.runtime import ports
+from tflite_export.targets import lint
+from tflite_export.verification import readback
 
 NUMBERS = (0, 1, -1, 2, 7, 127, 128, 255, 2**15, 2**31 - 1, -(2**31), 2**32 - 1)
 FLOATS = (0.0, -1.0, 1e-45, 1e38, float("nan"), float("inf"), -float("inf"))

@@ -24,11 +24,11 @@ from typing import Any
 
 import rich.table
 
+from benchmarks.harness import tables
 from benchmarks.reliability import kills_check
 from benchmarks.reliability import kills_cluster
 from benchmarks.reliability import kills_folders
 from benchmarks.reliability import kills_process
-from benchmarks.harness import tables
 from benchmarks.reliability.kills_child import Progress
 from benchmarks.reliability.kills_process import STEPS
 from benchmarks.reliability.kills_process import Job

@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parent.parent.parent
 # Seconds that one process may take, whatever shares the machine.
 PATIENCE = 900.0
 STEPS = 10

@@ -12,8 +12,8 @@ from typing import Any
 import rich.table
 
 from benchmarks.harness import child
-from benchmarks.reliability import replicas_run
 from benchmarks.harness import tables
+from benchmarks.reliability import replicas_run
 
 DTYPES = ("float32", "float64")
 _SHOWN = ("1", "10", "50", "120", "280")

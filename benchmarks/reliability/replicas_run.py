@@ -19,10 +19,10 @@ import tensorflow as tf
 import msq_tf
 from benchmarks.harness import child
 from msq_tf.core import search_state
+from train import phases
 from train.data import batches
 from train.data import datasets
 from train.models import builders
-from train import phases
 
 # Runs by name: number of devices, and whether every weight starts a unit in
 # the last place higher.

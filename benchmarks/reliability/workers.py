@@ -12,9 +12,9 @@ from typing import Any
 
 import rich.table
 
+from benchmarks.harness import tables
 from benchmarks.reliability import worker_losses
 from benchmarks.reliability import worker_soak
-from benchmarks.harness import tables
 
 
 def measure() -> dict[str, Any]:

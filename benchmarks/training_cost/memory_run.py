@@ -13,8 +13,8 @@ import sys
 
 from benchmarks.harness import child
 from benchmarks.harness import memory
-from benchmarks.training_cost import methods
 from benchmarks.harness import networks
+from benchmarks.training_cost import methods
 
 _TRACED_STEPS = 2
 _STEPS = 4

@@ -20,10 +20,10 @@ import rich.table
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from benchmarks.training_cost import methods
 from benchmarks.harness import tables
 from benchmarks.harness.networks import NETWORKS
 from benchmarks.harness.networks import Network
+from benchmarks.training_cost import methods
 
 METHODS = (methods.FLOAT, methods.SEARCHING, methods.FROZEN)
 _OPERATION = re.compile(r"[^:]+:([A-Za-z_]\w*)")

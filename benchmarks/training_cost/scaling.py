@@ -14,13 +14,13 @@ import keras
 import rich.console
 import rich.table
 
-from benchmarks.training_cost import step
 from benchmarks.harness import fits
-from benchmarks.training_cost import methods
 from benchmarks.harness import networks
 from benchmarks.harness import tables
 from benchmarks.harness import timing
 from benchmarks.harness.networks import Network
+from benchmarks.training_cost import methods
+from benchmarks.training_cost import step
 
 METHODS = (methods.FLOAT, methods.SEARCHING, methods.FROZEN, methods.BSQ)
 # What grows, and against what.

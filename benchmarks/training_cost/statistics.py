@@ -14,11 +14,11 @@ import numpy as np
 import rich.table
 import tensorflow as tf
 
-from benchmarks.harness import child
 from benchmarks.files import large_run
-from benchmarks.training_cost import statistics_run
+from benchmarks.harness import child
 from benchmarks.harness import tables
 from benchmarks.harness.networks import NETWORKS
+from benchmarks.training_cost import statistics_run
 
 COLUMNS = (
     "network",
@@ -90,7 +90,8 @@ def measure() -> dict[str, Any]:
         What `statistics_run.measure` returns, by network.
     """
     return {
-        name: child.measured("benchmarks.training_cost.statistics", name) for name in ALL
+        name: child.measured("benchmarks.training_cost.statistics", name)
+        for name in ALL
     }
 
 

@@ -19,8 +19,8 @@ import tensorflow as tf
 import msq_tf
 from benchmarks.harness import child
 from benchmarks.harness import memory
-from benchmarks.training_cost import methods
 from benchmarks.harness import networks
+from benchmarks.training_cost import methods
 
 EPOCHS = 10
 STEPS = 100  # of an epoch

@@ -17,11 +17,11 @@ import tensorflow as tf
 
 import msq_tf
 from benchmarks.harness import child
-from benchmarks.training_cost import methods
 from benchmarks.harness import tables
 from benchmarks.harness import timing
 from benchmarks.harness.networks import NETWORKS
 from benchmarks.harness.networks import Network
+from benchmarks.training_cost import methods
 from msq_tf.sensitivity.hessian import BlockHessian
 
 _CHANGES = 20
@@ -108,7 +108,9 @@ def memory(network: str, method: str) -> dict[str, Any]:
     Returns:
         `start_mib`, `traced_mib` and `step_mib`, see `memory_run`.
     """
-    return child.measured("benchmarks.training_cost.memory_run", network, method)
+    return child.measured(
+        "benchmarks.training_cost.memory_run", network, method
+    )
 
 
 class _CountingLoss(keras.losses.SparseCategoricalCrossentropy):

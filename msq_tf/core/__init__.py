@@ -1,0 +1,1 @@
+"""A quantized model, whichever Keras it is of."""

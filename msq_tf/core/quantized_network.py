@@ -16,14 +16,14 @@ import tensorflow as tf
 
 from msq_tf.arguments import check_mapping
 from msq_tf.core.batches import Batch
-from msq_tf.core.compiled_losses import CompiledLosses
-from msq_tf.config import check_bits
 from msq_tf.core.bit_history import BitChange
+from msq_tf.core.compiled_losses import CompiledLosses
+from msq_tf.core.config import check_bits
 from msq_tf.core.penalty import PenaltyMean
-from msq_tf.core.search_state import SearchState
-from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
+from msq_tf.core.search_state import SearchState
+from msq_tf.core.weight_set import WeightQuantizers
 
 
 class QuantizedNetwork:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from msq_tf.core import bit_history
 from msq_tf.bit_widths import MAX_BITS
+from msq_tf.core import bit_history
 from msq_tf.core.bit_history import BitChange
 from msq_tf.rules.rule import RuleState
 

@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 from msq_tf.core import saved
-from msq_tf.config import Granularity
-from msq_tf.config import axes_tuple
-from msq_tf.config import check_bits
-from msq_tf.config import check_granularity
-from msq_tf.config import granularity_from_name
-from msq_tf.config import granularity_name
+from msq_tf.core.config import Granularity
+from msq_tf.core.config import axes_tuple
+from msq_tf.core.config import check_bits
+from msq_tf.core.config import check_granularity
+from msq_tf.core.config import granularity_from_name
+from msq_tf.core.config import granularity_name
 from msq_tf.weight_layout import Layout
 
 

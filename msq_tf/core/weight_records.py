@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.core.weight_plan import WeightPlan
-from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
+from msq_tf.core.weight_plan import WeightPlan
+from msq_tf.core.weight_spec import FoundWeight
 
 
 def quantized_record(

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.quantizers import batched
-from msq_tf.quantizers import round_clamp
-from msq_tf.config import PerChannel
-from msq_tf.config import check_bits
-from msq_tf.rules.storage import kind_of
-from msq_tf.core.weight_records import quantized_record
-from msq_tf.core.weight_records import skipped_record
-from msq_tf.core.weight_plan import WeightPlan
-from msq_tf.core.weight_spec import FoundWeight
+from msq_tf.core.config import PerChannel
+from msq_tf.core.config import check_bits
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
+from msq_tf.core.weight_plan import WeightPlan
+from msq_tf.core.weight_records import quantized_record
+from msq_tf.core.weight_records import skipped_record
+from msq_tf.core.weight_spec import FoundWeight
+from msq_tf.quantizers import batched
+from msq_tf.quantizers import round_clamp
+from msq_tf.rules.storage import kind_of
 
 
 class WeightQuantizers:

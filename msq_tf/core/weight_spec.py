@@ -7,7 +7,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-from msq_tf.config import axes_tuple
+from msq_tf.core.config import axes_tuple
 from msq_tf.weight_layout import Layout
 
 

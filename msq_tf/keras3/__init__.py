@@ -1,0 +1,1 @@
+"""The front end for Keras 3."""

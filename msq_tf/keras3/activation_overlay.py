@@ -11,6 +11,13 @@ import keras
 import tensorflow as tf
 
 from msq_tf.keras3 import separable
+from msq_tf.keras3.activation_sites import GATE
+from msq_tf.keras3.activation_sites import INPUT
+from msq_tf.keras3.activation_sites import MIDDLE
+from msq_tf.keras3.activation_sites import OUTPUT
+from msq_tf.keras3.activation_sites import PREACTIVATION
+from msq_tf.keras3.activation_sites import SITE_NAME
+from msq_tf.keras3.activation_sites import Site
 from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.activations import ActivationQuantizers
 from msq_tf.keras3.activations import fake_quantize
@@ -19,19 +26,12 @@ from msq_tf.keras3.activations import unit_of_range
 from msq_tf.keras3.biases import Bias
 from msq_tf.keras3.biases import biased_kernel
 from msq_tf.keras3.biases import rounded
-from msq_tf.keras3.flow import hookable
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.call_hooks import install
+from msq_tf.keras3.flow import hookable
 from msq_tf.keras3.overlay import Overlay
 from msq_tf.keras3.overlay import flat_inputs
 from msq_tf.keras3.overlay import input_names
-from msq_tf.keras3.activation_sites import GATE
-from msq_tf.keras3.activation_sites import INPUT
-from msq_tf.keras3.activation_sites import MIDDLE
-from msq_tf.keras3.activation_sites import OUTPUT
-from msq_tf.keras3.activation_sites import PREACTIVATION
-from msq_tf.keras3.activation_sites import SITE_NAME
-from msq_tf.keras3.activation_sites import Site
 
 
 def _ranges_of(sites: Sequence[Site]) -> list[int | str]:

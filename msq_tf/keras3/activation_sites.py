@@ -31,10 +31,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.keras3 import columns
 from msq_tf.core import saved
+from msq_tf.core.config import check_choice
+from msq_tf.keras3 import columns
 from msq_tf.keras3 import separable
-from msq_tf.config import check_choice
 from msq_tf.keras3.flow import Call
 from msq_tf.keras3.flow import Trace
 from msq_tf.keras3.flow import resizes

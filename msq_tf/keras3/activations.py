@@ -25,16 +25,16 @@ import tensorflow as tf
 
 from msq_tf import distribute
 from msq_tf.core import saved
+from msq_tf.core.config import ACTIVATION_BITS
+from msq_tf.core.config import EMA
+from msq_tf.core.config import LEARNED
+from msq_tf.core.config import check_choice
+from msq_tf.keras3.activation_sites import Site
 from msq_tf.keras3.biases import Bias
-from msq_tf.config import ACTIVATION_BITS
-from msq_tf.config import EMA
-from msq_tf.config import LEARNED
-from msq_tf.config import check_choice
 from msq_tf.quantizers.range_average import LEAST_RANGE
 from msq_tf.quantizers.range_average import Extremes
 from msq_tf.quantizers.range_average import averaged
 from msq_tf.quantizers.range_average import extremes
-from msq_tf.keras3.activation_sites import Site
 
 # Share of the old range that a training step keeps.
 _MOMENTUM = 0.95

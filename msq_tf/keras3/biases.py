@@ -23,13 +23,13 @@ import keras
 import tensorflow as tf
 
 from msq_tf.core import saved
-from msq_tf.keras3.flow import Call
-from msq_tf.keras3.flow import Trace
-from msq_tf.keras3.overlay import read_float32
 from msq_tf.keras3.activation_sites import LINEAR
 from msq_tf.keras3.activation_sites import MIDDLE
 from msq_tf.keras3.activation_sites import Site
 from msq_tf.keras3.activation_sites import grids_of
+from msq_tf.keras3.flow import Call
+from msq_tf.keras3.flow import Trace
+from msq_tf.keras3.overlay import read_float32
 
 # They add a bias to the sums of the second of their kernels.
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)

@@ -6,9 +6,9 @@ from typing import NoReturn
 
 import keras
 
-from msq_tf.sensitivity.fit_inputs import FitInputs
 from msq_tf.keras3.model import MSQModel
 from msq_tf.search.callback import SearchCallback
+from msq_tf.sensitivity.fit_inputs import FitInputs
 
 
 # Its documentation is that of the core.

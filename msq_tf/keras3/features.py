@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 
-from msq_tf.keras3.discovery import walk
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.call_hooks import Visitor
 from msq_tf.keras3.call_hooks import install
+from msq_tf.keras3.discovery import walk
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")

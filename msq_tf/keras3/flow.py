@@ -16,9 +16,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.keras3.discovery import walk
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.call_hooks import install
+from msq_tf.keras3.discovery import walk
 from msq_tf.keras3.overlay import operations
 from msq_tf.keras3.overlay import symbolic_inputs
 

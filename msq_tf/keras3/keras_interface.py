@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
-from msq_tf.config import LEARNED
 from msq_tf.atomic_files import check_folder
+from msq_tf.core.config import LEARNED
 from msq_tf.keras3.overlay import input_name
 from msq_tf.keras3.overlay import saves_as_hdf5
 from msq_tf.keras3.overlay import symbolic_inputs

@@ -33,10 +33,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from msq_tf.quantizers import round_clamp
-from msq_tf.keras3.overlay import read_float32
-from msq_tf.quantizers.round_clamp import Quantized
 from msq_tf.core.weight_set import WeightQuantizers
+from msq_tf.keras3.overlay import read_float32
+from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers.round_clamp import Quantized
 
 # A learned scale counts as at least this share of `max|w|`. Below it hardly a
 # weight is inside of the range, and at zero or less there are no codes at all.

@@ -10,17 +10,20 @@ import keras
 import tensorflow as tf
 
 from msq_tf import distribute
-from msq_tf.quantizers import round_clamp
 from msq_tf.core import saved
+from msq_tf.core.config import LEARNED
+from msq_tf.core.config import MAX
+from msq_tf.core.config import SCALES
+from msq_tf.core.config import check_choice
+from msq_tf.core.penalty import PenaltyMean
+from msq_tf.core.penalty import as_loss
+from msq_tf.core.quantized_network import QuantizedNetwork
+from msq_tf.core.weight_plan import WeightPlan
+from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.keras3.activation_overlay import ActivationOverlay
+from msq_tf.keras3.activation_products import count_products
 from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.activations import ActivationQuantizers
-from msq_tf.config import LEARNED
-from msq_tf.config import MAX
-from msq_tf.config import SCALES
-from msq_tf.config import check_choice
-from msq_tf.sensitivity.fit_inputs import FitInputs
-from msq_tf.keras3.value_cache import HoldsValues
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.input_ranges import InputRanges
 from msq_tf.keras3.keras_interface import LooksLikeItsBase
@@ -28,7 +31,6 @@ from msq_tf.keras3.learned_scales import LearnedScales
 from msq_tf.keras3.learned_scales import learn_scales
 from msq_tf.keras3.model_scopes import HasScopes
 from msq_tf.keras3.model_statistics import TakesStatistics
-from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.keras3.overlay import Overlay
 from msq_tf.keras3.overlay import drop_optimizers
 from msq_tf.keras3.overlay import exclude_from_decay
@@ -39,15 +41,13 @@ from msq_tf.keras3.own_training import TrainsAsItsBase
 from msq_tf.keras3.own_training import check_methods
 from msq_tf.keras3.own_training import mark_pull
 from msq_tf.keras3.own_training import warn_of_fit
-from msq_tf.core.penalty import PenaltyMean
-from msq_tf.core.penalty import as_loss
 from msq_tf.keras3.planning import match_plan
-from msq_tf.keras3.activation_products import count_products
 from msq_tf.keras3.search_variables import SearchVariables
 from msq_tf.keras3.step_scope import StepScopes
 from msq_tf.keras3.step_scope import given_values
-from msq_tf.core.weight_plan import WeightPlan
-from msq_tf.core.weight_set import WeightQuantizers
+from msq_tf.keras3.value_cache import HoldsValues
+from msq_tf.quantizers import round_clamp
+from msq_tf.sensitivity.fit_inputs import FitInputs
 
 # Attribute of a loss: the context of the replica that computed it.
 _REPLICA = "_msq_tf_replica"

@@ -10,11 +10,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from msq_tf.keras3.activation_overlay import ActivationOverlay
 from msq_tf.core.constants import constant
+from msq_tf.core.quantized_weight import QuantizedWeight
+from msq_tf.keras3.activation_overlay import ActivationOverlay
 from msq_tf.keras3.overlay import Aside
 from msq_tf.keras3.overlay import Overlay
-from msq_tf.core.quantized_weight import QuantizedWeight
 
 
 class HasScopes:

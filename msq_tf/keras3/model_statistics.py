@@ -13,9 +13,9 @@ import tensorflow as tf
 from msq_tf import distribute
 from msq_tf.core.batches import Batch
 from msq_tf.core.compiled_losses import CompiledLosses
-from msq_tf.sensitivity.divergence import relative_distance
 from msq_tf.keras3.overlay import fixed_batch_size
 from msq_tf.keras3.step_scope import statistics_scope
+from msq_tf.sensitivity.divergence import relative_distance
 
 
 class TakesStatistics:

@@ -23,10 +23,10 @@ import keras
 import tensorflow as tf
 
 from msq_tf.core import saved
+from msq_tf.core.penalty import apart
 from msq_tf.keras3.overlay import built_variables
 from msq_tf.keras3.overlay import own_metrics
 from msq_tf.keras3.overlay import share_compiled
-from msq_tf.core.penalty import apart
 from msq_tf.keras3.step_scope import StepScopes
 
 _TRAIN = "train_step"

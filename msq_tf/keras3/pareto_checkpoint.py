@@ -15,17 +15,17 @@ from typing import Any
 import keras
 import rich.markup
 
-from msq_tf.reports import terminal
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_path
-from msq_tf.config import check_choice
 from msq_tf.atomic_files import PARTIAL
 from msq_tf.atomic_files import left_over
 from msq_tf.atomic_files import replacing
+from msq_tf.core.config import check_choice
 from msq_tf.keras3.model import MSQModel
+from msq_tf.reports import terminal
+from msq_tf.reports.precision_report import precision_report
 from msq_tf.search.monitored import direction
 from msq_tf.search.monitored import value_of
-from msq_tf.reports.precision_report import precision_report
 
 INDEX = "pareto.json"
 # Files of ours.

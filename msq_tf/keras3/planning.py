@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from msq_tf.config import LayerConfig
-from msq_tf.config import MSQConfig
-from msq_tf.config import axes_tuple
-from msq_tf.keras3.discovery import find_weights
-from msq_tf.keras3.unread import REASON
-from msq_tf.weight_layout import Layout
+from msq_tf.core.config import LayerConfig
+from msq_tf.core.config import MSQConfig
+from msq_tf.core.config import axes_tuple
 from msq_tf.core.weight_plan import WeightPlan
 from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.core.weight_spec import WeightSpec
+from msq_tf.keras3.discovery import find_weights
+from msq_tf.keras3.unread import REASON
+from msq_tf.weight_layout import Layout
 
 Filters = str | Sequence[str] | Callable[[Any], bool]
 

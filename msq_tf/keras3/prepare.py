@@ -9,11 +9,11 @@ from typing import Any
 
 import keras
 
+from msq_tf.core.config import MSQConfig
 from msq_tf.keras3 import columns
-from msq_tf.rules import target_limits
+from msq_tf.keras3.activation_sites import find_sites
 from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.biases import find_biases
-from msq_tf.config import MSQConfig
 from msq_tf.keras3.discovery import walk
 from msq_tf.keras3.flow import Trace
 from msq_tf.keras3.flow import input_signature
@@ -24,10 +24,10 @@ from msq_tf.keras3.own_training import own_methods
 from msq_tf.keras3.planning import Filters
 from msq_tf.keras3.planning import check_filters
 from msq_tf.keras3.planning import make_plan
-from msq_tf.keras3.activation_sites import find_sites
 from msq_tf.keras3.target_checks import check_model
 from msq_tf.keras3.unread import REASON
 from msq_tf.keras3.unread import unread_variables
+from msq_tf.rules import target_limits
 
 
 def quantize_model(

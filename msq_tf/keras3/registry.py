@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import keras
 
-from msq_tf.config import axes_tuple
-from msq_tf.weight_layout import Layout
+from msq_tf.core.config import axes_tuple
 from msq_tf.core.weight_spec import WeightSpec
+from msq_tf.weight_layout import Layout
 
 Axis = int | Sequence[int] | Callable[[Any], Sequence[int]]
 LayerClass = TypeVar("LayerClass", bound=type)

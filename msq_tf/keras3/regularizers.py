@@ -9,9 +9,9 @@ import keras
 import tensorflow as tf
 
 from msq_tf import bit_widths
-from msq_tf.quantizers import round_clamp
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
+from msq_tf.quantizers import round_clamp
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")

@@ -25,6 +25,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from msq_tf.core.penalty import PenaltyMean
+from msq_tf.core.search_state import SearchState
+from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.call_hooks import install as hook_layers
 from msq_tf.keras3.optimizer_hooks import ApplyScope
@@ -34,9 +37,6 @@ from msq_tf.keras3.overlay import Aside
 from msq_tf.keras3.overlay import Overlay
 from msq_tf.keras3.overlay import all_layers
 from msq_tf.keras3.overlay import give_back_losses
-from msq_tf.core.penalty import PenaltyMean
-from msq_tf.core.search_state import SearchState
-from msq_tf.core.weight_set import WeightQuantizers
 
 _GIVEN: contextvars.ContextVar[Sequence[tf.Tensor] | None] = (
     contextvars.ContextVar("msq_tf_given_kernels", default=None)

@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
-from msq_tf.rules import target_limits
 from msq_tf.keras3.discovery import walk
 from msq_tf.keras3.flow import hookable
+from msq_tf.rules import target_limits
 
 
 def check_model(model: Any, names: Sequence[str]) -> None:

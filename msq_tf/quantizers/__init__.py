@@ -1,0 +1,1 @@
+"""From weights and ranges to codes and values."""

@@ -1,0 +1,1 @@
+"""What a search did, to read and to look at."""

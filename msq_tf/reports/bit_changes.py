@@ -14,8 +14,8 @@ import rich.console
 import rich.table
 import rich.text
 
-from msq_tf.reports import terminal
 from msq_tf.core.bit_history import BitChange
+from msq_tf.reports import terminal
 from msq_tf.reports.html_tables import as_html
 from msq_tf.reports.names import Name
 from msq_tf.rules.rule import Candidate

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from msq_tf import atomic_files
-from msq_tf.reports import panels as panels_lib
 from msq_tf.arguments import check_path
+from msq_tf.reports import panels as panels_lib
 from msq_tf.reports.labels import Label
 from msq_tf.reports.labels import place_labels
 

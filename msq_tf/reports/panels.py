@@ -13,10 +13,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 from matplotlib.ticker import MaxNLocator
 
-from msq_tf.reports.training_log import spelled
 from msq_tf.reports.labels import PAPER
 from msq_tf.reports.labels import Label
 from msq_tf.reports.names import shortened
+from msq_tf.reports.training_log import spelled
 
 if TYPE_CHECKING:
     from msq_tf.reports.precision_report import LayerPrecision

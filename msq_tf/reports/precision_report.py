@@ -13,21 +13,21 @@ import rich.console
 import rich.markup
 import rich.table
 
+from msq_tf.core.bit_history import BitChange
+from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.reports import training_log
-from msq_tf.reports.code_use import CodeUse
-from msq_tf.reports.code_use import code_use
-from msq_tf.reports.code_use import remarks
 from msq_tf.reports.bit_changes import LAYOUT
 from msq_tf.reports.bit_changes import WORDS
 from msq_tf.reports.bit_changes import Decisions
 from msq_tf.reports.bit_changes import as_text
 from msq_tf.reports.bit_changes import with_error
-from msq_tf.rules.storage import CONTAINERS
-from msq_tf.reports.training_log import EpochPoint
-from msq_tf.core.bit_history import BitChange
+from msq_tf.reports.code_use import CodeUse
+from msq_tf.reports.code_use import code_use
+from msq_tf.reports.code_use import remarks
 from msq_tf.reports.html_tables import as_html
 from msq_tf.reports.names import Name
-from msq_tf.core.quantized_network import QuantizedNetwork
+from msq_tf.reports.training_log import EpochPoint
+from msq_tf.rules.storage import CONTAINERS
 
 # Parts of the figure, in their order.
 PANELS = ("bits", "sensitivity", "accuracy")

@@ -11,11 +11,11 @@ import rich.text
 import tensorflow as tf
 
 from msq_tf import extras
+from msq_tf.core.bit_history import BitChange
+from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.reports import terminal
 from msq_tf.reports.bit_changes import Decisions
-from msq_tf.core.bit_history import BitChange
 from msq_tf.reports.names import shortened
-from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.reports.precision_report import PANELS
 from msq_tf.reports.precision_report import precision_report
 from msq_tf.rules.rule import Candidate

@@ -1,0 +1,1 @@
+"""Which weight loses bits, and when: decided from names, counts and floats."""

@@ -11,12 +11,12 @@ from typing import Any
 from typing import ClassVar
 from typing import NamedTuple
 
-from msq_tf.rules import allocation
-from msq_tf.rules import storage
-from msq_tf.rules.allocation import Option
 from msq_tf.arguments import check_integer
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
+from msq_tf.rules import allocation
+from msq_tf.rules import storage
+from msq_tf.rules.allocation import Option
 from msq_tf.rules.rule import EPSILON
 from msq_tf.rules.rule import Candidate
 from msq_tf.rules.rule import Change

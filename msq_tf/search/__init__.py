@@ -1,0 +1,1 @@
+"""Runs a rule during training."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from msq_tf.reports import bit_changes
-from msq_tf.search import one_search
 from msq_tf import distribute
 from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_integer
@@ -15,7 +13,14 @@ from msq_tf.arguments import check_path
 from msq_tf.core.batches import BATCH_SIZE
 from msq_tf.core.batches import Samples
 from msq_tf.core.batches import take_samples
-from msq_tf.config import check_choice
+from msq_tf.core.bit_history import BitChange
+from msq_tf.core.config import check_choice
+from msq_tf.core.quantized_network import QuantizedNetwork
+from msq_tf.reports import bit_changes
+from msq_tf.reports.progress import ProgressPrinter
+from msq_tf.reports.progress import SummaryWriter
+from msq_tf.rules.rule import Rule
+from msq_tf.search import one_search
 from msq_tf.search.controller import Decider
 from msq_tf.search.controller import Probing
 from msq_tf.search.controller import search_stats
@@ -23,17 +28,12 @@ from msq_tf.sensitivity.effort import Effort
 from msq_tf.sensitivity.effort import Run
 from msq_tf.sensitivity.fit_inputs import FitInputs
 from msq_tf.sensitivity.fit_inputs import weigh_classes
-from msq_tf.core.bit_history import BitChange
-from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.sensitivity.portions import Portions
 from msq_tf.sensitivity.portions import Sizes
-from msq_tf.rules.rule import Rule
 from msq_tf.sensitivity.statistics import AUTO
 from msq_tf.sensitivity.statistics import MEASURED
 from msq_tf.sensitivity.statistics import RANKINGS
 from msq_tf.sensitivity.statistics import StatisticsGatherer
-from msq_tf.reports.progress import ProgressPrinter
-from msq_tf.reports.progress import SummaryWriter
 
 # Decisions in the search phase when no interval is given.
 _DECISIONS = 10

@@ -17,23 +17,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from msq_tf.core import bit_history
 from msq_tf import distribute
+from msq_tf.core import bit_history
 from msq_tf.core.batches import samples_in
-from msq_tf.sensitivity.effort import STEP
-from msq_tf.sensitivity.finite import check_layers
-from msq_tf.sensitivity.finite import check_loss
-from msq_tf.sensitivity.finite import check_weights
 from msq_tf.core.bit_history import BitChange
 from msq_tf.core.quantized_network import QuantizedNetwork
-from msq_tf.sensitivity.portions import Portions
+from msq_tf.core.search_state import PER_WEIGHT
+from msq_tf.core.search_state import SHARED
 from msq_tf.rules.rule import Decision
 from msq_tf.rules.rule import LayerStats
 from msq_tf.rules.rule import Rule
 from msq_tf.rules.rule import RuleState
 from msq_tf.rules.rule import SearchStats
-from msq_tf.core.search_state import PER_WEIGHT
-from msq_tf.core.search_state import SHARED
+from msq_tf.sensitivity.effort import STEP
+from msq_tf.sensitivity.finite import check_layers
+from msq_tf.sensitivity.finite import check_loss
+from msq_tf.sensitivity.finite import check_weights
+from msq_tf.sensitivity.portions import Portions
 from msq_tf.sensitivity.statistics import HESSIAN
 from msq_tf.sensitivity.statistics import NoSecondDerivativeError
 from msq_tf.sensitivity.statistics import StatisticsGatherer

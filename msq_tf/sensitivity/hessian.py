@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.sensitivity.finite import ADVICE
 from msq_tf.distribute import ReplicaMap
+from msq_tf.sensitivity.finite import ADVICE
 
 # Elements of all blocks from which a probe goes through a part of them at a
 # time, and how many parts that are.

@@ -12,17 +12,17 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf import distribute
-from msq_tf.quantizers import round_clamp
-from msq_tf.core.batches import Batch
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
+from msq_tf.core.batches import Batch
+from msq_tf.core.quantized_network import QuantizedNetwork
+from msq_tf.quantizers import round_clamp
+from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.rule import Rule
 from msq_tf.sensitivity.divergence import output_divergence
 from msq_tf.sensitivity.hessian import BlockHessian
 from msq_tf.sensitivity.hessian import TraceEstimate
 from msq_tf.sensitivity.hessian import groups
-from msq_tf.core.quantized_network import QuantizedNetwork
-from msq_tf.rules.rule import LayerStats
-from msq_tf.rules.rule import Rule
 
 AUTO = "auto"
 DIVERGENCE = "divergence"

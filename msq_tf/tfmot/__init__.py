@@ -17,14 +17,14 @@ Importing this package imports TFMOT, which sets `TF_USE_LEGACY_KERAS=1` for
 the process; importing `msq_tf` alone does not.
 """
 
-from msq_tf.tfmot.prepare import annotate_model as annotate_model
-from msq_tf.tfmot.prepare import quantize_model as quantize_model
-from msq_tf.tfmot.callback import MSQCallback as MSQCallback
-from msq_tf.tfmot.quantize_config import MSQQuantizeConfig as MSQQuantizeConfig
-from msq_tf.tfmot.flatten import flatten_model as flatten_model
-from msq_tf.tfmot.quantizer import RoundClampQuantizer as RoundClampQuantizer
 from msq_tf.tfmot.calibrate import calibrate as calibrate
-from msq_tf.tfmot.scheme import MSQQuantizeScheme as MSQQuantizeScheme
-from msq_tf.tfmot.strip import strip_quantization as strip_quantization
+from msq_tf.tfmot.callback import MSQCallback as MSQCallback
+from msq_tf.tfmot.flatten import flatten_model as flatten_model
 from msq_tf.tfmot.model_view import ModelView as ModelView
 from msq_tf.tfmot.model_view import bake as bake
+from msq_tf.tfmot.prepare import annotate_model as annotate_model
+from msq_tf.tfmot.prepare import quantize_model as quantize_model
+from msq_tf.tfmot.quantize_config import MSQQuantizeConfig as MSQQuantizeConfig
+from msq_tf.tfmot.quantizer import RoundClampQuantizer as RoundClampQuantizer
+from msq_tf.tfmot.scheme import MSQQuantizeScheme as MSQQuantizeScheme
+from msq_tf.tfmot.strip import strip_quantization as strip_quantization

@@ -6,8 +6,8 @@ Until then most of a grid of 8 bits lies where no activation is.
 
 Neither TFMOT's moving averages nor its extremes of all values look at what
 they take: one NaN, as of a step that a loss scale skips, would be in a range
-for good. Here they move as those of `msq_tf.keras3.activations` do, and an extreme by
-no more than the range is wide.
+for good. Here they move as those of `msq_tf.keras3.activations` do, and an
+extreme by no more than the range is wide.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
 
 from msq_tf.core.calibration import SeenRanges
 from msq_tf.core.calibration import run_batches
+from msq_tf.keras3.activation_sites import SITE_NAME
 from msq_tf.quantizers.range_average import LEAST_RANGE
 from msq_tf.quantizers.range_average import Extremes
 from msq_tf.quantizers.range_average import averaged
 from msq_tf.quantizers.range_average import extremes
-from msq_tf.keras3.activation_sites import SITE_NAME
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.model_state import fixed_batch_size
 from msq_tf.tfmot.model_state import kept

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msq_tf.search.callback import SearchCallback
 from msq_tf.tfmot.compat.imports import tf_keras
-from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.model_view import ModelView
+from msq_tf.tfmot.strip import check_model
 
 
 # Its documentation is that of the core.

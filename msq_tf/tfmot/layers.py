@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from msq_tf.core.weight_spec import WeightSpec
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.weight_layout import Layout
-from msq_tf.core.weight_spec import WeightSpec
 
 layers = tf_keras.layers
 
@@ -84,11 +84,6 @@ def channel_axes(
             rank = len(getattr(layer, attribute).shape)
             return spec.axes(layer, rank)
     return tuple(known.get(attribute, (-1,)))
-
-
-def weight_name(variable: Any) -> str:
-    """The last part of a variable's name: `"kernel"` of `"conv/kernel:0"`."""
-    return variable.name.split(":")[0].split("/")[-1]
 
 
 def is_operation(layer: Any) -> bool:

@@ -29,10 +29,10 @@ from tensorflow_model_optimization.python.core.quantization.keras.graph_transfor
     transforms as patterns,
 )
 
-from msq_tf.tfmot.quantize_config import MSQQuantizeConfig
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.layers import known_weights
+from msq_tf.tfmot.quantize_config import MSQQuantizeConfig
 
 _CONFIG = "quantize_config"
 # Of one dimension, three, or transposed. TFMOT's pattern "Conv2D" fits every

@@ -14,8 +14,12 @@ import tensorflow as tf
 
 from msq_tf.core.compiled_losses import CompiledLosses
 from msq_tf.core.constants import constant
-from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.penalty import PenaltyMean
+from msq_tf.core.quantized_network import QuantizedNetwork
+from msq_tf.core.quantized_weight import SkippedWeight
+from msq_tf.core.weight_set import WeightQuantizers
+from msq_tf.tfmot.calibrate import Tap
+from msq_tf.tfmot.calibrate import watched
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.losses import LossesWithoutMetrics
 from msq_tf.tfmot.model_state import fixed_batch_size
@@ -24,8 +28,7 @@ from msq_tf.tfmot.model_state import state_variables
 from msq_tf.tfmot.own_training import keep_penalty_apart
 from msq_tf.tfmot.own_training import own_methods
 from msq_tf.tfmot.quantizer import given_values
-from msq_tf.tfmot.calibrate import Tap
-from msq_tf.tfmot.calibrate import watched
+from msq_tf.tfmot.search_variables import WrapperState
 from msq_tf.tfmot.second_gradients import differentiable_twice
 from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.strip import copy_weights
@@ -33,9 +36,6 @@ from msq_tf.tfmot.strip import strip_quantization
 from msq_tf.tfmot.wrapped_weights import activation_widths
 from msq_tf.tfmot.wrapped_weights import find_weights
 from msq_tf.tfmot.wrapped_weights import weights_as
-from msq_tf.tfmot.search_variables import WrapperState
-from msq_tf.core.weight_set import WeightQuantizers
-from msq_tf.core.quantized_weight import SkippedWeight
 
 # Layers that multiply activations by activations.
 _MULTIPLYING = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from msq_tf.tfmot.flatten import flatten_model
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
+from msq_tf.tfmot.flatten import flatten_model
 from msq_tf.tfmot.layers import is_operation
 from msq_tf.tfmot.own_training import check_no_methods
 from msq_tf.tfmot.own_training import with_methods_of

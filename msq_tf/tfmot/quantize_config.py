@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from msq_tf.core.config import check_bits
+from msq_tf.core.config import check_choice
 from msq_tf.quantizers import round_clamp
-from msq_tf.config import check_bits
-from msq_tf.config import check_choice
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.layers import channel_axes

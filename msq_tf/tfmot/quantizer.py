@@ -14,13 +14,13 @@ import tensorflow as tf
 # Not public; how `mixed_float16` reads variables.
 from tf_keras.src.mixed_precision import autocast_variable
 
+from msq_tf.core.config import check_bits
 from msq_tf.quantizers import batched
 from msq_tf.quantizers import round_clamp
-from msq_tf.config import check_bits
 from msq_tf.tfmot import search_variables
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
-from msq_tf.tfmot.layers import weight_name
+from msq_tf.tfmot.compat.names import weight_name
 from msq_tf.tfmot.own_training import penalty_loss
 
 # Values that stand for weights while statistics are taken, by reference of
@@ -126,7 +126,9 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
                 f"named '{name}' among {[w.name for w in named]}"
             )
         weight = found[0]
-        variables = search_variables.make_variables(layer, name, self.start_bits)
+        variables = search_variables.make_variables(
+            layer, name, self.start_bits
+        )
         layer.add_loss(lambda: self._penalty(weight, variables))
         return variables
 

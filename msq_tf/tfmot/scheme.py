@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from msq_tf.quantizers import round_clamp
-from msq_tf.tfmot.quantize_config import MSQQuantizeConfig
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.layers import is_operation
 from msq_tf.tfmot.layers import known_weights
 from msq_tf.tfmot.layout_transform import MSQLayoutTransform
+from msq_tf.tfmot.quantize_config import MSQQuantizeConfig
 
 layers = tf_keras.layers
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
-from msq_tf.tfmot.layers import weight_name
+from msq_tf.tfmot.compat.names import weight_name
 from msq_tf.tfmot.compat.patches import QuantizeLayer
 
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.config import Granularity
-from msq_tf.config import PerChannel
-from msq_tf.config import PerTensor
-from msq_tf.tfmot.compat.imports import tfmot
-from msq_tf.tfmot.layers import known_weights
-from msq_tf.tfmot.layers import weight_name
-from msq_tf.tfmot.quantizer import RoundClampQuantizer
-from msq_tf.tfmot.strip import is_input_quantizer
+from msq_tf.core.config import Granularity
+from msq_tf.core.config import PerChannel
+from msq_tf.core.config import PerTensor
 from msq_tf.core.weight_plan import WeightPlan
 from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.core.weight_spec import WeightSpec
+from msq_tf.tfmot.compat.imports import tfmot
+from msq_tf.tfmot.compat.names import weight_name
+from msq_tf.tfmot.layers import known_weights
+from msq_tf.tfmot.quantizer import RoundClampQuantizer
+from msq_tf.tfmot.strip import is_input_quantizer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

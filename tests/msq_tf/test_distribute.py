@@ -32,7 +32,10 @@ def test_the_chief_comes_before_the_workers():
         worker_of(cluster, *task) for task in (("chief", 0), ("worker", 1))
     )
     assert distribute.workers(chief) == distribute.workers(last) == 3
-    assert (distribute.worker_index(chief), distribute.worker_index(last)) == (0, 2)
+    assert (distribute.worker_index(chief), distribute.worker_index(last)) == (
+        0,
+        2,
+    )
     assert distribute.is_chief(chief) and not distribute.is_chief(last)
 
 

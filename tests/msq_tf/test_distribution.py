@@ -130,15 +130,17 @@ def test_batch_norm_of_parts_keeps_the_first_replicas_statistics():
     assert two.model.compression >= 8.0
 
     batches = [(*map(tf.constant, (x[:64] for x in spread.data())), None)]
-    gatherer = msq_tf.sensitivity.statistics.StatisticsGatherer(two.model, batches)
+    gatherer = msq_tf.sensitivity.statistics.StatisticsGatherer(
+        two.model, batches
+    )
     found = gatherer.traces(max_probes=2)
     alone = compile_model(
         msq_tf.quantize_model(spread.model_of("per_replica", "alone"))
     )
     alone.set_weights(two.model.get_weights())
-    expected = msq_tf.sensitivity.statistics.StatisticsGatherer(alone, batches).traces(
-        max_probes=2
-    )
+    expected = msq_tf.sensitivity.statistics.StatisticsGatherer(
+        alone, batches
+    ).traces(max_probes=2)
     np.testing.assert_allclose(found.trace, expected.trace, rtol=1e-5)
     parts = [v.numpy() for v in strategy.experimental_local_results(mean.value)]
     np.testing.assert_array_equal(parts[0], parts[1])
@@ -190,7 +192,9 @@ def test_followers_neither_decide_nor_write(monkeypatch, tmp_path):
     monkeypatch.setattr(
         msq_tf.distribute, "of_all_workers", lambda s, v: np.stack([v, v])
     )
-    monkeypatch.setattr(msq_tf.search.controller.replicas, "workers", lambda s: 2)
+    monkeypatch.setattr(
+        msq_tf.search.controller.replicas, "workers", lambda s: 2
+    )
     callbacks = keras.callbacks.CallbackList(
         [
             msq_tf.MSQCallback(

@@ -219,7 +219,7 @@ def products_in(function):
 
 @pytest.mark.parametrize("name", ["convolution", "depthwise", "dense"])
 def test_a_probe_takes_eight_products_where_a_gradient_takes_three(name):
-    """Time depends on the machine, see `benchmarks.training_cost.step`; this does not."""
+    """Time depends on the machine (`benchmarks.training_cost.step`)."""
     qmodel, (batch,) = prepared(NETWORKS[name][0])
     values = qmodel.quantized_values()
 

@@ -19,8 +19,8 @@ import msq_tf
 from tests.launching import PATIENCE
 from tests.launching import launched
 from tests.launching import outputs
-from train.distribution import cluster
 from train import flags as train_flags
+from train.distribution import cluster
 
 # Stand for programs of a cluster: what was started says what it was given.
 STUBS = {

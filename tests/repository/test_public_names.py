@@ -14,7 +14,7 @@ def test_both_packages_say_their_version():
 
 @pytest.mark.parametrize("package", [msq_tf, tflite_export])
 def test_completion_shows_what_is_public(package):
-    import msq_tf.plan  # noqa: F401  # a module inside, loaded
+    import msq_tf.keras3.planning  # noqa: F401  # a module inside, loaded
     import tflite_export.cli  # noqa: F401
 
     names = dir(package)

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 import msq_tf
-from msq_tf.weight_layout import Layout
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
+from msq_tf.weight_layout import Layout
 
 BITS = (8, 4, 2, 3, 6, 5, 7)
 

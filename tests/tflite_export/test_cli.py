@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tests.tflite_export.samples import quantized
-from tflite_export.flatbuffer import model as fb
 from tflite_export import inspect_file
-from tflite_export.inspect import inspect
 from tflite_export import targets
 from tflite_export.cli import main
+from tflite_export.flatbuffer import model as fb
+from tflite_export.inspect import inspect
 
 
 @pytest.fixture(scope="module")

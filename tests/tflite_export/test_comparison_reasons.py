@@ -13,9 +13,9 @@ import pytest
 from benchmarks.reliability import fuzz_seeds
 from tests.tflite_export.changes import changed
 from tests.tflite_export.changes import put
-from tflite_export.inspect import compare
-from tflite_export.flatbuffer import model as fb
 from tflite_export import run
+from tflite_export.flatbuffer import model as fb
+from tflite_export.inspect import compare
 from tflite_export.inspect.comparison_report import Comparison
 
 

@@ -11,10 +11,10 @@ from msq_tf.keras3 import target_checks
 from tests.tflite_export.integer.test_float_islands import types
 from tflite_export import ExportError
 from tflite_export import export
-from tflite_export.flatbuffer import model as fb
 from tflite_export import inspect_file
 from tflite_export.devices import ethos_u
 from tflite_export.devices import micro
+from tflite_export.flatbuffer import model as fb
 from tools import layer_cases
 from tools import layers_page
 

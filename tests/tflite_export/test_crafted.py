@@ -14,14 +14,14 @@ from benchmarks.reliability import crafted_files
 from benchmarks.reliability import crafted_maker
 from benchmarks.reliability import fuzz_seeds
 from tests.tflite_export.changes import changed
-from tflite_export.inspect import compare
-from tflite_export.flatbuffer import model as fb
 from tflite_export import inspect_file
+from tflite_export import run
+from tflite_export.cli import main
+from tflite_export.flatbuffer import check_model
+from tflite_export.flatbuffer import model as fb
+from tflite_export.inspect import compare
 from tflite_export.inspect import inspect
 from tflite_export.targets import lint
-from tflite_export import run
-from tflite_export.flatbuffer import check_model
-from tflite_export.cli import main
 
 # The most that a file ten times as large may take, with room for what a
 # machine does meanwhile; quadratic work takes a hundred times as long.

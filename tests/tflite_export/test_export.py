@@ -21,11 +21,11 @@ from tflite_export import exporting
 from tflite_export import float_file
 from tflite_export import float_tflite
 from tflite_export import inspect_file
-from tflite_export.verification import readback
-from tflite_export.matching import records
 from tflite_export import run
+from tflite_export.matching import records
 from tflite_export.runtime import tensorflow_runtime
 from tflite_export.verification import float_outputs
+from tflite_export.verification import readback
 
 X = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
 

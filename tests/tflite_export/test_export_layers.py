@@ -9,9 +9,9 @@ import pytest
 import msq_tf
 from tests.tflite_export.samples import quantized
 from tflite_export import export
+from tflite_export import run
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import packing
-from tflite_export import run
 
 L = keras.layers
 TARGETS = ("cpu_float", "min_size")
@@ -134,9 +134,7 @@ def stored_codes(path):
     found = {}
     for graph in model.subgraphs:
         for tensor in graph.tensors:
-            bits = {"INT2": 2, "INT4": 4, "INT8": 8}.get(
-                fb.type_name(tensor)
-            )
+            bits = {"INT2": 2, "INT4": 4, "INT8": 8}.get(fb.type_name(tensor))
             if bits:
                 codes = packing.unpack(
                     fb.raw_data(model, tensor),

@@ -21,10 +21,10 @@ from tests.tflite_export.changes import put
 from tests.tflite_export.devices.files import files
 from tests.tflite_export.samples import dense_model
 from tflite_export import export
-from tflite_export.flatbuffer import model as fb
-from tflite_export.inspect import inspect
-from tflite_export.flatbuffer import schema_fields
 from tflite_export.flatbuffer import check_bytes
+from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import schema_fields
+from tflite_export.inspect import inspect
 
 # With the other tests here more than 3,000.
 CASES = 800

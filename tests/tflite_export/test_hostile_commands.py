@@ -14,12 +14,12 @@ from benchmarks.reliability import fuzz_seeds
 from tests.tflite_export.changes import changed
 from tests.tflite_export.changes import ints
 from tests.tflite_export.changes import put
-from tflite_export.inspect import compare
-from tflite_export.flatbuffer import model as fb
 from tflite_export import inspect_file
-from tflite_export.runtime import sandbox
 from tflite_export import run
 from tflite_export.cli import main
+from tflite_export.flatbuffer import model as fb
+from tflite_export.inspect import compare
+from tflite_export.runtime import sandbox
 
 NAMES = ["[/]", "[red]x[/red]", ":smile:", "\x1b[2J\x1b]0;x\x07", "a\u202eb"]
 

@@ -13,18 +13,18 @@ import tensorflow as tf
 import msq_tf
 from tests.tflite_export.samples import quantized
 from tflite_export import ExportError
-from tflite_export.conversion import float_file
-from tflite_export.conversion import converter
 from tflite_export import export
 from tflite_export import files
-from tflite_export.flatbuffer import model as fb
 from tflite_export import float_tflite
+from tflite_export.conversion import converter
+from tflite_export.conversion import float_file
 from tflite_export.conversion import frozen_graph
-from tflite_export.flatbuffer import packing
-from tflite_export.verification import readback
 from tflite_export.conversion.converter import Converter
-from tflite_export.matching.layouts import Arrangement
 from tflite_export.conversion.source import from_model
+from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import packing
+from tflite_export.matching.layouts import Arrangement
+from tflite_export.verification import readback
 
 
 def convolutional() -> keras.Model:

@@ -8,9 +8,9 @@ import msq_tf
 from tests.msq_tf.samples import compile_model
 from tests.msq_tf.samples import tiny_model
 from tflite_export import export
+from tflite_export import run
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import packing
-from tflite_export import run
 
 BITS = {"conv": 4, "dw": 3, "head": 2}
 # From Keras's order of axes to LiteRT's.
@@ -38,9 +38,7 @@ def test_codes_arrive_as_they_were_trained(granularity, tmp_path):
     assert all(check.agreement == 1.0 for check in report.checks if check.ran)
     assert not report.float_tensors
     model = fb.load(path.read_bytes())
-    stored = {
-        fb.name(tensor): tensor for tensor in model.subgraphs[0].tensors
-    }
+    stored = {fb.name(tensor): tensor for tensor in model.subgraphs[0].tensors}
     for weight in qmodel.quantized_weights():
         tensor = stored[weight.path]
         width = int(fb.type_name(tensor).removeprefix("INT"))

@@ -16,8 +16,8 @@ import pytest
 
 from msq_tf.atomic_files import NotWrittenError
 from train import __main__ as command
-from train.folder import checkpoints
 from train import pipeline
+from train.folder import checkpoints
 from train.folder.workspace import HISTORY
 
 

@@ -19,9 +19,9 @@ from tests.launching import PATIENCE
 from tests.launching import launched
 from tests.launching import outputs
 from tests.train import worker
-from train.models import builders
 from train import pipeline
 from train.distribution import rendezvous
+from train.models import builders
 from train.recipes import Recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]

@@ -14,8 +14,8 @@ import msq_tf
 import tflite_export
 from tests.train.conftest import RECIPE
 from tflite_export.devices import micro
-from train.data import datasets
 from train import pipeline
+from train.data import datasets
 
 FILES = {
     "bits.png",

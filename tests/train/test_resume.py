@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.folder import checkpoints
-from train.data import datasets
 from train import phases
 from train.context import Context
-from train.progress import EpochProgress
+from train.data import datasets
+from train.folder import checkpoints
 from train.folder.workspace import FLOAT_MODEL
 from train.folder.workspace import HISTORY
 from train.folder.workspace import MODEL
 from train.folder.workspace import Workspace
+from train.progress import EpochProgress
 
 STEPS = 5
 

@@ -10,9 +10,9 @@ from collections.abc import Container
 
 import tensorflow as tf
 
-from tflite_export.errors import ExportError
 from tflite_export.conversion.frozen_graph import Traced
 from tflite_export.conversion.frozen_graph import freeze
+from tflite_export.errors import ExportError
 
 
 class Converter:

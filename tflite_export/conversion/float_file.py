@@ -22,14 +22,12 @@ from ai_edge_litert import schema_py_generated as schema
 
 from msq_tf.core.quantized_weight import QuantizedWeight
 from tflite_export.conversion import fuse_dense
-from tflite_export.flatbuffer import model as fb
-from tflite_export.conversion import noise
 from tflite_export.conversion import in_parts
+from tflite_export.conversion import noise
 from tflite_export.conversion import rounding
 from tflite_export.conversion import seals
 from tflite_export.conversion import states
 from tflite_export.conversion.converter import Converter
-from tflite_export.errors import ExportError
 from tflite_export.conversion.frozen_graph import FrozenGraph
 from tflite_export.conversion.frozen_graph import Traced
 from tflite_export.conversion.lowering import lowered
@@ -37,6 +35,8 @@ from tflite_export.conversion.source import Source
 from tflite_export.conversion.source import from_model
 from tflite_export.conversion.trained import Trained
 from tflite_export.conversion.trained import constants
+from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import model as fb
 
 SIGNATURE = "serving_default"
 # Offsets in a file are signed, of 32 bits, and so are the lengths in the graph
@@ -198,7 +198,9 @@ class Conversion:
         if frozen is not None:
             frozen.seal(apart)
         folder = self._folder
-        model = in_parts.convert(self._converter, folder or tempfile.gettempdir())
+        model = in_parts.convert(
+            self._converter, folder or tempfile.gettempdir()
+        )
         fuse_dense.join(model)
         held = {} if frozen is None else seals.settle(model, frozen.seals)
         _sign(

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export.flatbuffer import model as fb
-from tflite_export.flatbuffer.prune import compact
 from tflite_export.conversion.converter import Converter
+from tflite_export.conversion.frozen_graph import bytes_of
 from tflite_export.files import let_go
 from tflite_export.files import spooled
-from tflite_export.conversion.frozen_graph import bytes_of
+from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer.prune import compact
 
 # Bytes of weights from which they are converted in parts, and those of a part:
 # a share, for every conversion takes some seconds whatever it is given.

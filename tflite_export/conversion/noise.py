@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tflite_export.flatbuffer import model as fb
 from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import model as fb
 
 _NAME = "drawn_numbers_"
 _OPERATORS = {

@@ -19,9 +19,9 @@ import tensorflow as tf
 
 from tflite_export.conversion import float_file
 from tflite_export.conversion import noise
-from tflite_export.runtime import interpreter
-from tflite_export.errors import ExportError
 from tflite_export.conversion.source import Source
+from tflite_export.errors import ExportError
+from tflite_export.runtime import interpreter
 from tflite_export.targets import Target
 
 # Samples at a size other than that of the data.

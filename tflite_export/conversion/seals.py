@@ -18,13 +18,13 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from msq_tf.weight_layout import Layout
 from msq_tf.core.quantized_weight import QuantizedWeight
+from msq_tf.weight_layout import Layout
+from tflite_export.conversion.uses import Edge
+from tflite_export.conversion.uses import Uses
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer.prune import compact
-from tflite_export.conversion.uses import Edge
-from tflite_export.conversion.uses import Uses
 
 # No layer's name begins like this.
 _NAME = "sealed_weight_"

@@ -22,15 +22,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.core.quantized_weight import QuantizedWeight
+from msq_tf.core.quantized_weight import SkippedWeight
 from msq_tf.keras3.overlay import Aside
 from msq_tf.keras3.overlay import own_batch_size
 from msq_tf.keras3.overlay import state_batch_size
-from msq_tf.core.quantized_weight import QuantizedWeight
-from msq_tf.core.quantized_weight import SkippedWeight
 from tflite_export.conversion import noise
 from tflite_export.conversion import states as states_of
-from tflite_export.errors import ExportError
 from tflite_export.conversion.states import State
+from tflite_export.errors import ExportError
 
 # Batches of one shape after which tracing a graph takes less than it saves.
 _TRACED_AFTER = 8

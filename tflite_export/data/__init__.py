@@ -1,0 +1,1 @@
+"""Samples that a file is made and checked with."""

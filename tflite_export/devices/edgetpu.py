@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tflite_export.flatbuffer import model as fb
-from tflite_export.targets import lint
 from tflite_export.devices.result import DeviceResult
 from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import model as fb
+from tflite_export.targets import lint
 
 # "about 8 MB of SRAM", minus what the compiler keeps for itself.
 _CACHE_BYTES = 8 << 20

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.flatbuffer import model as fb
 from tflite_export import targets
 from tflite_export.devices import command
 from tflite_export.devices.result import DeviceResult
 from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import model as fb
 
 _TIMEOUT_SECONDS = 900
 _KIB = 1024

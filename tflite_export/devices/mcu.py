@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tflite_export.targets import lint
 from tflite_export import targets
 from tflite_export.devices import c_array
-from tflite_export.runtime import litert
 from tflite_export.devices import micro
-from tflite_export.runtime import ports
 from tflite_export.devices import resolver
 from tflite_export.devices import widen
 from tflite_export.devices.result import DeviceResult
 from tflite_export.errors import ExportError
+from tflite_export.runtime import litert
+from tflite_export.runtime import ports
+from tflite_export.targets import lint
 
 # Kernels that round requantized values in another place differ by one unit.
 _UNITS = 1

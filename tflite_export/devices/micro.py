@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.flatbuffer import model as fb
 from tflite_export.devices import command
-from tflite_export.runtime import ports
 from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import ports
+from tflite_export.targets import Target
 from tflite_export.verification import amplification
 from tflite_export.verification import float_twin
 from tflite_export.verification.per_operator import Recorded
-from tflite_export.targets import Target
 
-_WORKER = Path(__file__).with_name("micro_worker.py")
+_WORKER = Path(__file__).with_name("mcu_worker.py")
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 _ALIGNMENT = 16
 # Offsets in the arena are 32-bit.

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from tflite_export.devices import command
-from tflite_export.runtime import ports
 from tflite_export.devices import recast
 from tflite_export.devices import tosa_rewrites
 from tflite_export.errors import ExportError
+from tflite_export.runtime import ports
 
 CONVERTER = "tosa-converter-for-tflite"
 SERIALIZER = "tosa-opt"

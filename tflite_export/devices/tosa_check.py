@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from tflite_export.devices import tosa
+from tflite_export.devices import widen
+from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
 from tflite_export.runtime import litert
 from tflite_export.runtime import ports
-from tflite_export.devices import tosa
-from tflite_export.devices import widen
-from tflite_export.errors import ExportError
+from tflite_export.targets import Target
 from tflite_export.verification import amplification
 from tflite_export.verification import float_twin
-from tflite_export.targets import Target
 
 _SAMPLES = 4
 # From end to end, as `integer.check.END_UNITS`: a unit of 16 bits is 1/256 of

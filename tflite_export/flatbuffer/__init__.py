@@ -1,0 +1,1 @@
+"""Reads, checks and edits the bytes of TFLite files."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export.flatbuffer import model as fb
 from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import model as fb
 
 
 def new_buffer(model: schema.ModelT, data: np.ndarray) -> int:

@@ -19,8 +19,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import files
-from tflite_export.flatbuffer import check_model
 from tflite_export.flatbuffer import check_bytes
+from tflite_export.flatbuffer import check_model
 from tflite_export.flatbuffer.check_bytes import FILE_IDENTIFIER
 
 # `Buffer.data` is declared with force_align 16, which the generated Python

@@ -1,0 +1,1 @@
+"""Looks at any TFLite file, and at two."""

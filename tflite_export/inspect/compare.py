@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.runtime import sandbox
 from tflite_export.inspect.comparison_report import Comparison
+from tflite_export.runtime import sandbox
 
 # For how long latencies are measured, and how long all may take.
 _SECONDS = 2.0

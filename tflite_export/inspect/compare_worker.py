@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from tflite_export import files
-from tflite_export.flatbuffer import model as fb
-from tflite_export.runtime import sandbox
-from tflite_export.runtime import interpreter
 from tflite_export.flatbuffer import check_model
+from tflite_export.flatbuffer import model as fb
 from tflite_export.inspect.comparison_report import Comparison
 from tflite_export.inspect.comparison_report import FileFigures
 from tflite_export.inspect.comparison_report import OutputFigures
+from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
+from tflite_export.runtime import sandbox
 
 _SAMPLES = 16
 _WARM_UP = 5

@@ -37,9 +37,9 @@ def run(values: flags.FlagValues) -> None:
     Raises:
         ValueError: If file and data do not fit.
     """
+    from tflite_export.data import dataset_samples
     from tflite_export.inspect import evaluation
     from tflite_export.inspect import inspect
-    from tflite_export.data import dataset_samples
 
     inputs = inspect.inspect_file(values.model).inputs
     shape = inputs[0].shape if len(inputs) == 1 else None

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.verification import agreement
 from tflite_export import files
+from tflite_export.conversion.states import StateReport
+from tflite_export.data.finite_rows import check_finite
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
-from tflite_export.runtime import table_ids
 from tflite_export.runtime import ports
-from tflite_export.data.finite_rows import check_finite
-from tflite_export.conversion.states import StateReport
+from tflite_export.runtime import table_ids
+from tflite_export.verification import agreement
 
 # Arguments of `compile` that say what to measure.
 _MEASURES = ("loss", "loss_weights", "metrics", "weighted_metrics")

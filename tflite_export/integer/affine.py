@@ -20,9 +20,9 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
-from tflite_export.errors import ExportError
 from tflite_export.integer import reshaping
 from tflite_export.integer.calibrate import finite_range
 from tflite_export.integer.grids import Grid

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export.flatbuffer import model as fb
 from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import model as fb
 from tflite_export.integer.calibrate import Range
 from tflite_export.integer.calibrate import finite_range
 from tflite_export.integer.calibrate import infinite
@@ -24,10 +24,10 @@ from tflite_export.integer.grids import coarser
 from tflite_export.integer.grids import finer
 from tflite_export.integer.grids import grid_of_range
 from tflite_export.integer.grids import make_grid
-from tflite_export.integer.trained_grids import as_float32
 from tflite_export.integer.respell import Respelled
-from tflite_export.targets.operator_rows import OperatorRow
+from tflite_export.integer.trained_grids import as_float32
 from tflite_export.targets import Target
+from tflite_export.targets.operator_rows import OperatorRow
 
 # Units of the output that fixed-point kernels can make of a sum.
 _LARGEST = 2.0**29

@@ -9,33 +9,33 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export import targets
 from tflite_export.conversion import float_file
+from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
-from tflite_export import targets
 from tflite_export.flatbuffer.prune import compact
-from tflite_export.runtime import ports
-from tflite_export.errors import ExportError
+from tflite_export.flatbuffer.prune_constants import slim
 from tflite_export.integer import affine
 from tflite_export.integer import calibrate
 from tflite_export.integer import float_islands
 from tflite_export.integer import lookup
-from tflite_export.integer import trained_grids
 from tflite_export.integer import regions
 from tflite_export.integer import ties
+from tflite_export.integer import trained_grids
 from tflite_export.integer import weight_grids
+from tflite_export.integer.assign_grids import Solver
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import grid_of_range
-from tflite_export.integer.restructure import prepare
 from tflite_export.integer.quantize_graph import Quantizer
 from tflite_export.integer.quantize_graph import Rows
 from tflite_export.integer.respell import respell
-from tflite_export.integer.assign_grids import Solver
+from tflite_export.integer.restructure import prepare
 from tflite_export.matching.match import Match
 from tflite_export.matching.match import Matching
 from tflite_export.matching.records import Written
 from tflite_export.matching.records import rewrite
-from tflite_export.flatbuffer.prune_constants import slim
+from tflite_export.runtime import ports
 from tflite_export.targets import Target
 
 

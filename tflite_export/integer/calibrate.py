@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export.data.effort import effort
+from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
-from tflite_export.data.effort import effort
-from tflite_export.errors import ExportError
 
 Range = tuple[float, float]
 

@@ -19,9 +19,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
-from tflite_export.runtime import interpreter
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.trained_grids import as_float32
+from tflite_export.runtime import interpreter
 from tflite_export.targets.operator_rows import OperatorRow
 
 _POINTWISE = {
@@ -136,7 +136,9 @@ def fill(
         codes = np.arange(low, high + 1)
         values = ((codes - grid.zero_point) * grid.scale).astype(np.float32)
         with np.errstate(all="ignore"):
-            [results] = interpreter.Session(lookup.function, "builtin")([values])
+            [results] = interpreter.Session(lookup.function, "builtin")(
+                [values]
+            )
         tensor = model.subgraphs[0].tensors[lookup.table]
         tensor.buffer = edit.new_buffer(model, _finite(results))
 

@@ -8,21 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import packing
-from tflite_export.errors import ExportError
 from tflite_export.integer import clamps
 from tflite_export.integer import quantize_weights
 from tflite_export.integer.accumulators import Use
+from tflite_export.integer.assign_grids import Solution
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.trained_grids import as_float32
-from tflite_export.integer.assign_grids import Solution
 from tflite_export.matching.match import Match
-from tflite_export.targets.operator_rows import OperatorRow
 from tflite_export.matching.records import Written
 from tflite_export.targets import CONTAINERS
 from tflite_export.targets import Target
+from tflite_export.targets.operator_rows import OperatorRow
 
 Rows = list[OperatorRow | None]
 
@@ -297,8 +297,12 @@ class Quantizer:
         wide = self._target.mode == "int16"
         match = self._matches.get(weight)
         path = match.weight.path if match else row.name
-        value = quantize_weights.fitting_bias(found, self._use(position, op, row))
-        units = quantize_weights.integer_bias(value, unit * found.steps, wide, path)
+        value = quantize_weights.fitting_bias(
+            found, self._use(position, op, row)
+        )
+        units = quantize_weights.integer_bias(
+            value, unit * found.steps, wide, path
+        )
         index = edit.new_tensor(
             self._graph,
             "INT64" if wide else "INT32",

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tflite_export.errors import ExportError
-from tflite_export.matching.scales import MUTED_SCALE
-from tflite_export.matching.scales import RELATIVE_TOLERANCE
 from tflite_export.integer import accumulators
 from tflite_export.integer.accumulators import Fitted
 from tflite_export.integer.accumulators import Use
 from tflite_export.matching.match import Match
+from tflite_export.matching.scales import MUTED_SCALE
+from tflite_export.matching.scales import RELATIVE_TOLERANCE
 from tflite_export.targets import Target
 
 _INT8_TOP = 127

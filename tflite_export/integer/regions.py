@@ -16,8 +16,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import model as fb
 from tflite_export.integer.trained_grids import as_float32
-from tflite_export.targets.operator_rows import OperatorRow
 from tflite_export.targets import Target
+from tflite_export.targets.operator_rows import OperatorRow
 
 # They multiply activations, which is what integers are for.
 _HEAVY = {"BATCH_MATMUL"}

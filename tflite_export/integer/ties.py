@@ -16,10 +16,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
+from tflite_export.integer.assign_grids import Solution
 from tflite_export.integer.calibrate import Range
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.quantize_graph import Rows
-from tflite_export.integer.assign_grids import Solution
 
 # An input that took over a grid may change that of its output; of the third
 # time on, a conversion at the input has to do.

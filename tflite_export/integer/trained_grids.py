@@ -12,9 +12,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from msq_tf.keras3.activation_sites import SITE_NAME
+from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
-from tflite_export.errors import ExportError
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import make_grid
 

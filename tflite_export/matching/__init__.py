@@ -1,0 +1,1 @@
+"""Proves which tensor of a file holds which codes."""

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
-from tflite_export.flatbuffer import model as fb
 from tflite_export.conversion.float_file import Conversion
 from tflite_export.conversion.float_file import FloatFile
 from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import model as fb
 from tflite_export.matching.float_weights import FloatWeight
 from tflite_export.matching.match import Matching
 from tflite_export.matching.match import Unmatched

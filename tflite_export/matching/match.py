@@ -19,10 +19,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from msq_tf.core.quantized_weight import QuantizedWeight
+from tflite_export.errors import ExportError
+from tflite_export.matching import input_scales
 from tflite_export.matching import mismatch
 from tflite_export.matching import scales as fitting
-from tflite_export.matching import input_scales
-from tflite_export.errors import ExportError
 from tflite_export.matching.file_constants import Constant
 from tflite_export.matching.file_constants import find_constants
 from tflite_export.matching.file_constants import sample_places

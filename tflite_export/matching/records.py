@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import packing
-from tflite_export.errors import ExportError
 from tflite_export.matching.match import Match
 from tflite_export.targets import CONTAINERS
 from tflite_export.targets import Target

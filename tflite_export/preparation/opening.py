@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from tflite_export.conversion import float_file
-from tflite_export.data import samples as samples_of
-from tflite_export.data import image_folder
-from tflite_export.preparation import input_check
 from tflite_export.conversion import open_axes
-from tflite_export.preparation import preconditions
-from tflite_export.runtime import table_ids
 from tflite_export.conversion.open_axes import Sized
 from tflite_export.conversion.source import QuantizedModel
 from tflite_export.conversion.source import from_model
 from tflite_export.conversion.source import trained_bits
+from tflite_export.data import image_folder
+from tflite_export.data import samples as samples_of
+from tflite_export.preparation import input_check
+from tflite_export.preparation import preconditions
+from tflite_export.runtime import table_ids
 from tflite_export.targets import Target
 
 

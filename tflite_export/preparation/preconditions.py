@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf.core.quantized_weight import QuantizedWeight
-from tflite_export.errors import ExportError
-from tflite_export.matching.scales import MUTED_SCALE
 from tflite_export.conversion.source import QuantizedModel
 from tflite_export.conversion.source import Source
 from tflite_export.conversion.source import trained_bits
+from tflite_export.errors import ExportError
+from tflite_export.matching.scales import MUTED_SCALE
 from tflite_export.targets import Target
 
 

@@ -13,14 +13,14 @@ import rich.table
 from msq_tf.reports.code_use import CodeUse
 from msq_tf.reports.code_use import remarks
 from msq_tf.reports.html_tables import as_html
-from tflite_export.reports import device_tables
-from tflite_export.inspect import evaluation
-from tflite_export.verification.integer_outputs import OperatorCheck
 from tflite_export.conversion.states import StateReport
+from tflite_export.inspect import evaluation
+from tflite_export.reports import device_tables
 from tflite_export.text_tables import paragraph
 from tflite_export.text_tables import render
 from tflite_export.text_tables import table
 from tflite_export.verification.float_outputs import Check
+from tflite_export.verification.integer_outputs import OperatorCheck
 
 FLOAT_BITS = 32
 

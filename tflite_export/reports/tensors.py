@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from msq_tf.reports.code_use import code_use
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
 from msq_tf.core.quantized_weight import count_codes
+from msq_tf.reports.code_use import code_use
 from tflite_export.matching.match import Matching
+from tflite_export.matching.records import Written
 from tflite_export.reports.report import FLOAT_BITS
 from tflite_export.reports.report import FloatTensor
 from tflite_export.reports.report import TensorReport
-from tflite_export.matching.records import Written
 from tflite_export.targets import CONTAINERS
 
 

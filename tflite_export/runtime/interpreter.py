@@ -12,8 +12,8 @@ import numpy as np
 from ai_edge_litert import interpreter as litert
 
 from tflite_export import files
-from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import check_model
+from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import table_ids
 
 KERNELS = {

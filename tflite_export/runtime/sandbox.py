@@ -27,7 +27,7 @@ import numpy as np
 from tflite_export import files
 from tflite_export.text_tables import printable
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parent.parent.parent
 # Before lines of native code that are no errors.
 _NOISE = ("INFO", "I0000", "W0000", "WARNING")
 _REQUEST, _ANSWER, _ARRAYS = "request.json", "answer.json", "arrays.npz"

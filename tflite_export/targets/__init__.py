@@ -1,0 +1,21 @@
+"""What each runtime runs, as data."""
+
+from tflite_export.targets.catalog import CONTAINERS as CONTAINERS
+from tflite_export.targets.catalog import Cell as Cell
+from tflite_export.targets.catalog import Target as Target
+from tflite_export.targets.catalog import known_bad as known_bad
+from tflite_export.targets.catalog import load as load
+from tflite_export.targets.catalog import names as names
+from tflite_export.targets.catalog import parse as parse
+from tflite_export.targets.catalog import verdict as verdict
+
+__all__ = [
+    "CONTAINERS",
+    "Cell",
+    "Target",
+    "known_bad",
+    "load",
+    "names",
+    "parse",
+    "verdict",
+]

@@ -14,8 +14,8 @@ import importlib.resources
 import json
 from typing import Any
 
-from tflite_export.targets import operator_rows
 from tflite_export.errors import ExportError
+from tflite_export.targets import operator_rows
 
 CONTAINERS = {"INT2": 2, "INT4": 4, "INT8": 8}
 GRANULARITIES = ("per_tensor", "per_channel")
@@ -282,4 +282,4 @@ def _check(target: Target) -> None:
 
 
 def _directory() -> Any:
-    return importlib.resources.files("tflite_export") / "targets"
+    return importlib.resources.files("tflite_export.targets") / "tables"

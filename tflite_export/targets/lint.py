@@ -10,8 +10,8 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export.flatbuffer import model as fb
 from tflite_export import targets
+from tflite_export.flatbuffer import model as fb
 from tflite_export.targets.restrictions import RESTRICTIONS
 from tflite_export.targets.restrictions import Node
 from tflite_export.text_tables import add_rows

@@ -144,7 +144,7 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
 
 @functools.cache
 def _shared(name: str) -> dict[str, Any]:
-    folder = importlib.resources.files("tflite_export") / "targets"
+    folder = importlib.resources.files("tflite_export.targets") / "tables"
     text = (folder / f"{name}.json").read_text(encoding="utf-8")
     rows: dict[str, Any] = json.loads(text)["operators"]
     return rows

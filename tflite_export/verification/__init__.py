@@ -1,0 +1,1 @@
+"""Compares numbers before a file is handed over."""

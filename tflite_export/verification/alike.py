@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tflite_export.verification import agreement
-from tflite_export.flatbuffer import model as fb
-from tflite_export.runtime import ports
-from tflite_export.errors import ExportError
-from tflite_export.integer import grids
 from tflite_export.conversion.source import Source
+from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import model as fb
+from tflite_export.integer import grids
+from tflite_export.runtime import ports
+from tflite_export.verification import agreement
 
 # Operators whose outputs have one grid, whatever the data.
 _FIXED = ("LOGISTIC", "LOG_SOFTMAX", "SOFTMAX", "TANH")

@@ -22,11 +22,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tflite_export.runtime import interpreter
 from tflite_export.data.effort import effort
+from tflite_export.runtime import interpreter
+from tflite_export.targets import Target
 from tflite_export.verification import float_twin
 from tflite_export.verification.per_operator import differences
-from tflite_export.targets import Target
 
 # Units, over the values of all operators. Rounding itself is off by a quarter
 # of a unit on average.

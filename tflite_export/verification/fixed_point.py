@@ -154,7 +154,9 @@ class FixedPoint:
             kernels = self._kernels
             if position in self._delegated:
                 kernels = "xnnpack"
-            self._sessions[key] = interpreter.Session(self._singles[key], kernels)
+            self._sessions[key] = interpreter.Session(
+                self._singles[key], kernels
+            )
         results = self._sessions[key]([values[index] for index in reads])
         return dict(zip(fb.outputs(op), results, strict=True))
 

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tflite_export.verification import agreement
-from tflite_export.flatbuffer import model as fb
-from tflite_export.conversion import noise
 from tflite_export import progress
+from tflite_export.conversion import noise
 from tflite_export.conversion import rounding
-from tflite_export.runtime import interpreter
+from tflite_export.conversion.source import Source
 from tflite_export.data.effort import MOST_AT_ONCE
 from tflite_export.data.effort import counts as samples_for
 from tflite_export.errors import ExportError
-from tflite_export.conversion.source import Source
+from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import interpreter
+from tflite_export.verification import agreement
 
 # Of the range of an output. More has to be explained.
 _LIMIT = 1e-4
@@ -251,7 +251,9 @@ def _blind_spots(
 ) -> list[str]:
     """Outputs that are the same for all samples show little."""
     notes = []
-    for position, detail in enumerate(interpreter.Session(data, "builtin").outputs):
+    for position, detail in enumerate(
+        interpreter.Session(data, "builtin").outputs
+    ):
         rows = np.concatenate([np.atleast_1d(b[position]) for b in expected])
         if len(rows) > 1 and np.ptp(rows, axis=0).max(initial=0) == 0:
             notes.append(
@@ -307,7 +309,9 @@ def _check(
     session = interpreter.Session(data, kernels, batch_size=rows)
     got, wanted = [], []
     for chunk, outputs in zip(
-        interpreter.chunks(inputs, MOST_AT_ONCE, session), expected, strict=False
+        interpreter.chunks(inputs, MOST_AT_ONCE, session),
+        expected,
+        strict=False,
     ):
         got.append(session(chunk))
         # The reference kernels may see a part of a batch.
@@ -358,7 +362,9 @@ def _first_difference(
     """Compares intermediate tensors with the float file's."""
     if kernels == "xnnpack":
         return "The delegate hides which operator differs first."
-    float_session = interpreter.Session(bytes(float_data), "builtin", keep_all=True)
+    float_session = interpreter.Session(
+        bytes(float_data), "builtin", keep_all=True
+    )
     session = interpreter.Session(data, kernels, keep_all=True)
     for own in (float_session, session):
         own(next(interpreter.chunks(inputs, MOST_AT_ONCE, own)))

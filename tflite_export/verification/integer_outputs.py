@@ -10,23 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.verification import agreement
-from tflite_export.flatbuffer import model as fb
 from tflite_export import progress
-from tflite_export.runtime import interpreter
-from tflite_export.runtime import ports
 from tflite_export.data.effort import MOST_AT_ONCE
 from tflite_export.data.effort import counts as samples_for
 from tflite_export.data.effort import effort
 from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import interpreter
+from tflite_export.runtime import ports
+from tflite_export.targets import Target
+from tflite_export.verification import agreement
 from tflite_export.verification import amplification
 from tflite_export.verification import fixed_point
 from tflite_export.verification import float_twin
-from tflite_export.verification.per_operator import Difference
-from tflite_export.verification.per_operator import differences
-from tflite_export.targets import Target
 from tflite_export.verification.float_outputs import Check
 from tflite_export.verification.float_outputs import not_run
+from tflite_export.verification.per_operator import Difference
+from tflite_export.verification.per_operator import differences
 
 # Largest differences from end to end, in units of the output's grid. A unit
 # of 16 bits is 1/256 of one of 8 bits.
@@ -136,7 +136,9 @@ def _run(
     data: bytes, inputs: Sequence[np.ndarray], kernels: str
 ) -> list[np.ndarray]:
     session = interpreter.Session(data, kernels)
-    parts = [session(c) for c in interpreter.chunks(inputs, MOST_AT_ONCE, session)]
+    parts = [
+        session(c) for c in interpreter.chunks(inputs, MOST_AT_ONCE, session)
+    ]
     return _joined(parts, len(inputs[0]))
 
 
@@ -170,7 +172,8 @@ def _own_arithmetic(
         data, kernels, frozenset(range(count)) - exact, singles
     )
     parts = [
-        simulation(chunk) for chunk in interpreter.chunks(inputs, at_once, session)
+        simulation(chunk)
+        for chunk in interpreter.chunks(inputs, at_once, session)
     ]
     return _joined(parts, len(inputs[0]))
 

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tflite_export.verification import agreement
 from tflite_export import progress
-from tflite_export.runtime import interpreter
-from tflite_export.runtime import ports
+from tflite_export.conversion.source import Source
 from tflite_export.data.effort import MOST_AT_ONCE
 from tflite_export.errors import ExportError
+from tflite_export.runtime import interpreter
+from tflite_export.runtime import ports
+from tflite_export.targets import Target
+from tflite_export.verification import agreement
 from tflite_export.verification import alike
 from tflite_export.verification import float_twin
 from tflite_export.verification import site_check
 from tflite_export.verification.integer_outputs import END_UNITS
-from tflite_export.conversion.source import Source
-from tflite_export.targets import Target
 
 
 @dataclasses.dataclass(frozen=True)

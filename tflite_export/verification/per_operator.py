@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tflite_export.data.effort import effort
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
-from tflite_export.data.effort import effort
 from tflite_export.verification import float_twin
 
 # Bytes that are kept of each value an operator computes: what the kernel wrote,
@@ -115,7 +115,9 @@ class Recorded:
 
     def __init__(self, data: bytes):
         self._data = data
-        self._twins: dict[object, tuple[float_twin.Twin, interpreter.Session]] = {}
+        self._twins: dict[
+            object, tuple[float_twin.Twin, interpreter.Session]
+        ] = {}
 
     def __call__(
         self, recorded: Mapping[int, np.ndarray]

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export.flatbuffer import model as fb
 from tflite_export import targets
 from tflite_export.errors import ExportError
-from tflite_export.matching.scales import RELATIVE_TOLERANCE
+from tflite_export.flatbuffer import model as fb
 from tflite_export.matching.match import Match
 from tflite_export.matching.records import Written
+from tflite_export.matching.scales import RELATIVE_TOLERANCE
 
 _BITS = {
     schema.TensorType.INT2: 2,

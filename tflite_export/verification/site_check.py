@@ -21,12 +21,12 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export.conversion.source import Source
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
+from tflite_export.targets import Target
 from tflite_export.verification import float_twin
 from tflite_export.verification.amplification import MOST_ON_AVERAGE
-from tflite_export.conversion.source import Source
-from tflite_export.targets import Target
 
 # Of few values as many may be off.
 _FEW = 2

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 # Of TFDS, with a configuration and a version: never a path.
 _NAME = re.compile(r"\w+(?:/[\w.+-]*\w[\w.+-]*)?(?::[\w.*]+)?")
-EMBEDDED = pathlib.Path(__file__).resolve().parent / "data"
+EMBEDDED = pathlib.Path(__file__).resolve().parent
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -25,11 +25,11 @@ import tensorflow as tf
 
 from msq_tf import atomic_files
 from msq_tf import distribute
-from train.distribution import cluster
 from train.data.batches import Share
+from train.distribution import cluster
+from train.distribution.watchdog import Watchdog
 from train.errors import WorkerLostError
 from train.settings import Settings
-from train.distribution.watchdog import Watchdog
 
 # What collectives end with when a peer is gone.
 _LOST = (

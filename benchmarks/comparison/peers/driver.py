@@ -35,8 +35,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.harness import timing
 from benchmarks.harness import peer_network
+from benchmarks.harness import timing
 
 FLOAT = "float"
 MODELS = {
@@ -166,10 +166,14 @@ class Driver(abc.ABC):
         return self.float_model(build, weights)
 
     def float_model(
-        self, build: peer_network.Network, weights: Mapping[str, np.ndarray] | None
+        self,
+        build: peer_network.Network,
+        weights: Mapping[str, np.ndarray] | None,
     ) -> Any:
         """A plain model, with given weights or fresh ones."""
-        return peer_network.built(build, peer_network.PlainLayers(self.keras), weights)
+        return peer_network.built(
+            build, peer_network.PlainLayers(self.keras), weights
+        )
 
     def compile(self, model: Any, row: str, rate: Any) -> None:
         """Compiles as all peers' models are compiled."""

@@ -23,11 +23,11 @@ from typing import Any
 
 import rich.console
 
-from benchmarks.harness import child
-from benchmarks.harness import record
 from benchmarks.comparison.peers import prepare
 from benchmarks.comparison.peers.tables import accuracy_table
 from benchmarks.comparison.peers.tables import cost_table
+from benchmarks.harness import child
+from benchmarks.harness import record
 
 NAME = "peers"
 WORDS = "MSQ_TF_PEERS"
@@ -36,7 +36,7 @@ SEEDS = (0, 1, 2)
 FOLDER = Path("out/peers")
 # Timed steps of each form.
 ROUNDS = {"resnet8": 60, "resnet20": 20}
-_ROOT = Path(__file__).resolve().parent.parent.parent
+_ROOT = Path(__file__).resolve().parent.parent.parent.parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +206,13 @@ def _accuracy(
         todo += [(peer, row, found) for row in peer.rows if row not in done]
     if todo:
         _run(
-            [sys.executable, "-m", "benchmarks.comparison.peers.prepare", FOLDER, seed],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.comparison.peers.prepare",
+                FOLDER,
+                seed,
+            ],
             FOLDER / "prepare.log",
             child.ONE_THREAD,
         )

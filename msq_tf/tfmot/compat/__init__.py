@@ -1,0 +1,1 @@
+"""Repairs of TFMOT and tf_keras, and their imports."""

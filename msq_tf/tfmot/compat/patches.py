@@ -36,7 +36,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
 )
 
 from msq_tf.tfmot.compat.imports import tfmot
-from msq_tf.tfmot.layers import weight_name
+from msq_tf.tfmot.compat.names import weight_name
 
 QuantizeLayer = quantize_layer.QuantizeLayer
 

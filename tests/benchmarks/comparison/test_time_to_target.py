@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks.training_cost import methods
-from benchmarks.comparison import study as study
-from benchmarks.comparison import tables
-from benchmarks.comparison import trial
-from benchmarks.comparison import time_to_target
 from benchmarks.baselines.bsq import BSQModel
 from benchmarks.baselines.finetune import FixedWidthModel
+from benchmarks.comparison import study as study
+from benchmarks.comparison import tables
+from benchmarks.comparison import time_to_target
+from benchmarks.comparison import trial
+from benchmarks.training_cost import methods
 from tools import target_page
 from train.data import datasets
 
@@ -188,9 +188,7 @@ def tiny(monkeypatch):
 )
 def test_a_trial(tiny, setting, tmp_path, monkeypatch):
     result = tmp_path / "result.json"
-    monkeypatch.setattr(
-        trial.study, "SETTINGS", (setting,), raising=True
-    )
+    monkeypatch.setattr(trial.study, "SETTINGS", (setting,), raising=True)
     assert trial.main([setting.name, "20", "0", str(result)]) == 0
     found = json.loads(result.read_text())
     assert 0.0 <= found["accuracy"] <= 1.0

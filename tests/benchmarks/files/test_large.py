@@ -90,7 +90,7 @@ def test_the_bounds():
     assert found["prepare_peak"] * size < 3 * largest
     # A quantized copy, and of the largest tensor what is computed on the way.
     # Weights are so few here that a copy more is no more than what pools keep:
-    # tests/msq_tf/quantizers/test_batched.py has the order in which they are computed.
+    # tests/msq_tf/quantizers/test_batched.py has the order of computation.
     assert found["step"] * size < 2 * size + 3 * largest + ROOM
     assert parts["msq"]["decisions"] >= 3 and parts["msq"]["changes"] >= 1
     # So small a model is converted at once, and kept in memory.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.training_cost import methods
 from benchmarks.harness import networks
+from benchmarks.training_cost import methods
 from benchmarks.training_cost import profile
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.training_cost import step
 from benchmarks.harness import fits
-from benchmarks.training_cost import methods
 from benchmarks.harness import networks
+from benchmarks.training_cost import methods
 from benchmarks.training_cost import scaling
+from benchmarks.training_cost import step
 
 
 def test_exponents_of_power_laws():

@@ -7,10 +7,10 @@ import math
 
 import pytest
 
-from benchmarks.training_cost import step
+from benchmarks.harness import networks
 from benchmarks.training_cost import memory_run
 from benchmarks.training_cost import methods
-from benchmarks.harness import networks
+from benchmarks.training_cost import step
 
 SMALL = networks.Network("resnet8", (8, 8, 1), 4, classes=3)
 

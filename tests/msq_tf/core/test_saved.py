@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import msq_tf
-from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.core.weight_plan import WeightPlan
+from msq_tf.keras3.activations import ActivationPlan
 
 
 def network(name="first"):

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
+from msq_tf.keras3.activation_sites import Site
 from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.activations import ActivationQuantizers
 from msq_tf.keras3.activations import fixed_range
-from msq_tf.keras3.activation_sites import Site
 
 L = keras.layers
 CONFIG = msq_tf.MSQConfig(activation_bits=8)

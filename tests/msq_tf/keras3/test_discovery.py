@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import msq_tf
-from msq_tf.keras3 import registry
 from msq_tf.core.weight_plan import WeightPlan
+from msq_tf.keras3 import registry
 
 
 @keras.saving.register_keras_serializable(package="discovery_tests")

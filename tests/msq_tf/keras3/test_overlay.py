@@ -1,7 +1,7 @@
 """The private parts of Keras that the overlay rests on.
 
-If a test here fails after an upgrade of Keras, `msq_tf/keras3/overlay.py` is the
-file to mend; nothing else in the package touches these.
+If a test here fails after an upgrade of Keras, `msq_tf/keras3/overlay.py` is
+the file to mend; nothing else in the package touches these.
 """
 
 import os

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import msq_tf
+from msq_tf.core.quantized_weight import entropy
 from msq_tf.reports.code_use import CodeUse
 from msq_tf.reports.code_use import remarks
-from msq_tf.core.quantized_weight import entropy
 from tests.msq_tf.samples import new_model
 
 

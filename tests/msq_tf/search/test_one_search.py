@@ -66,7 +66,9 @@ def test_a_list_of_callbacks_of_one_s_own(tiny_data):
     callbacks = keras.callbacks.CallbackList(
         [search(), search()], model=qmodel, epochs=2, steps=4
     )
-    qmodel.fit_inputs = msq_tf.keras3.callback.FitInputs.of(qmodel.fit, tiny_data, {})
+    qmodel.fit_inputs = msq_tf.keras3.callback.FitInputs.of(
+        qmodel.fit, tiny_data, {}
+    )
     callbacks.on_train_begin()
     with pytest.raises(ValueError, match=EXPECTED):
         callbacks.on_epoch_begin(0)

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
-from msq_tf.sensitivity import effort
 from msq_tf.core.batches import Samples
+from msq_tf.sensitivity import effort
 from msq_tf.sensitivity.effort import Effort
 from msq_tf.sensitivity.effort import Run
 from msq_tf.sensitivity.portions import Portions

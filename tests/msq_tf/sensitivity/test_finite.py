@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import msq_tf
+from msq_tf.rules.rule import LayerStats
 from msq_tf.sensitivity.finite import _first_row
 from msq_tf.sensitivity.finite import check_layers
-from msq_tf.rules.rule import LayerStats
 
 L = keras.layers
 RULES = [

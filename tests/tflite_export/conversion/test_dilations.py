@@ -8,8 +8,8 @@ import pytest
 
 import msq_tf
 from tflite_export import export
-from tflite_export.flatbuffer import model as fb
 from tflite_export import run
+from tflite_export.flatbuffer import model as fb
 
 L = keras.layers
 CONFIG = msq_tf.MSQConfig(activation_bits=8)

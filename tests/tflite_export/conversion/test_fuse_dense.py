@@ -8,10 +8,10 @@ import pytest
 
 from tests.tflite_export.samples import quantized
 from tflite_export import export
-from tflite_export.flatbuffer import model as fb
 from tflite_export import float_tflite
 from tflite_export import inspect_file
 from tflite_export import run
+from tflite_export.flatbuffer import model as fb
 
 L = keras.layers
 

@@ -11,14 +11,14 @@ import pytest
 
 import msq_tf
 from tests.tflite_export.samples import quantized
-from tflite_export.conversion import float_file
 from tflite_export import export
-from tflite_export.flatbuffer import model as fb
 from tflite_export import float_tflite
-from tflite_export.conversion import weight_groups
+from tflite_export.conversion import float_file
 from tflite_export.conversion import in_parts as parts
+from tflite_export.conversion import weight_groups
 from tflite_export.conversion.converter import Converter
 from tflite_export.conversion.source import from_model
+from tflite_export.flatbuffer import model as fb
 from train.models import vit
 
 

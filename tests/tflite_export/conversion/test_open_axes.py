@@ -130,7 +130,9 @@ def test_integer_files_have_the_size_of_the_data(target, tmp_path):
         qmodel, tmp_path / "m.tflite", target, data=noise(8, 12, 10, 1)
     )
     assert any("12 x 10 x 1" in n and "fixed" in n for n in report.notes)
-    session = interpreter.Session((tmp_path / "m.tflite").read_bytes(), "builtin")
+    session = interpreter.Session(
+        (tmp_path / "m.tflite").read_bytes(), "builtin"
+    )
     assert not session.open_inputs
     assert tuple(session.inputs[0]["shape"][1:]) == (12, 10, 1)
 

@@ -11,12 +11,12 @@ import pytest
 import msq_tf
 from tests.tflite_export.samples import quantized
 from tflite_export import ExportError
-from tflite_export.conversion import float_file
 from tflite_export import export
-from tflite_export.flatbuffer import model as fb
+from tflite_export.conversion import float_file
 from tflite_export.conversion import rounding
-from tflite_export.verification import float_outputs
 from tflite_export.conversion.source import from_model
+from tflite_export.flatbuffer import model as fb
+from tflite_export.verification import float_outputs
 
 L = keras.layers
 OFFSET = 20_000.0

@@ -9,8 +9,8 @@ import pytest
 import msq_tf
 from tests.tflite_export.samples import quantized
 from tflite_export import export
-from tflite_export.flatbuffer import model as fb
 from tflite_export import float_tflite
+from tflite_export.flatbuffer import model as fb
 
 L = keras.layers
 POSITIONS, WIDTH = 6, 8

@@ -113,7 +113,9 @@ def test_a_sampling_layer_draws_new_numbers_at_every_run(tmp_path):
     assert {t.name for t in report.tensors} == set(qmodel.bits)
     assert any("random numbers in 2 places" in n for n in report.notes)
     assert max(c.relative_error for c in report.checks) < 1e-5
-    session = interpreter.Session((tmp_path / "m.tflite").read_bytes(), "builtin")
+    session = interpreter.Session(
+        (tmp_path / "m.tflite").read_bytes(), "builtin"
+    )
     x = [np.ones((1, 6), np.float32)]
     first, second = (session(x)[0].copy() for _ in range(2))
     assert (first != second).any()

@@ -21,7 +21,9 @@ def folder(root):
 def test_arrays(tmp_path):
     x = np.arange(6.0).reshape(2, 3)
     np.save(tmp_path / "x.npy", x)
-    np.testing.assert_array_equal(dataset_samples.read(str(tmp_path / "x.npy")), x)
+    np.testing.assert_array_equal(
+        dataset_samples.read(str(tmp_path / "x.npy")), x
+    )
     np.savez(tmp_path / "x.npz", a=x, b=x + 1)
     loaded = dataset_samples.read(str(tmp_path / "x.npz"))
     assert sorted(loaded) == ["a", "b"]
@@ -41,7 +43,9 @@ def test_images_of_a_data_set(folder):
 
 
 def test_images_are_resized_to_the_model(folder):
-    images = dataset_samples.read(SET, (None, 16, 16, 1), data_dir=folder, limit=3)
+    images = dataset_samples.read(
+        SET, (None, 16, 16, 1), data_dir=folder, limit=3
+    )
     assert images.shape == (3, 16, 16, 1)
 
 

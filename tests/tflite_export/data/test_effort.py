@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from tflite_export.data import effort
 from tflite_export import float_tflite
+from tflite_export.data import effort
 
 
 def of(model, shape):

@@ -8,17 +8,15 @@ from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.devices.files import one_op
 from tflite_export import devices
+from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
 from tflite_export.targets import lint
-from tflite_export.errors import ExportError
 
 
 def findings(change):
     """What is found in the int8 file after a change to it."""
     model = fb.load(files()["int8"])
-    ops = {
-        fb.op_name(model, op): op for op in model.subgraphs[0].operators
-    }
+    ops = {fb.op_name(model, op): op for op in model.subgraphs[0].operators}
     change(model, ops)
     return [str(f) for f in lint.check(fb.dump(model), "edgetpu")]
 

@@ -6,9 +6,9 @@ from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.devices.files import one_op
 from tflite_export import devices
-from tflite_export.targets import lint
 from tflite_export.devices import ethos_u
 from tflite_export.errors import ExportError
+from tflite_export.targets import lint
 
 NAMES = ("ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u85-256")
 

@@ -13,9 +13,9 @@ from tests.tflite_export.samples import quantized
 from tflite_export import ExportError
 from tflite_export import export
 from tflite_export import inspect_file
-from tflite_export.targets import lint
 from tflite_export.devices import ethos_u
 from tflite_export.devices import micro
+from tflite_export.targets import lint
 
 L = keras.layers
 

@@ -4,9 +4,9 @@ import pytest
 
 from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import one_op
+from tflite_export import targets
 from tflite_export.flatbuffer import model as fb
 from tflite_export.targets import lint
-from tflite_export import targets
 
 
 def messages(data, target):

@@ -10,12 +10,12 @@ from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.devices.files import one_op
 from tflite_export import devices
-from tflite_export.runtime import interpreter
 from tflite_export.devices import c_array
 from tflite_export.devices import mcu
 from tflite_export.devices import micro
 from tflite_export.devices import resolver
 from tflite_export.errors import ExportError
+from tflite_export.runtime import interpreter
 
 
 @pytest.mark.parametrize("kind", ["int8", "float_ports"])

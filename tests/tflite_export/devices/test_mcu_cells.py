@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.tflite_export.devices.files import one_op
-from tflite_export.flatbuffer import edit
-from tflite_export.flatbuffer import model as fb
-from tflite_export.targets import lint
 from tflite_export import targets
 from tflite_export.devices import micro
 from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
+from tflite_export.targets import lint
 
 OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 

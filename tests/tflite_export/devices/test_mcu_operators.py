@@ -105,7 +105,9 @@ class Function(L.Layer):
 @pytest.mark.slow
 def test_operators(tmp_path, monkeypatch):
     # That LiteRT computes them rightly has tests of its own.
-    monkeypatch.setattr(integer_outputs, "check", lambda *args, **kwargs: ([], [], ()))
+    monkeypatch.setattr(
+        integer_outputs, "check", lambda *args, **kwargs: ([], [], ())
+    )
     inputs = keras.Input((4, 4, 3), batch_size=1)
     x = L.Conv2D(4, 1)(inputs)
     ends = [Function(function)(x) for function in FUNCTIONS.values()]

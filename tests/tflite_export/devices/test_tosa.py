@@ -12,16 +12,16 @@ import msq_tf
 from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.devices.files import one_op
-from tflite_export.flatbuffer import edit
 from tflite_export import export
-from tflite_export.flatbuffer import model as fb
-from tflite_export.runtime import interpreter
 from tflite_export import targets
 from tflite_export.devices import tosa
 from tflite_export.devices import tosa_check
 from tflite_export.devices.tosa_rewrites import saturated
 from tflite_export.devices.widen import widened
 from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import interpreter
 
 TARGET = targets.load("cpu_int8")
 

@@ -12,11 +12,11 @@ import msq_tf
 from tests.tflite_export.integer import one_operator
 from tflite_export import ExportError
 from tflite_export import export
+from tflite_export import targets
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import packing
-from tflite_export.runtime import interpreter
-from tflite_export import targets
 from tflite_export.integer import accumulators
+from tflite_export.runtime import interpreter
 
 laws = hypothesis.settings(deadline=None, max_examples=200)
 exponents = st.floats(-40, 12)

@@ -9,8 +9,8 @@ import pytest
 import msq_tf
 from tests.tflite_export.test_cells import hand_made
 from tflite_export import export
-from tflite_export.runtime import interpreter
 from tflite_export import targets
+from tflite_export.runtime import interpreter
 
 CELLS = sorted(
     (name, op, granularity)

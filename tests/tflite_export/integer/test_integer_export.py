@@ -10,17 +10,17 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
-from msq_tf.config import PerTensor
+from msq_tf.core.config import PerTensor
 from tests.tflite_export import samples as made
 from tests.tflite_export.integer import networks
 from tflite_export import ExportError
 from tflite_export import export
 from tflite_export import inspect_file
 from tflite_export import run
-from tflite_export.runtime import interpreter
 from tflite_export import targets
-from tflite_export.verification import integer_outputs
 from tflite_export.integer import quantize_graph
+from tflite_export.runtime import interpreter
+from tflite_export.verification import integer_outputs
 
 MODELS = (
     networks.residual,

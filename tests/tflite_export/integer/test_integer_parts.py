@@ -9,14 +9,14 @@ import pytest
 
 from tests.tflite_export import samples as made
 from tflite_export import ExportError
-from tflite_export.flatbuffer import model as fb
-from tflite_export.targets import operator_rows
 from tflite_export import targets
 from tflite_export.conversion.float_file import to_float_file
+from tflite_export.conversion.source import from_model
+from tflite_export.flatbuffer import model as fb
 from tflite_export.integer import grids
 from tflite_export.integer import quantize_weights
 from tflite_export.matching.match import match
-from tflite_export.conversion.source import from_model
+from tflite_export.targets import operator_rows
 
 USE = quantize_weights.Use(
     op="FULLY_CONNECTED",
@@ -105,21 +105,29 @@ def test_equal_scales_may_be_written_per_channel(found):
     scale = np.full(8, 0.5, np.float32)
     fit = dataclasses.replace(found.fit, scale=scale)
     same = dataclasses.replace(found, fit=fit)
-    weight = quantize_weights.trained_weight(same, [USE], 0, targets.load("cpu_int8"))
+    weight = quantize_weights.trained_weight(
+        same, [USE], 0, targets.load("cpu_int8")
+    )
     assert (weight.container, weight.granularity) == ("INT4", "per_channel")
     assert weight.scale.shape == (8,)
-    weight = quantize_weights.trained_weight(same, [USE], 0, targets.load("edgetpu"))
+    weight = quantize_weights.trained_weight(
+        same, [USE], 0, targets.load("edgetpu")
+    )
     assert (weight.container, weight.granularity) == ("INT8", "per_tensor")
 
 
 def test_per_channel_scales_where_one_is_needed(found):
     with pytest.raises(ExportError, match="'a': .*granularity=PerTensor"):
-        quantize_weights.trained_weight(found, [USE], 0, targets.load("edgetpu"))
+        quantize_weights.trained_weight(
+            found, [USE], 0, targets.load("edgetpu")
+        )
 
 
 def test_scales_along_another_axis(found):
     with pytest.raises(ExportError, match="along axis 1.*Received: .* axis 0"):
-        quantize_weights.trained_weight(found, [USE], 1, targets.load("cpu_int8"))
+        quantize_weights.trained_weight(
+            found, [USE], 1, targets.load("cpu_int8")
+        )
 
 
 def test_a_bias_beyond_all_that_weights_reach_may_be_smaller(found):
@@ -152,14 +160,18 @@ def test_float_weights_are_rounded():
     other = dataclasses.replace(use, op="CONV_3D")
     assert quantize_weights.float_weight(value, [other], 0, target) is None
     dense = dataclasses.replace(use, op="FULLY_CONNECTED")
-    whole = quantize_weights.float_weight(value, [dense], 0, targets.load("edgetpu"))
+    whole = quantize_weights.float_weight(
+        value, [dense], 0, targets.load("edgetpu")
+    )
     assert whole.axis is None and whole.scale.shape == (1,)
 
 
 def test_float_weights_are_rounded_on_scales_with_room_for_the_bias():
     value = np.full((2, 3), 1e-15, np.float32)
     use = dataclasses.replace(USE, op="CONV_2D", bias=np.array([90.0, 0.0]))
-    weight = quantize_weights.float_weight(value, [use], 0, targets.load("cpu_int8"))
+    weight = quantize_weights.float_weight(
+        value, [use], 0, targets.load("cpu_int8")
+    )
     assert weight.codes.tolist() == [[0] * 3, [127] * 3]
     bias = quantize_weights.fitting_bias(weight, use)
     units = quantize_weights.integer_bias(bias, weight.steps * 0.1, False, "a")

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from tflite_export.matching import scales as fitting
 from tflite_export.matching import input_scales
+from tflite_export.matching import scales as fitting
 
 
 def folded(codes, step, gamma):

@@ -8,11 +8,11 @@ import pytest
 
 import msq_tf
 from tflite_export import ExportError
-from tflite_export.verification import agreement
 from tflite_export import export
 from tflite_export import exporting
-from tflite_export.verification.agreement import Decision
 from tflite_export.integer import calibrate
+from tflite_export.verification import agreement
+from tflite_export.verification.agreement import Decision
 
 L = keras.layers
 

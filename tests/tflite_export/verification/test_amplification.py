@@ -13,13 +13,13 @@ from tests.tflite_export import samples as made
 from tests.tflite_export.integer import networks
 from tflite_export import ExportError
 from tflite_export import export
-from tflite_export.flatbuffer import model as fb
 from tflite_export import targets
-from tflite_export.runtime import ports
 from tflite_export.data.effort import MOST_AT_ONCE
+from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import ports
 from tflite_export.verification import amplification
-from tflite_export.verification import integer_outputs
 from tflite_export.verification import float_twin
+from tflite_export.verification import integer_outputs
 
 TARGET = targets.load("cpu_int8")
 

@@ -9,8 +9,8 @@ import pytest
 import msq_tf
 from tflite_export import ExportError
 from tflite_export import export
-from tflite_export.flatbuffer import model as fb
 from tflite_export import target_file
+from tflite_export.flatbuffer import model as fb
 from tflite_export.verification import keras_agreement
 
 L = keras.layers
@@ -231,7 +231,9 @@ def test_a_limit_of_the_users_own_is_not_explained_away(checked, monkeypatch):
     data, source, samples, target, _, *rest = checked
     limits = keras_agreement.Limits(max_units=-1)
     with pytest.raises(ExportError, match="max_units=-1"):
-        keras_agreement.against_keras(data, source, samples, target, limits, *rest)
+        keras_agreement.against_keras(
+            data, source, samples, target, limits, *rest
+        )
 
 
 class Inside(L.Layer):

@@ -14,9 +14,9 @@ import time
 import pytest
 
 from tests import launching
+from train import pipeline
 from train.distribution import cluster
 from train.distribution import deadline
-from train import pipeline
 from train.distribution import rendezvous
 
 

@@ -13,13 +13,13 @@ import pytest
 import tensorflow as tf
 
 from tests.train import worker
-from train.folder import checkpoints
-from train.distribution import strategy as distribution
-from train.distribution import loop
-from train.models import builders
 from train import pipeline
+from train.distribution import loop
+from train.distribution import strategy as distribution
 from train.distribution.strategy import Distribution
 from train.errors import WorkerLostError
+from train.folder import checkpoints
+from train.models import builders
 
 # Sums over parts of a batch are taken in another order.
 ATOL = 1e-5

@@ -66,7 +66,9 @@ def test_small_transformers_take_small_images(name, size):
 
 
 def test_any_keras_application_can_be_named():
-    model = builders.build("keras.applications.MobileNetV3Small", (32, 32, 1), 5)
+    model = builders.build(
+        "keras.applications.MobileNetV3Small", (32, 32, 1), 5
+    )
     assert model.input_shape == (None, 32, 32, 1)
     assert model.output_shape == (None, 5)
 

@@ -10,14 +10,14 @@ import pytest
 import rich.console
 
 from benchmarks.accuracy import run as accuracy_run
-from benchmarks.harness import record
 from benchmarks.accuracy.study import STUDIES
 from benchmarks.comparison.peers import driver
 from benchmarks.comparison.peers import msq
-from benchmarks.harness import peer_network
 from benchmarks.comparison.peers import prepare
 from benchmarks.comparison.peers import run
 from benchmarks.comparison.peers import tables
+from benchmarks.harness import peer_network
+from benchmarks.harness import record
 
 
 @pytest.fixture
