@@ -309,13 +309,11 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
     ),
     loss_over_replicas: (
         set(),
-        "msq_tf/keras3/model.py (call), "
-        "msq_tf/keras3/model_statistics.py (loss_at)",
+        "msq_tf/keras3/{model.py (call), model_statistics.py (loss_at)}",
     ),
     values_of_replicas: (
         set(),
-        "msq_tf/keras3/model_statistics.py (metrics_kept), "
-        "msq_tf/distribute.py",
+        "msq_tf/{keras3/model_statistics.py (metrics_kept), distribute.py}",
     ),
 }
 _FREEZING = (

@@ -62,7 +62,7 @@ def test_a_wheel_holds_what_it_needs_and_no_more(dist):
     (wheel,) = dist.glob("*.whl")
     (_,) = dist.glob("*.tar.gz")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "tflite_export/targets/min_size.json" in names
+    assert "tflite_export/targets/tables/min_size.json" in names
     assert {"msq_tf/py.typed", "tflite_export/py.typed"} <= set(names)
     tops = {name.split("/")[0] for name in names}
     assert tops == {"msq_tf", "tflite_export", "msq_tf-0.1.0.dist-info"}

@@ -108,7 +108,8 @@ def trained(model, x, outputs=3, scheme=None):
     randomize(model)
     qat_model = msq.quantize_model(model, scheme)
     train_step(qat_model, x, outputs)
-    msq.calibrate(qat_model, x)
+    if scheme is None or scheme.activation_bits is not None:
+        msq.calibrate(qat_model, x)
     return qat_model
 
 

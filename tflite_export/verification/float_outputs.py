@@ -362,11 +362,10 @@ def _first_difference(
     """Compares intermediate tensors with the float file's."""
     if kernels == "xnnpack":
         return "The delegate hides which operator differs first."
-    float_session = interpreter.Session(
-        bytes(float_data), "builtin", keep_all=True
-    )
+    whole = bytes(float_data)
+    before = interpreter.Session(whole, "builtin", keep_all=True)
     session = interpreter.Session(data, kernels, keep_all=True)
-    for own in (float_session, session):
+    for own in (before, session):
         own(next(interpreter.chunks(inputs, MOST_AT_ONCE, own)))
     model = fb.read(float_data)
     graph = model.subgraphs[0]
@@ -377,7 +376,7 @@ def _first_difference(
                 continue
             # Tensors keep their indices when codes are put in.
             try:
-                wanted, got = float_session.tensor(index), session.tensor(index)
+                wanted, got = before.tensor(index), session.tensor(index)
             except ValueError:
                 continue  # a loop let go of its memory
             if _max_error(got, wanted) > limit * _range(wanted):

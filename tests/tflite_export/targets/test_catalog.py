@@ -12,7 +12,7 @@ from tflite_export import targets
 
 @pytest.fixture
 def table():
-    folder = resources.files("tflite_export") / "targets"
+    folder = resources.files("tflite_export.targets") / "tables"
     return json.loads((folder / "min_size.json").read_text())
 
 
