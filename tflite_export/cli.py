@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 
 from tflite_export import quiet
-from tflite_export.inspect import evaluate_command
+from tflite_export.evaluation import command as evaluate_command
 
 _USAGE = """Write packed, verified TFLite files for devices, or look into files.
 

@@ -26,11 +26,11 @@ from tflite_export.conversion import states
 from tflite_export.conversion.source import QuantizedModel
 from tflite_export.conversion.source import from_model
 from tflite_export.devices.widen import widened_bytes
+from tflite_export.evaluation import scores
 from tflite_export.files import fill
 from tflite_export.files import let_go
 from tflite_export.files import staged
 from tflite_export.flatbuffer import model as fb
-from tflite_export.inspect import evaluation
 from tflite_export.matching.explained import explained
 from tflite_export.preparation import opening
 from tflite_export.preparation import preconditions
@@ -261,7 +261,7 @@ def export(
         ),
         unread=tuple(unread),
         states=kept,
-    ).measuring(evaluation.compiled_with(model))
+    ).measuring(scores.compiled_with(model))
 
 
 def _unread_note(unread: Sequence[str]) -> list[str]:

@@ -36,23 +36,25 @@ def module_path(root: pathlib.Path, module: str) -> pathlib.Path | None:
     return None
 
 
-def imported_modules(root: pathlib.Path, path: pathlib.Path) -> set[str]:
+def imported_modules(
+    root: pathlib.Path, path: pathlib.Path, inside: bool = True
+) -> set[str]:
     """Returns the dotted names of all modules that a file imports.
 
-    Imports inside functions count. `from package import name` gives
-    `package.name` where that is a module of the project, and `package`
-    where it is not. The standard library is left out, and what is imported
-    under `if TYPE_CHECKING`, because nothing runs it.
+    `from package import name` gives `package.name` where that is a module of
+    the project, and `package` where it is not. The standard library is left
+    out, and what is imported under `if TYPE_CHECKING`, because nothing runs it.
 
     Args:
         root: Root of the repository.
         path: The file, relative to `root`.
+        inside: Whether imports inside functions count.
 
     Returns:
         Names of project modules in full, and of other modules as written.
     """
     names: set[str] = set()
-    for node in _running(ast.parse((root / path).read_bytes())):
+    for node in _running(ast.parse((root / path).read_bytes()), inside):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -67,14 +69,17 @@ def imported_modules(root: pathlib.Path, path: pathlib.Path) -> set[str]:
     }
 
 
-def _running(tree: ast.AST) -> Iterator[ast.AST]:
+def _running(tree: ast.AST, inside: bool) -> Iterator[ast.AST]:
     yield tree
     for child in ast.iter_child_nodes(tree):
-        if not (
-            isinstance(child, ast.If)
-            and ast.unparse(child.test).endswith("TYPE_CHECKING")
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith(
+            "TYPE_CHECKING"
         ):
-            yield from _running(child)
+            continue
+        if inside or not isinstance(
+            child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+        ):
+            yield from _running(child, inside)
 
 
 def _absolute(path: pathlib.Path, node: ast.ImportFrom) -> str:

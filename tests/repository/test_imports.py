@@ -15,6 +15,35 @@ ARROWS = {
     "train": {"msq_tf", "tflite_export", "train"},
     "tools": {"benchmarks", "msq_tf", "tflite_export", "tools"},
 }
+# A package's rooms and single modules, the lowest first: each imports only what
+# stands before it.
+FLOORS = {
+    "msq_tf": (
+        *("arguments", "atomic_files", "bit_widths", "extras", "distribute"),
+        *("weight_layout", "rules", "quantizers", "core", "sensitivity"),
+        *("reports", "search", "keras3", "tfmot"),
+    ),
+    "tflite_export": (
+        *("errors", "text_tables", "files", "progress", "flatbuffer"),
+        *("targets", "runtime", "quiet", "data", "conversion"),
+        *("matching", "integer", "verification", "inspect", "evaluation"),
+        "preparation",
+        *("target_file", "devices", "reports", "exporting", "dry_run"),
+        *("cli", "__main__"),
+    ),
+    "train": (
+        *("errors", "recipes", "settings", "streams", "progress", "data"),
+        *("folder", "models", "distribution", "context", "targets"),
+        *("diverged", "fitting", "scores", "results", "phases", "pipeline"),
+        *("flags", "__main__"),
+    ),
+    "benchmarks": (
+        *("harness", "baselines", "accuracy", "comparison", "files"),
+        *("training_cost", "reliability", "__main__"),
+    ),
+}
+# Rooms of `tflite_export` that only read files.
+READERS = ("flatbuffer", "targets", "runtime", "inspect")
 # What both front ends share: of no Keras, of neither generation.
 CORE = (
     "msq_tf/search/callback.py",
@@ -93,6 +122,87 @@ def test_both_front_ends_are_thin(root):
     for front in ("msq_tf/keras3/callback.py", "msq_tf/tfmot/callback.py"):
         assert core <= closure(root, front)
         assert len((root / front).read_text().splitlines()) < 80
+
+
+def room(path):
+    """The floor that a file stands on."""
+    return path.parts[1].removesuffix(".py")
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_rooms_stand_on_floors(root, package):
+    floors = FLOORS[package]
+    files = [
+        path
+        for path in imports.source_files(root)
+        if path.parts[0] == package and path.parts[1] != "__init__.py"
+    ]
+    assert {room(path) for path in files} == set(floors)
+    wrong = []
+    for path in files:
+        for module in imports.imported_modules(root, path):
+            found = imports.module_path(root, module)
+            if found is None or found.parts[0] != package:
+                continue
+            if found.parts[1] == "__init__.py":
+                wrong.append(f"{path} imports the package that it is part of")
+            elif floors.index(room(found)) > floors.index(room(path)):
+                wrong.append(f"{path} imports {module}, which is above it")
+    assert not wrong
+
+
+def test_only_the_front_ends_know_a_keras(root):
+    wrong = [
+        f"{path} imports {module}"
+        for path in imports.source_files(root)
+        if path.parts[0] == "msq_tf"
+        and room(path) not in ("__init__", "keras3", "tfmot")
+        for module in imports.imported_modules(root, path)
+        if module.partition(".")[0] in ("keras", *LEGACY)
+    ]
+    assert not wrong
+
+
+def test_rules_are_without_tensorflow(root):
+    files = [
+        path
+        for path in imports.source_files(root)
+        if path.parts[:2] == ("msq_tf", "rules")
+    ]
+    assert files
+    wrong = [
+        f"{path} imports {module}"
+        for file in files
+        for path in closure(root, file)
+        for module in imports.imported_modules(root, path)
+        if module.partition(".")[0] == "tensorflow"
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", READERS)
+def test_what_reads_files_does_not_wait_for_tensorflow(root, package):
+    """Nothing at module level loads it, at any depth."""
+    todo = [
+        path
+        for path in imports.source_files(root)
+        if path.parts[:2] == ("tflite_export", package)
+    ]
+    assert todo
+    seen: set = set()
+    wrong = []
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for module in imports.imported_modules(root, path, inside=False):
+            if module.partition(".")[0] in ("tensorflow", "keras", "msq_tf"):
+                wrong.append(f"{path} imports {module}")
+            found = imports.module_path(root, module)
+            if found is not None:
+                todo.append(found)
+    assert not wrong
 
 
 def test_no_import_cycle_inside_a_package(root):

@@ -14,7 +14,7 @@ from msq_tf.reports.code_use import CodeUse
 from msq_tf.reports.code_use import remarks
 from msq_tf.reports.html_tables import as_html
 from tflite_export.conversion.states import StateReport
-from tflite_export.inspect import evaluation
+from tflite_export.evaluation import scores
 from tflite_export.reports import device_tables
 from tflite_export.text_tables import paragraph
 from tflite_export.text_tables import render
@@ -196,7 +196,7 @@ class ExportReport:
             >>> report = export(qmodel, "m.tflite", target="cpu_int8")
             >>> report.evaluate(x_test, y_test)["accuracy"]
         """
-        return evaluation.evaluate_file(
+        return scores.evaluate_file(
             self.path,
             x,
             y,

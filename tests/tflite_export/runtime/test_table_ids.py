@@ -10,7 +10,7 @@ import msq_tf
 import tflite_export
 from tflite_export import export
 from tflite_export import float_file
-from tflite_export.inspect.evaluation import evaluate_file
+from tflite_export.evaluation.scores import evaluate_file
 
 L = keras.layers
 ROWS = 20

@@ -38,7 +38,7 @@ def run(values: flags.FlagValues) -> None:
         ValueError: If file and data do not fit.
     """
     from tflite_export.data import dataset_samples
-    from tflite_export.inspect import evaluation
+    from tflite_export.evaluation import scores
     from tflite_export.inspect import inspect
 
     inputs = inspect.inspect_file(values.model).inputs
@@ -52,7 +52,7 @@ def run(values: flags.FlagValues) -> None:
         values.data_dir,
         limit,
     )
-    found = evaluation.evaluate_file(values.model, x, y)
+    found = scores.evaluate_file(values.model, x, y)
     print(json.dumps(found) if values.json else _lines(found, len(y)))
 
 

@@ -1,0 +1,1 @@
+"""Measures a file on a test set."""
