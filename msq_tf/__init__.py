@@ -1,5 +1,8 @@
 """MSQ: mixed-precision quantization-aware training for Keras 3."""
 
+from msq_tf import quantizers as quantizers
+from msq_tf import rules as rules
+from msq_tf import sensitivity as sensitivity
 from msq_tf.core.bit_history import BitChange as BitChange
 from msq_tf.core.config import LayerConfig as LayerConfig
 from msq_tf.core.config import MSQConfig as MSQConfig
@@ -10,6 +13,7 @@ from msq_tf.core.quantized_weight import SkippedWeight as SkippedWeight
 from msq_tf.keras3.bake import bake as bake
 from msq_tf.keras3.calibrate import calibrate as calibrate
 from msq_tf.keras3.callback import MSQCallback as MSQCallback
+from msq_tf.keras3.loading import load_model as load_model
 from msq_tf.keras3.model import MSQModel as MSQModel
 from msq_tf.keras3.pareto_checkpoint import ParetoCheckpoint as ParetoCheckpoint
 from msq_tf.keras3.pareto_checkpoint import ParetoEntry as ParetoEntry
@@ -47,11 +51,15 @@ __all__ = [
     "ThresholdRule",
     "bake",
     "calibrate",
+    "load_model",
     "pareto_front",
     "precision_report",
     "quantize_model",
+    "quantizers",
     "register_float",
     "register_quantizable",
+    "rules",
+    "sensitivity",
 ]
 
 

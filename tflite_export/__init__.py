@@ -7,8 +7,10 @@ from typing import Any
 
 from tflite_export import targets
 from tflite_export.errors import ExportError
+from tflite_export.inspect.compare import compare_files
 from tflite_export.inspect.inspect import inspect_file
 from tflite_export.runtime.interpreter import run
+from tflite_export.targets.lint import lint
 
 if TYPE_CHECKING:
     from tflite_export.dry_run import check
@@ -24,10 +26,12 @@ __all__ = [
     "ExportError",
     "ExportReport",
     "check",
+    "compare_files",
     "export",
     "float_file",
     "float_tflite",
     "inspect_file",
+    "lint",
     "run",
     "targets",
 ]

@@ -12,8 +12,8 @@ from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_mapping
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
-from msq_tf.quantizers.round_clamp import QUANTIZERS
-from msq_tf.quantizers.round_clamp import ROUND_CLAMP
+from msq_tf.quantizers.uniform import QUANTIZERS
+from msq_tf.quantizers.uniform import ROUND_CLAMP
 from msq_tf.rules import target_limits
 
 

@@ -20,7 +20,7 @@ from msq_tf.core.weight_records import quantized_record
 from msq_tf.core.weight_records import skipped_record
 from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.quantizers import batched
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 from msq_tf.rules.storage import kind_of
 
 
@@ -183,7 +183,7 @@ class WeightQuantizers:
         """
         widths = tf.unstack(tf.convert_to_tensor(bits), len(self.kernels))
         return [
-            round_clamp.step_size(scale, width, self.quantizer)
+            uniform.step_size(scale, width, self.quantizer)
             for scale, width in zip(self.scales(), widths, strict=True)
         ]
 
@@ -251,10 +251,8 @@ class WeightQuantizers:
         ):
             width = int(bits[i])
             check_bits(f"bits[{entry.path!r}]", width)
-            codes = round_clamp.quantize(
-                w, scale, width, 0, self.quantizer
-            ).codes
-            step = round_clamp.step_size(scale, width, self.quantizer)
+            codes = uniform.quantize(w, scale, width, 0, self.quantizer).codes
+            step = uniform.step_size(scale, width, self.quantizer)
             records.append(
                 quantized_record(
                     entry, weight, width, self._axes[i], codes, step

@@ -1,6 +1,6 @@
 """Learned scales of weights, the ablation partner of `max|w|` (LSQ).
 
-Codes, values and LSBs are those of `round_clamp.quantize`, which this module
+Codes, values and LSBs are those of `uniform.quantize`, which this module
 calls; what differs is where the scale comes from and the gradient. With
 `x = w / step` and `limit` the largest code (Esser et al., Learned Step Size
 Quantization, arXiv 1902.08153, equations 1 to 3 and 5):
@@ -35,8 +35,8 @@ import tensorflow as tf
 
 from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.keras3.overlay import read_float32
-from msq_tf.quantizers import round_clamp
-from msq_tf.quantizers.round_clamp import Quantized
+from msq_tf.quantizers import uniform
+from msq_tf.quantizers.uniform import Quantized
 
 # A learned scale counts as at least this share of `max|w|`. Below it hardly a
 # weight is inside of the range, and at zero or less there are no codes at all.
@@ -53,9 +53,9 @@ def quantize(
     scale: tf.Tensor,
     bits: Any,
     lsb: Any = 0,
-    quantizer: str = round_clamp.ROUND_CLAMP,
+    quantizer: str = uniform.ROUND_CLAMP,
 ) -> Quantized:
-    """`round_clamp.quantize` with LSQ's gradients.
+    """`uniform.quantize` with LSQ's gradients.
 
     Args:
         w: float32 weight, any shape.
@@ -67,20 +67,20 @@ def quantize(
         quantizer: `"round_clamp"` or `"dorefa"`.
 
     Returns:
-        A `Quantized` tuple, equal to that of `round_clamp.quantize` bit for
+        A `Quantized` tuple, equal to that of `uniform.quantize` bit for
         bit. The value has the gradients of the module docstring; the LSBs
         have none with respect to the scale.
     """
-    limit = round_clamp.code_limit(bits)
+    limit = uniform.code_limit(bits)
     shared = w.shape.num_elements() / scale.shape.num_elements()
 
     @tf.custom_gradient
     def learned(w: tf.Tensor, scale: tf.Tensor) -> Any:
-        result = round_clamp.quantize(w, scale, bits, lsb, quantizer)
+        result = uniform.quantize(w, scale, bits, lsb, quantizer)
 
         def gradient(d_value: Any, d_codes: Any, d_lsb: Any) -> Any:
             del d_codes  # integers: no gradient
-            step = round_clamp.step_size(scale, bits, quantizer)
+            step = uniform.step_size(scale, bits, quantizer)
             x = w / step
             inside = tf.abs(x) < limit
             slope = tf.where(inside, tf.round(x) - x, tf.sign(x) * limit)
@@ -100,7 +100,7 @@ def values(
     weights: Sequence[tf.Tensor],
     scales: Sequence[tf.Tensor],
     bits: tf.Tensor,
-    quantizer: str = round_clamp.ROUND_CLAMP,
+    quantizer: str = uniform.ROUND_CLAMP,
 ) -> list[tf.Tensor]:
     """The value of `quantize` of every weight.
 
@@ -149,7 +149,7 @@ def fitted_scale(
     w: tf.Tensor,
     channel_axes: Sequence[int] | None,
     bits: int,
-    quantizer: str = round_clamp.ROUND_CLAMP,
+    quantizer: str = uniform.ROUND_CLAMP,
 ) -> tf.Tensor:
     """The scale with the least squared error of the values: where to start.
 
@@ -162,19 +162,19 @@ def fitted_scale(
 
     Args:
         w: float32 weight.
-        channel_axes: As in `round_clamp.max_scale`.
+        channel_axes: As in `uniform.max_scale`.
         bits: Stored bits at the start.
         quantizer: `"round_clamp"` or `"dorefa"`.
 
     Returns:
-        float32 tensor in the shape of `round_clamp.max_scale`, the best of
+        float32 tensor in the shape of `uniform.max_scale`, the best of
         some forty shares of it, itself included. A dead channel keeps
         `max_scale`'s.
     """
-    largest = round_clamp.max_scale(w, channel_axes)
+    largest = uniform.max_scale(w, channel_axes)
     # At this scale the largest weight has the largest code; more is waste.
-    levels = round_clamp.steps_per_scale(bits - 1, quantizer)
-    top = float(levels / round_clamp.code_limit(bits))
+    levels = uniform.steps_per_scale(bits - 1, quantizer)
+    top = float(levels / uniform.code_limit(bits))
     # max|w| first: of equal errors the first counts.
     shares = [1.0] + [
         top * 2.0 ** (-i / _PER_OCTAVE)
@@ -183,7 +183,7 @@ def fitted_scale(
     best, least = largest, tf.fill(tf.shape(largest), float("inf"))
     for share in shares:
         scale = largest * share
-        value = round_clamp.quantize(w, scale, bits, 0, quantizer).value
+        value = uniform.quantize(w, scale, bits, 0, quantizer).value
         error = _sum_to((value - w) ** 2, scale)
         best = tf.where(error < least, scale, best)
         least = tf.minimum(error, least)

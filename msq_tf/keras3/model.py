@@ -46,7 +46,7 @@ from msq_tf.keras3.search_variables import SearchVariables
 from msq_tf.keras3.step_scope import StepScopes
 from msq_tf.keras3.step_scope import given_values
 from msq_tf.keras3.value_cache import HoldsValues
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 from msq_tf.sensitivity.fit_inputs import FitInputs
 
 # Attribute of a loss: the context of the replica that computed it.
@@ -95,7 +95,7 @@ class MSQModel(
         self,
         base: keras.Model,
         plan: Sequence[WeightPlan],
-        quantizer: str = round_clamp.ROUND_CLAMP,
+        quantizer: str = uniform.ROUND_CLAMP,
         activations: ActivationPlan | None = None,
         scale: str = MAX,
         name: str | None = None,
@@ -107,7 +107,7 @@ class MSQModel(
             autocast=False,
         )
         # A saved configuration comes by here, too, and may be anyone's.
-        check_choice("quantizer", quantizer, round_clamp.QUANTIZERS)
+        check_choice("quantizer", quantizer, uniform.QUANTIZERS)
         check_choice("scale", scale, SCALES)
         saved.check_unique("path", (entry.path for entry in plan))
         learned = scale == LEARNED or (

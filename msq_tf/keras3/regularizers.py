@@ -11,7 +11,7 @@ import tensorflow as tf
 from msq_tf import bit_widths
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
@@ -72,9 +72,9 @@ class LSBRegularizer(keras.regularizers.Regularizer):
 
     def __call__(self, x: Any) -> tf.Tensor:
         w = tf.cast(tf.convert_to_tensor(x), tf.float32)
-        scale = round_clamp.max_scale(w, self.channel_axes)
-        quantized = round_clamp.quantize(w, scale, self.bits, self.lsb)
-        return self.strength * round_clamp.lsb_penalty(
+        scale = uniform.max_scale(w, self.channel_axes)
+        quantized = uniform.quantize(w, scale, self.bits, self.lsb)
+        return self.strength * uniform.lsb_penalty(
             quantized.lsb, scale, self.bits, self.lsb
         )
 

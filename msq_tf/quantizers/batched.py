@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 
 # Elements of all weights from which LSBs are computed one weight after the
 # other. Else TensorFlow begins with all of them, and what is computed on the
@@ -76,7 +76,7 @@ class ScaleLayout:
         self._owners = np.repeat(np.arange(len(kept)), self._counts)
 
     def max_scales(self, weights: Sequence[tf.Tensor]) -> tf.Tensor:
-        """`round_clamp.max_scale` of every weight.
+        """`uniform.max_scale` of every weight.
 
         Args:
             weights: float32 tensors.
@@ -95,10 +95,10 @@ class ScaleLayout:
         # Not what is infinite: that has to show.
         largest = tf.where(
             largest < float("inf"),
-            tf.minimum(largest, round_clamp.LARGEST_SCALE),
+            tf.minimum(largest, uniform.LARGEST_SCALE),
             largest,
         )
-        live = largest > round_clamp.LEAST_SCALE
+        live = largest > uniform.LEAST_SCALE
         alive = tf.cast(live, tf.float32)
         means = self._sums(
             tf.math.divide_no_nan(
@@ -138,7 +138,7 @@ def values(
     bits: tf.Tensor,
     quantizer: str,
 ) -> list[tf.Tensor]:
-    """`round_clamp.quantize(...).value` of every weight.
+    """`uniform.quantize(...).value` of every weight.
 
     Args:
         layout: Where the scales of each weight are.
@@ -151,9 +151,9 @@ def values(
         float32 tensors in the weights' shapes, the same to the bit, with the
         identity as gradient.
     """
-    levels = round_clamp.steps_per_scale(bits - 1, quantizer)
+    levels = uniform.steps_per_scale(bits - 1, quantizer)
     steps = layout.split(scales / layout.spread(levels))
-    limit = round_clamp.code_limit(bits)
+    limit = uniform.code_limit(bits)
     limits = zip(tf.unstack(-limit), tf.unstack(limit), strict=True)
 
     @tf.custom_gradient
@@ -177,7 +177,7 @@ def penalized(
 ) -> tuple[list[tf.Tensor], tf.Tensor]:
     """The weights as they are, and the penalty on their low bits.
 
-    Penalty and gradient are the sum of `round_clamp.lsb_penalty` over the
+    Penalty and gradient are the sum of `uniform.lsb_penalty` over the
     weights. Compute values from the tensors that come back: their gradient
     and the pull then arrive as one.
 
@@ -196,13 +196,13 @@ def penalized(
     pulled = tf.reduce_any(lsb > 0)
 
     def pulls() -> Iterable[_Pull]:
-        fine = round_clamp.steps_per_scale(bits - 1, quantizer)
-        coarse = round_clamp.steps_per_scale(bits - 1 - lsb, quantizer)
+        fine = uniform.steps_per_scale(bits - 1, quantizer)
+        coarse = uniform.steps_per_scale(bits - 1 - lsb, quantizer)
         step = scales / layout.spread(fine)
         area = step * (scales / layout.spread(coarse))
         return map(
             _Pull,
-            tf.unstack(round_clamp.power_of_two(lsb)),
+            tf.unstack(uniform.power_of_two(lsb)),
             tf.unstack(coarse / fine),
             layout.split(step),
             layout.split(area),

@@ -16,7 +16,7 @@ from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.core.batches import Batch
 from msq_tf.core.quantized_network import QuantizedNetwork
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 from msq_tf.rules.rule import LayerStats
 from msq_tf.rules.rule import Rule
 from msq_tf.sensitivity.divergence import output_divergence
@@ -327,12 +327,12 @@ class StatisticsGatherer:
 
     def _quantized(self, w: tf.Tensor, scale: tf.Tensor, bits: int) -> Any:
         quantizer = self.model.quantizer
-        return round_clamp.quantize(w, scale, bits, 0, quantizer).value
+        return uniform.quantize(w, scale, bits, 0, quantizer).value
 
     def _share(
         self, w: tf.Tensor, scale: tf.Tensor, bits: int, k: int
     ) -> float:
-        lsb = round_clamp.quantize(w, scale, bits, k, self.model.quantizer).lsb
+        lsb = uniform.quantize(w, scale, bits, k, self.model.quantizer).lsb
         return float(tf.math.count_nonzero(lsb)) / float(tf.size(lsb))
 
     def _damage(

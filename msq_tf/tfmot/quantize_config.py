@@ -8,7 +8,7 @@ from typing import Any
 
 from msq_tf.core.config import check_bits
 from msq_tf.core.config import check_choice
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.layers import channel_axes
@@ -80,7 +80,7 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
         channel_axes: Mapping[str, Sequence[int]] | None = None,
         activation_bits: int | None = 8,
         quantize_output: bool | None = None,
-        quantizer: str = round_clamp.ROUND_CLAMP,
+        quantizer: str = uniform.ROUND_CLAMP,
     ):
         check_bits("start_bits", start_bits)
         check_bits("min_bits", min_bits)
@@ -89,7 +89,7 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
                 "`min_bits` cannot exceed `start_bits`. Received: "
                 f"min_bits={min_bits}, start_bits={start_bits}"
             )
-        check_choice("quantizer", quantizer, round_clamp.QUANTIZERS)
+        check_choice("quantizer", quantizer, uniform.QUANTIZERS)
         if activation_bits not in (None, 8):
             raise ValueError(
                 "`activation_bits` must be 8, as TFMOT has it, or None for "

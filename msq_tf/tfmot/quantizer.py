@@ -16,7 +16,7 @@ from tf_keras.src.mixed_precision import autocast_variable
 
 from msq_tf.core.config import check_bits
 from msq_tf.quantizers import batched
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 from msq_tf.tfmot import search_variables
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
@@ -76,7 +76,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         start_bits: int = 8,
         min_bits: int = 2,
         channel_axes: Sequence[int] | None = (-1,),
-        quantizer: str = round_clamp.ROUND_CLAMP,
+        quantizer: str = uniform.ROUND_CLAMP,
     ):
         check_bits("start_bits", start_bits)
         check_bits("min_bits", min_bits)
@@ -85,10 +85,10 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
                 "`min_bits` cannot exceed `start_bits`. Received: "
                 f"min_bits={min_bits}, start_bits={start_bits}"
             )
-        if quantizer not in round_clamp.QUANTIZERS:
+        if quantizer not in uniform.QUANTIZERS:
             raise ValueError(
                 "`quantizer` is unknown. Expected one of "
-                f"{round_clamp.QUANTIZERS}. Received: quantizer={quantizer!r}"
+                f"{uniform.QUANTIZERS}. Received: quantizer={quantizer!r}"
             )
         self.start_bits = int(start_bits)
         self.min_bits = int(min_bits)
@@ -154,8 +154,8 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         # Codes are those of the float32 weight.
         with autocast_variable.enable_auto_cast_variables(None):
             w = tf.convert_to_tensor(inputs)
-        scale = round_clamp.max_scale(w, self.scale_axes(len(w.shape)))
-        value = round_clamp.quantize(
+        scale = uniform.max_scale(w, self.scale_axes(len(w.shape)))
+        value = uniform.quantize(
             w, scale, weights["bits"], 0, self.quantizer
         ).value
         return tf.cast(value, dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.layers import is_operation
@@ -59,7 +59,7 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
         min_bits: int = 2,
         per_channel: bool = True,
         activation_bits: int | None = 8,
-        quantizer: str = round_clamp.ROUND_CLAMP,
+        quantizer: str = uniform.ROUND_CLAMP,
     ):
         self._config: dict[str, Any] = {
             "start_bits": start_bits,

@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 
 import msq_tf
 from msq_tf.keras3 import learned_scales
-from msq_tf.quantizers import round_clamp
-from msq_tf.quantizers.round_clamp import LEAST_SCALE
-from msq_tf.quantizers.round_clamp import QUANTIZERS
+from msq_tf.quantizers import uniform
+from msq_tf.quantizers.uniform import LEAST_SCALE
+from msq_tf.quantizers.uniform import QUANTIZERS
 
 F32 = np.finfo(np.float32)
 MAGNITUDES = (
@@ -44,8 +44,8 @@ laws = hypothesis.settings(max_examples=150, deadline=None)
 
 def quantize(w, bits, quantizer="round_clamp", axes=(-1,), scale=None, lsb=0):
     w = tf.constant(w)
-    scale = round_clamp.max_scale(w, axes) if scale is None else scale
-    found = round_clamp.quantize(w, scale, bits, lsb, quantizer)
+    scale = uniform.max_scale(w, axes) if scale is None else scale
+    found = uniform.quantize(w, scale, bits, lsb, quantizer)
     return *(x.numpy() for x in found), scale
 
 
@@ -56,7 +56,7 @@ def quantize(w, bits, quantizer="round_clamp", axes=(-1,), scale=None, lsb=0):
 def test_laws(w, bits, quantizer, axes):
     value, codes, _, scale = quantize(w, bits, quantizer, axes)
     limit = 2 ** (bits - 1) - 1
-    step = round_clamp.step_size(scale, bits, quantizer).numpy()
+    step = uniform.step_size(scale, bits, quantizer).numpy()
     assert np.isfinite(scale).all() and (scale.numpy() > 0).all()
     assert np.isfinite(step).all() and (step >= F32.tiny).all()
     np.testing.assert_array_equal(codes, np.round(codes))
@@ -122,7 +122,7 @@ def test_codes_at_the_rim(scale, bits, code):
     limit = 2 ** (bits - 1) - 1
     code = int(np.clip(code, -limit, limit))
     scale = tf.constant([[scale]], tf.float32)
-    step = round_clamp.step_size(scale, bits).numpy()[0, 0]
+    step = uniform.step_size(scale, bits).numpy()[0, 0]
     inside = np.float32(code) * step
     rim = (np.float32(code) + np.float32(0.5)) * step
     w = np.array([[inside, np.nextafter(rim, np.float32(0))]], np.float32)

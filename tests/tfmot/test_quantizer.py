@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 from tests.tfmot.samples import compile_model
 from tests.tfmot.samples import layers
 from tests.tfmot.samples import msq
@@ -79,14 +79,14 @@ def test_the_penalty_is_that_of_the_core():
     assert penalty() == 0.0  # no strength, no pull
     variables["strength"].assign(0.5)
     w = tf.convert_to_tensor(weight)
-    scale = round_clamp.max_scale(w, (-1,))
-    lsb = round_clamp.quantize(w, scale, 6, 2).lsb
-    expected = 0.5 * round_clamp.lsb_penalty(lsb, scale, 6, 2)
+    scale = uniform.max_scale(w, (-1,))
+    lsb = uniform.quantize(w, scale, 6, 2).lsb
+    expected = 0.5 * uniform.lsb_penalty(lsb, scale, 6, 2)
     assert penalty() == pytest.approx(float(expected), rel=1e-6)
     assert penalty() > 0
     with tf.GradientTape() as tape:
         loss = tf.add_n(model.losses)
-    signs = 0.5 * np.sign(lsb) * round_clamp.step_size(scale, 4)
+    signs = 0.5 * np.sign(lsb) * uniform.step_size(scale, 4)
     np.testing.assert_allclose(tape.gradient(loss, weight), signs, rtol=1e-5)
 
 
@@ -109,7 +109,7 @@ def test_a_change_of_bits_does_not_trace_again(data):
     assert len(set(losses)) == 2
 
 
-@pytest.mark.parametrize("quantizer", round_clamp.QUANTIZERS)
+@pytest.mark.parametrize("quantizer", uniform.QUANTIZERS)
 def test_a_quantizer_comes_back_from_its_config(quantizer):
     first = msq.RoundClampQuantizer(6, 3, (-2, -1), quantizer)
     second = msq.RoundClampQuantizer.from_config(first.get_config())

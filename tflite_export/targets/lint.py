@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Collection
 from collections.abc import Iterator
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export import files
 from tflite_export import targets
 from tflite_export.flatbuffer import model as fb
 from tflite_export.targets.restrictions import RESTRICTIONS
@@ -61,6 +63,29 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
+
+
+def lint(path: str | os.PathLike[str], target: str) -> list[Finding]:
+    """Looks in a file for what a target can't run.
+
+    Args:
+        path: Any TFLite file.
+        target: Name of a target, one of `targets.names()`.
+
+    Returns:
+        Findings, those of the whole graph first, then by operator: the first
+        thousand, and one that says how many more there are. A `severe` one
+        rules the file out.
+
+    Raises:
+        ValueError: If there is no such target, or the file is none.
+
+    Example:
+        >>> for finding in tflite_export.lint("m.tflite", "mcu"):
+        ...     print(finding)
+    """
+    targets.load(target)
+    return check(files.read_bytes(path, fb.check_identifier), target)
 
 
 def check(data: bytes, target: str) -> list[Finding]:

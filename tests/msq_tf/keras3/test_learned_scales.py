@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import msq_tf
 from msq_tf.keras3 import learned_scales
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 from tests.msq_tf.samples import compile_model
 from tests.msq_tf.samples import fit
 from tests.msq_tf.samples import tiny_model
@@ -23,7 +23,7 @@ finite = st.floats(-4, 4, width=32, allow_subnormal=False)
 weights = shapes.flatmap(lambda s: hnp.arrays(np.float32, s, elements=finite))
 seeds = st.integers(0, 99)
 bit_widths = st.integers(2, 8)
-quantizers = st.sampled_from(round_clamp.QUANTIZERS)
+quantizers = st.sampled_from(uniform.QUANTIZERS)
 laws = hypothesis.settings(deadline=None, max_examples=20)
 
 
@@ -49,7 +49,7 @@ def scales_of(qmodel):
 def test_codes_and_values_are_those_of_every_scale(w, seed, bits, k, quantizer):
     scale, _ = draw(w, seed)
     arguments = (tf.constant(w), tf.constant(scale), bits, min(k, bits - 2))
-    want = round_clamp.quantize(*arguments, quantizer)
+    want = uniform.quantize(*arguments, quantizer)
     found = learned_scales.quantize(*arguments, quantizer)
     for name in STRUCTURE:
         np.testing.assert_array_equal(getattr(found, name), getattr(want, name))
@@ -111,7 +111,7 @@ def test_lsbs_pull_weights_and_no_scale():
     w, scale = tf.Variable([[0.30], [0.25], [2.0]]), tf.Variable([[1.0]])
     with tf.GradientTape() as tape:
         low = learned_scales.quantize(w, scale, 5, 2).lsb
-        penalty = round_clamp.lsb_penalty(low, scale, 5, 2)
+        penalty = uniform.lsb_penalty(low, scale, 5, 2)
     of_w, of_scale = tape.gradient(penalty, [w, scale])
     np.testing.assert_allclose(of_w, [[0.25], [0.0], [0.0]])
     np.testing.assert_array_equal(of_scale, [[0.0]])
@@ -137,7 +137,7 @@ def test_a_scale_at_the_floor_can_only_grow():
 
 
 def squared_error(w, scale, bits, quantizer="round_clamp"):
-    value = round_clamp.quantize(w, scale, bits, 0, quantizer).value
+    value = uniform.quantize(w, scale, bits, 0, quantizer).value
     return tf.reduce_sum((value - w) ** 2, 0).numpy()
 
 
@@ -145,7 +145,7 @@ def squared_error(w, scale, bits, quantizer="round_clamp"):
 @hypothesis.given(weights, bit_widths, quantizers)
 def test_a_fitted_scale_beats_the_largest_magnitude(w, bits, quantizer):
     w = tf.constant(w)
-    largest = round_clamp.max_scale(w, (1,))
+    largest = uniform.max_scale(w, (1,))
     scale = learned_scales.fitted_scale(w, (1,), bits, quantizer)
     assert scale.shape == largest.shape
     assert (scale >= learned_scales.LEAST_SHARE * largest).numpy().all()

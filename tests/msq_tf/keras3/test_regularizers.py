@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 
 
 def test_value_is_the_distance_to_the_coarser_grid_in_bins():
@@ -30,8 +30,8 @@ def test_gradient_descent_moves_every_weight_to_the_coarser_grid(axes, lsb):
         with tf.GradientTape() as tape:
             penalty = regularizer(w)
         w.assign_sub(0.01 * tape.gradient(penalty, w))
-    scale = round_clamp.max_scale(tf.convert_to_tensor(w), axes)
-    low = round_clamp.quantize(tf.convert_to_tensor(w), scale, 8, lsb).lsb
+    scale = uniform.max_scale(tf.convert_to_tensor(w), axes)
+    low = uniform.quantize(tf.convert_to_tensor(w), scale, 8, lsb).lsb
     assert np.mean(low.numpy() != 0) < 0.05
 
 

@@ -9,13 +9,13 @@ import pytest
 import tensorflow as tf
 
 from msq_tf.quantizers import batched
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 
 SHAPES = ((3, 3, 2, 4), (5, 3), (3, 3, 6, 1), (4,))
 AXES = ((3,), None, (2, 3), (0,))
 LAYOUT = batched.ScaleLayout(SHAPES, AXES)
 laws = hypothesis.settings(deadline=None, max_examples=20)
-quantizers = st.sampled_from(round_clamp.QUANTIZERS)
+quantizers = st.sampled_from(uniform.QUANTIZERS)
 widths = st.lists(st.integers(2, 8), min_size=4, max_size=4)
 
 
@@ -32,7 +32,7 @@ def draw(seed):
 
 def of_each(weights):
     return [
-        round_clamp.max_scale(w, axes)
+        uniform.max_scale(w, axes)
         for w, axes in zip(weights, AXES, strict=True)
     ]
 
@@ -64,7 +64,7 @@ def test_values_and_their_gradient(seed, bits, quantizer):
     for value, w, scale, n in zip(
         values, weights, LAYOUT.split(scales), bits, strict=True
     ):
-        want = round_clamp.quantize(w, scale, n, 0, quantizer).value
+        want = uniform.quantize(w, scale, n, 0, quantizer).value
         np.testing.assert_array_equal(value, want)
     for i, gradient in enumerate(tape.gradient(loss, weights)):
         np.testing.assert_array_equal(gradient, np.full(SHAPES[i], i + 2.0))
@@ -88,8 +88,8 @@ def test_penalty_and_its_gradient(seed, bits, lsb, quantizer):
         for w, scale, n, k in zip(
             weights, LAYOUT.split(scales), bits, lsb, strict=True
         ):
-            low = round_clamp.quantize(w, scale, n, k, quantizer).lsb
-            penalty += round_clamp.lsb_penalty(low, scale, n, k, quantizer)
+            low = uniform.quantize(w, scale, n, k, quantizer).lsb
+            penalty += uniform.lsb_penalty(low, scale, n, k, quantizer)
         return weights, penalty
 
     def penalized(weights):
@@ -180,7 +180,7 @@ def test_in_a_graph_without_retracing(jit):
         for value, w, scale, n in zip(
             values, weights, scales, bits.numpy(), strict=True
         ):
-            want = round_clamp.quantize(w, scale, n).value
+            want = uniform.quantize(w, scale, n).value
             np.testing.assert_array_equal(value, want)
         moved = any((g.numpy() != 1.0).any() for g in gradients)
         assert (penalty > 0) == moved == bool(lsb.numpy().any())

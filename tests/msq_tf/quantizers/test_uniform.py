@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from msq_tf.quantizers import round_clamp
+from msq_tf.quantizers import uniform
 
 weights = hnp.arrays(
     np.float32,
@@ -15,7 +15,7 @@ weights = hnp.arrays(
     elements=st.floats(-8, 8, width=32, allow_subnormal=False),
 )
 bit_widths = st.integers(2, 8)
-quantizers = st.sampled_from(round_clamp.QUANTIZERS)
+quantizers = st.sampled_from(uniform.QUANTIZERS)
 laws = hypothesis.settings(deadline=None, max_examples=60)
 
 
@@ -27,8 +27,8 @@ def levels(magnitude_bits, quantizer):
 def quantize(w, bits, lsb=0, quantizer="round_clamp", scale=None):
     w = tf.constant(w)
     if scale is None:
-        scale = round_clamp.max_scale(w)
-    result = round_clamp.quantize(w, scale, bits, lsb, quantizer)
+        scale = uniform.max_scale(w)
+    result = uniform.quantize(w, scale, bits, lsb, quantizer)
     return [tensor.numpy() for tensor in result] + [scale.numpy()]
 
 
@@ -63,7 +63,7 @@ def test_matches_the_float64_reference(w, bits, lsb, quantizer):
 @hypothesis.given(weights, bit_widths, quantizers)
 def test_value_is_code_times_step_bit_for_bit(w, bits, quantizer):
     value, codes, _, scale = quantize(w, bits, 0, quantizer)
-    step = round_clamp.step_size(tf.constant(scale), bits, quantizer).numpy()
+    step = uniform.step_size(tf.constant(scale), bits, quantizer).numpy()
     np.testing.assert_array_equal(value, codes * step)
     assert np.abs(codes).max() <= 2 ** (bits - 1) - 1
 
@@ -145,7 +145,7 @@ def test_dropping_zero_lsbs_changes_no_unsaturated_value(w, bits, lsb):
 def test_lsb_signs_are_balanced_and_dorefas_are_not(quantizer, k, shares):
     """Shares of negative, zero and positive B_k at n=8, uniform x."""
     x = np.linspace(0, 1, 200_001, dtype=np.float32)
-    low = round_clamp.lsb_on_unit(x, 8, k, quantizer).numpy()
+    low = uniform.lsb_on_unit(x, 8, k, quantizer).numpy()
     found = [(low < 0).mean(), (low == 0).mean(), (low > 0).mean()]
     np.testing.assert_allclose(found, shares, atol=0.006)
 
@@ -162,11 +162,11 @@ def test_lsb_signs_are_balanced_and_dorefas_are_not(quantizer, k, shares):
 def test_unit_primitives(x, bits):
     top = 2.0**bits
     np.testing.assert_array_equal(
-        round_clamp.round_clamp(x, bits).numpy(),
+        uniform.round_clamp(x, bits).numpy(),
         np.minimum(np.round(top * x), top - 1) / top,
     )
     np.testing.assert_allclose(
-        round_clamp.dorefa(x, bits).numpy(),
+        uniform.dorefa(x, bits).numpy(),
         np.round((top - 1) * x) / (top - 1),
         rtol=1e-6,
     )
@@ -177,9 +177,7 @@ def test_unit_gradient_is_the_identity(primitive):
     x = tf.constant([0.1, 0.5, 0.99])
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = tf.reduce_sum(
-            getattr(round_clamp, primitive)(x, 3) * [1.0, 2.0, 3.0]
-        )
+        y = tf.reduce_sum(getattr(uniform, primitive)(x, 3) * [1.0, 2.0, 3.0])
     np.testing.assert_array_equal(tape.gradient(y, x), [1.0, 2.0, 3.0])
 
 
@@ -188,7 +186,7 @@ def test_gradients_are_straight_through():
     scale = tf.constant(1.0)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(w)
-        q = round_clamp.quantize(w, scale, 4, 1)
+        q = uniform.quantize(w, scale, 4, 1)
         value = tf.reduce_sum(q.value * [1.0, 2.0, 3.0, 4.0])
         low = tf.reduce_sum(q.lsb)
     np.testing.assert_array_equal(tape.gradient(value, w), [1, 2, 3, 4])
@@ -200,7 +198,7 @@ def test_second_derivatives_exist():
     w = tf.Variable([0.3, -0.7])
     with tf.GradientTape() as outer:
         with tf.GradientTape() as inner:
-            value = round_clamp.quantize(w, tf.constant(1.0), 8).value
+            value = uniform.quantize(w, tf.constant(1.0), 8).value
             loss = tf.reduce_sum(value**3)
         gradient = inner.gradient(loss, w)
     # 3 q**2 through the rounding: its own derivative is 6 q.
@@ -212,8 +210,8 @@ def test_penalty_gradient_moves_to_the_nearest_coarse_value():
     scale = tf.constant(1.0)
     with tf.GradientTape() as tape:
         tape.watch(w)
-        low = round_clamp.quantize(w, scale, 5, 2).lsb
-        penalty = round_clamp.lsb_penalty(low, scale, 5, 2)
+        low = uniform.quantize(w, scale, 5, 2).lsb
+        penalty = uniform.lsb_penalty(low, scale, 5, 2)
     # Steps 1/16 and 1/4: codes 5, 5, -5, 4; nearest coarse value +-0.25.
     np.testing.assert_allclose(penalty, 3 * (1 / 16) * (1 / 4))
     np.testing.assert_allclose(
@@ -224,47 +222,43 @@ def test_penalty_gradient_moves_to_the_nearest_coarse_value():
 def test_the_top_bin_is_not_pulled():
     """The largest weight saturates at an odd code; it must stay at rest."""
     w = tf.constant([1.0, 0.5])
-    low = round_clamp.quantize(w, tf.constant(1.0), 8, 1).lsb
+    low = uniform.quantize(w, tf.constant(1.0), 8, 1).lsb
     np.testing.assert_array_equal(low, [0.0, 0.0])
 
 
 def test_scale_per_channel_and_per_tensor():
     w = np.array([[1.0, -4.0], [-2.0, 3.0]], np.float32)
     np.testing.assert_array_equal(
-        round_clamp.max_scale(tf.constant(w), (-1,)), [[2.0, 4.0]]
+        uniform.max_scale(tf.constant(w), (-1,)), [[2.0, 4.0]]
     )
-    np.testing.assert_array_equal(
-        round_clamp.max_scale(tf.constant(w)), [[4.0]]
-    )
+    np.testing.assert_array_equal(uniform.max_scale(tf.constant(w)), [[4.0]])
 
 
 @pytest.mark.parametrize("dead", [0.0, 1e-37])
 def test_a_dead_channel_takes_the_mean_scale(dead):
     w = tf.constant([[2.0, dead, 4.0], [1.0, -dead, 1.0]])
-    np.testing.assert_array_equal(
-        round_clamp.max_scale(w, (1,)), [[2.0, 3.0, 4.0]]
-    )
-    scale = round_clamp.max_scale(w, (1,))
-    codes = round_clamp.quantize(w, scale, 8).codes
+    np.testing.assert_array_equal(uniform.max_scale(w, (1,)), [[2.0, 3.0, 4.0]])
+    scale = uniform.max_scale(w, (1,))
+    codes = uniform.quantize(w, scale, 8).codes
     np.testing.assert_array_equal(codes[:, 1], [0.0, 0.0])
 
 
 def test_an_all_zero_tensor_has_scale_one():
-    scale = round_clamp.max_scale(tf.zeros((3, 2)), (1,))
+    scale = uniform.max_scale(tf.zeros((3, 2)), (1,))
     np.testing.assert_array_equal(scale, [[1.0, 1.0]])
 
 
 def test_powers_of_two_are_exact():
     exponents = np.arange(31)
     np.testing.assert_array_equal(
-        round_clamp.power_of_two(exponents), 2.0**exponents
+        uniform.power_of_two(exponents), 2.0**exponents
     )
 
 
 def test_bits_are_tensors_and_do_not_retrace():
     @tf.function
     def run(w, bits, lsb):
-        return round_clamp.quantize(w, tf.constant(1.0), bits, lsb).value
+        return uniform.quantize(w, tf.constant(1.0), bits, lsb).value
 
     w = tf.constant([0.3, -0.6])
     for bits in range(2, 9):
