@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,9 @@ class BitChange(NamedTuple):
         sensitivity_error: Its standard error over the Hessian's probes.
         next_in_line: The change that would have come next; `None` where
             nothing else was left.
+        reason: Why, in the words of the rule. A `.keras` file keeps it;
+            variables do not, so it is empty after `load_weights`, and on
+            workers that follow the chief.
     """
 
     step: int
@@ -40,6 +44,44 @@ class BitChange(NamedTuple):
     sensitivity: float
     sensitivity_error: float
     next_in_line: Candidate | None
+    reason: str = ""
+
+
+class Reasons:
+    """The reasons of changes, which are text and so in no variable."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[int, str, int], str] = {}
+
+    def add(self, change: BitChange) -> None:
+        """Keeps the reason of a change, where there is one."""
+        if change.reason:
+            self._texts[change.step, change.path, change.new] = change.reason
+
+    def of(self, change: BitChange) -> BitChange:
+        """The change with its reason, where it is known."""
+        key = change.step, change.path, change.new
+        return change._replace(reason=self._texts.get(key, change.reason))
+
+    def to_config(self) -> list[list[Any]]:
+        """A list of step, path, width and reason, for a file."""
+        return [[*key, text] for key, text in self._texts.items()]
+
+    def load(self, config: Any) -> None:
+        """Takes what `to_config` gave.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        for entry in config:
+            kinds = [type(part) for part in entry]
+            if kinds != [int, str, int, str]:
+                raise ValueError(
+                    "The file holds reasons of changes that are none. Expected "
+                    f"[step, path, width, reason]. Received: {entry!r}"
+                )
+            step, path, bits, text = entry
+            self._texts[step, path, bits] = text
 
 
 # Columns of the variable that holds the history.
@@ -63,7 +105,7 @@ def to_row(change: BitChange, paths: Sequence[str]) -> np.ndarray:
             change.step,
             change.epoch,
             paths.index(change.path),
-            *change[3:-1],
+            *change[3:9],
             *candidate,
         ],
         np.float64,

@@ -1,7 +1,7 @@
 """What a training step needs of RoundClamp, in few operations.
 
-`round_clamp` says what is computed, a weight at a time; here it is computed
-for all weights of a model at once. The scales of all of them are one vector,
+`uniform` says what is computed, a weight at a time; here it is computed for
+all weights of a model at once. The scales of all of them are one vector,
 values come without the codes and LSBs that no one reads, and penalties lie
 behind one branch that is not taken where nothing is pulled. So a graph has few
 nodes a weight for it, and keeps only weights and values for the gradient.
@@ -159,7 +159,7 @@ def values(
     @tf.custom_gradient
     def apply(*given: tf.Tensor) -> Any:
         results = [
-            tf.clip_by_value(tf.round(w / step), *ends) * step
+            uniform.codes(w, step, *ends) * step
             for w, step, ends in zip(given, steps, limits, strict=True)
         ]
         return results, lambda *upstream: upstream

@@ -126,6 +126,23 @@ def _unit_quantize(x: tf.Tensor, levels: tf.Tensor, limit: tf.Tensor) -> Any:
     return value, lambda upstream: (upstream, None, None)
 
 
+def codes(
+    w: tf.Tensor, step: tf.Tensor, low: tf.Tensor, high: tf.Tensor
+) -> tf.Tensor:
+    """Codes of a signed weight: what training, reports and files all hold.
+
+    Args:
+        w: float32 weight.
+        step: float32 positive step that broadcasts against `w`.
+        low: float32 scalar, the smallest code, `-code_limit(bits)`.
+        high: float32 scalar, the largest code, `code_limit(bits)`.
+
+    Returns:
+        float32 tensor of integers in `[low, high]`. Ties go to the even one.
+    """
+    return tf.clip_by_value(tf.round(w / step), low, high)
+
+
 def lsb_on_unit(
     x: Any, bits: Any, lsb: Any, quantizer: str = ROUND_CLAMP
 ) -> tf.Tensor:
@@ -252,15 +269,14 @@ def _quantize(
     ratio: tf.Tensor,
 ) -> Any:
     x = w / step
-    unclamped = tf.round(x)
-    codes = tf.clip_by_value(unclamped, -limit, limit)
-    lsb = unclamped - stride * tf.round(x * ratio)
+    integers = codes(w, step, -limit, limit)
+    lsb = tf.round(x) - stride * tf.round(x * ratio)
 
     def gradient(d_value: Any, d_codes: Any, d_lsb: Any) -> Any:
         del d_codes  # integers: no gradient
         return d_value + d_lsb / step, None, None, None, None
 
-    return (codes * step, codes, lsb), gradient
+    return (integers * step, integers, lsb), gradient
 
 
 def lsb_penalty(

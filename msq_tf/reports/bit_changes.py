@@ -138,6 +138,7 @@ def describe(change: BitChange) -> str:
         f"{_or_unknown(share, '{:.1%}')}, sensitivity "
         f"{with_error(change.sensitivity, change.sensitivity_error)}; "
         f"next in line: {_candidate(change.next_in_line)}"
+        + (f"; why: {change.reason}" if change.reason else "")
     )
 
 

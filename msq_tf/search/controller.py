@@ -154,10 +154,9 @@ class Decider:
             )
             self._check_bits()
         paths = self._qmodel.paths
-        return [
-            bit_history.from_row(row, paths)
-            for row in bit_history.newer(before, search.logged())
-        ]
+        rows = bit_history.newer(before, search.logged())
+        changes = [bit_history.from_row(row, paths) for row in rows]
+        return [search.reasons.of(change) for change in changes]
 
     def _announce(self, portions: Portions) -> None:
         """Says once what the statistics will take, where that is long."""
@@ -295,6 +294,7 @@ class Decider:
                     sensitivity=layer.sensitivity,
                     sensitivity_error=layer.sensitivity_error,
                     next_in_line=change.next_in_line,
+                    reason=change.reason,
                 ),
                 paths,
             )
