@@ -10,12 +10,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from msq_tf.keras3 import attention
 from msq_tf.keras3 import separable
 from msq_tf.keras3.activation_sites import GATE
 from msq_tf.keras3.activation_sites import INPUT
 from msq_tf.keras3.activation_sites import MIDDLE
 from msq_tf.keras3.activation_sites import OUTPUT
 from msq_tf.keras3.activation_sites import PREACTIVATION
+from msq_tf.keras3.activation_sites import READ
+from msq_tf.keras3.activation_sites import SCORES
 from msq_tf.keras3.activation_sites import SITE_NAME
 from msq_tf.keras3.activation_sites import Site
 from msq_tf.keras3.activations import ActivationPlan
@@ -91,9 +94,10 @@ class SiteVisitor:
         self._rounded = rounded
 
     def enter(self, layer: Any, inputs: Any) -> Any:
-        """Quantizes the model's inputs that are sites."""
+        """Quantizes inputs that are sites, of the model or a layer."""
         if layer is not self._root:
-            return inputs
+            number = self._counts.get(id(layer), 0)
+            return self._at(inputs, (id(layer), number, READ))
         self._counts = {}
         given = flat_inputs(inputs, self._names)
         if given is None:
@@ -114,14 +118,25 @@ class SiteVisitor:
     def computes(
         self, layer: Any, call: Callable[..., Any]
     ) -> Callable[..., Any]:
-        """Computes a separable convolution in parts if their seam is a site."""
+        """Computes a layer in parts if a seam of them is a site."""
         number = self._counts.get(id(layer), 0)
+        if (id(layer), number, SCORES) in self._index:
+            return attention.computes(
+                layer,
+                call,
+                lambda x, place: self._at(x, (id(layer), number, place)),
+            )
         index = self._index.get((id(layer), number, MIDDLE))
         if index is None:
             return call
         return lambda inputs: separable.computed(
             layer, inputs, lambda x: self._apply(x, index)
         )
+
+    def opens(self, layer: Any) -> bool:
+        """Whether there are sites inside of an attention layer."""
+        softmax = attention.softmax_of(layer)
+        return (id(softmax), 0, SCORES) in self._index
 
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
@@ -182,6 +197,7 @@ class ActivationOverlay:
                 f"{len(layers)}"
             )
         install([*layers, base])
+        attention.install(base)
         self._base = base
         self._names = input_names(base)
         self._layers = layers
@@ -206,7 +222,9 @@ class ActivationOverlay:
                 value = fake_quantize(tf.cast(x, tf.float32), low, high, bits)
                 return tf.cast(value, x.dtype)
             observe = training and site.like < 0
-            return self.quantizers(x, index=found, training=observe)
+            return self.quantizers(
+                x, index=found, training=observe, seen=self._seen(x, site)
+            )
 
         def unit(index: int) -> tf.Tensor:
             found = self._range_of[index]
@@ -270,11 +288,20 @@ class ActivationOverlay:
 
         def apply(x: Any, index: int) -> Any:
             found = self._range_of[index]
-            if isinstance(found, int) and self._plan.sites[index].like < 0:
-                see(found, tf.cast(x, tf.float32))
+            site = self._plan.sites[index]
+            if isinstance(found, int) and site.like < 0:
+                seen = self._seen(x, site)
+                see(found, tf.cast(x if seen is None else seen, tf.float32))
             return x
 
         return CallScope(self._visitor(apply, None))
+
+    def _seen(self, x: Any, site: Site) -> tf.Tensor | None:
+        """What has a part in the range of a site, if not all of it has."""
+        if site.place != SCORES:
+            return None
+        layer = self._layers[site.layer]
+        return attention.within_reach(x, layer, self._plan.bits)
 
     def _scope(
         self,

@@ -12,7 +12,8 @@ that scale.
 An activation that no runtime runs inside of the operator before it, such as a
 softmax, reads an integer tensor: inside of a layer that has one, there is a
 site between the linear part and the activation. A separable convolution is two
-operators, with a site between them. The outputs of softmax,
+operators, with a site between them. So is what a layer of attention computes
+between its layers (`attention`). The outputs of softmax,
 sigmoid and tanh have the fixed scales of their kernels. They are rounded to
 those where the model reads them itself; at its end a loss may want the logits
 that Keras attaches to probabilities, and those are not rounded.
@@ -23,6 +24,7 @@ What flows where is in `flow`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -33,11 +35,13 @@ import tensorflow as tf
 
 from msq_tf.core import saved
 from msq_tf.core.config import check_choice
+from msq_tf.keras3 import attention
 from msq_tf.keras3 import columns
 from msq_tf.keras3 import separable
 from msq_tf.keras3.flow import Call
 from msq_tf.keras3.flow import Trace
-from msq_tf.keras3.flow import resizes
+from msq_tf.keras3.moving import averages
+from msq_tf.keras3.moving import is_moving
 
 INPUT = -1
 
@@ -61,59 +65,9 @@ _FUSING = (keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply)
 # Class names of operations without a public class: `a + b` in a functional
 # model.
 _FUSING_NAMES = {"Add", "Subtract", "Multiply"}
-_MOVING: tuple[type, ...] = (
-    keras.layers.Flatten,
-    keras.layers.Reshape,
-    keras.layers.Permute,
-    keras.layers.RepeatVector,
-    keras.layers.Identity,
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.ActivityRegularization,
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.AveragePooling1D,
-    keras.layers.AveragePooling2D,
-    keras.layers.GlobalMaxPooling1D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.ZeroPadding1D,
-    keras.layers.ZeroPadding2D,
-    keras.layers.Cropping1D,
-    keras.layers.Cropping2D,
-    keras.layers.UpSampling1D,
-    keras.layers.UpSampling2D,
-)
 _ACTIVATIONS = (keras.layers.Activation, keras.layers.Softmax)
-_AVERAGING = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D)
-# Names of Keras's operations that move numbers; `Pad` does where it adds what
-# any grid holds, `Resize` where a kernel does it.
-_MOVING_NAMES = {
-    "AveragePool",
-    "ExpandDims",
-    "Flip",
-    "GetItem",
-    "MaxPool",
-    "Moveaxis",
-    "Pad",
-    "Ravel",
-    "Repeat",
-    "Reshape",
-    "Resize",
-    "Roll",
-    "Squeeze",
-    "Swapaxes",
-    "Tile",
-    "Transpose",
-}
 _FUSED_ACTIVATIONS = ("relu", "relu6")
 _FIXED_ACTIVATIONS = ("softmax", "sigmoid", "tanh")
-
-# A number beyond it is infinite in float32.
-_LARGEST = float(np.finfo(np.float32).max)
 
 # Operators of a converted graph that belong to a site have its position, and
 # a line, behind this in their names.
@@ -124,6 +78,9 @@ OUTPUT = "output"
 MIDDLE = "middle"
 PREACTIVATION = "preactivation"
 GATE = "gate"
+READ = "read"
+SCORES = attention.SCORES
+PROBABILITIES = attention.PROBABILITIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +96,10 @@ class Site:
         place: `"output"`, or `"preactivation"` for what the activation
             function inside of the layer reads; `"gate"` for the sigmoid that
             a swish multiplies by; `"middle"` for what the second convolution
-            of a separable one reads.
+            of a separable one reads; `"scores"` for what the softmax of
+            attention reads, behind its mask, and `"probabilities"` for what
+            it gives inside of a layer; `"read"` for what a layer reads that
+            no layer wrote.
         fixed: Name of the activation whose kernels give the site its range;
             empty where the range is trained.
         like: Position of an earlier site whose range this one shares; -1 for
@@ -159,7 +119,8 @@ class Site:
         saved.check_integer("layer", self.layer, INPUT)
         saved.check_integer("call", self.call, 0)
         saved.check_integer("like", self.like, -1)
-        places = (OUTPUT, MIDDLE, PREACTIVATION, GATE)
+        places: tuple[str, ...] = (OUTPUT, MIDDLE, PREACTIVATION, GATE, READ)
+        places = (*places, SCORES, PROBABILITIES)
         check_choice("place", self.place, places)
         check_choice("fixed", self.fixed, ("", *_FIXED_ACTIVATIONS))
 
@@ -193,6 +154,12 @@ def find_sites(found: Trace, bits: int = 8) -> tuple[Site, ...]:
         sites.append(Site(free, *arguments, **named))
         grids[id(tensor)] = len(sites) - 1
 
+    def add_inside(
+        call: Call, place: str, tensor: Any = None, **named: Any
+    ) -> None:
+        inner = _numbered(f"{found.paths[call.index]}/{place}", call.number)
+        add(tensor, inner, call.index, call.number, place, **named)
+
     for i, tensor in enumerate(found.inputs):
         if (
             tensor.dtype.is_floating
@@ -205,22 +172,25 @@ def find_sites(found: Trace, bits: int = 8) -> tuple[Site, ...]:
             continue
         path = _numbered(found.paths[call.index], call.number)
         place = call.index, call.number
+
+        inside = functools.partial(add_inside, call)
+        if _reads_between(call, found):
+            like = grids.get(id(call.tensors[0]), -1)
+            inside(READ, call.tensors[0], like=like)
+        if attention.has_scores(call, found):
+            inside(SCORES)
+        if attention.is_plain(call.layer):
+            inside(PROBABILITIES, fixed="softmax")
         if separable.is_plain(call.layer):
-            middle = _numbered(
-                f"{found.paths[call.index]}/{MIDDLE}", call.number
-            )
-            add(None, middle, *place, place=MIDDLE)
+            inside(MIDDLE)
         if call.activated == 1 and _has_own_operator(call.layer):
-            inner = f"{found.paths[call.index]}/{PREACTIVATION}"
-            inner = _numbered(inner, call.number)
-            add(None, inner, *place, place=PREACTIVATION)
+            inside(PREACTIVATION)
         if call.activated == 1 and _is_swish(call.layer):
-            gate = _numbered(f"{found.paths[call.index]}/{GATE}", call.number)
-            add(None, gate, *place, place=GATE, fixed="sigmoid")
+            inside(GATE, fixed="sigmoid")
         fixed = _fixed(call.layer)
         if is_moving(call):
             like = grids.get(id(call.tensors[0]), -1)
-            if like >= 0 and _averages(call.layer):
+            if like >= 0 and averages(call.layer):
                 add(call.output, path, *place, like=like)
             elif like >= 0:
                 grids[id(call.output)] = like
@@ -242,17 +212,23 @@ def grids_of(found: Trace, sites: Sequence[Site]) -> dict[int, int]:
     Returns:
         The position by the tensor's `id`.
     """
-    named = {
-        (site.layer, site.call): position
-        for position, site in enumerate(sites)
-        if site.place == OUTPUT
-    }
+    named, reads = (
+        {
+            (site.layer, site.call): position
+            for position, site in enumerate(sites)
+            if site.place == place
+        }
+        for place in (OUTPUT, READ)
+    )
     grids = {
         id(tensor): named[INPUT, i]
         for i, tensor in enumerate(found.inputs)
         if (INPUT, i) in named
     }
     for call in found.calls:
+        read = reads.get((call.index, call.number))
+        if read is not None:
+            grids[id(call.tensors[0])] = read
         own = named.get((call.index, call.number))
         if own is None and is_moving(call):
             own = grids.get(id(call.tensors[0]))
@@ -269,37 +245,6 @@ def _is_cut(tensor: Any, found: Trace) -> bool:
 
 def _numbered(path: str, number: int) -> str:
     return f"{path}#{number + 1}" if number else path
-
-
-def is_moving(call: Call) -> bool:
-    """Whether a call gives numbers that it read, on the same scale."""
-    if len(call.tensors) != 1:
-        return False
-    if isinstance(call.layer, _MOVING):
-        return True
-    kind = type(call.layer)
-    if isinstance(call.layer, keras.layers.Resizing):
-        return resizes(call.layer)
-    if kind.__name__ not in _MOVING_NAMES or not kind.__module__.startswith(
-        "keras."
-    ):
-        return False
-    if kind.__name__ == "Resize":
-        return resizes(call.layer)
-    if kind.__name__ != "Pad":
-        return True
-    # A grid holds zero, and its lowest code stands for all that is below.
-    added = [x for x in call.inputs if isinstance(x, int | float)]
-    return all(x == 0 or x <= -_LARGEST for x in added)
-
-
-def _averages(layer: Any) -> bool:
-    """Whether numbers that move are averaged, so that a kernel rounds."""
-    return (
-        isinstance(layer, _AVERAGING)
-        or type(layer).__name__ == "AveragePool"
-        or getattr(layer, "interpolation", "nearest") != "nearest"
-    )
 
 
 def _fixed(layer: Any) -> str:
@@ -339,8 +284,18 @@ def _is_site(call: Call, found: Trace) -> bool:
     return True
 
 
+def _reads_between(call: Call, found: Trace) -> bool:
+    """Whether a kernel's input is computed by what is no layer."""
+    if not isinstance(call.layer, LINEAR) or not call.tensors:
+        return False
+    x = call.tensors[0]
+    return x.dtype.is_floating and found.is_between(x)
+
+
 def _is_read_inside(call: Call, found: Trace) -> bool:
     """Whether the model computes with an output that it does not return."""
+    if found.is_multiplied(call.output):
+        return True
     if found.ends(call.output):
         return False
     return any(

@@ -215,21 +215,26 @@ class ActivationQuantizers(keras.layers.Layer):
             autocast=False,
         )
 
-    def call(self, x: Any, index: int, training: bool = False) -> Any:
+    def call(
+        self, x: Any, index: int, training: bool = False, seen: Any = None
+    ) -> Any:
         """Quantizes the activations of one site.
 
         Args:
             x: The site's output.
             index: Which site.
             training: Whether to update its range.
+            seen: What the range is that of, if not all of `x` has a part in
+                it.
         """
         dtype = x.dtype
         x = tf.cast(x, tf.float32)
+        seen = x if seen is None else tf.cast(seen, tf.float32)
         if training:
-            self._observe(x, index)
+            self._observe(seen, index)
             low, high = self.range_of(index)
         else:
-            low, high = self._range_or_that_of(x, index)
+            low, high = self._range_or_that_of(seen, index)
         return tf.cast(fake_quantize(x, low, high, self.bits), dtype)
 
     def _range_or_that_of(

@@ -42,6 +42,9 @@ class Visitor(Protocol):
     ) -> Callable[..., Any]:
         """Takes a layer's own `call`, and returns what to call instead."""
 
+    def opens(self, layer: Any) -> bool:
+        """Whether an attention layer shall compute its scores in layers."""
+
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
     ) -> Any:
@@ -79,6 +82,12 @@ class CallScope:
     def __exit__(self, *_: Any) -> None:
         if self._token is not None:
             _ACTIVE.reset(self._token)
+
+
+def active() -> Visitor | None:
+    """The visitor that calls in this thread pass through."""
+    scope = _ACTIVE.get()
+    return None if scope is None else scope.visitor
 
 
 def install(layers: Iterable[Any]) -> None:

@@ -127,6 +127,9 @@ class _Watch:
     ) -> Callable[..., Any]:
         return self._inner.computes(layer, call) if self._inner else call
 
+    def opens(self, layer: Any) -> bool:
+        return self._inner is not None and self._inner.opens(layer)
+
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
     ) -> Any:

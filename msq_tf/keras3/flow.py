@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +17,34 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.keras3 import attention
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.call_hooks import install
 from msq_tf.keras3.discovery import walk
 from msq_tf.keras3.overlay import operations
 from msq_tf.keras3.overlay import symbolic_inputs
+
+# Kinds of TensorFlow's operators that only move numbers.
+_MOVING = {
+    "Cast",
+    "ExpandDims",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "StopGradient",
+    "StridedSlice",
+    "Transpose",
+}
+# Those that keep some of the numbers.
+_CHOOSING = _MOVING | {"Select", "SelectV2"}
+_PRODUCTS = {
+    "BatchMatMul",
+    "BatchMatMulV2",
+    "BatchMatMulV3",
+    "Einsum",
+    "MatMul",
+}
 
 
 @dataclasses.dataclass
@@ -82,6 +106,48 @@ class Trace:
         """Whether a tensor is an output of the model."""
         return any(output is tensor for output in self.outputs)
 
+    def is_between(self, tensor: Any) -> bool:
+        """Whether no call wrote a tensor that depends on the inputs.
+
+        What only moves the numbers of another one counts as that.
+        """
+        while tensor.name not in self._written:
+            if tensor.op.type not in _MOVING:
+                return tensor.name in self._flowing
+            tensor = tensor.op.inputs[0]
+        return False
+
+    def is_multiplied(self, tensor: Any) -> bool:
+        """Whether a product that is no call reads a tensor."""
+        return any(
+            operation.type in _PRODUCTS
+            or (
+                operation.type in _CHOOSING
+                and any(map(self.is_multiplied, operation.outputs))
+            )
+            for operation in tensor.consumers()
+        )
+
+    @functools.cached_property
+    def _written(self) -> set[str]:
+        """Names of inputs, and of what calls wrote."""
+        # A dropout gives what it read.
+        wrote = [
+            call.output
+            for call in self.calls
+            if all(call.output is not x for x in call.inputs)
+        ]
+        return {x.name for x in (*self.inputs, *wrote)}
+
+    @functools.cached_property
+    def _flowing(self) -> set[str]:
+        """Names of what depends on the inputs."""
+        found = {x.name for x in self.inputs}
+        for operation in self.inputs[0].graph.get_operations():
+            if any(x.name in found for x in operation.inputs):
+                found.update(x.name for x in operation.outputs)
+        return found
+
 
 class _Recorder:
     """Notes the calls of layers and what flows between them."""
@@ -105,6 +171,10 @@ class _Recorder:
     ) -> Callable[..., Any]:
         del layer
         return call
+
+    def opens(self, layer: Any) -> bool:
+        del layer
+        return True
 
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
@@ -205,6 +275,7 @@ def trace(base: Any, signature: Any) -> Trace:
     """
     named = hookable(base)
     install(layer for _, layer in named)
+    attention.install(base)
     recorder = _Recorder([layer for _, layer in named])
     flows: tuple[list[Any], list[Any]] = [], []
 

@@ -256,6 +256,35 @@ def what_an_optimizer_was_built_for() -> None:
     assert seen[0][0] is variable
 
 
+def attention_by_layers() -> None:
+    """`_compute_attention` runs `_softmax` where scores are asked for."""
+    x = np.ones((1, 3, 4), np.float32)
+    for layer in (
+        keras.layers.MultiHeadAttention(2, 2),
+        keras.layers.GroupQueryAttention(2, 2, 1),
+    ):
+        layer(x, x)
+        compute, softmax, seen = layer._compute_attention, layer._softmax, []
+        call = softmax.call
+        softmax.call = lambda *a, seen=seen, call=call, **k: (
+            seen.append(0) or call(*a, **k)
+        )
+
+        def asking(*args, layer=layer, compute=compute, **kwargs):
+            names = inspect.signature(compute).parameters
+            given = inspect.signature(compute).bind(*args, **kwargs)
+            assert "query" in given.arguments
+            if "return_attention_scores" in names:
+                given.arguments["return_attention_scores"] = True
+            else:
+                layer._return_attention_scores = True
+            return compute(*given.args, **given.kwargs)
+
+        layer._compute_attention = asking
+        assert not isinstance(layer(x, x), tuple)
+        assert seen == [0]
+
+
 def values_of_replicas() -> None:
     """A variable made in a strategy's scope holds a value per replica."""
     strategy = tf.distribute.MirroredStrategy(
@@ -310,6 +339,10 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
     loss_over_replicas: (
         set(),
         "msq_tf/keras3/{model.py (call), model_statistics.py (loss_at)}",
+    ),
+    attention_by_layers: (
+        {"_compute_attention", "_return_attention_scores", "_softmax"},
+        "msq_tf/keras3/attention.py",
     ),
     values_of_replicas: (
         set(),

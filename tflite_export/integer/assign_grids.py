@@ -16,6 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
+from tflite_export.integer import factors
 from tflite_export.integer.calibrate import Range
 from tflite_export.integer.calibrate import finite_range
 from tflite_export.integer.calibrate import infinite
@@ -94,7 +95,9 @@ class Solver:
         self._from_training = set(trained)
         self._readers: dict[int, int] = {}
         for op in self._graph.operators:
-            for index in fb.inputs(op):
+            # A shape is the same on any grid.
+            shape = fb.op_name(model, op) == "SHAPE"
+            for index in () if shape else fb.inputs(op):
                 self._readers[index] = self._readers.get(index, 0) + 1
         for index in fb.outputs(self._graph):
             self._readers[index] = self._readers.get(index, 0) + 1
@@ -192,16 +195,31 @@ class Solver:
             found.writes[position] = common
         finest = self._finest(position, op, row, found)
         for index in outputs:
-            grid = self._trained.get(index)
+            scaled = self._scaled(index, op, found)
+            grid = self._trained.get(index) or common or scaled
             if grid is None:
-                grid = common or coarser(self._own(index), finest)
+                grid = coarser(self._own(index), finest)
             found.tensors[index] = grid
             found.writes.setdefault(position, coarser(grid, finest))
-            if not self._is_known(index) and (
+            if not (scaled or self._is_known(index)) and (
                 row.output == "free"
                 or (row.output == "fixed" and not self._ends(index))
             ):
                 found.untrained.append(index)
+
+    def _scaled(
+        self, index: int, op: schema.OperatorT, found: Solution
+    ) -> Grid | None:
+        """The grid on which a product with a number needs no rounding."""
+        factor = factors.find(self._model, op)
+        if (
+            factor is None
+            or factor.operand not in found.tensors
+            or index in self._wanted
+            or index in self._known.parts
+        ):
+            return None
+        return factor.forth(found.tensors[factor.operand], self._mode)
 
     def _finest(
         self,
@@ -301,9 +319,12 @@ class Solver:
         for position in reversed(range(len(self._rows))):
             row = self._rows[position]
             op = self._graph.operators[position]
-            if row is None or row.output != "same":
+            if row is None:
                 continue
             outputs = fb.outputs(op)
+            if row.output != "same":
+                self._adopt_scaled(op, wanted)
+                continue
             same = [
                 index
                 for place, index in enumerate(fb.inputs(op))
@@ -321,6 +342,23 @@ class Solver:
                     if outputs[0] in self._from_training:
                         self._from_training.add(index)
         return wanted
+
+    def _adopt_scaled(
+        self, op: schema.OperatorT, wanted: dict[int, Grid]
+    ) -> None:
+        """Has a product with a number keep the codes of its operand."""
+        factor = factors.find(self._model, op)
+        result = fb.outputs(op)[0]
+        if (
+            factor is not None
+            and result in wanted
+            and self._readers.get(factor.operand) == 1
+            and factor.operand in self._activations
+        ):
+            grid = factor.back(wanted[result], self._mode)
+            wanted.setdefault(factor.operand, grid)
+            if result in self._from_training:
+                self._from_training.add(factor.operand)
 
     def _own(self, index: int) -> Grid:
         if index in self._known.parts:

@@ -20,6 +20,7 @@ from tflite_export.integer import affine
 from tflite_export.integer import calibrate
 from tflite_export.integer import float_islands
 from tflite_export.integer import lookup
+from tflite_export.integer import masks
 from tflite_export.integer import regions
 from tflite_export.integer import ties
 from tflite_export.integer import trained_grids
@@ -116,9 +117,11 @@ def build(
     inside = _inside(model, floats) - set(trained)
     activations = trained_grids.float_tensors(model) - inside
     ranges: dict[int, calibrate.Range] = {}
+    scores = masks.Scores(model, target.mode)
     if samples is not None and activations - set(trained):
         given = ports.quantized(fb.dump(model), samples)
-        ranges = calibrate.calibrate(model, activations, given)
+        ranges = calibrate.calibrate(model, activations, given, scores.seen)
+    masking = scores.limit(trained, ranges)
     ranges |= regions.known_ranges(model, floats) | known.ranges
     alone = _left_alone(model, floats) - set(trained)
     floats = float_islands.surround(model, floats, target.mode, trained, alone)
@@ -137,6 +140,7 @@ def build(
         if k.result not in trained and k.result in ranges
     }
     tables |= weight_grids.find(model, rows, own, target)
+    tables |= masking
     states = ties.pairs(model, len(converted.source.states))
     ranges = ties.joined(model, rows, ranges, states)
     solution = ties.solve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ def calibrate(
     model: schema.ModelT,
     tensors: Collection[int],
     samples: Sequence[np.ndarray],
+    seen: Callable[[int, np.ndarray], np.ndarray] = lambda _, values: values,
 ) -> dict[int, Range]:
     """Smallest and largest value of each tensor over all samples.
 
@@ -28,6 +30,8 @@ def calibrate(
         model: A float model.
         tensors: Tensors of the main graph.
         samples: Inputs, one array per input.
+        seen: Function of a tensor and what it holds, that returns what has a
+            part in its range.
 
     Returns:
         The ranges.
@@ -50,7 +54,7 @@ def calibrate(
                 f"have. Received: {' '.join(str(error).split())}"
             ) from error
         for index in tensors:
-            low, high = finite_range(session.tensor(index))
+            low, high = finite_range(seen(index, session.tensor(index)))
             if np.isnan(low) or np.isnan(high):
                 raise ExportError(
                     "The model computes NaN on representative_data. Expected "

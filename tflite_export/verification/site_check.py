@@ -23,6 +23,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.conversion.source import Source
 from tflite_export.flatbuffer import model as fb
+from tflite_export.integer import factors
 from tflite_export.runtime import interpreter
 from tflite_export.targets import Target
 from tflite_export.verification import float_twin
@@ -131,7 +132,7 @@ def compare(
             own = np.round(value / np.float64(scale))
             low, high = _LIMITS[fb.type_name(graph.tensors[index])]
             own = np.clip(own, low - zero, high - zero).astype(np.int64)
-            codes = _arranged(codes, own, segments.permutation(index))
+            codes = _arranged(codes, own, segments.moves(index))
             found[index].add(codes, own.reshape(codes.shape))
         return (codes * np.float64(scale)).astype(np.float32)
 
@@ -169,25 +170,37 @@ def compare(
 
 
 def _arranged(
-    codes: np.ndarray, own: np.ndarray, permutation: np.ndarray | None
+    codes: np.ndarray, own: np.ndarray, moves: Sequence[_Move]
 ) -> np.ndarray:
-    """What a file has at a site, in the order of axes that Keras has there.
+    """What a file has at a site, in the order of numbers that Keras has there.
 
-    The converter moves the rounding of a site behind a TRANSPOSE.
+    The converter moves the rounding of a site behind a RESHAPE or TRANSPOSE.
+    Shapes do not always say behind which; the closest arrangement does.
+
+    Args:
+        codes: What the file has.
+        own: What Keras has.
+        moves: Of each operator that the rounding may have been moved behind,
+            the last first: the shape that it reads, and axes of a TRANSPOSE.
     """
-    if permutation is None or permutation.size != codes.ndim:
-        return codes
-    back = codes.transpose(np.argsort(permutation))
-    if back.shape != own.shape:
-        return codes
-    # Axes of one length do not say which of the two it is.
-    if codes.shape == own.shape and (
-        np.abs(codes - own).sum() <= np.abs(back - own).sum()
-    ):
-        return codes
-    return back
+    found = [codes]
+    for shape, axes in moves:
+        if axes is not None and axes.size == codes.ndim:
+            codes = codes.transpose(np.argsort(axes))
+        elif axes is None and math.prod(shape[1:]) * len(codes) == codes.size:
+            codes = codes.reshape(len(codes), *shape[1:])
+        else:
+            break
+        found.append(codes)
+    if len(found) == 1:
+        return found[0]
+    return min(
+        (x.reshape(own.shape) for x in found),
+        key=lambda x: np.abs(x - own).sum(),
+    )
 
 
+_Move = tuple[tuple[int, ...], np.ndarray | None]
 _LIMITS = {"INT8": (-128, 127), "INT16": (-32768, 32767)}
 
 
@@ -252,13 +265,22 @@ class _Segments:
         limit, ties = self._limit(index)
         return SiteDifference(name, kind, limit, max(MOST_ON_AVERAGE, ties))
 
-    def permutation(self, index: int) -> np.ndarray | None:
-        """The axes of a TRANSPOSE that writes a tensor."""
-        op = self._writers.get(index)
-        if op is None or fb.op_name(self._model, op) != "TRANSPOSE":
-            return None
-        axes = self._graph.tensors[fb.inputs(op)[1]]
-        return fb.constant(self._model, axes)
+    def moves(self, index: int) -> list[_Move]:
+        """What moves the numbers of a tensor before it is written."""
+        found: list[_Move] = []
+        while (op := self._writers.get(index)) is not None:
+            name = fb.op_name(self._model, op)
+            if name not in ("RESHAPE", "TRANSPOSE"):
+                break
+            index = fb.inputs(op)[0]
+            axes = None
+            if name == "TRANSPOSE":
+                tensor = self._graph.tensors[fb.inputs(op)[1]]
+                axes = fb.constant(self._model, tensor)
+                if axes is None:
+                    break
+            found.append((fb.shape(self._graph.tensors[index]), axes))
+        return found
 
     def _limit(self, index: int) -> tuple[np.ndarray | None, float]:
         """Units that a tensor may be off, and by ties on average."""
@@ -320,7 +342,9 @@ class _Segments:
 
     def _moves(self, op: schema.OperatorT) -> bool:
         row = self._target.operators.get(fb.op_name(self._model, op))
-        return row is not None and row.output == "same" and not row.mixes
+        if row is not None and row.output == "same":
+            return not row.mixes
+        return factors.keeps_codes(self._model, op)
 
     def _mixes(self, op: schema.OperatorT) -> bool:
         row = self._target.operators.get(fb.op_name(self._model, op))

@@ -64,12 +64,21 @@ def test_trained_activations_need_no_data(activation, tmp_path):
     assert not any("no site of training" in note for note in report.notes)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class ByHand(L.Layer):
+    """Attention whose scores and softmax are no layer's."""
+
+    def call(self, x):
+        scores = keras.ops.matmul(x, keras.ops.swapaxes(x, -2, -1))
+        return keras.ops.matmul(keras.ops.softmax(scores), x)
+
+
 def test_what_no_site_covers_is_left_out(tmp_path, monkeypatch):
-    """What attention computes of its scores is no layer's."""
+    """What a layer of one's own computes inside."""
     monkeypatch.setitem(integer_outputs.END_UNITS, "int8", -1)
     monkeypatch.setattr(amplification, "explain", lambda *_: "not asked")
     x = inputs = keras.Input((6, 8))
-    x = L.Flatten()(L.MultiHeadAttention(2, 4)(x, x))
+    x = L.Flatten()(ByHand()(L.Dense(4)(x)))
     model = keras.Model(inputs, L.Dense(3)(x))
     qmodel = msq_tf.quantize_model(model, msq_tf.MSQConfig(activation_bits=8))
     x = networks.samples(model)
