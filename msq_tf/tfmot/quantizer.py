@@ -151,7 +151,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
                 return tf.cast(value, dtype)
         # Codes are those of the float32 weight.
         with autocast_variable.enable_auto_cast_variables(None):
-            w = tf.convert_to_tensor(inputs)
+            w = tf.cast(tf.convert_to_tensor(inputs), tf.float32)
         scale = round_clamp.max_scale(w, self.scale_axes(len(w.shape)))
         value = round_clamp.quantize(
             w, scale, weights["bits"], 0, self.quantizer
@@ -159,7 +159,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         return tf.cast(value, dtype)
 
     def _penalty(self, weight: Any, variables: Mapping[str, Any]) -> tf.Tensor:
-        w = tf.convert_to_tensor(weight)
+        w = tf.cast(tf.convert_to_tensor(weight), tf.float32)
         layout = batched.ScaleLayout([w.shape], [self.scale_axes(len(w.shape))])
         _, penalty = batched.penalized(
             layout,

@@ -13,6 +13,7 @@ from tflite_export.data import samples as samples_of
 from tflite_export.data import image_folder
 from tflite_export.preparation import input_check
 from tflite_export.conversion import open_axes
+from tflite_export.conversion import other_floats
 from tflite_export.preparation import preconditions
 from tflite_export.runtime import table_ids
 from tflite_export.conversion.open_axes import Sized
@@ -89,6 +90,7 @@ def opened(
         samples,
         rest if open_axes.names(source) else None,
     )
+    inputs = other_floats.as_read(source.base, inputs)
     names = [spec.name for spec in source.specs]
     table_ids.check(
         table_ids.of_model(source.base), names, inputs, "representative_data"
