@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from msq_tf.keras3 import attention
 from msq_tf.keras3 import separable
+from msq_tf.keras3 import uncast
 from msq_tf.keras3.activation_sites import GATE
 from msq_tf.keras3.activation_sites import INPUT
 from msq_tf.keras3.activation_sites import MIDDLE
@@ -35,6 +36,7 @@ from msq_tf.keras3.flow import hookable
 from msq_tf.keras3.overlay import Overlay
 from msq_tf.keras3.overlay import flat_inputs
 from msq_tf.keras3.overlay import input_names
+from msq_tf.quantizers.range_average import SiteRange
 
 
 def _ranges_of(sites: Sequence[Site]) -> list[int | str]:
@@ -234,6 +236,21 @@ class ActivationOverlay:
 
         return self._scope(apply, steps.__getitem__, unit, training)
 
+    def ranges(self) -> list[SiteRange]:
+        """Today's range of each site, in the order of the sites.
+
+        Raises:
+            ValueError: If a site has seen no training batch.
+        """
+        trained = self.quantizers.trained_ranges()
+        bits = self._plan.bits
+        return [
+            SiteRange(*fixed_range(found, bits), bits == 16)
+            if isinstance(found, str)
+            else SiteRange(trained[found].low, trained[found].high, bits == 16)
+            for found in self._range_of
+        ]
+
     def constant_scope(
         self,
         steps: Sequence[Any],
@@ -248,31 +265,30 @@ class ActivationOverlay:
             tap: Function of the position of a site and of what it computes
                 there, that returns what to go on with.
         """
-        trained = self.quantizers.trained_ranges()
         bits = self._plan.bits
-        ranges = [
-            fixed_range(found, bits)
-            if isinstance(found, str)
-            else (trained[found].low, trained[found].high)
-            for found in self._range_of
-        ]
+        ranges = self.ranges()
+        exact = uncast.is_open()
 
         def apply(x: tf.Tensor, index: int) -> tf.Tensor:
-            low, high = ranges[index]
+            low, high, narrow = ranges[index]
             value = tf.quantization.fake_quant_with_min_max_args(
-                x,
+                tf.cast(x, tf.float32),
                 low,
                 high,
                 num_bits=bits,
-                narrow_range=bits == 16,
+                narrow_range=narrow,
                 name=f"{SITE_NAME}{index}_",
             )
-            return value if tap is None else tap(index, value)
+            if tap is not None:
+                value = tap(index, value)
+            return value if exact else tf.cast(value, x.dtype)
 
         return self._scope(
             apply,
             lambda position: tf.constant(steps[position]),
-            lambda index: tf.constant(unit_of_range(*ranges[index], bits)),
+            lambda index: tf.constant(
+                unit_of_range(ranges[index].low, ranges[index].high, bits)
+            ),
             False,
         )
 

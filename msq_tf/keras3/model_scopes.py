@@ -15,6 +15,7 @@ from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.keras3.activation_overlay import ActivationOverlay
 from msq_tf.keras3.overlay import Aside
 from msq_tf.keras3.overlay import Overlay
+from msq_tf.quantizers.range_average import SiteRange
 
 
 class HasScopes:
@@ -77,6 +78,15 @@ class HasScopes:
             self._activation_overlay.constant_scope(steps, tap),
         ):
             yield
+
+    def site_ranges(self) -> list[SiteRange]:
+        """Today's range of each site of `integer_scope`, by its position.
+
+        Raises:
+            ValueError: If a site has seen no training batch.
+        """
+        overlay = self._activation_overlay
+        return [] if overlay is None else overlay.ranges()
 
     @contextlib.contextmanager
     def observing_scope(

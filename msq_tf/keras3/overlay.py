@@ -17,6 +17,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from msq_tf.keras3 import uncast
+
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
         "msq_tf needs the TensorFlow backend of Keras 3. Expected "
@@ -35,17 +37,21 @@ class Overlay(keras.StatelessScope):
 
     Args:
         values: Pairs of a `keras.Variable` and the tensor that stands for it,
-            in the variable's shape.
+            in the variable's shape. It gets the variable's type,
+            unless `uncast` is open.
         inner: Whether this lies inside of another one, which then collects
             the losses.
     """
 
     def __init__(self, values: Iterable[tuple[Any, Any]], inner: bool = False):
+        own_types = uncast.is_open()
         super().__init__(
-            state_mapping=values,
+            state_mapping=None if own_types else values,
             collect_losses=True,
             initialize_variables=False,
         )
+        if own_types:
+            self.state_mapping.update({id(k): v for k, v in values})
         self.original_scope: Any = None
         self._inner = inner
 

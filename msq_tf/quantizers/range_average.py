@@ -27,6 +27,20 @@ class Extremes(NamedTuple):
     high: tf.Tensor
 
 
+class SiteRange(NamedTuple):
+    """The trained range of one site, as numbers.
+
+    Attributes:
+        low: Smallest value, at most 0.
+        high: Largest value, at least 0.
+        narrow: Whether the lowest code is not used.
+    """
+
+    low: float
+    high: float
+    narrow: bool
+
+
 class Average(NamedTuple):
     """What to go on with.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -25,11 +26,15 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quant_ops,
 )
 
+# Not public; how `mixed_float16` reads variables.
+from tf_keras.src.mixed_precision import autocast_variable
+
 from msq_tf.core.calibration import SeenRanges
 from msq_tf.core.calibration import run_batches
 from msq_tf.keras3.activation_sites import SITE_NAME
 from msq_tf.quantizers.range_average import LEAST_RANGE
 from msq_tf.quantizers.range_average import Extremes
+from msq_tf.quantizers.range_average import SiteRange
 from msq_tf.quantizers.range_average import averaged
 from msq_tf.quantizers.range_average import extremes
 from msq_tf.tfmot.compat.imports import tfmot
@@ -76,7 +81,7 @@ def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
     ```
     """
     check_model(model)
-    ranges = {entry["min_var"].ref(): entry for entry in _ranges(model)}
+    ranges = {entry["min_var"].ref(): entry for _, entry in _ranges(model)}
     if not ranges:
         raise ValueError(
             "There are no ranges to set. Expected a model of `quantize_apply` "
@@ -112,7 +117,7 @@ def watched(model: Any, tap: Tap | None) -> Iterator[None]:
     """
     places = {
         entry["min_var"].ref(): position
-        for position, entry in enumerate(_ranges(model))
+        for position, (_, entry) in enumerate(_ranges(model))
     }
     token = _WATCHED.set((places, tap))
     try:
@@ -121,20 +126,36 @@ def watched(model: Any, tap: Tap | None) -> Iterator[None]:
         _WATCHED.reset(token)
 
 
-def _ranges(model: Any) -> Iterator[dict[str, Any]]:
-    """`min_var` and `max_var` of every quantizer of activations."""
+def site_ranges(model: Any) -> list[SiteRange]:
+    """The range of each site of `watched`, by its position."""
+    return [
+        SiteRange(
+            float(entry["min_var"].numpy()),
+            float(entry["max_var"].numpy()),
+            bool(getattr(quantizer, "narrow_range", False)),
+        )
+        for quantizer, entry in _ranges(model)
+    ]
+
+
+def _ranges(model: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Every quantizer of activations with its `min_var` and `max_var`."""
     for layer in model._flatten_layers(include_self=False):
-        found: list[Any] = []
+        found: list[tuple[Any, Any]] = []
         if is_input_quantizer(layer):
-            found = [getattr(layer, "quantizer_vars", None)]
+            variables = getattr(layer, "quantizer_vars", None)
+            found = [(layer.quantizer, variables)]
         elif isinstance(layer, tfmot.QuantizeWrapper):
             for activation in layer._quantize_activations:
-                found.append(getattr(activation, "_pre_activation_vars", None))
-                found.append(getattr(activation, "_post_activation_vars", None))
-            found.append(getattr(layer, "_output_quantizer_vars", None))
-        for entry in found:
+                for name in ("_pre_activation_vars", "_post_activation_vars"):
+                    variables = getattr(activation, name, None)
+                    found.append((activation.quantizer, variables))
+            variables = getattr(layer, "_output_quantizer_vars", None)
+            last = layer._output_quantizers[:1] or [None]
+            found.append((last[0], variables))
+        for quantizer, entry in found:
             if entry and "min_var" in entry:
-                yield entry
+                yield quantizer, entry
 
 
 _plain = quant_ops._FakeQuantWithMinMaxVars
@@ -147,17 +168,35 @@ def _fake_quant(inputs: Any, min_var: Any, *others: Any, **named: Any) -> Any:
         seen.see(ref, inputs)
         return inputs
     places, tap = _WATCHED.get() or ({}, None)
-    if ref not in places:
-        return _plain(inputs, min_var, *others, **named)
-    with tf.name_scope(f"{SITE_NAME}{places[ref]}_"):
-        value = _plain(inputs, min_var, *others, **named)
-    return value if tap is None else tap(places[ref], value)
+    # Ranges and their grid are float32, whatever the layers compute in.
+    x = tf.cast(inputs, tf.float32)
+    with autocast_variable.enable_auto_cast_variables(None):
+        if ref not in places:
+            value = _plain(x, min_var, *others, **named)
+            return tf.cast(value, inputs.dtype)
+        with tf.name_scope(f"{SITE_NAME}{places[ref]}_"):
+            value = _plain(x, min_var, *others, **named)
+    if tap is not None:
+        value = tap(places[ref], value)
+    return tf.cast(value, inputs.dtype)
 
 
 _plain_average = quant_ops.MovingAvgQuantize
 _plain_extremes = quant_ops.AllValuesQuantize
 
 
+def _in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Reads and writes ranges as the float32 variables that they are."""
+
+    @functools.wraps(function)
+    def computed(*inputs: Any, **named: Any) -> Any:
+        with autocast_variable.enable_auto_cast_variables(None):
+            return function(*inputs, **named)
+
+    return computed
+
+
+@_in_float32
 def _moving_average(
     inputs: Any,
     min_var: Any,
@@ -191,6 +230,7 @@ def _moving_average(
     )
 
 
+@_in_float32
 def _all_values(
     inputs: Any,
     min_var: Any,

@@ -18,7 +18,9 @@ from msq_tf.core.penalty import PenaltyMean
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.quantized_weight import SkippedWeight
 from msq_tf.core.weight_set import WeightQuantizers
+from msq_tf.quantizers.range_average import SiteRange
 from msq_tf.tfmot.calibrate import Tap
+from msq_tf.tfmot.calibrate import site_ranges
 from msq_tf.tfmot.calibrate import watched
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.losses import LossesWithoutMetrics
@@ -32,6 +34,7 @@ from msq_tf.tfmot.search_variables import WrapperState
 from msq_tf.tfmot.second_gradients import differentiable_twice
 from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.strip import copy_weights
+from msq_tf.tfmot.strip import in_float32
 from msq_tf.tfmot.strip import strip_quantization
 from msq_tf.tfmot.wrapped_weights import activation_widths
 from msq_tf.tfmot.wrapped_weights import find_weights
@@ -288,8 +291,13 @@ class ModelView(QuantizedNetwork):
             given_values(constants),
             weights_as(self.model, constants),
             watched(self.model, tap),
+            in_float32(self.model),
         ):
             yield
+
+    def site_ranges(self) -> list[SiteRange]:
+        """Today's range of each site of `integer_scope`, by its position."""
+        return site_ranges(self.model)
 
 
 def bake(model: Any) -> Any:

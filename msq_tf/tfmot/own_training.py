@@ -91,6 +91,9 @@ def penalty_loss(weight: Any, penalty: tf.Tensor) -> tf.Tensor:
     Args:
         weight: The latent variable.
         penalty: float32 scalar.
+
+    Returns:
+        A scalar of the variable's type.
     """
     counting = _COUNTING.get()
     if counting is not None:
@@ -99,7 +102,8 @@ def penalty_loss(weight: Any, penalty: tf.Tensor) -> tf.Tensor:
         if weight.ref() not in counted:
             counted.add(weight.ref())
             mean.add(penalty)
-    return as_loss(penalty)
+    # As those of weight regularizers are.
+    return tf.cast(as_loss(penalty), weight.dtype)
 
 
 def keep_penalty_apart(model: Any) -> PenaltyMean:

@@ -11,6 +11,7 @@ from msq_tf.tfmot.layers import is_operation
 from msq_tf.tfmot.own_training import check_no_methods
 from msq_tf.tfmot.own_training import with_methods_of
 from msq_tf.tfmot.scheme import MSQQuantizeScheme
+from msq_tf.tfmot.strip import OTHER_FLOATS
 from msq_tf.tfmot.strip import check_model
 
 
@@ -108,9 +109,23 @@ def quantize_model(model: Any, scheme: MSQQuantizeScheme | None = None) -> Any:
             "`scheme` is none of TFMOT. Expected an object such as "
             f"`MSQQuantizeScheme(start_bits=8)`. Received: scheme={scheme!r}"
         )
+    scheme = scheme or MSQQuantizeScheme()
     annotated = _annotated(model)
+    if getattr(scheme, "activation_bits", None) is not None:
+        _check_floats(model)
     with tfmot.quantize_scope():
-        quantized = tfmot.quantize_apply(
-            annotated, scheme=scheme or MSQQuantizeScheme()
-        )
+        quantized = tfmot.quantize_apply(annotated, scheme=scheme)
     return with_methods_of(model, quantized)
+
+
+def _check_floats(model: Any) -> None:
+    """Raises a ValueError if TFMOT would keep ranges in another float type."""
+    for layer in model._flatten_layers(include_self=False):
+        if layer.weights and layer.variable_dtype in OTHER_FLOATS:
+            raise ValueError(
+                "TFMOT's ranges of activations are float32, and those of the "
+                f"layer '{layer.name}' would not be. Expected a dtype policy "
+                "with float32 variables, such as 'float32' or 'mixed_float16', "
+                "or MSQQuantizeScheme(activation_bits=None). Received: dtype "
+                f"policy '{layer.dtype_policy.name}'"
+            )

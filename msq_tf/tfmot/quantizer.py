@@ -153,7 +153,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
                 return tf.cast(value, dtype)
         # Codes are those of the float32 weight.
         with autocast_variable.enable_auto_cast_variables(None):
-            w = tf.convert_to_tensor(inputs)
+            w = tf.cast(tf.convert_to_tensor(inputs), tf.float32)
         scale = uniform.max_scale(w, self.scale_axes(len(w.shape)))
         value = uniform.quantize(
             w, scale, weights["bits"], 0, self.quantizer
@@ -161,7 +161,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         return tf.cast(value, dtype)
 
     def _penalty(self, weight: Any, variables: Mapping[str, Any]) -> tf.Tensor:
-        w = tf.convert_to_tensor(weight)
+        w = tf.cast(tf.convert_to_tensor(weight), tf.float32)
         layout = batched.ScaleLayout([w.shape], [self.scale_axes(len(w.shape))])
         _, penalty = batched.penalized(
             layout,

@@ -70,6 +70,11 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
         }
         MSQQuantizeConfig(**self._config)  # checks
 
+    @property
+    def activation_bits(self) -> int | None:
+        """Bits of activations, `None` for float ones."""
+        return self._config["activation_bits"]
+
     def get_layout_transformer(self) -> Any:
         return MSQLayoutTransform(self._config, self.get_quantize_registry())
 

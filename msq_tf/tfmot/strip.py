@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +13,31 @@ from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.compat.names import weight_name
 from msq_tf.tfmot.compat.patches import QuantizeLayer
+
+# What layers may compute in and files don't.
+OTHER_FLOATS = ("bfloat16", "float16", "float64")
+
+
+@contextlib.contextmanager
+def in_float32(model: Any) -> Iterator[None]:
+    """Lets layers of a mixed policy compute in the float32 of their variables.
+
+    Args:
+        model: A model of TFMOT.
+    """
+    changed = [
+        (layer, layer.dtype_policy)
+        for layer in model._flatten_layers()
+        if layer.compute_dtype in OTHER_FLOATS
+    ]
+    try:
+        for layer, _ in changed:
+            # Not public; it is what `build` calls.
+            layer._set_dtype_policy("float32")
+        yield
+    finally:
+        for layer, policy in changed:
+            layer._set_dtype_policy(policy)
 
 
 def strip_quantization(model: Any) -> Any:
@@ -80,8 +107,8 @@ def _unwrapped(layer: Any) -> Any:
         )
         layer = inner
     config = layer.get_config()
-    if layer.dtype_policy.name.startswith("mixed_"):
-        # Weights are float32 already, and a file computes in it.
+    if layer.compute_dtype in OTHER_FLOATS:
+        # A file computes in it.
         config["dtype"] = "float32"
     return type(layer).from_config(config)
 

@@ -32,6 +32,7 @@ NAMES = {
         "_expects_training_arg",
         "_flatten_layers",
         "_non_trainable_weights",
+        "_set_dtype_policy",
         "_trainable_weights",
     ),
     functional.Functional: (

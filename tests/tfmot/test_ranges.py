@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.tfmot.samples import export
 from tests.tfmot.samples import images
 from tests.tfmot.samples import layers
 from tests.tfmot.samples import msq
@@ -118,3 +119,24 @@ def test_an_outlier_leaves_a_range():
     outlier[3] = 3e38
     model(outlier, training=True)
     assert usual <= ends(model)[first] <= 4 * usual
+
+
+@pytest.mark.parametrize("size", [1e-8, 1e-12])
+def test_narrow_ranges_are_exported_as_they_are(size, tmp_path):
+    tf_keras.utils.set_random_seed(0)
+    draw = tf_keras.initializers.RandomNormal(stddev=size)
+    x = inputs = layers.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, kernel_initializer=draw)(x)
+    x = layers.Conv2D(4, 1, activation="relu")(x)
+    plain = tf_keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    qat_model = msq.quantize_model(plain)
+    data = images(8, 8, 3, count=16)
+    msq.calibrate(qat_model, data)
+    report = export(
+        msq.ModelView(qat_model),
+        tmp_path / "m.tflite",
+        "cpu_int8",
+        representative_data=data,
+    )
+    assert all(check.ran for check in report.checks)
+    assert not any(tensor.silenced for tensor in report.tensors)

@@ -27,6 +27,7 @@ import tensorflow as tf
 from msq_tf.core.quantized_weight import QuantizedWeight
 from tflite_export.conversion import dilations
 from tflite_export.conversion import weight_groups
+from tflite_export.conversion.other_floats import drop_casts
 from tflite_export.conversion.seals import find
 from tflite_export.conversion.trained import Trained
 from tflite_export.conversion.trained import Value
@@ -94,6 +95,7 @@ class FrozenGraph:
         trained: Trained,
         states: dict[str, Any],
     ):
+        drop_casts(graph)
         self._graph = graph
         self._states = states
         self._captured = captured

@@ -27,7 +27,9 @@ from msq_tf.core.quantized_weight import SkippedWeight
 from msq_tf.keras3.overlay import Aside
 from msq_tf.keras3.overlay import own_batch_size
 from msq_tf.keras3.overlay import state_batch_size
+from msq_tf.quantizers.range_average import SiteRange
 from tflite_export.conversion import noise
+from tflite_export.conversion import other_floats
 from tflite_export.conversion import states as states_of
 from tflite_export.conversion.states import State
 from tflite_export.errors import ExportError
@@ -114,6 +116,13 @@ class Source:
         activations = getattr(self.model, "activations", None)
         return bool(getattr(activations, "biases", ()))
 
+    @property
+    def site_ranges(self) -> list[SiteRange]:
+        """Trained range of each site, by its position among the sites."""
+        if not self.trained_ranges:
+            return []
+        return self.model.site_ranges()  # type: ignore[union-attr]
+
     @contextlib.contextmanager
     def scope(self, tap: Tap | None = None) -> Iterator[None]:
         """Where the model's weights read as they shall be exported.
@@ -123,7 +132,7 @@ class Source:
                 with trained ranges only.
         """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_float32_policy(self.base))
+            stack.enter_context(other_floats.in_float32(self.base))
             if self.trained_ranges:
                 given = {} if tap is None else {"tap": tap}
                 stack.enter_context(self.model.integer_scope(**given))  # type: ignore[union-attr]
@@ -284,27 +293,6 @@ def output_names(base: Any, outputs: Any) -> list[str]:
     return [f"output_{k}" for k in range(len(flat))]
 
 
-@contextlib.contextmanager
-def _float32_policy(base: Any) -> Iterator[None]:
-    """Lets every layer compute in float32, whatever it trained in.
-
-    TFLite has no float16 kernels on CPUs. Variables are float32 under the
-    mixed policies already.
-    """
-    changed = [
-        (layer, layer.dtype_policy)
-        for layer in base._flatten_layers()
-        if layer.dtype_policy.name.startswith("mixed_")
-    ]
-    try:
-        for layer, _ in changed:
-            layer.dtype_policy = "float32"
-        yield
-    finally:
-        for layer, policy in changed:
-            layer.dtype_policy = policy
-
-
 def _input_names(nested: Any, flat: Sequence[Any]) -> list[str]:
     if isinstance(nested, dict) and len(nested) == len(flat):
         return _unique(sorted(nested))
@@ -339,6 +327,8 @@ def _spec(item: Any, name: str, batch_size: int | None) -> tf.TensorSpec:
             f"axis is the batch. Received: shape={item.shape}"
         )
     dtype = tf.as_dtype(item.dtype)
+    if dtype.name in other_floats.NAMES:
+        dtype = tf.float32
     if dtype == tf.string:
         raise ValueError(
             f"Input '{name}' is text, which no TFLite file takes. Expected a "

@@ -185,7 +185,10 @@ class Solver:
             if grid is not None:
                 # Beyond the finer grid's ends such operators are constant.
                 coarsest = row.coarsest.get(self._mode, math.inf)
-                found.reads[position, place] = finer(grid, coarsest)
+                # Below the coarser grid's unit they are, too.
+                least = row.least.get(self._mode, 0.0)
+                read = coarser(finer(grid, coarsest), least)
+                found.reads[position, place] = read
         outputs = [i for i in fb.outputs(op) if i in self._activations]
         if not outputs:
             return

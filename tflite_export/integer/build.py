@@ -89,7 +89,9 @@ def build(
     """
     model = fb.load(converted.data)
     sites: dict[int, int] = {}
-    trained = trained_grids.take_pairs(model, target.mode, sites)
+    trained = trained_grids.take_pairs(
+        model, target.mode, converted.source.site_ranges, sites
+    )
     matches = prepare(model, matching.matches, target)
     normal = float_islands.find(model, trained)
     if normal and not target.float_regions:

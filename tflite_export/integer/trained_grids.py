@@ -1,23 +1,29 @@
 """Trained ranges, as the converter leaves them in a float file.
 
 A fake quantization becomes a QUANTIZE and a DEQUANTIZE behind each other. Its
-scale and zero point are the trained ones; the pair itself goes.
+scale and zero point are the trained ones, unless the range is so narrow that
+the converter takes a wider one; the pair itself goes.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from msq_tf.keras3.activation_sites import SITE_NAME
+from msq_tf.quantizers.range_average import SiteRange
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import make_grid
 
+# The converter widens ranges below 1e-6 to that, by half of it at each end.
+_WIDENED = 2e-6
 _SITE = re.compile(rf"{SITE_NAME}(\d+)_")
 # What an unsigned grid is shifted by to become a signed one.
 _SHIFTS = {
@@ -27,7 +33,10 @@ _SHIFTS = {
 
 
 def take_pairs(
-    model: schema.ModelT, mode: str, sites: dict[int, int] | None = None
+    model: schema.ModelT,
+    mode: str,
+    ranges: Sequence[SiteRange],
+    sites: dict[int, int] | None = None,
 ) -> dict[int, Grid]:
     """Removes the pairs of the main graph.
 
@@ -37,6 +46,7 @@ def take_pairs(
     Args:
         model: The float model, changed in place.
         mode: `"int8"` or `"int16"`, what the target wants.
+        ranges: The trained range of each site, by the site's position.
         sites: Takes the tensor of each site, by the site's position.
 
     Returns:
@@ -52,8 +62,9 @@ def take_pairs(
         source, middle = fb.inputs(op)[0], fb.outputs(op)[0]
         if fb.type_name(graph.tensors[source]) != "FLOAT32":
             continue
-        grid = _grid(graph.tensors[middle], mode)
         site = _SITE.search(fb.name(graph.tensors[middle]))
+        own = None if site is None else ranges[int(site[1])]
+        grid = _grid(graph.tensors[middle], mode, own)
         place = source
         readers = [o for o in graph.operators if middle in fb.inputs(o)]
         for reader in readers:
@@ -85,7 +96,7 @@ def take_pairs(
     return trained
 
 
-def _grid(tensor: schema.TensorT, mode: str) -> Grid:
+def _grid(tensor: schema.TensorT, mode: str, own: SiteRange | None) -> Grid:
     kind = fb.type_name(tensor)
     shift = _SHIFTS[mode].get(kind)
     parameters = tensor.quantization
@@ -95,13 +106,25 @@ def _grid(tensor: schema.TensorT, mode: str) -> Grid:
             f"{mode} activations can't store. Expected activation_bits="
             f"{mode.removeprefix('int')} in training. Received: {kind}"
         )
+    scale = float(parameters.scale[0])
     zero_point = int(parameters.zeroPoint[0]) - shift
+    if own is not None and own.high - own.low < _WIDENED:
+        scale, zero_point = _nudged(own, mode)
     if mode == "int16" and zero_point:
         raise ExportError(
             "The model was trained with asymmetric 16-bit activations, which "
             f"no kernel runs. Received: zero point {zero_point}"
         )
-    return make_grid(mode, float(parameters.scale[0]), zero_point)
+    return make_grid(mode, scale, zero_point)
+
+
+def _nudged(own: SiteRange, mode: str) -> tuple[float, int]:
+    """Scale and zero point of a range, as a fake quantization has them."""
+    half = max(_SHIFTS[mode].values())
+    least, most = int(own.narrow) - half, half - 1
+    scale = (own.high - own.low) / (most - least)
+    zero_point = math.floor(least - own.low / scale + 0.5)
+    return scale, min(max(zero_point, least), most)
 
 
 def _read_instead(op: schema.OperatorT, old: int, new: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tflite_export.conversion import float_file
 from tflite_export.conversion import open_axes
+from tflite_export.conversion import other_floats
 from tflite_export.conversion.open_axes import Sized
 from tflite_export.conversion.source import QuantizedModel
 from tflite_export.conversion.source import from_model
@@ -89,6 +90,7 @@ def opened(
         samples,
         rest if open_axes.names(source) else None,
     )
+    inputs = other_floats.as_read(source.base, inputs)
     names = [spec.name for spec in source.specs]
     table_ids.check(
         table_ids.of_model(source.base), names, inputs, "representative_data"

@@ -46,6 +46,8 @@ class OperatorRow:
         multiplies: Whether the output is made of products of activations.
         coarsest: Largest unit of an input that kernels compute right, by
             activation type; infinite where it is not there.
+        least: Smallest unit of an input that kernels compute right, by
+            activation type; 0 where it is not there.
         evidence: Why, with the measurement.
     """
 
@@ -63,6 +65,7 @@ class OperatorRow:
     finest: Mapping[str, float] = dataclasses.field(default_factory=dict)
     multiplies: bool = False
     coarsest: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    least: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def role(self, position: int) -> str:
         """Role of an input by its position."""
@@ -124,6 +127,7 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
             finest=dict(row.get("finest", {})),
             multiplies=row.get("multiplies", False),
             coarsest=dict(row.get("coarsest", {})),
+            least=dict(row.get("least", {})),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{where}: row of {name} lacks {error}") from error
@@ -134,7 +138,8 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
         and (result.output != "fixed" or result.grid)
         and (
             result.evidence
-            or not (result.units or result.finest or result.coarsest)
+            or not (result.units or result.finest)
+            and not (result.coarsest or result.least)
         )
     )
     if not valid:

@@ -8,7 +8,6 @@ import pytest
 
 import msq_tf
 from tests.tflite_export.integer import networks
-from tflite_export import ExportError
 from tflite_export import export
 from tflite_export import inspect_file
 from tflite_export.integer.grids import coarser
@@ -112,18 +111,8 @@ def clipped(size, lone):
 @pytest.mark.parametrize("size", [1e-10])
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("target", ["cpu_int8", "cpu_int16"])
-def test_ends_that_no_unit_reaches(
-    target, trained, size, lone, tmp_path, request
-):
+def test_ends_that_no_unit_reaches(target, trained, size, lone, tmp_path):
     """6 is more than 2^31 units there, which the kernels can't count."""
-    if trained and target == "cpu_int8":
-        request.applymarker(
-            pytest.mark.xfail(
-                raises=ExportError,
-                strict=True,
-                reason="the converter widens trained ranges below 1e-6",
-            )
-        )
     keras.utils.set_random_seed(0)
     bits = (8 if target == "cpu_int8" else 16) if trained else None
     qmodel = msq_tf.quantize_model(
