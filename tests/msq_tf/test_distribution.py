@@ -193,7 +193,7 @@ def test_followers_neither_decide_nor_write(monkeypatch, tmp_path):
         msq_tf.distribute, "of_all_workers", lambda s, v: np.stack([v, v])
     )
     monkeypatch.setattr(
-        msq_tf.search.controller.replicas, "workers", lambda s: 2
+        msq_tf.search.controller.distribute, "workers", lambda s: 2
     )
     callbacks = keras.callbacks.CallbackList(
         [

@@ -314,14 +314,14 @@ def test_operator_without_evidence(model, tmp_path, monkeypatch):
 
 
 def test_kernels_that_can_not_run_are_reported(model, tmp_path, monkeypatch):
-    honest = float_outputs.runtime.Session
+    honest = float_outputs.interpreter.Session
 
     def partial(data, kernels, **options):
         if kernels == "reference":
             raise RuntimeError("Didn't find op for builtin opcode")
         return honest(data, kernels, **options)
 
-    monkeypatch.setattr(float_outputs.runtime, "Session", partial)
+    monkeypatch.setattr(float_outputs.interpreter, "Session", partial)
     report = export(model, tmp_path / "m.tflite")
     (check,) = [c for c in report.checks if not c.ran]
     assert check.kernels == "reference" and "Didn't find op" in check.reason

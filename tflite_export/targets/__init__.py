@@ -1,6 +1,7 @@
 """What each runtime runs, as data."""
 
 from tflite_export.targets.catalog import CONTAINERS as CONTAINERS
+from tflite_export.targets.catalog import GRANULARITIES as GRANULARITIES
 from tflite_export.targets.catalog import Cell as Cell
 from tflite_export.targets.catalog import Target as Target
 from tflite_export.targets.catalog import known_bad as known_bad
@@ -11,6 +12,7 @@ from tflite_export.targets.catalog import verdict as verdict
 
 __all__ = [
     "CONTAINERS",
+    "GRANULARITIES",
     "Cell",
     "Target",
     "known_bad",

@@ -176,7 +176,7 @@ def tiny(monkeypatch):
     x = keras.layers.GlobalAveragePooling2D()(x)
     base = keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
     base.load_weights = lambda path: None
-    runs = trial.accuracy_run
+    runs = trial.run
     monkeypatch.setattr(runs, "load_data", lambda _: data)
     monkeypatch.setattr(runs, "float_model", lambda *_: base)
     return base

@@ -317,25 +317,29 @@ def test_data_on_another_scale(tmp_path, factor, message):
 
 def test_wrong_operator_is_named_and_saved(residual, tmp_path, monkeypatch):
     qmodel, x = residual
-    honest = quantize_graph.weights.integer_bias
+    honest = quantize_graph.quantize_weights.integer_bias
 
     def shifted(bias, scale, wide, path):
         units = honest(bias, scale, wide, path)
         return units + (1 << 12) * (path.startswith("depthwise"))
 
-    original = integer_outputs.simulate.isolated
+    original = integer_outputs.float_twin.isolated
 
     def blind(data, recorded):
         # The simulation shall not know of the wrong bias.
         with monkeypatch.context() as patch:
-            patch.setattr(quantize_graph.weights, "integer_bias", honest)
+            patch.setattr(
+                quantize_graph.quantize_weights, "integer_bias", honest
+            )
             return original(right, recorded)
 
     out = tmp_path / "m"
     export(qmodel, out, target="cpu_int8", representative_data=x)
     right = out.read_bytes()
-    monkeypatch.setattr(quantize_graph.weights, "integer_bias", shifted)
-    monkeypatch.setattr(integer_outputs.simulate, "isolated", blind)
+    monkeypatch.setattr(
+        quantize_graph.quantize_weights, "integer_bias", shifted
+    )
+    monkeypatch.setattr(integer_outputs.float_twin, "isolated", blind)
     with pytest.raises(ExportError, match="DEPTHWISE_CONV_2D .operator 3."):
         export(
             qmodel,

@@ -8,6 +8,7 @@ import pytest
 
 from tflite_export import ExportError
 from tflite_export import targets
+from tflite_export.targets import catalog
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_unknown_target_lists_the_known_ones():
 
 def test_lint_refuses_what_runtimes_get_wrong(table, monkeypatch):
     for row in targets.known_bad():
-        monkeypatch.setattr(targets, "_MODES", (row["mode"],))
+        monkeypatch.setattr(catalog, "_MODES", (row["mode"],))
         bad = copy.deepcopy(table)
         bad["mode"] = row["mode"]
         granularity = row["granularity"]

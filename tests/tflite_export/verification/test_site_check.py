@@ -122,7 +122,7 @@ def arguments_of_the_check(qmodel, x, folder):
 
     right = keras_agreement.against_keras
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(target_file.keras_check, "against_keras", spy)
+        patch.setattr(target_file.keras_agreement, "against_keras", spy)
         export(
             qmodel,
             folder / "m",

@@ -207,7 +207,7 @@ def second_of_two(monkeypatch):
     )
     heard = []
     monkeypatch.setattr(
-        distribution.replicas,
+        distribution.distribute,
         "_sum_over_workers",
         lambda strategy, value: value + heard.pop(0),
     )
@@ -290,11 +290,11 @@ def test_exchanges_are_watched_and_nothing_else(second_of_two, monkeypatch):
     found._watchdog = types.SimpleNamespace(exchange=exchange, watching=watch)
     with found.losses_of_workers():
         assert watching == [True] and not seen
-        assert distribution.replicas._sum_over_workers(strategy, 1.0) == 3.0
+        assert distribution.distribute._sum_over_workers(strategy, 1.0) == 3.0
     assert seen == ["begin", "sum", "end"]
     assert watching == [True, False]
     # Behind it, exchanges are nobody's matter.
-    distribution.replicas._sum_over_workers(strategy, 1.0)
+    distribution.distribute._sum_over_workers(strategy, 1.0)
     assert seen[3:] == ["sum"]
     assert not heard
 
