@@ -5,15 +5,12 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
+from tflite_export import steps
 from tflite_export import target_file
 from tflite_export import targets
-from tflite_export.conversion import float_file
-from tflite_export.conversion import states
 from tflite_export.conversion.source import QuantizedModel
 from tflite_export.errors import ExportError
-from tflite_export.matching.explained import explained
 from tflite_export.preparation import opening
-from tflite_export.preparation import preconditions
 from tflite_export.targets import lint
 from tflite_export.verification import readback
 
@@ -70,22 +67,9 @@ def check(
         _SAMPLES,
         trained=False,
     )
-    source = begun.sized.source
-    quantized, skipped = model.quantized_weights(), model.skipped_weights()
-    preconditions.check_weights(quantized)
     with tempfile.TemporaryDirectory() as folder:
-        conversion = float_file.Conversion(
-            source, quantized, folder, [s.value for s in skipped]
-        )
-        converted, matching = explained(conversion, quantized, skipped)
-        inputs = states.reached(converted.source, begun.inputs)
-        plan: target_file.Plan = target_file.WeightOnly(
-            converted, matching, None
-        )
-        if chosen.integer:
-            plan = target_file.Integer(
-                converted, matching, chosen, inputs, False, None, None, None
-            )
+        job = steps.convert(model, begun, folder)
+        plan = job.plan(chosen, target_file.Limits(), calibrates=True)
         built = plan.build(chosen)
     readback.check_codes(built.data, built.written)
     severe = lint.severe(lint.check(built.data, target))

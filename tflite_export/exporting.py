@@ -5,24 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import zlib
 from collections.abc import Mapping
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_integer
-from msq_tf.arguments import check_number
 from msq_tf.arguments import check_path
 from msq_tf.atomic_files import check_folder
-from msq_tf.keras3.unread import REASON
 from tflite_export import devices
 from tflite_export import progress
+from tflite_export import steps
 from tflite_export import target_file
 from tflite_export import targets
 from tflite_export.conversion import float_file as convert
-from tflite_export.conversion import states
 from tflite_export.conversion.source import QuantizedModel
 from tflite_export.conversion.source import from_model
 from tflite_export.devices.widen import widened_bytes
@@ -31,15 +27,9 @@ from tflite_export.files import fill
 from tflite_export.files import let_go
 from tflite_export.files import staged
 from tflite_export.flatbuffer import model as fb
-from tflite_export.matching.explained import explained
 from tflite_export.preparation import opening
-from tflite_export.preparation import preconditions
 from tflite_export.reports.report import ExportReport
-from tflite_export.reports.tensors import average_bits
 from tflite_export.reports.tensors import float_reports
-from tflite_export.reports.tensors import tensor_report
-from tflite_export.runtime import ports
-from tflite_export.runtime import table_ids
 from tflite_export.runtime import tensorflow_runtime
 from tflite_export.verification import readback
 
@@ -132,21 +122,17 @@ def export(
             "tf_keras model; write other models with float_file. Received: "
             f"model={model!r}"
         )
-    check_number("max_relative_error", max_relative_error, 0, optional=True)
+    limits = target_file.Limits(
+        max_relative_error, max_units, min_agreement, save_failure_to
+    )
     check_integer("samples", samples, 1)
     check_integer("batch_size", batch_size, 1, optional=True)
     check_flag("integer_io", integer_io, optional=True)
-    # A negative limit is one that no file keeps.
-    check_integer("max_units", max_units, optional=True)
-    check_number("min_agreement", min_agreement, 0, 1, optional=True)
-    check_path("save_failure_to", save_failure_to, optional=True)
     check_flag("verbose", verbose)
     devices.check_options(target, device_options)
     devices.check_installed(target, device_options)
     check_path("path", path)
-    for name in (path, save_failure_to):
-        if name is not None:
-            check_folder(name)
+    check_folder(path)
     begun = opening.opened(
         model,
         chosen,
@@ -155,11 +141,6 @@ def export(
         batch_size,
         samples,
     )
-    source, inputs = begun.sized.source, begun.inputs
-    names = [spec.name for spec in source.specs]
-    quantized, skipped = model.quantized_weights(), model.skipped_weights()
-    preconditions.check_weights(quantized)
-    preconditions.check_numbers(model, source.base)
     with contextlib.ExitStack() as stack:
         stack.enter_context(fb.parsed_once())
         stack.enter_context(
@@ -167,110 +148,57 @@ def export(
         )
         progress.step("converting")
         temporary = stack.enter_context(staged(path))
-        converted, matching = explained(
-            convert.Conversion(
-                source,
-                quantized,
-                Path(path).parent,
-                [s.value for s in skipped],
-            ),
-            quantized,
-            skipped,
-        )
-        # Also those behind what the model itself shows.
-        tables = table_ids.of_file(fb.read(converted.data))
-        table_ids.check(tables, names, inputs, "representative_data")
-        inputs = states.reached(converted.source, inputs)
-        unread = [s.path for s in skipped if s.reason == REASON]
-        unread += converted.unread
-        quantized = [w for w in quantized if w.path not in unread]
-        plan: target_file.Plan
-        if chosen.integer:
-            if integer_io is None:
-                integer_io = bool(chosen.options.get("integer_io", False))
-            plan = target_file.Integer(
-                converted,
-                matching,
-                chosen,
-                inputs if begun.origin == "given" else None,
-                integer_io,
-                max_units,
-                min_agreement,
-                save_failure_to,
-            )
-        else:
-            plan = target_file.WeightOnly(
-                converted, matching, max_relative_error
-            )
+        job = steps.convert(model, begun, Path(path).parent)
+        plan = job.plan(chosen, limits, integer_io)
         progress.step(f"making the file for {target}")
         built = plan.build(chosen)
         fill(temporary, built.data, path)
-        data = temporary.read_bytes()
         # One copy of it is enough.
-        built = dataclasses.replace(built, data=data)
+        built = dataclasses.replace(built, data=temporary.read_bytes())
         progress.step("reading the codes back")
-        readback.check_codes(data, built.written)
-        readback.check_versions(data)
+        readback.check_codes(built.data, built.written)
+        readback.check_versions(built.data)
         # Needed again for the file's rivals and where something is wrong.
-        let_go(converted.data)
-        loading = tensorflow_runtime.load_everywhere(data, inputs)
-        verified = plan.verify(built, inputs)
+        let_go(job.converted.data)
+        loading = tensorflow_runtime.load_everywhere(built.data, job.inputs)
+        verified = plan.verify(built, job.inputs)
         if begun.sized.other is not None:
             plan.verify(built, begun.sized.other)
         progress.step("running the tools of the device")
         device = devices.finish(
-            target, data, Path(path).stem, inputs, device_options, max_units
+            target,
+            built.data,
+            Path(path).stem,
+            job.inputs,
+            device_options,
+            max_units,
         )
         for name, content in device.files.items():
             # These are renamed before the file itself.
             other = Path(path).with_name(name)
             fill(stack.enter_context(staged(other)), content, other)
-        plain = widened_bytes(data)
-    kept = states.report(
-        converted.source.states, ports.inputs(data), ports.outputs(data)
-    )
-    average, paper = average_bits(quantized, skipped)
-    return ExportReport(
+        plain = widened_bytes(built.data)
+    kept = job.kept(built.data)
+    report = ExportReport(
         path=str(path),
         target=target,
-        tensors=tuple(tensor_report(record) for record in built.written),
-        float_tensors=() if chosen.integer else float_reports(matching),
-        other_constants=matching.others,
-        average_bits=average,
-        paper_bits=paper,
-        file_bytes=len(data),
-        deflated_bytes=len(zlib.compress(data, 9)),
-        ideal_bytes=sum(-(-w.codes.size * w.bits // 8) for w in quantized),
-        entropy_bytes=round(sum(w.entropy_bits for w in quantized) / 8),
-        float_file_bytes=len(converted.data),
-        int8_file_bytes=plain,
+        **job.sizes(built, plain),
+        float_tensors=() if chosen.integer else float_reports(job.matching),
         checks=verified.checks,
-        inputs=begun.origin,
         activations=built.activations,
         operators=verified.operators,
         device=device.figures,
         notes=(
             *begun.notes,
-            *converted.notes,
-            *states.note(kept),
-            *_unread_note(unread),
+            *job.notes(kept),
             *built.notes,
             *loading,
             *verified.notes,
             *device.notes,
         ),
-        unread=tuple(unread),
         states=kept,
-    ).measuring(scores.compiled_with(model))
-
-
-def _unread_note(unread: Sequence[str]) -> list[str]:
-    if not unread:
-        return []
-    return [
-        "not in the file, since inference never reads them: "
-        f"{', '.join(unread)}"
-    ]
+    )
+    return report.measuring(scores.compiled_with(model))
 
 
 def float_tflite(

@@ -10,6 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
+from msq_tf.arguments import check_integer
+from msq_tf.arguments import check_number
+from msq_tf.arguments import check_path
+from msq_tf.atomic_files import check_folder
 from tflite_export.conversion import float_file
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer.prune_constants import slim
@@ -24,6 +28,40 @@ from tflite_export.verification import float_outputs as verify
 from tflite_export.verification import integer_outputs
 from tflite_export.verification import keras_agreement
 from tflite_export.verification.float_outputs import Check
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What is accepted of a file.
+
+    Attributes:
+        max_relative_error: Largest difference from Keras, relative to the
+            range of an output; `None` for what rounding explains.
+        max_units: Largest difference of an integer output that is accepted,
+            `None` for the usual one.
+        min_agreement: Share of decisions that have to be those of Keras,
+            `None` for the usual one.
+        save_failure_to: Where to write what shows a difference.
+
+    Raises:
+        ValueError: If one is out of its range.
+    """
+
+    max_relative_error: float | None = None
+    max_units: int | None = None
+    min_agreement: float | None = None
+    save_failure_to: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_number(
+            "max_relative_error", self.max_relative_error, 0, optional=True
+        )
+        # A negative limit is one that no file keeps.
+        check_integer("max_units", self.max_units, optional=True)
+        check_number("min_agreement", self.min_agreement, 0, 1, optional=True)
+        check_path("save_failure_to", self.save_failure_to, optional=True)
+        if self.save_failure_to is not None:
+            check_folder(self.save_failure_to)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,11 +158,7 @@ class Integer:
         target: Where it shall run.
         calibration: Inputs to measure ranges with, `None` for none.
         integer_io: Whether inputs and outputs are integers, too.
-        max_units: Largest difference of an output that is accepted, `None`
-            for the usual one.
-        min_agreement: Share of decisions that have to be those of Keras,
-            `None` for the usual one.
-        save_failure_to: Where to write what shows a difference.
+        accepted: What is accepted.
     """
 
     converted: float_file.FloatFile
@@ -132,9 +166,7 @@ class Integer:
     target: Target
     calibration: Sequence[np.ndarray] | None
     integer_io: bool
-    max_units: int | None
-    min_agreement: float | None
-    save_failure_to: str | os.PathLike[str] | None
+    accepted: Limits
 
     def build(self, target: Target) -> Built:
         made = integer.build(
@@ -164,23 +196,23 @@ class Integer:
         decisions = agreement.decisions(
             built.data,
             source.model,
-            ask=self.min_agreement is not None,
+            ask=self.accepted.min_agreement is not None,
             states=len(source.states),
         )
         checks, rows, amplified = integer_outputs.check(
             built.data,
             samples,
             self.target,
-            self.max_units,
-            self.save_failure_to,
+            self.accepted.max_units,
+            self.accepted.save_failure_to,
             decisions,
         )
         limits = keras_agreement.Limits(
-            self.max_units, given=self.calibration is not None
+            self.accepted.max_units, given=self.calibration is not None
         )
-        if self.min_agreement is not None:
+        if self.accepted.min_agreement is not None:
             limits = dataclasses.replace(
-                limits, min_agreement=self.min_agreement
+                limits, min_agreement=self.accepted.min_agreement
             )
         notes = keras_agreement.against_keras(
             built.data,

@@ -28,7 +28,8 @@ FLOORS = {
         *("targets", "runtime", "quiet", "data", "conversion"),
         *("matching", "integer", "verification", "inspect", "evaluation"),
         "preparation",
-        *("target_file", "devices", "reports", "exporting", "dry_run"),
+        *("target_file", "devices", "reports", "steps", "exporting"),
+        "dry_run",
         *("cli", "__main__"),
     ),
     "train": (
