@@ -1,6 +1,7 @@
 """What the exporter needs of a model, and how it reads it.
 
-Any object with the four members of `QuantizedModel` can be exported; nothing
+Any object with the members of `QuantizedModel` can be exported, and with those
+of `RangedModel` on the grids that its activations were trained with; nothing
 here knows how a model was quantized.
 """
 
@@ -59,6 +60,27 @@ class QuantizedModel(Protocol):
         """While entered, `base` reads `codes * step` as its weights."""
 
 
+@runtime_checkable
+class RangedModel(QuantizedModel, Protocol):
+    """A model that knows the grids of its activations, too."""
+
+    @property
+    def activations(self) -> Any:
+        """`bits` of the activations and trained `biases`; `None` for floats."""
+
+    def site_ranges(self) -> list[SiteRange]:
+        """The trained range of each site, by its position."""
+
+    def integer_scope(
+        self, tap: Tap | None = None
+    ) -> contextlib.AbstractContextManager[Any]:
+        """As `quantized_scope`, with activations on their grids.
+
+        Args:
+            tap: Sees, and may replace, what the model computes at its sites.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """A Keras model with a flat list of named inputs and outputs.
@@ -113,15 +135,16 @@ class Source:
     @property
     def rounds_biases(self) -> bool:
         """Whether the model computes with the biases of integer kernels."""
-        activations = getattr(self.model, "activations", None)
-        return bool(getattr(activations, "biases", ()))
+        if not isinstance(self.model, RangedModel):
+            return False
+        return bool(getattr(self.model.activations, "biases", ()))
 
     @property
     def site_ranges(self) -> list[SiteRange]:
         """Trained range of each site, by its position among the sites."""
-        if not self.trained_ranges:
+        if not self.trained_ranges or not isinstance(self.model, RangedModel):
             return []
-        return self.model.site_ranges()  # type: ignore[union-attr]
+        return self.model.site_ranges()
 
     @contextlib.contextmanager
     def scope(self, tap: Tap | None = None) -> Iterator[None]:
@@ -133,9 +156,8 @@ class Source:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(other_floats.in_float32(self.base))
-            if self.trained_ranges:
-                given = {} if tap is None else {"tap": tap}
-                stack.enter_context(self.model.integer_scope(**given))  # type: ignore[union-attr]
+            if self.trained_ranges and isinstance(self.model, RangedModel):
+                stack.enter_context(self.model.integer_scope(tap))
             elif self.model is not None:
                 stack.enter_context(self.model.quantized_scope())
             yield
@@ -274,10 +296,9 @@ def _is_keras_model(base: Any) -> bool:
 
 def trained_bits(model: Any) -> int | None:
     """Bits of a model's trained activations, `None` for float ones."""
-    activations = getattr(model, "activations", None)
-    if activations is None or not hasattr(model, "integer_scope"):
+    if not isinstance(model, RangedModel) or model.activations is None:
         return None
-    return int(activations.bits)
+    return int(model.activations.bits)
 
 
 def output_names(base: Any, outputs: Any) -> list[str]:
