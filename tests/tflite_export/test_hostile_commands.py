@@ -110,7 +110,7 @@ def test_a_file_that_kills_the_interpreter_is_an_error(tmp_path, capsys):
 def test_how_workers_end(code, reason, tmp_path, monkeypatch):
     (tmp_path / "worker.py").write_text(
         "import sys\n"
-        "from tflite_export import isolation\n"
+        "from tflite_export.runtime import sandbox\n"
         "folder = sys.argv[1]\n"
         "with isolation.answering(folder, isolation.read_request(folder)):\n"
         f"    {code}\n"

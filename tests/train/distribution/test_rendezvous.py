@@ -176,7 +176,7 @@ def test_native_code_that_holds_pythons_lock_is_ended(
     root, seconds, status, text
 ):
     program = (
-        "import ctypes, signal; from train import deadline\n"
+        "import ctypes, signal; from train.distribution import deadline\n"
         # Where a shell started it in the background, it is ignored.
         "before = signal.getsignal(2)\n"
         f"with deadline.within({seconds}, 'error: late'):\n"

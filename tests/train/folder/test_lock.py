@@ -17,8 +17,8 @@ from train.folder.workspace import Workspace
 
 _HOLDS = """
 import pathlib, sys, time
-from train import folder_lock
-with folder_lock.held(pathlib.Path(sys.argv[1])):
+from train.folder import lock
+with lock.held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(100)
 """
