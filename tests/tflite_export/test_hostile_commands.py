@@ -112,7 +112,7 @@ def test_how_workers_end(code, reason, tmp_path, monkeypatch):
         "import sys\n"
         "from tflite_export.runtime import sandbox\n"
         "folder = sys.argv[1]\n"
-        "with isolation.answering(folder, isolation.read_request(folder)):\n"
+        "with sandbox.answering(folder, sandbox.read_request(folder)):\n"
         f"    {code}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
