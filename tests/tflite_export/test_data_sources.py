@@ -61,6 +61,7 @@ class Callable:
         return lists()
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     "function",
     [

@@ -70,6 +70,7 @@ def trained(model, x, bits=8):
     return qmodel
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     "build",
     [

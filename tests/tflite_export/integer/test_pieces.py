@@ -53,6 +53,7 @@ def exported(shape, layer, path):
     return report, [name.split()[0] for name in inspect_file(path).ops]
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize(
     ("shape", "layer", "without"),
     [
