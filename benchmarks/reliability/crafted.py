@@ -16,9 +16,9 @@ import sys
 import time
 from typing import Any
 
-import rich.table
-
-from benchmarks.harness import tables
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import ran
+from benchmarks.harness.markdown import table
 from benchmarks.reliability import crafted_files
 from tflite_export.flatbuffer import model as fb
 from tflite_export.inspect import inspect
@@ -105,10 +105,10 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def table(results: dict[str, Any]) -> rich.table.Table:
+def markdown(content: dict[str, Any]) -> str:
     """Seconds and memory by kind."""
     rows = []
-    for kind, found in results["kinds"].items():
+    for kind, found in content["results"]["kinds"].items():
         large = found["runs"][-1]
         accepted = large["outcome"] == "accepted"
         rows.append(
@@ -121,10 +121,10 @@ def table(results: dict[str, Any]) -> rich.table.Table:
                 "accepted" if accepted else "refused",
             )
         )
-    return tables.filled(
-        "crafted files, and how time grows for ten times the size",
-        ("kind", "bytes", "s", "MiB", "growth", "outcome"),
-        rows,
+    return page(
+        f"{ran(content['environment'])}; *growth* is how many times as long a "
+        "file takes that is ten times as large:",
+        table(("kind", "bytes", "s", "MiB", "growth", "outcome"), rows),
     )
 
 

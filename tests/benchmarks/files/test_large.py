@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks.files import large
 from benchmarks.harness import memory
-from tools import large_page
 
 # Wide and shallow: weights are what takes memory, not nodes of graphs.
 WIDTH, DEPTH = 768, 1
@@ -116,8 +115,8 @@ def test_an_export_in_parts_takes_less():
 def test_the_page_tells_what_was_found(root):
     path = root / "benchmarks" / "results" / "large.json"
     content = json.loads(path.read_text())
-    text = large_page.large_section(content)
+    text = large.markdown(content)
     assert content["results"]["float"]["parameters"] > 95e6
     assert text.count(" million |") == 5
     content["results"]["bounds"]["prepare"] = 7.77
-    assert "adds 7.77 of" in large_page.large_section(content)
+    assert "adds 7.77 of" in large.markdown(content)
