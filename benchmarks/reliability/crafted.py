@@ -4,18 +4,17 @@ Each kind of `crafted_files` is read at a size and at ten times that, in a
 process of its own: time of the processor, and memory. Work in proportion takes
 ten times as long for a file ten times as large.
 
-    python -m benchmarks.reliability.crafted KIND COUNT
+    python -m benchmarks.reliability.crafted KIND COUNT RESULT
 """
 
 from __future__ import annotations
 
-import json
-import resource
-import subprocess
 import sys
 import time
 from typing import Any
 
+from benchmarks.harness import child
+from benchmarks.harness import memory
 from benchmarks.harness.markdown import page
 from benchmarks.harness.markdown import ran
 from benchmarks.harness.markdown import table
@@ -49,22 +48,12 @@ def measure() -> dict[str, Any]:
 
 
 def _kind(kind: str) -> dict[str, Any]:
-    runs = []
-    for count in SIZES:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.reliability.crafted",
-                kind,
-                str(count),
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=_LIMIT,
+    runs = [
+        child.measured(
+            "benchmarks.reliability.crafted", kind, count, limit=_LIMIT
         )
-        runs.append(json.loads(done.stdout))
+        for count in SIZES
+    ]
     small, large = runs
     # By what the file really grew; as if ten times as large.
     times = max(large["seconds"], _LEAST) / max(small["seconds"], _LEAST)
@@ -85,24 +74,20 @@ def read(data: bytes) -> str:
     return "accepted"
 
 
-def main(kind: str, count: str) -> None:
-    """Reads one file; writes what it took to the standard output."""
+def main(kind: str, count: str, result: str) -> None:
+    """Reads one file, and writes what it took."""
     # All that is loaded once.
     read(crafted_files.KINDS[kind](10))
     data = crafted_files.KINDS[kind](int(count))
-    before, start = _peak(), time.process_time()
+    before, start = memory.peak(), time.process_time()
     outcome = read(data)
     found = {
         "bytes": len(data),
         "seconds": time.process_time() - start,
-        "growth_mib": (_peak() - before) / 1024,
+        "growth_mib": memory.peak() - before,
         "outcome": outcome[:200],
     }
-    print(json.dumps(found))
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    child.write(result, found)
 
 
 def markdown(content: dict[str, Any]) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 from benchmarks.reliability import kills_check
 from benchmarks.reliability import kills_process
-from benchmarks.reliability.kills_child import Progress
 from benchmarks.reliability.kills_process import STEPS
 from benchmarks.reliability.kills_process import Job
 from benchmarks.reliability.kills_process import Process
@@ -70,8 +69,8 @@ class Run:
             if point["kind"] == "moment":
                 self._kill(process, kind)
             if process.status() == 0:
-                now = self._progress()
-                if now and now["phase"]:
+                now = kills_process.progress(self._folder)
+                if now["phase"]:
                     self._settle(now["phase"], now["done"])
                 break
             process.expect(-signal.SIGKILL)
@@ -124,24 +123,18 @@ class Run:
             steps = (self._job.phases[phase] - done) * STEPS
             wanted = rng.randrange(max(steps - STEPS, 1))
             while process.alive():
-                now = self._progress()
-                if now and now["phase"] == phase and now["taken"] >= wanted:
+                now = kills_process.progress(self._folder)
+                if now["phase"] == phase and now["taken"] >= wanted:
                     break
                 time.sleep(1e-3)
             # Not only behind a step.
             time.sleep(rng.uniform(0.0, 0.05))
         process.kill()
 
-    def _progress(self) -> dict[str, Any] | None:
-        path = kills_process.progress_of(self._folder)
-        if not path.exists() or not path.stat().st_size:
-            return None
-        return Progress(path).read()
-
     def _seen(self, point: dict[str, Any]) -> dict[str, Any]:
         """What a kill left, with the counters of the process that is gone."""
-        now = self._progress()
-        phase = now["phase"] if now else ""
+        now = kills_process.progress(self._folder)
+        phase = now["phase"]
         record: dict[str, Any] = {
             **point,
             "phase": phase,
@@ -151,7 +144,7 @@ class Run:
             "torn": kills_check.torn(self._folder, self._reference.folder),
             "left": kills_check.temporary(self._folder),
         }
-        if now and phase:
+        if phase:
             self._settle(phase, now["done"])
             at = now["done"] * STEPS + now["taken"]
             record["taken"] = now["taken"]
