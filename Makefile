@@ -22,8 +22,8 @@ export KERAS_BACKEND := tensorflow
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tosa setup-peers demo test test-slow compatibility \
 	lint format build-files bench bench-accuracy bench-faults bench-fuzz \
-	bench-exports bench-large bench-peers bench-time-to-target \
-	bench-workers bench-zoo readme dist clean
+	bench-exports bench-large bench-peers bench-workers bench-zoo \
+	readme dist clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -106,7 +106,7 @@ build-files: $(STAMP) ## Write the BUILD files anew from the imports.
 	$(BIN)/python -m tools.build_files
 
 bench: $(STAMP) ## Measure training's cost, targets, Vela (20 minutes).
-	$(BIN)/python -m benchmarks cost scaling step_profile targets vela
+	$(BIN)/python -m benchmarks cost scaling targets vela
 
 bench-accuracy: $(STAMP) ## Accuracy for bytes, all rows, in the background.
 	@mkdir -p out/accuracy
@@ -133,14 +133,11 @@ bench-large: $(STAMP) ## A model of 100 million parameters, and a long run.
 bench-peers: $(STAMP) ## Cost and accuracy of TFMOT, HGQ2, qkeras-v3 and MSQ.
 	$(BIN)/python -m benchmarks peers
 
-bench-time-to-target: $(STAMP) ## MSQ, BSQ and CSQ until 8x (40 minutes).
-	$(BIN)/python -m benchmarks time_to_target
-
 bench-zoo: $(STAMP) ## Export every keras.applications family (30 minutes).
 	$(BIN)/python -m benchmarks zoo
 
 readme: $(STAMP) ## Write the README's figures from out/demo and benchmarks.
-	$(BIN)/python -m tools.readme
+	$(BIN)/python -m tools.docs
 
 dist: $(STAMP) ## Build the wheel and the sdist.
 	rm -rf build dist

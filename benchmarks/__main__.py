@@ -5,16 +5,12 @@ from __future__ import annotations
 import sys
 
 import rich.console
+import rich.markdown
 
 from benchmarks.accuracy import accuracy
-from benchmarks.accuracy import lsb_strength
-from benchmarks.accuracy import predictions
-from benchmarks.comparison import time_to_target
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import export_cost
 from benchmarks.files import large
-from benchmarks.files import remedies
-from benchmarks.files import sizes
 from benchmarks.files import targets
 from benchmarks.files import transformers
 from benchmarks.files import vela
@@ -26,12 +22,12 @@ from benchmarks.reliability import kills
 from benchmarks.reliability import replicas
 from benchmarks.reliability import workers
 from benchmarks.training_cost import long_run
-from benchmarks.training_cost import profile
 from benchmarks.training_cost import scaling
 from benchmarks.training_cost import statistics
 from benchmarks.training_cost import step
 
-# `make bench` runs the first; the others take longer.
+# Each has `measure()`, whose results are recorded, and `markdown(content)`, the
+# page's section from the record. `make bench` runs the first; others take long.
 BENCHMARKS = {
     "cost": step,
     "accuracy": accuracy,
@@ -43,15 +39,9 @@ BENCHMARKS = {
     "large": large,
     "long_run": long_run,
     "peers": peers,
-    "predictions": predictions,
-    "remedies": remedies,
     "scaling": scaling,
-    "sizes": sizes,
     "statistics": statistics,
-    "step_profile": profile,
-    "strength": lsb_strength,
     "targets": targets,
-    "time_to_target": time_to_target,
     "transformers": transformers,
     "vela": vela,
     "workers": workers,
@@ -75,9 +65,10 @@ def main(names: list[str]) -> int:
         return 2
     console = rich.console.Console()
     for name in names or [next(iter(BENCHMARKS))]:
-        results = BENCHMARKS[name].measure()
-        console.print(BENCHMARKS[name].table(results))
-        console.print(f"written to {record.write(name, results).name}")
+        path = record.write(name, BENCHMARKS[name].measure())
+        text = BENCHMARKS[name].markdown(record.load(name))
+        console.print(rich.markdown.Markdown(text))
+        console.print(f"written to {path.name}")
     return 0
 
 

@@ -17,6 +17,7 @@ import keras
 from ai_edge_litert import schema_py_generated as schema
 
 import msq_tf
+from benchmarks.harness.markdown import table
 from msq_tf.rules import target_limits
 from tflite_export import targets
 from tflite_export.conversion import float_file
@@ -28,7 +29,6 @@ from tflite_export.matching.explained import explained
 from tflite_export.preparation import preconditions
 from tflite_export.targets import lint
 from tools import layer_cases
-from tools import markdown
 
 PAGE = Path("docs/targets/layers.md")
 TARGETS = ("cpu_int8", "cpu_int16", "mcu", "ethos_u", "edgetpu")
@@ -165,7 +165,7 @@ def rows() -> list[list[str]]:
 def main() -> None:
     """Writes the page, or compares it."""
     heads = ["layer", *(f"`{name}`" for name in TARGETS)]
-    lines = markdown.table(heads, rows(), left=len(heads))
+    lines = table(heads, rows(), left=len(heads))
     text = _TITLE + _TEXT + "\n".join(lines) + "\n"
     if "--check" in sys.argv:
         if PAGE.read_text() != text:

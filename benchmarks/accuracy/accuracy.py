@@ -1,7 +1,7 @@
 """Accuracy for bytes: MSQ, uniform training and ablations, one budget.
 
 Every row fine-tunes the same float model with the same data, schedule and
-number of steps; see `accuracy_study` for what the rows are. Runs go on where
+number of steps; see `study` for what the rows are. Runs go on where
 they were killed: those in `results/accuracy.json` are done, those that were
 under way continue from their last epoch in `out/accuracy`.
 """
@@ -14,15 +14,18 @@ import json
 from typing import Any
 
 import rich.console
-import rich.table
 
 from benchmarks.accuracy import run as accuracy_run
 from benchmarks.accuracy.study import STUDIES
 from benchmarks.accuracy.study import Row
 from benchmarks.accuracy.study import Study
-from benchmarks.accuracy.tables import study_table
+from benchmarks.accuracy.tables import COLUMNS
+from benchmarks.accuracy.tables import cells
+from benchmarks.accuracy.tables import summarize
 from benchmarks.harness import child
 from benchmarks.harness import record
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import table
 
 NAME = "accuracy"
 
@@ -33,7 +36,7 @@ def measure() -> dict[str, Any]:
     The results are written after every run, so that a kill loses none.
 
     Returns:
-        For every study its budget, its runs with all epochs, and the reason
+        For every study its budget, a summary of its runs, and the reason
         where it could not run here; JSON values.
     """
     results: dict[str, Any] = record.read(NAME) or {}
@@ -51,17 +54,6 @@ def measure() -> dict[str, Any]:
             results[study.name] = entry
         _run_study(study, entry["runs"], results, console)
     return results
-
-
-def table(results: dict[str, Any]) -> rich.console.Group:
-    """A table for every study."""
-    return rich.console.Group(
-        *(
-            study_table(name, entry)
-            for name, entry in results.items()
-            if entry["runs"]
-        )
-    )
 
 
 def _run_study(
@@ -113,3 +105,26 @@ def _run_study(
 
 def _keys(study: Study) -> list[tuple[str, int]]:
     return [(row.name, seed) for row in study.rows for seed in study.seeds]
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """A table for every study that was run."""
+    environment = content["environment"]
+    parts: list[Any] = []
+    for name, study in content["results"].items():
+        if not study["runs"]:
+            continue
+        budget = study["budget"]
+        start = budget["pretrained"] or "a ResNet-8 trained from scratch"
+        parts += [
+            f"**{name}**: {start}, made the float baseline by "
+            f"{budget['base_epochs']} epochs (cosine from "
+            f"{budget['base_learning_rate']:g}); then every row "
+            f"{budget['epochs']} x {budget['steps']} steps of "
+            f"{budget['batch_size']}, SGD with momentum 0.9, cosine from "
+            f"{budget['learning_rate']:g}, flips and shifts of up to "
+            f"{budget['shift']} pixels, weights quantized and activations in "
+            f"float. `{environment['command']}`, {environment['date']}.",
+            table(COLUMNS, map(cells, summarize(study["runs"]))),
+        ]
+    return page(*parts)

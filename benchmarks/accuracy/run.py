@@ -24,7 +24,7 @@ from benchmarks.accuracy.study import MODELS
 from benchmarks.accuracy.study import STUDIES
 from benchmarks.accuracy.study import Row
 from benchmarks.accuracy.study import Study
-from benchmarks.harness.compiling import compiled
+from benchmarks.harness.networks import compiled
 from msq_tf import atomic_files
 from train.data import batches
 from train.data import datasets
@@ -123,7 +123,7 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
         folder: Folder of this run, below that of the study's baseline.
 
     Returns:
-        The run's settings, every epoch and the final figures, as JSON.
+        The run's settings and the final figures, as JSON.
     """
     data = load_data(study)
     base = float_model(study, data)
@@ -151,14 +151,11 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     loss, accuracy = model.evaluate(_test(study, data, None), verbose=0)
     result = {
-        "study": study.name,
         "row": dataclasses.asdict(row),
         "seed": seed,
         "accuracy": float(accuracy),
         "loss": float(loss),
         "seconds": round(seconds, 1),
-        "resumed_at_epoch": done,
-        "epochs": checkpoints.history(workspace),
         **_precision(model),
     }
     workspace.write_json(RESULT, result)
@@ -217,7 +214,10 @@ def _precision(model: keras.Model) -> dict[str, Any]:
     return {
         "compression": model.compression,
         "average_bits": model.average_bits,
-        "report": report,
+        "layers": [
+            {key: layer[key] for key in ("path", "size", "bits", "trace")}
+            for layer in report["layers"]
+        ],
     }
 
 

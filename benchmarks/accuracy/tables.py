@@ -1,14 +1,10 @@
-"""Means and spreads of the accuracy benchmark, as tables."""
+"""Means and spreads of the accuracy benchmark's rows."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
 from typing import Any
-
-import rich.table
-
-from benchmarks.harness import tables
 
 COLUMNS = (
     "row",
@@ -116,17 +112,6 @@ def _summary(
         to_uniform=(
             statistics.mean(to_uniform) if to_uniform and not plain else None
         ),
-    )
-
-
-def study_table(name: str, entry: dict[str, Any]) -> rich.table.Table:
-    """The rows of one study, for a terminal."""
-    budget = entry["budget"]
-    return tables.filled(
-        f"{name}: {budget['epochs']} epochs of {budget['steps']} steps "
-        "for every row",
-        COLUMNS,
-        map(cells, summarize(entry["runs"])),
     )
 
 

@@ -1,12 +1,13 @@
-"""CSQ: bit planes and the choice of bits, both smoothed by a temperature.
+"""A training step of CSQ: bit planes and their choice, by a temperature.
 
 Xiao et al., CSQ: Growing Mixed-Precision Quantization Scheme with Bi-level
 Continuous Sparsification, DAC 2023, from the published description:
 
     W = s * sum_i sigma(T M_i) e_i (sigma(T P_i) - sigma(T N_i))
 
-Left out are quirks of its code: that bit weights are trained, that copies of
-the planes for rewinding are parameters.
+Left out are quirks of its code, that bit weights are trained and that copies of
+the planes for rewinding are parameters; and its last epochs, in which steps are
+in place of sigmoids.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ class CSQModel(PlaneModel):
     Attributes:
         masks: Trainable logits M of the choice of bits.
         temperature: T, a non-trainable scalar.
-        hard: 1 where bits and their choice are steps, else 0; non-trainable.
     """
 
     def __init__(
@@ -61,9 +61,6 @@ class CSQModel(PlaneModel):
         self.temperature = self.add_weight(
             name="temperature", shape=(), initializer="ones", trainable=False
         )
-        self.hard = self.add_weight(
-            name="hard", shape=(), initializer="zeros", trainable=False
-        )
 
     def _start(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         codes, scale = first_codes(w)
@@ -77,10 +74,7 @@ class CSQModel(PlaneModel):
         )
 
     def _gate(self, logits: Any) -> tf.Tensor:
-        logits = tf.convert_to_tensor(logits)
-        soft = tf.sigmoid(tf.convert_to_tensor(self.temperature) * logits)
-        step = tf.cast(logits > 0.0, tf.float32)
-        return tf.where(tf.convert_to_tensor(self.hard) > 0.0, step, soft)
+        return tf.sigmoid(tf.convert_to_tensor(self.temperature) * logits)
 
     def values(self) -> list[tf.Tensor]:
         e = tf.constant(bit_weights(MAX_PLANES))
@@ -109,41 +103,3 @@ class CSQModel(PlaneModel):
         used = tf.reduce_mean(tf.cast(masks >= 0.5, tf.float32))
         above = tf.stop_gradient(used - self.target / MAX_PLANES)
         return self.strength * above * tf.reduce_sum(masks)
-
-    @property
-    def planes(self) -> dict[str, int]:
-        """Bits from the highest to the lowest in use, of every kernel.
-
-        What lies between must be stored, also where a mask leaves a gap.
-        """
-        counts = []
-        for mask in self.masks:
-            used = np.flatnonzero(mask.numpy() > 0.0)
-            counts.append(int(used[-1] - used[0] + 1) if used.size else 0)
-        return dict(zip(self.paths, counts, strict=True))
-
-    def harden(self) -> None:
-        """From here on bits are bits: the weights are exactly quantized."""
-        self.hard.assign(1.0)
-
-
-class Anneal(keras.callbacks.Callback):
-    """Raises the temperature epoch by epoch, and hardens at the end.
-
-    `T = last ** (epoch / harden_at)`.
-
-    Args:
-        harden_at: The epoch from which bits are exact.
-        last: Temperature at that epoch.
-    """
-
-    def __init__(self, harden_at: int, last: float = 200.0):
-        super().__init__()
-        self.harden_at = harden_at
-        self.last = last
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        share = min(epoch / self.harden_at, 1.0)
-        self.model.temperature.assign(self.last**share)
-        if epoch >= self.harden_at:
-            self.model.harden()

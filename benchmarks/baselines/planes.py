@@ -5,8 +5,7 @@ axis of bits, the most significant first, and a scale s:
 
     W = s * sum_i e_i (P_i - N_i),   e_i = 2**(n - 1 - i) / (2**n - 1)
 
-The sign is not counted in n. A stored code needs it, so stored bits are n + 1,
-and none where n is 0.
+The sign is not counted in n.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.baselines.kernels import ComputedKernels
 from msq_tf.core.config import MSQConfig
+from msq_tf.keras3.overlay import Overlay
 from msq_tf.keras3.planning import make_plan
 from msq_tf.keras3.planning import match_plan
 
@@ -64,7 +63,7 @@ def first_codes(
     return codes.astype(np.int64), scale
 
 
-class PlaneModel(ComputedKernels):
+class PlaneModel(keras.Model):
     """A model whose kernels are computed from trainable bit planes.
 
     Args:
@@ -74,7 +73,7 @@ class PlaneModel(ComputedKernels):
 
     Attributes:
         base: As given.
-        paths: Names of the kernels.
+        kernels: Its variables that are replaced.
         positive: Trainable float32 variables P.
         negative: Trainable float32 variables N.
         scales: Trainable float32 scalars s.
@@ -85,13 +84,11 @@ class PlaneModel(ComputedKernels):
         self.base = base
         plan = make_plan(base, MSQConfig(), None)
         found = match_plan(base, plan)
-        chosen = [
-            (entry.path, weight.variable)
+        self.kernels = [
+            weight.variable
             for entry, weight in zip(plan, found, strict=True)
             if not entry.skip_reason
         ]
-        self.paths = [path for path, _ in chosen]
-        self.kernels = [kernel for _, kernel in chosen]
         self.positive: list[Any] = []
         self.negative: list[Any] = []
         self.scales: list[Any] = []
@@ -103,6 +100,11 @@ class PlaneModel(ComputedKernels):
             self.negative.append(self._plane(f"negative_{i}", negative))
             self.scales.append(self._plane(f"scale_{i}", np.float32(scale)))
         self.built = True
+
+    @property
+    def sizes(self) -> list[int]:
+        """Elements of every kernel."""
+        return [int(np.prod(kernel.shape)) for kernel in self.kernels]
 
     def _plane(self, name: str, value: Any) -> Any:
         variable = self.add_weight(
@@ -116,32 +118,19 @@ class PlaneModel(ComputedKernels):
         """Start values of P, N and s for a float weight."""
 
     @abc.abstractmethod
+    def values(self) -> list[tf.Tensor]:
+        """float32 tensors: the kernels that the network computes with."""
+
+    @abc.abstractmethod
     def penalty(self) -> tf.Tensor:
         """float32 scalar that is added to the loss in training."""
 
-    @property
-    @abc.abstractmethod
-    def planes(self) -> dict[str, int]:
-        """Magnitude bits of every kernel."""
-
-    @property
-    def bits(self) -> dict[str, int]:
-        """Stored bits of every kernel, the sign included."""
-        return {path: n + 1 if n else 0 for path, n in self.planes.items()}
-
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        outputs = super().call(inputs, training)
+        pairs = zip(self.kernels, self.values(), strict=True)
+        with Overlay(pairs) as scope:
+            outputs = self.base(inputs, training=training)
+        for loss in scope.losses:
+            self.add_loss(loss)
         if training:
             self.add_loss(self.penalty())
         return outputs
-
-
-def forget_momentum(optimizer: Any) -> None:
-    """Zeroes an optimizer's slots; the learning rate and the step stay."""
-    keep = {id(optimizer.iterations)}
-    rate = getattr(optimizer, "_learning_rate", None)
-    if isinstance(rate, keras.Variable):
-        keep.add(id(rate))
-    for variable in optimizer.variables:
-        if id(variable) not in keep:
-            variable.assign(np.zeros(variable.shape, variable.dtype))

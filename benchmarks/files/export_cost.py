@@ -18,7 +18,6 @@ from typing import Any
 import keras
 import numpy as np
 import rich.console
-import rich.table
 import tensorflow as tf
 
 import msq_tf
@@ -26,7 +25,9 @@ from benchmarks.files import large_run
 from benchmarks.harness import child
 from benchmarks.harness import exports
 from benchmarks.harness import memory
-from benchmarks.harness import tables
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import ran
+from benchmarks.harness.markdown import table
 from tflite_export import targets
 from train.models import builders
 
@@ -220,9 +221,17 @@ COLUMNS = (
 )
 
 
-def table(results: list[dict[str, Any]]) -> rich.table.Table:
+def markdown(content: dict[str, Any]) -> str:
     """One line a file."""
-    return tables.filled("Exports", COLUMNS, rows(results), left=2)
+    facts = ran(
+        content["environment"],
+        f"{SAMPLES} samples",
+        "bits 2 to 8 cycling over the weights, a process a row",
+    )
+    return page(
+        f"{facts}. *above* is the peak above what was resident before:",
+        table(COLUMNS, rows(content["results"]), left=2),
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import rich.console
-import rich.table
 
+from benchmarks.files import large_run
 from benchmarks.harness import child as processes
-from benchmarks.harness import fits
-from benchmarks.harness import tables
+from benchmarks.harness import timing
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import table
 
 WIDTH, DEPTH = 768, 14
 # Features of a token that give about 1, 3, 10 and 30 million parameters.
@@ -116,9 +116,9 @@ def growth(exports: list[dict[str, Any]]) -> dict[str, Any]:
     ):
         line, at_zero = np.polyfit(millions, values, 1)
         found[name] = {
-            "exponent": round(fits.exponent(millions, values), 3),
+            "exponent": round(timing.exponent(millions, values), 3),
             "exponent_of_largest_three": round(
-                fits.exponent(millions[-3:], values[-3:]), 3
+                timing.exponent(millions[-3:], values[-3:]), 3
             ),
             "per_million": round(float(line), 3),
             "at_zero": round(float(at_zero), 1),
@@ -185,40 +185,71 @@ def export_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     return found
 
 
-def table(results: dict[str, Any]) -> rich.console.Group:
+def markdown(content: dict[str, Any]) -> str:
     """The phases, and how exports grow."""
-    phases = tables.filled(
-        "A large model, MiB resident",
+    results, environment = content["results"], content["environment"]
+    plain, msq, found = results["float"], results["msq"], results["bounds"]
+    phases = (
+        "process",
+        "phase",
+        "s",
+        "processor s",
+        "before, MiB",
+        "peak, MiB",
+        "after, MiB",
+        "above",
+    )
+    exports = (
+        "parameters",
+        "float weights, MiB",
+        "s",
+        "of that the converter",
+        "its runs",
+        "above, MiB",
+        "",
+        "outside of the converter, MiB",
+        "",
+        "file, bytes",
+    )
+    fits = ("", "exponent", "of the largest three", "a million parameters")
+    return page(
+        f"`{environment['command']}`: a vision transformer of "
+        f"{results['depth']} blocks of {results['width']} features, "
+        f"{plain['parameters'] / 1e6:.1f} million parameters, "
+        f"{plain['float_mib']:,.0f} MiB of float weights, on batches of "
+        f"{large_run.BATCH} images of {large_run.SHAPE[0]}x"
+        f"{large_run.SHAPE[1]}, SGD with momentum, {environment['date']}, "
+        f"{environment['cores']} cores. A process for each of float, MSQ and "
+        "the exporter; MiB are resident, *above* is the peak above what was "
+        "resident before the phase, in multiples of the float weights:",
+        table(phases, rows(results), left=2),
+        f"Preparing adds {found['prepare']:.2f} of the float weights. A step "
+        f"of MSQ peaks {found['step']:.2f} of them above a float step, and "
+        f"{found['first_steps']:.2f} where it is traced. The search took "
+        f"{msq['decisions']} decisions on {msq['weights']} weights, with "
+        f"{msq['changes']} changes. An export peaks "
+        f"{found['export']:.1f} of them above the model: "
+        f"{found['export_converter']:.1f} inside of TensorFlow's converter, "
+        f"{found['export_outside']:.1f} in all the rest.",
+        f"Exports of the same network for `{large_run.TARGET}`, of other "
+        "widths:",
+        table(exports, export_rows(results)),
+        table((*fits, "at none"), _growth_rows(results["growth"])),
+    )
+
+
+def _growth_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
         (
-            "process",
-            "phase",
-            "s",
-            "cpu s",
-            "before",
-            "peak",
-            "after",
-            "above",
-        ),
-        rows(results),
-        left=2,
-    )
-    exports = tables.filled(
-        "Exports",
-        (
-            "parameters",
-            "float MiB",
-            "s",
-            "converter s",
-            "runs",
-            "MiB above",
-            "",
-            "outside MiB",
-            "",
-            "file",
-        ),
-        export_rows(results),
-        left=0,
-    )
-    return rich.console.Group(
-        phases, exports, str(results["bounds"]), str(results["growth"])
-    )
+            name,
+            f"{found[key]['exponent']:.2f}",
+            f"{found[key]['exponent_of_largest_three']:.2f}",
+            f"{found[key]['per_million']:.2f} {unit}",
+            f"{found[key]['at_zero']:.0f} {unit}",
+        )
+        for name, key, unit in (
+            ("time", "seconds", "s"),
+            ("processor time", "cpu_seconds", "s"),
+            ("memory above the start", "mib", "MiB"),
+        )
+    ]

@@ -24,7 +24,7 @@ import numpy as np
 import msq_tf
 from benchmarks.harness import child
 from benchmarks.harness import memory
-from benchmarks.harness.compiling import compiled
+from benchmarks.harness.networks import compiled
 from tflite_export import export
 from tflite_export.conversion.converter import Converter
 from train.models import vit

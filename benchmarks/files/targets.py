@@ -14,12 +14,12 @@ from typing import Any
 
 import keras
 import numpy as np
-import rich.table
 from ai_edge_litert import interpreter as litert
 
 import msq_tf
-from benchmarks.harness import tables
 from benchmarks.harness import timing
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import table
 from tflite_export import export
 from tflite_export import float_tflite
 from tflite_export.runtime import interpreter as runtime
@@ -123,39 +123,69 @@ def _runner(data: bytes, shape: tuple[int, int, int]) -> Any:
     return interpreter.invoke
 
 
-def table(results: dict[str, Any]) -> rich.table.Table:
-    """Bytes, latencies and how many operators no delegate took, by file."""
-    view = tables.filled(
-        f"Targets, all weights at {results['bits']} bits",
-        (
-            "model",
-            "file",
-            "bytes",
-            "/int8",
-            "deflated",
-            "ms",
-            "/float",
-            "/int8",
-            # Their names are in the JSON.
-            "builtin",
+def markdown(content: dict[str, Any]) -> str:
+    """Bytes and latencies of all files, against plain int8."""
+    results, environment = content["results"], content["environment"]
+    runs = results["runs"]
+    plain = {r["model"]: r["bytes"] for r in runs if r["file"] == _INT8}
+    return page(
+        f"`make bench`, all weights at {results['bits']} bits, LiteRT, one "
+        f"thread, medians of {results['rounds']} interleaved rounds, "
+        f"{environment['date']}, {environment['machine']} (ARM will differ); "
+        "plain int8 is `cpu_int8` with all weights at 8 bits:",
+        table(
+            (
+                "model",
+                "file",
+                "bytes",
+                "deflated",
+                "of plain int8",
+                "latency of plain int8",
+            ),
+            (
+                (
+                    run["model"],
+                    run["file"],
+                    f"{run['bytes']:,}",
+                    f"{run['deflated_bytes']:,}",
+                    f"{run['bytes'] / plain[run['model']]:.2f}x",
+                    f"{run['of_int8']:.2f}x",
+                )
+                for run in runs
+                if run["file"] != _INT8
+            ),
+            left=2,
         ),
-        left=2,
     )
-    plain = {
-        run["model"]: run["bytes"]
-        for run in results["runs"]
-        if run["file"] == _INT8
+
+
+def summary(content: dict[str, Any]) -> str:
+    """The same without the model between the smallest and the largest."""
+    runs = content["results"]["runs"]
+    few = [run for run in runs if run["model"] != "resnet20"]
+    return markdown(content | {"results": content["results"] | {"runs": few}})
+
+
+def containers(content: dict[str, Any]) -> str:
+    """What containers take of one model."""
+    results, environment = content["results"], content["environment"]
+    runs = {
+        run["file"]: run for run in results["runs"] if run["model"] == "resnet8"
     }
-    for run in results["runs"]:
-        view.add_row(
-            run["model"],
-            run["file"],
-            f"{run['bytes']:,}",
-            f"{run['bytes'] / plain[run['model']]:.2f}",
-            f"{run['deflated_bytes']:,}",
-            f"{run['ms']:.3f}",
-            f"{run['of_float']:.2f}",
-            f"{run['of_int8']:.2f}",
-            str(len(run["builtin"] or [])),
-        )
-    return view
+    return page(
+        f"`python -m benchmarks targets`, all weights at {results['bits']} "
+        f"bits, one thread, medians of {results['rounds']} interleaved rounds, "
+        f"{environment['date']}:",
+        table(
+            ("file", "bytes", "deflated", "latency of float"),
+            (
+                (
+                    name if name == _FLOAT else f"`{name}`",
+                    f"{runs[name]['bytes']:,}",
+                    f"{runs[name]['deflated_bytes']:,}",
+                    f"{runs[name]['of_float']:.2f}x",
+                )
+                for name in (_FLOAT, "cpu_float", "min_size")
+            ),
+        ),
+    )

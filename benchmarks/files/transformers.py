@@ -15,11 +15,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import rich.table
 
 import msq_tf
 from benchmarks.harness import exports
-from benchmarks.harness import tables
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import table
 from tflite_export import ExportError
 from train.models import builders
 
@@ -167,24 +167,54 @@ def _export(
     return row
 
 
-def table(results: dict[str, Any]) -> rich.table.Table:
-    """Coverage and bytes, by network."""
-    view = tables.filled(
-        "Transformers and recurrent networks",
-        ("model", "parameters", "quantized", "float", *_TARGETS),
-    )
-    for run in results["runs"]:
-        files = [
-            f"{file['bytes']:,}" if "bytes" in file else "refused"
-            for file in run["files"]
-        ]
+def markdown(content: dict[str, Any]) -> str:
+    """One row a network, and what was refused below it."""
+    environment = content["environment"]
+    rows, refusals, later = [], [], []
+    for run in content["results"]["runs"]:
         share = run["quantized"] / (run["quantized"] + run["left_in_float"])
-        known = [f["float_bytes"] for f in run["files"] if "float_bytes" in f]
-        view.add_row(
-            run["model"],
-            f"{run['parameters']:,}",
-            f"{share:.2%}",
-            f"{known[0]:,}" if known else "-",
-            *files,
+        size = next(
+            (f"{f['float_bytes']:,}" for f in run["files"] if "bytes" in f), "-"
         )
-    return view
+        cells = []
+        for file in run["files"]:
+            name = f"{run['model']}, `{file['target']}`"
+            if "date" in file:
+                later.append(
+                    f"- {name}: measured again alone, {file['date']}, on a "
+                    "machine that was busy"
+                )
+            if "bytes" in file:
+                cells.append(f"{file['bytes']:,}, {file['seconds']:.0f} s")
+            else:
+                cells.append("refused")
+                refusals.append(f"- {name}: {file['refused']}")
+        rows.append(
+            (
+                run["model"],
+                "x".join(map(str, run["input"])),
+                f"{run['parameters']:,}",
+                f"{share:.2%}",
+                str(run["products"]),
+                size,
+                *cells,
+            )
+        )
+    columns = (
+        "model",
+        "input",
+        "parameters",
+        "quantized",
+        "layers of products",
+        "float bytes",
+        *(f"`{target}`" for target in _TARGETS),
+    )
+    return page(
+        f"LiteRT {environment['versions']['ai-edge-litert']}, "
+        f"{environment['date']}, {environment['cores']} cores; seconds are of "
+        "conversion and verification.",
+        table(columns, rows, left=2),
+        "Refused:" if refusals else "",
+        refusals,
+        later,
+    )

@@ -12,11 +12,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import rich.table
 
 import msq_tf
 from benchmarks.harness import exports
-from benchmarks.harness import tables
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import table
 from train.models import builders
 
 _MODELS: dict[str, tuple[tuple[int, int, int], int, float]] = {
@@ -102,19 +102,40 @@ def _as_if_trained(model: keras.Model) -> None:
             variable.assign(rng.normal(0, 0.2, shape))
 
 
-def table(results: dict[str, Any]) -> rich.table.Table:
+def markdown(content: dict[str, Any]) -> str:
     """Encoded bytes and estimated time by model, width and accelerator."""
-    columns = ["model", "bits", "ideal bytes"]
-    for accelerator in _ACCELERATORS:
-        columns += [f"{accelerator.removeprefix('ethos-')} bytes", "ms"]
-    rows: dict[tuple[str, str], list[str]] = {}
-    for run in results["runs"]:
-        key = (run["model"], run["bits"])
-        cells = rows.setdefault(key, [*key, f"{run['ideal_bytes']:,}"])
-        cells += [f"{run['encoded_bytes']:,}", f"{run['estimated_ms']:.3f}"]
-    return tables.filled(
-        "Vela: encoded bytes and estimated time",
-        columns,
-        rows.values(),
-        left=2,
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for run in content["results"]["runs"]:
+        row = found.setdefault((run["model"], run["bits"]), {})
+        row[run["accelerator"].removeprefix("ethos-")] = run
+    rows = []
+    for (model, bits), row in found.items():
+        small = row["u55-256"]
+        others = [
+            f"{row[name]['encoded_bytes']:,}, {row[name]['estimated_ms']:.3f}"
+            for name in ("u65-256", "u85-256")
+        ]
+        rows.append(
+            (
+                model,
+                bits,
+                f"{small['ideal_bytes']:,}",
+                f"{small['encoded_bytes']:,} ({small['bits_per_weight']:.2f}), "
+                f"{small['estimated_ms']:.3f}",
+                f"{row['u55-128']['estimated_ms']:.3f}",
+                *others,
+                f"{small['sram_bytes'] / 1024:.0f} / "
+                f"{small['flash_bytes'] / 1024:.0f}",
+            )
+        )
+    columns = (
+        "model",
+        "bits",
+        "ideal",
+        "U55-256: encoded (bits each), ms",
+        "U55-128 ms",
+        "U65-256: encoded, ms",
+        "U85-256: encoded, ms",
+        "U55-256 SRAM / flash KiB",
     )
+    return page(table(columns, rows, left=len(columns)))

@@ -19,16 +19,23 @@ from msq_tf import atomic_files
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
-def measured(module: str, *words: object, shown: bool = False) -> Any:
+def measured(
+    module: str,
+    *words: object,
+    shown: bool = False,
+    limit: float | None = None,
+) -> Any:
     """Runs a module that writes a JSON file, and returns what it wrote.
 
     Args:
         module: Name of the module.
         words: Its arguments, but for the last one, the path of the file.
         shown: Whether what it prints is shown.
+        limit: Seconds that it may take.
 
     Raises:
         CalledProcessError: If it ends with another status than 0.
+        TimeoutExpired: If it takes longer.
     """
     output = None if shown else subprocess.DEVNULL
     with tempfile.TemporaryDirectory() as folder:
@@ -38,6 +45,7 @@ def measured(module: str, *words: object, shown: bool = False) -> Any:
             check=True,
             stdout=output,
             stderr=output,
+            timeout=limit,
         )
         return json.loads(result.read_text())
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 # Between two looks where the kernel does not let the peak be set back.
 _SECONDS = 0.01
@@ -18,7 +17,7 @@ _SECONDS = 0.01
 
 def resident() -> float:
     """MiB that this process holds now."""
-    return _read("VmRSS")
+    return status("VmRSS") / 1024
 
 
 def peak() -> float:
@@ -26,7 +25,7 @@ def peak() -> float:
 
     `getrusage` would count the parent's.
     """
-    return _read("VmHWM")
+    return status("VmHWM") / 1024
 
 
 def give_back() -> None:
@@ -104,10 +103,16 @@ class _Watch:
         return max(self._highest, resident())
 
 
-def _read(field: str) -> float:
+def status(field: str, process: int | str = "self") -> int:
+    """A number that Linux has of a process; memory in KiB.
+
+    Args:
+        field: Such as `"VmRSS"` or `"Threads"`.
+        process: Its number; this one by default.
+    """
     (line,) = (
         line
-        for line in _STATUS.read_text().splitlines()
+        for line in Path(f"/proc/{process}/status").read_text().splitlines()
         if line.startswith(f"{field}:")
     )
-    return int(line.split()[1]) / 1024
+    return int(line.split()[1])

@@ -45,7 +45,12 @@ def write(name: str, results: Any) -> Path:
     return path
 
 
+def load(name: str) -> dict[str, Any]:
+    """What `results/<name>.json` holds: environment and results."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
 def read(name: str) -> Any:
     """The `results` that `write` wrote last; `None` where there are none."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text())["results"] if path.exists() else None
+    exists = (RESULTS / f"{name}.json").exists()
+    return load(name)["results"] if exists else None

@@ -1,4 +1,4 @@
-"""Interleaved timings: ratios that hold while the machine's speed drifts."""
+"""Interleaved timings, whose ratios hold while a machine's speed drifts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import statistics
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
 
 
 def interleaved(
@@ -49,3 +52,25 @@ def ratio(seconds: Mapping[str, list[float]], a: str, b: str) -> float:
 def milliseconds(seconds: list[float]) -> float:
     """Median in milliseconds."""
     return 1e3 * statistics.median(seconds)
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Exponent of a power law, by least squares on the logarithms.
+
+    1 where values are proportional to sizes; below it where a constant part
+    is left in them.
+
+    Args:
+        sizes: Positive sizes, at least two different ones.
+        values: Positive measurements.
+
+    Raises:
+        ValueError: If there are fewer than two sizes, or anything is not
+            positive.
+    """
+    if len(set(sizes)) < 2 or min(*sizes, *values) <= 0:
+        raise ValueError(
+            "A power law needs two sizes and positive values. Received: "
+            f"sizes={list(sizes)}, values={list(values)}"
+        )
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])

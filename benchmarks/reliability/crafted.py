@@ -4,21 +4,20 @@ Each kind of `crafted_files` is read at a size and at ten times that, in a
 process of its own: time of the processor, and memory. Work in proportion takes
 ten times as long for a file ten times as large.
 
-    python -m benchmarks.reliability.crafted KIND COUNT
+    python -m benchmarks.reliability.crafted KIND COUNT RESULT
 """
 
 from __future__ import annotations
 
-import json
-import resource
-import subprocess
 import sys
 import time
 from typing import Any
 
-import rich.table
-
-from benchmarks.harness import tables
+from benchmarks.harness import child
+from benchmarks.harness import memory
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import ran
+from benchmarks.harness.markdown import table
 from benchmarks.reliability import crafted_files
 from tflite_export.flatbuffer import model as fb
 from tflite_export.inspect import inspect
@@ -49,22 +48,12 @@ def measure() -> dict[str, Any]:
 
 
 def _kind(kind: str) -> dict[str, Any]:
-    runs = []
-    for count in SIZES:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.reliability.crafted",
-                kind,
-                str(count),
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=_LIMIT,
+    runs = [
+        child.measured(
+            "benchmarks.reliability.crafted", kind, count, limit=_LIMIT
         )
-        runs.append(json.loads(done.stdout))
+        for count in SIZES
+    ]
     small, large = runs
     # By what the file really grew; as if ten times as large.
     times = max(large["seconds"], _LEAST) / max(small["seconds"], _LEAST)
@@ -85,30 +74,26 @@ def read(data: bytes) -> str:
     return "accepted"
 
 
-def main(kind: str, count: str) -> None:
-    """Reads one file; writes what it took to the standard output."""
+def main(kind: str, count: str, result: str) -> None:
+    """Reads one file, and writes what it took."""
     # All that is loaded once.
     read(crafted_files.KINDS[kind](10))
     data = crafted_files.KINDS[kind](int(count))
-    before, start = _peak(), time.process_time()
+    before, start = memory.peak(), time.process_time()
     outcome = read(data)
     found = {
         "bytes": len(data),
         "seconds": time.process_time() - start,
-        "growth_mib": (_peak() - before) / 1024,
+        "growth_mib": memory.peak() - before,
         "outcome": outcome[:200],
     }
-    print(json.dumps(found))
+    child.write(result, found)
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def table(results: dict[str, Any]) -> rich.table.Table:
+def markdown(content: dict[str, Any]) -> str:
     """Seconds and memory by kind."""
     rows = []
-    for kind, found in results["kinds"].items():
+    for kind, found in content["results"]["kinds"].items():
         large = found["runs"][-1]
         accepted = large["outcome"] == "accepted"
         rows.append(
@@ -121,10 +106,10 @@ def table(results: dict[str, Any]) -> rich.table.Table:
                 "accepted" if accepted else "refused",
             )
         )
-    return tables.filled(
-        "crafted files, and how time grows for ten times the size",
-        ("kind", "bytes", "s", "MiB", "growth", "outcome"),
-        rows,
+    return page(
+        f"{ran(content['environment'])}; *growth* is how many times as long a "
+        "file takes that is ten times as large:",
+        table(("kind", "bytes", "s", "MiB", "growth", "outcome"), rows),
     )
 
 

@@ -26,10 +26,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import rich.table
 
 import msq_tf
-from benchmarks.harness import tables
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import ran
+from benchmarks.harness.markdown import table
 from benchmarks.reliability import fuzz_cases
 from benchmarks.reliability import fuzz_seeds
 from benchmarks.reliability import fuzz_worker
@@ -45,6 +46,15 @@ _ATHERIS_RUNS = CASES
 # Sound ones that the interpreter is given.
 _RUNS = 300
 _RUN_SECONDS = 20.0
+# What the benchmark calls its ways of damaging, in words.
+_DAMAGE = {
+    "arbitrary": "bytes that no writer wrote",
+    "flipped": "bits flipped",
+    "cut": "cut, or with bytes left out or put in",
+    "spliced": "a piece of another file put in",
+    "numbered": "offsets, lengths and scalars at their ends",
+    "rebuilt": "written anew with odd values",
+}
 
 
 def measure() -> dict[str, Any]:
@@ -227,17 +237,55 @@ def _run(path: Path) -> str:
     return "ran"
 
 
-def table(results: dict[str, Any]) -> rich.table.Table:
-    """Outcomes by engine."""
-    view = tables.filled(
-        f"{results['cases']:,} hostile files, seed {results['seed']}, "
-        f"{results['cases_per_second']:.0f} a second",
-        ("damage", "accepted", "refused", "broken"),
-        (
-            (engine, *(f"{n:,}" for n in counts.values()))
-            for engine, counts in results["engines"].items()
+def markdown(content: dict[str, Any]) -> str:
+    """What came of the files."""
+    environment, results = content["environment"], content["results"]
+    facts = ran(environment, f"seed {results['seed']}")
+    sizes = results["files"].values()
+    reasons = sorted(results["reasons"].items(), key=lambda item: -item[1])
+    return page(
+        f"{facts}, LiteRT "
+        f"{environment['versions']['ai-edge-litert']}: "
+        f"{len(results['files'])} valid files of {min(sizes):,} to "
+        f"{max(sizes):,} bytes, damaged {results['cases']:,} times, "
+        f"{results['cases_per_second']:.0f} a second.",
+        table(
+            ("damage", "accepted", "refused with a reason", "anything else"),
+            (
+                (_DAMAGE[engine], *(f"{count:,}" for count in counts.values()))
+                for engine, counts in results["engines"].items()
+            ),
+        ),
+        f"Processes that died: {len(results['died'])}, under a limit of "
+        f"{results['most_memory_gib']:.0f} GiB; memory grew by "
+        f"{results['growth_mib']:.0f} MiB at most, and the slowest file took "
+        f"{results['slowest_s']:.1f} s.",
+        _atheris_line(results["atheris"]),
+        _interpreter_line(results["interpreter"]),
+        "What the refusals were about:",
+        table(
+            ("reason", "files"),
+            ((name, f"{count:,}") for name, count in reasons),
         ),
     )
-    view.add_section()
-    view.add_row("processes that died", "", "", str(len(results["died"])))
-    return view
+
+
+def _atheris_line(found: dict[str, Any]) -> str:
+    if not found["installed"]:
+        return "atheris was not installed."
+    if found["status"]:
+        return f"atheris {found['version']} stopped: {found['message']}"
+    return (
+        f"atheris {found['version']}, which follows coverage, read "
+        f"{found['runs']:,} more in {found['seconds']:,} s and found nothing."
+    )
+
+
+def _interpreter_line(found: dict[str, Any]) -> str:
+    outcomes = ", ".join(
+        f"{name} {count:,}" for name, count in found["outcomes"].items()
+    )
+    return (
+        f"{found['files']:,} damaged files that were accepted went on to "
+        f"`compare`, which runs them in a process of its own: {outcomes}."
+    )

@@ -21,6 +21,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import memory
 from benchmarks.reliability import fuzz_cases
 
 # More than the libraries take by themselves, far less than a machine has.
@@ -93,7 +94,7 @@ def run(folder: Path, seed: int, first: int, count: int) -> dict[str, Any]:
     files = {p.stem: p.read_bytes() for p in sorted(folder.glob("*.tflite"))}
     for data in files.values():
         fuzz_cases.read(data)
-    before, start = _peak(), time.perf_counter()
+    before, start = memory.peak(), time.perf_counter()
     counts: collections.Counter[str] = collections.Counter()
     reasons: collections.Counter[str] = collections.Counter()
     broken: list[dict[str, Any]] = []
@@ -118,7 +119,7 @@ def run(folder: Path, seed: int, first: int, count: int) -> dict[str, Any]:
         "slowest_s": slowest[0],
         "slowest_case": slowest[1],
         "seconds": time.perf_counter() - start,
-        "growth_mib": (_peak() - before) / 1024,
+        "growth_mib": memory.peak() - before,
     }
 
 
@@ -126,10 +127,6 @@ def _where(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
     return f"{type(error).__name__} at {place}: {str(error)[:200]}"
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main(folder: str, seed: str, first: str, count: str) -> None:

@@ -11,34 +11,28 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures as futures
-import math
 import os
 import random
-import re
-import signal
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import rich.table
-
-from benchmarks.harness import tables
-from benchmarks.reliability import kills_check
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import ran
+from benchmarks.harness.markdown import table
 from benchmarks.reliability import kills_cluster
 from benchmarks.reliability import kills_folders
 from benchmarks.reliability import kills_process
-from benchmarks.reliability.kills_child import Progress
 from benchmarks.reliability.kills_process import STEPS
-from benchmarks.reliability.kills_process import Job
-from benchmarks.reliability.kills_process import Process
+from benchmarks.reliability.kills_run import Reference
+from benchmarks.reliability.kills_run import Run
 
 # All of them, with those of the cluster, took 25 minutes on two cores that were
 # not alone.
 KILLS = int(os.environ.get("MSQ_TF_FAULTS_KILLS", "30"))
 SEED = 0
-KINDS = ("moment", "decision", "checkpoint", "tflite", "between")
 # Kinds with the phase or the file that they are about, in the order of a run.
 _WHOLE = (
     *("moment float", "checkpoint float", "checkpoint float.keras"),
@@ -50,6 +44,30 @@ _SEARCH = ("decision msq", "checkpoint msq", "moment msq", "tflite", "between")
 _AT_ONCE = 2
 # Kills from which on a run with float training is among them.
 _MANY = 20
+KINDS = {
+    "moment": "at a random moment of the start or of training",
+    "decision": "between a decision and its checkpoint",
+    "checkpoint": "inside the write of a checkpoint or model",
+    "tflite": "inside the write of a `.tflite`",
+    "between": "between the files of an export",
+}
+# By what `by_kind` calls them.
+_NUMBERS = {
+    "kills": "kills",
+    "median": "lost, median",
+    "most": "lost, most",
+    "since": "since the checkpoint, most",
+    "left": "left temporary files",
+    "torn": "torn files",
+}
+_COMPARED = {
+    "bits": "bits",
+    "history": "history",
+    "weights": "weights, optimizer and search state",
+    "files": "`.tflite` files and picture",
+    "report": "report",
+    "workers": "what the workers say that they hold",
+}
 
 
 def measure() -> dict[str, Any]:
@@ -94,12 +112,12 @@ def one_process(folder: Path, kills: int, seed: int) -> list[dict[str, Any]]:
 
     def run(index: int, name: str, kinds: tuple[str, ...]) -> dict[str, Any]:
         rng = random.Random(f"{seed}/{index}")
-        killed = _Run(references[name], folder / f"run-{index}", rng)
+        killed = Run(references[name], folder / f"run-{index}", rng)
         return killed.killed(kinds)
 
     with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
         made = pool.map(
-            lambda job: _Reference(job, folder / job.name), jobs.values()
+            lambda job: Reference(job, folder / job.name), jobs.values()
         )
         references = dict(zip(jobs, made, strict=True))
         # More than once if a process ended before it was killed.
@@ -114,174 +132,6 @@ def one_process(folder: Path, kills: int, seed: int) -> list[dict[str, Any]]:
                 left -= len(kinds)
             runs += [task.result() for task in planned]
     return runs
-
-
-class _Reference:
-    """The run that nobody interrupts."""
-
-    def __init__(self, job: Job, folder: Path):
-        self.job, self.folder = job, folder
-        process = kills_process.plain(job, folder)
-        first = re.compile(r"^(?:float|msq) +1/", re.MULTILINE)
-        while process.alive() and not first.search(process.text):
-            time.sleep(0.02)
-        # Seconds to the end of the first epoch.
-        self.start_up = process.seconds
-        process.expect(0)
-        report = kills_check.report(folder)
-        self.changes = [
-            math.ceil(change["epoch"])
-            for change in report["precision"]["changes"]
-        ]
-
-    def bytes_of(self, name: str) -> int:
-        """Size of a file; all checkpoints of a phase have one."""
-        path = self.folder / name
-        if path.suffix == ".h5":
-            path = max(path.parent.glob("*.weights.h5"))
-        return path.stat().st_size
-
-
-class _Run:
-    """One run, killed, started again, and compared."""
-
-    def __init__(self, reference: _Reference, folder: Path, rng: random.Random):
-        self._reference, self._job = reference, reference.job
-        self._folder, self._rng = folder, rng
-        # Kills of which the next process has not shown yet what they cost.
-        self._open: list[tuple[dict[str, Any], str, int]] = []
-
-    def killed(self, kinds: tuple[str, ...]) -> dict[str, Any]:
-        """Kills, restarts, and compares what it ends with.
-
-        Args:
-            kinds: A kill of each, in this order. A process that ends before
-                it is killed ends the run.
-
-        Returns:
-            The record.
-        """
-        kills: list[dict[str, Any]] = []
-        for kind in kinds:
-            point = self._point(kind)
-            process = kills_process.doomed(self._job, self._folder, point)
-            if point["kind"] == "moment":
-                self._kill(process, kind)
-            if process.status() == 0:
-                now = self._progress()
-                if now and now["phase"]:
-                    self._settle(now["phase"], now["done"])
-                break
-            process.expect(-signal.SIGKILL)
-            kills.append(self._seen(point))
-        process = kills_process.plain(self._job, self._folder)
-        process.expect(0)
-        self._settle_by_text(process.text)
-        return {
-            "job": self._job.name,
-            "kills": kills,
-            "restarts": len(kills),
-            "equal": kills_check.equal(self._folder, self._reference.folder),
-            "left": kills_check.temporary(self._folder),
-        }
-
-    def _point(self, kind: str) -> dict[str, Any]:
-        name, _, what = kind.partition(" ")
-        rng, reference = self._rng, self._reference
-        if name == "decision":
-            done = kills_check.epochs(self._folder, what)
-            ahead = sum(epoch > done for epoch in reference.changes)
-            number, steps = rng.randint(1, max(ahead, 1)), rng.randint(0, STEPS)
-            return {"kind": name, "number": number, "steps": steps}
-        if name == "checkpoint":
-            file = f"checkpoints/{what}" if "float." in what else what
-            if "." not in what:
-                done = kills_check.epochs(self._folder, what)
-                last = max(self._job.phases[what] - 1, done + 1)
-                epoch = rng.randint(done + 1, last)
-                file = f"checkpoints/{what}/epoch-{epoch:04d}.weights.h5"
-        else:
-            file = rng.choice(self._job.exported)
-        if name == "between":
-            when = rng.choice(("before", "after"))
-            return {"kind": name, "name": file, "when": when}
-        if name == "moment":
-            return {"kind": name}
-        size = round(rng.uniform(0.02, 0.98) * reference.bytes_of(file))
-        return {"kind": name, "name": file, "bytes": max(size, 1)}
-
-    def _kill(self, process: Process, kind: str) -> None:
-        """Kills at a random moment: of the start, or of the steps to come."""
-        rng, phase = self._rng, kind.partition(" ")[2]
-        if rng.random() < 0.5:
-            end = rng.uniform(0.0, self._reference.start_up)
-            while process.alive() and process.seconds < end:
-                time.sleep(0.01)
-        else:
-            done = kills_check.epochs(self._folder, phase)
-            steps = (self._job.phases[phase] - done) * STEPS
-            wanted = rng.randrange(max(steps - STEPS, 1))
-            while process.alive():
-                now = self._progress()
-                if now and now["phase"] == phase and now["taken"] >= wanted:
-                    break
-                time.sleep(1e-3)
-            # Not only behind a step.
-            time.sleep(rng.uniform(0.0, 0.05))
-        process.kill()
-
-    def _progress(self) -> dict[str, Any] | None:
-        path = kills_process.progress_of(self._folder)
-        if not path.exists() or not path.stat().st_size:
-            return None
-        return Progress(path).read()
-
-    def _seen(self, point: dict[str, Any]) -> dict[str, Any]:
-        """What a kill left, with the counters of the process that is gone."""
-        now = self._progress()
-        phase = now["phase"] if now else ""
-        record: dict[str, Any] = {
-            **point,
-            "phase": phase,
-            "taken": 0,
-            "since": 0,
-            "lost": None,
-            "torn": kills_check.torn(self._folder, self._reference.folder),
-            "left": kills_check.temporary(self._folder),
-        }
-        if now and phase:
-            self._settle(phase, now["done"])
-            at = now["done"] * STEPS + now["taken"]
-            record["taken"] = now["taken"]
-            record["since"] = now["taken"] - now["saved"]
-            self._open.append((record, phase, at))
-        else:
-            # It took none, so it lost none.
-            record["lost"] = 0
-        return record
-
-    def _settle_by_text(self, text: str) -> None:
-        """Reads off the last process's output where it went on."""
-        found = re.search(r"^(float|msq) +(\d+)/", text, re.MULTILINE)
-        if found:
-            self._settle(found[1], int(found[2]) - 1)
-        else:
-            self._settle("msq", self._job.phases["msq"])
-
-    def _settle(self, phase: str, done: int) -> None:
-        """A process begins here: so much is taken again.
-
-        Args:
-            phase: The first phase that it trains.
-            done: Epochs that it starts from.
-        """
-        order = list(self._job.phases)
-        for record, was, at in self._open:
-            end = done * STEPS
-            if order.index(was) < order.index(phase):
-                end = self._job.phases[was] * STEPS
-            record["lost"] = max(at - end, 0)
-        self._open = []
 
 
 def by_kind(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -311,26 +161,82 @@ def agreed(runs: list[dict[str, Any]]) -> dict[str, int]:
     return dict(counts)
 
 
-def table(results: dict[str, Any]) -> rich.table.Table:
-    """Kills by kind, and what came of the runs."""
-    kinds = by_kind(results)
+def markdown(content: dict[str, Any]) -> str:
+    """What the kills did."""
+    results, kinds = content["results"], by_kind(content["results"])
+    runs, folders = results["runs"], results.get("folders", {})
     count = sum(kind["kills"] for kind in kinds.values())
-    keys = ("kills", "median", "most", "since", "torn")
-    view = tables.filled(
-        f"{count} kills, seed {results['seed']}, "
-        f"{results['steps_per_epoch']} steps an epoch",
-        ("killed", "kills", "lost, median", "most", "since checkpoint", "torn"),
-        (
-            (name, *(f"{kind[key]:g}" for key in keys))
-            for name, kind in kinds.items()
+    restarts = sum(run["restarts"] for run in runs)
+    facts = ran(content["environment"], f"seed {results['seed']}")
+    return page(
+        f"{facts}, {results['seconds'] / 60:.0f} minutes: {count} kills "
+        f"(SIGKILL) and {restarts} restarts in {len(runs)} runs of one "
+        f"process, {results['steps_per_epoch']} steps an epoch, a checkpoint "
+        "after each. *Lost* are the steps that the next process took again, "
+        "*since the checkpoint* those that a kill could have cost.",
+        table(
+            ("killed", *_NUMBERS.values()),
+            (
+                (KINDS[name], *(f"{kind[key]:g}" for key in _NUMBERS))
+                for name, kind in kinds.items()
+            ),
         ),
+        _ends(runs),
+        _cluster(results["cluster"]),
+        "A folder to which something else was done before the same command:"
+        if folders
+        else "",
+        _folders(folders) if folders else "",
     )
-    view.add_section()
-    runs = [*results["runs"], results["cluster"]]
-    for name, number in agreed(runs).items():
-        count = sum(name in run["equal"] for run in runs)
-        view.add_row(f"the same {name}", f"{number} of {count}")
-    for name, case in results.get("folders", {}).items():
-        end = "the same" if case["equal"] else f"exit code {case['status']}"
-        view.add_row(name, end)
-    return view
+
+
+def _ends(runs: list[dict[str, Any]]) -> str:
+    """What came out in the end."""
+    same = ", ".join(
+        f"{_COMPARED[what]} {number}" for what, number in agreed(runs).items()
+    )
+    left = sum(len(run["left"]) for run in runs)
+    return (
+        f"Bit for bit the same as in a run that nobody interrupted, of "
+        f"{len(runs)} runs: {same}. Temporary files in the folders at the "
+        f"end: {left}."
+    )
+
+
+def _folders(cases: dict[str, dict[str, Any]]) -> list[str]:
+    """What came of folders that something else was done to."""
+    rows = [
+        (
+            name,
+            f"{case['status']}",
+            f"{case['told']}",
+            "-" if case["again"] is None else f"{case['again']}",
+            "yes" if case["equal"] else "no",
+        )
+        for name, case in cases.items()
+    ]
+    heads = ("exit code", "lines that say so", "epochs again", "the same end")
+    return table(("done", *heads), rows)
+
+
+def _cluster(cluster: dict[str, Any]) -> str:
+    kills = cluster["kills"]
+    chief = sum(kill["worker"] == 0 for kill in kills)
+    lost = [kill["lost"] for kill in kills]
+    told = sum(kill["told"] for kill in kills)
+    slowest = max(kill["seconds"] for kill in kills)
+    torn = sum(len(kill["torn"]) for kill in kills)
+    same = ", ".join(
+        _COMPARED[what] for what, yes in cluster["equal"].items() if yes
+    )
+    other = [
+        _COMPARED[what] for what, yes in cluster["equal"].items() if not yes
+    ]
+    differ = f" Not the same: {', '.join(other)}." if other else ""
+    return (
+        f"`multi_worker`, {cluster['workers']} processes, "
+        f"{len(kills)} kills of one of them, {chief} of the chief: the other "
+        f"ended within {slowest:.1f} s, {told} times with the error that "
+        f"names the loss. Steps lost: {max(lost)} at most. Torn files: {torn}. "
+        f"Then the same as without kills: {same or 'nothing'}.{differ}"
+    )

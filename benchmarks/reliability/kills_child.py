@@ -34,6 +34,10 @@ PHASES = ("", "float", "msq")
 LATE = 12
 
 
+# What is counted of a process that has not begun to train.
+NOTHING = {"phase": "", "done": 0, "steps": 0, "taken": 0, "saved": 0}
+
+
 class Progress:
     """Counters in a file that outlives the process.
 

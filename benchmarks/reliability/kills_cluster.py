@@ -16,7 +16,6 @@ from typing import Any
 
 from benchmarks.reliability import kills_check
 from benchmarks.reliability import kills_process
-from benchmarks.reliability.kills_child import Progress
 from benchmarks.reliability.kills_process import STEPS
 from benchmarks.reliability.kills_process import Job
 from benchmarks.reliability.kills_process import Process
@@ -82,12 +81,8 @@ def _killed(
         # At the earliest in the second of the epochs to come, and before the
         # last two, which would leave nothing for the next.
         wanted = rng.randrange(STEPS, min(3, left - 2) * STEPS)
-        path = kills_process.progress_of(folder_of(folder, victim))
-        while doomed.alive():
-            if path.exists() and path.stat().st_size:
-                now = Progress(path).read()
-                if now["taken"] >= wanted:
-                    break
+        own = folder_of(folder, victim)
+        while doomed.alive() and kills_process.progress(own)["taken"] < wanted:
             time.sleep(1e-3)
         doomed.kill()
     doomed.expect(-signal.SIGKILL)
@@ -95,8 +90,7 @@ def _killed(
     others = [process for process in processes if process is not doomed]
     statuses = [process.status() for process in others]
     seconds = time.monotonic() - killed
-    path = kills_process.progress_of(folder_of(folder, victim))
-    now = Progress(path).read()
+    now = kills_process.progress(folder_of(folder, victim))
     after = kills_check.epochs(folder, "msq")
     return {
         **point,

@@ -16,6 +16,9 @@ from typing import Any
 
 import keras
 
+from benchmarks.reliability.kills_child import NOTHING
+from benchmarks.reliability.kills_child import Progress
+
 _ROOT = Path(__file__).resolve().parent.parent.parent
 # Seconds that one process may take, whatever shares the machine.
 PATIENCE = 900.0
@@ -214,3 +217,11 @@ def doomed(
 def progress_of(folder: Path) -> Path:
     """Where the steps are counted of a run that is killed."""
     return folder.with_name(f"{folder.name}.steps")
+
+
+def progress(folder: Path) -> dict[str, Any]:
+    """The steps that are counted of a run so far, see `Progress.read`."""
+    path = progress_of(folder)
+    if not path.exists() or not path.stat().st_size:
+        return NOTHING
+    return Progress(path).read()

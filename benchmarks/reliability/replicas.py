@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import rich.table
-
 from benchmarks.harness import child
-from benchmarks.harness import tables
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import table
 from benchmarks.reliability import replicas_run
 
 DTYPES = ("float32", "float64")
-_SHOWN = ("1", "10", "50", "120", "280")
+_SHOWN = ("1", "10", "20", "50", "120", "280")
+_NAMES = {
+    "two": "two devices",
+    "nudged": "one, each weight one unit in the last place higher",
+}
 
 
 def measure() -> dict[str, Any]:
     """Trains in a process for each width of a float.
 
     Returns:
-        By width and run, see `devices_run.RUNS`: bits, compression, how many
+        By width and run, see `replicas_run.RUNS`: bits, compression, how many
         of the first changes of bits are those of one device, and the largest
         distance of a weight from it after some steps. JSON values.
     """
@@ -33,27 +36,30 @@ def measure() -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, Any]) -> rich.table.Table:
-    """Distances from the run on one device."""
-    return tables.filled(
-        "How far weights part from one device's",
+def markdown(content: dict[str, Any]) -> str:
+    """How far weights part from the run on one device, by steps."""
+    rows = [
         (
-            "floats",
-            "run",
-            *(f"step {step}" for step in _SHOWN),
-            "size",
-            "changes in common",
-        ),
-        (
-            (
-                dtype,
-                name,
-                *(f"{run['apart'][step]:.1e}" for step in _SHOWN),
-                f"{run['compression']:.2f}x",
-                f"{run['first_changes_in_common']} of {run['changes']}",
-            )
-            for dtype, runs in results.items()
-            for name, run in runs.items()
-        ),
-        left=2,
+            floats,
+            label,
+            *(f"{runs[run]['apart'][step]:.0e}" for step in _SHOWN),
+            f"{runs[run]['compression']:.2f}x",
+            f"the first {runs[run]['first_changes_in_common']} of "
+            f"{runs[run]['changes']}",
+        )
+        for floats, runs in content["results"].items()
+        for run, label in _NAMES.items()
+    ]
+    columns = (
+        "floats",
+        "against one device",
+        *(f"step {step}" for step in _SHOWN),
+        "size",
+        "changes of bits in common",
+    )
+    return page(
+        table(columns, rows, left=2),
+        "2,560 images of fashion_mnist_mini, every second row and column, "
+        "batches of 64, SGD, seed 0, parts of one CPU, one run each, "
+        f"{content['environment']['date']}.",
     )

@@ -18,7 +18,6 @@ from benchmarks.reliability import kills_check
 from benchmarks.reliability import kills_cluster
 from benchmarks.reliability import kills_process
 from benchmarks.reliability.kills_child import LATE
-from benchmarks.reliability.kills_child import Progress
 from benchmarks.reliability.kills_process import Job
 from benchmarks.reliability.kills_process import Process
 
@@ -117,7 +116,8 @@ def _lost(job: Job, folder: Path, loss: Loss) -> dict[str, Any]:
         elif loss.point == "gone":
             _wait(others, lambda: not victim.alive())
         else:
-            _wait(others, lambda: _taken(folder, loss.worker) >= LATE)
+            own = kills_cluster.folder_of(folder, loss.worker)
+            _wait(others, lambda: kills_process.progress(own)["taken"] >= LATE)
             if loss.signal is not None:
                 victim.send(loss.signal)
         start = time.monotonic()
@@ -149,13 +149,6 @@ def _wait(others: Sequence[Process], over: Callable[[], bool]) -> None:
         if ended:
             raise RuntimeError(f"it ended alone:\n{ended[0].text[-2000:]}")
         time.sleep(1e-2)
-
-
-def _taken(folder: Path, worker: int) -> int:
-    path = kills_process.progress_of(kills_cluster.folder_of(folder, worker))
-    if not path.exists() or not path.stat().st_size:
-        return 0
-    return int(Progress(path).read()["taken"])
 
 
 def told(text: str) -> bool:

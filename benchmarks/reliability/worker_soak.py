@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import memory
 from benchmarks.reliability import kills_cluster
 from benchmarks.reliability import kills_process
-from benchmarks.reliability.kills_child import Progress
 from benchmarks.reliability.kills_process import Job
 from benchmarks.reliability.kills_process import Process
 
@@ -72,8 +72,8 @@ def _samples(
         ended = [process for process in processes if not process.alive()]
         if ended:
             raise RuntimeError(f"a worker ended:\n{ended[0].text[-2000:]}")
-        taken = _taken(folder)
-        if taken:
+        counted = kills_process.progress(folder)
+        if counted["phase"] == "msq" and counted["taken"]:
             # The first step is the start's, which traces it.
             now = time.monotonic()
             start = samples[0]["now"] if samples else now
@@ -81,32 +81,18 @@ def _samples(
                 {
                     "now": now,
                     "second": now - start,
-                    "steps": taken,
+                    "steps": counted["taken"],
                     "threads": [
-                        _of(process, "Threads") for process in processes
+                        memory.status("Threads", process.pid)
+                        for process in processes
                     ],
                     "mib": [
-                        _of(process, "VmRSS") / 1024 for process in processes
+                        memory.status("VmRSS", process.pid) / 1024
+                        for process in processes
                     ],
                 }
             )
     return samples
-
-
-def _taken(folder: Path) -> int:
-    path = kills_process.progress_of(folder)
-    if not path.exists() or not path.stat().st_size:
-        return 0
-    now = Progress(path).read()
-    return now["taken"] if now["phase"] == "msq" else 0
-
-
-def _of(process: Process, name: str) -> int:
-    """A number of the process's state, as Linux has it."""
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1])
-    raise ValueError(f"Linux does not say it. Received: {name}")
 
 
 def summary(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import rich.table
-
-from benchmarks.harness import tables
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import ran
+from benchmarks.harness.markdown import table
 from benchmarks.reliability import worker_losses
 from benchmarks.reliability import worker_soak
 
@@ -53,12 +53,45 @@ def rows(soak: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def table(results: dict[str, Any]) -> rich.table.Table:
-    """What the long trainings had; and how many losses were told."""
-    losses = results["losses"]["losses"]
-    told = sum(all(loss["told"]) for loss in losses)
-    return tables.filled(
-        f"{told} of {len(losses)} losses told by all others",
-        ("workers", "minutes", "threads", "MiB", "ms a step"),
-        (row for soak in results["soaks"] for row in rows(soak)),
+def markdown(content: dict[str, Any]) -> str:
+    """What came of lost workers, and of long training."""
+    losses, soaks = content["results"]["losses"], content["results"]["soaks"]
+    same = [name for name, equal in losses["equal"].items() if equal]
+    other = [name for name, equal in losses["equal"].items() if not equal]
+    differ = f" Not the same: {', '.join(other)}." if other else ""
+    steps = ", ".join(
+        f"{soak['steps']:,} with {soak['workers']} workers" for soak in soaks
+    )
+    return page(
+        f"{ran(content['environment'])}: "
+        f"{losses['workers']} workers, `--worker_timeout="
+        f"{losses['timeout_s']:g}`, {len(losses['losses'])} losses in one run, "
+        "all started again after each. *Within* is the time to the end of the "
+        "last of the others.",
+        table(
+            ("what happens", "to", "within", "exit codes", "one line of error"),
+            (_loss(loss) for loss in losses["losses"]),
+            left=2,
+        ),
+        "In the end the same as in a run that lost nobody: "
+        f"{', '.join(same) or 'nothing'}.{differ}",
+        "Training of a ResNet-8 with synchronized batch norm, a checkpoint "
+        f"every {worker_soak.STEPS} steps; threads and memory of the worker "
+        "with the most:",
+        table(
+            ("workers", "minutes", "threads", "MiB", "ms a step"),
+            (row for soak in soaks for row in rows(soak)),
+        ),
+        f"Steps in all: {steps}.",
+    )
+
+
+def _loss(loss: dict[str, Any]) -> tuple[str, ...]:
+    codes = sorted(set(loss["statuses"]))
+    return (
+        loss["name"],
+        loss["who"],
+        f"{max(loss['seconds']):.0f} s",
+        ", ".join(str(code) for code in codes),
+        f"{sum(loss['told'])} of {len(loss['told'])}",
     )

@@ -19,14 +19,14 @@ from typing import Any
 
 import keras
 import numpy as np
-import rich.table
 import tensorflow as tf
 
 import msq_tf
 from benchmarks.harness import child
 from benchmarks.harness import memory
-from benchmarks.harness import tables
-from benchmarks.harness.compiling import compiled
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import table
+from benchmarks.harness.networks import compiled
 from msq_tf.rules.rule import Change
 from msq_tf.rules.rule import Decision
 from msq_tf.rules.rule import LayerStats
@@ -239,15 +239,6 @@ def measure(steps: int = STEPS) -> dict[str, Any]:
     return child.measured("benchmarks.training_cost.long_run", steps)
 
 
-def table(results: dict[str, Any]) -> rich.table.Table:
-    """What a run held and took at its start and its end."""
-    return tables.filled(
-        f"{results['steps']:,} steps, {results['decisions']} decisions",
-        ("", "start", "end", "change"),
-        rows(results),
-    )
-
-
 def rows(results: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Name, value at the start and at the end, and the change, as text."""
     held, times = results["memory"], results["time"]
@@ -276,6 +267,20 @@ def rows(results: dict[str, Any]) -> list[tuple[str, str, str, str]]:
             )
         )
     return found
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """What a run held and took at its start and its end."""
+    results, environment = content["results"], content["environment"]
+    return page(
+        f"`{environment['command']}`: {results['steps']:,} steps of a network "
+        f"of {results['weights']} weights, a decision every "
+        f"{results['every']}, {results['decisions']} in all, seed 0, "
+        f"{environment['date']}, {environment['cores']} cores; medians of "
+        f"{WINDOW:,} steps behind a warm-up of as many, and of the last; the "
+        "float model steps in between:",
+        table(("", "start", "end", "change"), rows(results)),
+    )
 
 
 def main(arguments: list[str]) -> int:

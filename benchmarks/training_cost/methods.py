@@ -11,7 +11,7 @@ import numpy as np
 import msq_tf
 from benchmarks.baselines.bsq import BSQModel
 from benchmarks.baselines.csq import CSQModel
-from benchmarks.harness.compiling import compiled
+from benchmarks.harness.networks import compiled
 
 FLOAT = "float"
 # What two models of the same kind differ by in one process.

@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import rich.console
-import rich.table
 
-from benchmarks.harness import fits
 from benchmarks.harness import networks
-from benchmarks.harness import tables
 from benchmarks.harness import timing
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import ran
+from benchmarks.harness.markdown import table
 from benchmarks.harness.networks import Network
 from benchmarks.training_cost import methods
 from benchmarks.training_cost import step
@@ -76,7 +75,7 @@ def exponents(points: list[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     sizes = [point["parameters"] for point in points]
 
     def fitted(name: str, key: str) -> float:
-        return fits.exponent(sizes, [p["methods"][name][key] for p in points])
+        return timing.exponent(sizes, [p["methods"][name][key] for p in points])
 
     return {
         name: {
@@ -85,31 +84,6 @@ def exponents(points: list[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
         }
         for name in points[0]["methods"]
     }
-
-
-def table(results: dict[str, Any]) -> rich.console.Group:
-    """A table for each way to grow."""
-    return rich.console.Group(
-        *(
-            tables.filled(
-                f"A training step against {name}",
-                columns(name),
-                rows(results[name]),
-            )
-            for name in ALONG
-        )
-    )
-
-
-def columns(name: str) -> tuple[str, ...]:
-    """Heads of a table's columns."""
-    return (
-        name,
-        "parameters",
-        *(f"{method}: ms" for method in METHODS[:1]),
-        *(f"{method}: of float" for method in METHODS[1:]),
-        *(f"{method}: MiB" for method in METHODS),
-    )
 
 
 def rows(grown: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -136,3 +110,21 @@ def rows(grown: dict[str, Any]) -> list[tuple[str, ...]]:
         )
     )
     return found
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """A table for each way to grow, with the fitted exponents."""
+    results = content["results"]
+    columns = (
+        "parameters",
+        *(f"{method}: ms" for method in METHODS[:1]),
+        *(f"{method}: of float" for method in METHODS[1:]),
+        *(f"{method}: MiB" for method in METHODS),
+    )
+    return page(
+        f"{ran(content['environment'])}: residual networks for 16 x 16 images, "
+        f"batches of {results['batch_size']}, medians of {results['rounds']} "
+        "interleaved rounds; MiB are what the peak of a step adds to what the "
+        "process held before, in a process for each cell.",
+        *(table((name, *columns), rows(results[name])) for name in ALONG),
+    )

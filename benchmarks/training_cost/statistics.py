@@ -11,12 +11,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import rich.table
 import tensorflow as tf
 
 from benchmarks.files import large_run
 from benchmarks.harness import child
-from benchmarks.harness import tables
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import ran
+from benchmarks.harness.markdown import table
 from benchmarks.harness.networks import NETWORKS
 from benchmarks.training_cost import statistics_run
 
@@ -116,10 +117,12 @@ def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     return found
 
 
-def table(results: dict[str, Any]) -> rich.table.Table:
+def markdown(content: dict[str, Any]) -> str:
     """One line a network."""
-    title = "A whole search's statistics, against a training step"
-    return tables.filled(title, COLUMNS, rows(results))
+    return page(
+        f"{ran(content['environment'], 'a process a network')}:",
+        table(COLUMNS, rows(content["results"])),
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -11,14 +11,14 @@ import time
 from typing import Any
 
 import keras
-import rich.console
-import rich.table
 import tensorflow as tf
 
 import msq_tf
 from benchmarks.harness import child
-from benchmarks.harness import tables
 from benchmarks.harness import timing
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import ran
+from benchmarks.harness.markdown import table
 from benchmarks.harness.networks import NETWORKS
 from benchmarks.harness.networks import Network
 from benchmarks.training_cost import methods
@@ -27,6 +27,20 @@ from msq_tf.sensitivity.hessian import BlockHessian
 _CHANGES = 20
 # Batches of a prediction.
 _PREDICTED = 4
+_NAMES = {
+    methods.FLOAT: "float",
+    methods.AGAIN: "float, a second model",
+    methods.SEARCHING: "MSQ, searching",
+    methods.FROZEN: "MSQ, bits frozen",
+    methods.BSQ: "BSQ",
+    methods.CSQ: "CSQ",
+}
+# Of each method, against float, in the README.
+_MEASURES = {
+    "step": "step_ratio",
+    "peak memory": "step_mib",
+    "trainable": "trainable",
+}
 
 
 def measure(rounds: int = 21) -> dict[str, Any]:
@@ -177,43 +191,6 @@ def _hessian(
     }
 
 
-def table(results: dict[str, Any]) -> rich.console.Group:
-    """A table of the methods and one of what a search adds."""
-    steps = tables.filled(
-        "A training step, against float",
-        (
-            "network",
-            "method",
-            "trainable",
-            "slots",
-            "step",
-            "prediction",
-            "MiB",
-            "of float",
-            "traced MiB",
-        ),
-        (
-            (name, method, *cells(network, row))
-            for name, network in results["networks"].items()
-            for method, row in network["methods"].items()
-        ),
-        left=2,
-    )
-    extra = tables.filled(
-        "What a search adds",
-        (
-            "network",
-            "layers",
-            "step of a default run",
-            "probe",
-            "change of all widths",
-            "retraces",
-        ),
-        search_rows(results),
-    )
-    return rich.console.Group(steps, extra)
-
-
 def search_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     """Network, weights, and what a search adds to a run, as text."""
     found = []
@@ -262,3 +239,106 @@ def of_a_run(network: dict[str, Any]) -> float:
         for method in (methods.SEARCHING, methods.FROZEN)
     )
     return share * searching + (1.0 - share) * frozen
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """A table of the methods, and one of what a search adds."""
+    results = content["results"]
+    methods_of = (
+        "network",
+        "method",
+        "trainable",
+        "optimizer slots",
+        "step",
+        "prediction",
+        "peak of a step, MiB",
+        "of float",
+        "peak with tracing, MiB",
+    )
+    search = (
+        "network",
+        "weights",
+        "step of a default run, mean",
+        "Hessian probe, all of them",
+        "change of all widths",
+        "retraces",
+    )
+    facts = ran(
+        content["environment"],
+        f"medians of {results['rounds']} interleaved rounds in one process",
+        results["optimizer"],
+        "random weights and inputs",
+    )
+    return page(
+        f"{facts}; memory is resident, of a process for each row:",
+        table(methods_of, method_rows(results), left=2),
+        table(search, search_rows(results)),
+    )
+
+
+def method_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Every method of every network as text."""
+    found = []
+    for name, network in results["networks"].items():
+        height, width, channels = network["input_shape"]
+        size = f"{network['batch_size']} x {height}x{width}x{channels}"
+        label = f"{_title(name)}, {size}"
+        found += [
+            (label, _NAMES[method], *cells(network, row))
+            for method, row in network["methods"].items()
+        ]
+    return found
+
+
+def summary(content: dict[str, Any], peers: dict[str, Any]) -> str:
+    """What a step takes against float, for the README.
+
+    Args:
+        content: What `benchmarks/results/cost.json` holds.
+        peers: What `benchmarks/results/peers.json` holds.
+    """
+    results, rows = content["results"], []
+    shown = [method for method in _NAMES if method != methods.FLOAT]
+    for name, network in results["networks"].items():
+        label = f"{_title(name)}, batch {network['batch_size']}"
+        plain = network["methods"][methods.FLOAT]
+        for title, key in _MEASURES.items():
+            ratios = (
+                network["methods"][method][key] / plain[key] for method in shown
+            )
+            rows.append((label, title, *(f"{ratio:.2f}x" for ratio in ratios)))
+    facts = ran(
+        content["environment"],
+        f"medians of {results['rounds']} interleaved rounds in one process",
+        "against the float model",
+    )
+    return page(
+        f"{facts}:",
+        table(("network", "", *(_NAMES[m] for m in shown)), rows, left=2),
+        _beside(peers["results"]),
+    )
+
+
+def _title(name: str) -> str:
+    """A network's name without what tells it from the same at another batch."""
+    return name.partition(",")[0]
+
+
+def _beside(peers: dict[str, Any]) -> str:
+    """The steps of published packages, in a sentence."""
+    found = []
+    for name, entry in peers["peers"].items():
+        ratios = [
+            row["step_ratio"]
+            for model in entry.get("cost", {}).get("models", [])
+            for form, row in model["rows"].items()
+            if form not in (methods.FLOAT, "BSQ", "CSQ")
+        ]
+        if ratios:
+            title = "MSQ" if name == "msq" else name
+            found.append(f"{title} {min(ratios):.2f}x to {max(ratios):.2f}x")
+    return (
+        "A step of published packages against the float step beside it, on "
+        f"ResNet-8 and ResNet-20: {', '.join(found)}. TFMOT and HGQ2 quantize "
+        "activations, too ([peers](docs/peers.md))."
+    )

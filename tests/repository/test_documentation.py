@@ -1,6 +1,5 @@
 """What a newcomer copies runs, and what the README quotes was measured."""
 
-import json
 import re
 import runpy
 
@@ -10,11 +9,13 @@ import pytest
 
 import msq_tf
 import tflite_export
+from benchmarks.__main__ import BENCHMARKS
+from benchmarks.files import zoo
+from benchmarks.harness import record
 from msq_tf.keras3 import registry
 from tests.msq_tf.samples import compile_model
 from tests.msq_tf.samples import tiny_model
-from tools import readme
-from tools import zoo_page
+from tools import docs
 
 
 def python_blocks(path):
@@ -129,18 +130,42 @@ def test_the_zoo_example_runs(root, tmp_path, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("page", readme.pages(), ids=lambda page: page.name)
-def test_figures_are_those_of_the_results(page):
-    assert readme.updated(page) == page.read_text()
+@pytest.mark.parametrize(
+    ("page", "sections"),
+    [pytest.param(page, s, id=page.name) for page, s in docs.pages().items()],
+)
+def test_figures_are_those_of_the_results(page, sections):
+    assert docs.updated(page, sections) == page.read_text()
 
 
-def test_the_zoos_page_tells_what_is_missing(root):
-    text = (root / "benchmarks" / "results" / "zoo.json").read_text()
-    zoo = json.loads(text)
-    first, *_ = zoo["results"]["models"]
+def test_a_section_without_its_marks_is_told(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- figures of x: written by tools/docs.py -->\nold\n"
+        "<!-- end of figures -->\n"
+    )
+    assert "\nnew\n" in docs.updated(page, {"x": "new\n"})
+    for name in ("", "y"):
+        with pytest.raises(ValueError, match="page=page.md"):
+            docs.updated(page, {name: "new\n"})
+
+
+@pytest.mark.parametrize(
+    "name", [p.stem for p in sorted(record.RESULTS.glob("*.json"))]
+)
+def test_results_have_a_benchmark_or_say_which_commit_had_it(name):
+    content = record.load(name)
+    assert (name in BENCHMARKS) != ("code" in content)
+    if "code" in content:
+        assert re.search(r" in commit [0-9a-f]{9,}$", content["code"])
+
+
+def test_the_zoos_page_tells_what_is_missing():
+    content = record.load("zoo")
+    first, *_ = content["results"]["models"]
     first["exports"]["cpu_int8"] = {"outcome": "refused", "reason": "because"}
-    zoo["results"]["models"] = [first]
-    tables = zoo_page.zoo_tables(zoo)
+    content["results"]["models"] = [first]
+    tables = zoo.markdown(content)
     assert f"- {first['name']}, `cpu_int8`, refused: because" in tables
     assert "not run yet: " in tables and "VGG16" in tables
     assert "Nothing is left out" not in tables

@@ -2,8 +2,8 @@
 
 A driver runs in a process and an environment of its own:
 
-    python -m benchmarks.peers.NAME cost RESULT MODEL=ROUNDS...
-    python -m benchmarks.peers.NAME accuracy RESULT FOLDER SEED ROW
+    python -m benchmarks.comparison.peers.NAME cost RESULT MODEL=ROUNDS...
+    python -m benchmarks.comparison.peers.NAME accuracy RESULT FOLDER SEED ROW
 
 `cost` builds a network in float and in the peer's quantized forms in one
 process and times training steps in turn, so that their ratios hold while

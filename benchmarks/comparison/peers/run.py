@@ -24,10 +24,11 @@ from typing import Any
 import rich.console
 
 from benchmarks.comparison.peers import prepare
-from benchmarks.comparison.peers.tables import accuracy_table
-from benchmarks.comparison.peers.tables import cost_table
+from benchmarks.comparison.peers import tables
 from benchmarks.harness import child
 from benchmarks.harness import record
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import table
 
 NAME = "peers"
 WORDS = "MSQ_TF_PEERS"
@@ -45,7 +46,7 @@ class Peer:
 
     Attributes:
         name: Key in the results.
-        module: The driver, in `benchmarks.peers`.
+        module: The driver, in `benchmarks.comparison.peers`.
         rows: What to fine-tune.
         folder: Its environment, `None` for that of this process.
     """
@@ -151,11 +152,6 @@ def measure() -> dict[str, Any]:
     return results
 
 
-def table(results: dict[str, Any]) -> rich.console.Group:
-    """The cost and the accuracy of every peer."""
-    return rich.console.Group(cost_table(results), accuracy_table(results))
-
-
 def asked(words: str) -> tuple[list[str], list[Peer]]:
     """What `MSQ_TF_PEERS` asks for.
 
@@ -219,6 +215,8 @@ def _accuracy(
     for peer, row, found in todo:
         new = _process(peer, "accuracy", [FOLDER, seed, row], child.ONE_THREAD)
         found["environment"] = new["environment"]
+        # What a layer takes is in the sizes.
+        del new["run"]["layers"]
         found["runs"].append(new["run"])
         order = {name: i for i, name in enumerate(peer.rows)}
         # What a former list of rows left stays, at the end.
@@ -240,7 +238,7 @@ def _process(
     threads: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     result = FOLDER / f"{peer.module}-{mode}.json"
-    module = f"benchmarks.peers.{peer.module}"
+    module = f"benchmarks.comparison.peers.{peer.module}"
     _run(
         [peer.python, "-m", module, mode, result, *words],
         result.with_suffix(".log"),
@@ -264,3 +262,66 @@ def _run(
             | {"KERAS_BACKEND": "tensorflow"}
             | (variables or {}),
         )
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """Versions, cost and accuracy of every peer, and what was skipped."""
+    results, budget = content["results"], content["results"]["budget"]
+    return page(
+        *_cost(tables.cost_rows(results)),
+        f"**Accuracy** on {budget['dataset']}: the same float ResNet-8, then "
+        f"every row {budget['epochs']} x {budget['steps']} steps of "
+        f"{budget['batch_size']}, SGD with momentum 0.9, cosine from "
+        f"{budget['learning_rate']:g}, flips and shifts of up to "
+        f"{budget['shift']} pixel.",
+        table(
+            tables.ACCURACY_COLUMNS,
+            map(tables.accuracy_cells, tables.summaries(results)),
+            left=2,
+        ),
+        "Run with:",
+        [
+            *(
+                _ran(name, mode, results["peers"][name][mode])
+                for name in PEERS
+                for mode in MODES
+                if "environment" in results["peers"].get(name, {}).get(mode, {})
+            ),
+            *(
+                f"- {name}: skipped, {entry['skipped']}"
+                for name, entry in results["peers"].items()
+                if "skipped" in entry
+            ),
+        ],
+    )
+
+
+def _cost(rows: list[tuple[str, ...]]) -> list[Any]:
+    if not rows:
+        return [
+            "The cost of a step is not among what was measured last; "
+            f"`{WORDS}=cost` measures it."
+        ]
+    return [
+        "**Cost** of a training step at batch 128 on 28 x 28 images, SGD with "
+        "momentum: medians of interleaved steps in one process, beside a float "
+        "model in the same Keras. `python -m benchmarks peers`.",
+        table(tables.COST_COLUMNS, rows, left=3),
+    ]
+
+
+def _ran(name: str, mode: str, entry: dict[str, Any]) -> str:
+    environment = entry["environment"]
+    versions = ", ".join(
+        f"{package} {version}"
+        for package, version in environment["versions"].items()
+    )
+    rounds = "; ".join(
+        f"{model['model']}: {model['rounds']} rounds"
+        for model in entry.get("models", [])
+    )
+    return (
+        f"- {name}, {mode}, {environment['date']}, {environment['cores']} "
+        f"cores: Python {environment['python']}, {versions}"
+        + (f"; {rounds}" if rounds else "")
+    )

@@ -1,14 +1,10 @@
-"""What was measured of peers, as tables for a terminal and a page."""
+"""Rows of what was measured of peers."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
 from typing import Any
-
-import rich.table
-
-from benchmarks.harness import tables
 
 _FLOAT = "float"
 
@@ -135,28 +131,6 @@ def cost_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
                         )
                     )
     return found
-
-
-def cost_table(results: dict[str, Any]) -> rich.table.Table:
-    """The cost of all peers, for a terminal."""
-    return tables.filled(
-        "A training step against the float step in the same process",
-        COST_COLUMNS,
-        cost_rows(results),
-        left=3,
-    )
-
-
-def accuracy_table(results: dict[str, Any]) -> rich.table.Table:
-    """The accuracy of all peers, for a terminal."""
-    budget = results["budget"]
-    return tables.filled(
-        f"{budget['name']}: {budget['epochs']} epochs of {budget['steps']} "
-        "steps for every row",
-        ACCURACY_COLUMNS,
-        [accuracy_cells(summary) for summary in summaries(results)],
-        left=2,
-    )
 
 
 def _mean(runs: dict[int, dict[str, Any]], key: str) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.files import export_cost
-from tools import exports_page
 
 
 def entry(**times):
@@ -31,7 +30,7 @@ def test_ratios_are_to_the_converter_of_the_same_kind():
     assert rows["min_size"] == ["1.5x", "1.5x", "1.5x"]
     assert rows["cpu_int8"] == ["3.0x", "1.5x", "3.0x"]
     assert rows[export_cost.FLOAT] == ["", "", ""]
-    page = exports_page.section(
+    page = export_cost.markdown(
         {
             "environment": {
                 "command": "python -m benchmarks export_cost",

@@ -13,7 +13,6 @@ from benchmarks.reliability import fuzz
 from benchmarks.reliability import fuzz_cases
 from benchmarks.reliability import fuzz_seeds
 from benchmarks.reliability import fuzz_worker
-from tools import fuzz_page
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ def test_the_page_tells_what_was_found(root):
     results["engines"]["cut"]["broken"] = 3
     results["died"] = [{"case": 5, "status": -11}]
     results["atheris"] = {"installed": False}
-    text = fuzz_page.section(content)
+    text = fuzz.markdown(content)
     assert "| 3 |" in text and "Processes that died: 1," in text
     assert "atheris was not installed." in text
     results["atheris"] = {
@@ -104,4 +103,4 @@ def test_the_page_tells_what_was_found(root):
         "status": 77,
         "message": "AssertionError",
     }
-    assert "atheris 1 stopped: AssertionError" in fuzz_page.section(content)
+    assert "atheris 1 stopped: AssertionError" in fuzz.markdown(content)

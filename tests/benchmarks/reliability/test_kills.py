@@ -17,8 +17,9 @@ from benchmarks.reliability import kills_check
 from benchmarks.reliability import kills_child
 from benchmarks.reliability import kills_cluster
 from benchmarks.reliability import kills_folders
+from benchmarks.reliability import kills_process
+from benchmarks.reliability import kills_run
 from benchmarks.reliability.kills_process import STEPS
-from tools import faults_page
 
 
 @pytest.fixture
@@ -73,9 +74,8 @@ def test_folders_that_something_else_befalls(tmp_path):
 def test_the_page_tells_of_folders(content):
     case = {"status": 2, "told": 1, "equal": False, "again": None}
     content["results"]["folders"] = {"no run.json": case}
-    text = faults_page.section(content)
+    text = faults.markdown(content)
     assert "| no run.json | 2 | 1 | - | no |" in text
-    faults.table(content["results"])
 
 
 def test_what_was_recorded_holds_what_is_claimed(content):
@@ -89,17 +89,16 @@ def test_what_was_recorded_holds_what_is_claimed(content):
         for kill in run["kills"]:
             assert not kill["torn"]
             assert 0 <= kill["lost"] <= STEPS
-    faults.table(results)
 
 
 def test_the_page_tells_what_went_wrong(content):
-    assert " | 0 |\n" in faults_page.section(content)
+    assert " | 0 |\n" in faults.markdown(content)
     broken = copy.deepcopy(content)
     first, *_ = broken["results"]["runs"]
     first["equal"]["bits"] = False
     first["kills"][0] |= {"lost": 99, "torn": ["model.keras: BadZipFile"]}
     broken["results"]["cluster"]["equal"]["workers"] = False
-    text = faults_page.section(broken)
+    text = faults.markdown(broken)
     count = len(broken["results"]["runs"])
     assert f"of {count} runs: bits {count - 1}, history {count}" in text
     assert "| 99 |" in text and " | 1 |\n" in text
@@ -202,8 +201,8 @@ def test_arrays_are_compared_bit_by_bit(folders):
 
 
 def test_lost_steps_are_those_taken_again():
-    run = faults._Run.__new__(faults._Run)
-    run._job = faults.Job("x", (), {"float": 2, "msq": 4})
+    run = kills_run.Run.__new__(kills_run.Run)
+    run._job = kills_process.Job("x", (), {"float": 2, "msq": 4})
     records = [{"lost": None} for _ in range(4)]
     ends = itertools.chain(
         [("float", 17, "float", 1, 7), ("float", 20, "msq", 0, 0)],

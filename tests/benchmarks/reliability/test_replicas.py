@@ -32,5 +32,8 @@ def test_the_table_has_a_row_for_each_run():
     compared = replicas_run.compared(one, one)
     # As it comes back from JSON.
     compared["apart"] = {str(k): v for k, v in compared["apart"].items()}
-    results = {"float32": {"one": compared, "two": compared}}
-    assert replicas.table(results).row_count == 2
+    runs = dict.fromkeys(("one", "nudged", "two"), compared)
+    content = {"environment": {"date": "d"}, "results": {"float32": runs}}
+    text = replicas.markdown(content)
+    assert text.count("| float32 | ") == 2
+    assert "| two devices | 0e+00 |" in text

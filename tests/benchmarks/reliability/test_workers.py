@@ -10,7 +10,6 @@ import pytest
 from benchmarks.reliability import worker_losses
 from benchmarks.reliability import worker_soak
 from benchmarks.reliability import workers
-from tools import workers_page
 
 
 @pytest.fixture
@@ -54,16 +53,15 @@ def test_what_was_recorded_holds_what_is_claimed(content):
         first, *_, last = soak["parts"]
         assert last["threads"] <= first["threads"] + 10
         assert last["mib"] <= first["mib"] * 1.05
-    workers.table(results)
 
 
 def test_the_page_tells_what_went_wrong(content):
-    assert "`--worker_timeout=60`" in workers_page.section(content)
+    assert "`--worker_timeout=60`" in workers.markdown(content)
     broken = copy.deepcopy(content)
     losses = broken["results"]["losses"]
     losses["equal"]["bits"] = False
     losses["losses"][0] |= {"statuses": [2, -6], "told": [True, False]}
-    text = workers_page.section(broken)
+    text = workers.markdown(broken)
     assert "Not the same: bits." in text
     assert "| -6, 2 | 1 of 2 |" in text
 

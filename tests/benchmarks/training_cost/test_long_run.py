@@ -10,7 +10,6 @@ from benchmarks.training_cost import long_run
 from msq_tf.rules.rule import LayerStats
 from msq_tf.rules.rule import RuleState
 from msq_tf.rules.rule import SearchStats
-from tools import large_page
 
 
 def test_the_pendulum_swings():
@@ -44,4 +43,4 @@ def test_the_page_tells_what_was_found(root):
     assert results["steps"] == 10_000 and results["decisions"] >= 499
     assert results["traces_at_start"] == results["traces_at_end"]
     results["traces_at_end"] += 3
-    assert "| +3 |" in large_page.long_section(content)
+    assert "| +3 |" in long_run.markdown(content)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.harness import fits
 from benchmarks.harness import networks
+from benchmarks.harness import timing
 from benchmarks.training_cost import methods
 from benchmarks.training_cost import scaling
 from benchmarks.training_cost import step
@@ -13,9 +13,9 @@ from benchmarks.training_cost import step
 
 def test_exponents_of_power_laws():
     sizes = [10.0, 20.0, 80.0]
-    assert fits.exponent(sizes, sizes) == pytest.approx(1.0)
-    assert fits.exponent(sizes, [s**2 for s in sizes]) == pytest.approx(2.0)
-    assert fits.exponent(sizes, [5.0, 5.0, 5.0]) == pytest.approx(0.0)
+    assert timing.exponent(sizes, sizes) == pytest.approx(1.0)
+    assert timing.exponent(sizes, [s**2 for s in sizes]) == pytest.approx(2.0)
+    assert timing.exponent(sizes, [5.0, 5.0, 5.0]) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_exponents_of_power_laws():
 )
 def test_no_exponent_without_two_sizes_or_of_zero(sizes, values):
     with pytest.raises(ValueError, match="Received: sizes"):
-        fits.exponent(sizes, values)
+        timing.exponent(sizes, values)
 
 
 def test_networks_grow_as_they_say():
@@ -54,8 +54,12 @@ def test_a_point(monkeypatch):
         name: {"points": grown, "exponents": scaling.exponents(grown)}
         for name in scaling.ALONG
     }
-    rows = scaling.rows(results["width"])
-    assert len(rows) == 3
-    assert {len(row) for row in rows} == {len(scaling.columns("width"))}
-    assert float(rows[-1][2]) == 0.0
-    scaling.table(results)
+    environment = {"command": "c", "date": "d", "cores": 1}
+    results |= {"batch_size": 32, "rounds": 2}
+    content = {"environment": environment, "results": results}
+    lines = scaling.markdown(content).splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| ")]
+    # Heads, marks, points and exponents, of two ways to grow.
+    assert len(rows) == 2 * 5
+    assert {len(row) for row in rows} == {10}
+    assert float(rows[4][2]) == 0.0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-
-from benchmarks.comparison import study
 
 _KIB = 1024
 _STYLES = {
@@ -73,17 +72,16 @@ def points(peers: dict[str, Any], targets: dict[str, Any]) -> list[Point]:
             if series:
                 key = "told_bytes" if "told" in series else "stored_bytes"
                 found.append(_point(series, row, runs, key))
-    groups = {}
-    for trial in targets["results"]["trials"]:
-        if trial["steps"] == steps and trial["method"] in ("bsq", "csq"):
-            groups.setdefault(trial["setting"], []).append(
-                trial | {"bytes": size * 4 / trial["compression"]}
-            )
-    found += [
-        _point(runs[0]["method"].upper(), setting, runs, "bytes")
-        for setting, runs in groups.items()
-        if len(runs) == len(study.SEEDS)
-    ]
+    seeds = {trial["seed"] for trial in targets["results"]["trials"]}
+    trials = (
+        trial | {"bytes": size * 4 / trial["compression"]}
+        for trial in targets["results"]["trials"]
+        if trial["steps"] == steps and trial["method"] in ("bsq", "csq")
+    )
+    for row, group in itertools.groupby(trials, lambda t: t["setting"]):
+        runs = list(group)
+        if len(runs) == len(seeds):
+            found.append(_point(runs[0]["method"].upper(), row, runs, "bytes"))
     return found
 
 

@@ -1,6 +1,6 @@
 """What a driver makes of two layers, written down in its own environment.
 
-    python -m tests.benchmarks.peers.facts MODULE RESULT ROW...
+    python -m tests.benchmarks.comparison.peers.facts MODULE RESULT ROW...
 
 Runs where only the peer is installed; the tests look at what it wrote.
 """
@@ -23,7 +23,7 @@ WIDTHS = (0.0, 1.0, 2.4, 2.6, 3.0, 5.0, 9.0)
 
 def write(module: str, result: Path, rows: list[str]) -> None:
     """Trains every row for two steps and writes what came of it."""
-    source = importlib.import_module(f"benchmarks.peers.{module}")
+    source = importlib.import_module(f"benchmarks.comparison.peers.{module}")
     (kind,) = (
         value
         for value in vars(source).values()

@@ -1,4 +1,4 @@
-"""Tables and figures of docs/accuracy.md, from the benchmarks' results."""
+"""Pictures of docs/accuracy.md, from the benchmark's results."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.accuracy.tables import COLUMNS
-from benchmarks.accuracy.tables import cells
-from benchmarks.accuracy.tables import summarize
-from tools import markdown
-
 _KIB = 8 * 1024
 # Negative traces have no place on a logarithmic axis.
 _LEAST = 1e-9
@@ -21,58 +16,6 @@ _SERIES = (
     ("MSQ ", "MSQ", "tab:blue", "o"),
     ("uniform ", "uniform", "0.4", "s"),
 )
-
-
-def accuracy_tables(accuracy: dict[str, Any]) -> str:
-    """A table for every study that was run."""
-    environment = accuracy["environment"]
-    lines = []
-    for name, study in accuracy["results"].items():
-        if not study["runs"]:
-            continue
-        budget = study["budget"]
-        start = budget["pretrained"] or "a ResNet-8 trained from scratch"
-        lines += [
-            f"**{name}**: {start}, made the float baseline by "
-            f"{budget['base_epochs']} epochs (cosine from "
-            f"{budget['base_learning_rate']:g}); then every row "
-            f"{budget['epochs']} x {budget['steps']} steps of "
-            f"{budget['batch_size']}, SGD with momentum 0.9, cosine from "
-            f"{budget['learning_rate']:g}, flips and shifts of up to "
-            f"{budget['shift']} pixels, weights quantized and activations in "
-            f"float. `{environment['command']}`, {environment['date']}.",
-            "",
-            *markdown.table(COLUMNS, map(cells, summarize(study["runs"]))),
-            "",
-        ]
-    return "\n".join(lines)
-
-
-def prediction_table(predictions: dict[str, Any]) -> str:
-    """Rank correlations of predicted with measured damage."""
-    results, environment = predictions["results"], predictions["environment"]
-    widths = results["widths"]
-    lines = [
-        f"`{environment['command']}`, {environment['date']}: predictions from "
-        f"{results['samples']} samples, damage measured on "
-        f"{results['reference_samples']:,} others.",
-        "",
-        *markdown.table(
-            ("network", "prediction", *(f"{w} bits" for w in widths)),
-            (
-                (
-                    f"{name}, {len(network['layers'])} layers, "
-                    f"{network['dataset']}",
-                    formula,
-                    *(f"{values[str(w)]:.3f}" for w in widths),
-                )
-                for name, network in results["networks"].items()
-                for formula, values in network["spearman"].items()
-            ),
-            left=2,
-        ),
-    ]
-    return "\n".join([*lines, ""])
 
 
 def draw_accuracy(accuracy: dict[str, Any], path: Path) -> None:
@@ -86,11 +29,8 @@ def draw_accuracy(accuracy: dict[str, Any], path: Path) -> None:
 
 
 def _draw_study(axes: Axes, name: str, runs: list[dict[str, Any]]) -> None:
-    size = next(
-        sum(layer["size"] for layer in run["report"]["layers"])
-        for run in runs
-        if "report" in run
-    )
+    layers = next(run["layers"] for run in runs if "layers" in run)
+    size = sum(layer["size"] for layer in layers)
     for prefix, label, color, marker in _SERIES:
         groups: dict[str, list[dict[str, Any]]] = {}
         for run in runs:
@@ -156,7 +96,7 @@ def draw_bits(accuracy: dict[str, Any], path: Path) -> None:
             if run["row"]["name"].startswith("MSQ ") and (
                 run["row"]["target"] == target
             ):
-                layers = run["report"]["layers"]
+                layers = run["layers"]
                 axes.scatter(
                     [
                         max(layer["trace"] / layer["size"], _LEAST)

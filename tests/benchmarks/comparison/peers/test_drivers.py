@@ -61,7 +61,11 @@ def facts_of(root, tmp_path_factory):
             pytest.skip(peer.missing())
         if name not in found:
             path = tmp_path_factory.mktemp("facts") / f"{name}.npz"
-            command = [peer.python, "-m", "tests.benchmarks.peers.facts"]
+            command = [
+                peer.python,
+                "-m",
+                "tests.benchmarks.comparison.peers.facts",
+            ]
             command += [peer.module, path, *ROWS[name]]
             done = subprocess.run(
                 [str(word) for word in command],
