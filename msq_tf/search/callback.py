@@ -26,9 +26,7 @@ from msq_tf.search.controller import Probing
 from msq_tf.search.controller import search_stats
 from msq_tf.sensitivity.effort import Effort
 from msq_tf.sensitivity.effort import Run
-from msq_tf.sensitivity.finite import PARTS
-from msq_tf.sensitivity.finite import warn_of_rows
-from msq_tf.sensitivity.finite import warn_of_samples
+from msq_tf.sensitivity.finite import warn_of_data
 from msq_tf.sensitivity.fit_inputs import FitInputs
 from msq_tf.sensitivity.fit_inputs import weigh_classes
 from msq_tf.sensitivity.portions import Portions
@@ -260,11 +258,7 @@ class SearchCallback:
         least = fixed or self.batch_size or known or 1
         weights = inputs.class_weight if self.data is None else None
         samples = self._samples_of(data, least, fixed, weights)
-        if samples.batch_size is not None:
-            warn_of_samples(samples.parts)
-        elif self.data is not None:  # `fit` looks at arrays of its own
-            for name, part in zip(PARTS, self.data, strict=False):
-                warn_of_rows(name, part)
+        warn_of_data(self.data, samples)
         trained = known or samples.batch_size or self.batch_size or BATCH_SIZE
         size = fixed or self.batch_size or trained
         self._sizes = Sizes(trained, size, fixed is not None)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.core.batches import Samples
 from msq_tf.rules.rule import LayerStats
 
 ADVICE = (
@@ -21,7 +22,7 @@ ADVICE = (
     "in inputs, targets and sample weights, or lower the learning rate."
 )
 # What samples are made of.
-PARTS = ("x", "y", "sample_weight")
+_PARTS = ("x", "y", "sample_weight")
 _NAN = (
     "Expected finite numbers, or a layer or loss that leaves others out: "
     "weights that NaN has reached are lost. "
@@ -55,16 +56,22 @@ def warn_of_rows(name: str, data: Any) -> None:
             return
 
 
-def warn_of_samples(parts: Sequence[Any]) -> None:
-    """Warns of NaN or infinite values in what statistics read of a data set.
+def warn_of_data(given: Any, samples: Samples) -> None:
+    """Warns of NaN or infinite values in data for statistics.
 
-    Nobody reads all of a data set before a training: of NaN behind these
+    Nobody reads all of a data set before a training: of NaN behind the
     samples the loss tells at a decision, if it has reached a weight.
 
     Args:
-        parts: `(x, y, sample_weight)` of arrays, nested; `None` for none.
+        given: What a search was given of its own; `None` for what `fit` was
+            given, whose arrays it has looked at.
+        samples: What was read of it.
     """
-    for name, data in zip(PARTS, parts, strict=True):
+    if samples.batch_size is None:
+        for name, data in zip(_PARTS, given or (), strict=False):
+            warn_of_rows(name, data)
+        return
+    for name, data in zip(_PARTS, samples.parts, strict=True):
         for leaf in tf.nest.flatten(data):
             row = None if leaf is None else _first_row(np.asarray(leaf))
             if row is not None:
