@@ -96,6 +96,11 @@ class _Pattern:
         if padding is None:
             return []
         rates, kind = padding
+        if convolution.op == "Conv3D" and kind == b"VALID":
+            # TensorFlow 2.21 mistakes one rate for the other in the shape,
+            # and its converter refuses what does not fit.
+            if rates[1] != rates[2]:
+                return []
         new = tf.compat.v1.NodeDef()
         new.CopyFrom(convolution)
         new.attr["dilations"].list.i[:] = [1, *([1] * is_sequence), *rates, 1]

@@ -76,14 +76,23 @@ def test_copies_that_are_no_convolution_stay(tmp_path):
     assert "SPACE_TO_BATCH_ND" in names(path)
 
 
-@pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("size", [2, (3, 1, 2)])
-def test_a_volume_is_one_operator_too(padding, size, tmp_path):
+@pytest.mark.parametrize(
+    ("rate", "padding"),
+    [
+        (2, "valid"),
+        ((2, 3, 3), "valid"),
+        ((1, 2, 2), "same"),
+        ((2, 1, 3), "same"),
+        ((2, 1, 1), "same"),
+    ],
+)
+def test_a_volume_is_one_operator_too(rate, padding, size, tmp_path):
     """Else there is none: the copies of a volume are not in TFLite."""
     model = keras.Sequential(
         [
             keras.Input((7, 6, 8, 2)),
-            L.Conv3D(4, size, dilation_rate=(2, 1, 3), padding=padding),
+            L.Conv3D(4, size, dilation_rate=rate, padding=padding),
             L.GlobalAveragePooling3D(),
             L.Dense(3),
         ]
