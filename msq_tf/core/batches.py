@@ -45,6 +45,11 @@ class Samples:
         """The same samples, whose batches go through a function."""
         return Samples(self._structure, self.batch_size, function)
 
+    @property
+    def parts(self) -> Batch:
+        """All of them, `(x, y, sample_weight)`."""
+        return self._structure
+
     def __len__(self) -> int:
         return _count(self._structure)
 

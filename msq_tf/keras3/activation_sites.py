@@ -68,6 +68,8 @@ _FUSING_NAMES = {"Add", "Subtract", "Multiply"}
 _ACTIVATIONS = (keras.layers.Activation, keras.layers.Softmax)
 _FUSED_ACTIVATIONS = ("relu", "relu6")
 _FIXED_ACTIVATIONS = ("softmax", "sigmoid", "tanh")
+# Class names of operations: `keras.ops.tanh(x)` in a functional model.
+_FIXED_NAMES = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 
 # Operators of a converted graph that belong to a site have its position, and
 # a line, behind this in their names.
@@ -251,6 +253,8 @@ def _fixed(layer: Any) -> str:
     """The activation at a layer's end if its kernels have a fixed scale."""
     # What others do with their activation is not known: a recurrent layer
     # multiplies it.
+    if not isinstance(layer, keras.layers.Layer):
+        return _FIXED_NAMES.get(type(layer).__name__, "")
     if not isinstance(layer, (*LINEAR, *_ACTIVATIONS)):
         return ""
     name = _activation(layer)

@@ -37,11 +37,26 @@ def narrow(tensor: Any, found: Trace, bits: int) -> list[int]:
     """
     lost: set[int] = set()
     for call in found.readers(tensor):
-        moments = _moments(call.layer)
-        if moments is None:
+        here = lost_in(call.layer, keras.layers, bits)
+        if here is None:
             return []
-        lost.update(_below(moments, bits))
+        lost.update(here)
     return sorted(lost)
+
+
+def lost_in(layer: Any, kinds: Any, bits: int) -> list[int] | None:
+    """Columns of what a layer normalizes that a grid does not resolve.
+
+    Args:
+        layer: A layer.
+        kinds: The `layers` of the Keras that it is of.
+        bits: Bits of the codes.
+
+    Returns:
+        Their positions; `None` of a layer that does not normalize.
+    """
+    moments = _moments(layer, kinds)
+    return None if moments is None else _below(moments, bits)
 
 
 class _Moments(NamedTuple):
@@ -52,18 +67,18 @@ class _Moments(NamedTuple):
     idle: np.ndarray
 
 
-def _moments(layer: Any) -> _Moments | None:
+def _moments(layer: Any, kinds: Any) -> _Moments | None:
     """What a layer takes for the moments of its input; else `None`."""
-    if isinstance(layer, keras.layers.Normalization) and not layer.invert:
+    if isinstance(layer, kinds.Normalization) and not layer.invert:
         mean, variance = _array(layer.mean), _array(layer.variance)
         deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
         idle = (mean == 0) & (variance == 0)
-    elif isinstance(layer, keras.layers.BatchNormalization):
+    elif isinstance(layer, kinds.BatchNormalization):
         mean = _array(layer.moving_mean)
         variance = _array(layer.moving_variance)
         deviation = np.sqrt(variance + layer.epsilon)
         idle = (mean == 0) & (variance == 0)
-    elif isinstance(layer, keras.layers.Rescaling):
+    elif isinstance(layer, kinds.Rescaling):
         scale, offset = np.broadcast_arrays(
             _array(layer.scale), _array(layer.offset)
         )

@@ -26,6 +26,7 @@ from msq_tf.search.controller import Probing
 from msq_tf.search.controller import search_stats
 from msq_tf.sensitivity.effort import Effort
 from msq_tf.sensitivity.effort import Run
+from msq_tf.sensitivity.finite import warn_of_data
 from msq_tf.sensitivity.fit_inputs import FitInputs
 from msq_tf.sensitivity.fit_inputs import weigh_classes
 from msq_tf.sensitivity.portions import Portions
@@ -257,6 +258,7 @@ class SearchCallback:
         least = fixed or self.batch_size or known or 1
         weights = inputs.class_weight if self.data is None else None
         samples = self._samples_of(data, least, fixed, weights)
+        warn_of_data(self.data, samples)
         trained = known or samples.batch_size or self.batch_size or BATCH_SIZE
         size = fixed or self.batch_size or trained
         self._sizes = Sizes(trained, size, fixed is not None)

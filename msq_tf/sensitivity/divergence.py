@@ -89,7 +89,9 @@ def output_divergence(
         ):
             if function is not None:
                 a, b = tf.cast(a, tf.float32), tf.cast(b, tf.float32)
-                total += weight * tf.reduce_mean(function(a, b))
+                # A loss may compute in a type of its own.
+                apart = tf.cast(tf.reduce_mean(function(a, b)), tf.float32)
+                total += weight * apart
         return total
 
     return divergence

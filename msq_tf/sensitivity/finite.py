@@ -14,11 +14,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.core.batches import Samples
 from msq_tf.rules.rule import LayerStats
 
 ADVICE = (
     "Expected finite data and a training that has not diverged: look for NaN "
     "in inputs, targets and sample weights, or lower the learning rate."
+)
+# What samples are made of.
+_PARTS = ("x", "y", "sample_weight")
+_NAN = (
+    "Expected finite numbers, or a layer or loss that leaves others out: "
+    "weights that NaN has reached are lost. "
 )
 # Numbers that are looked at in one step.
 _BLOCK = 1 << 20
@@ -27,13 +34,13 @@ _NAMED = 5
 
 
 def warn_of_rows(name: str, data: Any) -> None:
-    """Warns of samples of `fit` with NaN or infinite values, before it begins.
+    """Warns of samples with NaN or infinite values, before `fit` begins.
 
     A layer or a loss may know what to do with them, so they are not refused;
     one that does not takes them into weights that nothing brings back.
 
     Args:
-        name: Argument of `fit`.
+        name: Argument of `fit`, or part of the data for statistics.
         data: Arrays in memory, nested; other data passes unseen.
     """
     for leaf in tf.nest.flatten(data):
@@ -42,12 +49,39 @@ def warn_of_rows(name: str, data: Any) -> None:
         row = _first_row(leaf)
         if row is not None:
             warnings.warn(
-                f"A sample of `{name}` is not finite. Expected finite numbers, "
-                "or a layer or loss that leaves others out: weights that "
-                f"NaN has reached are lost. Received: {name}[{row}]",
+                f"A sample of `{name}` is not finite. {_NAN}"
+                f"Received: {name}[{row}]",
                 stacklevel=4,
             )
             return
+
+
+def warn_of_data(given: Any, samples: Samples) -> None:
+    """Warns of NaN or infinite values in data for statistics.
+
+    Nobody reads all of a data set before a training: of NaN behind the
+    samples the loss tells at a decision, if it has reached a weight.
+
+    Args:
+        given: What a search was given of its own; `None` for what `fit` was
+            given, whose arrays it has looked at.
+        samples: What was read of it.
+    """
+    if samples.batch_size is None:
+        for name, data in zip(_PARTS, given or (), strict=False):
+            warn_of_rows(name, data)
+        return
+    for name, data in zip(_PARTS, samples.parts, strict=True):
+        for leaf in tf.nest.flatten(data):
+            row = None if leaf is None else _first_row(np.asarray(leaf))
+            if row is not None:
+                warnings.warn(
+                    f"A sample of the data for statistics is not finite. {_NAN}"
+                    f"Received: NaN or infinite numbers in `{name}` of sample "
+                    f"{row} of the {len(leaf)} that are read",
+                    stacklevel=4,
+                )
+                return
 
 
 def _first_row(array: np.ndarray) -> int | None:

@@ -9,7 +9,7 @@ the batch normalization or activation that a runtime fuses into it. They also
 - give what is concatenated a configuration of their own, with 8-bit weights;
 - quantize inputs that are integers, such as tokens;
 - know batch normalization behind 2-D convolutions and dense layers only;
-- name the parts of a separable convolution by a counter of the process.
+- forget the moments that a `Normalization` has adapted to.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from tensorflow_model_optimization.python.core.quantization.keras.graph_transfor
     transforms as patterns,
 )
 
+from msq_tf.tfmot import columns
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.layers import known_weights
 from msq_tf.tfmot.quantize_config import MSQQuantizeConfig
+from msq_tf.tfmot.separable import SplitSeparable
 
 _CONFIG = "quantize_config"
 # Of one dimension, three, or transposed. TFMOT's pattern "Conv2D" fits every
@@ -69,24 +71,40 @@ class MSQLayoutTransform(tfmot.QuantizeLayoutTransform):
         """
         metadata = layer_quantize_map
         given = {n: entry.get(_CONFIG) for n, entry in metadata.items()}
+        _finalize(model)
         if self._config["activation_bits"] is not None:
             for layer in model._input_layers:
                 if not tf.as_dtype(layer.dtype).is_floating:
                     metadata.pop(layer.name, None)
+                elif columns.narrow(layer):
+                    self._round_behind(layer, metadata)
             model, metadata = _transform(model, metadata)
             for layer in model.layers:
                 # As a 2-D convolution between lambdas, which is what TFMOT
-                # makes of it, it could not be saved.
+                # makes of one that is not split, it could not be saved.
                 if isinstance(layer, tf_keras.layers.SeparableConv1D) and (
                     metadata.get(layer.name, {}).get(_CONFIG, "") is None
                 ):
                     metadata[layer.name][_CONFIG] = self._ours()
             default = tfmot.default_8bit.Default8BitQuantizeLayoutTransform()
             model, metadata = default.apply(model, metadata)
+        _finalize(model)
         for layer in model.layers:
             if layer.name in metadata:
                 self._mend(layer, metadata, given.get(layer.name))
         return model, metadata
+
+    def _round_behind(self, layer: Any, metadata: dict[str, Any]) -> None:
+        """Rounds what normalizes an input in its place."""
+        metadata.pop(layer.name, None)
+        for reader in columns.readers(layer):
+            entry = metadata.get(reader.name)
+            if (
+                entry is not None
+                and entry.get(_CONFIG) is None
+                and not self._registry.quantizes(reader)
+            ):
+                entry[_CONFIG] = self._ours(weights=[], quantize_output=True)
 
     def _mend(self, layer: Any, metadata: dict[str, Any], given: Any) -> None:
         now = metadata[layer.name].get(_CONFIG)
@@ -112,11 +130,18 @@ class MSQLayoutTransform(tfmot.QuantizeLayoutTransform):
         return MSQQuantizeConfig(**{**self._config, **changes})
 
 
+def _finalize(model: Any) -> None:
+    """Has layers take note of weights that were set behind their backs."""
+    for layer in model.layers:
+        if isinstance(layer, tf_keras.layers.Normalization):
+            layer.finalize_state()
+
+
 def _transform(
     model: Any, metadata: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     rules = [
-        _NamedSeparable(),
+        SplitSeparable(),
         _OtherBatchNormReLU(),
         _OtherBatchNormActivation(),
         _OtherBatchNorm(),
@@ -126,22 +151,6 @@ def _transform(
     return model_transformer.ModelTransformer(
         model, rules, set(metadata), metadata
     ).transform()
-
-
-class _NamedSeparable(transforms.SeparableConvQuantize):
-    """Parts that are called the same in every process."""
-
-    def replacement(self, match_layer: Any) -> Any:
-        node = super().replacement(match_layer)
-        if node is not match_layer:
-            name = match_layer.layer["config"]["name"]
-            _rename(node.layer, f"{name}_pointwise")
-            _rename(node.input_layers[0].layer, f"{name}_depthwise")
-        return node
-
-
-def _rename(layer: dict[str, Any], name: str) -> None:
-    layer["name"] = layer["config"]["name"] = name
 
 
 def _other() -> Any:

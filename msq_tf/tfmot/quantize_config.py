@@ -119,6 +119,17 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
             **{**self.get_config(), "activations": [], "quantize_output": False}
         )
 
+    @property
+    def splits(self) -> bool:
+        """Whether the parts of a layer can be quantized as the layer is."""
+        return self.weights is None and self.activations is None
+
+    def with_linear_output(self) -> MSQQuantizeConfig:
+        """The same for a part of a layer, whose output another part reads."""
+        return MSQQuantizeConfig(
+            **{**self.get_config(), "quantize_output": None}
+        )
+
     def weight_names(self, layer: Any) -> list[str]:
         """Names of the weights of a layer that are quantized.
 

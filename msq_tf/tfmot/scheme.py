@@ -24,6 +24,16 @@ _MERGES = (
     layers.Subtract,
 )
 
+# What TFMOT knows of 2-D images alone, and of no `Resizing`.
+_AVERAGING = (layers.AveragePooling3D,)
+
+
+def _averages(layer: Any) -> bool:
+    """Whether a kernel averages integers, and rounds."""
+    if isinstance(layer, layers.Resizing):
+        return layer.interpolation != "nearest"
+    return isinstance(layer, _AVERAGING)
+
 
 class MSQQuantizeScheme(tfmot.QuantizeScheme):
     """Quantizes every layer with weights by MSQ, activations as TFMOT does.
@@ -109,7 +119,7 @@ class MSQQuantizeRegistry(tfmot.QuantizeRegistry):
             return MSQQuantizeConfig(**self._config)
         if self._config["activation_bits"] is None:
             return None
-        if isinstance(layer, _MERGES):
+        if isinstance(layer, _MERGES) or _averages(layer):
             return MSQQuantizeConfig(weights=[], quantize_output=True)
         if not self._default.supports(layer):
             return None

@@ -4,7 +4,7 @@ TensorFlow writes one as a convolution of batches that hold every second pixel,
 or every third. The converter makes one operator of that only where the batch
 size is fixed. With an open one the file would copy all pixels twice, fold no
 batch normalization, and fuse no activation, so that it would round where
-training does not.
+training does not. For volumes it has no operator at all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
+# With the order of their axes, samples first and channels last.
+_CONVOLUTIONS = {
+    "Conv2D": b"NHWC",
+    "Conv3D": b"NDHWC",
+    "DepthwiseConv2dNative": b"NHWC",
+}
 
 
 def merged(
@@ -91,6 +96,11 @@ class _Pattern:
         if padding is None:
             return []
         rates, kind = padding
+        if convolution.op == "Conv3D" and kind == b"VALID":
+            # TensorFlow 2.21 mistakes one rate for the other in the shape,
+            # and its converter refuses what does not fit.
+            if rates[1] != rates[2]:
+                return []
         new = tf.compat.v1.NodeDef()
         new.CopyFrom(convolution)
         new.attr["dilations"].list.i[:] = [1, *([1] * is_sequence), *rates, 1]
@@ -159,20 +169,21 @@ class _Pattern:
     def _kernel(
         self, convolution: tf.compat.v1.NodeDef
     ) -> Sequence[int] | None:
-        """Height and width of the kernel."""
+        """Size of the kernel along the pixels' axes."""
         found = self._read(convolution, 1)
         value = None if found is None else self._value(found)
         if found is not None and found.op == "ExpandDims":
             value = self._constant(found, 0)
             return None if value is None else (1, value.shape[0])
-        return None if value is None else value.shape[:2]
+        if value is None:
+            return None
+        return value.shape[: 3 if convolution.op == "Conv3D" else 2]
 
 
 def _is_plain(node: tf.compat.v1.NodeDef) -> bool:
     return (
-        node.op in _CONVOLUTIONS
+        node.attr["data_format"].s == _CONVOLUTIONS.get(node.op)
         and node.attr["padding"].s == b"VALID"
-        and node.attr["data_format"].s == b"NHWC"
         and set(node.attr["strides"].list.i) == {1}
         and set(node.attr["dilations"].list.i) <= {1}
     )

@@ -19,6 +19,14 @@ from tflite_export.integer import grids
 from tflite_export.runtime import ports
 from tflite_export.verification import agreement
 
+_LOST_IN_TRAINING = (
+    "Training loses it: with its trained ranges Keras's output varies by "
+    "{:.3g}, too"
+)
+_LOST_IN_FILE = (
+    "The file loses it, not training: with its trained ranges Keras's output "
+    "varies by {:.3g}"
+)
 # Operators whose outputs have one grid, whatever the data.
 _FIXED = ("LOGISTIC", "LOG_SOFTMAX", "SOFTMAX", "TANH")
 
@@ -41,6 +49,7 @@ def check(
     """
     if not any(alike):
         return
+    trained: list[list[np.ndarray]] | None = None
     wanted = dataclasses.replace(
         source,
         base=source.base if source.model is None else source.model.base,
@@ -51,8 +60,8 @@ def check(
     for k, port in enumerate(ports.outputs(data)):
         if not alike[k] or port.scale is None:
             continue
-        rows = np.concatenate([np.atleast_1d(batch[k]) for batch in wanted])
-        moved = float(np.ptp(rows, axis=0).max(initial=0.0))
+        rows = _rows(wanted, k)
+        moved = _moved(rows)
         top = float(np.abs(rows).max(initial=0.0))
         if top < grids.least_range("int8"):
             continue  # Too small for any grid, so zero is right.
@@ -61,15 +70,31 @@ def check(
         if agreement.last_operator(parsed, indices[k]) in _FIXED:
             unit = port.scale
         if moved > even * unit:
+            who = "The file's ranges, of representative_data, lose it"
+            if source.trained_ranges:
+                trained = trained or source.predict(chunks)
+                left = _moved(_rows(trained, k))
+                who = _LOST_IN_FILE.format(left)
+                if left <= even * port.scale:
+                    who = _LOST_IN_TRAINING.format(left)
             raise ExportError(
                 f"The file computes the same '{port.name}' for all "
                 f"{len(rows)} samples of representative_data, and the Keras "
                 "model with float activations does not. A "
                 "range of activations is so wide, or so narrow, that nothing "
                 "is left of what the model sees, as after an outlier in the "
-                "data. Expected representative_data without outliers; with "
-                "trained ranges, more training on such data, or "
+                f"data. {who}. Expected representative_data without outliers; "
+                "with trained ranges, more training on such data, or "
                 "`msq_tf.calibrate(qmodel, x)`. Received: an output that "
                 f"varies by {moved:.3g} in Keras, and a unit of "
                 f"{port.scale:.3g} in the file"
             )
+
+
+def _rows(batches: Sequence[Sequence[np.ndarray]], k: int) -> np.ndarray:
+    return np.concatenate([np.atleast_1d(batch[k]) for batch in batches])
+
+
+def _moved(rows: np.ndarray) -> float:
+    """How far the numbers of an output are apart over samples."""
+    return float(np.ptp(rows, axis=0).max(initial=0.0))

@@ -150,3 +150,35 @@ def test_it_joins_losses_of_another_width(wide_floats):
         callbacks=[msq_tf.MSQCallback(msq_tf.BudgetRule(6))],
     )
     assert np.isfinite(history.history["loss"]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_loss_may_have_a_type_of_its_own(dtype):
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(2, dtype=dtype)]
+    )
+    qmodel = msq_tf.quantize_model(model)
+    qmodel.compile("sgd", keras.losses.MeanSquaredError(dtype="float64"))
+    history = qmodel.fit(
+        np.ones((8, 4)),
+        np.ones((8, 2)),
+        verbose=0,
+        callbacks=[msq_tf.MSQCallback(msq_tf.BudgetRule(6))],
+    )
+    assert np.isfinite(history.history["msq_penalty"]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_it_joins_losses_where_layers_are_narrower(wide_floats, dtype):
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(2, dtype=dtype)]
+    )
+    qmodel = msq_tf.quantize_model(model)
+    qmodel.compile("sgd", "mse")
+    history = qmodel.fit(
+        np.ones((8, 4)),
+        np.ones((8, 2)),
+        verbose=0,
+        callbacks=[msq_tf.MSQCallback(msq_tf.BudgetRule(6))],
+    )
+    assert np.isfinite(history.history["loss"]).all()

@@ -262,3 +262,21 @@ def test_inputs_in_a_dictionary_go_by_name(kind, first):
     qmodel.fit(given, np.zeros((32, 1)), verbose=0)
     found = qmodel.activation_quantizers.trained_ranges()[0]
     assert -1.0 <= found.low < -0.5 and 1.5 < found.high <= 2.0
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softmax", "tanh"])
+@pytest.mark.parametrize("spelled", ["layer", "operation"])
+def test_an_activation_has_the_grid_of_its_kernel_however_spelled(
+    name, spelled
+):
+    inputs = keras.Input((6,))
+    h = keras.layers.Dense(6)(inputs)
+    if spelled == "layer":
+        x = keras.layers.Activation(name)(h)
+    else:
+        x = getattr(keras.ops, name)(h)
+    outputs = keras.layers.Dense(2)(h * 2.0 + x)
+    qmodel = msq_tf.quantize_model(
+        keras.Model(inputs, outputs), msq_tf.MSQConfig(activation_bits=8)
+    )
+    assert [s.fixed for s in qmodel.activations.sites if s.fixed] == [name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import msq_tf
 from msq_tf.rules.rule import LayerStats
@@ -177,3 +178,26 @@ def test_a_learning_rate_that_is_too_large_is_told():
     qmodel.optimizer.learning_rate = 1e30
     with pytest.raises(ValueError, match="lower the learning rate"):
         search(qmodel, RULES[0], hessian=False)
+
+
+@pytest.mark.parametrize("part", ["x", "y"])
+def test_what_statistics_read_of_a_data_set_is_looked_at(part):
+    given = {"x": X.copy(), "y": Y.copy()}
+    given[part][9, 1] = np.inf
+    data = tf.data.Dataset.from_tensor_slices((given["x"], given["y"]))
+    search = msq_tf.MSQCallback(RULES[0], verbose=0)
+
+    class Begun(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            raise InterruptedError
+
+    with (
+        pytest.warns(UserWarning, match=f"`{part}` of sample 9 of the 64"),
+        pytest.raises(InterruptedError),
+    ):
+        prepared().fit(
+            data.batch(16),
+            shuffle=False,
+            verbose=0,
+            callbacks=[search, Begun()],
+        )

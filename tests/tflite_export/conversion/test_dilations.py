@@ -74,3 +74,35 @@ def test_copies_that_are_no_convolution_stay(tmp_path):
     path = tmp_path / "m.tflite"
     export(msq_tf.quantize_model(model), path)
     assert "SPACE_TO_BATCH_ND" in names(path)
+
+
+@pytest.mark.parametrize("size", [2, (3, 1, 2)])
+@pytest.mark.parametrize(
+    ("rate", "padding"),
+    [
+        (2, "valid"),
+        ((2, 3, 3), "valid"),
+        ((1, 2, 2), "same"),
+        ((2, 1, 3), "same"),
+        ((2, 1, 1), "same"),
+    ],
+)
+def test_a_volume_is_one_operator_too(rate, padding, size, tmp_path):
+    """Else there is none: the copies of a volume are not in TFLite."""
+    model = keras.Sequential(
+        [
+            keras.Input((7, 6, 8, 2)),
+            L.Conv3D(4, size, dilation_rate=rate, padding=padding),
+            L.GlobalAveragePooling3D(),
+            L.Dense(3),
+        ]
+    )
+    x = np.random.default_rng(0).normal(size=(8, 7, 6, 8, 2))
+    x = x.astype(np.float32)
+    qmodel = msq_tf.quantize_model(model)
+    path = tmp_path / "m.tflite"
+    for target in ("min_size", "cpu_float"):
+        export(qmodel, path, target=target, representative_data=x)
+        assert names(path).count("CONV_3D") == 1
+        wanted = qmodel(x, training=False).numpy()
+        np.testing.assert_allclose(run(path, x), wanted, atol=1e-5)

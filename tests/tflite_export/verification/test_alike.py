@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import pytest
 import msq_tf
 from tflite_export import ExportError
 from tflite_export import export
+from tflite_export.conversion.source import from_model
+from tflite_export.verification import alike
 
 L = keras.layers
 X = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
@@ -41,7 +45,9 @@ def test_a_range_that_an_outlier_left_is_refused(tmp_path, activation, site):
     """As files of before may have one: Keras computes with it just as badly."""
     qmodel = trained(activation)
     qmodel.activation_quantizers.high[site].assign(9e30)
-    with pytest.raises(ExportError, match="does not.*output that varies"):
+    with pytest.raises(
+        ExportError, match="does not.*Training loses it.*varies"
+    ):
         export(
             qmodel,
             tmp_path / "m.tflite",
@@ -49,6 +55,19 @@ def test_a_range_that_an_outlier_left_is_refused(tmp_path, activation, site):
             representative_data=X,
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_loses_what_training_keeps_is_told(tmp_path):
+    """As where a grid of the file is not the trained one."""
+    qmodel = trained()
+    source = dataclasses.replace(
+        from_model(qmodel), base=qmodel.base, trained_ranges=True
+    )
+    path = tmp_path / "m.tflite"
+    export(qmodel, path, target="cpu_int8", representative_data=X)
+    data = path.read_bytes()
+    with pytest.raises(ExportError, match="The file loses it, not training"):
+        alike.check(data, source, [[X]], [True], even=1.0)
 
 
 def test_an_outlier_in_the_data_itself_is_told_before(tmp_path):
