@@ -42,7 +42,7 @@ DISTRIBUTIONS = {
 }
 
 # Modules in environments of their own: of peers and of the site.
-ELSEWHERE = ("hgq", "markdown", "mkdocs", "qkeras")
+ELSEWHERE = ("griffe", "hgq", "markdown", "mkdocs", "qkeras")
 
 # What a folder needs that no import shows.
 EXTRA_DEPS = {
