@@ -65,9 +65,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         place = _place(target)
         path = _ROOT / target
         if place.startswith(f"{_FILES}/") and path.is_file():
-            files.append(
-                File.generated(config, place, abs_src_path=str(path))
-            )
+            files.append(File.generated(config, place, abs_src_path=str(path)))
     return files
 
 
