@@ -73,9 +73,10 @@ class Reasons:
         Raises:
             ValueError: If it is something else.
         """
-        for entry in config:
-            kinds = [type(part) for part in entry]
-            if kinds != [int, str, int, str]:
+        rows = config if isinstance(config, list | tuple) else [config]
+        for entry in rows:
+            parts = entry if isinstance(entry, list | tuple) else [entry]
+            if [type(part) for part in parts] != [int, str, int, str]:
                 raise ValueError(
                     "The file holds reasons of changes that are none. Expected "
                     f"[step, path, width, reason]. Received: {entry!r}"

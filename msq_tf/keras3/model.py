@@ -347,5 +347,5 @@ class MSQModel(
         )
         model.expect_optimizers(config.get("optimizers", {}))
         # Files of earlier versions have none.
-        model.search.reasons.load(saved.records("reasons", config["reasons"]))
+        model.search.reasons.load(config.get("reasons", []))
         return model
