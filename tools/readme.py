@@ -20,6 +20,7 @@ from tools import devices_page
 from tools import faults_page
 from tools import fuzz_page
 from tools import growth_page
+from tools import headlines
 from tools import large_page
 from tools import markdown
 from tools import methods_page
@@ -93,15 +94,9 @@ def pages() -> dict[Path, dict[str, str]]:
     demo = json.loads(_RESULTS.read_text())
     cost, targets = _of("cost"), _of("targets")
     runs = targets["results"]["runs"]
-    few = [run for run in runs if run["model"] != "resnet20"]
-    readme = (
-        _demo(demo),
-        target_page.summary(_of("time_to_target")),
-        cost_page.summary(cost, _of("peers")),
-        targets_page.speeds(targets, few),
-    )
+    summary = target_page.summary(_of("time_to_target"))
     found = {
-        "README.md": {"": "\n".join(readme)},
+        "README.md": {"": headlines.three(demo, cost, summary)},
         "accuracy.md": {"": accuracy_page.accuracy_tables(_of("accuracy"))},
         "algorithm.md": {"": strength_page.table(_of("strength"))},
         "distribution.md": {"": devices_page.table(_of("devices"))},
@@ -126,7 +121,10 @@ def pages() -> dict[Path, dict[str, str]]:
         "sensitivity.md": {
             "": accuracy_page.prediction_table(_of("predictions"))
         },
-        "targets/README.md": {"": targets_page.speeds(targets, runs)},
+        "targets/README.md": {
+            "": targets_page.speeds(targets, runs),
+            "one run": _demo(demo),
+        },
         "targets/ethos_u.md": {"": targets_page.vela(_of("vela"))},
         "transformers.md": {"": transformers_page.table(_of("transformers"))},
         "zoo.md": {"": zoo_page.zoo_tables(_of("zoo"))},
