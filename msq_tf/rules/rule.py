@@ -88,8 +88,8 @@ class LayerStats:
             (a convolution that is one per pixel), `"conv"`, `"depthwise"` or
             `"other"`.
         channels: Number of output channels.
-        sensitivity: `Omega = Tr(H) / N * ||Q_next(w) - w||**2` at the next
-            width (HAWQ-V2's form): loss per weight tensor.
+        sensitivity: `Omega = Tr(H) / N * ||Q_next(w) - w||**2` at one bit
+            less (HAWQ-V2's form): loss per weight tensor.
         sensitivity_error: Its standard error over the Hessian's probes.
         lsb_nonzero: Maps k to the share of elements whose low k bits are not
             all zero.
