@@ -11,6 +11,8 @@ TOSA_VENV := .venv-tosa
 TOSA_STAMP := $(TOSA_VENV)/.installed
 OLDEST_VENV := .venv-oldest
 OLDEST_STAMP := $(OLDEST_VENV)/.installed
+DOCS_VENV := .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.installed
 PEERS := hgq2 qkeras
 PEER_STAMPS := $(PEERS:%=.venv-%/.installed)
 BUILDIFIER_VERSION := 8.2.1
@@ -20,7 +22,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tosa setup-peers demo test test-slow compatibility \
+.PHONY: help setup setup-tosa setup-docs setup-peers docs demo test test-slow compatibility \
 	lint format build-files bench bench-accuracy bench-faults bench-fuzz \
 	bench-exports bench-large bench-peers bench-workers bench-zoo \
 	readme dist clean
@@ -46,6 +48,14 @@ $(TOSA_STAMP): requirements-tosa.txt
 	$(TOSA_VENV)/bin/python -m pip install --quiet \
 		--disable-pip-version-check -r requirements-tosa.txt
 	touch $(TOSA_STAMP)
+
+setup-docs: $(DOCS_STAMP) ## Create .venv-docs, which builds the site.
+
+$(DOCS_STAMP): requirements-docs.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet \
+		--disable-pip-version-check -r requirements-docs.txt
+	touch $(DOCS_STAMP)
 
 setup-peers: $(PEER_STAMPS) ## Create .venv-hgq2 and .venv-qkeras, for peers.
 
@@ -136,6 +146,10 @@ bench-peers: $(STAMP) ## Cost and accuracy of TFMOT, HGQ2, qkeras-v3 and MSQ.
 bench-zoo: $(STAMP) ## Export every keras.applications family (30 minutes).
 	$(BIN)/python -m benchmarks zoo
 
+docs: $(DOCS_STAMP) ## Build the site into out/site; a warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --quiet \
+		--strict
+
 readme: $(STAMP) ## Write the README's figures from out/demo and benchmarks.
 	$(BIN)/python -m tools.docs
 
@@ -147,6 +161,6 @@ dist: $(STAMP) ## Build the wheel and the sdist.
 
 clean: ## Remove results, caches and environments.
 	rm -rf out build dist *.egg-info $(VENV) $(TOSA_VENV) \
-		$(OLDEST_VENV) $(PEERS:%=.venv-%) .mypy_cache \
+		$(DOCS_VENV) $(OLDEST_VENV) $(PEERS:%=.venv-%) .mypy_cache \
 		.pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -111,7 +111,7 @@ def export(
         ValueError: If an argument is wrong, or the disk is full or can't be
             written.
 
-    Example:
+    Examples:
         >>> report = export(qmodel, "m.tflite", representative_data=images)
         >>> print(report)
     """

@@ -41,8 +41,8 @@ DISTRIBUTIONS = {
     "tflite_micro": "tflite_micro",
 }
 
-# Modules of peers, which are in environments of their own (`make setup-peers`).
-ELSEWHERE = ("hgq", "qkeras")
+# Modules in environments of their own: of peers and of the site.
+ELSEWHERE = ("griffe", "hgq", "markdown", "mkdocs", "qkeras")
 
 # What a folder needs that no import shows.
 EXTRA_DEPS = {

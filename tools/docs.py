@@ -32,6 +32,7 @@ from benchmarks.reliability import workers
 from benchmarks.training_cost import long_run
 from benchmarks.training_cost import scaling
 from benchmarks.training_cost import step
+from tools import headlines
 
 _ROOT = Path(__file__).resolve().parent.parent
 _IMAGES = _ROOT / "docs" / "images"
@@ -59,14 +60,13 @@ def pages() -> dict[Path, dict[str, str]]:
     Returns:
         Sections by name, by page; a section without a name has the empty one.
     """
-    readme = (
-        demo.markdown(json.loads(demo.RESULTS.read_text())),
+    readme = headlines.three(
+        json.loads(demo.RESULTS.read_text()),
+        load("cost"),
         kept(load("time_to_target"), "README"),
-        step.summary(load("cost"), load("peers")),
-        targets.summary(load("targets")),
     )
     found = {
-        "README.md": {"": "\n".join(readme)},
+        "README.md": {"": readme},
         "docs/accuracy.md": {"": accuracy.markdown(load("accuracy"))},
         "docs/algorithm.md": {"": kept(load("strength"))},
         "docs/distribution.md": {"": replicas.markdown(load("devices"))},
@@ -89,7 +89,10 @@ def pages() -> dict[Path, dict[str, str]]:
             "workers": workers.markdown(load("workers")),
         },
         "docs/sensitivity.md": {"": kept(load("predictions"))},
-        "docs/targets/README.md": {"": targets.markdown(load("targets"))},
+        "docs/targets/README.md": {
+            "": targets.markdown(load("targets")),
+            "one run": demo.markdown(json.loads(demo.RESULTS.read_text())),
+        },
         "docs/targets/ethos_u.md": {"": vela.markdown(load("vela"))},
         "docs/transformers.md": {
             "": transformers.markdown(load("transformers"))

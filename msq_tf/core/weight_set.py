@@ -42,7 +42,7 @@ class WeightQuantizers:
         sizes: Number of elements of each.
         start_bits: Stored bits of each at the start.
         outlines: `(plan entry, kind, output channels)` of each; the kind is
-            one of `devices.KINDS`.
+            one of `storage.KINDS`.
         kernels: The latent variables of each.
         scale_axes: Axes over which each has scales; `None` for one scale.
         float_size: Elements of quantizable weights that stay in float.

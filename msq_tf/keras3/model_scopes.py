@@ -27,7 +27,7 @@ class HasScopes:
     kernels: Any
     name: Any
     quantized_values: Any
-    quantized_weights: Any
+    quantized_weights: Callable[[], list[QuantizedWeight]]
 
     def quantized_scope(self) -> Overlay:
         """A scope in which `base` computes with its quantized weights.

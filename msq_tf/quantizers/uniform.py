@@ -92,9 +92,9 @@ def round_clamp(x: Any, bits: Any) -> tf.Tensor:
         float32 tensor `min(round(2**n x), 2**n - 1) / 2**n`. The gradient is
         the identity.
 
-    Example:
-    >>> round_clamp([0.0, 0.3, 1.0], bits=2).numpy()
-    array([0.  , 0.25, 0.75], dtype=float32)
+    Examples:
+        >>> round_clamp([0.0, 0.3, 1.0], bits=2).numpy()
+        array([0.  , 0.25, 0.75], dtype=float32)
     """
     levels = power_of_two(bits)
     return _unit_quantize(
@@ -245,10 +245,10 @@ def quantize(
     Returns:
         A `Quantized` tuple.
 
-    Example:
-    >>> w = tf.constant([-0.9, 0.1, 0.5, 1.0])
-    >>> quantize(w, tf.constant(1.0), bits=3, lsb=1).codes.numpy()
-    array([-3.,  0.,  2.,  3.], dtype=float32)
+    Examples:
+        >>> w = tf.constant([-0.9, 0.1, 0.5, 1.0])
+        >>> quantize(w, tf.constant(1.0), bits=3, lsb=1).codes.numpy()
+        array([-3.,  0.,  2.,  3.], dtype=float32)
     """
     bits = tf.cast(bits, tf.int32)
     lsb = tf.cast(lsb, tf.int32)

@@ -69,10 +69,10 @@ class BudgetRule(Rule):
             one decision, 1 or 2; any other drops one.
         allowed_bits: Widths a layer may take; `range(2, 9)` allows all.
             `None` is those that pay on `device`, or without one what a packed
-            file stores, `devices.CONTAINERS`: 8, 4 and 2 bits. Codes of 3
-            bits take 4 there, and codes of 5 to 7 take 8. A layer's
-            `min_bits` was asked for and is allowed, too.
-        device: Name of an export target, see `devices.DEVICES`. The search
+            file stores: 8, 4 and 2 bits. Codes of 3 bits take 4 there, and
+            codes of 5 to 7 take 8. A layer's `min_bits` was asked for and is
+            allowed, too.
+        device: Name of an export target, such as `"min_size"`. The search
             then uses only widths that pay there and counts bytes as its
             files store them; `target_bytes` is the size of the whole file.
         growth: How many times in a search a layer may be given a wider width
@@ -211,7 +211,7 @@ class BudgetRule(Rule):
                     following,
                 )
             )
-        after = self._after(stats, state, changes)._replace(
+        after = self.after(stats, state, changes)._replace(
             grown=state.grown + len(grown)
         )
         pulls = {} if after.done else _pulls(options, plan, taken)

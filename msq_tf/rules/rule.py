@@ -84,10 +84,12 @@ class LayerStats:
         size: Number of elements.
         bits: Stored bits now.
         min_bits: Fewest stored bits allowed.
-        kind: Kind of the weight, one of `devices.KINDS`.
+        kind: What computes with it: `"dense"` (a matrix product), `"pointwise"`
+            (a convolution that is one per pixel), `"conv"`, `"depthwise"` or
+            `"other"`.
         channels: Number of output channels.
-        sensitivity: `Omega = Tr(H) / N * ||Q_next(w) - w||**2` at the next
-            width (HAWQ-V2's form): loss per weight tensor.
+        sensitivity: `Omega = Tr(H) / N * ||Q_next(w) - w||**2` at one bit
+            less (HAWQ-V2's form): loss per weight tensor.
         sensitivity_error: Its standard error over the Hessian's probes.
         lsb_nonzero: Maps k to the share of elements whose low k bits are not
             all zero.
@@ -283,7 +285,10 @@ class Rule(abc.ABC):
 
     @abc.abstractmethod
     def widths(self, layer: LayerStats) -> tuple[int, ...]:
-        """The widths below its own that a layer may come to, widest first."""
+        """Returns the widths below its own that a layer may come to.
+
+        Widest first. It is asked before anything of the layer is measured.
+        """
 
     def wider(self, layer: LayerStats) -> int | None:
         """The width that may be given back to a layer, if any."""
@@ -294,13 +299,19 @@ class Rule(abc.ABC):
     def due(
         self, progress: float, average_bits: float, state: RuleState
     ) -> bool:
-        """Whether a decision is wanted now; cheap, asked at every interval."""
+        """Returns whether a decision is wanted now.
+
+        Cheap, for it is asked at every interval; statistics follow a yes.
+        """
 
     @abc.abstractmethod
     def decide(
         self, stats: SearchStats, state: RuleState
     ) -> tuple[Decision, RuleState]:
-        """Takes one decision. Pure."""
+        """Takes one decision; returns it and the state after it, see `after`.
+
+        Pure: equal arguments give equal answers.
+        """
 
     def lowest(self, layer: LayerStats) -> int:
         """The smallest width a layer can ever reach."""
@@ -354,9 +365,14 @@ class Rule(abc.ABC):
             f"target_compression={self.target_compression:g}"
         )
 
-    def _after(
+    def after(
         self, stats: SearchStats, state: RuleState, changes: Sequence[Change]
     ) -> RuleState:
+        """Returns the state after a decision, for `decide` to return.
+
+        It counts the decision, notes the step of `stats`, and says whether
+        `changes` reach the target.
+        """
         new = {change.path: change.new for change in changes}
         average = self.average(
             dataclasses.replace(

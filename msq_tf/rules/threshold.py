@@ -104,5 +104,5 @@ class ThresholdRule(Rule):
                 k = min(k, len(widths))
             if k:
                 lsb[layer.path] = k
-        after = self._after(stats, state, changes)
+        after = self.after(stats, state, changes)
         return Decision(tuple(changes), {} if after.done else lsb), after

@@ -67,7 +67,7 @@ class SearchCallback:
     decides, prints and writes, and the others take over what it decided.
 
     Args:
-        rule: A `BudgetRule` or `ThresholdRule`.
+        rule: A `BudgetRule`, a `ThresholdRule` or a `rules.Rule` of your own.
         data: Data for statistics: `(x, y)` or `(x, y, sample_weight)` of
             arrays, of which evenly spaced samples are taken, or a
             `tf.data.Dataset` or `keras.utils.PyDataset` of batches, of which
@@ -150,7 +150,8 @@ class SearchCallback:
         super().__init__()
         if not isinstance(rule, Rule):
             raise ValueError(
-                "`rule` must be a BudgetRule or a ThresholdRule. Received: "
+                "`rule` must be a Rule, such as "
+                "`msq_tf.BudgetRule(target_compression=8)`. Received: "
                 f"rule={rule!r}"
             )
         check_integer("samples", samples, 1)

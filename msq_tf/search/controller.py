@@ -24,6 +24,7 @@ from msq_tf.core.bit_history import BitChange
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.search_state import PER_WEIGHT
 from msq_tf.core.search_state import SHARED
+from msq_tf.rules.decision_check import check_decision
 from msq_tf.rules.rule import Decision
 from msq_tf.rules.rule import LayerStats
 from msq_tf.rules.rule import Rule
@@ -146,6 +147,7 @@ class Decider:
             decision, after = self._rule.decide(
                 search_stats(self._qmodel, layers, progress, step), state
             )
+            check_decision(self._rule, decision, layers)
             self._apply(decision, step, epoch, layers)
             search.rule_state = after
         if distribute.workers(strategy) > 1:

@@ -71,12 +71,12 @@ class BlockHessian:
         strategy: Where to run; `None` for here. All of its workers have to
             take traces together.
 
-    Example:
-    >>> a = tf.constant([1.0, 2.0, 3.0])
-    >>> hessian = BlockHessian(lambda values, batch: tf.reduce_sum(
-    ...     a * values[0] ** 2))
-    >>> hessian.traces([tf.ones(3)], [()], max_probes=2).trace
-    array([12.])
+    Examples:
+        >>> a = tf.constant([1.0, 2.0, 3.0])
+        >>> hessian = BlockHessian(lambda values, batch: tf.reduce_sum(
+        ...     a * values[0] ** 2))
+        >>> hessian.traces([tf.ones(3)], [()], max_probes=2).trace
+        array([12.])
     """
 
     def __init__(

@@ -28,3 +28,17 @@ from msq_tf.tfmot.quantize_config import MSQQuantizeConfig as MSQQuantizeConfig
 from msq_tf.tfmot.quantizer import RoundClampQuantizer as RoundClampQuantizer
 from msq_tf.tfmot.scheme import MSQQuantizeScheme as MSQQuantizeScheme
 from msq_tf.tfmot.strip import strip_quantization as strip_quantization
+
+__all__ = [
+    "MSQCallback",
+    "MSQQuantizeConfig",
+    "MSQQuantizeScheme",
+    "ModelView",
+    "RoundClampQuantizer",
+    "annotate_model",
+    "bake",
+    "calibrate",
+    "flatten_model",
+    "quantize_model",
+    "strip_quantization",
+]

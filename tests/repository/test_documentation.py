@@ -180,6 +180,21 @@ def test_links_between_documents_lead_somewhere(root):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+def test_files_that_pages_name_are_there(root):
+    """A file that moved takes its name on the pages along."""
+    folders = {p.name for p in root.iterdir() if p.is_dir()}
+    found = 0
+    for page in [
+        *(root / f"{name}.md" for name in ("README", "CONTRIBUTING")),
+        *(root / "docs").rglob("*.md"),
+    ]:
+        for path in re.findall(r"`([\w.-]+(?:/[\w.-]+)+)`", page.read_text()):
+            if path.partition("/")[0] in folders - {"out"}:
+                assert (root / path).exists(), f"{page.name}: {path}"
+                found += 1
+    assert found > 20
+
+
 def test_what_pages_take_from_the_packages_is_there(root):
     packages = {"msq_tf": msq_tf, "tflite_export": tflite_export}
     found = set()

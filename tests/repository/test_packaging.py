@@ -44,6 +44,17 @@ def test_peers_are_pinned_to_the_same_tensorflow_and_keras(root, peer):
         assert pin in lines
 
 
+def test_what_builds_the_site_is_pinned(root):
+    lines = (root / "requirements.txt").read_text().splitlines()
+    text = (root / "requirements-docs.txt").read_text()
+    pins = [p for p in text.splitlines() if p and not p.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    # It lays out signatures as `make format` does the code.
+    assert [p for p in pins if p.startswith("ruff==")] == [
+        line for line in lines if line.startswith("ruff==")
+    ]
+
+
 def test_lower_bounds_are_what_is_tested(root, project):
     """By `make compatibility`, and the page says so."""
     pins = (root / "requirements-oldest.txt").read_text().splitlines()

@@ -60,7 +60,7 @@ def evaluate_file(
     Raises:
         ValueError: If the file can't be read, or the data does not fit it.
 
-    Example:
+    Examples:
         >>> evaluate_file("m.tflite", x_test, y_test)["accuracy"]
     """
     data = files.read_bytes(path)

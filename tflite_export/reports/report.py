@@ -192,7 +192,7 @@ class ExportReport:
         Raises:
             ValueError: If the file is gone, or the data does not fit it.
 
-        Example:
+        Examples:
             >>> report = export(qmodel, "m.tflite", target="cpu_int8")
             >>> report.evaluate(x_test, y_test)["accuracy"]
         """

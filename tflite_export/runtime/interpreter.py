@@ -217,7 +217,7 @@ def run(
         ValueError: If the file can't be read or is damaged, or the inputs do
             not fit it.
 
-    Example:
+    Examples:
         >>> probabilities = tflite_export.run("model.tflite", images)
     """
     # `msq_tf.arguments` has this, but loads TensorFlow.

@@ -2,7 +2,7 @@
 
 A target is a JSON file in `targets/`. Each of its cells states for some
 operators and one weight type which granularities run, on which kernels, and
-the evidence. `targets/_known_bad.json` lists the combinations that a runtime
+the evidence. `tables/_known_bad.json` lists the combinations that a runtime
 computes wrongly or refuses; a target that holds one of them does not load.
 """
 

@@ -80,7 +80,7 @@ def lint(path: str | os.PathLike[str], target: str) -> list[Finding]:
     Raises:
         ValueError: If there is no such target, or the file is none.
 
-    Example:
+    Examples:
         >>> for finding in tflite_export.lint("m.tflite", "mcu"):
         ...     print(finding)
     """
