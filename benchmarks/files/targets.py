@@ -159,13 +159,6 @@ def markdown(content: dict[str, Any]) -> str:
     )
 
 
-def summary(content: dict[str, Any]) -> str:
-    """The same without the model between the smallest and the largest."""
-    runs = content["results"]["runs"]
-    few = [run for run in runs if run["model"] != "resnet20"]
-    return markdown(content | {"results": content["results"] | {"runs": few}})
-
-
 def containers(content: dict[str, Any]) -> str:
     """What containers take of one model."""
     results, environment = content["results"], content["environment"]

@@ -35,12 +35,6 @@ _NAMES = {
     methods.BSQ: "BSQ",
     methods.CSQ: "CSQ",
 }
-# Of each method, against float, in the README.
-_MEASURES = {
-    "step": "step_ratio",
-    "peak memory": "step_mib",
-    "trainable": "trainable",
-}
 
 
 def measure(rounds: int = 21) -> dict[str, Any]:
@@ -290,55 +284,6 @@ def method_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     return found
 
 
-def summary(content: dict[str, Any], peers: dict[str, Any]) -> str:
-    """What a step takes against float, for the README.
-
-    Args:
-        content: What `benchmarks/results/cost.json` holds.
-        peers: What `benchmarks/results/peers.json` holds.
-    """
-    results, rows = content["results"], []
-    shown = [method for method in _NAMES if method != methods.FLOAT]
-    for name, network in results["networks"].items():
-        label = f"{_title(name)}, batch {network['batch_size']}"
-        plain = network["methods"][methods.FLOAT]
-        for title, key in _MEASURES.items():
-            ratios = (
-                network["methods"][method][key] / plain[key] for method in shown
-            )
-            rows.append((label, title, *(f"{ratio:.2f}x" for ratio in ratios)))
-    facts = ran(
-        content["environment"],
-        f"medians of {results['rounds']} interleaved rounds in one process",
-        "against the float model",
-    )
-    return page(
-        f"{facts}:",
-        table(("network", "", *(_NAMES[m] for m in shown)), rows, left=2),
-        _beside(peers["results"]),
-    )
-
-
 def _title(name: str) -> str:
     """A network's name without what tells it from the same at another batch."""
     return name.partition(",")[0]
-
-
-def _beside(peers: dict[str, Any]) -> str:
-    """The steps of published packages, in a sentence."""
-    found = []
-    for name, entry in peers["peers"].items():
-        ratios = [
-            row["step_ratio"]
-            for model in entry.get("cost", {}).get("models", [])
-            for form, row in model["rows"].items()
-            if form not in (methods.FLOAT, "BSQ", "CSQ")
-        ]
-        if ratios:
-            title = "MSQ" if name == "msq" else name
-            found.append(f"{title} {min(ratios):.2f}x to {max(ratios):.2f}x")
-    return (
-        "A step of published packages against the float step beside it, on "
-        f"ResNet-8 and ResNet-20: {', '.join(found)}. TFMOT and HGQ2 quantize "
-        "activations, too ([peers](docs/peers.md))."
-    )
