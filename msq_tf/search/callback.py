@@ -39,9 +39,8 @@ from msq_tf.sensitivity.statistics import StatisticsGatherer
 # Decisions in the search phase when no interval is given.
 _DECISIONS = 10
 _UNBEGUN = (
-    "MSQCallback was not told that training began. Expected `on_train_begin`, "
-    "and `on_epoch_begin` of every epoch, as `fit` calls them. Received: what "
-    "comes after them"
+    "MSQCallback was not told that training began. Expected `on_train_begin` "
+    "and `on_epoch_begin`, as `fit` calls them. Received: what comes after them"
 )
 
 
