@@ -70,6 +70,7 @@ def test_the_first_hour_runs(root, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "small.tflite").stat().st_size < 40_000
 
 
+@pytest.mark.slow
 def test_reading_a_search_runs(root, tmp_path, monkeypatch):
     notebook = ran(root, tmp_path, monkeypatch, "reading_a_search")
     tables = shown(notebook, "text/html")

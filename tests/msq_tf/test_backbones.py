@@ -69,6 +69,7 @@ def same(before, after):
     return [np.array_equal(x, y) for x, y in zip(before, after, strict=True)]
 
 
+@pytest.mark.slow
 def test_the_two_phases(backbone, data):
     backbone.trainable = False
     model = with_head(backbone)
@@ -89,6 +90,7 @@ def test_the_two_phases(backbone, data):
     assert all(same(kept, statistics(backbone)))
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_is_quantized_too(backbone, data):
     """Its bits go, its weights stay; unfreezing needs `compile` only."""
     backbone.trainable = False
@@ -112,6 +114,7 @@ def test_a_frozen_backbone_is_quantized_too(backbone, data):
     assert not any(same(kept, statistics(backbone)))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("wrap", [lambda m: m, msq_tf.quantize_model])
 def test_training_false_holds_as_little_as_in_keras(backbone, data, wrap):
     """Keras 3.15 passes `training=True` on to nested calls regardless."""

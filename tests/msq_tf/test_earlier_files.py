@@ -41,6 +41,7 @@ def test_a_model_loads_and_its_search_goes_on(name):
     assert qmodel.compression >= 10
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", DATA)
 def test_weights_load(name):
     data = DATA[name]()

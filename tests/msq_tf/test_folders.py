@@ -50,6 +50,7 @@ def test_a_missing_folder_is_named(tmp_path, qmodel, name, folder):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_what_is_there_or_no_path_is_written(tmp_path, qmodel, monkeypatch):
     monkeypatch.chdir(tmp_path)
     qmodel.save("m.keras")

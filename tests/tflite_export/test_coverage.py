@@ -61,7 +61,7 @@ def _exports(name, target, path):
     assert any("with its trained ranges" in note for note in report.notes)
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", SOME)
 def test_layers_run_as_trained(name, tmp_path):
     _exports(name, "cpu_int8", tmp_path / "m")

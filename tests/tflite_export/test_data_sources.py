@@ -61,7 +61,7 @@ class Callable:
         return lists()
 
 
-@pytest.mark.first(3)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "function",
     [
@@ -83,6 +83,7 @@ def test_functions_are_data(qmodel, function, tmp_path):
         assert found == wanted and report.inputs == "given"
 
 
+@pytest.mark.slow
 def test_functions_for_several_inputs(tmp_path):
     a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
     model = keras.Model([a, b], L.Dense(2)(L.Concatenate()([a, b])))
@@ -127,6 +128,7 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", [str, lambda path: path])
 def test_a_folder_of_images(folder, kind, tmp_path):
     image = keras.Input((8, 6, 3), name="image")

@@ -20,6 +20,7 @@ def network(middle):
     return keras.Model(inputs, L.Dense(2)(x))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("bits", [None, 8])
 @pytest.mark.parametrize("target", ["min_size", "cpu_int8", "mcu", "edgetpu"])
 def test_an_untrained_model_that_can_be_exported(target, bits, tmp_path):

@@ -170,6 +170,7 @@ def check_steps(qmodel, path, near, **options):
     return report
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_file_called_step_by_step_computes_what_keras_does(name, tmp_path):
     build, names = MODELS[name]
@@ -195,6 +196,7 @@ def test_a_file_called_step_by_step_computes_what_keras_does(name, tmp_path):
     assert f"becomes '{names[0]}'" in str(info)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["cpu_int8", "cpu_int16", "mcu"])
 def test_integer_files_too(target, tmp_path):
     qmodel = quantized(MODELS["delay"][0]())
@@ -202,6 +204,7 @@ def test_integer_files_too(target, tmp_path):
     check_steps(qmodel, tmp_path / "m.tflite", near, target=target)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["centered", "bare"])
 def test_both_ports_have_the_grid_of_the_output(name, tmp_path):
     qmodel = quantized(MODELS[name][0]())
@@ -235,6 +238,7 @@ def test_a_counter_in_an_integer_file(tmp_path):
     assert report.states[0].input_grid is None
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["delay", "counter"])
 def test_a_state_on_a_trained_grid_is_checked_strictly(name, tmp_path):
     config = msq_tf.MSQConfig(activation_bits=8)
@@ -258,6 +262,7 @@ def test_an_input_with_a_range_of_its_own_takes_the_outputs_bytes(tmp_path):
     assert state.input_grid == state.output_grid is not None
 
 
+@pytest.mark.slow
 def test_sites_that_the_converter_moves_behind_a_transpose(tmp_path):
     """A recurrent layer puts time before the batch, where both count."""
     config = msq_tf.MSQConfig(activation_bits=8)
@@ -270,6 +275,7 @@ def test_sites_that_the_converter_moves_behind_a_transpose(tmp_path):
     assert len(report.states) == 2
 
 
+@pytest.mark.slow
 def test_what_states_begin_with(tmp_path):
     qmodel = quantized(MODELS["centered"][0]())
     mean = np.arange(4, dtype=np.float32)
@@ -291,6 +297,7 @@ def test_few_samples_make_several_calls(tmp_path):
     assert report.checks[0].samples == 8
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("batch_size", [None, 3])
 def test_a_state_of_a_call_has_a_batch_axis(batch_size, tmp_path):
     """Three do not divide the samples of the slow kernels."""

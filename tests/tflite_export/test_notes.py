@@ -14,6 +14,7 @@ from tflite_export.text_tables import paragraph
 LONG = "a/very/" + "long_name_of_a_weight_" * 6
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("columns", "width"), [(40, 80), (90, 90), (200, 100)])
 def test_they_are_wrapped_at_the_terminal(
     tmp_path, monkeypatch, columns, width

@@ -58,6 +58,7 @@ def test_sixteen_trainable_parameters_a_weight(base):
     assert all(id(v) in trained for v in (*model.positive, *model.negative))
 
 
+@pytest.mark.slow
 def test_training_pulls_planes_to_zero(base, data):
     # Far stronger than for accuracy: there are eight steps.
     model = compiled(bsq.BSQModel(base, alpha=30.0), 0.1)

@@ -37,6 +37,7 @@ def test_the_peak_of_a_stretch():
     assert found["after_mib"] - found["before_mib"] < 10
 
 
+@pytest.mark.slow
 def test_the_peak_without_the_kernels_help(monkeypatch):
     def held():
         array = np.ones(1 << 23, np.float32)

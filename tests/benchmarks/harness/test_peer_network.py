@@ -14,6 +14,7 @@ from train.models import builders
 PLAIN = peer_network.PlainLayers(keras)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("name", "blocks"), [("resnet8", 1), ("resnet20", 3)])
 def test_the_same_weights_give_the_same_outputs(name, blocks):
     ours = builders.build(name, (16, 16, 1), 5)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.reliability import crafted
 from benchmarks.reliability import crafted_files
 
 
+@pytest.mark.slow
 def test_one_kind_is_read_at_both_sizes(monkeypatch):
     monkeypatch.setattr(crafted, "SIZES", (20, 200))
     kinds = {"outputs": crafted_files.outputs}

@@ -51,12 +51,14 @@ def test_a_method_that_is_not_there():
         methods.build("qat", SMALL.build())
 
 
+@pytest.mark.slow
 def test_a_change_of_widths_retraces_nothing():
     change = step._change(SMALL, 100.0)
     assert change["retraces"] == 0
     assert change["in_steps"] == pytest.approx(change["ms"] / 100.0)
 
 
+@pytest.mark.slow
 def test_memory(monkeypatch, tmp_path):
     """Of this process, whose peak is at least what it held before."""
     monkeypatch.setitem(networks.ALL, "small", SMALL)

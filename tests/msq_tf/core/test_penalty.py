@@ -152,6 +152,7 @@ def test_it_joins_losses_of_another_width(wide_floats):
     assert np.isfinite(history.history["loss"]).all()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_loss_may_have_a_type_of_its_own(dtype):
     model = keras.Sequential(

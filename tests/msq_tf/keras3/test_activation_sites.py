@@ -242,6 +242,7 @@ def test_activations_are_the_layers_own_again(tmp_path):
     assert loaded.activations == qmodel.activations
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("first", ["numbers", "words"])
 @pytest.mark.parametrize("kind", ["dict", "list"])
 def test_inputs_in_a_dictionary_go_by_name(kind, first):

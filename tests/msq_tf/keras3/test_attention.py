@@ -238,6 +238,7 @@ def test_masked_models_are_near_their_float_ones(dropout, causal):
     assert np.abs(got - wanted).max() < 0.05 * np.ptp(wanted)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("ranges", ["ema", "learned"])
 def test_it_trains(policy, ranges, tmp_path):

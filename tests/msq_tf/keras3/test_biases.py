@@ -71,6 +71,7 @@ def test_biases_are_found_where_kernels_add_them():
     assert [norm >= 0 for _, _, norm in places] == [True, False, False, False]
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     "layers",
     [

@@ -89,6 +89,7 @@ def test_a_device_is_warned_of_before_the_training():
     sites(layer, targets=("cpu_int8",))
 
 
+@pytest.mark.slow
 def test_such_a_model_trains_as_well_as_in_float():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(1000, 8))

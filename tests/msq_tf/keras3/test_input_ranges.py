@@ -130,6 +130,7 @@ def test_a_subclassed_model():
     assert qmodel.input_ranges.seen(1)[0].high == 5.0
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
 def test_outliers_hardly_move_them(value):
     x = images()

@@ -99,6 +99,7 @@ def test_inputs_and_outputs_are_those_of_a_keras_model(qmodel):
     assert qmodel.output is qmodel.output
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("as_dict", [False, True])
 def test_ports_of_several_inputs(as_dict, tmp_path):
     model, data = two_inputs(as_dict)
@@ -130,6 +131,7 @@ def test_no_float_features_by_mistake(qmodel):
         keras.Model(qmodel.inputs, qmodel.get_layer("h").output)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("make", [functional, sequential, subclassed])
 def test_features_are_quantized(make, tmp_path):
     qmodel = prepared(make())
@@ -200,12 +202,14 @@ def test_learned_scales_are_params():
     assert f"learned scales and ranges: {trained - 43:,}" in lines[-1]
 
 
+@pytest.mark.first(1)
 def test_copies_compute_the_same(qmodel):
     for copied in (copy.deepcopy(qmodel), pickle.loads(pickle.dumps(qmodel))):
         assert copied.bits == qmodel.bits
         assert_same(outputs_of(copied, X), outputs_of(qmodel, X))
 
 
+@pytest.mark.first(1)
 def test_clones_begin_anew(qmodel, tmp_path):
     clones = (
         keras.models.clone_model(qmodel),
@@ -263,6 +267,7 @@ def test_tensorflow_s_converter(qmodel):
             convert(other).convert()
 
 
+@pytest.mark.first(1)
 def test_an_export_archive(qmodel, tmp_path):
     archive = keras.export.ExportArchive()
     archive.track(qmodel)

@@ -91,6 +91,7 @@ def test_a_gradient_by_hand():
     )
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize("size", [9, 576, 20000])
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_scales_and_weights_move_alike(size, bits):
@@ -141,6 +142,7 @@ def squared_error(w, scale, bits, quantizer="round_clamp"):
     return tf.reduce_sum((value - w) ** 2, 0).numpy()
 
 
+@pytest.mark.slow
 @laws
 @hypothesis.given(weights, bit_widths, quantizers)
 def test_a_fitted_scale_beats_the_largest_magnitude(w, bits, quantizer):
@@ -188,6 +190,7 @@ def test_one_more_variable_a_weight_and_none_by_default(tiny):
     assert [v.size for v in scales_of(qmodel)] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_everything_computes_with_the_trained_scale(tiny_data):
     qmodel = learned_model()
     before = scales_of(qmodel)
@@ -222,6 +225,7 @@ def test_everything_computes_with_the_trained_scale(tiny_data):
     )
 
 
+@pytest.mark.slow
 def test_survives_every_checkpoint(tiny_data, tmp_path):
     qmodel = learned_model()
     backup = keras.callbacks.BackupAndRestore(
@@ -255,6 +259,7 @@ def assert_same_codes(one, other):
         np.testing.assert_array_equal(a.step, b.step)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("loss_scaled", [False, True])
 def test_scales_are_not_decayed(loss_scaled, tiny, tmp_path):
     inner = keras.optimizers.AdamW(0.1, weight_decay=0.5)
@@ -295,6 +300,7 @@ def test_the_scale_of_a_frozen_weight_is_frozen(tiny, tiny_data):
     assert any(v is scale for v in qmodel.trainable_variables)
 
 
+@pytest.mark.slow
 def test_a_scale_that_overshoots_stays_positive_and_comes_back(tiny_data):
     qmodel = learned_model()
     variable = qmodel.learned_scales.scale[0]
@@ -346,52 +352,3 @@ def test_a_search_reaches_its_target(tiny_data):
     history = fit(qmodel, tiny_data, search)
     assert qmodel.compression >= 8.0
     assert np.isfinite(history.history["loss"]).all()
-
-
-def test_jit_compiled_training_equals_the_plain_one(tiny_data):
-    def train(jit):
-        keras.utils.set_random_seed(0)
-        layers = [keras.layers.Flatten(), keras.layers.Dense(4)]
-        model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
-        qmodel = msq_tf.quantize_model(model, CONFIG)
-        compile_model(qmodel, jit_compile=jit)
-        qmodel.set_bits({path: 4 for path in qmodel.paths})
-        fit(qmodel, tiny_data, epochs=1)
-        return scales_of(qmodel)[0]
-
-    np.testing.assert_allclose(train(True), train(False), rtol=1e-4)
-
-
-def check_training(qmodel, data):
-    before = scales_of(qmodel)
-    fit(qmodel, data, epochs=1)
-    for old, new in zip(before, qmodel.learned_scales.scale, strict=True):
-        assert new.dtype == "float32"
-        assert (old != new.numpy()).any()
-    for value, record in zip(
-        qmodel.quantized_values(), qmodel.quantized_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(value, record.values)
-
-
-def test_under_mixed_float16(tiny_data):
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        qmodel = learned_model()
-    finally:
-        keras.config.set_dtype_policy("float32")
-    check_training(qmodel, tiny_data)
-
-
-def test_under_mirrored_strategy(tiny_data):
-    devices = tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        pytest.skip("needs two logical CPU devices")
-    # Collectives of two strategies in one process take each other's keys.
-    strategy = tf.distribute.MirroredStrategy(
-        [d.name for d in devices[:2]],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
-    )
-    with strategy.scope():
-        qmodel = learned_model()
-    check_training(qmodel, tiny_data)

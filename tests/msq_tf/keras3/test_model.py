@@ -161,6 +161,7 @@ def test_frozen_layers_are_quantized_and_stay(tiny, tiny_data, compiled):
     np.testing.assert_array_equal(tiny.get_layer("conv").kernel, kernel)
 
 
+@pytest.mark.slow
 def test_jit_compiled_training_equals_the_plain_one(tiny_data, compiled):
     def train(jit):
         keras.utils.set_random_seed(0)

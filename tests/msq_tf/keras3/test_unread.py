@@ -54,6 +54,7 @@ MODELS = {
 }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", MODELS)
 def test_they_are_warned_of_and_count_nowhere(name, tmp_path):
     build, example, unread = MODELS[name]

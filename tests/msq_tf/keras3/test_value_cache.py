@@ -60,6 +60,7 @@ def test_predictions_are_those_of_the_quantized_weights(qmodel, tiny_data):
         np.testing.assert_allclose(again, once, rtol=1e-6)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("call", ["predict", "evaluate"])
 def test_values_are_computed_once_a_call(qmodel, computed, tiny_data, call):
     """Weights that move between batches count from the next call on."""
@@ -201,6 +202,7 @@ def test_a_call_that_fails_lets_go(qmodel, tiny_data):
     )
 
 
+@pytest.mark.slow
 def test_weights_that_a_callback_exchanges_first(qmodel, tiny_data):
     """`SwapEMAWeights` lays averages over the weights as a call begins."""
     x, y = tiny_data
@@ -219,6 +221,7 @@ def test_weights_that_a_callback_exchanges_first(qmodel, tiny_data):
     assert qmodel.evaluate(x, y, verbose=0) == pytest.approx(averaged, abs=1e-5)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "options", [{"jit_compile": True}, {"run_eagerly": True}]
 )
@@ -258,6 +261,7 @@ def test_under_a_strategy_nothing_is_held(tiny, tiny_data):
     )
 
 
+@pytest.mark.slow
 def test_what_is_held_is_not_saved(qmodel, tiny_data, tmp_path):
     x, y = tiny_data
     qmodel.train_on_batch(x, y)

@@ -50,6 +50,7 @@ def test_an_outlier_moves_an_end_by_a_width_and_leaves_it(size):
     assert (low, high) == pytest.approx((-1.0, 2.0), rel=0.1)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("bits", [2, 4, 8, 16])
 @pytest.mark.parametrize("ranges", ["ema", "learned"])
 def test_an_outlier_that_comes_first_is_left_behind(bits, ranges):

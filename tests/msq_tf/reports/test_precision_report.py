@@ -55,6 +55,7 @@ def refuse(constant):
     raise AssertionError(f"{constant} is not JSON")
 
 
+@pytest.mark.slow
 def test_json_is_strict_and_holds_the_decisions(searched):
     qmodel, history = searched
     report = msq_tf.precision_report(qmodel, history)
@@ -300,6 +301,7 @@ def test_epochs_of_a_fit_are_all_there(searched):
     assert [p.epoch for p in report.points] == list(range(1, EPOCHS + 1))
 
 
+@pytest.mark.slow
 def test_the_example_of_the_documents_runs(
     root, tmp_path, monkeypatch, capsys, caplog
 ):

@@ -74,6 +74,7 @@ def test_a_list_of_callbacks_of_one_s_own(tiny_data):
         callbacks.on_epoch_begin(0)
 
 
+@pytest.mark.slow
 def test_one_after_the_other_is_well(tiny_data):
     """Also after one that was broken off."""
 

@@ -52,6 +52,7 @@ class Batches(keras.utils.PyDataset):
         return self._batches[index]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", ["arrays", "tensors", "dataset", "sequence"])
 def test_dictionaries_of_inputs_targets_and_weights(kind):
     data = (
@@ -92,6 +93,7 @@ def test_dictionaries_of_inputs_targets_and_weights(kind):
     )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_lists_and_tuples_of_targets(kind):
     inputs = keras.Input((6,))
@@ -138,6 +140,7 @@ def test_validation_split_is_what_keras_holds_out():
     )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", ["tensor", "scipy"])
 def test_sparse_inputs(kind):
     rounded = np.round(X)

@@ -20,6 +20,7 @@ def names(path):
     return [fb.op_name(model, op) for op in model.subgraphs[0].operators]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["cpu_float", "cpu_int8"])
 @pytest.mark.parametrize(
     ("layer", "shape"),
@@ -76,6 +77,7 @@ def test_copies_that_are_no_convolution_stay(tmp_path):
     assert "SPACE_TO_BATCH_ND" in names(path)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("size", [2, (3, 1, 2)])
 @pytest.mark.parametrize(
     ("rate", "padding"),

@@ -134,6 +134,7 @@ def test_a_plain_model_is_converted_in_parts_too(in_parts):
     same_but_for_places(float_tflite(model), found)
 
 
+@pytest.mark.slow
 def test_where_parts_touch_it_is_converted_at_once(in_parts, monkeypatch):
     model = trained(residual)
     # Normalization apart from the filters that it is folded into.

@@ -76,6 +76,7 @@ def test_equals_pooling_of_volumes(kind, size, strides, padding):
     np.testing.assert_allclose(found(tf.constant(x)), wanted, atol=1e-6)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", [L.MaxPooling3D, L.AveragePooling3D])
 def test_layers_that_pool_volumes_are_exported(kind, tmp_path):
     x = inputs = keras.Input((4, 6, 6, 2))
@@ -90,6 +91,7 @@ def test_layers_that_pool_volumes_are_exported(kind, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_layers_that_roll_are_exported(tmp_path):
     x = inputs = keras.Input((4, 6, 3))
     x = L.Lambda(lambda x: tf.roll(x, [1], [2]))(L.Conv2D(4, 3)(x))

@@ -144,6 +144,7 @@ def test_integer_files_of_sequences(tmp_path):
     assert any("9 x 4" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_trained_ranges_need_no_data_but_a_size(tmp_path):
     qmodel = msq_tf.quantize_model(
         convolution(), msq_tf.MSQConfig(activation_bits=8)
@@ -174,6 +175,7 @@ def test_batches_of_several_sizes(tmp_path):
     assert any("left out: 1" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_sizes_that_the_model_does_not_take(tmp_path):
     """Half the length where twice is too long; no data, no known length."""
     inputs = keras.Input((None, 4))

@@ -69,6 +69,7 @@ class AlwaysTraining(L.Layer):
         return self.norm(x, training=True)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("layer", [Counting, AlwaysTraining])
 def test_what_is_written_and_not_read_is_no_matter(layer, tmp_path):
     qmodel = quantized(

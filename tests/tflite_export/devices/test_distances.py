@@ -70,7 +70,7 @@ def siamese(distance, bits):
     return qmodel, [array[:48] for array in x]
 
 
-@pytest.mark.first(3)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("bits", [8, None])
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_a_siamese_network(distance, bits, tmp_path):
@@ -82,6 +82,7 @@ def test_a_siamese_network(distance, bits, tmp_path):
     assert ("GATHER" in names) == (distance not in ("absolute", "cosine"))
 
 
+@pytest.mark.slow
 def test_a_table_that_another_tool_reads_elsewhere(tmp_path, monkeypatch, root):
     """What TOSA's converter makes of a CAST is no single unit."""
     monkeypatch.chdir(root)

@@ -178,6 +178,7 @@ class Chosen(L.Layer):
         return both[0]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["edgetpu", "mcu", "cpu_int8"])
 def test_two_trained_grids_behind_each_other(target, tmp_path):
     inputs = keras.Input((8,))

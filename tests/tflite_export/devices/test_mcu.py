@@ -18,6 +18,7 @@ from tflite_export.errors import ExportError
 from tflite_export.runtime import interpreter
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", ["int8", "float_ports"])
 def test_outputs_arena_and_sources(kind):
     data = files()[kind]
@@ -89,6 +90,7 @@ def test_results_that_differ_are_refused(monkeypatch):
         devices.finish("mcu", files()["int8"], "m", [images(2)])
 
 
+@pytest.mark.slow
 def test_single_units_inside_explain_more_at_the_output(monkeypatch):
     """With a limit that nothing keeps to, each operator is looked at."""
     monkeypatch.setattr(mcu, "_UNITS", -1)

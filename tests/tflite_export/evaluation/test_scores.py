@@ -92,6 +92,7 @@ def test_a_file_with_integers_at_its_ends(classifier, report, tmp_path):
     assert found == pytest.approx(report.evaluate(X, Y)["accuracy"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_logits_one_hot_targets_and_two_classes(tmp_path):
     one_hot = np.eye(3, dtype=np.float32)[Y]
     logits = trained(
@@ -112,6 +113,7 @@ def test_logits_one_hot_targets_and_two_classes(tmp_path):
     assert found["accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_numbers_have_errors_and_no_accuracy(tmp_path):
     qmodel = trained(lambda x: L.Dense(2)(x), "mse", X[:, :2], ["mae"])
     report = export(qmodel, tmp_path / "m.tflite")
@@ -125,6 +127,7 @@ def test_numbers_have_errors_and_no_accuracy(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_several_outputs(tmp_path):
     y = {"a": Y, "b": X[:, :2]}
     qmodel = trained(
@@ -153,6 +156,7 @@ def own_metric(y, p):
     return own_loss(y, p)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("loss", [own_loss, OwnLoss(), [own_loss]])
 def test_a_loss_of_ones_own(loss, tmp_path):
     qmodel = trained(lambda x: L.Dense(3, activation="softmax")(x), loss, Y)

@@ -72,6 +72,7 @@ def names(path):
     return [fb.op_name(model, op) for op in model.subgraphs[0].operators]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["cpu_int8", "mcu"])
 @pytest.mark.parametrize(
     "model",
@@ -102,6 +103,7 @@ def normalized(scales):
     return model, (rng.normal(size=(64, len(scales))) * scales).astype("f4")
 
 
+@pytest.mark.slow
 def test_columns_far_apart_are_normalized_in_float(tmp_path):
     model, x = normalized(np.logspace(-3, 4, 8))
     qmodel = msq_tf.quantize_model(model, CONFIG)

@@ -70,7 +70,7 @@ def trained(model, x, bits=8):
     return qmodel
 
 
-@pytest.mark.first(3)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "build",
     [
@@ -104,6 +104,7 @@ def test_what_is_trained_is_what_is_exported(build, tmp_path):
     assert "no site of training" not in notes
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["cpu_int8", "mcu"])
 @pytest.mark.parametrize("bits", [None, 8])
 @pytest.mark.parametrize("make", [by_mask, by_addition])

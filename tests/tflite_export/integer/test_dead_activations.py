@@ -82,6 +82,7 @@ def test_dead_layers_export(build, bits, size, tmp_path):
     assert not any(tensor.silenced for tensor in report.tensors)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["cpu_int8", "cpu_int16"])
 def test_dead_layers_export_by_calibration(target, tmp_path):
     keras.utils.set_random_seed(0)
@@ -106,7 +107,7 @@ def clipped(size, lone):
     return keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("lone", [False, True])
 @pytest.mark.parametrize("size", [1e-10])
 @pytest.mark.parametrize("trained", [False, True])
@@ -169,6 +170,7 @@ def test_finer_grids_divide_the_unit():
     assert finer(grid, float("inf")) is grid
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("squash", ["sigmoid", "tanh"])
 def test_huge_inputs_of_16_bit_tables(squash, tmp_path):
     """The kernels overflow where a unit of the input is 5.4 or more."""

@@ -73,6 +73,7 @@ class ByHand(L.Layer):
         return keras.ops.matmul(keras.ops.softmax(scores), x)
 
 
+@pytest.mark.slow
 def test_what_no_site_covers_is_left_out(tmp_path, monkeypatch):
     """What a layer of one's own computes inside."""
     monkeypatch.setitem(integer_outputs.END_UNITS, "int8", -1)

@@ -50,6 +50,7 @@ def test_cell(name, op, granularity, tmp_path):
     assert taken == (name == "cpu_int8" and op != "GATHER")
 
 
+@pytest.mark.slow
 def test_packed_cells(tmp_path):
     """INT2 and INT4 need input channels in fours and twos."""
     inputs = keras.Input((8,))

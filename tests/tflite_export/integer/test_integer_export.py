@@ -101,6 +101,7 @@ def test_trained_ranges_are_the_files(bits, target, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_without_data_trained_ranges_do(tmp_path):
     qmodel = quantized(networks.residual, activation_bits=8)
     networks.see(qmodel, networks.samples(qmodel.base))
@@ -127,6 +128,7 @@ def test_other_activation_widths(bits, message, tmp_path):
         export(qmodel, tmp_path / "m", target="cpu_int8")
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("bits", [2, 3, 4, 5])
 def test_small_codes_of_1x1_convolutions(bits, tmp_path, monkeypatch):
     qmodel = quantized(networks.residual, bits)
@@ -298,6 +300,7 @@ def test_bad_data(residual, change, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("factor", "message"),
     [(255, "on another scale"), (10, "outside of the range of training")],

@@ -53,7 +53,7 @@ def exported(shape, layer, path):
     return report, [name.split()[0] for name in inspect_file(path).ops]
 
 
-@pytest.mark.first(4)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("shape", "layer", "without"),
     [

@@ -78,6 +78,7 @@ def test_an_export_refuses_them_at_once(tmp_path, target, dtype, wrong):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("make", [Subclassed, nested])
 def test_so_it_does_where_only_the_file_shows_the_table(tmp_path, make):
     model = make()
@@ -101,6 +102,7 @@ def test_ids_that_are_computed_are_refused_too(tmp_path, target):
         )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["min_size", "cpu_int8", "mcu"])
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
 def test_a_file_is_not_run_on_them(tmp_path, target, dtype):

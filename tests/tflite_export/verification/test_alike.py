@@ -57,6 +57,7 @@ def test_a_range_that_an_outlier_left_is_refused(tmp_path, activation, site):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_file_that_loses_what_training_keeps_is_told(tmp_path):
     """As where a grid of the file is not the trained one."""
     qmodel = trained()
@@ -82,6 +83,7 @@ def test_an_outlier_in_the_data_itself_is_told_before(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_model_that_answers_the_same_is_right(tmp_path):
     qmodel = trained()
     head = qmodel.base.layers[-1]
@@ -91,6 +93,7 @@ def test_a_model_that_answers_the_same_is_right(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_inputs_that_are_the_same_prove_nothing(tmp_path):
     export(
         trained(),

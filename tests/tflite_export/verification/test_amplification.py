@@ -127,6 +127,7 @@ def test_a_limit_of_the_users_own_holds(model, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_deep_network(tmp_path):
     """Thirty layers of random weights: a tie inside, units at the output."""
     keras.utils.set_random_seed(1)

@@ -202,6 +202,7 @@ def one_code(model):
     model.buffers[weight.buffer].data = codes.view(np.uint8)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "spoil", [shifted_bias, wrong_scale, permuted_channels, one_code]
 )

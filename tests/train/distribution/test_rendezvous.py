@@ -149,6 +149,7 @@ def test_one_that_comes_late_is_told_of_a_port_in_use(addresses):
     assert "whose own output says why" in heard[0]
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("stays", [False, True])
 @pytest.mark.parametrize("first", [False, True])
 def test_a_false_greeting_is_no_worker(addresses, monkeypatch, stays, first):
