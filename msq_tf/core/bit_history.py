@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -29,9 +28,9 @@ class BitChange(NamedTuple):
         sensitivity_error: Its standard error over the Hessian's probes.
         next_in_line: The change that would have come next; `None` where
             nothing else was left.
-        reason: Why, in the words of the rule. A `.keras` file keeps it;
-            variables do not, so it is empty after `load_weights`, and on
-            workers that follow the chief.
+        reason: Why, in the words of the rule, when the change is made: in the
+            log, in the line that is printed. A model keeps numbers only, so
+            that a search which goes on ends as one that was never stopped.
     """
 
     step: int
@@ -45,44 +44,6 @@ class BitChange(NamedTuple):
     sensitivity_error: float
     next_in_line: Candidate | None
     reason: str = ""
-
-
-class Reasons:
-    """The reasons of changes, which are text and so in no variable."""
-
-    def __init__(self) -> None:
-        self._texts: dict[tuple[int, str, int], str] = {}
-
-    def add(self, change: BitChange) -> None:
-        """Keeps the reason of a change, where there is one."""
-        if change.reason:
-            self._texts[change.step, change.path, change.new] = change.reason
-
-    def of(self, change: BitChange) -> BitChange:
-        """The change with its reason, where it is known."""
-        key = change.step, change.path, change.new
-        return change._replace(reason=self._texts.get(key, change.reason))
-
-    def to_config(self) -> list[list[Any]]:
-        """A list of step, path, width and reason, for a file."""
-        return [[*key, text] for key, text in self._texts.items()]
-
-    def load(self, config: Any) -> None:
-        """Takes what `to_config` gave.
-
-        Raises:
-            ValueError: If it is something else.
-        """
-        rows = config if isinstance(config, list | tuple) else [config]
-        for entry in rows:
-            parts = entry if isinstance(entry, list | tuple) else [entry]
-            if [type(part) for part in parts] != [int, str, int, str]:
-                raise ValueError(
-                    "The file holds reasons of changes that are none. Expected "
-                    f"[step, path, width, reason]. Received: {entry!r}"
-                )
-            step, path, bits, text = entry
-            self._texts[step, path, bits] = text
 
 
 # Columns of the variable that holds the history.

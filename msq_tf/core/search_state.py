@@ -10,7 +10,6 @@ import numpy as np
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.core import bit_history
 from msq_tf.core.bit_history import BitChange
-from msq_tf.core.bit_history import Reasons
 from msq_tf.rules.rule import RuleState
 
 # Changes that are kept, for each weight on average: six drops from 8 bits to 2,
@@ -74,8 +73,6 @@ class SearchState:
         epoch: float32 scalar: epochs trained.
         steps: int32 scalar: steps of an epoch, where `fit` cannot know it.
         rule: float32 of shape (len(RuleState),): the rule's state.
-        reasons: Why changes were made, for those made since the model was
-            built or loaded from a `.keras` file.
     """
 
     bits: Any
@@ -94,7 +91,6 @@ class SearchState:
     epoch: Any
     steps: Any
     rule: Any
-    reasons: Reasons
 
     def restart(self, bits: Any) -> None:
         """Sets bits and forgets the search that led to the old ones."""
@@ -126,7 +122,6 @@ class SearchState:
             place -= 1
         rows[place] = bit_history.to_row(change, paths)
         self.log.assign(log)
-        self.reasons.add(change)
 
     def _forget(self, oldest: BitChange, paths: Sequence[str]) -> None:
         """Lets the course of a weight begin behind its oldest change."""
@@ -141,8 +136,7 @@ class SearchState:
 
     def changes(self, paths: Sequence[str]) -> list[BitChange]:
         """The changes of widths so far, in the order they were made."""
-        rows = [bit_history.from_row(row, paths) for row in self.logged()]
-        return [self.reasons.of(change) for change in rows]
+        return [bit_history.from_row(row, paths) for row in self.logged()]
 
     def course(self, paths: Sequence[str]) -> list[list[tuple[float, int]]]:
         """`(epoch, bits)` of every weight from the start, in order of time."""

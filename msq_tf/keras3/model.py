@@ -321,7 +321,6 @@ class MSQModel(
             "scale": self.scale,
             "activations": self.activations and self.activations.to_config(),
             "optimizers": self._built_optimizers(),
-            "reasons": self.search.reasons.to_config(),
         }
 
     @classmethod
@@ -346,6 +345,4 @@ class MSQModel(
             name=config["name"],
         )
         model.expect_optimizers(config.get("optimizers", {}))
-        # Files of earlier versions have none.
-        model.search.reasons.load(config.get("reasons", []))
         return model

@@ -9,7 +9,6 @@ import keras
 
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
-from msq_tf.core.bit_history import Reasons
 from msq_tf.core.search_state import PER_WEIGHT
 from msq_tf.core.search_state import SHARED
 from msq_tf.core.search_state import SearchState
@@ -36,7 +35,6 @@ class SearchVariables(keras.layers.Layer, SearchState):
             setattr(self, field, self._variable(field, (count, *shape), dtype))
         for field, (shape, dtype) in SHARED.items():
             setattr(self, field, self._variable(field, shape, dtype))
-        self.reasons = Reasons()
         self.built = True
         self.restart(self.start_bits)
 

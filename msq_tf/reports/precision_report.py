@@ -392,7 +392,9 @@ def _plain(value: Any) -> Any:
         fields = dataclasses.fields(value)
         return {f.name: _plain(getattr(value, f.name)) for f in fields}
     if hasattr(value, "_asdict"):
-        return {name: _plain(part) for name, part in value._asdict().items()}
+        parts = value._asdict()
+        parts.pop("reason", None)  # no model keeps it
+        return {name: _plain(part) for name, part in parts.items()}
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):

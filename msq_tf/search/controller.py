@@ -118,7 +118,7 @@ class Decider:
             epoch: Epochs trained, a fraction in the middle of one.
 
         Returns:
-            What was changed.
+            What was changed; with the rule's reasons, where it decided.
 
         Raises:
             ValueError: If workers do not hold the same bits, the statistics
@@ -131,6 +131,7 @@ class Decider:
         state = search.rule_state
         # At the end of its phase a search may decide again and again.
         moved = not state.decisions or int(state.last_step) != step
+        reasons: dict[str, str] = {}
         if distribute.is_chief(strategy):
             self._announce(portions)
         if moved:
@@ -150,6 +151,7 @@ class Decider:
             check_decision(self._rule, decision, layers)
             self._apply(decision, step, epoch, layers)
             search.rule_state = after
+            reasons = {c.path: c.reason for c in decision.changes}
         if distribute.workers(strategy) > 1:
             distribute.align(
                 strategy, [getattr(search, n) for n in (*PER_WEIGHT, *SHARED)]
@@ -158,7 +160,7 @@ class Decider:
         paths = self._qmodel.paths
         rows = bit_history.newer(before, search.logged())
         changes = [bit_history.from_row(row, paths) for row in rows]
-        return [search.reasons.of(change) for change in changes]
+        return [c._replace(reason=reasons.get(c.path, "")) for c in changes]
 
     def _announce(self, portions: Portions) -> None:
         """Says once what the statistics will take, where that is long."""
@@ -296,7 +298,6 @@ class Decider:
                     sensitivity=layer.sensitivity,
                     sensitivity_error=layer.sensitivity_error,
                     next_in_line=change.next_in_line,
-                    reason=change.reason,
                 ),
                 paths,
             )

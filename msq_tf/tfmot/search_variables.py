@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.core.bit_history import Reasons
 from msq_tf.core.search_state import PER_WEIGHT
 from msq_tf.core.search_state import SHARED
 from msq_tf.core.search_state import SearchState
@@ -81,7 +80,6 @@ class WrapperState(SearchState):
     def __init__(self, variables: Sequence[Mapping[str, Any]]):
         for name in PER_WEIGHT | SHARED:
             setattr(self, name, _Field(name, variables))
-        self.reasons = Reasons()
 
 
 class _Field:

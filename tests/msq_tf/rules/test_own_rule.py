@@ -104,21 +104,33 @@ def test_it_goes_on_after_loading(page, tmp_path):
     loaded = keras.models.load_model(path)
     assert 0 < len(steps(loaded)) < len(steps(whole))
     assert loaded.search.rule_state == qmodel.search.rule_state
-    reasons = [change.reason for change in loaded.history_of_bits()]
-    assert reasons[0] == "384 bytes, the most"
-    assert all(reasons)
     fit(loaded, begin=1)
     assert steps(loaded) == steps(whole)
     assert loaded.bits == whole.bits
 
 
-def test_a_model_without_reasons_or_with_wrong_ones(page):
-    config = page["qmodel"].get_config()
-    del config["reasons"]
-    assert msq_tf.MSQModel.from_config(config)
-    for wrong in (7, ["a"], [[1, "wide", 7]], {"a": 1}):
-        with pytest.raises(ValueError, match="holds reasons of changes"):
-            msq_tf.MSQModel.from_config({**config, "reasons": wrong})
+def test_the_log_has_its_reasons(page, caplog):
+    """A model keeps numbers only: resumed, it is the one never stopped."""
+    qmodel = msq_tf.quantize_model(
+        keras.models.clone_model(page["qmodel"].base),
+        msq_tf.MSQConfig(min_bits=3),
+    )
+    qmodel.compile("sgd", page["qmodel"].loss)
+    with caplog.at_level("INFO", "msq_tf"):
+        qmodel.fit(
+            page["x"],
+            page["y"],
+            batch_size=64,
+            epochs=2,
+            verbose=0,
+            callbacks=[msq_tf.MSQCallback(page["rule"])],
+        )
+    told = [r.bit_change for r in caplog.records if hasattr(r, "bit_change")]
+    assert told[0].reason == "384 bytes, the most"
+    assert all(change.reason for change in told)
+    assert "why: 384 bytes, the most" in caplog.text
+    kept = qmodel.history_of_bits()
+    assert str(kept) == str([c._replace(reason="") for c in told])
 
 
 @dataclasses.dataclass(frozen=True)
