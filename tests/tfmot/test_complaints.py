@@ -269,7 +269,7 @@ def test_convolutions_of_other_kinds(tmp_path):
     )
     x = images(16, 3)
     view = view_at(trained(sequence, x), (4, 3, 5))
-    paths = ["c1", "sep/depthwise_kernel", "sep/pointwise_kernel"]
+    paths = ["c1", "sep_depthwise", "sep_pointwise"]
     assert list(view.bits) == [*paths, "up", "head"]
     exported(view, tmp_path / "m.tflite", x, "cpu_int8")
 
