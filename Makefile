@@ -134,7 +134,7 @@ bench-workers: $(STAMP) ## Lose workers in ten ways, train long (45 minutes).
 bench-fuzz: $(STAMP) ## Read 100,000 hostile files (40 minutes).
 	$(BIN)/python -m benchmarks fuzz crafted
 
-bench-exports: $(STAMP) ## Exports beside TensorFlow's converter (10 minutes).
+bench-exports: $(STAMP) ## Exports beside TensorFlow's converter (20 minutes).
 	$(BIN)/python -m benchmarks export_cost
 
 bench-large: $(STAMP) ## A model of 100 million parameters, and a long run.

@@ -13,6 +13,7 @@ import io
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -34,6 +35,8 @@ from train.models import builders
 FLOAT, INTEGER = "converter", "converter, int8"
 SAMPLES = 64
 _BITS = (8, 4, 2, 3, 6, 5, 7)
+# Cells that an interrupted run has measured.
+_CELLS = Path("out/export_cost")
 
 
 def tiny() -> keras.Model:
@@ -96,6 +99,8 @@ NETWORKS: dict[str, tuple[Callable[[], keras.Model], tuple[str, ...]]] = {
 def measure() -> list[dict[str, Any]]:
     """Measures every network, a process a cell.
 
+    An interrupted run goes on where it was.
+
     Returns:
         One entry per network: name, parameters, and by kind seconds,
         processor seconds, MiB above the start, and bytes; JSON values.
@@ -106,8 +111,8 @@ def measure() -> list[dict[str, Any]]:
         runs = {}
         for kind in (FLOAT, INTEGER, *wanted):
             console.print(f"{name}, {kind} ...")
-            runs[kind] = child.measured(
-                "benchmarks.files.export_cost", name, kind
+            runs[kind] = child.measured_once(
+                _CELLS, "benchmarks.files.export_cost", name, kind
             )
         found.append(
             {
@@ -116,6 +121,7 @@ def measure() -> list[dict[str, Any]]:
                 "runs": runs,
             }
         )
+    child.finished(_CELLS)
     return found
 
 

@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import queue
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,6 +50,30 @@ def measured(
             timeout=limit,
         )
         return json.loads(result.read_text())
+
+
+def measured_once(folder: Path, module: str, *words: object) -> Any:
+    """`measured`, or what an interrupted run of the benchmark has of it.
+
+    Args:
+        folder: Where results are until all are there; see `finished`.
+        module: Name of the module.
+        words: Its arguments, but for the last one.
+
+    Raises:
+        CalledProcessError: If it ends with another status than 0.
+    """
+    name = re.sub(r"\W+", "_", " ".join(map(str, words)))
+    path = folder / f"{name}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write(path, measured(module, *words))
+    return json.loads(path.read_text())
+
+
+def finished(folder: Path) -> None:
+    """Removes what `measured_once` kept, so that the next run measures."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write(result: str | Path, found: Any) -> None:

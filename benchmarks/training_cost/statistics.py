@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -31,6 +32,10 @@ COLUMNS = (
     "decisions",
     "all, of 10 epochs of 100 steps",
 )
+
+
+# Networks that an interrupted run has measured.
+_NETWORKS = Path("out/statistics")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +90,19 @@ ALL: dict[str, Any] = {
 
 
 def measure() -> dict[str, Any]:
-    """Measures every network.
+    """Measures every network; an interrupted run goes on where it was.
 
     Returns:
         What `statistics_run.measure` returns, by network.
     """
-    return {
-        name: child.measured("benchmarks.training_cost.statistics", name)
+    found = {
+        name: child.measured_once(
+            _NETWORKS, "benchmarks.training_cost.statistics", name
+        )
         for name in ALL
     }
+    child.finished(_NETWORKS)
+    return found
 
 
 def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:

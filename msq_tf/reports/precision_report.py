@@ -389,12 +389,10 @@ def _uses(qmodel: QuantizedNetwork) -> list[CodeUse | None]:
 def _plain(value: Any) -> Any:
     """A report as what JSON has: records are objects, NaN is null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {f.name: _plain(getattr(value, f.name)) for f in fields}
+        return {name: _plain(part) for name, part in vars(value).items()}
     if hasattr(value, "_asdict"):
-        parts = value._asdict()
-        parts.pop("reason", None)  # no model keeps it
-        return {name: _plain(part) for name, part in parts.items()}
+        parts = value._asdict().items()  # no model keeps a decision's words
+        return {name: _plain(part) for name, part in parts if name != "reason"}
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):

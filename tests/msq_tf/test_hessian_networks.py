@@ -160,7 +160,7 @@ def explicit_traces(build, qmodel, batches):
     return np.array(traces)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_within_three_standard_errors_of_the_explicit_hessian(name):
     build, paths = NETWORKS[name]
@@ -180,6 +180,7 @@ def test_within_three_standard_errors_of_the_explicit_hessian(name):
     assert estimate.error.sum() < 0.3 * np.abs(want).sum()
 
 
+@pytest.mark.slow
 def test_standard_errors_are_honest():
     """They cover the truth as often as they say, and fall with probes."""
     qmodel, batches = prepared(dense)

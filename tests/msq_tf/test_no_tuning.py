@@ -148,7 +148,7 @@ def test_defaults_reach_the_target(name, compression):
     check(qmodel, 32 / compression, EPOCHS)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("epochs", "steps"), [(2, 1), (3, 1), (20, 3)])
 def test_few_steps_and_many(epochs, steps):
     qmodel = prepared("autoencoder")
@@ -157,7 +157,7 @@ def test_few_steps_and_many(epochs, steps):
     check(qmodel, 4.0, epochs)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{"allowed_bits": (8, 4, 2)}, {"device": "min_size"}],
@@ -204,6 +204,7 @@ IMPOSSIBLE = {
 }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("case", IMPOSSIBLE)
 def test_an_impossible_target_is_said_before_the_first_step(case):
     how, target, message = IMPOSSIBLE[case]

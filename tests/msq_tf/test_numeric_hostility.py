@@ -202,7 +202,7 @@ def test_what_is_no_number_is_named(value):
             act()
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("value", [0.0, 1e-40, 1e-30, 1e-20, 0.5, 1e20, 1e30])
 def test_a_step_of_training_or_a_reason(value):
     """Training goes on with finite weights, or statistics say why not."""

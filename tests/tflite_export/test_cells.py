@@ -113,7 +113,7 @@ def hand_made(op: str, granularity: str) -> HandMade:
     return HandMade(base, weights, variables=variables)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("granularity", targets.GRANULARITIES)
 @pytest.mark.parametrize("op", sorted(CASES))
 def test_cell(op, granularity, tmp_path):

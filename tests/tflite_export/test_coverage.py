@@ -61,18 +61,19 @@ def _exports(name, target, path):
     assert any("with its trained ranges" in note for note in report.notes)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOME)
 def test_layers_run_as_trained(name, tmp_path):
     _exports(name, "cpu_int8", tmp_path / "m")
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_MCU)
 def test_layers_run_on_microcontrollers_as_trained(name, tmp_path):
     _exports(name, "mcu", tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_hard_swish_runs_on_an_edge_tpu_as_trained(tmp_path):
     path = tmp_path / "m"
     _exports("activation hard_silu", "edgetpu", path)
@@ -93,6 +94,7 @@ def test_every_cell_of_the_page(name, tmp_path):
             export(qmodel, tmp_path / "m", target, x)
 
 
+@pytest.mark.slow
 def test_one_model_goes_everywhere(tmp_path, monkeypatch):
     monkeypatch.setattr(ethos_u, "finish", lambda *_, **__: _nothing())
     model = keras.Sequential(
@@ -138,6 +140,7 @@ def test_siamese_difference(tmp_path):
     assert "ABS" in ops(tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_functions_are_tables_on_microcontrollers(tmp_path):
     qmodel, x = trained(layer_cases.CASES["activation mish"]())
     export(qmodel, tmp_path / "m", "mcu", x)
@@ -146,6 +149,7 @@ def test_functions_are_tables_on_microcontrollers(tmp_path):
     assert not {"EXP", "LOG"} & set(found)
 
 
+@pytest.mark.slow
 def test_a_table_between_measured_ranges_has_the_range_of_its_results(
     tmp_path,
 ):
@@ -166,6 +170,7 @@ def test_a_table_between_measured_ranges_has_the_range_of_its_results(
     assert 255 * table.quantization.scale[0] > 20
 
 
+@pytest.mark.slow
 def test_tables_of_rows_keep_their_codes_and_scales(tmp_path):
     qmodel, x = trained(layer_cases.CASES["Embedding"]())
     report = export(qmodel, tmp_path / "m", "mcu", x)

@@ -59,6 +59,7 @@ def test_ten_times_as_large_takes_ten_times_as_long(kind):
     assert len(text) < MOST_TEXT
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", ["readers", "operators", "outputs", "tensors"])
 def test_memory_and_json_follow_the_size(kind):
     data = crafted_files.KINDS[kind](1000)
@@ -77,6 +78,7 @@ def test_graphs_in_a_circle_of_many():
         fb.load(crafted_files.circle(2000))
 
 
+@pytest.mark.slow
 def test_text_has_a_limit(tmp_path, capsys):
     path = tmp_path / "m.tflite"
     path.write_bytes(crafted_files.readers(400))

@@ -61,7 +61,7 @@ class Callable:
         return lists()
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "function",
     [
@@ -153,6 +153,7 @@ def test_the_range_of_training_judges_them(qmodel, folder, tmp_path):
         written(qmodel, tmp_path / "m.tflite", folder)
 
 
+@pytest.mark.slow
 def test_the_command_scales_pixels(qmodel, folder, tmp_path, capsys):
     qmodel.save(tmp_path / "m.keras")
     arguments = [

@@ -56,6 +56,7 @@ def test_what_is_no_model_or_target():
         tflite_export.check(quantized(network(L.ReLU())), "phone")
 
 
+@pytest.mark.slow
 def test_the_same_data_as_an_export(tmp_path):
     """A folder of images, and batches of several sizes."""
     for number in range(3):

@@ -96,7 +96,7 @@ def test_a_file_that_kills_the_interpreter_is_an_error(tmp_path, capsys):
     assert "ended by SIGSEGV" in error and "m.tflite' or " in error
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "code, reason",
     [

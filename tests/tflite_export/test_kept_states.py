@@ -170,7 +170,7 @@ def check_steps(qmodel, path, near, **options):
     return report
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_file_called_step_by_step_computes_what_keras_does(name, tmp_path):
     build, names = MODELS[name]
@@ -196,7 +196,7 @@ def test_a_file_called_step_by_step_computes_what_keras_does(name, tmp_path):
     assert f"becomes '{names[0]}'" in str(info)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu_int8", "cpu_int16", "mcu"])
 def test_integer_files_too(target, tmp_path):
     qmodel = quantized(MODELS["delay"][0]())
@@ -204,7 +204,7 @@ def test_integer_files_too(target, tmp_path):
     check_steps(qmodel, tmp_path / "m.tflite", near, target=target)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["centered", "bare"])
 def test_both_ports_have_the_grid_of_the_output(name, tmp_path):
     qmodel = quantized(MODELS[name][0]())
@@ -225,6 +225,7 @@ def test_both_ports_have_the_grid_of_the_output(name, tmp_path):
         assert f"(code {code})" in str(state) and -128 <= code <= 127
 
 
+@pytest.mark.slow
 def test_a_counter_in_an_integer_file(tmp_path):
     qmodel = quantized(MODELS["counter"][0]())
     report = check_steps(
@@ -238,7 +239,7 @@ def test_a_counter_in_an_integer_file(tmp_path):
     assert report.states[0].input_grid is None
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["delay", "counter"])
 def test_a_state_on_a_trained_grid_is_checked_strictly(name, tmp_path):
     config = msq_tf.MSQConfig(activation_bits=8)
@@ -251,6 +252,7 @@ def test_a_state_on_a_trained_grid_is_checked_strictly(name, tmp_path):
     assert not any("not in Keras" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_an_input_with_a_range_of_its_own_takes_the_outputs_bytes(tmp_path):
     config = msq_tf.MSQConfig(activation_bits=8)
     qmodel = msq_tf.quantize_model(own(Ranges(name="ranges"), 1), config)
@@ -290,6 +292,7 @@ def test_what_states_begin_with(tmp_path):
     assert report.states[0].initial == 0.0
 
 
+@pytest.mark.slow
 def test_few_samples_make_several_calls(tmp_path):
     qmodel = quantized(MODELS["delay"][0]())
     path, one = tmp_path / "m.tflite", data(qmodel.base, 1)

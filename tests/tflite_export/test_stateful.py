@@ -168,7 +168,7 @@ def test_another_batch_than_that_of_the_states_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [3, 12])
 def test_a_batch_that_no_number_of_samples_is_a_multiple_of(batch, tmp_path):
     """Kernels that run a part of the samples run whole batches."""
@@ -180,7 +180,7 @@ def test_a_batch_that_no_number_of_samples_is_a_multiple_of(batch, tmp_path):
     )
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["min_size", "cpu_int8"])
 def test_a_report_evaluates_with_states(target, tmp_path):
     inputs = keras.Input((4, 5), batch_size=3, name="x")

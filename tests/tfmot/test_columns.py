@@ -41,6 +41,7 @@ def has_own_range(qat_model):
     return any("quantize_layer" in layer.name for layer in qat_model.layers)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("layer", "own"),
     [
@@ -70,6 +71,7 @@ def test_what_something_else_reads_is_rounded():
     assert has_own_range(msq.quantize_model(model))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("bits", [8, None])
 @pytest.mark.parametrize("scales", [SCALES, np.ones(8)])
 def test_moments_that_were_adapted_are_kept(bits, scales, tmp_path):
@@ -90,6 +92,7 @@ def test_moments_that_were_adapted_are_kept(bits, scales, tmp_path):
     np.testing.assert_allclose(plain(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_such_a_model_and_its_file_are_as_good_as_float(tmp_path):
     z = images(8, count=1000)
     x = (z * SCALES).astype(np.float32)

@@ -44,7 +44,7 @@ def weights_in_file(path):
     return found
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("separate", [False, True], ids=["inside", "layer"])
 def test_conv_relu_without_batch_norm_is_4_bits_in_the_file(separate, tmp_path):
     """tensorflow/model-optimization: a 4-bit Conv2D with ReLU and no batch
@@ -73,6 +73,7 @@ def test_conv_relu_without_batch_norm_is_4_bits_in_the_file(separate, tmp_path):
     assert widths == [4, 4, 4]
 
 
+@pytest.mark.slow
 def test_a_config_in_front_of_a_relu_stays(tmp_path):
     """The same with `quantize_annotate_layer` and TFMOT's own scheme."""
     annotate = quantization.quantize_annotate_layer
@@ -165,6 +166,7 @@ def test_mobilenet_v3s_operators(tmp_path):
     exported(view, tmp_path / "m.tflite", data, "min_size", "cpu_int8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation_bits", [8, None])
 def test_separable_convolution_without_bias(activation_bits, tmp_path):
     """`SeparableConv2D` with `use_bias=False` fails in TFMOT's transforms."""
@@ -188,6 +190,7 @@ def test_separable_convolution_without_bias(activation_bits, tmp_path):
     exported(view, tmp_path / "m.tflite", x, "cpu_int8")
 
 
+@pytest.mark.slow
 def test_partial_annotation(tmp_path):
     """Some layers by MSQ, some by TFMOT, some not at all: all are named."""
     annotate = quantization.quantize_annotate_layer
@@ -296,6 +299,7 @@ def test_what_no_wrapper_reaches_is_counted_as_float(tmp_path):
     exported(view, tmp_path / "m.tflite", data, "min_size")
 
 
+@pytest.mark.slow
 def test_shared_layers_and_several_inputs(tmp_path):
     a, b = layers.Input((6,), name="a"), layers.Input((6,), name="b")
     shared = layers.Dense(5, activation="relu", name="shared")

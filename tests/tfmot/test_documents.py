@@ -21,6 +21,7 @@ def blocks(path, *headings):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generation", ["Keras 3", "tf_keras"])
 def test_from_install_to_file(generation, root, tmp_path, monkeypatch, capsys):
     page = root / "docs" / "from-install-to-file.md"

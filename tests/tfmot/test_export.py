@@ -116,6 +116,7 @@ def with_ranges(data):
     return view_at(model, (4, 8, 3))
 
 
+@pytest.mark.slow
 def test_trained_ranges_go_into_the_file(with_ranges, data, tmp_path):
     """Every operator and the whole file agree with what was trained."""
     report = export(

@@ -84,6 +84,7 @@ def deploy(quant_aware_model, tmp_path, bits, **options):
     return report
 
 
+@pytest.mark.slow
 def test_quantize_whole_model(base_model, tmp_path):
     quant_aware_model = msq.quantize_model(base_model)
     quant_aware_model.summary(print_fn=lambda line: None)
@@ -134,6 +135,7 @@ def test_functional_example(tmp_path):
     deploy(quant_aware_model, tmp_path, {"dense": 4})
 
 
+@pytest.mark.slow
 def test_sequential_example_checkpoint_and_deserialize(tmp_path):
     annotated_model = tf.keras.Sequential(
         [
@@ -224,6 +226,7 @@ def custom_model(layer, config):
     )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "config", [DefaultDenseQuantizeConfig, msq.MSQQuantizeConfig]
 )
@@ -256,6 +259,7 @@ class NoActivations(DefaultDenseQuantizeConfig):
         return
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("config", "bits"), [(FourBits, 4), (NoActivations, 8)]
 )
@@ -284,6 +288,7 @@ class FixedRange(DefaultDenseQuantizeConfig):
         return [(layer.kernel, FixedRangeQuantizer())]
 
 
+@pytest.mark.slow
 def test_use_custom_quantization_algorithm(tmp_path):
     """Another's algorithm beside ours: ours are exact, the other is named."""
     model = quantize_annotate_model(

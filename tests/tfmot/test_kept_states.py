@@ -35,6 +35,7 @@ def prepared(kind, **options):
         )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("kind", "unroll"),
     [("GRU", True), ("LSTM", True), ("LSTM", False), ("SimpleRNN", True)],

@@ -69,6 +69,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes(name):
     call, words = MISTAKES[name]

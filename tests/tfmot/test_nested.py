@@ -53,6 +53,7 @@ def nested_model():
     return tf_keras.Model(inputs, layers.Dense(3, name="head")(x))
 
 
+@pytest.mark.slow
 def test_nested_models(tmp_path):
     """`Quantizing a keras Model inside another keras Model is not
     supported`.
@@ -73,6 +74,7 @@ def test_nested_models(tmp_path):
     exported(view, tmp_path / "m.tflite", x, "min_size", "cpu_int8")
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_stays_frozen():
     model = nested_model()
     model.get_layer("backbone").trainable = False

@@ -8,6 +8,7 @@ from tests.tfmot.samples import msq
 from tests.tfmot.samples import new_model
 
 
+@pytest.mark.slow
 def test_two_are_refused_and_one_after_the_other_is_not(data):
     model = new_model()
     searches = [msq.MSQCallback(budget(), data) for _ in range(2)]

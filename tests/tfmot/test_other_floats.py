@@ -24,6 +24,7 @@ def policy(request):
     tf_keras.mixed_precision.set_global_policy(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "bits"),
     [("mixed_float16", 8), ("float64", None), ("float16", None)],

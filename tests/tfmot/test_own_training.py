@@ -33,6 +33,7 @@ def search(**options):
     return msq.MSQCallback(rule, verbose=0, **options)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_task_and_the_penalty_apart():
     model = msq.quantize_model(functional())
     model.compile(tf_keras.optimizers.legacy.SGD(0.0), "binary_crossentropy")
@@ -66,6 +67,7 @@ def test_the_loss_is_the_task_and_the_penalty_apart():
     )
 
 
+@pytest.mark.slow
 def test_a_class_with_its_own_loss_keeps_it():
     model = msq.quantize_model(functional(OwnLoss))
     assert type(model) is OwnLoss
@@ -97,6 +99,7 @@ def test_a_class_that_tfmot_would_drop_is_refused():
     assert msq.ModelView(model).bits == msq.ModelView(around).bits
 
 
+@pytest.mark.slow
 def test_a_static_batch_is_the_batch():
     model = msq.quantize_model(functional(batch_size=16))
     model.compile("sgd", "binary_crossentropy")

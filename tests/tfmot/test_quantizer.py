@@ -34,6 +34,7 @@ def reference(w, bits, axes):
     return codes, scale / levels
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("layer", "shape", "axes"),
     [

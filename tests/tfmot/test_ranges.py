@@ -121,6 +121,7 @@ def test_an_outlier_leaves_a_range():
     assert usual <= ends(model)[first] <= 4 * usual
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("size", [1e-8, 1e-12])
 def test_narrow_ranges_are_exported_as_they_are(size, tmp_path):
     tf_keras.utils.set_random_seed(0)

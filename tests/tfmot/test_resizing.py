@@ -11,6 +11,7 @@ from tests.tfmot.samples import trained
 from tests.tfmot.samples import view_at
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu_int8", "mcu"])
 @pytest.mark.parametrize(
     "options",

@@ -63,6 +63,7 @@ def test_a_model_is_saved_whole(searched, data, tmp_path, name):
     assert msq.ModelView(loaded).compression >= 8.0
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["w.weights.h5", "w.h5", "checkpoint"])
 def test_weights_are_saved_with_bits(searched, data, tmp_path, name):
     view = msq.ModelView(other := new_model())
@@ -143,6 +144,7 @@ def no_context():
     return contextlib.nullcontext()
 
 
+@pytest.mark.slow
 def test_the_plain_model_needs_nothing(data, tmp_path):
     """What `bake` returns, in a file that loads without a scope."""
     model = new_model(activation_bits=None)

@@ -30,6 +30,7 @@ def ranges(qat_model):
     }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("make", "shape", "options"),
     [
@@ -58,6 +59,7 @@ def test_its_parts_compute_what_it_computes(make, shape, options):
     assert "quant_s_depthwise/post_activation" in ranges(qat_model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [

@@ -56,7 +56,7 @@ def test_finite_training_goes_on():
     assert len(history["loss"]) == 3
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["learning_rate", "float_learning_rate"])
 def test_a_run_whose_learning_rate_is_too_large(tiny_settings, console, name):
     settings = tiny_settings()

@@ -90,6 +90,7 @@ def test_every_kernel_is_found_and_the_rest_has_its_reason():
     }
 
 
+@pytest.mark.first(1)
 @MODELS
 def test_the_report_says_that_products_have_no_weights(build):
     report = msq_tf.precision_report(msq_tf.quantize_model(build()))

@@ -25,6 +25,16 @@ def test_what_a_child_writes_comes_back(tmp_path, capfd):
     assert "property name" in capfd.readouterr().err
 
 
+def test_a_benchmark_goes_on_where_it_was(tmp_path):
+    given, kept = tmp_path / "given.json", tmp_path / "kept"
+    child.write(given, 1)
+    assert child.measured_once(kept, "json.tool", given) == 1
+    child.write(given, 2)
+    assert child.measured_once(kept, "json.tool", given) == 1
+    child.finished(kept)
+    assert child.measured_once(kept, "json.tool", given) == 2
+
+
 def test_a_child_has_one_thread_and_one_core(tmp_path):
     log = tmp_path / "log"
     core = max(os.sched_getaffinity(0))

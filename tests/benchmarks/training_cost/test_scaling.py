@@ -26,6 +26,7 @@ def test_no_exponent_without_two_sizes_or_of_zero(sizes, values):
         timing.exponent(sizes, values)
 
 
+@pytest.mark.slow
 def test_networks_grow_as_they_say():
     counts = [n.build().count_params() for n in networks.WIDER.values()]
     for narrow, wide in zip(counts, counts[1:], strict=False):

@@ -82,6 +82,7 @@ def test_the_log_is_the_mean_of_an_epoch():
     assert "msq_penalty" not in qmodel.search_logs()
 
 
+@pytest.mark.slow
 def test_callbacks_that_watch_the_loss_see_the_task(tmp_path):
     qmodel = msq_tf.quantize_model(model())
     qmodel.compile(keras.optimizers.Adam(1e-2), "binary_crossentropy")
@@ -139,6 +140,7 @@ def wide_floats():
     keras.config.set_floatx("float32")
 
 
+@pytest.mark.slow
 def test_it_joins_losses_of_another_width(wide_floats):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     qmodel = msq_tf.quantize_model(model, msq_tf.MSQConfig(activation_bits=8))
@@ -169,6 +171,7 @@ def test_a_loss_may_have_a_type_of_its_own(dtype):
     assert np.isfinite(history.history["msq_penalty"]).all()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
 def test_it_joins_losses_where_layers_are_narrower(wide_floats, dtype):
     model = keras.Sequential(

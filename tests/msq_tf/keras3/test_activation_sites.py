@@ -24,6 +24,7 @@ def sites(*layers, shape=(8, 8, 3)):
     return msq_tf.quantize_model(model, CONFIG).activations.sites
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("activation", "own"),
     [

@@ -72,6 +72,7 @@ class Open:
         return True
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "layer",
     [
@@ -222,6 +223,7 @@ def test_what_is_masked_has_no_part_in_the_range():
     np.testing.assert_allclose(got[2], [3.0 - reach, 3.0, 0.0], rtol=1e-6)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("causal", [False, True])
 def test_masked_models_are_near_their_float_ones(dropout, causal):
@@ -238,7 +240,7 @@ def test_masked_models_are_near_their_float_ones(dropout, causal):
     assert np.abs(got - wanted).max() < 0.05 * np.ptp(wanted)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("ranges", ["ema", "learned"])
 def test_it_trains(policy, ranges, tmp_path):

@@ -45,6 +45,7 @@ def folded_unit(qmodel, weight, norm):
     return unit * gamma / np.sqrt(variance + norm.epsilon)
 
 
+@pytest.mark.slow
 def test_biases_are_found_where_kernels_add_them():
     qmodel, _ = prepared(
         [
@@ -71,7 +72,7 @@ def test_biases_are_found_where_kernels_add_them():
     assert [norm >= 0 for _, _, norm in places] == [True, False, False, False]
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "layers",
     [

@@ -40,6 +40,7 @@ def test_reaches_the_target_in_its_phase(rule, tiny_data):
         assert set(qmodel.bits.values()) <= set(rule.allowed_bits)
 
 
+@pytest.mark.slow
 def test_a_whole_search_traces_once(tiny_data):
     qmodel = new_model()
     traces = []
@@ -325,6 +326,7 @@ def test_an_impossible_target_is_refused_before_the_first_step(tiny_data):
         np.testing.assert_array_equal(variable, old)
 
 
+@pytest.mark.slow
 def test_a_target_that_is_missed_is_said(tiny_data):
     qmodel = new_model()
     rule = msq_tf.ThresholdRule(target_compression=8.0, alpha=0.0)

@@ -52,6 +52,7 @@ def loop(qmodel, x, y):
     one(tf.constant(x), tf.constant(y))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("train", [fit, step, loop])
 @pytest.mark.parametrize("scale", [1.0, 255.0])
 def test_every_way_of_training_is_seen(train, scale):

@@ -131,7 +131,7 @@ def test_no_float_features_by_mistake(qmodel):
         keras.Model(qmodel.inputs, qmodel.get_layer("h").output)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [functional, sequential, subclassed])
 def test_features_are_quantized(make, tmp_path):
     qmodel = prepared(make())
@@ -154,6 +154,7 @@ def test_features_are_quantized(make, tmp_path):
     assert embed(keras.Input((4,))).shape == (None, 5)
 
 
+@pytest.mark.slow
 def test_features_with_trained_activations():
     """As the model computes them, on their grid."""
     qmodel = prepared(functional(), activation_bits=4)
@@ -165,6 +166,7 @@ def test_features_with_trained_activations():
     assert_same([again], outputs_of(qmodel, X))
 
 
+@pytest.mark.slow
 def test_features_of_layers_inside(zoo, zoo_data):
     qmodel = msq_tf.quantize_model(zoo)
     assert (

@@ -91,7 +91,7 @@ def test_a_gradient_by_hand():
     )
 
 
-@pytest.mark.first(4)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("size", [9, 576, 20000])
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_scales_and_weights_move_alike(size, bits):
@@ -285,6 +285,7 @@ def test_scales_are_not_decayed(loss_scaled, tiny, tmp_path):
             np.testing.assert_allclose(v, want, rtol=1e-6, err_msg=v.path)
 
 
+@pytest.mark.slow
 def test_the_scale_of_a_frozen_weight_is_frozen(tiny, tiny_data):
     tiny.get_layer("conv").trainable = False
     qmodel = learned_model(tiny)
@@ -346,6 +347,7 @@ def test_hessian_and_penalty_know_kernels_only(tiny_data):
     assert not any(np.any(g) for g in tape.gradient(penalty, scales))
 
 
+@pytest.mark.slow
 def test_a_search_reaches_its_target(tiny_data):
     qmodel = learned_model()
     search = msq_tf.MSQCallback(msq_tf.BudgetRule(target_compression=8.0))

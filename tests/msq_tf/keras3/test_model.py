@@ -119,6 +119,7 @@ def test_trains_all_layers_and_keeps_every_loss(zoo, zoo_data, compiled):
     assert np.abs(moved).max() > 0
 
 
+@pytest.mark.slow
 def test_losses_added_inside_are_kept(subclassed, compiled):
     x = np.arange(14, dtype=np.int32).reshape(2, 7)
     y = np.array([0, 1])
@@ -152,6 +153,7 @@ def test_activity_and_weight_regularizers(compiled):
     )
 
 
+@pytest.mark.slow
 def test_frozen_layers_are_quantized_and_stay(tiny, tiny_data, compiled):
     tiny.get_layer("conv").trainable = False
     qmodel = compiled(msq_tf.quantize_model(tiny))
@@ -185,6 +187,7 @@ def test_jit_compiled_training_equals_the_plain_one(tiny_data, compiled):
     np.testing.assert_allclose(train(True), train(False), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_mixed_float16_computes_codes_in_float32(tiny_data, compiled):
     keras.config.set_dtype_policy("mixed_float16")
     try:

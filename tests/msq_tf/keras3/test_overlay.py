@@ -10,6 +10,7 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from msq_tf.keras3 import overlay
@@ -71,6 +72,7 @@ def test_children_and_variables_of_layers():
     assert len(overlay.own_variables(normalization)) == 4
 
 
+@pytest.mark.slow
 def test_another_backend_is_refused_at_import():
     """In its own process: a backend is chosen once."""
     code = (

@@ -136,6 +136,7 @@ def test_own_compute_loss_counts():
     assert evaluated > 100.0
 
 
+@pytest.mark.slow
 def test_own_metrics_are_reported():
     _, history = trained(
         OwnMetrics, keras.optimizers.SGD(0.0), metrics=["accuracy"]
@@ -144,6 +145,7 @@ def test_own_metrics_are_reported():
     assert history["size"][0] > 0.0
 
 
+@pytest.mark.slow
 def test_learned_ranges_train_beside_an_own_loss():
     config = msq_tf.MSQConfig(
         activation_bits=8, activation_ranges="learned", scale="learned"
@@ -227,6 +229,7 @@ def test_adversarial_networks_with_two_optimizers(tmp_path):
             np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+@pytest.mark.slow
 def test_triplets_of_a_siamese_network():
     """Data whose three parts are no inputs, targets and weights."""
     qmodel = msq_tf.quantize_model(recipes.siamese(margin=20.0))
@@ -244,6 +247,7 @@ def test_triplets_of_a_siamese_network():
     assert qmodel.compression >= 5.0
 
 
+@pytest.mark.slow
 def test_distillation_by_compute_loss():
     base = recipes.distiller()
     teacher = base.teacher.get_weights()

@@ -223,6 +223,7 @@ def test_a_layer_that_was_never_built_has_nothing_to_lack():
     assert len(bits_of(dense)) == 2
 
 
+@pytest.mark.slow
 def test_training_moves_a_registered_weight(compiled):
     msq_tf.register_quantizable("left", "right")(Bilinear)
     qmodel = compiled(msq_tf.quantize_model(model_of(Bilinear())))

@@ -18,6 +18,7 @@ def test_value_is_the_distance_to_the_coarser_grid_in_bins():
     )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("axes", [None, (-1,)])
 @pytest.mark.parametrize("lsb", [1, 2, 4])
 def test_gradient_descent_moves_every_weight_to_the_coarser_grid(axes, lsb):

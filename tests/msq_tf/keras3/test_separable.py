@@ -123,6 +123,7 @@ def test_what_a_subclass_computes_is_left_to_it():
     assert [site.path for site in sites] == ["input", "s"]
 
 
+@pytest.mark.slow
 def test_it_trains_in_half_precision():
     keras.config.set_dtype_policy("mixed_float16")
     try:

@@ -48,6 +48,7 @@ def computed(monkeypatch):
     return times
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_the_quantized_weights(qmodel, tiny_data):
     x, y = tiny_data
     want = qmodel(x, training=False).numpy()
@@ -221,7 +222,7 @@ def test_weights_that_a_callback_exchanges_first(qmodel, tiny_data):
     assert qmodel.evaluate(x, y, verbose=0) == pytest.approx(averaged, abs=1e-5)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"jit_compile": True}, {"run_eagerly": True}]
 )

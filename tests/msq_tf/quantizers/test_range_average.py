@@ -41,6 +41,7 @@ def test_what_is_infinite_is_clipped_and_the_rest_counts():
     assert high == pytest.approx(2.0)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("size", [1e3, 1e10, 3e38, F32.max / 2])
 def test_an_outlier_moves_an_end_by_a_width_and_leaves_it(size):
     good = [-1.0, 2.0]
@@ -68,6 +69,7 @@ def test_a_quiet_batch_is_no_reason():
     assert trained([loud, quiet], 8)[1] == pytest.approx(0.25, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_a_range_follows_where_data_goes():
     high = trained([[0.0, 1.0], *[[0.0, 1000.0]] * 150])[1]
     assert high == pytest.approx(1000.0, rel=0.05)
@@ -132,14 +134,14 @@ def poisoned_and_clean(qmodel, value):
     return qmodel.evaluate(x, y, verbose=0, return_dict=True)["accuracy"]
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [1e5, np.nan])
 def test_training_goes_on_after_a_step_that_was_skipped(mixed, value):
     qmodel = classifier(activation_bits=8)
     assert poisoned_and_clean(qmodel, value) > 0.9
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ranges", "value"), [("ema", 3e38), ("ema", 1e4), ("learned", 3e38)]
 )

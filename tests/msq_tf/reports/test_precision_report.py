@@ -82,6 +82,7 @@ def test_json_is_strict_and_holds_the_decisions(searched):
     )
 
 
+@pytest.mark.slow
 def test_text_has_layers_and_decisions(searched):
     qmodel, _ = searched
     report = msq_tf.precision_report(qmodel)
@@ -171,6 +172,7 @@ def titles(figure):
     return [axes.get_title().split(":")[0] for axes in figure.axes]
 
 
+@pytest.mark.slow
 def test_a_panel_without_data_is_left_out(searched, tmp_path):
     qmodel, history = searched
     bits, sensitivity = "Stored bits of every layer", "Sensitivity against bits"

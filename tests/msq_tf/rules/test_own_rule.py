@@ -30,6 +30,7 @@ def steps(qmodel):
     return [(c.step, c.path, c.old, c.new) for c in qmodel.history_of_bits()]
 
 
+@pytest.mark.slow
 def test_the_pages_rule_reaches_its_target_as_told(page, capsys):
     qmodel = page["qmodel"]
     capsys.readouterr()

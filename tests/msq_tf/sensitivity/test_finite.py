@@ -92,7 +92,7 @@ def test_a_loss_that_is_nan_is_told(rule, hessian, at):
         search(qmodel, rule, spoil, hessian=hessian)
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("ranking", ["divergence", "measured", "hessian"])
 @pytest.mark.parametrize("hessian", [True, False])
 def test_targets_that_are_nan_are_told(ranking, hessian):

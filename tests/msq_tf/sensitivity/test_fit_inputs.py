@@ -52,7 +52,7 @@ class Batches(keras.utils.PyDataset):
         return self._batches[index]
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["arrays", "tensors", "dataset", "sequence"])
 def test_dictionaries_of_inputs_targets_and_weights(kind):
     data = (
@@ -93,7 +93,7 @@ def test_dictionaries_of_inputs_targets_and_weights(kind):
     )
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_lists_and_tuples_of_targets(kind):
     inputs = keras.Input((6,))
@@ -106,6 +106,7 @@ def test_lists_and_tuples_of_targets(kind):
     assert qmodel.compression >= 6.0
 
 
+@pytest.mark.slow
 def test_dictionaries_of_validation_data():
     data = {"u": X, "v": X}, {"a": A, "b": B}
     qmodel = msq_tf.quantize_model(two_outputs())
@@ -119,6 +120,7 @@ def test_dictionaries_of_validation_data():
     assert qmodel.fit_inputs == FitInputs()
 
 
+@pytest.mark.slow
 def test_validation_split_is_what_keras_holds_out():
     qmodel = msq_tf.quantize_model(
         keras.Sequential([keras.Input((6,)), L.Dense(8), L.Dense(3)])
@@ -140,7 +142,7 @@ def test_validation_split_is_what_keras_holds_out():
     )
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tensor", "scipy"])
 def test_sparse_inputs(kind):
     rounded = np.round(X)
@@ -158,6 +160,7 @@ def test_sparse_inputs(kind):
     np.testing.assert_array_equal(seen, rounded[:32])
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_class_weights_weigh_statistics(one_hot):
     labels = np.arange(48) % 3

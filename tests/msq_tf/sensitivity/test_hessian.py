@@ -106,6 +106,7 @@ def test_a_block_near_zero_need_not_be_known_to_its_own_tolerance():
     assert estimate.probes == 2
 
 
+@pytest.mark.slow
 def test_noise_of_many_blocks_does_not_pass_for_a_result():
     estimate = BlockHessian(lambda values, _: noise(values)).traces(
         [tf.ones(2)] * 50, [()], max_probes=16, tolerance=0.2

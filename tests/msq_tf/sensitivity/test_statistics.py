@@ -17,7 +17,7 @@ from tests.msq_tf.samples import fit
 from tests.msq_tf.samples import new_model
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("ranking", ["divergence", "measured", "hessian"])
 def test_all_rankings_and_no_hessian(ranking, tiny_data):
     qmodel = new_model()
@@ -65,6 +65,7 @@ def test_an_operation_without_second_derivative(tiny_data):
     assert qmodel.compression >= 8.0
 
 
+@pytest.mark.slow
 def test_a_keras_activation_without_second_derivative(tiny_data):
     model = keras.Sequential(
         [
@@ -90,6 +91,7 @@ def test_a_keras_activation_without_second_derivative(tiny_data):
     assert bits[0] == bits[1]
 
 
+@pytest.mark.slow
 def test_ctc_has_no_second_derivative():
     """Said only while the graph of its loop runs."""
     x = np.random.default_rng(0).normal(size=(16, 8, 3)).astype(np.float32)
@@ -103,6 +105,7 @@ def test_ctc_has_no_second_derivative():
     assert qmodel.compression >= 8.0
 
 
+@pytest.mark.slow
 def test_statistics_leave_metrics_alone(tiny_data):
     qmodel = new_model()
     fit(qmodel, tiny_data, epochs=1)
@@ -209,6 +212,7 @@ def test_growth_without_held_out_data_is_refused(tiny_data):
         fit(new_model(), tiny_data, msq_tf.MSQCallback(rule))
 
 
+@pytest.mark.slow
 def test_report_is_a_table_data_and_a_picture(tiny_data, tmp_path):
     qmodel = new_model()
     fit(qmodel, tiny_data, msq_tf.MSQCallback(budget()))

@@ -77,7 +77,7 @@ def test_copies_that_are_no_convolution_stay(tmp_path):
     assert "SPACE_TO_BATCH_ND" in names(path)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, (3, 1, 2)])
 @pytest.mark.parametrize(
     ("rate", "padding"),

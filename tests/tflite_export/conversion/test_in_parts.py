@@ -99,7 +99,7 @@ def same_but_for_places(one: bytes, other: bytes) -> None:
         )
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_has_the_operators_and_constants_of_the_whole(name, in_parts):
     model = trained(NETWORKS[name])
@@ -126,6 +126,7 @@ def test_every_weight_is_shown_once(in_parts):
     assert set().union(*found) == set(converter.weights)
 
 
+@pytest.mark.slow
 def test_a_plain_model_is_converted_in_parts_too(in_parts):
     model = residual()
     found = float_tflite(model)
@@ -147,6 +148,7 @@ def test_where_parts_touch_it_is_converted_at_once(in_parts, monkeypatch):
     assert found == float_tflite(model)
 
 
+@pytest.mark.slow
 def test_other_operators_are_noticed():
     files = [fb.load(float_tflite(residual())) for _ in range(2)]
     parts._check_alike(*files)

@@ -108,7 +108,7 @@ def export(model, path, target="min_size", data=None, **options):
     )
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLOATS)
 def test_sizes_stay_open_in_float_files(name, tmp_path):
     make, data, others = FLOATS[name]
@@ -163,6 +163,7 @@ def test_trained_ranges_need_no_data_but_a_size(tmp_path):
     assert report.inputs == "random"
 
 
+@pytest.mark.slow
 def test_batches_of_several_sizes(tmp_path):
     qmodel = msq_tf.quantize_model(convolution())
     batches = [noise(4, 12, 12, 1), noise(4, 9, 17, 1), noise(4, 12, 12, 1)]

@@ -38,7 +38,7 @@ def network(dtype=None):
     return keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("own_inputs", [False, True])
 @pytest.mark.parametrize(
     ("bits", "target"), [(None, "min_size"), (8, "cpu_int8")]

@@ -49,6 +49,7 @@ def exact(qmodel, folder, target="cpu_float", **options):
     return report
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("rows", [POSITIONS, 20])
 def test_a_table_of_positions_is_not_added_to_a_bias(rows, tmp_path):
     report = exact(quantized(positions(rows)), tmp_path, "min_size")
@@ -114,6 +115,7 @@ class Standardized(L.Conv2D):
         return keras.ops.conv(x, kernel, 1, "valid")
 
 
+@pytest.mark.slow
 def test_filters_that_are_normalized_are_normalized_in_the_file(tmp_path):
     model = keras.Sequential(
         [
@@ -148,6 +150,7 @@ def test_a_weight_that_only_numbers_meet_is_multiplied_in_the_file(tmp_path):
     exact(quantized(keras.Model(inputs, OfConstants()(inputs))), tmp_path)
 
 
+@pytest.mark.slow
 def test_an_average_with_a_factor_an_element_is_no_weight(tmp_path):
     """A LayerNormalization's gamma has as many elements as the last kernel."""
     keras.utils.set_random_seed(0)
@@ -184,6 +187,7 @@ def test_kernels_that_any_codes_would_explain_are_told_apart(tmp_path):
     assert all(t.exact_scale for t in report.tensors if t.name in "ab")
 
 
+@pytest.mark.slow
 def test_a_spectrogram_is_no_weight_left_behind(tmp_path):
     model = keras.Sequential(
         [
@@ -198,6 +202,7 @@ def test_a_spectrogram_is_no_weight_left_behind(tmp_path):
     assert reasons == {"computed by the model's code"}
 
 
+@pytest.mark.slow
 def test_a_layer_that_stays_in_float_blocks_nothing(tmp_path):
     """A convolutional LSTM cuts its filters into those of its gates."""
     model = keras.Sequential(
@@ -213,6 +218,7 @@ def test_a_layer_that_stays_in_float_blocks_nothing(tmp_path):
     assert names == {"kernel", "recurrent_kernel"}
 
 
+@pytest.mark.slow
 def test_a_wrong_code_is_still_found(tmp_path, monkeypatch):
     qmodel = quantized(positions(20))
     records = qmodel.quantized_weights()

@@ -70,7 +70,7 @@ def siamese(distance, bits):
     return qmodel, [array[:48] for array in x]
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, None])
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_a_siamese_network(distance, bits, tmp_path):

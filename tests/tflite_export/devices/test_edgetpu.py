@@ -29,6 +29,7 @@ def output(model, op):
     return model.subgraphs[0].tensors[op.outputs[0]]
 
 
+@pytest.mark.slow
 def test_a_good_file_and_the_command():
     result = devices.finish("edgetpu", files()["int8"], "net", [images(1)])
     command = "edgetpu_compiler --show_operations net.tflite"

@@ -17,6 +17,7 @@ def finish(data, **options):
     return devices.finish("ethos_u", data, "m", [images(1)], options)
 
 
+@pytest.mark.slow
 def test_every_accelerator_by_default():
     result = finish(files()["int8"])
     rows = result.figures["accelerators"]

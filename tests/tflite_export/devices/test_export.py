@@ -157,6 +157,7 @@ def test_options_are_checked_before_any_work(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_one_unit_of_4_bits_with_a_bias_on_a_microcontroller(tmp_path):
     """XNNPACK of TensorFlow can't prepare it; TFLite Micro runs it."""
     bias = keras.initializers.Constant(0.1)
@@ -178,7 +179,7 @@ class Chosen(L.Layer):
         return both[0]
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["edgetpu", "mcu", "cpu_int8"])
 def test_two_trained_grids_behind_each_other(target, tmp_path):
     inputs = keras.Input((8,))

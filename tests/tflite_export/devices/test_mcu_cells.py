@@ -16,7 +16,7 @@ from tflite_export.targets import lint
 OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-@pytest.mark.first(5)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("weights", ["INT8", "INT4", "INT2"])
 @pytest.mark.parametrize("op", OPS)
 def test_cell(op, weights):

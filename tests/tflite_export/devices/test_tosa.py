@@ -178,6 +178,7 @@ def deep(tmp_path_factory):
     return path.read_bytes(), x
 
 
+@pytest.mark.slow
 def test_single_units_inside_explain_an_output(tools, deep, monkeypatch):
     data, x = deep
     monkeypatch.setattr(tosa_check, "_UNITS", {"int8": -1.0})
@@ -200,6 +201,7 @@ def test_operators_beyond_their_limits_explain_nothing(
         tosa_check.verify(data, [x], target)
 
 
+@pytest.mark.slow
 def test_units_that_are_off_too_often_explain_nothing(tools, deep, monkeypatch):
     data, x = deep
     monkeypatch.setattr(tosa_check, "_UNITS", {"int8": -1.0})

@@ -48,6 +48,7 @@ def report(classifier, tmp_path_factory):
     return export(classifier, path, target="cpu_int8", representative_data=X)
 
 
+@pytest.mark.slow
 def test_a_report_evaluates_as_the_model_does(classifier, report):
     found = report.evaluate(X, Y)
     wanted = classifier.evaluate(X, Y, verbose=0, return_dict=True)
@@ -59,6 +60,7 @@ def test_a_report_evaluates_as_the_model_does(classifier, report):
     assert report.evaluate(X, (Y + 1) % 3)["accuracy"] < 0.2
 
 
+@pytest.mark.slow
 def test_data_comes_in_all_forms(report):
     wanted = report.evaluate(X, Y)
     batches = tf.data.Dataset.from_tensor_slices((X, Y)).batch(70)
@@ -79,6 +81,7 @@ def test_weights_of_samples(report):
     assert found["loss"] == pytest.approx(part["loss"] / 6, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_file_with_integers_at_its_ends(classifier, report, tmp_path):
     path = tmp_path / "m.tflite"
     other = export(
@@ -156,7 +159,7 @@ def own_metric(y, p):
     return own_loss(y, p)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [own_loss, OwnLoss(), [own_loss]])
 def test_a_loss_of_ones_own(loss, tmp_path):
     qmodel = trained(lambda x: L.Dense(3, activation="softmax")(x), loss, Y)
@@ -166,6 +169,7 @@ def test_a_loss_of_ones_own(loss, tmp_path):
     assert found["loss"] == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_targets_of_another_shape_than_the_outputs(tmp_path):
     """As of a mixture of densities: only its loss knows what they mean."""
 
@@ -180,6 +184,7 @@ def test_targets_of_another_shape_than_the_outputs(tmp_path):
     assert found == {"loss": pytest.approx(wanted, rel=1e-5)}
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_is_left_out_with_a_word(tmp_path):
     qmodel = trained(
         lambda x: L.Dense(3, activation="softmax")(x),
@@ -220,6 +225,7 @@ def _classes(path):
     return tflite_export.run(path, X).argmax(1)
 
 
+@pytest.mark.slow
 def test_the_command_on_a_data_set(root, tmp_path, capsys):
     model = keras.Sequential(
         [

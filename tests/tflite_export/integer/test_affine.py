@@ -144,7 +144,7 @@ def test_so_are_they_where_nothing_was_trained(tmp_path):
         export(qmodel, path, target="mcu", representative_data=x)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIG, msq_tf.MSQConfig()])
 def test_a_column_of_zeros_changes_nothing(config, tmp_path):
     """Its variance is zero, and its factor ten millions."""

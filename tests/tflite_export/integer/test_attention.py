@@ -70,7 +70,7 @@ def trained(model, x, bits=8):
     return qmodel
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
     [
@@ -124,6 +124,7 @@ def test_masks_leave_scores_their_codes(make, bits, target, tmp_path):
     assert np.abs(got - wanted).max() < 0.1 * np.ptp(wanted)
 
 
+@pytest.mark.slow
 def test_so_they_do_in_16_bits(tmp_path):
     model, x = padded(by_mask), tokens()
     path = tmp_path / "m"

@@ -57,7 +57,7 @@ def squashed(size):
     return keras.Model(inputs, L.Dense(3, activation="softmax")(x))
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1.0, 1e5])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def types(path, name):
     }
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "bits"),
     [(block, 8), (block, 16), (grouped, 8)],

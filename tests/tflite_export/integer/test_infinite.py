@@ -43,7 +43,7 @@ def test_the_lowest_code_stands_for_it(bits, tmp_path):
     assert np.abs(got - wanted).max() < 0.1 * np.ptp(wanted)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "activation",
     ["softmax", "sigmoid", "tanh", "swish", "gelu", "leaky_relu", "relu6"],
@@ -92,7 +92,7 @@ def test_what_no_site_covers_is_left_out(tmp_path, monkeypatch):
     assert "1 sites can't be compared" in notes
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [

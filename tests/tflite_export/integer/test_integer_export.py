@@ -300,7 +300,7 @@ def test_bad_data(residual, change, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "message"),
     [(255, "on another scale"), (10, "outside of the range of training")],

@@ -147,7 +147,7 @@ def kernels(mode):
     return {op for op, row in rows.items() if row.version(mode)}
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("mode", ["int8", "int16"])
 def test_rows(mode, group, tmp_path):

@@ -35,7 +35,7 @@ def trained(size, bits):
     )
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [3e-8, 1e-13])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_narrow_ranges_are_the_grids(bits, size, tmp_path):
@@ -63,7 +63,7 @@ def integers(data):
                 yield tensor
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 16])
 def test_own_grids_are_those_of_the_converter(bits, monkeypatch):
     """Where it widens nothing, there are two ways to one grid."""

@@ -53,7 +53,7 @@ def exported(shape, layer, path):
     return report, [name.split()[0] for name in inspect_file(path).ops]
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "layer", "without"),
     [
@@ -79,6 +79,7 @@ def test_what_an_edge_tpu_lacks(shape, layer, without, tmp_path):
     assert without not in ops
 
 
+@pytest.mark.slow
 def test_too_many_vectors(tmp_path):
     with pytest.raises(ExportError, match="isn't one-dimensional"):
         exported((9, 8, 4), L.Softmax(), tmp_path / "m")

@@ -35,6 +35,7 @@ def trained(x, **config):
     return qmodel
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("scale", "factor", "words"),
     [
@@ -67,7 +68,7 @@ def test_a_saved_model_knows_it_too(tmp_path):
         )
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -90,7 +91,7 @@ def test_natural_variation_is_nothing_to_speak_of(tmp_path, change):
     assert not [note for note in report.notes if "image" in note]
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("outlier", [50.0, 1000.0])
 def test_standardized_data_with_outliers(tmp_path, outlier):
     x = np.random.default_rng(0).normal(size=(64, 6, 6, 1)).astype(np.float32)
@@ -131,6 +132,7 @@ def test_files_that_measure_nothing_are_right_all_the_same(tmp_path, factor):
     assert [note for note in report.notes if "'image' ranges from" in note]
 
 
+@pytest.mark.slow
 def test_trained_ranges_are_not_measured(tmp_path):
     qmodel = trained(images(), activation_bits=8)
     with pytest.raises(ValueError, match="on another scale"):
@@ -149,7 +151,7 @@ def test_trained_ranges_are_not_measured(tmp_path):
     assert [note for note in report.notes if "times smaller" in note]
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "word"), [(1, "1 sample:"), (3, "3 samp")])
 def test_few_samples_get_a_word(tmp_path, count, word):
     qmodel = trained(images())

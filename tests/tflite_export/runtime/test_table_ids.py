@@ -102,7 +102,7 @@ def test_ids_that_are_computed_are_refused_too(tmp_path, target):
         )
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["min_size", "cpu_int8", "mcu"])
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
 def test_a_file_is_not_run_on_them(tmp_path, target, dtype):
@@ -145,6 +145,7 @@ def test_several_tables_have_sizes_of_their_own(tmp_path):
         )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "given",
     [

@@ -38,7 +38,7 @@ def trained(activation=None, bits=8):
     return qmodel
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [None, "softmax"])
 @pytest.mark.parametrize("site", [0, 1])
 def test_a_range_that_an_outlier_left_is_refused(tmp_path, activation, site):

@@ -61,6 +61,7 @@ def spoiled_probe(real):
     return probe
 
 
+@pytest.mark.slow
 def test_a_right_file_is_explained_on_all_of_its_samples(file, monkeypatch):
     data, inputs = file
     seen = []

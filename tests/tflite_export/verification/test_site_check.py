@@ -268,7 +268,7 @@ def other_columns(op):
     op.builtinOptions.filterWidth = 1
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("functions", "kind", "spoil"),
     [

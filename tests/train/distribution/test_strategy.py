@@ -73,6 +73,7 @@ def test_two_devices_give_the_run_of_one(even_settings, console, tmp_path):
     assert pipeline.run(resumed, console).bits == expected.bits
 
 
+@pytest.mark.slow
 def test_the_loop_trains_as_fit(monkeypatch):
     def prepared():
         keras.utils.set_random_seed(0)

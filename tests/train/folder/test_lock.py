@@ -39,6 +39,7 @@ def other(root, tmp_path):
         process.kill()
 
 
+@pytest.mark.slow
 def test_another_process_is_named(other, tmp_path):
     with pytest.raises(ValueError) as caught:
         with Workspace(tmp_path).held():
@@ -54,6 +55,7 @@ def test_another_process_is_named(other, tmp_path):
     assert owner["pid"] == other.pid
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_held_is_free(other, tmp_path):
     (tmp_path / "checkpoints" / "msq").mkdir(parents=True)
     partial = "partial-0123abcd-epoch-0001.weights.h5"

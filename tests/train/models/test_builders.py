@@ -46,6 +46,7 @@ def test_mobilenet_v2_takes_a_width():
     assert model.count_params() < 450_000
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("name", "count"), [("deit_tiny", 5_910_800), ("swin_tiny", 28_288_354)]
 )

@@ -152,6 +152,7 @@ def test_tables_show_means_and_ratios():
     assert "- two: skipped, because" in text
 
 
+@pytest.mark.slow
 def test_the_batches_are_those_of_the_accuracy_benchmark():
     study = STUDIES["fashion_mnist_mini"]
     assert prepare.STUDY is study
@@ -220,6 +221,7 @@ def small(monkeypatch):
     return peer, driver.Data(budget, arrays, weights)
 
 
+@pytest.mark.slow
 def test_accuracy_is_that_of_the_test_images(small):
     peer, data = small
     found = driver.accuracy(peer, "uniform 3", data, seed=5)
@@ -236,6 +238,7 @@ def test_accuracy_is_that_of_the_test_images(small):
     assert plain["loss"] != found["loss"]
 
 
+@pytest.mark.slow
 def test_cost_is_against_float_in_the_same_process(small):
     peer, _ = small
     found = driver.cost(peer, "resnet8", 3)
