@@ -25,6 +25,9 @@ MOST_AT_ONCE = 16
 _REFERENCE, _OPERATORS = 8, 16
 # Bytes of kept tensors in one run.
 _ROOM = 1 << 27
+# Bytes that Keras keeps of each value in a file: it holds what every layer
+# gives to the end, of which a file fuses some three.
+KERAS_BYTES = 12
 # Products that a slow set of kernels, or a simulation, may compute in all.
 _PRODUCTS = 6e9
 # What one computed value costs beside its products, in products: rescaling it

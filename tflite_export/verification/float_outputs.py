@@ -13,8 +13,9 @@ from tflite_export import progress
 from tflite_export.conversion import noise
 from tflite_export.conversion import rounding
 from tflite_export.conversion.source import Source
-from tflite_export.data.effort import MOST_AT_ONCE
+from tflite_export.data.effort import KERAS_BYTES
 from tflite_export.data.effort import counts as samples_for
+from tflite_export.data.effort import effort
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
@@ -97,7 +98,8 @@ def check_outputs(
     if draws.tensors:
         graph = None  # it draws other numbers every time
     progress.step("computing what Keras does")
-    chunks, expected = _expected(data, source, samples)
+    rows = effort(data, samples).at_once(KERAS_BYTES)
+    chunks, expected = _expected(data, source, samples, rows)
     counts = samples_for(data, samples)
     limit = _Limit(max_relative_error, graph, chunks, expected, decisions)
     checks = []
@@ -105,12 +107,12 @@ def check_outputs(
         progress.step(f"running the {kernels} kernels")
         inputs = [array[: counts[kernels]] for array in samples]
         try:
-            check, _ = _check(data, kernels, inputs, expected, decisions)
+            check, _ = _check(data, kernels, inputs, expected, decisions, rows)
         except RuntimeError as error:
             check = not_run(kernels, error)
         if check.ran and not limit.holds(data, check, inputs):
             where = _first_difference(
-                data, float_data, kernels, inputs, limit.relative
+                data, float_data, kernels, inputs, rows, limit.relative
             )
             raise ExportError(
                 f"The file computes other numbers than Keras on the {kernels} "
@@ -174,7 +176,13 @@ class _Limit:
         if not all(a <= b for a, b in zip(own, bounds, strict=True)):
             return False
         _, excess = _check(
-            data, check.kernels, inputs, reference, self._decisions, bounds
+            data,
+            check.kernels,
+            inputs,
+            reference,
+            self._decisions,
+            len(self._chunks[0][0]),
+            bounds,
         )
         return excess <= 1.0
 
@@ -265,12 +273,12 @@ def _blind_spots(
 
 
 def _expected(
-    data: bytes, source: Source, samples: Sequence[np.ndarray]
+    data: bytes, source: Source, samples: Sequence[np.ndarray], rows: int
 ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:
     """Batches of samples, and what Keras computes for each."""
     session = interpreter.Session(data, "builtin")
     names = [detail["name"] for detail in session.outputs]
-    chunks = list(interpreter.chunks(samples, MOST_AT_ONCE, session))
+    chunks = list(interpreter.chunks(samples, rows, session))
     # It holds the weights, as Keras is about to.
     del session
     batches = source.predict(chunks)
@@ -298,6 +306,7 @@ def _check(
     inputs: Sequence[np.ndarray],
     expected: Sequence[Sequence[np.ndarray]],
     decisions: agreement.Decisions,
+    rows: int,
     bounds: Sequence[float] = (),
 ) -> tuple[Check, float]:
     """Compares a file with what is expected of it.
@@ -305,11 +314,12 @@ def _check(
     Returns:
         The check, and the largest share of its bound that a difference is.
     """
-    rows = min(MOST_AT_ONCE, len(inputs[0]))
-    session = interpreter.Session(data, kernels, batch_size=rows)
+    session = interpreter.Session(
+        data, kernels, batch_size=min(rows, len(inputs[0]))
+    )
     got, wanted = [], []
     for chunk, outputs in zip(
-        interpreter.chunks(inputs, MOST_AT_ONCE, session),
+        interpreter.chunks(inputs, rows, session),
         expected,
         strict=False,
     ):
@@ -357,6 +367,7 @@ def _first_difference(
     float_data: bytes | mmap.mmap,
     kernels: str,
     inputs: Sequence[np.ndarray],
+    rows: int,
     limit: float,
 ) -> str:
     """Compares intermediate tensors with the float file's."""
@@ -366,7 +377,7 @@ def _first_difference(
     before = interpreter.Session(whole, "builtin", keep_all=True)
     session = interpreter.Session(data, kernels, keep_all=True)
     for own in (before, session):
-        own(next(interpreter.chunks(inputs, MOST_AT_ONCE, own)))
+        own(next(interpreter.chunks(inputs, rows, own)))
     model = fb.read(float_data)
     graph = model.subgraphs[0]
     for op in graph.operators:

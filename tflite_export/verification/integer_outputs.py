@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from tflite_export import progress
-from tflite_export.data.effort import MOST_AT_ONCE
 from tflite_export.data.effort import counts as samples_for
 from tflite_export.data.effort import effort
 from tflite_export.errors import ExportError
@@ -136,9 +135,8 @@ def _run(
     data: bytes, inputs: Sequence[np.ndarray], kernels: str
 ) -> list[np.ndarray]:
     session = interpreter.Session(data, kernels)
-    parts = [
-        session(c) for c in interpreter.chunks(inputs, MOST_AT_ONCE, session)
-    ]
+    rows = effort(data, inputs).at_once()
+    parts = [session(c) for c in interpreter.chunks(inputs, rows, session)]
     return _joined(parts, len(inputs[0]))
 
 

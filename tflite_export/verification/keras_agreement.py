@@ -10,7 +10,8 @@ import numpy as np
 
 from tflite_export import progress
 from tflite_export.conversion.source import Source
-from tflite_export.data.effort import MOST_AT_ONCE
+from tflite_export.data.effort import KERAS_BYTES
+from tflite_export.data.effort import effort
 from tflite_export.errors import ExportError
 from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
@@ -118,7 +119,8 @@ def against_keras(
         # the file's arithmetic is that of its twin.
         session = interpreter.Session(float_twin.chained(data).data, "builtin")
         kernels = None
-    chunks = list(interpreter.chunks(samples, MOST_AT_ONCE, session))
+    rows = effort(data, samples).at_once(KERAS_BYTES)
+    chunks = list(interpreter.chunks(samples, rows, session))
     # Each of two scores may be off by as much.
     even = 2 * END_UNITS[target.mode]
     outputs = _differences(data, session, source, chunks, decisions, even)
