@@ -8,6 +8,7 @@ import rich.console
 import rich.markdown
 
 from benchmarks.accuracy import accuracy
+from benchmarks.accuracy import scales
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import export_cost
 from benchmarks.files import large
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "large": large,
     "long_run": long_run,
     "peers": peers,
+    "scales": scales,
     "scaling": scaling,
     "statistics": statistics,
     "targets": targets,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import rich.console
@@ -31,17 +32,26 @@ NAME = "accuracy"
 
 
 def measure() -> dict[str, Any]:
-    """Runs what is missing, a process for each core.
+    """Runs what is missing of all rows, see `measured`."""
+    return measured(NAME, *STUDIES.values())
+
+
+def measured(name: str, *studies: Study) -> dict[str, Any]:
+    """Runs what is missing of some studies, a process for each core.
 
     The results are written after every run, so that a kill loses none.
+
+    Args:
+        name: Name of the result file.
+        studies: What to run.
 
     Returns:
         For every study its budget, a summary of its runs, and the reason
         where it could not run here; JSON values.
     """
-    results: dict[str, Any] = record.read(NAME) or {}
+    results: dict[str, Any] = record.read(name) or {}
     console = rich.console.Console()
-    for study in STUDIES.values():
+    for study in studies:
         reason = accuracy_run.missing(study)
         if reason:
             console.print(f"{study.name} is skipped: {reason}.")
@@ -52,14 +62,15 @@ def measure() -> dict[str, Any]:
         if entry is None or entry.get("budget") != study.budget():
             entry = {"budget": study.budget(), "runs": []}
             results[study.name] = entry
-        _run_study(study, entry["runs"], results, console)
+        write = functools.partial(record.write, name, results)
+        _run_study(study, entry["runs"], write, console)
     return results
 
 
 def _run_study(
     study: Study,
     runs: list[dict[str, Any]],
-    results: dict[str, Any],
+    write: Callable[[], Any],
     console: rich.console.Console,
 ) -> None:
     folder = accuracy_run.FOLDER / study.name
@@ -94,7 +105,7 @@ def _run_study(
             runs.append(run)
             order = {key: i for i, key in enumerate(_keys(study))}
             runs.sort(key=lambda r: order[r["row"]["name"], r["seed"]])
-            record.write(NAME, results)
+            write()
             console.print(
                 f"{study.name}: {run['row']['name']}, seed {run['seed']}: "
                 f"{100 * run['accuracy']:.2f} % at "

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ import numpy as np
 import msq_tf
 from benchmarks.accuracy.study import DATA
 from benchmarks.accuracy.study import MODELS
+from benchmarks.accuracy.study import SCALES
 from benchmarks.accuracy.study import STUDIES
 from benchmarks.accuracy.study import Row
 from benchmarks.accuracy.study import Study
-from benchmarks.harness.networks import compiled
 from msq_tf import atomic_files
 from train.data import batches
 from train.data import datasets
@@ -35,6 +36,13 @@ from train.models import builders
 RESULT = "result.json"
 FOLDER = Path("out/accuracy")
 BASE = "base.weights.h5"
+# By name in a `Row`, at a learning rate or schedule.
+OPTIMIZERS: dict[str, Callable[[Any], keras.optimizers.Optimizer]] = {
+    "SGD": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
+    "Adam": keras.optimizers.Adam,
+    "AdamW": keras.optimizers.AdamW,
+    "Lion": keras.optimizers.Lion,
+}
 
 
 def missing(study: Study) -> str:
@@ -129,7 +137,10 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
     base = float_model(study, data)
     base.load_weights(folder.parent / BASE)
     model, callbacks = _prepared(study, row, base, data)
-    _compile(study, model, study.learning_rate, study.epochs * study.steps)
+    rate = row.rate or study.learning_rate
+    steps = study.epochs * study.steps
+    _compile(study, model, rate, steps, row.optimizer)
+    _, untrained = model.evaluate(_test(study, data, None), verbose=0)
     workspace = Workspace(folder)
     keras.utils.set_random_seed(seed)
     done = checkpoints.restore(workspace, "fine", model)
@@ -154,6 +165,7 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
         "row": dataclasses.asdict(row),
         "seed": seed,
         "accuracy": float(accuracy),
+        "untrained": float(untrained),
         "loss": float(loss),
         "seconds": round(seconds, 1),
         **_precision(model),
@@ -244,19 +256,25 @@ def _test(study: Study, data: datasets.ImageDataset, count: int | None) -> Any:
 
 
 def _compile(
-    study: Study, model: keras.Model, learning_rate: float, steps: int
+    study: Study,
+    model: keras.Model,
+    learning_rate: float,
+    steps: int,
+    optimizer: str = "SGD",
 ) -> None:
-    compiled(
-        model,
-        keras.optimizers.schedules.CosineDecay(learning_rate, steps),
-        from_logits=study.pretrained is None,
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    logits = study.pretrained is None
+    model.compile(
+        OPTIMIZERS[optimizer](schedule),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=logits),
+        metrics=["accuracy"],
     )
 
 
 def main(arguments: list[str]) -> int:
     """Runs what the command line names: a row and seed, or `base`."""
     name, row_name, seed, folder = arguments
-    study = STUDIES[name]
+    study = (STUDIES | {SCALES.name: SCALES})[name]
     if row_name == "base":
         make_base(study, Path(folder))
     else:

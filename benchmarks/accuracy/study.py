@@ -24,13 +24,15 @@ class Row:
             the float model where `target` is `None` too.
         rule: `"budget"` or `"threshold"`.
         quantizer: `"round_clamp"` or `"dorefa"`.
-        scale: `"max"` or `"learned"`.
+        scale: `"max"`, `"mse"` or `"learned"`.
         lsb_strength: The regularizer's lambda; `None` for the default.
         hessian: Whether Hessian traces are taken.
         ranking: As `MSQCallback` takes it.
         most: Widths that may go in one decision.
         growth: How often bits may come back.
         alpha: Largest share of nonzero LSBs, for the threshold rule.
+        optimizer: A key of `run.OPTIMIZERS`.
+        rate: Start of the cosine schedule; `None` for the study's.
         seeds: How many of the study's seeds to run; `None` for all.
     """
 
@@ -46,6 +48,8 @@ class Row:
     most: int = 2
     growth: int = 0
     alpha: float = 0.3
+    optimizer: str = "SGD"
+    rate: float | None = None
     seeds: int | None = None
 
 
@@ -139,6 +143,37 @@ def _searched_and_uniform() -> tuple[Row, ...]:
     )
 
 
+# Rates over two decades.
+RATES = {
+    "SGD": (0.1, 0.02, 0.002),
+    "Adam": (0.01, 0.001, 0.0001),
+    "AdamW": (0.01, 0.001, 0.0001),
+    "Lion": (0.001, 0.0001, 0.00001),
+}
+_SCALES = ("max", "mse", "learned")
+
+
+def _scales() -> tuple[Row, ...]:
+    """Every scale with every optimizer, narrow widths first."""
+    return tuple(
+        Row(
+            f"{scale} {bits} {optimizer} {rate:g}",
+            bits=bits,
+            scale=scale,
+            optimizer=optimizer,
+            rate=rate,
+        )
+        for bits in (2, 3, 4, 8)
+        for optimizer, rates in RATES.items()
+        for rate in rates
+        for scale in _SCALES
+    ) + tuple(
+        Row(f"float {optimizer} {rate:g}", optimizer=optimizer, rate=rate)
+        for optimizer, rates in RATES.items()
+        for rate in rates
+    )
+
+
 STUDIES = {
     study.name: study
     for study in (
@@ -185,3 +220,11 @@ STUDIES = {
         ),
     )
 }
+
+# The second study with other optimizers: which scale holds with which.
+SCALES = dataclasses.replace(
+    STUDIES["fashion_mnist_mini"],
+    name="scales",
+    rows=_scales(),
+    seeds=(0, 1),
+)

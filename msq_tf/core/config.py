@@ -12,6 +12,7 @@ from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_mapping
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
+from msq_tf.quantizers import uniform
 from msq_tf.quantizers.uniform import QUANTIZERS
 from msq_tf.quantizers.uniform import ROUND_CLAMP
 from msq_tf.rules import target_limits
@@ -30,8 +31,7 @@ class PerChannel:
 ACTIVATION_BITS = (None, 2, 3, 4, 5, 6, 7, 8, 16)
 EMA = "ema"
 LEARNED = "learned"
-MAX = "max"
-SCALES = (MAX, LEARNED)
+SCALES = (*uniform.STATISTICS, LEARNED)
 
 Granularity = PerTensor | PerChannel
 
@@ -160,10 +160,12 @@ class MSQConfig:
             differs: with `PerTensor()` the Edge TPU keeps them
             FULLY_CONNECTED, and TFLite Micro stores them in 4 bits.
         quantizer: `"round_clamp"` (the default) or the baseline `"dorefa"`.
-        scale: `"max"`, the largest magnitude of the weights that share a
-            scale (the default, no extra parameter), or `"learned"`, a
-            trainable scale as in LSQ, made from the weights at preparation:
-            load trained weights before.
+        scale: Where scales of weights come from. `"mse"` (the default): at 2
+            to 4 bits a statistic of the weights that keeps their squared
+            error small, above the largest magnitude. `"max"`: always the
+            largest magnitude. Both follow the weights and add no parameter.
+            `"learned"`: a trainable scale as in LSQ, made from the weights at
+            preparation: load trained weights before.
         activation_bits: Bits of activations: 8 or 16 as integer runtimes
             hold them, 2 to 7 for experiments (no runtime stores them), or
             `None` for float activations (the default).
@@ -200,7 +202,7 @@ class MSQConfig:
     granularity: Granularity = PerChannel()
     dense_granularity: Granularity | None = None
     quantizer: str = ROUND_CLAMP
-    scale: str = MAX
+    scale: str = uniform.MSE
     activation_bits: int | None = None
     activation_ranges: str | None = None
     targets: tuple[str, ...] = ()

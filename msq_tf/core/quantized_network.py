@@ -7,6 +7,7 @@ with the TF Model Optimization API) are the two adapters.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -185,9 +186,9 @@ class QuantizedNetwork:
         """float32 tensors: the weights that training moves."""
         return self._weights.latent()
 
-    def scales(self) -> list[tf.Tensor]:
-        """Current scale of each quantized weight, no gradient."""
-        return self._weights.scales()
+    def scales_at_widths(self) -> Callable[[int, int], tf.Tensor]:
+        """Function of a weight's place and a width that gives its scale."""
+        return self._weights.at_widths()
 
     def quantized_values(self) -> list[tf.Tensor]:
         """float32 tensors: each kernel as `codes * step` at current bits."""

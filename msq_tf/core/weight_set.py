@@ -20,6 +20,7 @@ from msq_tf.core.weight_records import quantized_record
 from msq_tf.core.weight_records import skipped_record
 from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.quantizers import batched
+from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
 from msq_tf.rules.storage import kind_of
 
@@ -35,6 +36,7 @@ class WeightQuantizers:
             float32 tensor.
         scale_axes: Axes over which each quantized weight has scales; `None`
             for those of its plan entry.
+        scale: `"max"` or `"mse"`; see `use_scales` for others.
 
     Attributes:
         quantizer: As given.
@@ -54,8 +56,10 @@ class WeightQuantizers:
         quantizer: str,
         read: Callable[[Any], tf.Tensor],
         scale_axes: Sequence[tuple[int, ...] | None] | None = None,
+        scale: str = uniform.MAX,
     ):
         self.quantizer = quantizer
+        self._scale = scale
         self._read = read
         pairs = list(weights)
         self._quantized = [pair for pair in pairs if not pair[0].skip_reason]
@@ -104,7 +108,7 @@ class WeightQuantizers:
         used: Callable[[list[tf.Tensor]], list[tf.Tensor]],
         values: Callable[..., list[tf.Tensor]],
     ) -> None:
-        """Takes other scales than `max|w|`.
+        """Takes scales that do not follow from the weights and widths.
 
         Args:
             used: Function of the `max|w|` of every weight that returns their
@@ -117,11 +121,11 @@ class WeightQuantizers:
 
     @property
     def has_own_scales(self) -> bool:
-        """Whether scales are others than `max|w|`."""
+        """Whether scales do not follow from the weights and widths."""
         return self._used is not None
 
     def subset(self, indices: Sequence[int]) -> WeightQuantizers:
-        """Some of the quantized weights, with scales of `max|w|`.
+        """Some of the quantized weights, without scales of their own.
 
         Args:
             indices: Their places in `paths`.
@@ -131,6 +135,7 @@ class WeightQuantizers:
             self.quantizer,
             self._read,
             [self.scale_axes[i] for i in indices],
+            self._scale,
         )
 
     def pulls(
@@ -146,18 +151,15 @@ class WeightQuantizers:
         Returns:
             float32 tensors in the kernels' shapes, and a float32 scalar.
         """
-        weights = self.latent()
-        scales = self._layout.max_scales(weights)
-        if self._used is not None:
-            learned = self._used(self._layout.split(scales))
-            scales = tf.stop_gradient(self._layout.join(learned))
+        weights, bits = self.latent(), tf.convert_to_tensor(bits)
+        scales, _ = self._scales(weights, bits)
         with tf.GradientTape() as tape:
             tape.watch(weights)
             _, penalty = batched.penalized(
                 self._layout,
                 weights,
                 scales,
-                tf.convert_to_tensor(bits),
+                bits,
                 tf.convert_to_tensor(lsb),
                 self.quantizer,
             )
@@ -168,12 +170,44 @@ class WeightQuantizers:
         """float32 tensors: the weights that training moves."""
         return [self._read(kernel) for kernel in self.kernels]
 
-    def scales(self) -> list[tf.Tensor]:
-        """Current scale of each quantized weight, no gradient."""
-        largest = self._layout.split(self._layout.max_scales(self.latent()))
+    def scales(self, bits: Any) -> list[tf.Tensor]:
+        """Current scale of each quantized weight, no gradient.
+
+        Args:
+            bits: int32 variable or tensor of shape (weights,).
+        """
+        found, _ = self._scales(self.latent(), tf.convert_to_tensor(bits))
+        return self._layout.split(found)
+
+    def _scales(
+        self, weights: list[tf.Tensor], bits: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The vector of all scales, and those that have a gradient."""
+        found = self._layout.scales(weights, bits, self.quantizer, self._scale)
         if self._used is None:
-            return largest
-        return [tf.stop_gradient(scale) for scale in self._used(largest)]
+            return found, []
+        learned = self._used(self._layout.split(found))
+        return tf.stop_gradient(self._layout.join(learned)), learned
+
+    def at_widths(self) -> Callable[[int, int], tf.Tensor]:
+        """Scales that the weights, as they are now, have at any width.
+
+        Returns:
+            Function of a weight's place in `paths` and of stored bits that
+            returns its scale, no gradient.
+        """
+        weights = self.latent()
+        own = None if self._used is None else self.scales(self.start_bits)
+
+        def scale(index: int, bits: int) -> tf.Tensor:
+            if own is not None:
+                return own[index]
+            w, axes = weights[index], self.scale_axes[index]
+            return mse_scale.scale_by(
+                self._scale, w, bits, axes, self.quantizer
+            )
+
+        return scale
 
     def steps(self, bits: Any) -> list[tf.Tensor]:
         """Current step of each quantized weight, no gradient.
@@ -184,7 +218,7 @@ class WeightQuantizers:
         widths = tf.unstack(tf.convert_to_tensor(bits), len(self.kernels))
         return [
             uniform.step_size(scale, width, self.quantizer)
-            for scale, width in zip(self.scales(), widths, strict=True)
+            for scale, width in zip(self.scales(bits), widths, strict=True)
         ]
 
     def values(self, bits: Any) -> list[tf.Tensor]:
@@ -211,11 +245,7 @@ class WeightQuantizers:
         """
         bits = tf.convert_to_tensor(bits)
         weights, penalty = self.latent(), tf.constant(0.0, tf.float32)
-        scales = self._layout.max_scales(weights)
-        learned: list[tf.Tensor] = []
-        if self._used is not None:
-            learned = self._used(self._layout.split(scales))
-            scales = tf.stop_gradient(self._layout.join(learned))
+        scales, learned = self._scales(weights, bits)
         if lsb is not None:
             weights, penalty = batched.penalized(
                 self._layout,
@@ -247,7 +277,7 @@ class WeightQuantizers:
         """
         records = []
         for i, ((entry, weight), w, scale) in enumerate(
-            zip(self._quantized, self.latent(), self.scales(), strict=True)
+            zip(self._quantized, self.latent(), self.scales(bits), strict=True)
         ):
             width = int(bits[i])
             check_bits(f"bits[{entry.path!r}]", width)

@@ -12,7 +12,6 @@ import tensorflow as tf
 from msq_tf import distribute
 from msq_tf.core import saved
 from msq_tf.core.config import LEARNED
-from msq_tf.core.config import MAX
 from msq_tf.core.config import SCALES
 from msq_tf.core.config import check_choice
 from msq_tf.core.penalty import PenaltyMean
@@ -78,7 +77,7 @@ class MSQModel(
         plan: A `WeightPlan` for each weight of `base`, in traversal order.
         quantizer: `"round_clamp"` or `"dorefa"`.
         activations: How activations are quantized; `None` for not at all.
-        scale: `"max"` or `"learned"`.
+        scale: `"max"`, `"mse"` or `"learned"`.
         name: Name of the model. Defaults to `"msq_"` and the base's name.
 
     Raises:
@@ -97,7 +96,7 @@ class MSQModel(
         plan: Sequence[WeightPlan],
         quantizer: str = uniform.ROUND_CLAMP,
         activations: ActivationPlan | None = None,
-        scale: str = MAX,
+        scale: str = uniform.MAX,
         name: str | None = None,
     ):
         # The inputs are cast by the layers of `base`, by their own policies.
@@ -122,6 +121,7 @@ class MSQModel(
             zip(self.plan, match_plan(base, self.plan), strict=True),
             quantizer,
             read_float32,
+            scale=uniform.MAX if scale == LEARNED else scale,
         )
         self.learned_scales: LearnedScales | None = None
         if scale == LEARNED:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
 
 # Elements of all weights from which LSBs are computed one weight after the
@@ -107,6 +108,50 @@ class ScaleLayout:
         )
         fill = tf.where(means > 0.0, means, 1.0)
         return tf.where(live, largest, self.spread(fill))
+
+    def scales(
+        self,
+        weights: Sequence[tf.Tensor],
+        bits: tf.Tensor,
+        quantizer: str,
+        kind: str,
+    ) -> tf.Tensor:
+        """Scales that follow from weights and widths.
+
+        Args:
+            weights: float32 tensors.
+            bits: int32 tensor of shape (weights,), stored bits.
+            quantizer: `"round_clamp"` or `"dorefa"`.
+            kind: `"max"` for `uniform.max_scale` of every weight, `"mse"` for
+                `mse_scale.mse_scale`.
+
+        Returns:
+            float32 vector, no gradient.
+        """
+        largest = self.max_scales(weights)
+        if kind == uniform.MAX:
+            return largest
+        moments: list[tuple[tf.Tensor, tf.Tensor]] = []
+        for w, own, axes in zip(
+            weights, self.split(largest), self.reduced, strict=True
+        ):
+            with self.after([pair[1] for pair in moments]):
+                moments.append(mse_scale.moments(w, own, axes))
+        first, second = map(self.join, zip(*moments, strict=True))
+        widths = self.spread(bits)
+        clip = mse_scale.clips(first, second, widths)
+        return tf.stop_gradient(
+            mse_scale.scale(largest, clip, widths, quantizer)
+        )
+
+    def after(self, found: Sequence[tf.Tensor]) -> Any:
+        """The scope of what waits for its predecessor where weights are many.
+
+        Args:
+            found: What was computed of the weights before.
+        """
+        large = self.size >= ORDERED
+        return tf.control_dependencies(found[-1:] if large else [])
 
     def _sums(self, scales: tf.Tensor) -> tf.Tensor:
         # XLA has no sorted one.
@@ -213,17 +258,12 @@ def penalized(
         x = w / of.step
         return tf.round(x) - of.stride * tf.round(x * of.ratio)
 
-    def after(found: list[tf.Tensor]) -> Any:
-        return tf.control_dependencies(
-            found[-1:] if layout.size >= ORDERED else []
-        )
-
     @tf.custom_gradient
     def apply(*given: tf.Tensor) -> Any:
         def total() -> tf.Tensor:
             found: list[tf.Tensor] = []
             for w, of, axes in zip(given, pulls(), layout.reduced, strict=True):
-                with after(found):
+                with layout.after(found):
                     low = tf.reduce_sum(
                         tf.abs(low_bits(w, of)), axes, keepdims=True
                     )
@@ -238,7 +278,7 @@ def penalized(
                 # divides `d * area * sign`.
                 found: list[tf.Tensor] = []
                 for w, d_w, of in zip(given, d_weights, pulls(), strict=True):
-                    with after(found):
+                    with layout.after(found):
                         slope = d * of.area / of.step
                         found.append(d_w + slope * tf.sign(low_bits(w, of)))
                 return found

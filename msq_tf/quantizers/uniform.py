@@ -38,6 +38,10 @@ import tensorflow as tf
 ROUND_CLAMP = "round_clamp"
 DOREFA = "dorefa"
 QUANTIZERS = (ROUND_CLAMP, DOREFA)
+# Where scales come from that follow from weights and widths.
+MAX = "max"
+MSE = "mse"
+STATISTICS = (MAX, MSE)
 
 # Up to this a channel counts as dead: its step at 8 bits would be at most
 # 2**-100, which is what the exporter writes for a channel that says nothing.

@@ -208,7 +208,7 @@ class StatisticsGatherer:
             held_out: Batches for gains, if not those of the gatherer.
         """
         model = self.model
-        latent, scales = model.latent_weights(), model.scales()
+        latent, scale = model.latent_weights(), model.scales_at_widths()
         gains = self._gains(
             rule, self.held_out if held_out is None else held_out
         )
@@ -217,7 +217,8 @@ class StatisticsGatherer:
             w = latent[i]
             bits = outline.bits
             # A layer that cannot go lower is described one bit down.
-            nearest = self._quantized(w, scales[i], max(bits - 1, MIN_BITS))
+            lower = max(bits - 1, MIN_BITS)
+            nearest = self._quantized(w, scale(i, lower), lower)
             distance = _squared(nearest - w)
             curvature = max(float(trace[i]), 0.0) / model.sizes[i]
             layers.append(
@@ -229,7 +230,7 @@ class StatisticsGatherer:
                     and float(trace_error[i]) / model.sizes[i] * distance,
                     lsb_nonzero={
                         bits - width: self._share(
-                            w, scales[i], bits, bits - width
+                            w, scale(i, bits), bits, bits - width
                         )
                         for width in rule.widths(outline)[:2]
                     },
@@ -272,7 +273,7 @@ class StatisticsGatherer:
         """
         model = self.model
         current = list(model.quantized_values())
-        latent, scales = model.latent_weights(), model.scales()
+        latent, scale = model.latent_weights(), model.scales_at_widths()
         costs = np.zeros((len(current), MAX_BITS + 1))
         measured = self.candidates(rule)
         batches = self._or_own(batches)
@@ -281,14 +282,14 @@ class StatisticsGatherer:
         for batch in batches if measured else ():
             damage = self._damage(current, batch)
             for i, width in measured:
-                value = self._quantized(latent[i], scales[i], width)
+                value = self._quantized(latent[i], scale(i, width), width)
                 changed = [*current[:i], value, *current[i + 1 :]]
                 costs[i, width] += damage(changed) / len(batches)
         for i, outline in enumerate(layer_outlines(model)):
             widths = rule.widths(outline)
             moved = {
                 b: _squared(
-                    self._quantized(latent[i], scales[i], b) - current[i]
+                    self._quantized(latent[i], scale(i, b), b) - current[i]
                 )
                 for b in widths
             }
@@ -313,14 +314,14 @@ class StatisticsGatherer:
         if not held_out:
             return gains
         current = list(model.quantized_values())
-        latent, scales = model.latent_weights(), model.scales()
+        latent, scale = model.latent_weights(), model.scales_at_widths()
         with model.metrics_kept():
             before = self._mean_loss(current, held_out)
             for i, outline in enumerate(layer_outlines(model)):
                 width = rule.wider(outline)
                 if width is None:
                     continue
-                value = self._quantized(latent[i], scales[i], width)
+                value = self._quantized(latent[i], scale(i, width), width)
                 changed = [*current[:i], value, *current[i + 1 :]]
                 gains[i] = before - self._mean_loss(changed, held_out)
         return gains

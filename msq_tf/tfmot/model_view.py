@@ -98,12 +98,18 @@ class ModelView(QuantizedNetwork):
                 "MSQQuantizeScheme. Received: model "
                 f"'{model.name}', {[entry.plan.path for entry in found]}"
             )
-        kinds = sorted({entry.quantizer.quantizer for entry in ours})
+        kinds = sorted(
+            {
+                (entry.quantizer.quantizer, entry.quantizer.scale)
+                for entry in ours
+            }
+        )
         if len(kinds) > 1:
             raise ValueError(
-                "All weights of a model need the same quantizer. Received: "
-                f"{kinds}"
+                "All weights of a model need the same quantizer and scale. "
+                f"Received: {kinds}"
             )
+        quantizer, scale = kinds[0]
         self.model = model
         self.name = model.name
         self._found = found
@@ -112,13 +118,14 @@ class ModelView(QuantizedNetwork):
         )
         self._weights = WeightQuantizers(
             [(entry.plan, entry.weight) for entry in found],
-            kinds[0],
+            quantizer,
             lambda variable: tf.cast(variable, tf.float32),
             # A quantizer may have other axes than its layer's channels.
             [
                 entry.quantizer.scale_axes(len(entry.weight.variable.shape))
                 for entry in ours
             ],
+            scale,
         )
         self._by_tfmot = [
             entry

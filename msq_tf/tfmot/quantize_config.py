@@ -14,6 +14,7 @@ from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.layers import channel_axes
 from msq_tf.tfmot.layers import known_weights
 from msq_tf.tfmot.quantizer import RoundClampQuantizer
+from msq_tf.tfmot.quantizer import with_scale
 from msq_tf.tfmot.strip import check_kind
 
 # The activations that TFMOT 0.8.1 quantizes inside of a layer; of others it
@@ -57,6 +58,7 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
             without an activation need. Defaults to where the layer has an
             activation that TFMOT cannot quantize inside of it.
         quantizer: `"round_clamp"` or `"dorefa"`.
+        scale: `"mse"` or `"max"`, as in `MSQConfig`.
 
     Raises:
         ValueError: If an argument is out of its range; in `quantize_apply`,
@@ -81,6 +83,7 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
         activation_bits: int | None = 8,
         quantize_output: bool | None = None,
         quantizer: str = uniform.ROUND_CLAMP,
+        scale: str = uniform.MSE,
     ):
         check_bits("start_bits", start_bits)
         check_bits("min_bits", min_bits)
@@ -105,12 +108,13 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
         self.activation_bits = activation_bits
         self.quantize_output = quantize_output
         self.quantizer = quantizer
+        self.scale = scale
         # Raises where bits and quantizer do not go together.
         self._weight_quantizer(None)
 
     def _weight_quantizer(self, axes: Sequence[int] | None) -> Any:
         return RoundClampQuantizer(
-            self.start_bits, self.min_bits, axes, self.quantizer
+            self.start_bits, self.min_bits, axes, self.quantizer, self.scale
         )
 
     def without_activations(self) -> MSQQuantizeConfig:
@@ -212,7 +216,12 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
             "activation_bits": self.activation_bits,
             "quantize_output": self.quantize_output,
             "quantizer": self.quantizer,
+            "scale": self.scale,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        return cls(**with_scale(config))
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -15,7 +15,9 @@ import tensorflow as tf
 from tf_keras.src.mixed_precision import autocast_variable
 
 from msq_tf.core.config import check_bits
+from msq_tf.core.config import check_choice
 from msq_tf.quantizers import batched
+from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
 from msq_tf.tfmot import search_variables
 from msq_tf.tfmot.compat.imports import tf_keras
@@ -44,6 +46,13 @@ def given_values(values: Mapping[Any, tf.Tensor]) -> Iterator[None]:
         _GIVEN.reset(token)
 
 
+def with_scale(config: dict[str, Any]) -> dict[str, Any]:
+    """A saved configuration that names its scale, as earlier ones do not."""
+    if "quantizer" in config and "scale" not in config:
+        return {**config, "scale": uniform.MAX}
+    return config
+
+
 @tf_keras.utils.register_keras_serializable(package="msq_tf")
 class RoundClampQuantizer(tfmot.quantizers.Quantizer):
     """Quantizes a weight with RoundClamp at bits that a search may change.
@@ -59,6 +68,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         channel_axes: Axes of the weight with a scale for each entry; `None`
             for one scale. Defaults to the last axis.
         quantizer: `"round_clamp"` or `"dorefa"`.
+        scale: `"mse"` or `"max"`, as in `MSQConfig`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -77,7 +87,9 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         min_bits: int = 2,
         channel_axes: Sequence[int] | None = (-1,),
         quantizer: str = uniform.ROUND_CLAMP,
+        scale: str = uniform.MSE,
     ):
+        check_choice("scale", scale, uniform.STATISTICS)
         check_bits("start_bits", start_bits)
         check_bits("min_bits", min_bits)
         if min_bits > start_bits:
@@ -96,6 +108,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
             None if channel_axes is None else tuple(channel_axes)
         )
         self.quantizer = quantizer
+        self.scale = scale
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
         """Makes the variables of one weight in its wrapper.
@@ -154,20 +167,20 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         # Codes are those of the float32 weight.
         with autocast_variable.enable_auto_cast_variables(None):
             w = tf.cast(tf.convert_to_tensor(inputs), tf.float32)
-        scale = uniform.max_scale(w, self.scale_axes(len(w.shape)))
-        value = uniform.quantize(
-            w, scale, weights["bits"], 0, self.quantizer
-        ).value
+        bits, axes = weights["bits"], self.scale_axes(len(w.shape))
+        scale = mse_scale.scale_by(self.scale, w, bits, axes, self.quantizer)
+        value = uniform.quantize(w, scale, bits, 0, self.quantizer).value
         return tf.cast(value, dtype)
 
     def _penalty(self, weight: Any, variables: Mapping[str, Any]) -> tf.Tensor:
         w = tf.cast(tf.convert_to_tensor(weight), tf.float32)
         layout = batched.ScaleLayout([w.shape], [self.scale_axes(len(w.shape))])
+        bits = variables["bits"][None]
         _, penalty = batched.penalized(
             layout,
             [w],
-            layout.max_scales([w]),
-            variables["bits"][None],
+            layout.scales([w], bits, self.quantizer, self.scale),
+            bits,
             variables["lsb"][None],
             self.quantizer,
         )
@@ -185,7 +198,12 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
             "min_bits": self.min_bits,
             "channel_axes": self.channel_axes,
             "quantizer": self.quantizer,
+            "scale": self.scale,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        return cls(**with_scale(config))
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -50,6 +50,7 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
         per_channel: A scale for each output channel, or one for the tensor.
         activation_bits: 8, or `None` for float activations.
         quantizer: `"round_clamp"` or `"dorefa"`.
+        scale: `"mse"` or `"max"`, as in `MSQConfig`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -70,6 +71,7 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
         per_channel: bool = True,
         activation_bits: int | None = 8,
         quantizer: str = uniform.ROUND_CLAMP,
+        scale: str = uniform.MSE,
     ):
         self._config: dict[str, Any] = {
             "start_bits": start_bits,
@@ -77,6 +79,7 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
             "per_channel": per_channel,
             "activation_bits": activation_bits,
             "quantizer": quantizer,
+            "scale": scale,
         }
         MSQQuantizeConfig(**self._config)  # checks
 

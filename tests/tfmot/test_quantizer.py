@@ -116,6 +116,9 @@ def test_a_quantizer_comes_back_from_its_config(quantizer):
     second = msq.RoundClampQuantizer.from_config(first.get_config())
     assert first == second
     assert not first != second
+    # Before there was a choice scales were the largest magnitude.
+    before = {k: v for k, v in first.get_config().items() if k != "scale"}
+    assert msq.RoundClampQuantizer.from_config(before).scale == "max"
     assert first != msq.RoundClampQuantizer(6, 3, None, quantizer)
     assert first != "RoundClampQuantizer"
     with quantization.quantize_scope():
@@ -130,6 +133,8 @@ def test_a_config_comes_back_from_its_config():
     second = msq.MSQQuantizeConfig.from_config(first.get_config())
     assert first == second
     assert first != msq.MSQQuantizeConfig()
+    before = {k: v for k, v in first.get_config().items() if k != "scale"}
+    assert msq.MSQQuantizeConfig.from_config(before).scale == "max"
     bare = first.without_activations()
     assert bare.get_output_quantizers(layers.Dense(2)) == []
     assert bare.start_bits == 5
@@ -144,6 +149,7 @@ def test_a_config_comes_back_from_its_config():
         ({"min_bits": 0}, "min_bits"),
         ({"start_bits": 4, "min_bits": 5}, "cannot exceed"),
         ({"quantizer": "lsq"}, "quantizer"),
+        ({"scale": "learned"}, "scale"),
     ],
 )
 @pytest.mark.parametrize(

@@ -1,0 +1,133 @@
+"""Models whose scales are a statistic of the weights and of the width."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import msq_tf
+from msq_tf.quantizers import mse_scale
+from msq_tf.quantizers import uniform
+from tests.msq_tf.samples import compile_model
+from tests.msq_tf.samples import tiny_model
+from tflite_export import export
+from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import packing
+
+BITS = {"conv": 4, "dw": 3, "head": 2}
+# From Keras's order of axes to LiteRT's.
+ORDER = {"conv": (3, 0, 1, 2), "dw": (3, 0, 1, 2), "head": (1, 0)}
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 8, 8, 1)).astype(np.float32)
+    return x, rng.integers(0, 4, 32)
+
+
+def quantized(**options):
+    keras.utils.set_random_seed(3)
+    config = msq_tf.MSQConfig(**options)
+    return compile_model(msq_tf.quantize_model(tiny_model(), config))
+
+
+def test_it_is_the_default_and_adds_no_variable():
+    qmodel = quantized()
+    assert qmodel.scale == "mse"
+    assert qmodel.get_config()["scale"] == "mse"
+    assert len(qmodel.trainable_variables) == len(
+        tiny_model().trainable_variables
+    )
+
+
+def test_wide_weights_are_those_of_the_largest_magnitude():
+    one, other = quantized(), quantized(scale="max")
+    for bits in (8, 5):
+        one.set_bits(bits), other.set_bits(bits)
+        for a, b in zip(
+            one.quantized_weights(), other.quantized_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(a.codes, b.codes)
+            np.testing.assert_array_equal(a.step, b.step)
+    for bits in (4, 2):
+        one.set_bits(bits), other.set_bits(bits)
+        steps = [
+            [weight.step for weight in model.quantized_weights()]
+            for model in (one, other)
+        ]
+        assert all((a != b).any() for a, b in zip(*steps, strict=True))
+
+
+def test_everything_computes_with_one_scale(data):
+    """Layers in training and prediction, records, reports and costs."""
+    x, y = data
+    qmodel = quantized()
+    qmodel.set_bits(BITS)
+    qmodel.fit(x, y, batch_size=16, verbose=0)
+    at = qmodel.scales_at_widths()
+    for i, (weight, kernel) in enumerate(
+        zip(qmodel.quantized_weights(), qmodel.kernels, strict=True)
+    ):
+        scale = at(i, weight.bits)
+        step = uniform.step_size(scale, weight.bits).numpy()
+        np.testing.assert_array_equal(weight.step, step)
+        axes = tuple(a for a, n in enumerate(scale.shape) if n > 1)
+        alone = mse_scale.mse_scale(
+            kernel.value, weight.bits, axes or None
+        ).numpy()
+        np.testing.assert_array_equal(scale, alone)
+        np.testing.assert_array_equal(
+            weight.values, qmodel.quantized_values()[i]
+        )
+    baked = msq_tf.bake(qmodel)
+    np.testing.assert_array_equal(
+        baked.predict(x, verbose=0), qmodel.predict(x, verbose=0)
+    )
+
+
+@pytest.mark.parametrize("scale", ["max", "mse"])
+def test_it_is_saved_with_the_model(scale, data, tmp_path):
+    qmodel = quantized(scale=scale)
+    qmodel.set_bits(BITS)
+    before = qmodel.predict(data[0], verbose=0)
+    qmodel.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert loaded.scale == scale
+    np.testing.assert_array_equal(loaded.predict(data[0], verbose=0), before)
+
+
+def test_codes_arrive_as_they_were_trained(data, tmp_path):
+    qmodel = quantized()
+    qmodel.set_bits(BITS)
+    qmodel.fit(*data, batch_size=16, verbose=0)
+    path = tmp_path / "m.tflite"
+    export(qmodel, path, target="min_size", representative_data=data[0])
+    model = fb.load(path.read_bytes())
+    stored = {fb.name(tensor): tensor for tensor in model.subgraphs[0].tensors}
+    for weight in qmodel.quantized_weights():
+        tensor = stored[weight.path]
+        width = int(fb.type_name(tensor).removeprefix("INT"))
+        codes = packing.unpack(
+            fb.raw_data(model, tensor), width, weight.codes.size
+        )
+        want = np.transpose(weight.codes, ORDER[weight.path]).ravel()
+        np.testing.assert_array_equal(codes, want)
+
+
+def test_a_fall_to_two_bits_hurts_less(data):
+    """Squared errors of the values, for every weight."""
+    errors = []
+    for scale in ("mse", "max"):
+        qmodel = quantized(scale=scale)
+        qmodel.set_bits(2)
+        errors.append(
+            [
+                float(np.mean((weight.values - kernel.numpy()) ** 2))
+                for weight, kernel in zip(
+                    qmodel.quantized_weights(), qmodel.kernels, strict=True
+                )
+            ]
+        )
+    assert all(a < b for a, b in zip(*errors, strict=True))
