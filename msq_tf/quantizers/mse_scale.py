@@ -6,10 +6,12 @@ the fewer bits there are. It follows from the shape of the distribution, of
 which two moments tell enough (Choi et al., Accurate and Efficient 2-bit
 Quantized Neural Networks, MLSys 2019, section 2.2, "SAWB"):
 
-    clip = c1 sqrt(mean w**2) - c2 mean|w|,    at most max|w|
+    clip = c1 sqrt(mean w**2) - c2 mean|w|
+    c3 sqrt(mean w**2) <= clip <= max|w|
 
 We fitted `c1` and `c2` at 2, 3 and 4 bits to symmetric grids, on Gaussian,
-Laplace, uniform, logistic and triangular weights. From five bits on a scale is
+Laplace, uniform, logistic and triangular weights. The lower bound is for
+weights that are more alike than uniform ones. From five bits on a scale is
 `max|w|`: there the clip hardly matters, and widths that share a scale have
 grids that lie in each other, so that a bit of zeros goes without a change.
 
@@ -26,8 +28,12 @@ import tensorflow as tf
 
 from msq_tf.quantizers import uniform
 
-# c1 and c2 by stored bits.
-COEFFICIENTS = {2: (2.468, 1.549), 3: (6.521, 5.762), 4: (12.047, 12.061)}
+# c1, c2 and c3 by stored bits.
+COEFFICIENTS = {
+    2: (2.468, 1.549, 1.0),
+    3: (6.521, 5.762, 1.486),
+    4: (12.047, 12.061, 1.645),
+}
 # A clip is at least this share of max|w|: a few large weights among many that
 # are nearly zero shall not all be clipped to nothing.
 LEAST_SHARE = 2.0**-4
@@ -49,10 +55,12 @@ def clips(first: tf.Tensor, second: tf.Tensor, bits: Any) -> tf.Tensor:
         where the scale is `max|w|`.
     """
     found = tf.zeros_like(first)
-    for width, (c1, c2) in COEFFICIENTS.items():
+    root = tf.sqrt(second)
+    for width, (c1, c2, c3) in COEFFICIENTS.items():
         # Whole numbers, so that no compiler fuses a product into a sum.
-        clip = tf.round(c1 * tf.sqrt(second)) - tf.round(c2 * first)
-        clip = tf.clip_by_value(clip, LEAST_SHARE * _UNITS, _UNITS)
+        clip = tf.round(c1 * root) - tf.round(c2 * first)
+        least = tf.maximum(tf.round(c3 * root), LEAST_SHARE * _UNITS)
+        clip = tf.minimum(tf.maximum(clip, least), _UNITS)
         found = tf.where(bits == width, clip, found)
     # A dead channel has no distribution.
     return tf.where(second > 0.0, found, 0.0)

@@ -283,7 +283,7 @@ def test_first_different_operator_is_found(model, tmp_path):
         other.weights[1], step=other.weights[1].step * 2
     )
     text = float_outputs._first_difference(
-        float_tflite(other), base, "builtin", [X], 1e-4
+        float_tflite(other), base, "builtin", [X], 1, 1e-4
     )
     assert "FULLY_CONNECTED" in text and "'output'" in text
 

@@ -24,13 +24,16 @@ WEIGHTS = arrays.arrays(
     elements=strategies.floats(-(2.0**20), 2.0**20, width=32),
 )
 
+laws = hypothesis.settings(deadline=None, max_examples=50)
+
 
 def reference(w: np.ndarray, bits: int) -> np.ndarray:
     """The module's formula in float64, over the first axis."""
     magnitude = np.abs(w.astype(np.float64))
     largest = magnitude.max(0)
-    c1, c2 = mse_scale.COEFFICIENTS[bits]
-    clip = c1 * np.sqrt((magnitude**2).mean(0)) - c2 * magnitude.mean(0)
+    c1, c2, c3 = mse_scale.COEFFICIENTS[bits]
+    root = np.sqrt((magnitude**2).mean(0))
+    clip = np.maximum(c1 * root - c2 * magnitude.mean(0), c3 * root)
     clip = np.clip(clip, largest * mse_scale.LEAST_SHARE, largest)
     return clip * 2.0 ** (bits - 1) / (2.0 ** (bits - 1) - 1)
 
@@ -56,6 +59,24 @@ def test_the_error_is_near_the_least_of_all_scales(draw, bits):
     assert error(w, found, bits) <= error(w, largest, bits)
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_weights_that_are_alike(bits):
+    """Training at two bits leads to weights of nearly one magnitude."""
+    rng = np.random.default_rng(0)
+    signs = np.sign(rng.normal(size=(400, 1))).astype(np.float32)
+    scale = mse_scale.mse_scale(tf.constant(0.3 * signs), bits, (1,)).numpy()
+    assert error(0.3 * signs, scale, bits) < 1e-6
+    w = signs * rng.uniform(0.5, 1.0, (400, 1)).astype(np.float32)
+    found = mse_scale.mse_scale(tf.constant(w), bits, (1,)).numpy()
+    largest = np.abs(w).max(0, keepdims=True)
+    least = min(
+        error(w, largest * np.float32(share), bits)
+        for share in np.geomspace(0.05, 2.0, 60)
+    )
+    assert error(w, found, bits) < 2.0 * least
+    assert error(w, found, bits) <= error(w, largest, bits)
+
+
 @pytest.mark.parametrize("quantizer", uniform.QUANTIZERS)
 @pytest.mark.parametrize("bits", [5, 6, 7, 8])
 def test_wide_weights_keep_their_largest_magnitude(bits, quantizer):
@@ -64,6 +85,7 @@ def test_wide_weights_keep_their_largest_magnitude(bits, quantizer):
     np.testing.assert_array_equal(found, uniform.max_scale(w, (1,)))
 
 
+@laws
 @hypothesis.given(WEIGHTS, strategies.integers(2, 8), strategies.randoms())
 def test_the_order_of_weights_changes_no_bit(w, bits, random):
     order = list(range(len(w)))
@@ -75,6 +97,7 @@ def test_the_order_of_weights_changes_no_bit(w, bits, random):
         assert np.all(one > 0) and np.all(np.isfinite(one))
 
 
+@laws
 @hypothesis.given(
     strategies.lists(WEIGHTS, min_size=1, max_size=3), strategies.data()
 )
