@@ -31,12 +31,7 @@ def apart() -> Iterator[None]:
 def as_loss(penalty: tf.Tensor) -> tf.Tensor:
     """A term of a loss: the penalty, or where it is kept apart its gradient.
 
-    Args:
-        penalty: float32 scalar.
-
-    Returns:
-        float32 scalar with the gradient of `penalty`. In `apart` it is zero,
-        unless the penalty is not finite.
+    In `apart` its value is zero, unless the penalty is not finite.
     """
     return penalty - tf.stop_gradient(penalty) if _APART.get() else penalty
 
