@@ -29,7 +29,7 @@ from msq_tf.reports.names import Name
 from msq_tf.reports.training_log import EpochPoint
 from msq_tf.rules.storage import CONTAINERS
 
-# What a search notes of every weight, of these names here and there.
+# What a search notes of every weight: its variables and fields here.
 _STATISTICS = (
     *("sensitivity", "sensitivity_error"),
     *("trace", "trace_error", "lsb_nonzero"),
@@ -143,9 +143,10 @@ class PrecisionReport:
         return 4 * sum(layer.size for layer in self.layers)
 
     def to_json(self, indent: int | None = 2) -> str:
-        """All fields, with the byte totals, as JSON indented as by `json.dumps`.
+        """All fields, with the byte totals, as JSON.
 
-        What is not known or not finite is `null`.
+        What is not known or not finite is `null`; `indent` is as `json.dumps`
+        takes it.
         """
         data = _plain(self)
         data["packed_bytes"] = self.packed_bytes

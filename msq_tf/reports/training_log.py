@@ -100,7 +100,7 @@ def spelled(metric: str) -> str:
 def points(
     logs: Sequence[Mapping[str, Any]], metric: str, size: int, float_size: int
 ) -> tuple[EpochPoint, ...]:
-    """The metric against the bytes of the codes; epochs without it are left out.
+    """The metric against the bytes of the codes, where an epoch has it.
 
     `msq_bits` counts float weights with 32 bits, which are no codes.
     """

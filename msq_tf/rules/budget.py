@@ -301,11 +301,7 @@ class BudgetRule(Rule):
 
 
 def _widths(given: Any) -> tuple[int, ...]:
-    """`allowed_bits`, widest first.
-
-    Raises:
-        ValueError: If it is no list of widths.
-    """
+    """`allowed_bits`, widest first, checked."""
     widths = (
         [*given]
         if isinstance(given, Iterable) and not isinstance(given, str)

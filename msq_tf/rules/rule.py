@@ -267,8 +267,7 @@ class Rule(abc.ABC):
         )
 
     def set_params(self, params: Any) -> NoReturn:
-        """Refuses as `set_model` does; which of them comes first is up to Keras.
-        """
+        """Refuses as `set_model`; which of them comes first is up to Keras."""
         self.set_model(params)
 
     @property

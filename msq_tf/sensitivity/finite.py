@@ -34,7 +34,7 @@ _NAMED = 5
 
 
 def warn_of_rows(name: str, data: Any) -> None:
-    """Warns of arrays, nested, with NaN or infinite values, before `fit` begins.
+    """Warns of nested arrays with NaN or infinite values, before `fit`.
 
     A layer or a loss may know what to do with them, so they are not refused;
     one that does not takes them into weights that nothing brings back. Other

@@ -101,8 +101,8 @@ class BlockHessian:
     ) -> tf.Tensor:
         """`v_l . (H v)_l` of a group's blocks, and the loss, for one batch.
 
-        The probe, which `seed` (int32 of shape (2,)) makes, is zero in all other
-        blocks.
+        The probe, which `seed` (int32 of shape (2,)) makes, is zero in all
+        other blocks.
         """
         seeds = tf.random.split(seed, len(values))
         watched = [values[i] for i in group]
