@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
 
 import tensorflow as tf
+
+from msq_tf.core.scoped import scoped
 
 _APART: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "msq_tf_penalty_apart", default=False
 )
 
 
-@contextlib.contextmanager
-def apart() -> Iterator[None]:
+def apart() -> contextlib.AbstractContextManager[None]:
     """While open, `as_loss` gives terms without a value."""
-    token = _APART.set(True)
-    try:
-        yield
-    finally:
-        _APART.reset(token)
+    return scoped(_APART, True)
 
 
 def as_loss(penalty: tf.Tensor) -> tf.Tensor:
