@@ -31,9 +31,8 @@ _MARK = "_msq_tf_hooked"
 class ApplyScope:
     """While open, what hooked optimizers are to apply goes to a function.
 
-    Args:
-        apply: Called in place of `optimizer.apply`, which is its last
-            argument; `None` shields from an enclosing scope.
+    It is called in place of `optimizer.apply`, which is its last argument;
+    `None` shields from an enclosing scope.
     """
 
     def __init__(self, apply: Apply | None):
@@ -50,13 +49,10 @@ class ApplyScope:
 
 
 def optimizers_of(layers: Sequence[Any]) -> dict[str, Any]:
-    """The optimizers that models and layers hold as attributes.
+    """The optimizers that models and layers hold as attributes, each once.
 
-    Args:
-        layers: Where to look, also in lists, tuples and dictionaries.
-
-    Returns:
-        Each optimizer once, by its place, as in `"0/d_optimizer"`.
+    Those in lists, tuples and dictionaries, too. Keys are their places, as in
+    `"0/d_optimizer"`.
     """
     found: dict[int, tuple[str, Any]] = {}
     for number, layer in enumerate(layers):
