@@ -67,7 +67,7 @@ class SearchState:
             before the changes in `log` where that was full.
         grown: int32 of shape (weights,): bits that were given back.
         log: float64 of shape (weights, changes, columns): a row for each
-            change of a width, see `history`; NaN where there is none yet.
+            change of a width, see `bit_history`; NaN where there is none yet.
             Rows are in the order of time, whatever weight they are of. A
             variable has one size: once all are taken, the oldest goes.
         epoch: float32 scalar: epochs trained.

@@ -24,14 +24,10 @@ def new_tensor(
     shape: tuple[int, ...] = (),
     buffer: int = 0,
 ) -> int:
-    """Appends a tensor; returns its index.
+    """Appends a tensor of a type, such as `"INT8"`; returns its index.
 
-    Args:
-        graph: The graph.
-        kind: Type, such as `"INT8"`.
-        like: Tensor with the shape to take, open axes included.
-        shape: The shape, without `like`.
-        buffer: Index of the constant's buffer, 0 for none.
+    It has the shape of another one, open axes included, or the one given, and
+    the constant of a buffer, 0 for none.
     """
     tensor = schema.TensorT()
     tensor.type = getattr(schema.TensorType, kind)
@@ -68,13 +64,7 @@ def new_operator(
 ) -> schema.OperatorT:
     """Makes an operator, without placing it.
 
-    Args:
-        model: The model.
-        name: Operator, as the schema spells it.
-        version: Its version.
-        inputs: Tensors it reads.
-        outputs: Tensors it writes.
-        options: Name of its options' table, empty for none.
+    `options` is the name of its options' table, empty for none.
     """
     op = schema.OperatorT()
     builtin = getattr(schema.BuiltinOperator, name)
@@ -110,16 +100,14 @@ def set_input(op: schema.OperatorT, position: int, tensor: int) -> None:
 def redirect(graph: schema.SubGraphT, old: int, new: int) -> None:
     """Lets all readers of a tensor, graph outputs included, read another."""
     for op in graph.operators:
-        indices = fb.inputs(op)
-        if old in indices:
-            op.inputs = np.array(
-                [new if i == old else i for i in indices], np.int32
-            )
-    indices = fb.outputs(graph)
-    if old in indices:
-        graph.outputs = np.array(
-            [new if i == old else i for i in indices], np.int32
-        )
+        if old in fb.inputs(op):
+            op.inputs = _replaced(fb.inputs(op), old, new)
+    if old in fb.outputs(graph):
+        graph.outputs = _replaced(fb.outputs(graph), old, new)
+
+
+def _replaced(indices: list[int], old: int, new: int) -> np.ndarray:
+    return np.array([new if i == old else i for i in indices], np.int32)
 
 
 def before(graph: schema.SubGraphT, op: schema.OperatorT) -> int:
@@ -130,10 +118,8 @@ def before(graph: schema.SubGraphT, op: schema.OperatorT) -> int:
 def drop_unread(graph: schema.SubGraphT, indices: list[int]) -> None:
     """Drops the operators that write tensors which nothing reads any more.
 
-    Args:
-        graph: The graph.
-        indices: What an operator read that is gone. What only these operators
-            read goes as well.
+    `indices` are what an operator read that is gone. What only the dropped
+    operators read goes as well.
     """
     waiting = list(indices)
     while waiting:
@@ -157,15 +143,8 @@ def scale_inputs(
 ) -> None:
     """Multiplies the inputs of a weight's readers by a vector.
 
-    Args:
-        model: The model.
-        graph: The graph.
-        weight: Index of the weight.
-        columns: Factors along the last axis of the inputs.
-        path: Name of the weight's layer, for messages.
-
     Raises:
-        ExportError: If an input has another last axis.
+        ExportError: If an input has another last axis than `columns`.
     """
     place = new_tensor(
         graph,

@@ -1,6 +1,6 @@
 """Two files side by side, run in this process.
 
-A worker: `comparison.compare_files` starts it as a process of its own, because
+A worker: `compare.compare_files` starts it as a process of its own, because
 the interpreter is native code that a file may bring down.
 """
 
@@ -70,7 +70,7 @@ class _Loaded:
 
 
 def main(folder: str) -> None:
-    """Answers the request in a folder, see `isolation`."""
+    """Answers the request in a folder, see `sandbox`."""
     request = sandbox.read_request(folder)
     with sandbox.answering(folder, request):
         result = compare(
@@ -96,16 +96,7 @@ def compare(
     inputs: Any,
     seconds: float,
 ) -> Comparison:
-    """As `comparison.compare_files`, in this process.
-
-    Args:
-        first: A TFLite file.
-        second: Another with inputs of the same shapes.
-        inputs: A list of arrays, a dict of them by name, or `None`.
-        seconds: How long to measure latencies.
-
-    Returns:
-        Differences of outputs, sizes and latencies.
+    """As `compare_files`, in this process; times latencies for some seconds.
 
     Raises:
         ValueError: If a file can't be read, or they don't take the same

@@ -185,9 +185,9 @@ def describe(data: bytes, path: str = "") -> FileInfo:
     return FileInfo(
         path=path,
         bytes=len(data),
-        description=_text(model.description),
+        description=fb.text(model.description),
         signatures=tuple(
-            _text(s.signatureKey) for s in model.signatureDefs or ()
+            fb.text(s.signatureKey) for s in model.signatureDefs or ()
         ),
         inputs=inputs,
         outputs=outputs,
@@ -275,12 +275,7 @@ def _readers(
 
 
 def json_pieces(value: Any, indent: int | None = 2) -> Iterator[str]:
-    """JSON of records, lists and dicts of them, piece by piece.
-
-    Args:
-        value: What `json` knows, and dataclasses by their fields.
-        indent: As in `json.dumps`.
-    """
+    """JSON of records, lists and dicts of them, piece by piece."""
     return json.JSONEncoder(
         indent=indent, allow_nan=False, default=fields
     ).iterencode(value)
@@ -344,9 +339,3 @@ def _used_bits(codes: np.ndarray) -> int:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return "x".join("?" if d < 0 else str(d) for d in shape) or "scalar"
-
-
-def _text(raw: bytes | str | None) -> str:
-    if isinstance(raw, bytes):
-        return raw.decode("utf-8", "replace")
-    return raw or ""

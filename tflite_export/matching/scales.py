@@ -36,7 +36,7 @@ class Fit:
         dead: Channels whose codes are all zero.
         muted: Channels whose codes are not zero but whose factor is.
         columns: Factors along the last axis that are no part of the stored
-            weight, see `unfold.py`; `None` for none.
+            weight, see `input_scales`; `None` for none.
     """
 
     axis: int | None
