@@ -42,6 +42,20 @@ def new_tensor(
     return len(graph.tensors) - 1
 
 
+def new_constant(
+    model: schema.ModelT,
+    values: np.ndarray,
+    graph: schema.SubGraphT | None = None,
+) -> int:
+    """Appends an array to the main graph, or to another; returns its index."""
+    return new_tensor(
+        model.subgraphs[0] if graph is None else graph,
+        values.dtype.name.upper(),
+        shape=values.shape,
+        buffer=new_buffer(model, values),
+    )
+
+
 def quantization(
     scale: np.ndarray, zero_point: int = 0, axis: int | None = None
 ) -> schema.QuantizationParametersT:
@@ -77,6 +91,16 @@ def new_operator(
     return op
 
 
+def reshape(model: schema.ModelT, source: int, result: int) -> schema.OperatorT:
+    """A RESHAPE to the shape of its result, without placing it."""
+    axes = fb.axes(model.subgraphs[0].tensors[result])
+    shape = np.array(axes, np.int32)
+    inputs = [source, new_constant(model, shape)]
+    op = new_operator(model, "RESHAPE", 1, inputs, [result], "ReshapeOptions")
+    op.builtinOptions.newShape = shape
+    return op
+
+
 def op_code(model: schema.ModelT, builtin: int, version: int) -> int:
     """Index of an operator code, which is appended if missing."""
     for index, code in enumerate(model.operatorCodes):
@@ -101,13 +125,22 @@ def redirect(graph: schema.SubGraphT, old: int, new: int) -> None:
     """Lets all readers of a tensor, graph outputs included, read another."""
     for op in graph.operators:
         if old in fb.inputs(op):
-            op.inputs = _replaced(fb.inputs(op), old, new)
+            op.inputs = replaced(fb.inputs(op), old, new)
     if old in fb.outputs(graph):
-        graph.outputs = _replaced(fb.outputs(graph), old, new)
+        graph.outputs = replaced(fb.outputs(graph), old, new)
 
 
-def _replaced(indices: list[int], old: int, new: int) -> np.ndarray:
+def replaced(indices: list[int], old: int, new: int) -> np.ndarray:
+    """Indices of tensors with another one in the place of one."""
     return np.array([new if i == old else i for i in indices], np.int32)
+
+
+def sign(model: schema.ModelT, side: str, old: int, new: int) -> None:
+    """Has signatures name another tensor among `"inputs"` or `"outputs"`."""
+    for signature in model.signatureDefs or ():
+        for entry in getattr(signature, side):
+            if entry.tensorIndex == old:
+                entry.tensorIndex = new
 
 
 def before(graph: schema.SubGraphT, op: schema.OperatorT) -> int:
@@ -146,12 +179,7 @@ def scale_inputs(
     Raises:
         ExportError: If an input has another last axis than `columns`.
     """
-    place = new_tensor(
-        graph,
-        "FLOAT32",
-        shape=columns.shape,
-        buffer=new_buffer(model, columns.astype(np.float32)),
-    )
+    place = new_constant(model, columns.astype(np.float32), graph)
     for reader in [op for op in graph.operators if weight in fb.inputs(op)]:
         data = fb.inputs(reader)[0]
         plain = graph.tensors[data]
