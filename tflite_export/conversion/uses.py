@@ -154,12 +154,8 @@ class Uses:
     def sealing(self, weight: str, everywhere: bool = False) -> list[Edge]:
         """Where a weight must be kept from being folded into something.
 
-        Args:
-            weight: Name of its node.
-            everywhere: Whether also where it is multiplied with data.
-
-        Returns:
-            Edges at which elements of the weight are still what they were.
+        Edges at which elements of the weight are still what they were. With
+        `everywhere` also where it is multiplied with data.
         """
         found: list[Edge] = []
         computed: list[Edge] = []
@@ -227,15 +223,9 @@ class Uses:
     def places(
         self, weight: str, shape: Sequence[int], edges: Sequence[Edge]
     ) -> list[np.ndarray]:
-        """Which elements of a weight are read at some edges.
+        """Which elements of a weight are read at the edges of a `trail`.
 
-        Args:
-            weight: Name of its node.
-            shape: Shape of the weight.
-            edges: Edges of a `trail`.
-
-        Returns:
-            For each edge an array of the flat places of the elements.
+        For each edge an array of the flat places of the elements.
         """
         count = int(np.prod(shape, dtype=np.int64))
         numbers = np.arange(count).reshape(tuple(shape))
@@ -256,12 +246,8 @@ class Uses:
     ) -> list[np.ndarray]:
         """What the graph computes from constants other than some weights.
 
-        Args:
-            trained: Names of the weights' nodes.
-            values: Functions that return the values of captured constants.
-
-        Returns:
-            float32 arrays of two or more axes that data meet.
+        float32 arrays of two or more axes that data meet. `values` has
+        functions that return the values of captured constants.
         """
         tainted = set(trained)
         waiting = list(tainted)

@@ -7,6 +7,7 @@ a QUANTIZE converts.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -93,14 +94,12 @@ class Solver:
         # Tensors that are rounded to a trained grid, their own or that of the
         # one which their values only move to.
         self._from_training = set(trained)
-        self._readers: dict[int, int] = {}
+        self._readers: collections.Counter[int] = collections.Counter()
         for op in self._graph.operators:
             # A shape is the same on any grid.
-            shape = fb.op_name(model, op) == "SHAPE"
-            for index in () if shape else fb.inputs(op):
-                self._readers[index] = self._readers.get(index, 0) + 1
-        for index in fb.outputs(self._graph):
-            self._readers[index] = self._readers.get(index, 0) + 1
+            if fb.op_name(model, op) != "SHAPE":
+                self._readers.update(fb.inputs(op))
+        self._readers.update(fb.outputs(self._graph))
         self._wanted = self._adopted() | dict(tied or {})
 
     def solve(self) -> Solution:

@@ -28,15 +28,7 @@ Rows = list[OperatorRow | None]
 
 
 class Quantizer:
-    """Rewrites one model.
-
-    Args:
-        model: The prepared float model, changed in place.
-        rows: The row of each operator, `None` for those left as they are.
-        matches: Which constants hold which weights.
-        solution: Grids of the activations.
-        target: Where it shall run.
-    """
+    """Rewrites one model in place, but for operators without a row."""
 
     def __init__(
         self,
@@ -62,13 +54,9 @@ class Quantizer:
         self._tables: set[int] = set()
 
     def run(self, integer_io: bool) -> list[Written]:
-        """Rewrites the model.
+        """Rewrites the model; returns one record per trained weight.
 
-        Args:
-            integer_io: Whether inputs and outputs are integers, too.
-
-        Returns:
-            One record per trained weight.
+        With `integer_io` inputs and outputs are integers, too.
         """
         operators = list(self._graph.operators)
         for position, op in enumerate(operators):
