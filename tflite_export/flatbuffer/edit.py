@@ -91,6 +91,15 @@ def new_operator(
     return op
 
 
+def conversion(
+    model: schema.ModelT, name: str, kind: str, source: int, result: int
+) -> schema.OperatorT:
+    """A QUANTIZE to INT8 or INT16, or a DEQUANTIZE, without placing it."""
+    version = 1 + (name == "DEQUANTIZE") + (kind.upper() == "INT16")
+    options = f"{name.capitalize()}Options"
+    return new_operator(model, name, version, [source], [result], options)
+
+
 def reshape(model: schema.ModelT, source: int, result: int) -> schema.OperatorT:
     """A RESHAPE to the shape of its result, without placing it."""
     axes = fb.axes(model.subgraphs[0].tensors[result])

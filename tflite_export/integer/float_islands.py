@@ -23,8 +23,6 @@ from tflite_export.integer.trained_grids import is_float
 
 # What stands between the variance and the result.
 _AFTER = {"ADD", "MUL", "NEG", "SUB"}
-_DEQUANTIZE = {"int8": 2, "int16": 3}
-_QUANTIZE = {"int8": 1, "int16": 2}
 
 
 def find(model: schema.ModelT, ends: Collection[int]) -> list[schema.OperatorT]:
@@ -153,7 +151,7 @@ def surround(
                 floats[index] = edit.new_tensor(
                     graph, "FLOAT32", graph.tensors[index]
                 )
-                entry = _conversion(
+                entry = edit.conversion(
                     model, "DEQUANTIZE", mode, index, floats[index]
                 )
                 graph.operators.insert(edit.before(graph, op), entry)
@@ -186,15 +184,5 @@ def _leave(
         for place, read in enumerate(fb.inputs(other)):
             if read == index:
                 edit.set_input(other, place, plain)
-    exit_ = _conversion(model, "QUANTIZE", mode, plain, index)
+    exit_ = edit.conversion(model, "QUANTIZE", mode, plain, index)
     graph.operators.insert(edit.before(graph, op) + 1, exit_)
-
-
-def _conversion(
-    model: schema.ModelT, name: str, mode: str, source: int, result: int
-) -> schema.OperatorT:
-    versions = _QUANTIZE if name == "QUANTIZE" else _DEQUANTIZE
-    options = "QuantizeOptions" if name == "QUANTIZE" else "DequantizeOptions"
-    return edit.new_operator(
-        model, name, versions[mode], [source], [result], options
-    )

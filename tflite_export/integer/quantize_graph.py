@@ -235,14 +235,8 @@ class Quantizer:
         return index
 
     def _requantize(self, source: int, result: int) -> schema.OperatorT:
-        version = 2 if self._target.mode == "int16" else 1
-        return edit.new_operator(
-            self._model,
-            "QUANTIZE",
-            version,
-            [source],
-            [result],
-            "QuantizeOptions",
+        return edit.conversion(
+            self._model, "QUANTIZE", self._target.mode, source, result
         )
 
     def _constant(self, index: int, grid: Grid) -> int:
@@ -356,15 +350,9 @@ class Quantizer:
                     renamed[kind][index] = port
         for index, port in renamed["inputs"].items():
             graph.operators.insert(0, self._requantize(port, index))
-        version = 3 if self._target.mode == "int16" else 2
         for index, port in renamed["outputs"].items():
-            op = edit.new_operator(
-                self._model,
-                "DEQUANTIZE",
-                version,
-                [index],
-                [port],
-                "DequantizeOptions",
+            op = edit.conversion(
+                self._model, "DEQUANTIZE", self._target.mode, index, port
             )
             graph.operators.append(op)
         graph.inputs = _renamed(fb.inputs(graph), renamed["inputs"])

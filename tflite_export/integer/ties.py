@@ -122,13 +122,9 @@ def align(
         port = edit.new_tensor(graph, fb.type_name(outer), inner)
         graph.tensors[port].name = inner.name
         graph.tensors[port].quantization = outer.quantization
-        kind, version = "QUANTIZE", 1 + (mode == "int16")
-        if fb.type_name(inner) == "FLOAT32":
-            kind, version = "DEQUANTIZE", version + 1
-        options = f"{kind.capitalize()}Options"
-        operator = edit.new_operator(
-            model, kind, version, [port], [taken], options
-        )
+        floats = fb.type_name(inner) == "FLOAT32"
+        kind = "DEQUANTIZE" if floats else "QUANTIZE"
+        operator = edit.conversion(model, kind, mode, port, taken)
         graph.operators.insert(0, operator)
         graph.inputs = edit.replaced(fb.inputs(graph), taken, port)
         edit.sign(model, "inputs", taken, port)

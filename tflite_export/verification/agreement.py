@@ -57,15 +57,9 @@ class Decision:
     def alike(
         self, got: np.ndarray, wanted: np.ndarray, even: float
     ) -> np.ndarray:
-        """Which decisions are the same.
+        """Which decisions of two runs are the same, as a flat bool array.
 
-        Args:
-            got: An output of one run.
-            wanted: The same of another.
-            even: How far apart scores may be to count as even.
-
-        Returns:
-            A flat bool array, one for each decision.
+        Scores at most `even` apart count as even.
         """
         # Sums of units are float32 here and there.
         even *= 1.0 + 1e-4
@@ -134,6 +128,11 @@ def last_operator(model: schema.ModelT, index: int) -> str:
             return name
         index = fb.inputs(op)[0]
     return ""
+
+
+def rows(batches: Sequence[Sequence[np.ndarray]], output: int) -> np.ndarray:
+    """All samples of an output."""
+    return np.concatenate([np.atleast_1d(batch[output]) for batch in batches])
 
 
 def misses(count: int, least: float) -> int:
