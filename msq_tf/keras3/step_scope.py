@@ -31,7 +31,7 @@ from msq_tf.core.search_state import SearchState
 from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.call_hooks import install as hook_layers
-from msq_tf.keras3.optimizer_hooks import ApplyScope
+from msq_tf.keras3.optimizer_hooks import applied_by
 from msq_tf.keras3.optimizer_hooks import install as hook_optimizers
 from msq_tf.keras3.optimizer_hooks import optimizers_of
 from msq_tf.keras3.overlay import Aside
@@ -107,7 +107,7 @@ class StepScopes:
         moved: set[int] = set()
         with (
             self.calls(training=True),
-            ApplyScope(functools.partial(self._apply, moved)),
+            applied_by(functools.partial(self._apply, moved)),
         ):
             yield
         self._penalty.count()
@@ -129,7 +129,7 @@ class StepScopes:
         hook_optimizers(list(self.optimizers().values()))
         with (
             self.calls(training=False, outputs=outputs),
-            ApplyScope(lambda *_: None),
+            applied_by(lambda *_: None),
         ):
             yield
 

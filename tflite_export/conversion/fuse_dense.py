@@ -202,7 +202,7 @@ class _Graph:
 
     def _only_reader(self, index: int, name: str) -> schema.OperatorT | None:
         """The one operator that reads a tensor as data."""
-        readers = [op for op in self.operators if index in fb.inputs(op)]
+        readers = fb.readers(self._graph, index)
         if len(readers) != 1 or index in fb.outputs(self._graph):
             return None
         (op,) = readers

@@ -16,7 +16,7 @@ import numpy as np
 from tflite_export import files
 from tflite_export.data import image_folder
 
-# Value of one step of a pixel, and of 0: as `train --pixels` has them.
+# Input range of a model: the value of one step of a pixel, and of 0.
 PIXELS = {
     "unit": (1.0 / 255.0, 0.0),
     "signed": (2.0 / 255.0, -1.0),

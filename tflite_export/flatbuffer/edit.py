@@ -189,7 +189,7 @@ def scale_inputs(
         ExportError: If an input has another last axis than `columns`.
     """
     place = new_constant(model, columns.astype(np.float32), graph)
-    for reader in [op for op in graph.operators if weight in fb.inputs(op)]:
+    for reader in fb.readers(graph, weight):
         data = fb.inputs(reader)[0]
         plain = graph.tensors[data]
         if fb.shape(plain)[-1:] != columns.shape:

@@ -253,6 +253,16 @@ def outputs(node: schema.OperatorT | schema.SubGraphT) -> list[int]:
     return [] if node.outputs is None else [int(i) for i in node.outputs]
 
 
+def writers(graph: schema.SubGraphT) -> dict[int, schema.OperatorT]:
+    """The operators that write tensors, by the tensor's index."""
+    return {i: op for op in graph.operators for i in outputs(op)}
+
+
+def readers(graph: schema.SubGraphT, index: int) -> list[schema.OperatorT]:
+    """The operators that read a tensor, in order."""
+    return [op for op in graph.operators if index in inputs(op)]
+
+
 def shape(tensor: schema.TensorT) -> tuple[int, ...]:
     """Shape of a tensor; `()` for a scalar."""
     return () if tensor.shape is None else tuple(int(d) for d in tensor.shape)

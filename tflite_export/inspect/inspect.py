@@ -20,17 +20,13 @@ from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import packing
 from tflite_export.flatbuffer.port_info import PortInfo
 from tflite_export.flatbuffer.port_info import ports
+from tflite_export.targets import CONTAINERS
 from tflite_export.text_tables import add_rows
 from tflite_export.text_tables import printable
 from tflite_export.text_tables import render
 from tflite_export.text_tables import short
 from tflite_export.text_tables import table
 
-_INTEGERS = {
-    schema.TensorType.INT2: 2,
-    schema.TensorType.INT4: 4,
-    schema.TensorType.INT8: 8,
-}
 # Names of operators that are listed for one constant.
 _MOST_READERS = 8
 # Bytes that are looked through at once.
@@ -298,7 +294,7 @@ def _use(
 
     Each buffer once, but for tensors of different types that share it.
     """
-    bits = _INTEGERS.get(tensor.type)
+    bits = CONTAINERS.get(fb.type_name(tensor))
     # Sparse ones hold what is not zero.
     if bits is None or tensor.sparsity is not None:
         return None, None

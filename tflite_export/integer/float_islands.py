@@ -31,7 +31,7 @@ def find(model: schema.ModelT, ends: Collection[int]) -> list[schema.OperatorT]:
     Tensors with a trained grid are an end for sure.
     """
     graph = model.subgraphs[0]
-    writers = {i: op for op in graph.operators for i in fb.outputs(op)}
+    writers = fb.writers(graph)
     found: list[schema.OperatorT] = []
     for op in graph.operators:
         if fb.op_name(model, op) == "RSQRT":

@@ -42,9 +42,7 @@ class Scores:
         self._model = model
         self._mode = mode
         self._graph = model.subgraphs[0]
-        self._writers = {
-            i: op for op in self._graph.operators for i in fb.outputs(op)
-        }
+        self._writers = fb.writers(self._graph)
         # The least number of what masks, by tensor: several layers may read it.
         self._least: dict[int, float] = {}
         self._read = [

@@ -323,8 +323,7 @@ class Quantizer:
             ops=tuple(
                 dict.fromkeys(
                     fb.op_name(self._model, op)
-                    for op in self._graph.operators
-                    if index in fb.inputs(op)
+                    for op in fb.readers(self._graph, index)
                 )
             ),
             channels=found.channels,

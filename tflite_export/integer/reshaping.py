@@ -45,8 +45,8 @@ def dense_to_convolutions(
             continue
         others = [
             op
-            for op in graph.operators
-            if index in fb.inputs(op) and all(op is not r for r in readers)
+            for op in fb.readers(graph, index)
+            if all(op is not r for r in readers)
         ]
         if others or fb.raw_data(model, graph.tensors[index]) is None:
             continue
@@ -112,7 +112,7 @@ def take_out_features(
     """
     scale, index = match.fit.scale, match.constant.tensor
     graph = model.subgraphs[0]
-    readers = [op for op in graph.operators if index in fb.inputs(op)]
+    readers = fb.readers(graph, index)
     if (
         match.constant.graph
         or target.mode != "int8"

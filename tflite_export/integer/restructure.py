@@ -65,7 +65,7 @@ def _to_fully_connected(
     """Makes FULLY_CONNECTED of 1x1 convolutions that profit from it."""
     index = match.constant.tensor
     shape = match.constant.value.shape
-    readers = [op for op in graph.operators if index in fb.inputs(op)]
+    readers = fb.readers(graph, index)
     if not (
         len(shape) == 4
         and shape[1:3] == (1, 1)

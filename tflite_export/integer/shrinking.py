@@ -63,9 +63,7 @@ class _Shrinkage:
     def __init__(self, model: schema.ModelT):
         self._model = model
         self._graph = model.subgraphs[0]
-        self._writers = {
-            i: op for op in self._graph.operators for i in fb.outputs(op)
-        }
+        self._writers = fb.writers(self._graph)
 
     def threshold(self, op: schema.OperatorT) -> tuple[int, np.ndarray] | None:
         """What is shrunk, and by how much."""

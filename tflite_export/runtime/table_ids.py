@@ -72,7 +72,7 @@ def of_file(model: schema.ModelT) -> list[Table]:
     end are not known.
     """
     graph = model.subgraphs[0]
-    writers = {i: op for op in graph.operators for i in fb.outputs(op)}
+    writers = fb.writers(graph)
     inputs = fb.inputs(graph)
     found = []
     for op in graph.operators:

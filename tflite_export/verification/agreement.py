@@ -119,9 +119,7 @@ def _decision(
 
 def last_operator(model: schema.ModelT, index: int) -> str:
     """The operator that computes an output."""
-    writers = {
-        i: op for op in model.subgraphs[0].operators for i in fb.outputs(op)
-    }
+    writers = fb.writers(model.subgraphs[0])
     while (op := writers.get(index)) is not None:
         name = fb.op_name(model, op)
         if name not in _THROUGH:

@@ -182,10 +182,7 @@ def _joined(
     parts: Sequence[Sequence[np.ndarray]], rows: int
 ) -> list[np.ndarray]:
     """All samples of every output; the last part may be filled up."""
-    return [
-        np.concatenate([np.atleast_1d(array) for array in arrays])[:rows]
-        for arrays in zip(*parts, strict=True)
-    ]
+    return [agreement.rows(parts, k)[:rows] for k in range(len(parts[0]))]
 
 
 def _end_check(

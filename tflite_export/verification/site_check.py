@@ -229,9 +229,7 @@ class _Segments:
         self._sites = sites
         self._target = target
         self._rounds_biases = source.rounds_biases
-        self._writers = {
-            i: op for op in self._graph.operators for i in fb.outputs(op)
-        }
+        self._writers = fb.writers(self._graph)
 
     def difference(self, index: int) -> SiteDifference:
         """An empty record of a tensor."""
