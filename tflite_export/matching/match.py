@@ -119,7 +119,7 @@ def match(
         else _known(constant, held, quantized)
         for index, constant in enumerate(constants)
     }
-    chosen = _assign(constants, candidates, quantized)
+    chosen = _assign(candidates, quantized)
     lost = [
         weight
         for number, weight in enumerate(quantized)
@@ -260,7 +260,6 @@ def _tells(fit: fitting.Fit, codes: np.ndarray) -> bool:
 
 
 def _assign(
-    constants: Sequence[Constant],
     candidates: dict[int, list[tuple[int, Match]]],
     quantized: Sequence[QuantizedWeight],
 ) -> dict[int, Match]:
