@@ -271,11 +271,7 @@ class Solver:
         """The grid that the inputs and outputs of an operator share."""
         if row.output != "same":
             return None
-        same = [
-            index
-            for place, index in enumerate(fb.inputs(op))
-            if row.role(place) == "same"
-        ]
+        same = _same(op, row)
         for index in same:
             if index in self._tables:
                 return self._tables[index]
@@ -327,11 +323,7 @@ class Solver:
             if row.output != "same":
                 self._adopt_scaled(op, wanted)
                 continue
-            same = [
-                index
-                for place, index in enumerate(fb.inputs(op))
-                if row.role(place) == "same"
-            ]
+            same = _same(op, row)
             grid = wanted.get(outputs[0])
             if grid is None and len(same) > 1 and outputs[0] in self._ranges:
                 grid = grid_of_range(self._mode, *self._ranges[outputs[0]])
@@ -395,3 +387,8 @@ class Solver:
             if index in fb.outputs(op):
                 return fb.op_name(self._model, op)
         return "the caller"
+
+
+def _same(op: schema.OperatorT, row: OperatorRow) -> list[int]:
+    """Inputs that share the grid of an operator's outputs."""
+    return [i for k, i in enumerate(fb.inputs(op)) if row.role(k) == "same"]

@@ -58,14 +58,15 @@ class Quantizer:
 
         With `integer_io` inputs and outputs are integers, too.
         """
-        operators = list(self._graph.operators)
-        for position, op in enumerate(operators):
-            if self._rows[position] is not None:
-                self._collect_weights(position, op)
-        for position, op in enumerate(operators):
-            row = self._rows[position]
-            if row is not None:
-                self._convert(position, op, row)
+        converted = [
+            (position, op, row)
+            for position, op in enumerate(self._graph.operators)
+            if (row := self._rows[position]) is not None
+        ]
+        for _, op, row in converted:
+            self._collect_weights(op, row)
+        for position, op, row in converted:
+            self._convert(position, op, row)
         for index, grid in self._solution.tensors.items():
             grid.write(self._graph.tensors[index])
         written = [
@@ -78,10 +79,7 @@ class Quantizer:
             self._float_ports()
         return [record for record in written if record is not None]
 
-    def _collect_weights(self, position: int, op: schema.OperatorT) -> None:
-        row = self._rows[position]
-        if row is None:
-            return
+    def _collect_weights(self, op: schema.OperatorT, row: OperatorRow) -> None:
         for place, index in enumerate(fb.inputs(op)):
             if row.role(place) != "weight" or index in self._weights:
                 continue

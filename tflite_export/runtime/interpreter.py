@@ -236,12 +236,8 @@ def run(
         table_ids.check_whole(name, np.dtype(detail["dtype"]), array)
     table_ids.check(table_ids.of_file(loaded), names, arrays, "`inputs`")
     with on_given_values():
-        pieces = [session(c) for c in chunks(arrays, batch_size, session)]
-    rows = len(arrays[0])
-    results = {}
-    for name, position in session.output_names.items():
-        parts = [np.atleast_1d(piece[position]) for piece in pieces]
-        results[name] = np.concatenate(parts)[:rows]
+        outputs = in_batches(arrays, batch_size, session)
+    results = {name: outputs[k] for name, k in session.output_names.items()}
     return next(iter(results.values())) if len(results) == 1 else results
 
 
@@ -286,6 +282,18 @@ def chunks(
             array[:1].reshape(()) if alone and array.ndim == 1 else array
             for array, alone in zip(piece, scalar, strict=True)
         ]
+
+
+def in_batches(
+    arrays: Sequence[np.ndarray], batch_size: int, session: Session
+) -> list[np.ndarray]:
+    """The outputs for all samples, which run in the batches of `chunks`."""
+    results = [session(piece) for piece in chunks(arrays, batch_size, session)]
+    rows = len(arrays[0])
+    return [
+        np.concatenate([np.atleast_1d(array) for array in parts])[:rows]
+        for parts in zip(*results, strict=True)
+    ]
 
 
 def in_order(inputs: Any, session: Session) -> list[np.ndarray]:

@@ -20,5 +20,4 @@ def run(
     """
     session = interpreter.Session(data, kernels)
     fed = ports.quantized(data, samples)
-    batches = [session(part) for part in interpreter.chunks(fed, 1, session)]
-    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    return interpreter.in_batches(fed, 1, session)

@@ -136,10 +136,7 @@ def _run(
     data: bytes, inputs: Sequence[np.ndarray], kernels: str
 ) -> list[np.ndarray]:
     session = interpreter.Session(data, kernels)
-    parts = [
-        session(c) for c in interpreter.chunks(inputs, MOST_AT_ONCE, session)
-    ]
-    return _joined(parts, len(inputs[0]))
+    return interpreter.in_batches(inputs, MOST_AT_ONCE, session)
 
 
 def _in_fixed_point(data: bytes, kernels: str, target: Target) -> set[int]:
@@ -175,13 +172,8 @@ def _own_arithmetic(
         simulation(chunk)
         for chunk in interpreter.chunks(inputs, at_once, session)
     ]
-    return _joined(parts, len(inputs[0]))
-
-
-def _joined(
-    parts: Sequence[Sequence[np.ndarray]], rows: int
-) -> list[np.ndarray]:
-    """All samples of every output; the last part may be filled up."""
+    # The last part may be filled up.
+    rows = len(inputs[0])
     return [agreement.rows(parts, k)[:rows] for k in range(len(parts[0]))]
 
 
