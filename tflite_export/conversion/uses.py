@@ -91,7 +91,7 @@ class Uses:
         self._outputs = set(outputs)
         self._captured = set(captured)
         self._cut = set(cut)
-        self.live = self._reached()
+        self.live = self._behind(self._outputs & self._nodes.keys())
         self._readers: dict[Tensor, list[Edge]] = {}
         for name in self._nodes:
             if name in self.live:
@@ -109,18 +109,6 @@ class Uses:
             for place, read in enumerate(self._nodes[name].input)
             if not read.startswith("^") and (name, place) not in self._cut
         ]
-
-    def _reached(self) -> set[str]:
-        reached: set[str] = set()
-        waiting = [name for name in self._outputs if name in self._nodes]
-        while waiting:
-            name = waiting.pop()
-            if name in reached:
-                continue
-            reached.add(name)
-            # Orders say nothing: nothing is written in a frozen graph.
-            waiting += [tensor[0] for _, tensor in self._reads(name)]
-        return reached
 
     def _constant_nodes(self) -> set[str]:
         """Nodes that are computed from constants alone."""
@@ -277,6 +265,7 @@ class Uses:
             name = waiting.pop()
             if name not in found:
                 found.add(name)
+                # Orders say nothing: nothing is written in a frozen graph.
                 waiting += [tensor[0] for _, tensor in self._reads(name)]
         return found
 
