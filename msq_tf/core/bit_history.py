@@ -60,9 +60,7 @@ def to_row(change: BitChange, paths: Sequence[str]) -> np.ndarray:
         path, bits, cost = following
         candidate = (paths.index(path), bits, cost)
     index = paths.index(change.path)
-    return np.array(
-        [*change[:2], index, *change[3:9], *candidate], np.float64
-    )
+    return np.array([*change[:2], index, *change[3:9], *candidate], np.float64)
 
 
 def from_row(row: np.ndarray, paths: Sequence[str]) -> BitChange:
@@ -70,10 +68,18 @@ def from_row(row: np.ndarray, paths: Sequence[str]) -> BitChange:
     following = None
     if not math.isnan(row[9]):
         following = Candidate(paths[int(row[9])], int(row[10]), float(row[11]))
-    step, epoch, index, old, new, *known = row[:9].tolist()
-    path = paths[int(index)]
+    step, epoch, index, old, new, cost, share, omega, error = row[:9].tolist()
     return BitChange(
-        int(step), epoch, path, int(old), int(new), *known, following
+        int(step),
+        epoch,
+        paths[int(index)],
+        int(old),
+        int(new),
+        cost,
+        share,
+        omega,
+        error,
+        following,
     )
 
 
