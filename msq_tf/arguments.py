@@ -20,15 +20,7 @@ def check_integer(
     most: int | None = None,
     optional: bool = False,
 ) -> None:
-    """Raises a ValueError unless `value` is an integer in a range.
-
-    Args:
-        name: Name of the argument.
-        value: Its value.
-        least: The least that is allowed.
-        most: The most that is allowed.
-        optional: Whether it may be `None`.
-    """
+    """Raises a ValueError unless `value` is an integer in a range."""
     right = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     _check("an integer", right, name, value, least, most, optional)
 
@@ -40,27 +32,13 @@ def check_number(
     most: float | None = None,
     optional: bool = False,
 ) -> None:
-    """Raises a ValueError unless `value` is a finite number in a range.
-
-    Args:
-        name: Name of the argument.
-        value: Its value.
-        least: The least that is allowed.
-        most: The most that is allowed.
-        optional: Whether it may be `None`.
-    """
+    """Raises a ValueError unless `value` is a finite number in a range."""
     right = is_number(value)
     _check("a finite number", right, name, value, least, most, optional)
 
 
 def check_flag(name: str, value: Any, optional: bool = False) -> None:
-    """Raises a ValueError unless `value` is True or False.
-
-    Args:
-        name: Name of the argument.
-        value: Its value.
-        optional: Whether it may be `None`.
-    """
+    """Raises a ValueError unless `value` is True or False."""
     if value in (True, False) or (optional and value is None):
         return
     raise ValueError(
@@ -70,13 +48,7 @@ def check_flag(name: str, value: Any, optional: bool = False) -> None:
 
 
 def check_mapping(name: str, value: Any, of: str) -> None:
-    """Raises a ValueError unless `value` is a mapping.
-
-    Args:
-        name: Name of the argument.
-        value: Its value.
-        of: What it maps to what, for the message.
-    """
+    """Raises a ValueError unless `value` maps, `of` saying what to what."""
     if not isinstance(value, Mapping):
         raise ValueError(
             f"`{name}` must be a dictionary of {of}. Received: {name}={value!r}"
@@ -84,13 +56,7 @@ def check_mapping(name: str, value: Any, of: str) -> None:
 
 
 def check_path(name: str, value: Any, optional: bool = False) -> None:
-    """Raises a ValueError unless `value` is a path.
-
-    Args:
-        name: Name of the argument.
-        value: Its value.
-        optional: Whether it may be `None`.
-    """
+    """Raises a ValueError unless `value` is a path."""
     if isinstance(value, (str, os.PathLike)) and os.fspath(value):
         return
     if optional and value is None:
@@ -134,10 +100,8 @@ def _check(
 
 
 def _range(least: float | None, most: float | None) -> str:
-    if least is None and most is None:
-        return ""
     if most is None:
-        return f" of at least {least:g}"
+        return "" if least is None else f" of at least {least:g}"
     if least is None:
         return f" of at most {most:g}"
     return f" from {least:g} to {most:g}"

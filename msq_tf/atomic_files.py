@@ -33,14 +33,10 @@ class NoFolderError(NotWrittenError, ValueError):
 
 
 def check_folder(path: Any) -> None:
-    """Checks that there is a folder for a file.
+    """Raises a NoFolderError unless there is a folder for a file.
 
-    Args:
-        path: The file. The address of another file system passes, and so does
-            what is no path, such as an open file.
-
-    Raises:
-        NoFolderError: If there is none.
+    The address of another file system passes, and so does what is no path,
+    such as an open file.
     """
     if not isinstance(path, str | os.PathLike):
         return
@@ -59,17 +55,10 @@ def check_folder(path: Any) -> None:
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Says in plain words which file it was that could not be written.
+    """Raises a NotWrittenError instead of any `OSError` of the block.
 
     Libraries raise what the system says without the name, or with the name of
-    a temporary file.
-
-    Args:
-        path: The file that the block writes.
-
-    Raises:
-        NotWrittenError: Instead of any `OSError` of the block; a
-            `NoFolderError` where there is no folder for it.
+    a temporary file. Where there is no folder it is a `NoFolderError`.
     """
     check_folder(path)
     with _in_words(path):
@@ -101,19 +90,13 @@ def _in_words(path: str | os.PathLike[str]) -> Iterator[None]:
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Gives a path to write to, which becomes `path` when the block ends.
 
-    The path has the suffix of `path`, because Keras goes by it, and a name of
-    its own, so that two processes that write one file at a time each write a
-    whole one: the last to end stays. What a killed process left of such a
-    file is in nobody's way, see `left_over`. It reaches
-    the disk before it gets its name, so that a machine that loses power
-    leaves the old file or the new one. When the block raises, a file of that
-    name stays as it was.
-
-    Args:
-        path: The file to write. Folders above it are made.
-
-    Yields:
-        A path in the same folder.
+    It is in the same folder, which is made, and ends like `path`, because
+    Keras goes by the suffix. Its name is its own: of two processes that write
+    one file at a time, each writes a whole one and the last to end stays. What
+    a killed process leaves is in nobody's way, see `left_over`. The file
+    reaches the disk before it gets its name, so that a machine that loses
+    power leaves the old file or the new one. When the block raises, a file of
+    that name stays as it was.
 
     Raises:
         NotWrittenError: If the disk is full or may not be written.

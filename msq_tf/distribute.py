@@ -32,13 +32,10 @@ _AROUND: contextvars.ContextVar[
 def watched(
     around: Callable[[], contextlib.AbstractContextManager[Any]],
 ) -> Iterator[None]:
-    """Has every exchange with other workers run in a context.
+    """Has every exchange with other workers run in a context of its own.
 
-    TensorFlow waits for a worker that lives and does not answer without end:
+    TensorFlow waits without end for a worker that lives and does not answer:
     who wants to know how long has to look at the clock on both sides.
-
-    Args:
-        around: Makes the context; called for each exchange.
     """
     token = _AROUND.set(around)
     try:
@@ -84,15 +81,9 @@ def _tasks(strategy: tf.distribute.Strategy) -> list[tuple[str, int]]:
 def from_chief(
     strategy: tf.distribute.Strategy, values: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """The arrays that the chief has, on every worker.
+    """Copies of the chief's arrays, bit for bit, on every worker.
 
-    Args:
-        strategy: Of all workers, which have to call this together.
-        values: Arrays of the same shapes and dtypes on every worker; those of
-            others than the chief do not matter.
-
-    Returns:
-        Copies of the chief's, bit for bit.
+    All workers call this together, with arrays of the same shapes and dtypes.
     """
     arrays = [np.asarray(value) for value in values]
     if workers(strategy) == 1:
@@ -121,9 +112,7 @@ def from_chief(
 def align(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> None:
     """Gives all replicas the values that the chief's first replica has.
 
-    Args:
-        strategy: Of all workers, which have to call this together.
-        variables: Each with `numpy()` and `assign(value)`.
+    All workers call this together.
     """
     if strategy.num_replicas_in_sync == 1 or not variables:
         return
@@ -135,14 +124,9 @@ def align(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> None:
 def of_all_workers(
     strategy: tf.distribute.Strategy, value: np.ndarray
 ) -> np.ndarray:
-    """What every worker has.
+    """What every worker has, as int64 of shape (workers, *value.shape).
 
-    Args:
-        strategy: Of all workers, which have to call this together.
-        value: Integers below 2**24, in the same shape on every worker.
-
-    Returns:
-        int64 array of shape (workers, *value.shape), the same everywhere.
+    All workers call this together, with integers below 2**24 in one shape.
     """
     count = workers(strategy)
     rows = np.zeros((count, *value.shape), np.float32)
@@ -164,11 +148,7 @@ def _sum_over_workers(
 
 @contextlib.contextmanager
 def values_kept(variables: Sequence[Any]) -> Iterator[None]:
-    """Undoes at its end what is assigned to variables while it is open.
-
-    Args:
-        variables: Variables, or the parts of some that this worker has.
-    """
+    """Undoes at its end what is assigned to variables while it is open."""
     values = [variable.numpy() for variable in variables]
     try:
         yield
@@ -180,12 +160,8 @@ def values_kept(variables: Sequence[Any]) -> Iterator[None]:
 def extremes(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The least of `low` and the largest of `high` over the replicas.
 
-    Called where the replicas run, with values of their own parts of a batch,
+    Called where the replicas run, with scalars of their own parts of a batch,
     it gives every one of them what a single device finds in the whole batch.
-
-    Args:
-        low: float32 scalar.
-        high: float32 scalar.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
@@ -221,15 +197,12 @@ class ReplicaMap:
         self._round = tf.function(self._one_round, autograph=False)
 
     def __call__(self, shared: Any, calls: Sequence[Any]) -> np.ndarray:
-        """Results of all calls.
+        """Results of all calls, float32 of shape (calls, length of a result).
 
         Args:
             shared: First argument of every call.
             calls: The others, a tuple for each call, all of one structure,
                 in which `None` may stand for what is absent.
-
-        Returns:
-            float32 array of shape (calls, length of a result).
         """
         rounds = [
             self._run(shared, calls[start : start + self.replicas])
@@ -240,7 +213,7 @@ class ReplicaMap:
     def _run(self, shared: Any, calls: Sequence[Any]) -> np.ndarray:
         def of_replica(context: Any) -> list[tf.Tensor]:
             place = context.replica_id_in_sync_group
-            # Who has nothing to do repeats a call, and is not listened to.
+            # A replica without a call repeats one; its result is dropped.
             call = calls[place] if place < len(calls) else calls[0]
             parts = [
                 tf.convert_to_tensor(part)

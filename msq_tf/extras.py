@@ -20,20 +20,12 @@ MODULES = {
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra, for messages.
-
-    Args:
-        extra: Its name, one of `MODULES`.
-    """
+    """The command that installs an extra, for messages."""
     return f"pip install '.[{extra}]' in a clone of the project"
 
 
 def missing(extra: str) -> list[str]:
-    """The modules of an extra that are not installed.
-
-    Args:
-        extra: Its name, one of `MODULES`.
-    """
+    """The modules of an extra that are not installed."""
     return [
         name
         for name in MODULES[extra]

@@ -39,11 +39,9 @@ def read_bytes(
 ) -> bytes:
     """Reads a whole file.
 
-    Args:
-        path: A regular file. Devices and pipes, which may never end, are
-            refused.
-        check: Looks at the first eight bytes and the size before the rest is
-            read, and raises a ValueError if it wants none of it.
+    Devices and pipes, which may never end, are refused. `check` looks at the
+    first eight bytes and the size before the rest is read, and raises a
+    ValueError if it wants none of it.
 
     Raises:
         ValueError: If it can't be read, or does not fit into memory.
@@ -101,16 +99,8 @@ def spooled(
     """Puts many bytes into a file without a name, and maps it.
 
     They read as before, and take memory only while they are looked at: see
-    `let_go`.
-
-    Args:
-        pieces: The bytes, one piece after the other.
-        folder: Where there is room.
-        least: Number of bytes from which it is worth it.
-
-    Returns:
-        The file's content, or bytes in memory where they are few or the folder
-        is full.
+    `let_go`. Fewer bytes than `least` stay in memory, and so does what has no
+    room in the folder.
     """
     if sum(map(len, pieces)) >= max(least, 1):
         with contextlib.suppress(OSError):
@@ -126,8 +116,7 @@ def spooled(
 def let_go(data: Any) -> None:
     """Gives back the memory of what `spooled` returned; it comes back.
 
-    Args:
-        data: It, or an array that looks into it. What is neither stays.
+    Of an array, too, that looks into it. What is neither stays.
     """
     while isinstance(data, np.ndarray | memoryview):
         data = data.base if isinstance(data, np.ndarray) else data.obj
@@ -144,15 +133,10 @@ def _without_waiting(path: str, flags: int) -> int:
 def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary file that becomes `path` when the block succeeds.
 
-    It lies in the same directory, so that the final step is one rename. When
-    the block raises, the temporary file is removed and `path` is untouched.
-    What a killed process left of the same path is removed, too.
-
-    Args:
-        path: Where the file shall be in the end.
-
-    Yields:
-        Path of the temporary file, which exists and is empty; `fill` it.
+    It lies in the same directory, so that the final step is one rename, and is
+    empty: `fill` it. When the block raises, the temporary file is removed and
+    `path` is untouched. What a killed process left of the same path is
+    removed, too.
 
     Raises:
         ValueError: If the directory doesn't exist or can't be written, or the
@@ -193,12 +177,7 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def fill(temporary: Path, data: bytes, path: str | os.PathLike[str]) -> None:
-    """Writes a temporary file of `staged`, down to the disk.
-
-    Args:
-        temporary: What `staged` gave.
-        data: All that the file shall hold.
-        path: Where the file shall be in the end.
+    """Writes all of a temporary file of `staged`, down to the disk.
 
     Raises:
         ValueError: If the disk is full or can't be written.

@@ -23,12 +23,7 @@ _current: contextvars.ContextVar[_Steps | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def shown(name: str, wanted: bool = True) -> Iterator[None]:
-    """Shows the steps of what is done inside.
-
-    Args:
-        name: What is done, the first word of each line.
-        wanted: Whether to show anything.
-    """
+    """Shows the steps of what is done inside, its name first in each line."""
     if not wanted:
         yield
         return
@@ -42,11 +37,7 @@ def shown(name: str, wanted: bool = True) -> Iterator[None]:
 
 
 def step(text: str) -> None:
-    """Begins a step.
-
-    Args:
-        text: What is done in it, such as `"converting"`.
-    """
+    """Begins a step, such as `"converting"`."""
     steps = _current.get()
     if steps is not None:
         steps.begin(text)

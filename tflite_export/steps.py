@@ -111,9 +111,7 @@ class Job:
     def sizes(self, built: target_file.Built, plain: int) -> dict[str, Any]:
         """Weights and sizes of a file, as fields of `ExportReport`.
 
-        Args:
-            built: The file.
-            plain: Bytes of the same file with 8-bit containers.
+        `plain` is the bytes of the same file with 8-bit containers.
         """
         average, paper = average_bits(self.quantized, self.skipped)
         bits = [w.codes.size * w.bits for w in self.quantized]
@@ -140,13 +138,7 @@ def convert(
 ) -> Job:
     """Makes a float file of a model and finds the trained weights in it.
 
-    Args:
-        model: The model.
-        begun: How it is called, and on what.
-        folder: Where large graphs are written on the way.
-
-    Returns:
-        All that a plan needs.
+    Large graphs are written to the folder on the way.
 
     Raises:
         ExportError: If the model can't be converted, or a weight is not

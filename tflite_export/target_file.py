@@ -116,11 +116,8 @@ class Plan(Protocol):
 class WeightOnly:
     """Integer weights, float operators.
 
-    Attributes:
-        converted: The float file.
-        matching: Which constants hold which weights.
-        max_relative_error: Largest difference from Keras, relative to the
-            range of an output; `None` for what rounding explains.
+    A difference from Keras that is larger than `max_relative_error` is refused;
+    `None` for what rounding explains.
     """
 
     converted: float_file.FloatFile

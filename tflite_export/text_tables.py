@@ -126,9 +126,7 @@ def printable(text: str) -> str:
 def short(text: str, most: int = 200) -> str:
     """Text of a file as far as anyone reads it.
 
-    Args:
-        text: Possibly long: names take megabytes in a file made for that.
-        most: Characters that stay.
+    Names take megabytes in a file made for that.
     """
     if len(text) <= most:
         return text
@@ -141,13 +139,9 @@ def add_rows(
     count: int,
     most: int = 1000,
 ) -> None:
-    """Adds the first rows to a table, and how many more there are.
+    """Adds the first rows to a table, and how many more of `count` there are.
 
-    Args:
-        result: The table.
-        rows: Texts of the cells; long ones are shortened.
-        count: How many rows there are.
-        most: How many are added. Laying out one takes a millisecond.
+    Long cells are shortened. Laying out a row takes a millisecond.
     """
     for row in itertools.islice(rows, most):
         result.add_row(*map(short, row))

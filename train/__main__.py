@@ -31,14 +31,7 @@ from train.errors import WorkerLostError
 
 
 def main(argv: list[str]) -> int:
-    """Runs what the parsed flags say.
-
-    Args:
-        argv: What the flags left over.
-
-    Returns:
-        The exit code.
-    """
+    """Runs what the parsed flags say, and returns the exit code."""
     try:
         if argv[1:]:
             raise ValueError(

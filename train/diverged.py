@@ -15,10 +15,7 @@ class StopAtNaN(keras.callbacks.Callback):
     A mean over an epoch is NaN where a single step was, and under
     `mixed_float16` that step may have been skipped: then the weights are what
     they were, and training goes on. Two such epochs in a row are no chance.
-
-    Args:
-        phase: What the training is called.
-        flag: The flag of its learning rate.
+    The flag is that of the phase's learning rate.
     """
 
     def __init__(self, phase: str, flag: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import keras
@@ -30,14 +29,10 @@ def fit(
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Trains a phase, or goes on with it after its last checkpoint.
+    """Trains a compiled model, or goes on after its phase's last checkpoint.
 
-    Args:
-        model: The model, compiled.
-        context: The run.
-        phase: `"float"` or `"msq"`.
-        epochs: Epochs of the phase.
-        callbacks: What is called beside what every run has.
+    The phase is `"float"` or `"msq"`, of so many epochs; `callbacks` are called
+    beside those of every run.
     """
     settings, recipe = context.settings, context.settings.recipe
     # Whatever draws from Keras's global seed draws the same in a resumed run.
@@ -52,11 +47,7 @@ def fit(
         # Outside of the scope, where all workers have to create variables
         # together: Keras makes some for itself while it loads or saves.
         done = checkpoints.restore(
-            context.workspace,
-            phase,
-            model,
-            epochs,
-            context.warn,
+            context.workspace, phase, model, epochs, context.warn
         )
     done = distribution.chiefs(done)
     distribution.take_over(model.variables + model.optimizer.variables)
@@ -138,13 +129,9 @@ def compile_model(
 ) -> None:
     """Compiles a classifier with the recipe's optimizer.
 
-    Args:
-        model: The model.
-        context: The run.
-        learning_rate: The largest one; it falls to zero as a cosine.
-        warm_up_epochs: Epochs in which it rises, of the float phase; 0 for
-            the quantized one.
-        logits: Whether the model's outputs are logits.
+    The learning rate is the largest one: it falls to zero as a cosine. It rises
+    for `warm_up_epochs`, which are those of the float phase; 0 is for the
+    quantized one.
     """
     recipe = context.settings.recipe
     epochs = recipe.float_epochs if warm_up_epochs else recipe.epochs
@@ -177,19 +164,15 @@ def _optimizer(
         schedule = keras.optimizers.schedules.CosineDecay(
             learning_rate, decay_steps
         )
-    build = {
-        "sgd": functools.partial(
-            keras.optimizers.SGD,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=recipe.weight_decay,
-        ),
-        "adam": keras.optimizers.Adam,
-        "adamw": functools.partial(
-            keras.optimizers.AdamW, weight_decay=recipe.weight_decay
-        ),
-    }[recipe.optimizer]
-    optimizer = build(schedule)
+    decay = recipe.weight_decay
+    if recipe.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(schedule)
+    elif recipe.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=decay)
+    else:
+        optimizer = keras.optimizers.SGD(
+            schedule, momentum=0.9, nesterov=True, weight_decay=decay
+        )
     if optimizer.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     return optimizer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from absl import flags
 
 from train import recipes
@@ -138,42 +140,6 @@ flags.DEFINE_integer("train_examples", None, "Use so many training examples.")
 flags.DEFINE_integer("test_examples", None, "Use so many test examples.")
 flags.DEFINE_float("width_multiplier", 1.0, "Width of mobilenet_v2 (alpha).")
 
-# Without a default here: the data set's recipe has one.
-_RECIPE_FLAGS = (
-    "float_epochs",
-    "epochs",
-    "batch_size",
-    "optimizer",
-    "float_learning_rate",
-    "learning_rate",
-    "weight_decay",
-    "shift",
-    "flip",
-)
-_PLAIN_FLAGS = (
-    "model",
-    "dataset",
-    "data_dir",
-    "start_from",
-    "seed",
-    "resume",
-    "overwrite",
-    "target_compression",
-    "min_bits",
-    "activation_bits",
-    "rule",
-    "max_accuracy_drop",
-    "mixed_precision",
-    "pixels",
-    "image_size",
-    "train_examples",
-    "test_examples",
-    "width_multiplier",
-    "distribution",
-    "worker_timeout",
-    "sync_batch_norm",
-)
-
 
 def settings() -> settings_lib.Settings:
     """Returns the settings that the parsed flags state.
@@ -186,17 +152,23 @@ def settings() -> settings_lib.Settings:
             "There is no place for the results. Expected "
             f"--output_dir=<folder>. Received: output_dir={_FLAGS.output_dir}"
         )
-    recipe = recipes.for_dataset(
-        _FLAGS.dataset, **{name: _FLAGS[name].value for name in _RECIPE_FLAGS}
-    )
-    return settings_lib.Settings(
-        output_dir=_FLAGS.output_dir,
-        recipe=recipe,
-        allowed_bits=_allowed_bits(_FLAGS.allowed_bits, _FLAGS.rule),
-        targets=tuple(_FLAGS.targets),
-        devices=tuple(_FLAGS.devices) if _FLAGS.devices else None,
-        **{name: _FLAGS[name].value for name in _PLAIN_FLAGS},
-    )
+    # Those without a default here have one in the data set's recipe.
+    recipe = {
+        field.name: _FLAGS[field.name].value
+        for field in dataclasses.fields(recipes.Recipe)
+    }
+    given = {
+        field.name: _FLAGS[field.name].value
+        for field in dataclasses.fields(settings_lib.Settings)
+        if field.name != "recipe"
+    }
+    given |= {
+        "recipe": recipes.for_dataset(_FLAGS.dataset, **recipe),
+        "allowed_bits": _allowed_bits(_FLAGS.allowed_bits, _FLAGS.rule),
+        "targets": tuple(_FLAGS.targets),
+        "devices": tuple(_FLAGS.devices) if _FLAGS.devices else None,
+    }
+    return settings_lib.Settings(**given)
 
 
 def _allowed_bits(

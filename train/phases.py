@@ -35,11 +35,8 @@ _SENSITIVITY_EXAMPLES = 256
 def check(context: Context) -> keras.Model | None:
     """Refuses now what would be refused once the float model is trained.
 
-    Args:
-        context: The run, whose folder need not be there yet.
-
-    Returns:
-        The model to train; `None` where a trained one is there.
+    The run's folder need not be there yet. Returns the model to train; `None`
+    where a trained one is there.
 
     Raises:
         ValueError: If the model cannot be built or loaded, does not classify
@@ -79,16 +76,9 @@ def _check_search(model: keras.Model, settings: Settings) -> msq_tf.MSQModel:
 
 
 def float_model(context: Context, untrained: keras.Model | None) -> keras.Model:
-    """Trains the float model, or loads the one to start from.
+    """Trains the float model that `check` returned, or loads the trained one.
 
-    A finished float model in the run's folder is loaded.
-
-    Args:
-        context: The run.
-        untrained: What `check` returned.
-
-    Returns:
-        The trained float model, not compiled.
+    It isn't compiled then.
 
     Raises:
         ValueError: If the model cannot be loaded.
@@ -111,14 +101,9 @@ def float_model(context: Context, untrained: keras.Model | None) -> keras.Model:
 def quantized_model(context: Context) -> msq_tf.MSQModel | None:
     """Fine-tunes the float model with MSQ until its target is reached.
 
-    A finished model in the run's folder is loaded.
-
-    Args:
-        context: The run, whose float model is trained.
-
-    Returns:
-        The quantized model, compiled, on a single device; None for a worker
-        that is not the chief.
+    A finished model in the run's folder is loaded. Returns the quantized
+    model, compiled, on a single device; None for a worker that is not the
+    chief.
 
     Raises:
         ValueError: If the model cannot be quantized, or the target cannot
@@ -232,11 +217,7 @@ def _finished(context: Context, name: str) -> bool:
 
 
 def _check_outputs(model: keras.Model, context: Context) -> bool:
-    """Checks that a model classifies the data, and how it says so.
-
-    Returns:
-        Whether its outputs are logits; False for probabilities.
-    """
+    """Checks that a model classifies the data; whether it gives logits."""
     train, classes = context.data.train, context.data.classes
     images = batches.scaled(train.images[:8], context.settings.pixels)
     try:

@@ -42,16 +42,9 @@ def run(
 ) -> results_lib.Results | None:
     """Trains, quantizes, exports and verifies.
 
-    Of several workers, all train; the chief alone exports and verifies.
-
-    Args:
-        settings: What to do.
-        console: Where to print. Defaults to standard output.
-
-    Returns:
-        What came out; `passed` says whether every verification passed. All
-        of it is in the output folder too. None for a worker that is not the
-        chief.
+    Of several workers, all train; the chief alone exports and verifies. What
+    came out is in the output folder too. None for a worker that is not the
+    chief.
 
     Raises:
         ValueError: If the settings cannot be carried out.
@@ -88,18 +81,12 @@ def run(
             context = Context(settings, data, workspace, console, distribution)
             # And what this refuses before the folder is claimed.
             untrained = phases.check(context)
-            with _held(workspace, distribution):
-                if distribution.chief:
-                    workspace.claim(*claim)
+            if not distribution.chief:
                 return _Run(context).run(untrained)
-
-
-def _held(
-    workspace: workspace_lib.Workspace,
-    distribution: distribution_lib.Distribution,
-) -> contextlib.AbstractContextManager[None]:
-    """The folder, to those who write there: other workers may share it."""
-    return workspace.held() if distribution.chief else contextlib.nullcontext()
+            # Other workers, which write nothing there, may share the folder.
+            with workspace.held():
+                workspace.claim(*claim)
+                return _Run(context).run(untrained)
 
 
 class _Run:

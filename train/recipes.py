@@ -80,19 +80,12 @@ DEFAULT = Recipe(float_epochs=30, epochs=30)
 def for_dataset(name: str, **overrides: Any) -> Recipe:
     """Returns the recipe of a data set, with some fields replaced.
 
-    Args:
-        name: Name of the data set; what TFDS takes after it (`:version`,
-            `/config`) does not matter here.
-        **overrides: Fields of `Recipe`; `None` keeps the recipe's value.
-
-    Returns:
-        The recipe: that of `DEFAULT` for a data set without one.
+    `DEFAULT` is that of a data set without one. What TFDS takes after the name
+    (`:version`, `/config`) does not matter here; `None` replaces nothing.
 
     Raises:
         ValueError: If a field has a value that cannot train.
     """
     base = RECIPES.get(name.partition(":")[0].partition("/")[0], DEFAULT)
-    given = {
-        key: value for key, value in overrides.items() if value is not None
-    }
+    given = {k: value for k, value in overrides.items() if value is not None}
     return dataclasses.replace(base, **given)

@@ -125,13 +125,8 @@ def print_results(console: rich.console.Console, results: Results) -> None:
         title=f"Results on {results.test_examples:,} test examples"
     )
     table.add_column("")
-    for column in (
-        "test accuracy",
-        "agreement",
-        "bytes",
-        "of float",
-        "of int8",
-    ):
+    columns = ("test accuracy", "agreement", "bytes", "of float", "of int8")
+    for column in columns:
         table.add_column(column, justify="right")
     table.add_row("float, Keras", _percent(results.float_accuracy, 2))
     _add_file(table, results.float_file, results)

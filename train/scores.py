@@ -44,21 +44,11 @@ def accuracy(values: np.ndarray, labels: np.ndarray) -> float:
 
 
 def score(
-    file: pathlib.Path,
-    examples: Examples,
-    pixels: str,
-    reference: np.ndarray,
+    file: pathlib.Path, examples: Examples, pixels: str, reference: np.ndarray
 ) -> Score:
     """Runs a `.tflite` file over all examples with `ai-edge-litert`.
 
-    Args:
-        file: The file.
-        examples: What to run it on.
-        pixels: Input range of the model.
-        reference: Outputs of the Keras model for the same examples.
-
-    Returns:
-        Its score.
+    `reference` is what the Keras model gives for the same examples.
     """
     data = file.read_bytes()
     (source,), (target,) = ports.inputs(data), ports.outputs(data)

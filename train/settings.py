@@ -6,14 +6,9 @@ import dataclasses
 import math
 from typing import Any
 
+from tflite_export.data.dataset_samples import PIXELS as PIXELS
 from train.recipes import Recipe
 
-# Input range of a model: pixel * scale + offset.
-PIXELS = {
-    "unit": (1.0 / 255.0, 0.0),
-    "signed": (2.0 / 255.0, -1.0),
-    "raw": (1.0, 0.0),
-}
 RULES = ("budget", "threshold")
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 # Where a run reads, computes and writes, which does not change what it

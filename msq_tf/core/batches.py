@@ -54,15 +54,13 @@ class Samples:
         return _count(self._structure)
 
     def batches(self, count: int, size: int) -> list[Batch]:
-        """Full batches of evenly spaced samples.
+        """Full batches of evenly spaced samples, as tuples of tensors.
+
+        All have one size, so that a compiled function is traced once.
 
         Args:
             count: Samples, at most; those beyond whole batches are left out.
             size: Samples per batch; fewer where there are not as many.
-
-        Returns:
-            A list of `(x, y, sample_weight)` of tensors. All have one batch
-            size, so that a compiled function is traced once.
         """
         total = len(self)
         count = min(count, total)
@@ -77,24 +75,6 @@ class Samples:
             )
             for i in range(0, count - size + 1, size)
         ]
-
-
-def take_batches(data: Any, samples: int, batch_size: int) -> list[Batch]:
-    """Collects full batches of one fixed size.
-
-    Args:
-        data: As `take_samples` takes it.
-        samples: Samples to take, at most.
-        batch_size: Samples per batch, at most; a source with fewer gives one
-            smaller batch.
-
-    Returns:
-        As `Samples.batches` returns.
-
-    Raises:
-        ValueError: As `take_samples` raises.
-    """
-    return take_samples(data, samples).batches(samples, batch_size)
 
 
 def take_samples(data: Any, samples: int, least: int = 1) -> Samples:
@@ -143,10 +123,6 @@ def batch_size_of(x: Any, given: int | None) -> int | None:
     """Samples of a batch of `fit`; `None` where only reading would tell.
 
     A data set that shuffles goes on differently once it was read.
-
-    Args:
-        x: What `fit` was given as `x`.
-        given: What it was given as `batch_size`.
     """
     if isinstance(x, tf.data.Dataset):
         return tf.nest.flatten(x.element_spec)[0].shape[0]
@@ -168,13 +144,7 @@ def _batches(stream: Any) -> Iterable[Any]:
 
 
 def _kept(sample: Batch, samples: int, least: int) -> int:
-    """How many samples like these are kept, of as many as wanted.
-
-    Args:
-        sample: Some samples, as arrays.
-        samples: The number wanted.
-        least: The number needed.
-    """
+    """How many samples like these are kept, of as many as wanted."""
     count = _count(sample)
     if not count:
         return samples
@@ -191,9 +161,9 @@ def inputs_of(x: Any, batch_size: int) -> Iterator[Any]:
     """All inputs, batch by batch.
 
     Args:
-        x: An array, or a list or dict of arrays; or a data set or a Keras
-            sequence of batches, whose first parts are taken.
-        batch_size: Samples per batch of arrays; the last may have fewer.
+        x: An array, or a list or dict of arrays, of which the last batch may
+            have fewer samples; or batches, whose first parts are taken.
+        batch_size: Samples per batch of arrays.
     """
     if _is_stream(x):
         yield from (_triple(batch)[0] for batch in _batches(x))
@@ -217,9 +187,9 @@ def _is_stream(data: Any) -> bool:
     Arrays, lists and tuples have no `on_epoch_end`; what either Keras takes
     for a sequence (`PyDataset`, `Sequence`) has.
     """
-    if isinstance(data, tf.data.Dataset):
-        return True
-    return hasattr(data, "on_epoch_end") and hasattr(data, "__getitem__")
+    return isinstance(data, tf.data.Dataset) or (
+        hasattr(data, "on_epoch_end") and hasattr(data, "__getitem__")
+    )
 
 
 def _indexable(data: Any) -> bool:

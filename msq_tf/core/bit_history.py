@@ -57,21 +57,10 @@ def to_row(change: BitChange, paths: Sequence[str]) -> np.ndarray:
     following = change.next_in_line
     candidate: tuple[float, ...] = (EMPTY, EMPTY, EMPTY)
     if following is not None:
-        candidate = (
-            paths.index(following.path),
-            following.bits,
-            following.cost,
-        )
-    return np.array(
-        [
-            change.step,
-            change.epoch,
-            paths.index(change.path),
-            *change[3:9],
-            *candidate,
-        ],
-        np.float64,
-    )
+        path, bits, cost = following
+        candidate = (paths.index(path), bits, cost)
+    index = paths.index(change.path)
+    return np.array([*change[:2], index, *change[3:9], *candidate], np.float64)
 
 
 def from_row(row: np.ndarray, paths: Sequence[str]) -> BitChange:
@@ -79,30 +68,23 @@ def from_row(row: np.ndarray, paths: Sequence[str]) -> BitChange:
     following = None
     if not math.isnan(row[9]):
         following = Candidate(paths[int(row[9])], int(row[10]), float(row[11]))
+    step, epoch, index, old, new, cost, share, omega, error = row[:9].tolist()
     return BitChange(
-        int(row[0]),
-        float(row[1]),
-        paths[int(row[2])],
-        int(row[3]),
-        int(row[4]),
-        float(row[5]),
-        float(row[6]),
-        float(row[7]),
-        float(row[8]),
+        int(step),
+        epoch,
+        paths[int(index)],
+        int(old),
+        int(new),
+        cost,
+        share,
+        omega,
+        error,
         following,
     )
 
 
 def newer(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """The rows that were added, where the oldest may have gone meanwhile.
-
-    Args:
-        before: Rows as they were, of shape (changes, COLUMNS).
-        after: Rows as they are.
-
-    Returns:
-        The last rows of `after`, those that `before` does not end with.
-    """
+    """The rows that `after` has beyond `before`, whose oldest may have gone."""
     for count in range(len(after)):
         kept = after[: len(after) - count]
         old = before[max(0, len(before) - len(kept)) :]

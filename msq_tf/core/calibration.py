@@ -36,13 +36,9 @@ class SeenRanges:
         return key in self._names
 
     def see(self, key: Hashable, x: tf.Tensor) -> None:
-        """Widens a range to what an eager tensor holds.
+        """Widens a range to what an eager tensor of samples holds.
 
         What is infinite, with which a model masks or pads, has no code.
-
-        Args:
-            key: Of the activation.
-            x: Samples along the first axis.
         """
         if not tf.size(x):
             return
@@ -104,8 +100,8 @@ def run_batches(
         run: Function of the inputs of a batch.
         x: An array, a list or dict of arrays, or batches that `fit` takes.
         batch_size: Samples that are run at once, where `x` is no batches.
-        fixed: The only batch size that the model takes, if there is one; a
-            last batch that is smaller is left out.
+        fixed: The one batch size that the model takes; a smaller last batch
+            is left out.
 
     Raises:
         ValueError: If there are no samples, or too few for one batch.

@@ -15,14 +15,7 @@ _ALIGNMENT = 64
 
 
 def constant(array: np.ndarray) -> tf.Tensor:
-    """A tensor of the values of an array, in memory that ends with it.
-
-    Args:
-        array: An array of numbers.
-
-    Returns:
-        A tensor of the same shape and type, on the CPU.
-    """
+    """A tensor of the values of an array, in memory of the CPU of its own."""
     size = array.nbytes
     if not size:
         return tf.constant(array)

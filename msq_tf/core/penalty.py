@@ -9,34 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
 
 import tensorflow as tf
+
+from msq_tf.core.scoped import scoped
 
 _APART: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "msq_tf_penalty_apart", default=False
 )
 
 
-@contextlib.contextmanager
-def apart() -> Iterator[None]:
+def apart() -> contextlib.AbstractContextManager[None]:
     """While open, `as_loss` gives terms without a value."""
-    token = _APART.set(True)
-    try:
-        yield
-    finally:
-        _APART.reset(token)
+    return scoped(_APART, True)
 
 
 def as_loss(penalty: tf.Tensor) -> tf.Tensor:
     """A term of a loss: the penalty, or where it is kept apart its gradient.
 
-    Args:
-        penalty: float32 scalar.
-
-    Returns:
-        float32 scalar with the gradient of `penalty`. In `apart` it is zero,
-        unless the penalty is not finite.
+    In `apart` its value is zero, unless the penalty is not finite.
     """
     return penalty - tf.stop_gradient(penalty) if _APART.get() else penalty
 

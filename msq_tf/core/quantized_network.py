@@ -216,23 +216,13 @@ class QuantizedNetwork:
         raise NotImplementedError
 
     def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
-        """The outputs in inference mode, kernels as given.
-
-        Args:
-            values: float32 tensors that stand for `kernels`.
-            x: Inputs.
-        """
+        """The outputs in inference mode, `values` in place of `kernels`."""
         raise NotImplementedError
 
     def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
-        """The compiled loss in inference mode, kernels as given.
+        """The compiled loss in inference mode, `values` in place of `kernels`.
 
-        Args:
-            values: float32 tensors that stand for `kernels`.
-            batch: `(x, y, sample_weight)`.
-
-        Returns:
-            float32 scalar, differentiable with respect to `values`.
+        A float32 scalar that can be differentiated with respect to them.
         """
         raise NotImplementedError
 

@@ -66,14 +66,7 @@ class QuantizedWeight:
 
 
 def count_codes(codes: np.ndarray) -> np.ndarray:
-    """Counts how often each code occurs.
-
-    Args:
-        codes: int8 array.
-
-    Returns:
-        int64 array of shape (256,): entry k counts the codes whose byte is k.
-    """
+    """Counts how often each of int8 codes occurs, by its byte."""
     bytes_ = np.ascontiguousarray(codes, np.int8).view(np.uint8).ravel()
     total = np.zeros(256, np.int64)
     # `bincount` makes eight bytes of each.
@@ -84,11 +77,7 @@ def count_codes(codes: np.ndarray) -> np.ndarray:
 
 
 def entropy(codes: np.ndarray) -> float:
-    """Shannon entropy of a code, in bits.
-
-    Args:
-        codes: int8 array.
-    """
+    """Shannon entropy of a code, in bits."""
     counts = count_codes(codes)
     p = counts[counts > 0] / max(codes.size, 1)
     return float(-(p * np.log2(p)).sum()) + 0.0

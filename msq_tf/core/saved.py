@@ -16,13 +16,7 @@ _DIRECTIONS = (
 
 
 def check_text(name: str, value: Any, empty: bool = True) -> None:
-    """Raises a ValueError unless `value` is text that can be printed.
-
-    Args:
-        name: What it is.
-        value: What was given or read.
-        empty: Whether it may be empty.
-    """
+    """Raises a ValueError unless `value` is text that can be printed."""
     if not isinstance(value, str) or not (value or empty):
         wanted = "text" if empty else "text that is not empty"
         raise ValueError(
@@ -84,14 +78,11 @@ def records(name: str, config: Any) -> list[dict[str, Any]]:
 
 
 def made(cls: type, config: Any) -> Any:
-    """A record of ours from a saved configuration.
-
-    Args:
-        cls: A dataclass that checks its values itself.
-        config: Its fields by name; those with a default may be missing.
+    """Makes a dataclass that checks its values from a saved configuration.
 
     Raises:
-        ValueError: If a field is missing, or there is no such field.
+        ValueError: If a field without a default is missing, or there is no
+            such field.
     """
     fields = dataclasses.fields(cls)
     known = {field.name for field in fields}

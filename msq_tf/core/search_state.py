@@ -67,7 +67,7 @@ class SearchState:
             before the changes in `log` where that was full.
         grown: int32 of shape (weights,): bits that were given back.
         log: float64 of shape (weights, changes, columns): a row for each
-            change of a width, see `history`; NaN where there is none yet.
+            change of a width, see `bit_history`; NaN where there is none yet.
             Rows are in the order of time, whatever weight they are of. A
             variable has one size: once all are taken, the oldest goes.
         epoch: float32 scalar: epochs trained.
@@ -98,12 +98,7 @@ class SearchState:
             getattr(self, name).assign(value)
 
     def change(self, change: BitChange, paths: Sequence[str]) -> None:
-        """Gives one weight another width and logs it.
-
-        Args:
-            change: What is changed, and what was known.
-            paths: Names of the weights, in their order.
-        """
+        """Gives one weight another width and logs it."""
         index = paths.index(change.path)
         widths = np.array(self.bits.numpy())
         widths[index] = change.new
@@ -156,11 +151,7 @@ class SearchState:
 
 
 def fresh_values(bits: Any) -> dict[str, np.ndarray]:
-    """Every variable's value before a search.
-
-    Args:
-        bits: Stored bits of each weight, ints of shape (weights,).
-    """
+    """Every variable's value before a search that begins with `bits`."""
     bits = np.asarray(bits, np.int32)
     values = {
         name: np.zeros((bits.size, *shape), dtype)

@@ -19,15 +19,7 @@ def quantized_record(
     codes: tf.Tensor,
     step: tf.Tensor,
 ) -> QuantizedWeight:
-    """The record of one weight, checked.
-
-    Args:
-        entry: What was decided for the weight.
-        weight: The weight.
-        bits: Its stored bits.
-        channel_axes: Its axes of output channels.
-        codes: float32 codes, from the function that training uses.
-        step: float32 steps that go with them.
+    """The record of one weight, of the codes that training uses.
 
     Raises:
         ValueError: If the latent weight or its scale is not finite.

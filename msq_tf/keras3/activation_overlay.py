@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,7 @@ from msq_tf.keras3.biases import Bias
 from msq_tf.keras3.biases import biased_kernel
 from msq_tf.keras3.biases import rounded
 from msq_tf.keras3.call_hooks import CallScope
+from msq_tf.keras3.call_hooks import Visitor
 from msq_tf.keras3.call_hooks import install
 from msq_tf.keras3.flow import hookable
 from msq_tf.keras3.overlay import Overlay
@@ -42,19 +44,15 @@ from msq_tf.quantizers.range_average import SiteRange
 def _ranges_of(sites: Sequence[Site]) -> list[int | str]:
     """Position among the trained ranges, or the activation, of each site."""
     ranges: list[int | str] = []
-    count = 0
+    numbers = itertools.count()
     for site in sites:
-        if site.fixed:
-            ranges.append(site.fixed)
-        elif site.like < 0:
-            ranges.append(count)
-            count += 1
-        else:
-            ranges.append(ranges[site.like])
+        shared = site.like >= 0
+        own = site.fixed or (ranges[site.like] if shared else next(numbers))
+        ranges.append(own)
     return ranges
 
 
-class SiteVisitor:
+class SiteVisitor(Visitor):
     """Applies a function to the tensors at sites, call by call.
 
     Args:
@@ -171,12 +169,6 @@ class SiteVisitor:
 class ActivationOverlay:
     """Lays fake quantization over the activations of a model.
 
-    Args:
-        base: The float model.
-        plan: Where and how.
-        quantizers: The ranges.
-        kernels: The quantized weights, in the order of their steps.
-
     Raises:
         ValueError: If the plan was made for another architecture.
     """
@@ -211,9 +203,8 @@ class ActivationOverlay:
     def scope(self, training: bool, steps: Sequence[tf.Tensor]) -> CallScope:
         """A scope in which `base` computes with quantized activations.
 
-        Args:
-            training: Whether ranges follow the data.
-            steps: Steps of the quantized weights; not used without biases.
+        Ranges follow the data in training. Steps of weights are those that
+        biases are rounded to.
         """
         bits = self._plan.bits
 
@@ -258,12 +249,9 @@ class ActivationOverlay:
     ) -> CallScope:
         """A scope with today's ranges as constants of the graph.
 
-        A converter finds `tf.quantization.fake_quant_with_min_max_args`.
-
-        Args:
-            steps: Steps of the quantized weights.
-            tap: Function of the position of a site and of what it computes
-                there, that returns what to go on with.
+        A converter finds `tf.quantization.fake_quant_with_min_max_args`. A
+        `tap` is a function of the position of a site and of what it computes
+        there, that returns what to go on with.
         """
         bits = self._plan.bits
         ranges = self.ranges()
@@ -295,12 +283,7 @@ class ActivationOverlay:
     def observing_scope(
         self, see: Callable[[int, tf.Tensor], None]
     ) -> CallScope:
-        """A scope that shows what the float model computes at ranges.
-
-        Args:
-            see: Gets the position of a range among those of the quantizers,
-                and a tensor.
-        """
+        """A scope that shows what the float model computes at ranges."""
 
         def apply(x: Any, index: int) -> Any:
             found = self._range_of[index]

@@ -1,7 +1,7 @@
 """Layers that multiply activations by activations, as attention does.
 
-There is no weight in such a product, so there is nothing to give bits to. A
-report says so, lest someone look for them.
+There is no weight in such a product, so there is nothing to give bits to; a
+report says so.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from msq_tf.keras3.discovery import walk
+from msq_tf.keras3.flow import PRODUCTS
 from msq_tf.keras3.flow import input_signature
 from msq_tf.keras3.overlay import operations
 
@@ -26,14 +27,6 @@ _MULTIPLYING = (*_ATTENTION, keras.layers.Dot)
 # Class names of operations without a public class: `ops.matmul(a, b)` in a
 # functional model.
 _OPERATIONS = {"Dot", "DotProductAttention", "Einsum", "Matmul", "Tensordot"}
-# Kinds of TensorFlow's operators.
-_PRODUCTS = {
-    "BatchMatMul",
-    "BatchMatMulV2",
-    "BatchMatMulV3",
-    "Einsum",
-    "MatMul",
-}
 # What they say of their input is not its values.
 _SHAPES = {"OnesLike", "Rank", "Shape", "ShapeN", "Size", "ZerosLike"}
 
@@ -41,15 +34,12 @@ _COUNTED: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 def count_products(base: Any) -> int:
-    """Number of layers that multiply activations by activations.
+    """Number of layers of a built model that multiply two activations.
 
     The products are looked up in a trace of the model, so that layers of
     anyone's own count, too. A model that nothing suggests any of is not
     traced; of a subclassed model, whose inputs are not known, the attention
     layers are counted.
-
-    Args:
-        base: A built Keras model.
     """
     if base not in _COUNTED:
         _COUNTED[base] = _count(base)
@@ -93,7 +83,7 @@ def _scopes(base: Any, signature: Any) -> set[str]:
         if operation.type in _SHAPES or not any(inputs):
             continue
         flowing.update(tensor.name for tensor in operation.outputs)
-        if operation.type in _PRODUCTS and all(inputs):
+        if operation.type in PRODUCTS and all(inputs):
             scope, _, last = operation.name.rpartition("/")
             if last.startswith("Einsum"):
                 # `tf.einsum` opens a scope of its own.

@@ -132,15 +132,7 @@ class Site:
 
 
 def find_sites(found: Trace, bits: int = 8) -> tuple[Site, ...]:
-    """Finds where to quantize activations.
-
-    Args:
-        found: What flows through the model.
-        bits: Bits of the codes.
-
-    Returns:
-        Sites in the order of execution, inputs first.
-    """
+    """Finds where to quantize activations: in the order of execution."""
     sites: list[Site] = []
     # Position of the site whose grid a tensor has, by the tensor's `id`.
     grids: dict[int, int] = {}
@@ -205,23 +197,8 @@ def find_sites(found: Trace, bits: int = 8) -> tuple[Site, ...]:
 
 
 def grids_of(found: Trace, sites: Sequence[Site]) -> dict[int, int]:
-    """Position of the site whose grid a tensor has.
-
-    Args:
-        found: What flows through a model.
-        sites: What `find_sites` found in it.
-
-    Returns:
-        The position by the tensor's `id`.
-    """
-    named, reads = (
-        {
-            (site.layer, site.call): position
-            for position, site in enumerate(sites)
-            if site.place == place
-        }
-        for place in (OUTPUT, READ)
-    )
+    """Position of the site whose grid a tensor has, by the tensor's `id`."""
+    named, reads = (positions(sites, place) for place in (OUTPUT, READ))
     grids = {
         id(tensor): named[INPUT, i]
         for i, tensor in enumerate(found.inputs)
@@ -237,6 +214,15 @@ def grids_of(found: Trace, sites: Sequence[Site]) -> dict[int, int]:
         if own is not None:
             grids[id(call.output)] = own
     return grids
+
+
+def positions(sites: Sequence[Site], place: str) -> dict[tuple[int, int], int]:
+    """Positions of the sites at one place of calls, by layer and call."""
+    return {
+        (site.layer, site.call): position
+        for position, site in enumerate(sites)
+        if site.place == place
+    }
 
 
 def _is_cut(tensor: Any, found: Trace) -> bool:
@@ -277,15 +263,13 @@ def _is_site(call: Call, found: Trace) -> bool:
     if follower is None:
         return True
     fuses = _fuses(follower.layer)
-    if isinstance(layer, LINEAR):
-        if isinstance(follower.layer, keras.layers.BatchNormalization):
-            return False
-        return not fuses
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return not fuses
-    if isinstance(layer, _FUSING) or type(layer).__name__ in _FUSING_NAMES:
-        return not fuses
-    return True
+    if isinstance(layer, LINEAR) and isinstance(
+        follower.layer, keras.layers.BatchNormalization
+    ):
+        return False
+    kinds = (*LINEAR, keras.layers.BatchNormalization, *_FUSING)
+    fusing = isinstance(layer, kinds) or type(layer).__name__ in _FUSING_NAMES
+    return not (fusing and fuses)
 
 
 def _reads_between(call: Call, found: Trace) -> bool:

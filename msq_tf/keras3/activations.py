@@ -134,17 +134,10 @@ class ActivationRange:
 def fake_quantize(
     x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int
 ) -> tf.Tensor:
-    """Rounds activations to the grid of an integer tensor.
+    """Rounds float32 activations to the grid of an integer tensor.
 
-    Args:
-        x: float32 tensor.
-        low: float32 scalar, at most 0; for 16 bits `-high`.
-        high: float32 scalar, at least 0.
-        bits: Bits of the codes, 2 to 8 or 16.
-
-    Returns:
-        float32 tensor. Differentiable in all of `x`, `low` and `high`, and
-        twice in `x`.
+    `low` is at most 0, and for 16 bits `-high`. Differentiable in all of `x`,
+    `low` and `high`, and twice in `x`.
     """
     narrow = bits == 16
 
@@ -224,8 +217,7 @@ class ActivationQuantizers(keras.layers.Layer):
             x: The site's output.
             index: Which site.
             training: Whether to update its range.
-            seen: What the range is that of, if not all of `x` has a part in
-                it.
+            seen: What the range is that of, if not all of `x` has a part in it.
         """
         dtype = x.dtype
         x = tf.cast(x, tf.float32)
@@ -332,12 +324,7 @@ def unit_of_range(low: Any, high: Any, bits: int) -> Any:
 
 
 def fixed_range(activation: str, bits: int) -> tuple[float, float]:
-    """The range of the codes that kernels of an activation write.
-
-    Args:
-        activation: `"softmax"`, `"sigmoid"` or `"tanh"`.
-        bits: Bits of the codes.
-    """
+    """The range of the codes that kernels of softmax, sigmoid or tanh write."""
     if bits == 16:
         return -1.0 + 2.0**-15, 1.0 - 2.0**-15
     if activation == "tanh":

@@ -25,6 +25,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from msq_tf.core.scoped import scoped
 from msq_tf.keras3.call_hooks import active
 from msq_tf.keras3.overlay import all_layers
 
@@ -73,11 +74,8 @@ def _open(layer: Any) -> None:
             asked = layer._return_attention_scores
             layer._return_attention_scores = True
         several = len(given.arguments["query"].shape) != 4
-        token = _FUSED.set(not (asked or several or layer.dropout > 0.0))
-        try:
+        with scoped(_FUSED, not (asked or several or layer.dropout > 0.0)):
             return compute(*given.args, **given.kwargs)
-        finally:
-            _FUSED.reset(token)
 
     layer._compute_attention = opened
     setattr(layer, _MARK, True)
@@ -95,12 +93,7 @@ def is_plain(layer: Any) -> bool:
 
 
 def has_scores(call: Any, found: Any) -> bool:
-    """Whether the softmax of a call reads scores that need a site.
-
-    Args:
-        call: A `flow.Call`.
-        found: The `flow.Trace` that it is of.
-    """
+    """Whether the softmax of a call reads scores that need a site."""
     if is_plain(call.layer):
         return True
     if type(call.layer) is not keras.layers.Softmax:
@@ -112,13 +105,10 @@ def has_scores(call: Any, found: Any) -> bool:
 def computes(
     layer: Any, call: Callable[..., Any], at: Callable[[Any, str], Any]
 ) -> Callable[..., Any]:
-    """What to call instead of a layer, to see its scores.
+    """What to call instead of a softmax or plain attention, to see its scores.
 
-    Args:
-        layer: A softmax or a plain `Attention`.
-        call: Its own `call`.
-        at: Function of a tensor and its place, that returns what to go on
-            with.
+    `at` is a function of a tensor and its place, that returns what to go on
+    with.
     """
 
     def seen(x: Any, place: str) -> Any:
@@ -219,17 +209,11 @@ def _scores(layer: Any, query: Any, key: Any) -> Any:
 
 
 def within_reach(scores: Any, layer: Any, bits: int) -> tf.Tensor:
-    """Scores as far as a softmax tells them apart, to take a range of.
+    """Scores as far as the softmax of a layer tells them apart, in float32.
 
-    Args:
-        scores: What the softmax reads.
-        layer: The softmax, or the layer that computes one.
-        bits: Bits of the codes.
-
-    Returns:
-        float32 tensor. All that is far below the largest of its row, as far
-        as together with as many of its kind it makes no unit, is just so far
-        below. Rows that are masked altogether are zero.
+    All that is far below the largest of its row, as far as together with as
+    many of its kind it makes no unit, is just so far below. Rows that are
+    masked altogether are zero.
     """
     scores = tf.cast(scores, tf.float32)
     axes = getattr(layer, "axis", -1)

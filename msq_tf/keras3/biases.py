@@ -27,12 +27,11 @@ from msq_tf.keras3.activation_sites import LINEAR
 from msq_tf.keras3.activation_sites import MIDDLE
 from msq_tf.keras3.activation_sites import Site
 from msq_tf.keras3.activation_sites import grids_of
+from msq_tf.keras3.activation_sites import positions
 from msq_tf.keras3.flow import Call
 from msq_tf.keras3.flow import Trace
 from msq_tf.keras3.overlay import read_float32
-
-# They add a bias to the sums of the second of their kernels.
-_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+from msq_tf.keras3.separable import SEPARABLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,27 +68,15 @@ class Bias:
 
 
 def find_biases(found: Trace, sites: Sequence[Site]) -> tuple[Bias, ...]:
-    """Finds the biases that integer kernels add.
-
-    Args:
-        found: What flows through a model.
-        sites: Where its activations are quantized.
-
-    Returns:
-        Biases in the order of execution.
-    """
+    """Finds the biases that integer kernels add, in the order of execution."""
     grids = grids_of(found, sites)
-    middles = {
-        (site.layer, site.call): position
-        for position, site in enumerate(sites)
-        if site.place == MIDDLE
-    }
+    middles = positions(sites, MIDDLE)
     biases = []
     for call in found.calls:
         if not isinstance(call.layer, LINEAR) or not call.tensors:
             continue
         site = grids.get(id(call.tensors[0]))
-        if isinstance(call.layer, _SEPARABLE):
+        if isinstance(call.layer, SEPARABLE):
             site = middles.get((call.index, call.number))
         if site is None:
             continue
@@ -119,14 +106,15 @@ def _folded(call: Call, found: Trace) -> Call | None:
 
 def biased_kernel(layer: Any) -> Any:
     """The kernel to whose sums a layer adds its bias; `None` for none."""
-    name = "pointwise_kernel" if isinstance(layer, _SEPARABLE) else "kernel"
+    # A separable convolution adds it to the sums of the second of its kernels.
+    name = "pointwise_kernel" if isinstance(layer, SEPARABLE) else "kernel"
     return getattr(layer, name, None)
 
 
 def rounded(
     layer: Any, norm: Any, step: tf.Tensor, unit: tf.Tensor
 ) -> list[tuple[Any, tf.Tensor]]:
-    """What to lay over a variable so that a bias is whole units.
+    """What to lay over variables so that a bias is whole units.
 
     Args:
         layer: A layer with a kernel.

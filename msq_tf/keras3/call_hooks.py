@@ -18,7 +18,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
-from typing import Protocol
 
 import keras
 
@@ -28,30 +27,36 @@ _ACTIVE: contextvars.ContextVar[CallScope | None] = contextvars.ContextVar(
 _MARK = "_msq_tf_hooked"
 
 
-class Visitor(Protocol):
-    """What a scope does with calls."""
+class Visitor:
+    """What a scope does with calls; this one lets them pass."""
 
     def enter(self, layer: Any, inputs: Any) -> Any:
         """Takes a call's first argument and returns what to call with."""
+        return inputs
 
     def during(self, layer: Any) -> contextlib.AbstractContextManager[Any]:
         """Returns a context for the call itself."""
+        return contextlib.nullcontext()
 
     def computes(
         self, layer: Any, call: Callable[..., Any]
     ) -> Callable[..., Any]:
         """Takes a layer's own `call`, and returns what to call instead."""
+        return call
 
     def opens(self, layer: Any) -> bool:
         """Whether an attention layer shall compute its scores in layers."""
+        return False
 
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
     ) -> Any:
         """Takes what a layer's activation reads, and computes it."""
+        return function(inputs)
 
     def leave(self, layer: Any, inputs: Any, outputs: Any) -> Any:
         """Takes a call's outputs and returns those to go on with."""
+        return outputs
 
 
 class CallScope:
@@ -61,9 +66,8 @@ class CallScope:
 
     Args:
         visitor: A `Visitor`; `None` shields from an enclosing scope.
-        around: Function of a layer and its call that makes the call, in a
-            scope of its own choice, and returns its outputs. It gets those
-            calls that stand in no other.
+        around: Makes a layer's call, in a scope of its own choice, and
+            returns its outputs. It gets those calls that stand in no other.
     """
 
     def __init__(

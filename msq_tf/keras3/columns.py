@@ -26,14 +26,7 @@ _LEAST_UNITS = 2.0
 def narrow(tensor: Any, found: Trace, bits: int) -> list[int]:
     """Columns of an input that vary by less than a grid of all resolves.
 
-    Args:
-        tensor: An input of the model.
-        found: What flows through the model.
-        bits: Bits of the codes.
-
-    Returns:
-        Their positions; none where something reads the input that does not
-        normalize it.
+    None where something reads the input that does not normalize it.
     """
     lost: set[int] = set()
     for call in found.readers(tensor):
@@ -47,13 +40,8 @@ def narrow(tensor: Any, found: Trace, bits: int) -> list[int]:
 def lost_in(layer: Any, kinds: Any, bits: int) -> list[int] | None:
     """Columns of what a layer normalizes that a grid does not resolve.
 
-    Args:
-        layer: A layer.
-        kinds: The `layers` of the Keras that it is of.
-        bits: Bits of the codes.
-
-    Returns:
-        Their positions; `None` of a layer that does not normalize.
+    `None` of a layer that does not normalize. `kinds` is the `layers` of the
+    Keras that it is of.
     """
     moments = _moments(layer, kinds)
     return None if moments is None else _below(moments, bits)

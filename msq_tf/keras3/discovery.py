@@ -53,19 +53,12 @@ def walk(root: Any) -> Iterator[tuple[str, Any]]:
 def find_weights(root: Any) -> list[FoundWeight]:
     """All weights of `root` that are quantizable or large enough to matter.
 
-    Which weights are listed, and in which order, does not depend on what is
-    registered, so that a plan fits its model also in a process that
-    registers less.
-
-    Args:
-        root: A built Keras layer or model.
-
-    Returns:
-        In traversal order, every known weight and every other floating point
-        weight of two or more dimensions. Biases and normalization vectors
-        are not listed: files keep them in float, as every peer does. A
-        variable shared by two layers is listed once, at the first that knows
-        it.
+    In traversal order, every known weight and every other floating point
+    weight of two or more dimensions. Biases and normalization vectors are not
+    listed: files keep them in float, as every peer does. A variable shared by
+    two layers is listed once, at the first that knows it. Which weights are
+    listed does not depend on what is registered, so that a plan fits its
+    model also in a process that registers less.
 
     Raises:
         ValueError: If a layer lacks a weight that is registered for it.

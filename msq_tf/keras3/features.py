@@ -98,48 +98,40 @@ class QuantizedFeatures(keras.Model):
         return cls(qmodel, config["layers"], config["name"])
 
 
-class _Watch:
+class _Watch(Visitor):
     """Passes calls on to a visitor and keeps what some layers return.
 
-    Args:
-        inner: The visitor; `None` for none.
-        wanted: `id`s of the layers.
-        found: Gets the outputs of the first call of each, by its `id`.
+    `found` gets the outputs of the first call of each wanted layer by its `id`.
     """
 
     def __init__(
         self, inner: Visitor | None, wanted: set[int], found: dict[int, Any]
     ):
-        self._inner = inner
+        self._inner = inner or Visitor()
         self._wanted = wanted
         self._found = found
 
     def enter(self, layer: Any, inputs: Any) -> Any:
-        return self._inner.enter(layer, inputs) if self._inner else inputs
+        return self._inner.enter(layer, inputs)
 
     def during(self, layer: Any) -> contextlib.AbstractContextManager[Any]:
-        if self._inner is None:
-            return contextlib.nullcontext()
         return self._inner.during(layer)
 
     def computes(
         self, layer: Any, call: Callable[..., Any]
     ) -> Callable[..., Any]:
-        return self._inner.computes(layer, call) if self._inner else call
+        return self._inner.computes(layer, call)
 
     def opens(self, layer: Any) -> bool:
-        return self._inner is not None and self._inner.opens(layer)
+        return self._inner.opens(layer)
 
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
     ) -> Any:
-        if self._inner is None:
-            return function(inputs)
         return self._inner.activate(layer, inputs, function)
 
     def leave(self, layer: Any, inputs: Any, outputs: Any) -> Any:
-        if self._inner is not None:
-            outputs = self._inner.leave(layer, inputs, outputs)
+        outputs = self._inner.leave(layer, inputs, outputs)
         if id(layer) in self._wanted:
             self._found.setdefault(id(layer), outputs)
         return outputs

@@ -6,7 +6,6 @@ Sequential, Functional, nested and subclassed models.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import tensorflow as tf
 
 from msq_tf.keras3 import attention
 from msq_tf.keras3.call_hooks import CallScope
+from msq_tf.keras3.call_hooks import Visitor
 from msq_tf.keras3.call_hooks import install
 from msq_tf.keras3.discovery import walk
 from msq_tf.keras3.overlay import operations
@@ -38,7 +38,7 @@ _MOVING = {
 }
 # Those that keep some of the numbers.
 _CHOOSING = _MOVING | {"Select", "SelectV2"}
-_PRODUCTS = {
+PRODUCTS = {
     "BatchMatMul",
     "BatchMatMulV2",
     "BatchMatMulV3",
@@ -120,7 +120,7 @@ class Trace:
     def is_multiplied(self, tensor: Any) -> bool:
         """Whether a product that is no call reads a tensor."""
         return any(
-            operation.type in _PRODUCTS
+            operation.type in PRODUCTS
             or (
                 operation.type in _CHOOSING
                 and any(map(self.is_multiplied, operation.outputs))
@@ -149,7 +149,7 @@ class Trace:
         return found
 
 
-class _Recorder:
+class _Recorder(Visitor):
     """Notes the calls of layers and what flows between them."""
 
     def __init__(self, layers: Sequence[Any]) -> None:
@@ -162,18 +162,7 @@ class _Recorder:
         self._activated[id(layer)] = 0
         return inputs
 
-    def during(self, layer: Any) -> contextlib.AbstractContextManager[None]:
-        del layer
-        return contextlib.nullcontext()
-
-    def computes(
-        self, layer: Any, call: Callable[..., Any]
-    ) -> Callable[..., Any]:
-        del layer
-        return call
-
     def opens(self, layer: Any) -> bool:
-        del layer
         return True
 
     def activate(
@@ -242,12 +231,9 @@ def _has_children(layer: Any) -> bool:
 def input_signature(base: Any, example_inputs: Any = None) -> Any:
     """The inputs of a model as a structure of `tf.TensorSpec`.
 
-    Args:
-        base: A built Keras model.
-        example_inputs: A batch of inputs; needed for subclassed models.
-
     Raises:
-        ValueError: If the model does not know its inputs and none are given.
+        ValueError: If the model does not know its inputs, as a subclassed one,
+            and no `example_inputs` are given.
     """
     if example_inputs is not None:
         return keras.tree.map_structure(
@@ -267,12 +253,7 @@ def input_signature(base: Any, example_inputs: Any = None) -> Any:
 
 
 def trace(base: Any, signature: Any) -> Trace:
-    """Runs a model in inference mode and notes what flows through it.
-
-    Args:
-        base: A built Keras model.
-        signature: The model's inputs as a structure of `tf.TensorSpec`.
-    """
+    """Runs a model in inference mode and notes what flows through it."""
     named = hookable(base)
     install(layer for _, layer in named)
     attention.install(base)

@@ -127,11 +127,7 @@ class InputRanges(keras.layers.Layer):
         return flat
 
     def seen(self, count: int) -> list[SeenInput | None]:
-        """What was seen of each input; `None` where nothing was.
-
-        Args:
-            count: Number of inputs.
-        """
+        """What was seen of each of `count` inputs; `None` where nothing was."""
         rows = [
             SeenInput(*map(float, row[1:])) if row[0] else None
             for row in self._ranges.numpy()[:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -285,11 +286,7 @@ class LooksLikeItsBase:
         )
 
     def check_kernels(self) -> None:
-        """Checks that the base still has the weights that MSQ trains.
-
-        Raises:
-            ValueError: If something replaced one of them.
-        """
+        """Raises a ValueError if something replaced a quantized weight."""
         held = {id(variable) for variable in self.base.variables}
         gone = [
             path
@@ -340,11 +337,7 @@ class LooksLikeItsBase:
             self.build(shapes)  # type: ignore[attr-defined]
 
     def save_spec(self, dynamic_batch: bool = True) -> Any:
-        """Raises a ValueError: what TensorFlow asks for once it has no way.
-
-        Args:
-            dynamic_batch: Not used.
-        """
+        """Raises a ValueError: what TensorFlow asks for once it has no way."""
         del dynamic_batch
         raise ValueError(
             "TFLiteConverter.from_keras_model does not convert this model. "
@@ -383,10 +376,7 @@ def _given(inputs: Any) -> list[Any]:
 
 
 def _size(variable: Any) -> int:
-    size = 1
-    for length in variable.shape:
-        size *= length
-    return size
+    return math.prod(variable.shape)
 
 
 def _no_hdf5(name: str, path: Any) -> str:

@@ -190,11 +190,8 @@ class MSQModel(
     ) -> Any:
         """Runs the base as `call` does, under the eyes of a scope.
 
-        Args:
-            inputs: As `call` takes them.
-            training: Likewise.
-            watch: Function of the scope that quantizes activations that
-                returns the one to use.
+        `watch` gets the scope that quantizes activations, and returns the one
+        to use.
         """
         self.check_kernels()
         pull = bool(training)

@@ -95,12 +95,8 @@ class HasScopes:
         """A scope that shows what is computed where ranges are trained.
 
         In it weights are quantized, activations are not, and no state moves.
-
-        Args:
-            see: Gets the number of a range and a tensor.
-
-        Yields:
-            A function of inputs to call.
+        `see` gets the number of a range and a tensor; the scope gives a
+        function of inputs to call.
         """
         overlay: Any = self._activation_overlay
         values = zip(self.kernels, self.quantized_values(), strict=True)

@@ -8,6 +8,7 @@ does nothing without one. Nothing of it is saved.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any
 
 import keras
 
+from msq_tf.core.scoped import scoped
 from msq_tf.keras3.overlay import built_variables
 
 # Function of an optimizer, gradients, variables and what applies them.
@@ -28,35 +30,20 @@ _ACTIVE: contextvars.ContextVar[Apply | None] = contextvars.ContextVar(
 _MARK = "_msq_tf_hooked"
 
 
-class ApplyScope:
+def applied_by(apply: Apply | None) -> contextlib.AbstractContextManager[None]:
     """While open, what hooked optimizers are to apply goes to a function.
 
-    Args:
-        apply: Called in place of `optimizer.apply`, which is its last
-            argument; `None` shields from an enclosing scope.
+    It is called in place of `optimizer.apply`, which is its last argument;
+    `None` shields from an enclosing scope.
     """
-
-    def __init__(self, apply: Apply | None):
-        self._apply = apply
-        self._token: contextvars.Token[Apply | None] | None = None
-
-    def __enter__(self) -> ApplyScope:
-        self._token = _ACTIVE.set(self._apply)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self._token is not None:
-            _ACTIVE.reset(self._token)
+    return scoped(_ACTIVE, apply)
 
 
 def optimizers_of(layers: Sequence[Any]) -> dict[str, Any]:
-    """The optimizers that models and layers hold as attributes.
+    """The optimizers that models and layers hold as attributes, each once.
 
-    Args:
-        layers: Where to look, also in lists, tuples and dictionaries.
-
-    Returns:
-        Each optimizer once, by its place, as in `"0/d_optimizer"`.
+    Those in lists, tuples and dictionaries, too. Keys are their places, as in
+    `"0/d_optimizer"`.
     """
     found: dict[int, tuple[str, Any]] = {}
     for number, layer in enumerate(layers):
@@ -91,15 +78,15 @@ def _hook(optimizer: Any) -> None:
 
     @functools.wraps(plain)
     def apply(grads: Any, trainable_variables: Any = None) -> None:
-        scoped = _ACTIVE.get()
-        if scoped is None:
+        active = _ACTIVE.get()
+        if active is None:
             plain(grads, trainable_variables)
             return
         if trainable_variables is None:
             trainable_variables = built_variables(optimizer)
         # An optimizer inside of this one gets what was seen here.
-        with ApplyScope(None):
-            scoped(optimizer, list(grads), list(trainable_variables), plain)
+        with applied_by(None):
+            active(optimizer, list(grads), list(trainable_variables), plain)
 
     optimizer.apply = apply
     setattr(optimizer, _MARK, True)

@@ -36,9 +36,8 @@ class Overlay(keras.StatelessScope):
     `StatelessScope` when there is one.
 
     Args:
-        values: Pairs of a `keras.Variable` and the tensor that stands for it,
-            in the variable's shape. It gets the variable's type,
-            unless `uncast` is open.
+        values: Pairs of a `keras.Variable` and the tensor that stands for it.
+            It gets the variable's type, unless `uncast` is open.
         inner: Whether this lies inside of another one, which then collects
             the losses.
     """
@@ -141,10 +140,6 @@ def exclude_from_decay(optimizer: Any, variables: Iterable[Any]) -> None:
     Added to what it leaves out already: Keras's own
     `exclude_from_weight_decay` replaces the list, and takes none from an
     optimizer that was built.
-
-    Args:
-        optimizer: A Keras optimizer, which may scale the loss.
-        variables: `keras.Variable`s.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     left_out = set(getattr(optimizer, "_exclude_from_weight_decay", ()))
@@ -182,12 +177,7 @@ def share_compiled(source: Any, target: Any) -> None:
 
 
 def give_back_losses(layer: Any, losses: Iterable[Any]) -> None:
-    """Hands losses that an `Overlay` collected to the layers they are of.
-
-    Args:
-        layer: What was called in the overlay.
-        losses: Its `losses`.
-    """
+    """Hands losses that an `Overlay` collected to the layers they are of."""
     layers = layer._flatten_layers() if hasattr(layer, "_loss_ids") else []
     for loss in losses:
         owner = next(part for part in layers if id(loss) in part._loss_ids)
@@ -207,8 +197,7 @@ def child_layers(layer: Any) -> list[Any]:
 def symbolic_inputs(model: Any) -> Any:
     """The inputs of a Functional or Sequential model, as it takes them.
 
-    Returns:
-        A structure of `KerasTensor`, or `None` where the model has none.
+    `None` where the model has none.
     """
     if isinstance(model, keras.Sequential):
         return model.inputs[0]
@@ -223,9 +212,8 @@ def input_name(tensor: Any) -> str:
 def input_names(model: Any) -> list[str]:
     """Names by which a model that takes a list of inputs takes a dictionary.
 
-    Returns:
-        The names in the order of the list; none where the model was made of a
-        dictionary itself, or does not know its inputs.
+    None where the model was made of a dictionary itself, or does not know its
+    inputs.
     """
     inputs = symbolic_inputs(model)
     if inputs is None or isinstance(inputs, dict):
@@ -236,12 +224,7 @@ def input_names(model: Any) -> list[str]:
 def flat_inputs(inputs: Any, names: Sequence[str]) -> list[Any] | None:
     """What a model is called with, in the order of its inputs.
 
-    Args:
-        inputs: As the model takes them.
-        names: What `input_names` says of the model.
-
-    Returns:
-        A list; `None` for a dictionary that lacks some of the names.
+    `None` for a dictionary that lacks some of the names.
     """
     if not names or not isinstance(inputs, dict):
         return keras.tree.flatten(inputs)
@@ -279,8 +262,7 @@ def state_batch_size(model: Any) -> int | None:
 def kept_states(layer: Any) -> list[Any]:
     """The variables of a recurrent layer that keeps its states, else none.
 
-    Args:
-        layer: Of Keras 3, or of tf_keras, which is not imported for that.
+    The layer may be of tf_keras, which is not imported for that.
     """
     recurrent = isinstance(layer, keras.layers.RNN) or any(
         kind.__name__ == "RNN" and kind.__module__.startswith("tf_keras.")
@@ -295,9 +277,8 @@ def kept_states(layer: Any) -> list[Any]:
 def own_batch_size(model: Any) -> int | None:
     """The batch size of a model whose own layers may keep a state of it.
 
-    Returns:
-        That of its inputs, if a layer that is not of Keras has a variable with
-        as many rows that training does not change; else `None`.
+    That of its inputs, if a layer that is not of Keras has a variable with as
+    many rows that training does not change; else `None`.
     """
     if not isinstance(model, keras.Model):
         return None
@@ -321,9 +302,7 @@ def operations(layer: Any) -> list[Any]:
 
 def own_variables(layer: Any) -> list[Any]:
     """Variables that belong to the layer itself, not to a sublayer."""
-    return list(layer._trainable_variables) + list(
-        layer._non_trainable_variables
-    )
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def state_variables(model: Any) -> list[Any]:
@@ -342,13 +321,8 @@ def state_variables(model: Any) -> list[Any]:
 def variables_in(name: str, value: Any) -> list[tuple[str, Any]]:
     """The Keras variables that an attribute's value is or holds.
 
-    Args:
-        name: The attribute's name.
-        value: What it holds.
-
-    Returns:
-        `(name, variable)` pairs. In a list, tuple or dictionary the name is
-        followed by the place, as in `"kernels/0"`.
+    Named by the attribute, in a list, tuple or dictionary followed by the
+    place, as in `"kernels/0"`.
     """
     if isinstance(value, keras.Variable):
         return [(name, value)]
@@ -367,13 +341,10 @@ def variables_in(name: str, value: Any) -> list[tuple[str, Any]]:
 def variable_attributes(layer: Any) -> dict[int, str]:
     """By what attribute each of a layer's own variables can be reached.
 
-    A variable's own name does not say it, and Keras numbers those without a
-    name anew in every process.
-
-    Returns:
-        The name, as in `variables_in`, by the variable's `id`: a public one
-        if there is one; `"variables/3"` for the fourth of `own_variables`
-        where no attribute leads to it.
+    By the variable's `id`: a public attribute, as in `variables_in`, if there
+    is one; `"variables/3"` for the fourth of `own_variables` where none leads
+    to it. A variable's own name does not say it, and Keras numbers those
+    without a name anew in every process.
     """
     places = [
         pair

@@ -63,9 +63,7 @@ def own_methods(model: Any) -> frozenset[str]:
 def check_methods(model: Any, learned: bool) -> None:
     """Raises a ValueError for training that cannot be quantized.
 
-    Args:
-        model: The float model.
-        learned: Whether scales or ranges are learned.
+    `learned` says whether scales or ranges are learned.
     """
     loops = [name for name in _LOOPS if _replaces(model, name)]
     if loops:
@@ -202,11 +200,8 @@ class TrainsAsItsBase:
     def expect_optimizers(self, variables: dict[str, list[int]]) -> None:
         """Says what optimizers are built for in `compile_from_config`.
 
-        Args:
-            variables: What `_built_optimizers` returned before.
-
         Raises:
-            ValueError: If it is something else.
+            ValueError: If it is not what `_built_optimizers` returned before.
         """
         if not isinstance(variables, dict):
             raise ValueError(

@@ -36,12 +36,6 @@ def make_plan(
     an override or a filter spells its attribute; a pattern like `.*` might
     not have meant it. One that inference never reads stays in float.
 
-    Args:
-        base: A built Keras model.
-        config: What is wanted.
-        filters: Which weights to quantize, `None` for all.
-        unread: `id`s of the variables that inference never reads.
-
     Raises:
         ValueError: If nothing is left to quantize, an override decides
             nothing, a weight is not finite, or a layer is quantized already.
@@ -108,7 +102,7 @@ def _named_by_filters(weight: FoundWeight, filters: Filters | None) -> bool:
 
 
 def _with_axes(weight: FoundWeight, override: LayerConfig) -> FoundWeight:
-    """A weight with its output channels: the class's word or the user's."""
+    """A weight with its output channels, from its class or from the user."""
     if weight.known:
         if override.axis is not None:
             raise ValueError(

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import keras
 
+from msq_tf.core import weight_spec
 from msq_tf.core.config import axes_tuple
 from msq_tf.core.weight_spec import WeightSpec
 from msq_tf.weight_layout import Layout
@@ -25,45 +26,25 @@ LayerClass = TypeVar("LayerClass", bound=type)
 _CHANNELS = {Layout.DEPTHWISE: (-2, -1), Layout.CONV_TRANSPOSE: (-2,)}
 
 
-def _einsum_output_axes(layer: Any) -> tuple[int, ...]:
-    operands, output = layer.equation.replace(" ", "").split("->")
-    kernel = operands.split(",")[1]
-    return tuple(i for i, axis in enumerate(kernel) if axis in output)
-
-
-_CONV = (WeightSpec("kernel", (-1,), Layout.CONV),)
-_CONV_TRANSPOSE = (WeightSpec("kernel", (-2,), Layout.CONV_TRANSPOSE),)
 _DEPTHWISE = (WeightSpec("kernel", (-2, -1), Layout.DEPTHWISE),)
-_SEPARABLE = (
-    WeightSpec("depthwise_kernel", (-2, -1), Layout.DEPTHWISE),
-    WeightSpec("pointwise_kernel", (-1,), Layout.CONV),
-)
-_RECURRENT = (
-    WeightSpec("kernel", (-1,), Layout.RECURRENT),
-    WeightSpec("recurrent_kernel", (-1,), Layout.RECURRENT),
-)
 
 _REGISTRY: dict[type, tuple[WeightSpec, ...]] = {
-    keras.layers.Dense: (WeightSpec("kernel", (-1,), Layout.DENSE),),
-    keras.layers.Conv1D: _CONV,
-    keras.layers.Conv2D: _CONV,
-    keras.layers.Conv3D: _CONV,
-    keras.layers.Conv1DTranspose: _CONV_TRANSPOSE,
-    keras.layers.Conv2DTranspose: _CONV_TRANSPOSE,
-    keras.layers.Conv3DTranspose: _CONV_TRANSPOSE,
+    keras.layers.Dense: weight_spec.DENSE,
+    keras.layers.Conv1D: weight_spec.CONV,
+    keras.layers.Conv2D: weight_spec.CONV,
+    keras.layers.Conv3D: weight_spec.CONV,
+    keras.layers.Conv1DTranspose: weight_spec.CONV_TRANSPOSE,
+    keras.layers.Conv2DTranspose: weight_spec.CONV_TRANSPOSE,
+    keras.layers.Conv3DTranspose: weight_spec.CONV_TRANSPOSE,
     keras.layers.DepthwiseConv1D: _DEPTHWISE,
     keras.layers.DepthwiseConv2D: _DEPTHWISE,
-    keras.layers.SeparableConv1D: _SEPARABLE,
-    keras.layers.SeparableConv2D: _SEPARABLE,
-    keras.layers.EinsumDense: (
-        WeightSpec("kernel", _einsum_output_axes, Layout.EINSUM),
-    ),
-    keras.layers.Embedding: (
-        WeightSpec("embeddings", (-1,), Layout.EMBEDDING),
-    ),
-    keras.layers.LSTMCell: _RECURRENT,
-    keras.layers.GRUCell: _RECURRENT,
-    keras.layers.SimpleRNNCell: _RECURRENT,
+    keras.layers.SeparableConv1D: weight_spec.SEPARABLE,
+    keras.layers.SeparableConv2D: weight_spec.SEPARABLE,
+    keras.layers.EinsumDense: weight_spec.EINSUM,
+    keras.layers.Embedding: weight_spec.EMBEDDING,
+    keras.layers.LSTMCell: weight_spec.RECURRENT,
+    keras.layers.GRUCell: weight_spec.RECURRENT,
+    keras.layers.SimpleRNNCell: weight_spec.RECURRENT,
 }
 
 # Those that are known whatever is registered.
@@ -191,7 +172,7 @@ def _registering(
 
 
 def specs_of(layer: Any) -> tuple[WeightSpec, ...]:
-    """What is known of a layer's weights: its class's word goes first."""
+    """What is known of a layer's weights, by its own class first."""
     specs: dict[str, WeightSpec] = {}
     for ancestor in type(layer).__mro__:
         for spec in _REGISTRY.get(ancestor, ()):

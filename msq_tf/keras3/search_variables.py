@@ -21,10 +21,6 @@ class SearchVariables(keras.layers.Layer, SearchState):
     Held as non-trainable variables, so that `.keras`, `.weights.h5` and
     `BackupAndRestore` bring back a search exactly as it stood. Its attributes
     are those of `SearchState`.
-
-    Args:
-        start_bits: Stored bits of each quantized weight at the start.
-        name: Name of the layer.
     """
 
     def __init__(self, start_bits: Sequence[int], name: str | None = None):

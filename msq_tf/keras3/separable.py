@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 
 
 def is_plain(layer: Any) -> bool:
@@ -24,18 +24,15 @@ def is_plain(layer: Any) -> bool:
     """
     return any(
         isinstance(layer, kind) and type(layer).call is kind.call
-        for kind in _SEPARABLE
+        for kind in SEPARABLE
     )
 
 
 def computed(layer: Any, inputs: Any, between: Callable[[Any], Any]) -> Any:
-    """What a separable convolution returns.
+    """What a separable convolution that is plain returns.
 
-    Args:
-        layer: One that is plain.
-        inputs: What it is called with.
-        between: Function of what the depthwise part gives, that returns what
-            the pointwise part reads.
+    `between` is a function of what the depthwise part gives, that returns what
+    the pointwise part reads.
     """
     kernels = layer.depthwise_kernel, layer.pointwise_kernel
     strides, dilations = layer.strides, layer.dilation_rate

@@ -26,11 +26,12 @@ from typing import Any
 import tensorflow as tf
 
 from msq_tf.core.penalty import PenaltyMean
+from msq_tf.core.scoped import scoped
 from msq_tf.core.search_state import SearchState
 from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.call_hooks import install as hook_layers
-from msq_tf.keras3.optimizer_hooks import ApplyScope
+from msq_tf.keras3.optimizer_hooks import applied_by
 from msq_tf.keras3.optimizer_hooks import install as hook_optimizers
 from msq_tf.keras3.optimizer_hooks import optimizers_of
 from msq_tf.keras3.overlay import Aside
@@ -49,23 +50,14 @@ def given_values() -> Sequence[tf.Tensor] | None:
 
 
 @contextlib.contextmanager
-def statistics_scope(
-    values: Sequence[tf.Tensor],
-) -> Iterator[Aside]:
+def statistics_scope(values: Sequence[tf.Tensor]) -> Iterator[Aside]:
     """While open, kernels are as given, and what is updated is forgotten.
 
     Moving statistics, states of recurrent layers, seeds and metrics stay as
     they are; within the scope their updates are seen.
-
-    Args:
-        values: float32 tensors, one for each quantized weight.
     """
-    token = _GIVEN.set(values)
-    try:
-        with Aside() as scope:
-            yield scope
-    finally:
-        _GIVEN.reset(token)
+    with scoped(_GIVEN, values), Aside() as scope:
+        yield scope
 
 
 class StepScopes:
@@ -76,8 +68,8 @@ class StepScopes:
         weights: Its quantized weights.
         search: Their bits and pulls.
         penalty: Where the penalty is counted.
-        activations: Function of whether ranges are trained that returns a
-            scope of quantized activations.
+        activations: Gives a scope of quantized activations, whose ranges are
+            trained or not.
     """
 
     def __init__(
@@ -104,10 +96,7 @@ class StepScopes:
     ) -> CallScope:
         """A scope for methods that call the model or parts of it.
 
-        Args:
-            training: Whether ranges of activations are trained.
-            outputs: Gets what the calls return, for those that stand in no
-                other call.
+        `outputs` gets what calls return that stand in no other call.
         """
         return CallScope(None, functools.partial(self._call, training, outputs))
 
@@ -118,7 +107,7 @@ class StepScopes:
         moved: set[int] = set()
         with (
             self.calls(training=True),
-            ApplyScope(functools.partial(self._apply, moved)),
+            applied_by(functools.partial(self._apply, moved)),
         ):
             yield
         self._penalty.count()
@@ -136,15 +125,11 @@ class StepScopes:
 
     @contextlib.contextmanager
     def probe(self, outputs: list[Any]) -> Iterator[None]:
-        """A scope for a step of which nothing but its calls shall remain.
-
-        Args:
-            outputs: As `calls` takes it.
-        """
+        """A scope for a step of which nothing but `outputs` shall remain."""
         hook_optimizers(list(self.optimizers().values()))
         with (
             self.calls(training=False, outputs=outputs),
-            ApplyScope(lambda *_: None),
+            applied_by(lambda *_: None),
         ):
             yield
 

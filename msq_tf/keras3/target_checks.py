@@ -14,15 +14,7 @@ from msq_tf.rules import target_limits
 
 
 def check_model(model: Any, names: Sequence[str]) -> None:
-    """Refuses layers that a target can't run.
-
-    Args:
-        model: A built Keras model.
-        names: Where it shall run.
-
-    Raises:
-        ValueError: With every such layer, and what to change.
-    """
+    """Raises a ValueError for layers that can't run on the named targets."""
     found = [
         f"'{path}' ({type(layer).__name__}) on '{name}': {reason}"
         for name in names

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+
+from msq_tf.core.scoped import scoped
 
 _OPEN: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "msq_tf_uncast", default=False
 )
 
 
-@contextlib.contextmanager
-def uncast() -> Iterator[None]:
+def uncast() -> contextlib.AbstractContextManager[None]:
     """While open, new overlays keep their values as they are.
 
     Layers that compute in float32 then get codes times steps to the last bit,
     whatever type their variables have.
     """
-    token = _OPEN.set(True)
-    try:
-        yield
-    finally:
-        _OPEN.reset(token)
+    return scoped(_OPEN, True)
 
 
 def is_open() -> bool:

@@ -20,15 +20,9 @@ REASON = "inference never reads it: no exported file holds it"
 
 
 def unread_variables(base: Any, example_inputs: Any = None) -> set[int]:
-    """Finds the variables on which no output of a model depends.
+    """The `id`s of the variables on which no output of a model depends.
 
-    Args:
-        base: A built Keras model.
-        example_inputs: A batch of inputs; without, nothing is known of a
-            subclassed model.
-
-    Returns:
-        The `id`s of the `keras.Variable`s.
+    Without example inputs nothing is known of a subclassed model.
     """
     if _reads_everything(base) or tf.distribute.has_strategy():
         return set()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import itertools
 import threading
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from msq_tf.core.scoped import scoped
 
 # Two threads that make a model's function at once would wrap it twice.
 _MAKING = threading.RLock()
@@ -59,12 +59,12 @@ class HoldsValues:
         XLA compiles the model or it was made under a strategy. A callback that
         changes weights between batches changes the next call.
         """
-        with _set(_CALL, _Call(self)):
+        with scoped(_CALL, _Call(self)):
             return super().predict(*args, **kwargs)  # type: ignore[misc]
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`; holds values as `predict` does."""
-        with _set(_CALL, _Call(self)):
+        with scoped(_CALL, _Call(self)):
             return super().evaluate(*args, **kwargs)  # type: ignore[misc]
 
     def make_predict_function(self, force: bool = False) -> Any:
@@ -130,7 +130,7 @@ class HoldsValues:
         def run(data: Any, values: list[tf.Tensor]) -> Any:
             step = _Call(self)
             step.values = values
-            with _set(_STEP, step):
+            with scoped(_STEP, step):
                 return function(data)
 
         if not self.run_eagerly:  # type: ignore[attr-defined]
@@ -147,14 +147,3 @@ class HoldsValues:
             return run(data, call.values)
 
         return run_in_call
-
-
-@contextlib.contextmanager
-def _set(
-    variable: contextvars.ContextVar[_Call | None], call: _Call
-) -> Iterator[None]:
-    token = variable.set(call)
-    try:
-        yield
-    finally:
-        variable.reset(token)

@@ -116,13 +116,10 @@ def as_text(renderable: Any) -> str:
 
 
 def log(changes: Sequence[BitChange]) -> None:
-    """Writes a record for each change to the logger `msq_tf`.
+    """Writes a record for each change just made to the logger `msq_tf`.
 
     The level is INFO, which Python does not show unless it is asked to. The
     record carries the `BitChange` as its attribute `bit_change`.
-
-    Args:
-        changes: Changes just made.
     """
     for change in changes:
         _logger.info("%s", describe(change), extra={"bit_change": change})
@@ -148,9 +145,7 @@ def with_error(value: float, error: float) -> str:
         return _UNKNOWN
     if not value:
         return "0"
-    if not math.isfinite(error):
-        return f"{value:.1e}"
-    return f"{value:.1e} ± {error:.0e}"
+    return f"{value:.1e}" + (f" ± {error:.0e}" if math.isfinite(error) else "")
 
 
 def _cells(change: BitChange) -> tuple[str, ...]:

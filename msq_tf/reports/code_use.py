@@ -63,11 +63,7 @@ def code_use(weight: QuantizedWeight) -> CodeUse:
 
 
 def remarks(uses: Sequence[CodeUse]) -> list[str]:
-    """Sentences on dead channels and on codes of low entropy.
-
-    Args:
-        uses: Of all weights.
-    """
+    """Sentences on dead channels and on codes of low entropy."""
     found = []
     dead = [use for use in uses if use.dead]
     if dead:

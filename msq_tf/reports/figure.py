@@ -30,12 +30,7 @@ _PANEL = 4.6
 def save(
     report: PrecisionReport, path: str | Path, panels: Sequence[str]
 ) -> None:
-    """Draws a report into an image file.
-
-    Args:
-        report: A `PrecisionReport`.
-        path: Image file to write; the suffix chooses the format.
-        panels: Names of panels, see `PrecisionReport.plot`.
+    """Draws panels of a report into an image file, see `PrecisionReport.plot`.
 
     Raises:
         ValueError: If a panel is unknown, there is nothing to draw, or no
@@ -56,19 +51,7 @@ def save(
 def pixels(
     report: PrecisionReport, panels: Sequence[str], dpi: float = 90
 ) -> np.ndarray:
-    """Draws a report into memory.
-
-    Args:
-        report: A `PrecisionReport`.
-        panels: Names of panels, see `PrecisionReport.plot`.
-        dpi: Pixels an inch.
-
-    Returns:
-        uint8 array of shape (height, width, 3).
-
-    Raises:
-        ValueError: If a panel is unknown, or there is nothing to draw.
-    """
+    """Draws a report into memory: uint8 of shape (height, width, 3)."""
     figure = draw(report, panels, dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -79,11 +62,6 @@ def draw(
     report: PrecisionReport, panels: Sequence[str], dpi: float = 120
 ) -> Figure:
     """A figure of the panels that there is something to show in.
-
-    Args:
-        report: A `PrecisionReport`.
-        panels: Names of panels, see `PrecisionReport.plot`.
-        dpi: Pixels an inch.
 
     Raises:
         ValueError: If a panel is unknown, or there is nothing to draw.

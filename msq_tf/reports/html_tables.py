@@ -13,17 +13,10 @@ from msq_tf.reports.names import Name
 
 
 def as_html(parts: Iterable[rich.table.Table | str], markup: bool) -> str:
-    """One piece of HTML that a notebook shows.
+    """One piece of HTML that a notebook shows, without styles but alignment.
 
-    Names are anyone's choice, so everything is escaped.
-
-    Args:
-        parts: Tables and lines of text, in order.
-        markup: Whether cells of tables are rich's markup; else they stand for
-            themselves.
-
-    Returns:
-        HTML without styles of its own other than how cells are aligned.
+    Names are anyone's choice, so everything is escaped. Cells of tables are
+    rich's `markup`, or else stand for themselves.
     """
     return "".join(
         _table(part, markup)

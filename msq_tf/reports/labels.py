@@ -21,15 +21,9 @@ _LINE = 1.25
 
 
 class Label(NamedTuple):
-    """A name for a marker.
+    """A name for a marker at (x, y) of its axes' data.
 
-    Attributes:
-        axes: Where the marker is.
-        x: Its place, in data coordinates.
-        y: Its place.
-        text: The name.
-        left: Where the text begins.
-        right: Where it has to end.
+    The text begins at `left` and has to end at `right`.
     """
 
     axes: Any
@@ -46,12 +40,8 @@ def place_labels(
     """Writes labels in columns, each as near to its marker as there is room.
 
     Labels that begin at the same place form a column. Where it is too short
-    for all, those of the highest markers are written.
-
-    Args:
-        figure: The figure, already laid out.
-        labels: What to write.
-        points: Size of the font.
+    for all, those of the highest markers are written. The figure is laid out
+    before; `points` is the size of the font.
     """
     pixel = figure.dpi / 72
     columns = defaultdict(list)
@@ -123,17 +113,10 @@ def _fitting(text: str, room: float, points: float) -> int:
 def spread(
     wanted: Sequence[float] | np.ndarray, gap: float, low: float, high: float
 ) -> np.ndarray:
-    """Moves places on a line until they are apart.
+    """Moves places on a line, in ascending order, until they are `gap` apart.
 
-    Args:
-        wanted: Places in ascending order.
-        gap: Least distance of two.
-        low: Least place of the first.
-        high: Greatest place of the last; `low` goes first where there is not
-            room for both.
-
-    Returns:
-        float64 array of the new places, in the same order.
+    The first is at `low` or above, the last at `high` or below; `low` goes
+    first where there is not room for both.
     """
     count = len(wanted)
     offsets = gap * np.arange(count)

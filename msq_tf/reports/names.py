@@ -17,25 +17,15 @@ _PARTS = re.compile(r"[^/_\s]*[/_\s]+|[^/_\s]+")
 
 
 def shorten(name: str, width: int) -> str:
-    """A name cut in its middle: the ends of paths tell layers apart.
-
-    Args:
-        name: Any text.
-        width: Most characters of the result.
-    """
+    """A name cut in its middle: the ends of paths tell layers apart."""
     return _cut(name, width, _head(width))
 
 
 def shortened(names: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Several names cut in their middles, no two alike.
+    """Names cut in their middles to their widths, no two alike.
 
-    Args:
-        names: Any texts.
-        widths: Most characters of each.
-
-    Returns:
-        The names as `shorten` has them; cut at another place where two would
-        be alike, and numbered where that does not help.
+    Where `shorten` would make two alike, they are cut at another place, and
+    numbered where that does not help.
     """
     short = list(map(shorten, names, widths))
     groups = collections.defaultdict(list)
@@ -86,11 +76,7 @@ def _cut(name: str, width: int, head: int) -> str:
 
 
 class Name:
-    """A name in a table, broken into lines behind its slashes and the like.
-
-    Args:
-        text: The name, which is no markup.
-    """
+    """A name in a table, broken into lines behind its slashes and the like."""
 
     def __init__(self, text: str):
         self._text = text
@@ -117,12 +103,7 @@ class Name:
 
 
 def broken(name: str, width: int) -> list[str]:
-    """A name in lines of at most `width` cells, as far as its parts allow.
-
-    Args:
-        name: Any text.
-        width: Cells of a line; a part that is longer is a line of its own.
-    """
+    """A name in lines of at most `width` cells, as far as its parts allow."""
     lines = [""]
     for part in _PARTS.findall(name):
         wide = rich.cells.cell_len(lines[-1] + part.rstrip()) > width

@@ -29,6 +29,11 @@ from msq_tf.reports.names import Name
 from msq_tf.reports.training_log import EpochPoint
 from msq_tf.rules.storage import CONTAINERS
 
+# What a search notes of every weight: its variables and fields here.
+_STATISTICS = (
+    *("sensitivity", "sensitivity_error"),
+    *("trace", "trace_error", "lsb_nonzero"),
+)
 # Parts of the figure, in their order.
 PANELS = ("bits", "sensitivity", "accuracy")
 
@@ -140,13 +145,8 @@ class PrecisionReport:
     def to_json(self, indent: int | None = 2) -> str:
         """All fields, with the byte totals, as JSON.
 
-        What is not known or not finite is `null`.
-
-        Args:
-            indent: As `json.dumps` takes it.
-
-        Returns:
-            The text.
+        What is not known or not finite is `null`; `indent` is as `json.dumps`
+        takes it.
         """
         data = _plain(self)
         data["packed_bytes"] = self.packed_bytes
@@ -320,16 +320,15 @@ def precision_report(
     size = sum(qmodel.sizes)
     logs = [] if history is None else training_log.rows(history)
     name = training_log.metric_name(logs, metric) if logs else None
-    plan = [entry for entry, _, _ in qmodel.outlines]
+    statistics = zip(
+        *(getattr(search, name).numpy().tolist() for name in _STATISTICS),
+        strict=True,
+    )
     columns = zip(
-        plan,
+        qmodel.outlines,
         qmodel.sizes,
         search.course(qmodel.paths),
-        search.sensitivity.numpy(),
-        search.sensitivity_error.numpy(),
-        search.trace.numpy(),
-        search.trace_error.numpy(),
-        search.lsb_nonzero.numpy(),
+        statistics,
         _uses(qmodel),
         strict=True,
     )
@@ -341,24 +340,10 @@ def precision_report(
             size=elements,
             bits=bits[entry.path],
             history=tuple(course),
-            sensitivity=float(sensitivity),
-            sensitivity_error=float(sensitivity_error),
-            trace=float(trace),
-            trace_error=float(trace_error),
-            lsb_nonzero=float(nonzero),
             use=use,
+            **dict(zip(_STATISTICS, values, strict=True)),
         )
-        for (
-            entry,
-            elements,
-            course,
-            sensitivity,
-            sensitivity_error,
-            trace,
-            trace_error,
-            nonzero,
-            use,
-        ) in columns
+        for (entry, _, _), elements, course, values, use in columns
     )
     return PrecisionReport(
         layers=layers,

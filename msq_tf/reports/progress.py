@@ -33,9 +33,6 @@ class ProgressPrinter:
 
     Lines wait until the next epoch begins: printing into an open Keras
     progress bar would tear it. That the bits are frozen is said once.
-
-    Args:
-        enabled: Whether to print at all.
     """
 
     def __init__(self, enabled: bool):
@@ -158,9 +155,6 @@ class SummaryWriter:
     `msq/decisions`, a table of the epoch's changes. Image: `msq/search`, the
     figure of `precision_report`, after epochs with changes and at the end.
 
-    Args:
-        log_dir: Folder of the event files.
-
     Raises:
         ImportError: If TensorBoard is not installed.
     """
@@ -188,13 +182,7 @@ class SummaryWriter:
         epoch: int,
         logs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Writes the state after an epoch.
-
-        Args:
-            model: The model.
-            epoch: Number of the epoch, from 0.
-            logs: Its logs with `msq_bits`, for accuracy against bytes.
-        """
+        """Writes the state after an epoch, counted from 0, and its logs."""
         if logs:
             self._logs.append({"epoch": epoch + 1, **logs})
         report = precision_report(model)

@@ -26,16 +26,14 @@ class EpochPoint(NamedTuple):
 
 
 def rows(history: Any) -> list[dict[str, Any]]:
-    """The logs of every epoch that has `msq_bits`.
+    """The logs of every epoch that has `msq_bits`, counted from 1.
+
+    Logs that are missing in some epochs, as with `validation_freq`, are left
+    out where it cannot be told in which.
 
     Args:
         history: What `fit` returned, its `history` (a list for each log), or
             a dictionary for each epoch.
-
-    Returns:
-        A dictionary for each epoch, with `"epoch"` counted from 1. Logs that
-        are missing in some epochs, as with `validation_freq`, are left out
-        where it cannot be told in which.
 
     Raises:
         ValueError: If `history` is something else, or holds epochs, but none
@@ -66,13 +64,10 @@ def rows(history: Any) -> list[dict[str, Any]]:
 
 
 def metric_name(logs: Sequence[Mapping[str, Any]], asked: str | None) -> str:
-    """The log to look at.
+    """The log to look at: the one asked for, or what says most of the model.
 
-    Args:
-        logs: From `rows`, not empty.
-        asked: Its name, or `None` for what says most about the model:
-            `val_accuracy`, else the first validation metric, the validation
-            loss, the accuracy in training, the loss in training.
+    That is `val_accuracy`, else the first validation metric, the validation
+    loss, the accuracy in training, the loss in training.
 
     Raises:
         ValueError: If there is no log of the name that was asked for.
@@ -96,11 +91,7 @@ def metric_name(logs: Sequence[Mapping[str, Any]], asked: str | None) -> str:
 
 
 def spelled(metric: str) -> str:
-    """The name of a log in words, with the data that it was measured on.
-
-    Args:
-        metric: Its name, such as `"val_accuracy"`.
-    """
+    """The name of a log in words, with the data that it was measured on."""
     name = metric.removeprefix("val_")
     data = "training" if name == metric else "validation"
     return f"{data} {name.replace('_', ' ')}"
@@ -109,14 +100,9 @@ def spelled(metric: str) -> str:
 def points(
     logs: Sequence[Mapping[str, Any]], metric: str, size: int, float_size: int
 ) -> tuple[EpochPoint, ...]:
-    """The metric against the bytes of the codes, epoch by epoch.
+    """The metric against the bytes of the codes, where an epoch has it.
 
-    Args:
-        logs: From `rows`.
-        metric: Name of a log; epochs without it are left out.
-        size: Number of quantized elements.
-        float_size: Number of quantizable elements left in float, which
-            `msq_bits` counts with 32 bits, and which are no codes.
+    `msq_bits` counts float weights with 32 bits, which are no codes.
     """
     return tuple(
         EpochPoint(

@@ -301,11 +301,7 @@ class BudgetRule(Rule):
 
 
 def _widths(given: Any) -> tuple[int, ...]:
-    """`allowed_bits`, widest first.
-
-    Raises:
-        ValueError: If it is no list of widths.
-    """
+    """`allowed_bits`, widest first, checked."""
     widths = (
         [*given]
         if isinstance(given, Iterable) and not isinstance(given, str)
@@ -326,12 +322,8 @@ def _widths(given: Any) -> tuple[int, ...]:
 class _Step(NamedTuple):
     """One width less for one layer; ordered by price, largest first.
 
-    Attributes:
-        price: Predicted increase of the loss per stored bit freed.
-        less: Stored bits that it frees, of all elements, negative.
-        path: The layer.
-        number: 1 for its first step of the plan, 2 for its second.
-        bits: The width that it leads to.
+    `less` is the stored bits that it frees, negative; `number` counts the
+    layer's steps in the plan from 1.
     """
 
     price: float

@@ -259,11 +259,7 @@ class Rule(abc.ABC):
         return (stored + 32 * stats.float_size) / stats.size
 
     def set_model(self, model: Any) -> NoReturn:
-        """Refuses a rule that is given to `fit` in the place of a callback.
-
-        Raises:
-            ValueError: Always.
-        """
+        """Refuses a rule that is given to `fit` in the place of a callback."""
         del model
         raise ValueError(
             f"A {type(self).__name__} is no callback. Expected "
@@ -271,11 +267,7 @@ class Rule(abc.ABC):
         )
 
     def set_params(self, params: Any) -> NoReturn:
-        """As `set_model`; which of them comes first is up to Keras.
-
-        Raises:
-            ValueError: Always.
-        """
+        """Refuses as `set_model`; which of them comes first is up to Keras."""
         self.set_model(params)
 
     @property

@@ -43,8 +43,8 @@ class Device:
     Attributes:
         name: Name of the export target.
         widths: Stored bits by kind of weight, widest first.
-        channel_bytes: Bytes for each output channel: scale, zero point, bias.
-        layer_bytes: Bytes for each weight's operators and tensors.
+        channel_bytes: Bytes of an output channel: scale, zero point, bias.
+        layer_bytes: Bytes of a weight's operators and tensors.
         base_bytes: Bytes of an otherwise empty file.
     """
 
@@ -115,13 +115,7 @@ def device(name: str) -> Device:
 
 
 def kind_of(layer: Any, layout: Layout, shape: Sequence[int]) -> str:
-    """Kind of a weight, as far as containers depend on it.
-
-    Args:
-        layer: The Keras layer.
-        layout: Meaning of the weight's axes.
-        shape: Its shape.
-    """
+    """Kind of a weight of a Keras layer, as far as containers depend on it."""
     packs = shape[-2] % _PACKED_ROWS == 0 if len(shape) > 1 else False
     if layout in (Layout.DENSE, Layout.EINSUM):
         return DENSE if packs else OTHER

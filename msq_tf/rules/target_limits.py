@@ -89,11 +89,7 @@ TARGETS = {
 
 
 def check_names(names: Any) -> None:
-    """Refuses what are no names of targets.
-
-    Raises:
-        ValueError: With the known ones.
-    """
+    """Raises a ValueError, with the known ones, for what names no targets."""
     several = isinstance(names, Iterable) and not isinstance(names, str)
     if not several or not all(
         isinstance(name, str) and name in TARGETS for name in names
@@ -105,11 +101,7 @@ def check_names(names: Any) -> None:
 
 
 def not_installed(names: Iterable[str]) -> list[str]:
-    """What exports need and this machine lacks, a sentence a target.
-
-    Args:
-        names: Names of targets.
-    """
+    """What exports need and this machine lacks, a sentence a target."""
     return [
         f"target '{name}' needs {' and '.join(lacking)}: "
         f"{extras.install(extra)}"
@@ -119,11 +111,7 @@ def not_installed(names: Iterable[str]) -> list[str]:
 
 
 def check_bits(names: Sequence[str], bits: int | None) -> None:
-    """Refuses a width of activations that a target doesn't store.
-
-    Raises:
-        ValueError: With the target and the width it needs.
-    """
+    """Raises a ValueError for a width of activations that no target stores."""
     for name in names:
         wanted = TARGETS[name].activation_bits
         if None not in (wanted, bits) and bits != wanted:

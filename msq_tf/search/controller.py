@@ -66,7 +66,7 @@ def search_stats(
     progress: float = 0.0,
     step: int = 0,
 ) -> SearchStats:
-    """What a rule knows of a model; without `layers`, what takes no data."""
+    """What a rule knows of a model; without `layers` nothing from data."""
     return SearchStats(
         layers=layer_outlines(qmodel) if layers is None else layers,
         progress=progress,
@@ -78,12 +78,7 @@ def search_stats(
 class Decider:
     """Takes the decisions of a search, and applies them to the model.
 
-    Args:
-        gatherer: Of the model that is searched.
-        rule: What decides.
-        probing: How traces are taken.
-        lsb_strength: The regularizer's lambda.
-        tell: Shows a line to the user; for statistics that take long.
+    `tell` shows a line to the user, for statistics that take long.
     """
 
     def __init__(
@@ -112,10 +107,10 @@ class Decider:
         """Takes one decision, or follows that of the chief.
 
         Args:
-            portions: Samples for its statistics.
             progress: Share of the training that is over.
             step: Training steps taken.
             epoch: Epochs trained, a fraction in the middle of one.
+            portions: Samples for its statistics.
 
         Returns:
             What was changed; with the rule's reasons, where it decided.

@@ -37,12 +37,8 @@ def direction(monitor: str) -> str:
 def value_of(monitor: str, logs: Mapping[str, Any]) -> float:
     """The metric of an epoch.
 
-    Args:
-        monitor: Its name.
-        logs: What the epoch logged.
-
     Raises:
-        ValueError: If it is not there, or no number.
+        ValueError: If it is not in the logs, or no number.
     """
     if monitor not in logs:
         hint = (

@@ -12,28 +12,16 @@ _SEARCHES: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = (
 
 
 def begin(model: Any, search: Any) -> None:
-    """Notes which search begins on a model.
+    """Notes which callback's search begins on a model.
 
     It takes the place of another one: a run that was broken off never said
     that it ended.
-
-    Args:
-        model: A Keras model.
-        search: The callback that searches.
     """
     _SEARCHES[model] = weakref.ref(search)
 
 
 def check(model: Any, search: Any) -> None:
-    """Refuses a search that another one began beside.
-
-    Args:
-        model: A Keras model.
-        search: The callback, after it began.
-
-    Raises:
-        ValueError: If another search began on the model since.
-    """
+    """Raises a ValueError if another search began on the model since."""
     last = _SEARCHES.get(model)
     other = None if last is None else last()
     if other is not None and other is not search:

@@ -100,13 +100,7 @@ def output_divergence(
 def relative_distance(reference: Any, outputs: Any) -> tf.Tensor:
     """How far outputs moved when nothing is known of their meaning.
 
-    Args:
-        reference: A structure of float tensors.
-        outputs: The same, changed.
-
-    Returns:
-        float32 scalar: the squared distance of each over its squared size,
-        summed.
+    The squared distance of each over its squared size, summed.
     """
     pairs = zip(
         tf.nest.flatten(reference), tf.nest.flatten(outputs), strict=True
@@ -120,16 +114,10 @@ def relative_distance(reference: Any, outputs: Any) -> tf.Tensor:
 
 
 def loss_names(compiled: CompiledLosses, count: int) -> list[tuple[str, bool]]:
-    """The loss of each output.
+    """The loss of each of `count` outputs, and whether the output is logits.
 
-    Args:
-        compiled: The losses of a model.
-        count: How many outputs it has.
-
-    Returns:
-        For each output, in order, the name of its loss in snake case and
-        whether the output is logits. The name is empty where the output has
-        no loss, or one of the user's own.
+    Names are in snake case; empty where the output has no loss, or one of the
+    user's own.
     """
     parts = _flat(compiled.loss)
     if isinstance(compiled.loss, dict) and compiled.output_names is not None:

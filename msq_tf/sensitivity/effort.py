@@ -35,13 +35,7 @@ _ESTIMATES = 4
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A training run, as far as its length goes.
-
-    Attributes:
-        steps: Training steps.
-        batch_size: Samples of a step.
-        decisions: Decisions of the search, about.
-    """
+    """The length of a training run, with its `decisions`, about."""
 
     steps: int
     batch_size: int
@@ -57,10 +51,8 @@ class Run:
 class Effort:
     """What the statistics of one run may take.
 
-    Attributes:
-        run: The run.
-        growth: Whether gains are measured besides costs, which they then
-            share the work with.
+    With `growth` gains are measured besides costs, and share their work.
+    Methods take how many samples are available, and give how many to use.
     """
 
     run: Run
@@ -70,24 +62,17 @@ class Effort:
         return SHARE * share * self.run.work
 
     def losses(self, available: int) -> int:
-        """Samples to take the loss on, at each decision.
-
-        Args:
-            available: Samples at hand.
-        """
+        """Samples to take the loss on, at each decision."""
         most = self._part(_LOSSES) / self.run.decisions
         return _bounded(most, FEWEST, available)
 
     def costs(self, candidates: int, spent: float, available: int) -> int:
-        """Samples to measure the costs of all candidates on.
+        """Samples to measure the costs of all candidates on; 0 for no more.
 
         Args:
             candidates: Number of pairs of a weight and a width.
             spent: Forward passes of one sample that earlier costs took.
             available: Samples at hand.
-
-        Returns:
-            Their number; 0 where nothing is left for another measurement.
         """
         left = self._part(_COSTS * (0.5 if self.growth else 1.0)) - spent
         # The unchanged model is one more.
@@ -97,21 +82,14 @@ class Effort:
         return _bounded(most, FEWEST, available)
 
     def gains(self, candidates: int, available: int) -> int:
-        """Samples to measure gains of wider widths on, at each decision.
-
-        Args:
-            candidates: Number of weights that may grow.
-            available: Samples at hand.
-        """
+        """Samples to measure gains of wider widths on, at each decision."""
         most = self._part(_COSTS / 2) / self.run.decisions / (candidates + 1)
         return _bounded(most, FEWEST, available)
 
     def every(self, wanted: int, probes: int) -> int:
-        """Decisions between two estimates of the traces.
+        """Decisions between two estimates of the traces, `wanted` or more.
 
-        Args:
-            wanted: The least.
-            probes: Products with the Hessian in an estimate, at most.
+        `probes` is the most products with the Hessian in an estimate.
         """
         least = PROBE * probes * _FEWEST_TRACED
         estimates = int(self._part(_TRACES) / least)
@@ -119,13 +97,7 @@ class Effort:
         return max(wanted, math.ceil(self.run.decisions / estimates))
 
     def traces(self, every: int, probes: int, available: int) -> int:
-        """Samples that each probe of a trace goes through.
-
-        Args:
-            every: Decisions between two estimates.
-            probes: Products with the Hessian in an estimate, at most.
-            available: Samples at hand.
-        """
+        """Samples that each probe of a trace goes through, see `every`."""
         estimates = math.ceil(self.run.decisions / every)
         most = self._part(_TRACES) / (PROBE * estimates * probes)
         return _bounded(most, _FEWEST_TRACED, available)

@@ -34,14 +34,11 @@ _NAMED = 5
 
 
 def warn_of_rows(name: str, data: Any) -> None:
-    """Warns of samples with NaN or infinite values, before `fit` begins.
+    """Warns of nested arrays with NaN or infinite values, before `fit`.
 
     A layer or a loss may know what to do with them, so they are not refused;
-    one that does not takes them into weights that nothing brings back.
-
-    Args:
-        name: Argument of `fit`, or part of the data for statistics.
-        data: Arrays in memory, nested; other data passes unseen.
+    one that does not takes them into weights that nothing brings back. Other
+    data than arrays in memory passes unseen.
     """
     for leaf in tf.nest.flatten(data):
         if isinstance(leaf, np.memmap) or not isinstance(leaf, np.ndarray):
@@ -64,7 +61,7 @@ def warn_of_data(given: Any, samples: Samples) -> None:
 
     Args:
         given: What a search was given of its own; `None` for what `fit` was
-            given, whose arrays it has looked at.
+            given, whose arrays were looked at there.
         samples: What was read of it.
     """
     if samples.batch_size is None:
@@ -98,12 +95,7 @@ def _first_row(array: np.ndarray) -> int | None:
 
 
 def check_weights(paths: Sequence[str], weights: Sequence[tf.Tensor]) -> None:
-    """Raises a ValueError for latent weights that are not finite.
-
-    Args:
-        paths: What they are called.
-        weights: float32 tensors.
-    """
+    """Raises a ValueError for latent weights that are not finite."""
     flags = tf.stack([tf.reduce_all(tf.math.is_finite(w)) for w in weights])
     wrong = [
         path
@@ -127,11 +119,7 @@ def check_loss(loss: float) -> None:
 
 
 def check_layers(layers: Sequence[LayerStats]) -> None:
-    """Raises a ValueError for statistics that a rule can't compare.
-
-    Args:
-        layers: What a rule is about to be given.
-    """
+    """Raises a ValueError for statistics that a rule can't compare."""
     wrong = []
     for layer in layers:
         numbers = {"sensitivity": layer.sensitivity, "gain": layer.gain}

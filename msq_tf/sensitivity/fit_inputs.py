@@ -54,10 +54,7 @@ class FitInputs:
     ) -> FitInputs:
         """What one call of `fit` is given, by place or by name.
 
-        Args:
-            fit: The bound method. What it does not know is left to itself.
-            args: Arguments by place.
-            kwargs: Arguments by name.
+        What the bound method does not know is left to itself.
 
         Raises:
             ValueError: If a callback is a class, of which Keras says only that
@@ -125,9 +122,7 @@ def weigh_classes(
 ) -> list[Batch]:
     """Batches whose samples have the weights of their classes.
 
-    Args:
-        batches: With one tensor of labels each: classes, or one-hot rows.
-        class_weight: As `fit` takes it.
+    Labels are one tensor: classes, or one-hot rows.
     """
     if not class_weight:
         return list(batches)

@@ -99,18 +99,10 @@ class BlockHessian:
         batch: Any,
         seed: tf.Tensor,
     ) -> tf.Tensor:
-        """`v_l . (H v)_l` of a group's blocks, for one probe and one batch.
+        """`v_l . (H v)_l` of a group's blocks, and the loss, for one batch.
 
-        The probe is zero in all other blocks.
-
-        Args:
-            group: Numbers of the blocks.
-            values: Tensors at which to take the Hessian, one per block.
-            batch: What the loss takes.
-            seed: int32 of shape (2,), of the probe.
-
-        Returns:
-            float32 of shape (blocks + 1,); the last is the loss.
+        The probe, which `seed` (int32 of shape (2,)) makes, is zero in all
+        other blocks.
         """
         seeds = tf.random.split(seed, len(values))
         watched = [values[i] for i in group]
@@ -226,11 +218,7 @@ class BlockHessian:
         max_probes: int,
         seed: int,
     ) -> Iterator[np.ndarray]:
-        """Mean products over the batches, probe by probe.
-
-        Yields:
-            float64 array of shape (layers,).
-        """
+        """Mean products over the batches, float64 (layers,), probe by probe."""
         count = len(batches)
         parts = groups([int(tf.size(value)) for value in values])
         # What replicas have no batch for they take a later probe, needed or
@@ -290,13 +278,10 @@ class BlockHessian:
 
 
 def groups(sizes: Sequence[int]) -> list[range]:
-    """The blocks that a probe goes through at a time.
+    """The blocks of these sizes that a probe goes through at a time.
 
     All of them where there are few weights; else parts in their order, of a
     third of the weights or a single block.
-
-    Args:
-        sizes: Elements of each block.
     """
     total = sum(sizes)
     most = total if total < _GROUPED else total / _GROUPS

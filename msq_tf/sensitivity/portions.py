@@ -36,16 +36,8 @@ class Portions:
 
     No batch is larger than one of the training, and those of Hessian probes
     are an eighth of that, so that statistics take no more memory than a step.
-
-    Args:
-        effort: What they may take.
-        sizes: Of batches.
-        samples: Samples at hand.
-        held_out: Those for gains, if any.
-
-    Attributes:
-        effort: As given.
-        size: Samples that go forward at once.
+    Gains are measured on those held out. Arguments of methods are those of
+    `Effort`.
     """
 
     def __init__(
@@ -73,33 +65,19 @@ class Portions:
         return self._batches(self._samples, count)
 
     def costs(self, candidates: int, spent: float = 0.0) -> list[Batch]:
-        """Batches for the costs of all candidates; none to measure none.
-
-        Args:
-            candidates: Number of pairs of a weight and a width.
-            spent: What earlier costs took, as `work_of_costs` counts.
-        """
+        """Batches for the costs of all candidates; none to measure none."""
         count = self.effort.costs(candidates, spent, len(self._samples))
         return self._batches(self._samples, count) if count else []
 
     def gains(self, candidates: int) -> list[Batch]:
-        """Batches for gains of wider widths; none without held-out data.
-
-        Args:
-            candidates: Number of weights that may grow.
-        """
+        """Batches for gains of wider widths; none without held-out data."""
         if self._held_out is None:
             return []
         count = self.effort.gains(candidates, len(self._held_out))
         return self._batches(self._held_out, count)
 
     def traces(self, every: int, probes: int) -> list[Batch]:
-        """Batches for Hessian traces.
-
-        Args:
-            every: Decisions between two estimates.
-            probes: Products with the Hessian in an estimate, at most.
-        """
+        """Batches for Hessian traces."""
         count = self.effort.traces(every, probes, len(self._samples))
         return self._samples.batches(max(count, self._probed), self._probed)
 
@@ -116,14 +94,8 @@ class Portions:
     ) -> float:
         """Forward passes of one sample that all statistics of a run take.
 
-        Costs count once, probes as if none was spared.
-
-        Args:
-            candidates: As `costs` takes it.
-            growing: As `gains` takes it.
-            every: As `traces` takes it; 0 for no traces.
-            probes: As `traces` takes it.
-            costs: Whether costs are measured.
+        Costs count once, probes as if none was spared; traces are not taken
+        where `every` is 0.
         """
         decisions = self.effort.run.decisions
         total = FORWARD * decisions * float(_count(self.losses()))
@@ -139,12 +111,7 @@ class Portions:
         return total
 
     def work_of_costs(self, candidates: int, batches: list[Batch]) -> float:
-        """Forward passes of one sample that costs take.
-
-        Args:
-            candidates: Number of pairs of a weight and a width.
-            batches: Where they are measured.
-        """
+        """Forward passes of one sample that costs take."""
         return float(FORWARD * (candidates + 1) * _count(batches))
 
 

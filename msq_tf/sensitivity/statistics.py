@@ -169,11 +169,7 @@ class StatisticsGatherer:
         return self.batches if batches is None else batches
 
     def loss(self, batches: Sequence[Batch] | None = None) -> float:
-        """Mean loss at the current quantized weights.
-
-        Args:
-            batches: Where to take it, if not on those of the gatherer.
-        """
+        """Mean loss at the current quantized weights."""
         with self.model.metrics_kept():
             return self._mean_loss(
                 self.model.quantized_values(), self._or_own(batches)
@@ -200,11 +196,10 @@ class StatisticsGatherer:
 
         Args:
             rule: Says which widths are candidates.
-            trace: float array of shape (weights,), from `traces`. Negative
-                entries, noise or a saddle, count as zero.
-            trace_error: Its standard error, in the same shape.
-            costs: float array of shape (weights, MAX_BITS + 1), from `costs`
-                or zeros.
+            trace: Of each weight, from `traces`. Negative entries, noise or a
+                saddle, count as zero.
+            trace_error: Its standard error.
+            costs: Of shape (weights, MAX_BITS + 1), from `costs` or zeros.
             held_out: Batches for gains, if not those of the gatherer.
         """
         model = self.model
@@ -262,8 +257,8 @@ class StatisticsGatherer:
 
         Args:
             rule: Says which widths are candidates.
-            trace: float array of shape (weights,), from `traces`; only
-                `ranking="hessian"` looks at it.
+            trace: Of each weight, from `traces`; only `ranking="hessian"` looks
+                at it.
             batches: Where to take them, if not on those of the gatherer.
 
         Returns:

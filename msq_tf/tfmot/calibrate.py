@@ -31,6 +31,7 @@ from tf_keras.src.mixed_precision import autocast_variable
 
 from msq_tf.core.calibration import SeenRanges
 from msq_tf.core.calibration import run_batches
+from msq_tf.core.scoped import scoped
 from msq_tf.keras3.activation_sites import SITE_NAME
 from msq_tf.quantizers.range_average import LEAST_RANGE
 from msq_tf.quantizers.range_average import Extremes
@@ -44,6 +45,8 @@ from msq_tf.tfmot.model_state import state_variables
 from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.strip import is_input_quantizer
 
+# Function of the position of a site and of what the model computes there, that
+# returns what it goes on with.
 Tap = Callable[[int, tf.Tensor], tf.Tensor]
 
 # By `ref()` of the range's variable.
@@ -89,41 +92,28 @@ def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
             f"'{model.name}'"
         )
     seen = SeenRanges({ref: e["min_var"].name for ref, e in ranges.items()})
-    token = _SEEN.set(seen)
-    try:
-        with kept(state_variables(model)):
-            run_batches(
-                lambda batch: model(batch, training=False),
-                x,
-                batch_size,
-                fixed_batch_size(model),
-            )
-    finally:
-        _SEEN.reset(token)
+    with scoped(_SEEN, seen), kept(state_variables(model)):
+        run_batches(
+            lambda batch: model(batch, training=False),
+            x,
+            batch_size,
+            fixed_batch_size(model),
+        )
     for ref, (low, high) in seen.found().items():
         if low < high:
             ranges[ref]["min_var"].assign(low)
             ranges[ref]["max_var"].assign(high)
 
 
-@contextlib.contextmanager
-def watched(model: Any, tap: Tap | None) -> Iterator[None]:
-    """A scope in which the quantizers of activations are sites with names.
-
-    Args:
-        model: What `quantize_apply` returned.
-        tap: Function of the position of a site and of what the model computes
-            there, that returns what it goes on with.
-    """
+def watched(
+    model: Any, tap: Tap | None
+) -> contextlib.AbstractContextManager[None]:
+    """A scope in which the quantizers of activations are sites with names."""
     places = {
         entry["min_var"].ref(): position
         for position, (_, entry) in enumerate(_ranges(model))
     }
-    token = _WATCHED.set((places, tap))
-    try:
-        yield
-    finally:
-        _WATCHED.reset(token)
+    return scoped(_WATCHED, (places, tap))
 
 
 def site_ranges(model: Any) -> list[SiteRange]:

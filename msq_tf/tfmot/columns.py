@@ -18,9 +18,7 @@ def readers(layer: Any) -> list[Any]:
 def narrow(layer: Any) -> bool:
     """Whether an input has columns that vary by less than a grid resolves.
 
-    Args:
-        layer: An `InputLayer`. Where something reads it that does not
-            normalize it, none of its columns counts.
+    None counts where something reads the input that does not normalize it.
     """
     lost = [
         lost_in(reader, tf_keras.layers, _BITS) for reader in readers(layer)

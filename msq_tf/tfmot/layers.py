@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from msq_tf.core import weight_spec
 from msq_tf.core.weight_spec import WeightSpec
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.weight_layout import Layout
@@ -13,59 +14,34 @@ from msq_tf.weight_layout import Layout
 layers = tf_keras.layers
 
 
-def _einsum_output_axes(layer: Any) -> tuple[int, ...]:
-    operands, output = layer.equation.replace(" ", "").split("->")
-    kernel = operands.split(",")[1]
-    return tuple(i for i, axis in enumerate(kernel) if axis in output)
-
-
-_CONV = (WeightSpec("kernel", (-1,), Layout.CONV),)
-_CONV_TRANSPOSE = (WeightSpec("kernel", (-2,), Layout.CONV_TRANSPOSE),)
 _DEPTHWISE = (WeightSpec("depthwise_kernel", (-2, -1), Layout.DEPTHWISE),)
-_SEPARABLE = (
-    *_DEPTHWISE,
-    WeightSpec("pointwise_kernel", (-1,), Layout.CONV),
-)
-_RECURRENT = (
-    WeightSpec("kernel", (-1,), Layout.RECURRENT),
-    WeightSpec("recurrent_kernel", (-1,), Layout.RECURRENT),
-)
 
 # Matched by class, the first entry wins: a DepthwiseConv2D and a
 # SeparableConv2D are convolutions too.
 _TABLE: tuple[tuple[type, tuple[WeightSpec, ...]], ...] = (
-    (layers.SeparableConv1D, _SEPARABLE),
-    (layers.SeparableConv2D, _SEPARABLE),
+    (layers.SeparableConv1D, weight_spec.SEPARABLE),
+    (layers.SeparableConv2D, weight_spec.SEPARABLE),
     (layers.DepthwiseConv1D, _DEPTHWISE),
     (layers.DepthwiseConv2D, _DEPTHWISE),
-    (layers.Conv1DTranspose, _CONV_TRANSPOSE),
-    (layers.Conv2DTranspose, _CONV_TRANSPOSE),
-    (layers.Conv3DTranspose, _CONV_TRANSPOSE),
-    (layers.Conv1D, _CONV),
-    (layers.Conv2D, _CONV),
-    (layers.Conv3D, _CONV),
-    (layers.Dense, (WeightSpec("kernel", (-1,), Layout.DENSE),)),
-    (
-        layers.Embedding,
-        (WeightSpec("embeddings", (-1,), Layout.EMBEDDING),),
-    ),
-    (
-        layers.EinsumDense,
-        (WeightSpec("kernel", _einsum_output_axes, Layout.EINSUM),),
-    ),
+    (layers.Conv1DTranspose, weight_spec.CONV_TRANSPOSE),
+    (layers.Conv2DTranspose, weight_spec.CONV_TRANSPOSE),
+    (layers.Conv3DTranspose, weight_spec.CONV_TRANSPOSE),
+    (layers.Conv1D, weight_spec.CONV),
+    (layers.Conv2D, weight_spec.CONV),
+    (layers.Conv3D, weight_spec.CONV),
+    (layers.Dense, weight_spec.DENSE),
+    (layers.Embedding, weight_spec.EMBEDDING),
+    (layers.EinsumDense, weight_spec.EINSUM),
     # Cells are inside of layers, where no wrapper is; MSQ could quantize them.
-    (layers.LSTMCell, _RECURRENT),
-    (layers.GRUCell, _RECURRENT),
-    (layers.SimpleRNNCell, _RECURRENT),
+    (layers.LSTMCell, weight_spec.RECURRENT),
+    (layers.GRUCell, weight_spec.RECURRENT),
+    (layers.SimpleRNNCell, weight_spec.RECURRENT),
 )
 
 
 def known_weights(layer: Any) -> tuple[WeightSpec, ...]:
     """The quantizable weights of a layer; none where its class is unknown."""
-    for kind, specs in _TABLE:
-        if isinstance(layer, kind):
-            return specs
-    return ()
+    return next((s for kind, s in _TABLE if isinstance(layer, kind)), ())
 
 
 def channel_axes(
@@ -73,11 +49,7 @@ def channel_axes(
 ) -> tuple[int, ...]:
     """The axes of a weight that have scales of their own.
 
-    Args:
-        layer: The layer.
-        attribute: Name of the weight on it.
-        known: Axes of weights that the table does not know; the last axis
-            where there is no entry.
+    Of weights that the table does not know, the `known` ones; else the last.
     """
     for spec in known_weights(layer):
         if spec.attribute == attribute:

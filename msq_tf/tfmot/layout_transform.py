@@ -46,12 +46,7 @@ _OTHERS = (
 
 
 class MSQLayoutTransform(tfmot.QuantizeLayoutTransform):
-    """What `quantize_apply` does to a model before layers are wrapped.
-
-    Args:
-        config: Arguments of `MSQQuantizeConfig`.
-        registry: The registry of the scheme.
-    """
+    """What `quantize_apply` does to a model before layers are wrapped."""
 
     def __init__(self, config: dict[str, Any], registry: Any):
         self._config = config
@@ -60,15 +55,7 @@ class MSQLayoutTransform(tfmot.QuantizeLayoutTransform):
     def apply(
         self, model: Any, layer_quantize_map: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
-        """Transforms a model.
-
-        Args:
-            model: The model without annotations.
-            layer_quantize_map: Metadata of each annotated layer by its name.
-
-        Returns:
-            The model and the metadata that are left.
-        """
+        """The model transformed, and the metadata of layers by name."""
         metadata = layer_quantize_map
         given = {n: entry.get(_CONFIG) for n, entry in metadata.items()}
         _finalize(model)

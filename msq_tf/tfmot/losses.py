@@ -9,13 +9,10 @@ from tf_keras.src.engine import compile_utils
 
 
 class LossesWithoutMetrics(compile_utils.LossesContainer):
-    """Computes losses and keeps no mean of them.
+    """Computes the compiled losses of a model and keeps no mean of them.
 
     Means of `fit` would change, and inside of a `tf.distribute` strategy they
     cannot be updated where statistics are taken.
-
-    Args:
-        container: `compiled_loss` of a model.
     """
 
     def __init__(self, container: Any):

@@ -51,11 +51,7 @@ _MULTIPLYING = (
 
 @dataclasses.dataclass(frozen=True)
 class TrainedActivations:
-    """Activations that a model was trained with.
-
-    Attributes:
-        bits: Bits of their codes.
-    """
+    """The bits of the codes of activations that a model was trained with."""
 
     bits: int
 
@@ -281,11 +277,6 @@ class ModelView(QuantizedNetwork):
     @contextlib.contextmanager
     def integer_scope(self, tap: Tap | None = None) -> Iterator[None]:
         """While open, `integer_base` reads its weights as constants.
-
-        Args:
-            tap: Function of the position of a quantizer of activations and of
-                what the model computes there, that returns what it goes on
-                with.
 
         Raises:
             ValueError: If a latent weight is not finite.

@@ -17,6 +17,7 @@ import tensorflow as tf
 from msq_tf.core.penalty import PenaltyMean
 from msq_tf.core.penalty import apart
 from msq_tf.core.penalty import as_loss
+from msq_tf.core.scoped import scoped
 from msq_tf.tfmot.compat.imports import tf_keras
 
 _NAMES = (
@@ -86,15 +87,7 @@ def with_methods_of(model: Any, quantized: Any) -> Any:
 
 
 def penalty_loss(weight: Any, penalty: tf.Tensor) -> tf.Tensor:
-    """The term of a loss for the penalty of one weight.
-
-    Args:
-        weight: The latent variable.
-        penalty: float32 scalar.
-
-    Returns:
-        A scalar of the variable's type.
-    """
+    """The term of a loss for the penalty of a weight, in the weight's type."""
     counting = _COUNTING.get()
     if counting is not None:
         mean, counted = counting
@@ -109,12 +102,8 @@ def penalty_loss(weight: Any, penalty: tf.Tensor) -> tf.Tensor:
 def keep_penalty_apart(model: Any) -> PenaltyMean:
     """Has the steps of a model report its loss without the penalty.
 
-    Args:
-        model: A model of TFMOT. Its `train_step` and `test_step` are replaced
-            once.
-
-    Returns:
-        The mean of the penalty over its training steps.
+    They are replaced once. Returns the mean of the penalty over its training
+    steps.
     """
     if model in _MEANS:
         return _MEANS[model]
@@ -133,12 +122,8 @@ def keep_penalty_apart(model: Any) -> PenaltyMean:
 def _counting(step: Callable[..., Any], mean: PenaltyMean) -> Any:
     @functools.wraps(step)
     def counted(data: Any) -> Any:
-        token = _COUNTING.set((mean, set()))
-        try:
-            with apart():
-                logs = step(data)
-        finally:
-            _COUNTING.reset(token)
+        with scoped(_COUNTING, (mean, set())), apart():
+            logs = step(data)
         mean.count()
         return logs
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from msq_tf.core.config import check_bits
 from msq_tf.core.config import check_choice
 from msq_tf.quantizers import uniform
 from msq_tf.tfmot.compat.imports import tf_keras
@@ -14,6 +13,7 @@ from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.layers import channel_axes
 from msq_tf.tfmot.layers import known_weights
 from msq_tf.tfmot.quantizer import RoundClampQuantizer
+from msq_tf.tfmot.quantizer import check_widths
 from msq_tf.tfmot.quantizer import with_scale
 from msq_tf.tfmot.strip import check_kind
 
@@ -85,13 +85,7 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
         quantizer: str = uniform.ROUND_CLAMP,
         scale: str = uniform.MSE,
     ):
-        check_bits("start_bits", start_bits)
-        check_bits("min_bits", min_bits)
-        if min_bits > start_bits:
-            raise ValueError(
-                "`min_bits` cannot exceed `start_bits`. Received: "
-                f"min_bits={min_bits}, start_bits={start_bits}"
-            )
+        check_widths(start_bits, min_bits)
         check_choice("quantizer", quantizer, uniform.QUANTIZERS)
         if activation_bits not in (None, 8):
             raise ValueError(
@@ -165,9 +159,7 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
     def set_quantize_weights(
         self, layer: Any, quantize_weights: Sequence[Any]
     ) -> None:
-        names = self.weight_names(layer)
-        for name, weight in zip(names, quantize_weights, strict=True):
-            setattr(layer, name, weight)
+        _set_all(layer, self.weight_names(layer), quantize_weights)
 
     def activation_names(self, layer: Any) -> list[str]:
         """Names of the activation attributes that are quantized inside."""
@@ -190,9 +182,7 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
     def set_quantize_activations(
         self, layer: Any, quantize_activations: Sequence[Any]
     ) -> None:
-        names = self.activation_names(layer)
-        for name, activation in zip(names, quantize_activations, strict=True):
-            setattr(layer, name, activation)
+        _set_all(layer, self.activation_names(layer), quantize_activations)
 
     def get_output_quantizers(self, layer: Any) -> list[Any]:
         check_kind(layer, tf_keras.layers.Layer, "layers")
@@ -230,6 +220,11 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _set_all(layer: Any, names: Sequence[str], values: Sequence[Any]) -> None:
+    for name, value in zip(names, values, strict=True):
+        setattr(layer, name, value)
 
 
 def _axes(given: Any) -> dict[str, tuple[int, ...]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from tf_keras.src.mixed_precision import autocast_variable
 
 from msq_tf.core.config import check_bits
 from msq_tf.core.config import check_choice
+from msq_tf.core.scoped import scoped
 from msq_tf.quantizers import batched
 from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
@@ -32,18 +32,22 @@ _GIVEN: contextvars.ContextVar[Mapping[Any, tf.Tensor] | None] = (
 )
 
 
-@contextlib.contextmanager
-def given_values(values: Mapping[Any, tf.Tensor]) -> Iterator[None]:
-    """While open, quantizers return these tensors.
+def given_values(
+    values: Mapping[Any, tf.Tensor],
+) -> contextlib.AbstractContextManager[None]:
+    """While open, quantizers return these tensors, by a weight's `ref()`."""
+    return scoped(_GIVEN, values)
 
-    Args:
-        values: Tensors by `variable.ref()` of the weight they stand for.
-    """
-    token = _GIVEN.set(values)
-    try:
-        yield
-    finally:
-        _GIVEN.reset(token)
+
+def check_widths(start_bits: Any, min_bits: Any) -> None:
+    """Raises a ValueError unless both are widths, the least one below."""
+    check_bits("start_bits", start_bits)
+    check_bits("min_bits", min_bits)
+    if min_bits > start_bits:
+        raise ValueError(
+            "`min_bits` cannot exceed `start_bits`. Received: "
+            f"min_bits={min_bits}, start_bits={start_bits}"
+        )
 
 
 def with_scale(config: dict[str, Any]) -> dict[str, Any]:
@@ -90,13 +94,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         scale: str = uniform.MSE,
     ):
         check_choice("scale", scale, uniform.STATISTICS)
-        check_bits("start_bits", start_bits)
-        check_bits("min_bits", min_bits)
-        if min_bits > start_bits:
-            raise ValueError(
-                "`min_bits` cannot exceed `start_bits`. Received: "
-                f"min_bits={min_bits}, start_bits={start_bits}"
-            )
+        check_widths(start_bits, min_bits)
         if quantizer not in uniform.QUANTIZERS:
             raise ValueError(
                 "`quantizer` is unknown. Expected one of "

@@ -96,11 +96,7 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
 
 
 class MSQQuantizeRegistry(tfmot.QuantizeRegistry):
-    """Says how each layer is quantized.
-
-    Args:
-        config: Arguments of `MSQQuantizeConfig`.
-    """
+    """Says how each layer is quantized."""
 
     def __init__(self, config: dict[str, Any]):
         self._config = config

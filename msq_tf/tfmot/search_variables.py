@@ -40,14 +40,8 @@ _SLICES = _slices()
 def make_variables(wrapper: Any, name: str, bits: int) -> dict[str, Any]:
     """Adds the variables of one weight to its wrapper.
 
-    Args:
-        wrapper: The `QuantizeWrapper`.
-        name: Name of the weight.
-        bits: Stored bits at the start.
-
-    Returns:
-        `"bits"` and `"lsb"`, int32 scalars, `"strength"`, a float32 scalar,
-        and `"state"`, a float64 vector of what the graph does not read.
+    They are `"bits"` and `"lsb"`, int32 scalars, `"strength"`, a float32
+    scalar, and `"state"`, a float64 vector of what the graph does not read.
     """
     fresh = fresh_values([bits])
     state = np.concatenate([np.ravel(fresh[field]) for field in _FIELDS])
@@ -71,11 +65,7 @@ def make_variables(wrapper: Any, name: str, bits: int) -> dict[str, Any]:
 
 
 class WrapperState(SearchState):
-    """A search's state, read from and written to the wrappers of a model.
-
-    Args:
-        variables: What `make_variables` returned, for each weight.
-    """
+    """A search's state, in the variables that the wrappers of a model have."""
 
     def __init__(self, variables: Sequence[Mapping[str, Any]]):
         for name in PER_WEIGHT | SHARED:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -25,19 +24,16 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quant_ops,
 )
 
+from msq_tf.core.scoped import scoped
+
 _OPEN: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "msq_tf_second_gradients", default=False
 )
 
 
-@contextlib.contextmanager
-def differentiable_twice() -> Iterator[None]:
+def differentiable_twice() -> contextlib.AbstractContextManager[None]:
     """While open, what TFMOT quantizes has second derivatives."""
-    token = _OPEN.set(True)
-    try:
-        yield
-    finally:
-        _OPEN.reset(token)
+    return scoped(_OPEN, True)
 
 
 _plain = quant_ops._FakeQuantWithMinMaxVars

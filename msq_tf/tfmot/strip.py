@@ -20,11 +20,7 @@ OTHER_FLOATS = ("bfloat16", "float16", "float64")
 
 @contextlib.contextmanager
 def in_float32(model: Any) -> Iterator[None]:
-    """Lets layers of a mixed policy compute in the float32 of their variables.
-
-    Args:
-        model: A model of TFMOT.
-    """
+    """Lets layers of a mixed policy compute in float32, as their variables."""
     changed = [
         (layer, layer.dtype_policy)
         for layer in model._flatten_layers()
@@ -123,11 +119,7 @@ def _original(entry: Any) -> Any:
 def copy_weights(model: Any, plain: Any, values: Mapping[Any, Any]) -> None:
     """Copies all weights of a model of TFMOT into its stripped copy.
 
-    Args:
-        model: The model of TFMOT.
-        plain: What `strip_quantization` made of it.
-        values: Arrays by `variable.ref()` of `model` that stand for its
-            variables.
+    `values` are arrays by `variable.ref()` that stand for its variables.
     """
 
     def value(variable: Any) -> np.ndarray:

@@ -180,14 +180,10 @@ def activation_widths(model: Any) -> set[int]:
 
 @contextlib.contextmanager
 def weights_as(model: Any, values: Mapping[Any, tf.Tensor]) -> Iterator[None]:
-    """While open, quantizers of TFMOT return these tensors for weights.
+    """While open, quantizers of TFMOT return these tensors, by `ref()`.
 
     What they compute of a variable the converter would take for the grid of
     an activation.
-
-    Args:
-        model: A model of TFMOT.
-        values: Tensors by `variable.ref()` of the weight they stand for.
     """
     wrappers = [
         layer

@@ -18,8 +18,7 @@ from tflite_export.errors import ExportError
 class Converter:
     """Converts a traced function without any quantization.
 
-    Args:
-        traced: The function, which may be gone afterwards.
+    The function may be gone afterwards.
 
     Attributes:
         frozen: The graph that is converted; `None` where TensorFlow freezes
@@ -55,9 +54,8 @@ class Converter:
     def convert(self, shown: Container[str] | None = None) -> bytes:
         """A float TFLite file; may be called again.
 
-        Args:
-            shown: Names of the weights that have their own values. One number
-                stands for all elements of each of the others. `None` for all.
+        Only weights that are shown have their own values, `None` for all: one
+        number stands for all elements of each of the others.
 
         Raises:
             ExportError: If the converter refuses an operator.

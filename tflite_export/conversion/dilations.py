@@ -32,14 +32,9 @@ def merged(
 ) -> dict[str, tf.compat.v1.NodeDef]:
     """Finds dilated convolutions.
 
-    Args:
-        nodes: Of a graph.
-        value: Function of a node that returns what it holds; `None` if it is
-            no constant.
-
-    Returns:
-        The nodes to write in the place of others, by their names, which they
-        keep.
+    `value` is a function of a node that returns what it holds; `None` if it is
+    no constant. Returns the nodes to write in the place of others, by their
+    names, which they keep.
     """
     known = {node.name: node for node in nodes}
     reads = collections.Counter(
@@ -142,10 +137,7 @@ class _Pattern:
     ) -> tuple[list[int], bytes] | None:
         """Rates along the pixels' axes, and how they are padded."""
         rates, pads = self._constant(start, 1), self._constant(start, 2)
-        again, crops = (
-            self._constant(self._end, 1),
-            self._constant(self._end, 2),
-        )
+        again, crops = (self._constant(self._end, k) for k in (1, 2))
         size = self._kernel(convolution)
         if rates is None or pads is None or crops is None or size is None:
             return None

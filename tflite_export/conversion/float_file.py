@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -87,9 +86,6 @@ def to_float_file(
             itself included. `None` for where temporary files are, the float
             file in memory.
 
-    Returns:
-        The float file, with a signature and readable input and output names.
-
     Raises:
         ExportError: If the converter refuses the model.
     """
@@ -99,11 +95,7 @@ def to_float_file(
 class Conversion:
     """A model on its way to a float file, which may be made more than once.
 
-    Args:
-        source: As of `to_float_file`.
-        trained: Likewise.
-        folder: Likewise.
-        floats: Values of its weights that stay float.
+    As of `to_float_file`; `floats` are values of its weights that stay float.
 
     Raises:
         ExportError: If the model is too large.
@@ -127,13 +119,14 @@ class Conversion:
     def _convert(self, source: Source) -> list[Any]:
         """Gets the model ready for the converter.
 
-        Returns:
-            Variables of calls before that results depend on.
+        Returns variables of calls before that results depend on.
         """
         traced, self._names = _trace(source)
         graph = traced.function.graph.as_graph_def()
         dynamic = any(spec.shape[0] is None for spec in source.specs)
-        if dynamic and any(n.op == "TensorListReserve" for n in _nodes(graph)):
+        if dynamic and any(
+            node.op == "TensorListReserve" for node in rounding.nodes(graph)
+        ):
             # Lists of tensors (recurrent layers) need a known element shape.
             source = _of_one(source)
             traced, self._names = _trace(source)
@@ -146,7 +139,7 @@ class Conversion:
         traced.trained = Trained(self._trained, self._floats)
         self._constants = [
             array
-            for array in constants(_nodes(graph))
+            for array in constants(rounding.nodes(graph))
             if not traced.trained.find(array)
         ] + traced.trained.shorten(traced.captured)
         del graph
@@ -185,11 +178,7 @@ class Conversion:
     def file(self, apart: Iterable[str] = ()) -> FloatFile:
         """Makes the float file.
 
-        Args:
-            apart: Paths of quantized weights that nothing is folded into.
-
-        Returns:
-            The file.
+        Nothing is folded into the quantized weights whose paths are `apart`.
 
         Raises:
             ExportError: If the converter refuses the model.
@@ -240,13 +229,9 @@ def _graph(frozen: FrozenGraph, inputs: Sequence[str]) -> rounding.Graph:
 
 
 def check_size(base: Any) -> None:
-    """Refuses a model that is too large for any file, before it takes memory.
+    """Raises an ExportError for a model that is too large for any file.
 
-    Args:
-        base: The Keras model.
-
-    Raises:
-        ExportError: If its weights as floats don't fit into a file.
+    That is before it takes memory.
     """
     size = 4 * sum(math.prod(variable.shape) for variable in base.weights)
     if size > LARGEST:
@@ -311,12 +296,6 @@ def _name(tensor: tf.Tensor) -> str:
     return tensor.name.split(":")[0]
 
 
-def _nodes(graph: tf.compat.v1.GraphDef) -> Iterator:
-    yield from graph.node
-    for function in graph.library.function:
-        yield from function.node_def
-
-
 def _sign(
     model: schema.ModelT,
     traced: Traced,
@@ -365,9 +344,7 @@ def _in_order(
 def _tensor_maps(
     indices: list[int], names: list[str]
 ) -> list[schema.TensorMapT]:
-    maps = []
-    for index, name in zip(indices, names, strict=True):
-        entry = schema.TensorMapT()
+    maps = [schema.TensorMapT() for _ in indices]
+    for entry, index, name in zip(maps, indices, names, strict=True):
         entry.name, entry.tensorIndex = name.encode(), index
-        maps.append(entry)
     return maps

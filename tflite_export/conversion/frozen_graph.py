@@ -112,8 +112,7 @@ class FrozenGraph:
     def seal(self, paths: Iterable[str]) -> None:
         """Has inputs of the graph stand for weights that would be folded.
 
-        Args:
-            paths: Weights that are kept apart wherever they are read.
+        The weights of these paths are kept apart wherever they are read.
         """
         self.seals = find(self._all_uses, self._nodes, paths)
         self._sealed: dict[Edge, str] = {
@@ -301,15 +300,9 @@ def bytes_of(shape: tuple[int, ...]) -> int:
 def freeze(converter: Any, traced: Traced) -> FrozenGraph | None:
     """Has a converter freeze its function as this module does.
 
-    Where the function calls others, as a loop does, TensorFlow freezes it.
-
-    Args:
-        converter: Of `tf.lite.TFLiteConverter.from_concrete_functions`.
-        traced: Its function, which is let go of.
-
-    Returns:
-        The graph that the converter is given, `None` where this TensorFlow
-        asks for it in another way.
+    The function is let go of. Where it calls others, as a loop does,
+    TensorFlow freezes it. Returns the graph that the converter is given,
+    `None` where this TensorFlow asks for it in another way.
     """
     function = traced.function
     if function is None or not hasattr(converter, "_freeze_concrete_function"):
@@ -357,13 +350,8 @@ def _without_variables(
 ) -> tf.compat.v1.GraphDef | None:
     """The graph as TensorFlow freezes it, but for captured tensors.
 
-    Args:
-        function: A concrete function.
-        captured: Placeholders of the tensors, which are left.
-
-    Returns:
-        The graph, or `None` where it calls functions, in which tensors would
-        be replaced, too, or where this TensorFlow freezes in another way.
+    Their placeholders are left. `None` where it calls functions, in which
+    tensors would be replaced, too, or this TensorFlow freezes in another way.
     """
     try:
         from tensorflow.python.framework import convert_to_constants as freezing

@@ -37,13 +37,9 @@ _NONE = schema.ActivationFunctionType.NONE
 
 
 def join(model: schema.ModelT) -> bool:
-    """Joins the pieces of every dense layer of the main graph.
+    """Joins the pieces of every dense layer of the main graph, in place.
 
-    Args:
-        model: A float model, changed in place.
-
-    Returns:
-        Whether anything was joined.
+    Returns whether anything was joined.
     """
     graph = _Graph(model)
     changed = False
@@ -125,12 +121,7 @@ class _Graph:
         bias = self._bias(op, added, result)
         if bias is None:
             return False
-        vector = edit.new_tensor(
-            self._graph,
-            "FLOAT32",
-            shape=bias.shape,
-            buffer=edit.new_buffer(self._model, bias),
-        )
+        vector = edit.new_constant(self._model, bias)
         op.inputs = np.array([*inputs[:2], vector], np.int32)
         options = added.builtinOptions
         op.builtinOptions.fusedActivationFunction = (
@@ -211,7 +202,7 @@ class _Graph:
 
     def _only_reader(self, index: int, name: str) -> schema.OperatorT | None:
         """The one operator that reads a tensor as data."""
-        readers = [op for op in self.operators if index in fb.inputs(op)]
+        readers = fb.readers(self._graph, index)
         if len(readers) != 1 or index in fb.outputs(self._graph):
             return None
         (op,) = readers

@@ -43,14 +43,7 @@ class _Unlike(Exception):
 def convert(
     converter: Converter, folder: str | os.PathLike[str]
 ) -> schema.ModelT:
-    """Converts a model, in parts where it is large.
-
-    Args:
-        converter: The model's.
-        folder: Where there is room for what the parts gave.
-
-    Returns:
-        The float model. Its constants may lie on disk.
+    """Converts a model, in parts where it is large; constants may lie on disk.
 
     Raises:
         ExportError: If the converter refuses the model.
@@ -66,10 +59,9 @@ def convert(
 
 
 def parts(converter: Converter) -> list[set[str]]:
-    """Cuts a model's weights into parts of about the same size.
+    """Cuts a model's weights, by name, into parts of about the same size.
 
-    Returns:
-        The names of each part's weights. A group is in one part.
+    A group is in one part.
     """
     sizes = {name: bytes_of(s) for name, s in converter.weights.items()}
     most = max(sum(sizes.values()) // _SHARE, _LEAST_PART)
@@ -203,11 +195,7 @@ def _same(
 
 
 def _check_alike(one: schema.ModelT, other: schema.ModelT) -> None:
-    """Whether two files differ in nothing but numbers of constants.
-
-    Raises:
-        _Unlike: If they do.
-    """
+    """Raises `_Unlike` if two files differ in more than their constants."""
     if len(one.subgraphs) != len(other.subgraphs):
         raise _Unlike
     for first, second in zip(one.subgraphs, other.subgraphs, strict=True):

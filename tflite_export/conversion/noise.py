@@ -145,10 +145,7 @@ class Draws:
 
 
 def find(data: Any) -> Draws:
-    """Finds where a float file draws random numbers.
-
-    Args:
-        data: The bytes, with the converter's names.
+    """Finds where a float file, with the converter's names, draws numbers.
 
     Raises:
         ExportError: If a loop does, or not a number a sample.

@@ -25,11 +25,7 @@ _FLOAT32 = tf.float32.as_datatype_enum
 
 
 class _InFloat32(keras.DTypePolicy):
-    """Computing in float32 on variables of any float type.
-
-    Args:
-        variables: The type of the variables.
-    """
+    """Computing in float32 on variables of any float type."""
 
     def __init__(self, variables: str):
         super().__init__("float32")
@@ -75,12 +71,7 @@ def in_float32(base: Any) -> Iterator[None]:
 def as_read(base: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Inputs rounded to the types that a Functional model takes.
 
-    Args:
-        base: The Keras model.
-        inputs: One array per input of the model.
-
-    Returns:
-        Arrays of their types before.
+    Arrays keep their types.
     """
     own = keras.tree.flatten(getattr(base, "input", None))
     if len(own) != len(inputs):
@@ -97,9 +88,6 @@ def drop_casts(graph: tf.compat.v1.GraphDef) -> None:
     """Has a graph go on in float32 where it casts to another float and back.
 
     A model casts its inputs to its own type, and its layers cast them again.
-
-    Args:
-        graph: The graph, changed in place.
     """
     nodes = {node.name: node for node in graph.node}
     for node in graph.node:

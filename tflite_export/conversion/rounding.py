@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,13 +64,8 @@ def bounds(
 ) -> tuple[list[list[np.ndarray]], list[float]]:
     """What outputs should be, and how far each may be from that.
 
-    Args:
-        graph: The model's.
-        batches: Its inputs.
-
-    Returns:
-        The outputs for each batch, in float64 where TensorFlow has kernels
-        for that and else in float32, and a number for each output.
+    The outputs for each batch, in float64 where TensorFlow has kernels for
+    that and else in float32, and a number for each output.
     """
     plain = graph.run(batches)
     reference = plain
@@ -114,7 +110,7 @@ def in_float64(graph: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
         ):
             if argument.type == _FLOAT:
                 argument.type = _DOUBLE
-    for node in _nodes(wide):
+    for node in nodes(wide):
         for value in node.attr.values():
             _widen(value)
     return wide
@@ -139,7 +135,7 @@ def _shaken(
     """A graph whose float constants are off by a unit in the last place."""
     shaken = tf.compat.v1.GraphDef()
     shaken.CopyFrom(graph)
-    for node in _nodes(shaken):
+    for node in nodes(shaken):
         if node.op == "Const":
             tensor = node.attr["value"].tensor
             if tensor.dtype == _FLOAT:
@@ -157,8 +153,8 @@ def _moved(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(array == 0, array, moved).astype(np.float32)
 
 
-def _nodes(graph: tf.compat.v1.GraphDef) -> list[Any]:
-    nodes = list(graph.node)
+def nodes(graph: tf.compat.v1.GraphDef) -> Iterator[Any]:
+    """The nodes of a graph and of the functions that it calls."""
+    yield from graph.node
     for function in graph.library.function:
-        nodes += function.node_def
-    return nodes
+        yield from function.node_def

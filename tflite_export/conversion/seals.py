@@ -60,14 +60,13 @@ def find(
 ) -> list[Seal]:
     """Finds the weights of a graph that have to be sealed.
 
+    Where a weight is read in part, the part is sealed, unless it is larger
+    than the weight.
+
     Args:
         uses: The graph.
         trained: Its quantized weights by the names of their nodes.
         everywhere: Paths of weights that are sealed wherever they are read.
-
-    Returns:
-        The seals. Where a weight is read in part, the part is sealed, unless
-        it is larger than the weight.
     """
     paths = set(everywhere)
     found: list[Seal] = []
@@ -130,12 +129,7 @@ def settle(
 ) -> dict[tuple[int, int], QuantizedWeight]:
     """Makes constants of the inputs that stood for weights.
 
-    Args:
-        model: The float model, changed in place.
-        seals: What was sealed.
-
-    Returns:
-        The weights that tensors are known to hold, by subgraph and tensor.
+    Returns the weights that tensors are known to hold, by subgraph and tensor.
     """
     graph = model.subgraphs[0]
     places = {fb.name(graph.tensors[i]): i for i in fb.inputs(graph)}

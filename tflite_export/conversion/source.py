@@ -74,11 +74,7 @@ class RangedModel(QuantizedModel, Protocol):
     def integer_scope(
         self, tap: Tap | None = None
     ) -> contextlib.AbstractContextManager[Any]:
-        """As `quantized_scope`, with activations on their grids.
-
-        Args:
-            tap: Sees, and may replace, what the model computes at its sites.
-        """
+        """As `quantized_scope`, with activations on their grids, see `Tap`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,9 +146,7 @@ class Source:
     def scope(self, tap: Tap | None = None) -> Iterator[None]:
         """Where the model's weights read as they shall be exported.
 
-        Args:
-            tap: Sees, and may replace, what the model computes at its sites;
-                with trained ranges only.
+        A `tap` needs trained ranges.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(other_floats.in_float32(self.base))
@@ -169,10 +163,6 @@ class Source:
 
         Behind its inputs a batch may have random numbers that the model gets
         where it would draw some.
-
-        Args:
-            batches: Inputs.
-            tap: As in `scope`.
         """
         return list(self.predicted(batches, tap))
 
@@ -238,9 +228,6 @@ def from_model(
         example: One batch of inputs that stands in for `input_signature`.
         batch_size: Fixed batch size, `None` for any.
         usual_batch: That of models which don't keep states of another one.
-
-    Returns:
-        The source.
 
     Raises:
         ValueError: If `model` isn't a built Keras model, its inputs are not

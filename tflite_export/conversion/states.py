@@ -89,14 +89,10 @@ def named(
     inputs: Sequence[str],
     outputs: Sequence[str],
 ) -> tuple[State, ...]:
-    """States for some variables of a model.
+    """States for some variables of a model, in the order of its layers.
 
-    Args:
-        base: The Keras model.
-        variables: What it keeps, in any order.
-        batch: Size of the model's batches.
-        inputs: Names of the model's own inputs.
-        outputs: Those of its outputs.
+    `batch` is the size of its batches; the names of its own inputs and outputs
+    are taken.
     """
     places = _places(base)
     found: list[State] = []
@@ -153,10 +149,6 @@ class _StandIn:
     """What a recurrent layer of tf_keras has in the place of a variable.
 
     Such layers assign to variables of TensorFlow, which know no scopes.
-
-    Args:
-        variable: The variable.
-        scope: The open scope that knows its value.
     """
 
     def __init__(self, variable: tf.Variable, scope: Aside):
@@ -179,8 +171,7 @@ class _StandIn:
 def aside(base: Any) -> Iterator[Aside]:
     """A scope in which no layer of a model changes its states.
 
-    Args:
-        base: A model of Keras 3 or tf_keras.
+    The model is one of Keras 3 or tf_keras.
     """
     changed: list[tuple[Any, Any]] = []
     with Aside() as scope:
@@ -202,15 +193,8 @@ def reached(source: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Samples with the states that a model reaches on them.
 
     It is called on the samples one batch after the other, and begins as its
-    states do.
-
-    Args:
-        source: The `Source` of the model.
-        inputs: Its own inputs.
-
-    Returns:
-        The samples, repeated until they make several calls of whole batches,
-        and one array per state.
+    states do. The samples are repeated until they make several calls of whole
+    batches; behind them is one array per state.
     """
     states: Sequence[State] = source.states
     if not states:
@@ -277,13 +261,7 @@ class StateReport:
 def report(
     states: Sequence[State], inputs: Sequence[Any], outputs: Sequence[Any]
 ) -> tuple[StateReport, ...]:
-    """What an export says of states.
-
-    Args:
-        states: The states.
-        inputs: The `Port`s of the file's inputs.
-        outputs: Those of its outputs.
-    """
+    """What an export says of states, by the `Port`s of its file."""
     ports = zip(
         states,
         inputs[len(inputs) - len(states) :],

@@ -25,9 +25,7 @@ _Digest = tuple[tuple[int, ...], bytes]
 class Trained:
     """The quantized weights of a model, found again by value.
 
-    Args:
-        weights: The weights.
-        floats: Values of the weights that stay float.
+    `floats` are values of the weights that stay float.
     """
 
     def __init__(
@@ -55,10 +53,8 @@ class Trained:
     def shorten(self, captured: dict[str, Value]) -> list[np.ndarray]:
         """Has captured tensors that are quantized weights made of codes.
 
-        These take a quarter of the memory.
-
-        Returns:
-            The other float arrays of two or more axes.
+        These take a quarter of the memory. Returns the other float arrays of
+        two or more axes.
         """
         found = []
         for name, value in captured.items():

@@ -91,7 +91,7 @@ class Uses:
         self._outputs = set(outputs)
         self._captured = set(captured)
         self._cut = set(cut)
-        self.live = self._reached()
+        self.live = self._behind(self._outputs & self._nodes.keys())
         self._readers: dict[Tensor, list[Edge]] = {}
         for name in self._nodes:
             if name in self.live:
@@ -109,18 +109,6 @@ class Uses:
             for place, read in enumerate(self._nodes[name].input)
             if not read.startswith("^") and (name, place) not in self._cut
         ]
-
-    def _reached(self) -> set[str]:
-        reached: set[str] = set()
-        waiting = [name for name in self._outputs if name in self._nodes]
-        while waiting:
-            name = waiting.pop()
-            if name in reached:
-                continue
-            reached.add(name)
-            # Orders say nothing: nothing is written in a frozen graph.
-            waiting += [tensor[0] for _, tensor in self._reads(name)]
-        return reached
 
     def _constant_nodes(self) -> set[str]:
         """Nodes that are computed from constants alone."""
@@ -154,12 +142,8 @@ class Uses:
     def sealing(self, weight: str, everywhere: bool = False) -> list[Edge]:
         """Where a weight must be kept from being folded into something.
 
-        Args:
-            weight: Name of its node.
-            everywhere: Whether also where it is multiplied with data.
-
-        Returns:
-            Edges at which elements of the weight are still what they were.
+        Edges at which elements of the weight are still what they were. With
+        `everywhere` also where it is multiplied with data.
         """
         found: list[Edge] = []
         computed: list[Edge] = []
@@ -227,15 +211,9 @@ class Uses:
     def places(
         self, weight: str, shape: Sequence[int], edges: Sequence[Edge]
     ) -> list[np.ndarray]:
-        """Which elements of a weight are read at some edges.
+        """Which elements of a weight are read at the edges of a `trail`.
 
-        Args:
-            weight: Name of its node.
-            shape: Shape of the weight.
-            edges: Edges of a `trail`.
-
-        Returns:
-            For each edge an array of the flat places of the elements.
+        For each edge an array of the flat places of the elements.
         """
         count = int(np.prod(shape, dtype=np.int64))
         numbers = np.arange(count).reshape(tuple(shape))
@@ -256,12 +234,8 @@ class Uses:
     ) -> list[np.ndarray]:
         """What the graph computes from constants other than some weights.
 
-        Args:
-            trained: Names of the weights' nodes.
-            values: Functions that return the values of captured constants.
-
-        Returns:
-            float32 arrays of two or more axes that data meet.
+        float32 arrays of two or more axes that data meet. `values` has
+        functions that return the values of captured constants.
         """
         tainted = set(trained)
         waiting = list(tainted)
@@ -291,6 +265,7 @@ class Uses:
             name = waiting.pop()
             if name not in found:
                 found.add(name)
+                # Orders say nothing: nothing is written in a frozen graph.
                 waiting += [tensor[0] for _, tensor in self._reads(name)]
         return found
 

@@ -17,12 +17,7 @@ def groups(
 ) -> list[list[str]]:
     """Groups weights that are used without another matrix in between.
 
-    Args:
-        nodes: Of a `GraphDef`.
-        weights: Shapes of the weights among them, by their names.
-
-    Returns:
-        The weights' names in groups, both in the order of `weights`.
+    The weights' names in groups, both in the order of `weights`.
     """
     walk = _Walk({node.name: node for node in nodes}, weights)
     for name in walk.nodes:

@@ -16,7 +16,7 @@ import numpy as np
 from tflite_export import files
 from tflite_export.data import image_folder
 
-# Value of one step of a pixel, and of 0: as `train --pixels` has them.
+# Input range of a model: the value of one step of a pixel, and of 0.
 PIXELS = {
     "unit": (1.0 / 255.0, 0.0),
     "signed": (2.0 / 255.0, -1.0),
@@ -52,9 +52,6 @@ def read(
         data_dir: Folder of prepared data sets.
         limit: Largest number of images.
 
-    Returns:
-        An array, or a dict of arrays.
-
     Raises:
         ValueError: If there is no such file, data set or split, or it is not
             one of images.
@@ -75,19 +72,12 @@ def read_labelled(
     data_dir: str | None = None,
     limit: int | None = None,
 ) -> tuple[Any, np.ndarray]:
-    """Reads inputs and targets.
+    """Reads inputs, as an array or a dict of arrays, and targets.
 
-    Args:
-        where: Path of an `.npz` with `y` and `x`, or `y` and one array per
-            input name; or the name of a data set as in `read`, whose split is
-            `test` if it has none.
-        shape: As in `read`.
-        pixels: As in `read`.
-        data_dir: As in `read`.
-        limit: Largest number of samples; `None` for all.
-
-    Returns:
-        An array or a dict of arrays, and the targets.
+    `where` is the path of an `.npz` with `y` and `x`, or `y` and one array per
+    input name; or the name of a data set as in `read`, whose split is `test`
+    if it has none. Other arguments are those of `read`; without a limit all
+    samples are read.
 
     Raises:
         ValueError: As `read` raises, or if there are no targets.

@@ -50,21 +50,14 @@ class Effort:
     batch: int = 1
 
     def at_once(self, bytes_per_value: int = 4) -> int:
-        """Number of samples whose tensors may be kept together.
-
-        Args:
-            bytes_per_value: What is kept of each computed value.
-        """
+        """Number of samples whose tensors may be kept together."""
         room = _ROOM // max(self.values * bytes_per_value, 1)
         return int(np.clip(room, 1, MOST_AT_ONCE))
 
     def samples(self, most: int, least: int = 2, share: float = 1.0) -> int:
         """Number of samples for a slow set of kernels or a simulation.
 
-        Args:
-            most: Largest number.
-            least: Smallest number; not more than `most`.
-            share: Part of the usual work that may be done.
+        From `least` to `most`, in a share of the usual work.
         """
         work = self.products + _PER_VALUE * self.values
         room = share * _PRODUCTS // max(work, 1)
@@ -72,14 +65,9 @@ class Effort:
 
 
 def effort(data: bytes, samples: Sequence[np.ndarray]) -> Effort:
-    """Counts what one sample takes.
+    """Counts what one sample takes in a file.
 
-    Args:
-        data: The bytes of a file.
-        samples: Its inputs, whose shapes fill in what the file leaves open.
-
-    Returns:
-        The effort, for one sample.
+    The samples' shapes fill in what the file leaves open.
     """
     model = fb.read(data)
     graph = model.subgraphs[0]
@@ -99,15 +87,7 @@ def effort(data: bytes, samples: Sequence[np.ndarray]) -> Effort:
 
 
 def counts(data: bytes, inputs: Sequence[np.ndarray]) -> dict[str, int]:
-    """Samples to run on each set of kernels, and on operators one by one.
-
-    Args:
-        data: The bytes of a file.
-        inputs: Its inputs, one array per input.
-
-    Returns:
-        Numbers by `runtime.KERNELS`, and by `"operators"`.
-    """
+    """Samples to run on each of `runtime.KERNELS`, and by `"operators"`."""
     given = len(inputs[0])
     one = effort(data, inputs)
     found = {

@@ -6,15 +6,9 @@ import numpy as np
 
 
 def check_finite(array: np.ndarray, what: str, seen: int = 0) -> None:
-    """Refuses samples with NaN or infinite values.
+    """Raises a ValueError for samples with NaN or infinite values.
 
-    Args:
-        array: Samples along the first axis.
-        what: What they are, for the message.
-        seen: Number of samples before them.
-
-    Raises:
-        ValueError: If there are such.
+    `what` they are is for the message, and how many were `seen` before them.
     """
     if array.dtype.kind != "f":
         return

@@ -14,15 +14,7 @@ _COLORS = {1: "grayscale", 3: "rgb", 4: "rgba"}
 def inputs(
     folder: str | os.PathLike[str], specs: Sequence[Any], limit: int
 ) -> tuple[np.ndarray, str]:
-    """Images for the one input of a model.
-
-    Args:
-        folder: The folder.
-        specs: `tf.TensorSpec` of each input.
-        limit: Largest number of images.
-
-    Returns:
-        The images, and a sentence for the report.
+    """Images for the one input of a model, and a sentence for the report.
 
     Raises:
         ValueError: If there are no images, or the model takes none.
@@ -52,13 +44,7 @@ def read(
 ) -> np.ndarray:
     """Reads images, of all classes alike if they lie in folders of them.
 
-    Args:
-        folder: Where they are, at any depth.
-        shape: Shape of the model's input, with the batch.
-        limit: Largest number of images.
-
-    Returns:
-        float32 array of 0..255, resized to the model's input.
+    float32 of 0..255, resized to the model's input, whose shape has the batch.
 
     Raises:
         ValueError: If there are no images, or the input is none.

@@ -31,8 +31,7 @@ def collect(
         data: An array (one input), a dict or list of arrays (several inputs),
             a `tf.data.Dataset` or another iterable of batches of these, a
             function without arguments that returns one, or `None` for random
-            inputs. Labels, as in Keras' `(x, y)` tuples,
-            are dropped.
+            inputs. Labels, as in Keras' `(x, y)` tuples, are dropped.
         structure: Nested structure of `tf.TensorSpec` of the model's inputs.
         limit: Largest number of samples.
         rest: Gets batches of another size than the first, where the model
@@ -95,9 +94,8 @@ def collect(
 def opened(data: Any) -> Any:
     """What a function returns that yields batches; any other data itself.
 
-    Args:
-        data: Also a function without arguments, as `TFLiteConverter` takes
-            for its `representative_dataset`, or what `tf.lite` makes of one.
+    The function is one as `TFLiteConverter` takes for its
+    `representative_dataset`, or what `tf.lite` makes of one.
 
     Raises:
         ValueError: If the function takes arguments or returns nothing.
@@ -122,23 +120,13 @@ def opened(data: Any) -> Any:
 
 
 def first_batch(data: Any) -> tuple[Any, Any]:
-    """Looks at the first batch of inputs without losing it.
-
-    Args:
-        data: As in `collect`.
-
-    Returns:
-        The inputs of the first batch, and data to use in the place of `data`
-        from now on.
-    """
+    """The inputs of the first batch, and data to use in place of `data`."""
     data = opened(data)
-    if isinstance(data, str | os.PathLike):
-        return None, data
     if data is None or _is_array(data) or isinstance(data, dict):
         return data, data
-    if not isinstance(data, Iterable):
+    if isinstance(data, str | os.PathLike) or not isinstance(data, Iterable):
         return None, data
-    if isinstance(data, tf.data.Dataset) or isinstance(data, Sequence):
+    if isinstance(data, tf.data.Dataset | Sequence):
         return _inputs_of(next(iter(data), None)), data
     iterator = iter(data)
     head = next(iterator, None)

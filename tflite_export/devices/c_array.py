@@ -48,11 +48,7 @@ constexpr std::size_t g_{name}_{what} = {value};
 
 
 def check_name(name: str) -> None:
-    """Refuses names that can't be C++ identifiers and file names.
-
-    Raises:
-        ValueError: If the name is none.
-    """
+    """Raises a ValueError for what can't be a C++ identifier and file name."""
     if (
         not isinstance(name, str)
         or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)
@@ -80,9 +76,6 @@ def sources(
         about: One line for the header.
         constants: Value and comment of further constants by name.
         operators: Methods of `MicroMutableOpResolver` that the model needs.
-
-    Returns:
-        Contents by file name.
     """
     check_name(name)
     rows = (

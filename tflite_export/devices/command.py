@@ -16,18 +16,9 @@ def run(
     folder: Path | None = None,
     purpose: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a command, for as long as it may take.
+    """Runs a command for some seconds at most.
 
-    Args:
-        name: What to call it in errors.
-        arguments: The command and its arguments.
-        seconds: Longest time that it may take.
-        folder: Where it runs; the current folder if `None`.
-        purpose: What it was run for, behind the error's words.
-
-    Returns:
-        Its exit status and what it printed; whether it failed is not looked
-        at.
+    Whether it failed is not looked at. `name` and `purpose` are for the error.
 
     Raises:
         ExportError: If it takes too long.

@@ -21,15 +21,7 @@ def finish(
     """Checks a file against every published rule of the Edge TPU.
 
     The compiler itself isn't run: it is a closed program that no package
-    index holds.
-
-    Args:
-        data: The bytes of a file.
-        stem: Name of the file without its ending.
-        inputs: Not used: nothing runs.
-
-    Returns:
-        What was checked, and the command that compiles the file.
+    index holds. Returns what was checked, and the command that compiles.
 
     Raises:
         ExportError: If a rule is broken.

@@ -39,11 +39,7 @@ def known_accelerators() -> dict[str, dict[str, str]]:
 
 
 def check_accelerators(names: Sequence[str]) -> None:
-    """Refuses accelerators that there are no settings for.
-
-    Raises:
-        ValueError: If a name is unknown.
-    """
+    """Raises a ValueError for accelerators that there are no settings for."""
     known = list(known_accelerators())
     if not isinstance(names, (list, tuple)) or not all(
         isinstance(name, str) and name in known for name in names
@@ -62,8 +58,7 @@ def is_installed() -> bool:
 def check_installed(accelerators: Sequence[str] | None = None) -> None:
     """Raises an ExportError, with what to do, unless `is_installed`.
 
-    Args:
-        accelerators: As in `finish`; without any Vela isn't needed.
+    Without any accelerator Vela isn't needed.
     """
     if is_installed() or (accelerators is not None and not accelerators):
         return
@@ -86,18 +81,15 @@ def finish(
     accelerators: Sequence[str] | None = None,
     allow_cpu: bool = False,
 ) -> DeviceResult:
-    """Compiles a file for Ethos-U accelerators.
+    """Compiles an int8 file for Ethos-U accelerators.
 
     Args:
-        data: The bytes of an int8 file.
+        data: The bytes of the file.
         stem: Start of the names of the compiled files.
         inputs: Not used: Vela doesn't run the file.
         accelerators: Which to compile for; all known ones if `None`, none if
             empty.
         allow_cpu: Whether operators may be left to the CPU.
-
-    Returns:
-        Vela's figures by accelerator, and the compiled files.
 
     Raises:
         ExportError: If Vela isn't installed, fails, or leaves operators to
@@ -126,15 +118,9 @@ def finish(
 def compile_file(
     data: bytes, accelerator: str, settings: Mapping[str, str]
 ) -> tuple[dict[str, Any], bytes]:
-    """Runs Vela once.
+    """Runs Vela once; returns figures and the compiled file.
 
-    Args:
-        data: The bytes of a file.
-        accelerator: Vela's name of the accelerator.
-        settings: `config`, `system_config` and `memory_mode`.
-
-    Returns:
-        Figures and the compiled file.
+    Settings are `config`, `system_config` and `memory_mode`.
 
     Raises:
         ExportError: If Vela isn't installed or fails; with its own words.
@@ -213,8 +199,7 @@ def _figures(
 def _with_names(data: bytes) -> tuple[bytes, dict[str, str]]:
     """Names what operators write, so that Vela can say which it means.
 
-    Returns:
-        The file with names, and operators by the name of what they write.
+    The file with names, and operators by the name of what they write.
     """
     model = fb.load(data)
     operators = {}

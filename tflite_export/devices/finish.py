@@ -27,14 +27,9 @@ _STEPS: dict[str, Callable[..., DeviceResult]] = {
 
 
 def check_options(target: str, options: Mapping[str, Any] | None) -> None:
-    """Refuses options that a device doesn't know, before any work.
+    """Raises a ValueError for options that a device doesn't know.
 
-    Args:
-        target: Name of a target; those without a device step take no option.
-        options: As in `finish`.
-
-    Raises:
-        ValueError: If an option is unknown, or its value is.
+    That is before any work. Targets without a device step take no option.
     """
     if options is None:
         return
@@ -65,15 +60,7 @@ def check_options(target: str, options: Mapping[str, Any] | None) -> None:
 def check_installed(
     target: str, options: Mapping[str, Any] | None = None
 ) -> None:
-    """Refuses a target whose tools are not there, before any work.
-
-    Args:
-        target: Name of a target.
-        options: As in `finish`.
-
-    Raises:
-        ExportError: With what to install.
-    """
+    """Raises an ExportError, with what to install, before any work."""
     if target == "mcu":
         micro.check_installed()
     elif target == "ethos_u":
@@ -88,7 +75,7 @@ def finish(
     options: Mapping[str, Any] | None = None,
     max_units: int | None = None,
 ) -> DeviceResult:
-    """Runs the tools of a device over a file.
+    """Runs the tools of a device over a file; writes nothing.
 
     Integer files also run on the TOSA reference model, where it is installed.
 
@@ -101,9 +88,6 @@ def finish(
             compile for, `allow_cpu` for operators left to the CPU.
         max_units: Largest difference of an output between runtimes that is
             accepted, `None` for the usual one.
-
-    Returns:
-        Figures and further files. Nothing is written here.
 
     Raises:
         ExportError: If a tool or a rule refuses the file.

@@ -46,10 +46,6 @@ def finish(
             it.
         name: Name of the C array and its files.
 
-    Returns:
-        The size of the arena, the largest difference from LiteRT, and the
-        two source files.
-
     Raises:
         ExportError: If TFLite Micro refuses the file or computes something
             else than LiteRT.

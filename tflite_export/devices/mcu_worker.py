@@ -43,13 +43,7 @@ def arena(model: str, inputs: str, least: str, most: str) -> None:
     """Prints the size of the smallest arena that runs the first batch.
 
     Each size is tried in a fork of this process, which a too small arena
-    ends.
-
-    Args:
-        model: Path of the TFLite file.
-        inputs: As in `run`.
-        least: A size in bytes, none below which does.
-        most: A size in bytes that does.
+    ends. None below `least` bytes does, and `most` does.
     """
     _, arrays = _load(inputs)
     batch = [array[0] for array in arrays]

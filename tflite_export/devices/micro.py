@@ -69,16 +69,9 @@ def run(
 ) -> MicroRun:
     """Runs samples through the TFLite Micro interpreter.
 
-    It runs in a process of its own: a wrong arena ends the process.
-
-    Args:
-        data: The bytes of a file.
-        samples: One array per input; float values are quantized where the
-            file takes integers. Samples that fill no batch are dropped.
-        arena_bytes: Size of the arena; generous if `None`.
-
-    Returns:
-        The outputs and what stayed allocated in the arena.
+    It runs in a process of its own: a wrong arena ends the process. Float
+    values are quantized where the file takes integers, and samples that fill
+    no batch are dropped. Without a size the arena is generous.
 
     Raises:
         ExportError: If the interpreter isn't installed, or refuses the file;
@@ -106,21 +99,13 @@ def explain(
     done: MicroRun,
     target: Target,
 ) -> str | None:
-    """Looks whether single units inside explain a difference from LiteRT.
+    """How single units inside explain a difference from LiteRT, if they do.
 
     The copy of the file that shows all of its tensors has to give what the
     file gave, bit for bit; each of its operators has to be within its own
     limit of the float arithmetic of what it read, see
-    `integer.amplification`.
-
-    Args:
-        data: The bytes of an integer file.
-        samples: As in `run`, all on which the difference was seen.
-        done: What `run` returned for them.
-        target: Where the file shall run.
-
-    Returns:
-        The explanation, or `None` if there is another one.
+    `verification.amplification`. The samples are all on which the difference
+    was seen.
     """
     shown = float_twin.probe(data)
     probe = run(shown, samples)
@@ -153,18 +138,10 @@ def explain(
 def smallest_arena(
     data: bytes, samples: Sequence[np.ndarray], allocated: int
 ) -> int:
-    """Size of the smallest arena that runs a file, to 16 bytes.
+    """Bytes of the smallest arena that runs the first batch, to 16.
 
     What stays allocated is a lower bound: while the interpreter sets up small
     models it needs more for a moment.
-
-    Args:
-        data: The bytes of a file that runs in a generous arena.
-        samples: As in `run`; only the first batch is run.
-        allocated: `MicroRun.arena_bytes` of that run.
-
-    Returns:
-        The size in bytes.
 
     Raises:
         ExportError: If none up to a generous one does.
@@ -182,11 +159,6 @@ def smallest_arena(
 
 class _Workspace:
     """A folder with a file and its inputs, for workers.
-
-    Args:
-        data: The bytes of the file.
-        samples: One array per input.
-        most: Largest number of batches; `None` for all.
 
     Attributes:
         outputs: Where a worker leaves what the file computes.

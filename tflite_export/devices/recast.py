@@ -35,9 +35,7 @@ def recast(data: bytes) -> bytes:
         kinds = fb.type_name(source), fb.type_name(result)
         if not zero or kinds[0] not in _CODES or kinds[1] != _WIDE:
             continue
-        number = edit.new_tensor(
-            graph, _WIDE, buffer=edit.new_buffer(model, np.array(zero, "<i4"))
-        )
+        number = edit.new_constant(model, np.array(zero, np.int32))
         apart = edit.new_tensor(graph, _WIDE, result)
         add = edit.new_operator(
             model, "ADD", 1, [apart, number], fb.outputs(op), "AddOptions"

@@ -16,11 +16,7 @@ _SPELLED = {
 def method(op: str) -> str:
     """The method of `MicroMutableOpResolver` that adds an operator.
 
-    Args:
-        op: Name of the operator, as `"CONV_2D"`.
-
-    Returns:
-        Name of the method, as `"AddConv2D"`.
+    `"AddConv2D"` for `"CONV_2D"`.
     """
     words = op.split("_")
     plain = "".join(w if w[0].isdigit() else w.capitalize() for w in words)
@@ -28,14 +24,7 @@ def method(op: str) -> str:
 
 
 def methods(data: bytes) -> list[str]:
-    """Names of all methods that a file needs.
-
-    Args:
-        data: The bytes of a file.
-
-    Returns:
-        One name for each kind of operator, in order.
-    """
+    """Names of all methods that a file needs, in order."""
     model = fb.read(data)
     return sorted(
         method(name)

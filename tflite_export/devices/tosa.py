@@ -65,13 +65,8 @@ def absent() -> str:
 def run(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Runs samples through the TOSA reference model.
 
-    Args:
-        data: The bytes of a file with integer inputs and outputs.
-        samples: One array per input; float values are quantized. Samples
-            that fill no batch are dropped.
-
-    Returns:
-        One array per output, all samples.
+    The file has integer inputs and outputs. Float values are quantized, and
+    samples that fill no batch are dropped. One array per output.
 
     Raises:
         ExportError: If the tools are not installed, or one fails; with its
@@ -84,9 +79,7 @@ def run(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
             f"Received: {absent()}"
         )
     given, wanted = ports.inputs(data), ports.outputs(data)
-    fed = [
-        port.quantize(array) for port, array in zip(given, samples, strict=True)
-    ]
+    fed = ports.quantized(data, samples)
     results: list[list[np.ndarray]] = [[] for _ in wanted]
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)

@@ -1,8 +1,8 @@
 """LiteRT's kernels against the TOSA reference model.
 
 A deep network can turn single units inside into many at its output, see
-`integer.amplification`; so where outputs differ, operators are compared one by
-one, on what LiteRT's kernels read in that very run.
+`verification.amplification`; so where outputs differ, operators are compared
+one by one, on what LiteRT's kernels read in that very run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tflite_export.verification import amplification
 from tflite_export.verification import float_twin
 
 _SAMPLES = 4
-# From end to end, as `integer.check.END_UNITS`: a unit of 16 bits is 1/256 of
+# From end to end, as `integer_outputs.END_UNITS`: a unit of 16 bits is 1/256 of
 # one of 8 bits.
 _UNITS = {"int8": 2.0, "int16": 16.0}
 # They compute nothing, and where the shape stays TOSA's tools fold them and
@@ -114,21 +114,13 @@ def verify(
 def _explanation(
     data: bytes, samples: Sequence[np.ndarray], target: Target
 ) -> str | None:
-    """Looks whether single units inside explain a difference at the output.
+    """How single units inside explain a difference at the output, if they do.
 
     On every sample, each operator of LiteRT's reference kernels has to be
     within its own limit of the TOSA reference model on the same inputs, and
-    all of them off by less than `MOST_ON_AVERAGE` of `integer.amplification`
-    units on average. Operators in float between integers count as one, up to
-    where they are quantized.
-
-    Args:
-        data: The bytes of an integer file with weights in int8 containers.
-        samples: One array per input, as many as fill batches.
-        target: Where the file shall run.
-
-    Returns:
-        The explanation, or `None` if there is another one.
+    all of them off by less than `amplification.MOST_ON_AVERAGE` units on
+    average. Operators in float between integers count as one, up to where
+    they are quantized.
 
     Raises:
         ExportError: If one of the tools fails.

@@ -80,14 +80,7 @@ def _limit(
     source: int,
     end: float,
 ) -> schema.OperatorT:
-    buffer = edit.new_buffer(model, np.array(end, np.float32))
-    limit = edit.new_tensor(graph, "FLOAT32", buffer=buffer)
+    inputs = [source, edit.new_constant(model, np.array(end, np.float32))]
     result = edit.new_tensor(graph, "FLOAT32", graph.tensors[source])
-    return edit.new_operator(
-        model,
-        name,
-        1,
-        [source, limit],
-        [result],
-        "MaximumMinimumOptions",
-    )
+    options = "MaximumMinimumOptions"
+    return edit.new_operator(model, name, 1, inputs, [result], options)

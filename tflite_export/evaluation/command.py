@@ -32,11 +32,7 @@ def problem(arguments: Sequence[str], values: flags.FlagValues) -> str | None:
 
 
 def run(values: flags.FlagValues) -> None:
-    """Evaluates a file and prints what was found.
-
-    Raises:
-        ValueError: If file and data do not fit.
-    """
+    """Evaluates a file and prints what was found."""
     from tflite_export.data import dataset_samples
     from tflite_export.evaluation import scores
     from tflite_export.inspect import inspect

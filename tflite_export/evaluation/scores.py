@@ -54,14 +54,10 @@ def evaluate_file(
             the next; they are no inputs in `x`.
 
     Returns:
-        Numbers by name: what the model was compiled with where that is known,
-        and `"accuracy"` of a classifier, which is top-1.
+        Numbers by name, also the top-1 `"accuracy"` of a classifier.
 
     Raises:
         ValueError: If the file can't be read, or the data does not fit it.
-
-    Examples:
-        >>> evaluate_file("m.tflite", x_test, y_test)["accuracy"]
     """
     data = files.read_bytes(path)
     tables = table_ids.of_file(fb.load(data))  # refuses what is damaged
@@ -345,13 +341,9 @@ def _plain(
 ) -> dict[str, float]:
     """Accuracy where there are classes, mean errors where not.
 
-    Args:
-        data: The bytes of a file.
-        output: Its one output.
-        y: Targets.
-        ask: Whether what looks like scores of classes counts as that.
-        known: Whether a loss is known, beside which mean errors say nothing.
-        states: Number of outputs behind it that are states.
+    `ask` is whether what looks like scores of classes counts as that. Where a
+    loss is `known`, mean errors say nothing. `states` outputs stand behind the
+    one.
     """
     decision, *_ = agreement.decisions(data, None, ask, states)
     if decision is None and known:

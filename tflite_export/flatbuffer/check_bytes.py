@@ -35,18 +35,11 @@ _U8, _U16, _U32, _I32 = (struct.Struct(f"<{c}").unpack_from for c in "BHIi")
 
 
 def verify(data: bytes | mmap.mmap) -> None:
-    """Checks that every offset of a TFLite file leads to what it should.
+    """Raises a ValueError unless every offset leads to what it should.
 
     Afterwards the generated accessors read within `data`, and build no more
     objects than in proportion to its size. What the numbers mean is the
-    business of `soundness.check`.
-
-    Args:
-        data: The bytes of a file, `FILE_IDENTIFIER` at byte 4.
-
-    Raises:
-        ValueError: If an offset, a length or a type is wrong, with the field
-            and where it is.
+    business of `check_model.check`. The message has the field and where it is.
     """
     _Walk(data).run()
 

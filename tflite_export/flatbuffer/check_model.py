@@ -1,6 +1,6 @@
 """Checks that what a TFLite file says of itself can be.
 
-`wire.verify` has shown that the bytes can be read; here it is about what the
+`check_bytes.verify` has shown that bytes can be read; here it is about what the
 numbers mean: indices of what there is, shapes that the data fills, graphs that
 do not call themselves.
 """
@@ -67,14 +67,9 @@ _CALLS = (
 
 
 def check(model: schema.ModelT, size: int) -> None:
-    """Checks a model's indices, shapes, parameters and calls.
+    """Raises a ValueError for wrong indices, shapes, parameters or calls.
 
-    Args:
-        model: The object tree of a file, data behind the flatbuffer resolved.
-        size: Bytes of the file.
-
-    Raises:
-        ValueError: If something is not as it has to be, with the place.
+    Data behind the flatbuffer is resolved. `size` is the bytes of the file.
     """
     if not model.subgraphs or not model.buffers:
         raise ValueError("the file holds no graph")
@@ -291,16 +286,9 @@ def _check_calls(model: schema.ModelT) -> None:
 
 
 def check_written(model: schema.ModelT) -> None:
-    """Checks that all that is read was written before.
+    """Raises a ValueError where an operator or output reads what nobody wrote.
 
     The interpreter does not look, and reads what memory happens to hold.
-
-    Args:
-        model: What `check` has let through.
-
-    Raises:
-        ValueError: If an operator or an output reads what nothing has written,
-            with the tensor.
     """
     for number, graph in enumerate(model.subgraphs):
         known = np.array(

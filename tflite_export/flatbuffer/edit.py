@@ -24,14 +24,10 @@ def new_tensor(
     shape: tuple[int, ...] = (),
     buffer: int = 0,
 ) -> int:
-    """Appends a tensor; returns its index.
+    """Appends a tensor of a type, such as `"INT8"`; returns its index.
 
-    Args:
-        graph: The graph.
-        kind: Type, such as `"INT8"`.
-        like: Tensor with the shape to take, open axes included.
-        shape: The shape, without `like`.
-        buffer: Index of the constant's buffer, 0 for none.
+    It has the shape of another one, open axes included, or the one given, and
+    the constant of a buffer, 0 for none.
     """
     tensor = schema.TensorT()
     tensor.type = getattr(schema.TensorType, kind)
@@ -44,6 +40,20 @@ def new_tensor(
         tensor.hasRank = like.hasRank
     graph.tensors.append(tensor)
     return len(graph.tensors) - 1
+
+
+def new_constant(
+    model: schema.ModelT,
+    values: np.ndarray,
+    graph: schema.SubGraphT | None = None,
+) -> int:
+    """Appends an array to the main graph, or to another; returns its index."""
+    return new_tensor(
+        model.subgraphs[0] if graph is None else graph,
+        values.dtype.name.upper(),
+        shape=values.shape,
+        buffer=new_buffer(model, values),
+    )
 
 
 def quantization(
@@ -68,13 +78,7 @@ def new_operator(
 ) -> schema.OperatorT:
     """Makes an operator, without placing it.
 
-    Args:
-        model: The model.
-        name: Operator, as the schema spells it.
-        version: Its version.
-        inputs: Tensors it reads.
-        outputs: Tensors it writes.
-        options: Name of its options' table, empty for none.
+    `options` is the name of its options' table, empty for none.
     """
     op = schema.OperatorT()
     builtin = getattr(schema.BuiltinOperator, name)
@@ -84,6 +88,25 @@ def new_operator(
     if options:
         op.builtinOptionsType = getattr(schema.BuiltinOptions, options)
         op.builtinOptions = getattr(schema, f"{options}T")()
+    return op
+
+
+def conversion(
+    model: schema.ModelT, name: str, kind: str, source: int, result: int
+) -> schema.OperatorT:
+    """A QUANTIZE to INT8 or INT16, or a DEQUANTIZE, without placing it."""
+    version = 1 + (name == "DEQUANTIZE") + (kind.upper() == "INT16")
+    options = f"{name.capitalize()}Options"
+    return new_operator(model, name, version, [source], [result], options)
+
+
+def reshape(model: schema.ModelT, source: int, result: int) -> schema.OperatorT:
+    """A RESHAPE to the shape of its result, without placing it."""
+    axes = fb.axes(model.subgraphs[0].tensors[result])
+    shape = np.array(axes, np.int32)
+    inputs = [source, new_constant(model, shape)]
+    op = new_operator(model, "RESHAPE", 1, inputs, [result], "ReshapeOptions")
+    op.builtinOptions.newShape = shape
     return op
 
 
@@ -110,16 +133,23 @@ def set_input(op: schema.OperatorT, position: int, tensor: int) -> None:
 def redirect(graph: schema.SubGraphT, old: int, new: int) -> None:
     """Lets all readers of a tensor, graph outputs included, read another."""
     for op in graph.operators:
-        indices = fb.inputs(op)
-        if old in indices:
-            op.inputs = np.array(
-                [new if i == old else i for i in indices], np.int32
-            )
-    indices = fb.outputs(graph)
-    if old in indices:
-        graph.outputs = np.array(
-            [new if i == old else i for i in indices], np.int32
-        )
+        if old in fb.inputs(op):
+            op.inputs = replaced(fb.inputs(op), old, new)
+    if old in fb.outputs(graph):
+        graph.outputs = replaced(fb.outputs(graph), old, new)
+
+
+def replaced(indices: list[int], old: int, new: int) -> np.ndarray:
+    """Indices of tensors with another one in the place of one."""
+    return np.array([new if i == old else i for i in indices], np.int32)
+
+
+def sign(model: schema.ModelT, side: str, old: int, new: int) -> None:
+    """Has signatures name another tensor among `"inputs"` or `"outputs"`."""
+    for signature in model.signatureDefs or ():
+        for entry in getattr(signature, side):
+            if entry.tensorIndex == old:
+                entry.tensorIndex = new
 
 
 def before(graph: schema.SubGraphT, op: schema.OperatorT) -> int:
@@ -130,10 +160,8 @@ def before(graph: schema.SubGraphT, op: schema.OperatorT) -> int:
 def drop_unread(graph: schema.SubGraphT, indices: list[int]) -> None:
     """Drops the operators that write tensors which nothing reads any more.
 
-    Args:
-        graph: The graph.
-        indices: What an operator read that is gone. What only these operators
-            read goes as well.
+    `indices` are what an operator read that is gone. What only the dropped
+    operators read goes as well.
     """
     waiting = list(indices)
     while waiting:
@@ -157,23 +185,11 @@ def scale_inputs(
 ) -> None:
     """Multiplies the inputs of a weight's readers by a vector.
 
-    Args:
-        model: The model.
-        graph: The graph.
-        weight: Index of the weight.
-        columns: Factors along the last axis of the inputs.
-        path: Name of the weight's layer, for messages.
-
     Raises:
-        ExportError: If an input has another last axis.
+        ExportError: If an input has another last axis than `columns`.
     """
-    place = new_tensor(
-        graph,
-        "FLOAT32",
-        shape=columns.shape,
-        buffer=new_buffer(model, columns.astype(np.float32)),
-    )
-    for reader in [op for op in graph.operators if weight in fb.inputs(op)]:
+    place = new_constant(model, columns.astype(np.float32), graph)
+    for reader in fb.readers(graph, weight):
         data = fb.inputs(reader)[0]
         plain = graph.tensors[data]
         if fb.shape(plain)[-1:] != columns.shape:

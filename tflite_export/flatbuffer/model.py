@@ -31,16 +31,10 @@ _LONG = 1 << 10
 # Room for a tensor or an operator.
 _TABLE = 1 << 10
 
-_OP_NAMES = {
-    value: name
-    for name, value in vars(schema.BuiltinOperator).items()
-    if not name.startswith("_")
-}
-_TYPE_NAMES = {
-    value: name
-    for name, value in vars(schema.TensorType).items()
-    if not name.startswith("_")
-}
+_OP_NAMES, _TYPE_NAMES = (
+    {v: name for name, v in vars(kind).items() if not name.startswith("_")}
+    for kind in (schema.BuiltinOperator, schema.TensorType)
+)
 _NUMPY_TYPES = {
     schema.TensorType.FLOAT32: np.float32,
     schema.TensorType.FLOAT16: np.float16,
@@ -59,10 +53,7 @@ class _SharingBuilder(flatbuffers.Builder):
 
     A float file of a convolutional network repeats the same shapes, zero
     points and names many times; readers do not care who else points at a
-    vector.
-
-    Args:
-        room: Bytes that are enough. They take memory once they are written.
+    vector. `room` is enough bytes, which take memory once they are written.
 
     Attributes:
         later: Long vectors of bytes that were left out, each with the place
@@ -109,14 +100,8 @@ def load(data: bytes | mmap.mmap) -> schema.ModelT:
     been checked, byte by byte and in what it means, and none of it leads out
     of the file. Buffers that a writer placed behind the flatbuffer (files
     beyond 2 GB and those of some editors) are resolved, so that every constant
-    is in `model.buffers[i].data`; lists that a graph lacks are empty.
-
-    Args:
-        data: The bytes of the file. What is returned looks into them.
-
-    Returns:
-        The model as the schema's object tree. It takes memory in proportion
-        to `data`, at most.
+    is in `model.buffers[i].data`; lists that a graph lacks are empty. The
+    object tree looks into `data`, and takes memory in proportion to it.
 
     Raises:
         ValueError: If `data` is no TFLite file, or a damaged one.
@@ -141,9 +126,7 @@ def load(data: bytes | mmap.mmap) -> schema.ModelT:
 def check_identifier(head: bytes, size: int) -> None:
     """Raises a ValueError unless a file begins like one of TFLite.
 
-    Args:
-        head: Its first eight bytes, or all if it has fewer.
-        size: Its number of bytes.
+    `head` is its first eight bytes, or all if it has fewer.
     """
     if len(head) < 8 or head[4:8] != FILE_IDENTIFIER:
         raise ValueError(
@@ -169,17 +152,9 @@ def parsed_once() -> Iterator[None]:
 
 
 def read(data: bytes | mmap.mmap) -> schema.ModelT:
-    """Parses a TFLite file to look at.
+    """Parses a TFLite file to look at, as `load` does.
 
-    Args:
-        data: The bytes of the file.
-
-    Returns:
-        As `load`, but possibly the model that others look at: it must not be
-        changed.
-
-    Raises:
-        ValueError: As `load` raises.
+    Possibly the model that others look at: it must not be changed.
     """
     known = _parsed.get()
     if known is None:
@@ -278,6 +253,16 @@ def outputs(node: schema.OperatorT | schema.SubGraphT) -> list[int]:
     return [] if node.outputs is None else [int(i) for i in node.outputs]
 
 
+def writers(graph: schema.SubGraphT) -> dict[int, schema.OperatorT]:
+    """The operators that write tensors, by the tensor's index."""
+    return {i: op for op in graph.operators for i in outputs(op)}
+
+
+def readers(graph: schema.SubGraphT, index: int) -> list[schema.OperatorT]:
+    """The operators that read a tensor, in order."""
+    return [op for op in graph.operators if index in inputs(op)]
+
+
 def shape(tensor: schema.TensorT) -> tuple[int, ...]:
     """Shape of a tensor; `()` for a scalar."""
     return () if tensor.shape is None else tuple(int(d) for d in tensor.shape)
@@ -292,8 +277,14 @@ def axes(tensor: schema.TensorT) -> tuple[int, ...]:
 
 def name(tensor: schema.TensorT) -> str:
     """Name of a tensor, possibly empty."""
-    raw = tensor.name or b""
-    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
+    return text(tensor.name)
+
+
+def text(raw: bytes | str | None) -> str:
+    """Text of a file, empty where there is none."""
+    if isinstance(raw, bytes):
+        return raw.decode("utf-8", "replace")
+    return raw or ""
 
 
 def type_name(tensor: schema.TensorT) -> str:
@@ -323,9 +314,7 @@ def code_name(code: schema.OperatorCodeT) -> str:
 def raw_data(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
     """Bytes of a constant tensor, or `None` when it is no constant."""
     data = model.buffers[tensor.buffer].data
-    if data is None or len(data) == 0:
-        return None
-    return np.asarray(data, np.uint8)
+    return None if data is None or not len(data) else np.asarray(data, np.uint8)
 
 
 def constant(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:

@@ -18,17 +18,10 @@ def packed_size(count: int, bits: int) -> int:
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Packs integer codes.
-
-    Args:
-        codes: Integer array of any shape.
-        bits: Width of the container: 2, 4 or 8.
-
-    Returns:
-        uint8 array of `packed_size(codes.size, bits)` bytes.
+    """Packs integer codes into uint8 of `packed_size(codes.size, bits)` bytes.
 
     Raises:
-        ValueError: If a code does not fit.
+        ValueError: If a code does not fit, or there is no such container.
     """
     _check_bits(bits)
     flat = np.ascontiguousarray(codes).ravel()
@@ -49,15 +42,7 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack(data: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """Inverse of `pack`.
-
-    Args:
-        data: uint8 array.
-        bits: Width of the container: 2, 4 or 8.
-        count: Number of codes.
-
-    Returns:
-        int8 array of `count` codes.
+    """Inverse of `pack`: `count` codes as int8.
 
     Raises:
         ValueError: If `data` has another length than `count` codes take.

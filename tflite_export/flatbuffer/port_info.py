@@ -55,13 +55,13 @@ def ports(
     signatures = [s for s in model.signatureDefs or () if not s.subgraphIndex]
     for signature in signatures[:1]:
         taken, given = (
-            {_text(entry.name): entry.tensorIndex for entry in side or ()}
+            {fb.text(entry.name): entry.tensorIndex for entry in side or ()}
             for side in (signature.inputs, signature.outputs)
         )
         for name in taken:
-            if name + NEXT not in given:
-                continue
             both = name, name + NEXT
+            if both[1] not in given:
+                continue
             places = [
                 _last(sides[0], taken[both[0]]),
                 _last(sides[1], given[both[1]]),
@@ -82,9 +82,3 @@ def _last(indices: list[int], index: int) -> int:
     """
     places = [place for place, other in enumerate(indices) if other == index]
     return places[-1] if places else -1
-
-
-def _text(raw: bytes | str | None) -> str:
-    if isinstance(raw, bytes):
-        return raw.decode("utf-8", "replace")
-    return raw or ""

@@ -11,11 +11,7 @@ from tflite_export.flatbuffer import model as fb
 def compact(model: schema.ModelT) -> dict[tuple[int, int], int]:
     """Removes unused tensors of all graphs; the others keep their order.
 
-    Args:
-        model: The model, changed in place.
-
-    Returns:
-        New index of each tensor that stays, by subgraph and old index.
+    Returns the new index of each tensor that stays, by subgraph and old index.
     """
     places: dict[tuple[int, int], int] = {}
     for number, graph in enumerate(model.subgraphs):

@@ -17,14 +17,10 @@ def slim(
 ) -> None:
     """Slims a model in place; tensors and operators keep their order.
 
-    Gone are names of intermediate tensors, unused buffers and operator codes,
-    empty quantization tables and the converter's metadata. Equal buffers
-    become one. Inputs, outputs and signatures keep their names.
-
-    Args:
-        model: The model.
-        keep_names: (subgraph, tensor) of further tensors to keep named.
-        description: Text for the file's description field.
+    Gone are names of intermediate tensors but those of `keep_names`, by
+    subgraph and tensor, unused buffers and operator codes, empty quantization
+    tables and the converter's metadata. Equal buffers become one. Inputs,
+    outputs and signatures keep their names.
     """
     _drop_names(model, set(keep_names))
     model.metadata = model.metadataBuffer = None

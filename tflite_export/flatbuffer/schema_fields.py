@@ -69,10 +69,7 @@ class Field:
 
 @functools.cache
 def fields(table: str) -> Mapping[int, Field]:
-    """Fields of a table by slot.
-
-    Args:
-        table: Its name in the schema, such as `"SubGraph"`.
+    """Fields by slot of a table of the schema, such as `"SubGraph"`.
 
     Raises:
         ValueError: If the installed schema stores a field in a way that is

@@ -1,6 +1,6 @@
 """Two files side by side, run in this process.
 
-A worker: `comparison.compare_files` starts it as a process of its own, because
+A worker: `compare.compare_files` starts it as a process of its own, because
 the interpreter is native code that a file may bring down.
 """
 
@@ -70,7 +70,7 @@ class _Loaded:
 
 
 def main(folder: str) -> None:
-    """Answers the request in a folder, see `isolation`."""
+    """Answers the request in a folder, see `sandbox`."""
     request = sandbox.read_request(folder)
     with sandbox.answering(folder, request):
         result = compare(
@@ -96,16 +96,7 @@ def compare(
     inputs: Any,
     seconds: float,
 ) -> Comparison:
-    """As `comparison.compare_files`, in this process.
-
-    Args:
-        first: A TFLite file.
-        second: Another with inputs of the same shapes.
-        inputs: A list of arrays, a dict of them by name, or `None`.
-        seconds: How long to measure latencies.
-
-    Returns:
-        Differences of outputs, sizes and latencies.
+    """As `compare_files`, in this process; times latencies for some seconds.
 
     Raises:
         ValueError: If a file can't be read, or they don't take the same
@@ -129,7 +120,8 @@ def compare(
     fed_b = [np.zeros(0)] * len(fed_a)
     for k, x in enumerate(samples):
         fed_b[to_b[k]] = b.inputs[to_b[k]].quantize(x)
-    got_a, got_b = _run(a, fed_a), _run(b, fed_b)
+    got_a = interpreter.in_batches(fed_a, 1, a.session)
+    got_b = interpreter.in_batches(fed_b, 1, b.session)
     times_a, times_b = _time(a, fed_a, b, fed_b, seconds)
     return Comparison(
         files=(_figures(a, times_a), _figures(b, times_b)),
@@ -247,17 +239,6 @@ def _random(
         return rng.normal(size=shape).astype(np.float32)
     # 0 and 1 are valid indices of anything.
     return rng.integers(0, 2, shape).astype(port.dtype)
-
-
-def _run(file: _Loaded, fed: Sequence[np.ndarray]) -> list[np.ndarray]:
-    rows = len(fed[0])
-    batches = [
-        file.session(part) for part in interpreter.chunks(fed, 1, file.session)
-    ]
-    return [
-        np.concatenate([np.atleast_1d(x) for x in parts])[:rows]
-        for parts in zip(*batches, strict=True)
-    ]
 
 
 def _time(

@@ -20,17 +20,13 @@ from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import packing
 from tflite_export.flatbuffer.port_info import PortInfo
 from tflite_export.flatbuffer.port_info import ports
+from tflite_export.targets import CONTAINERS
 from tflite_export.text_tables import add_rows
 from tflite_export.text_tables import printable
 from tflite_export.text_tables import render
 from tflite_export.text_tables import short
 from tflite_export.text_tables import table
 
-_INTEGERS = {
-    schema.TensorType.INT2: 2,
-    schema.TensorType.INT4: 4,
-    schema.TensorType.INT8: 8,
-}
 # Names of operators that are listed for one constant.
 _MOST_READERS = 8
 # Bytes that are looked through at once.
@@ -185,9 +181,9 @@ def describe(data: bytes, path: str = "") -> FileInfo:
     return FileInfo(
         path=path,
         bytes=len(data),
-        description=_text(model.description),
+        description=fb.text(model.description),
         signatures=tuple(
-            _text(s.signatureKey) for s in model.signatureDefs or ()
+            fb.text(s.signatureKey) for s in model.signatureDefs or ()
         ),
         inputs=inputs,
         outputs=outputs,
@@ -275,12 +271,7 @@ def _readers(
 
 
 def json_pieces(value: Any, indent: int | None = 2) -> Iterator[str]:
-    """JSON of records, lists and dicts of them, piece by piece.
-
-    Args:
-        value: What `json` knows, and dataclasses by their fields.
-        indent: As in `json.dumps`.
-    """
+    """JSON of records, lists and dicts of them, piece by piece."""
     return json.JSONEncoder(
         indent=indent, allow_nan=False, default=fields
     ).iterencode(value)
@@ -303,7 +294,7 @@ def _use(
 
     Each buffer once, but for tensors of different types that share it.
     """
-    bits = _INTEGERS.get(tensor.type)
+    bits = CONTAINERS.get(fb.type_name(tensor))
     # Sparse ones hold what is not zero.
     if bits is None or tensor.sparsity is not None:
         return None, None
@@ -344,9 +335,3 @@ def _used_bits(codes: np.ndarray) -> int:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return "x".join("?" if d < 0 else str(d) for d in shape) or "scalar"
-
-
-def _text(raw: bytes | str | None) -> str:
-    if isinstance(raw, bytes):
-        return raw.decode("utf-8", "replace")
-    return raw or ""

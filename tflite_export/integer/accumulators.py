@@ -71,11 +71,7 @@ class Use:
         return product
 
     def reach(self, rows: np.ndarray) -> np.ndarray:
-        """Largest sum of products of each channel, in units.
-
-        Args:
-            rows: Codes, one row a channel.
-        """
+        """Largest sum of products of each channel, a row of codes, in units."""
         up = np.maximum(rows, 0).sum(axis=1, dtype=np.int64)
         down = up - rows.sum(axis=1, dtype=np.int64)
         low, high = self.inputs
@@ -123,9 +119,6 @@ def fit(
         uses: What reads the weight.
         room: Largest magnitude of a sum that the accumulator holds.
         level: Whether all channels get the same scale.
-
-    Returns:
-        The scales.
     """
     scale = scale.astype(np.float64)
     honest = np.where(muted, 0.0, scale)
@@ -203,13 +196,7 @@ def _stuck(reach: np.ndarray, scale: np.ndarray, use: Use) -> np.ndarray:
 def bias(rows: np.ndarray, fitted: Fitted, use: Use) -> np.ndarray:
     """The bias of a use, no larger than the accumulator has room for.
 
-    Args:
-        rows: Codes, one row a channel.
-        fitted: What `fit` found.
-        use: What reads the weight.
-
-    Returns:
-        float64 biases. Smaller ones than the use's have the same effect.
+    Smaller ones than the use's have the same effect.
     """
     if use.bias is None:
         return np.zeros(len(rows))

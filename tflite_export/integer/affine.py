@@ -74,10 +74,8 @@ def find(
 ) -> list[Chain]:
     """Finds what a depthwise convolution computes better.
 
-    Args:
-        model: The float model.
-        trained: Tensors with a trained grid, which have to stay.
-        kept: `id` of operators to leave as they are.
+    Tensors with a trained grid have to stay; `kept` are the `id`s of operators
+    to leave as they are.
     """
     graph = model.subgraphs[0]
     chains: dict[int, Chain] = {}
@@ -113,12 +111,7 @@ def join(
 ) -> None:
     """Makes depthwise convolutions; tensors keep their indices.
 
-    Args:
-        model: The float model, changed in place.
-        target: Where it shall run, if it has such convolutions.
-        chains: What `find` found.
-        trained: The trained grid of each tensor that has one.
-        samples: Inputs, one array per input, if there are any.
+    Nothing changes where the target has none.
 
     Raises:
         ExportError: If a target needs an input on one grid that leaves nothing
@@ -138,15 +131,7 @@ def apart(
     trained: Mapping[int, Grid],
     samples: Sequence[np.ndarray] | None,
 ) -> list[schema.OperatorT]:
-    """Operators that have to normalize an input before it has a grid.
-
-    Args:
-        model: The float model.
-        target: Where it shall run.
-        chains: What `find` found.
-        trained: The trained grid of each tensor that has one.
-        samples: Inputs, one array per input, if there are any.
-    """
+    """Operators that have to normalize an input before it has a grid."""
     return [
         op
         for chain in chains
@@ -186,9 +171,8 @@ def _unit(
 ) -> tuple[float, float, int]:
     """The unit of an input without a trained grid, in units behind a chain.
 
-    Returns:
-        The unit, its number of units in the worst column, and which that is;
-        zeros where there is none.
+    The unit, its number of units in the worst column, and which that is; zeros
+    where there is none.
     """
     inputs = fb.inputs(model.subgraphs[0])
     if samples is None or chain.source in trained or chain.source not in inputs:
@@ -275,10 +259,11 @@ def _write(model: schema.ModelT, chain: Chain) -> None:
     axes, count = fb.axes(graph.tensors[result]), len(chain.factor)
     pixels = (axes[0], math.prod(axes[1:-1]), 1, count)
     flat = len(axes) != 4
-    weight = _constant(model, chain.factor.reshape(1, 1, 1, count))
+    factors = chain.factor.astype(np.float32).reshape(1, 1, 1, count)
+    weight = edit.new_constant(model, factors)
     name = fb.name(graph.tensors[result])
     graph.tensors[weight].name = f"{name}_factors".encode()
-    bias = _constant(model, chain.summand)
+    bias = edit.new_constant(model, chain.summand.astype(np.float32))
     reads = reshaping.new_tensor(graph, pixels) if flat else source
     writes = reshaping.new_tensor(graph, pixels) if flat else result
     convolution = reshaping.depthwise(model, [reads, weight, bias], writes)
@@ -286,18 +271,9 @@ def _write(model: schema.ModelT, chain: Chain) -> None:
     options.fusedActivationFunction = _activation(last)
     new = [convolution]
     if flat:
-        new.insert(0, reshaping.reshape(model, source, reads))
-        new.append(reshaping.reshape(model, writes, result))
+        new.insert(0, edit.reshape(model, source, reads))
+        new.append(edit.reshape(model, writes, result))
     at = edit.before(graph, last)
     graph.operators[at : at + 1] = new
     for op in chain.operators[:-1]:
         del graph.operators[edit.before(graph, op)]
-
-
-def _constant(model: schema.ModelT, values: np.ndarray) -> int:
-    return edit.new_tensor(
-        model.subgraphs[0],
-        "FLOAT32",
-        shape=values.shape,
-        buffer=edit.new_buffer(model, values.astype(np.float32)),
-    )

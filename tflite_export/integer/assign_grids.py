@@ -7,6 +7,7 @@ a QUANTIZE converts.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -93,14 +94,12 @@ class Solver:
         # Tensors that are rounded to a trained grid, their own or that of the
         # one which their values only move to.
         self._from_training = set(trained)
-        self._readers: dict[int, int] = {}
+        self._readers: collections.Counter[int] = collections.Counter()
         for op in self._graph.operators:
             # A shape is the same on any grid.
-            shape = fb.op_name(model, op) == "SHAPE"
-            for index in () if shape else fb.inputs(op):
-                self._readers[index] = self._readers.get(index, 0) + 1
-        for index in fb.outputs(self._graph):
-            self._readers[index] = self._readers.get(index, 0) + 1
+            if fb.op_name(model, op) != "SHAPE":
+                self._readers.update(fb.inputs(op))
+        self._readers.update(fb.outputs(self._graph))
         self._wanted = self._adopted() | dict(tied or {})
 
     def solve(self) -> Solution:
@@ -272,11 +271,7 @@ class Solver:
         """The grid that the inputs and outputs of an operator share."""
         if row.output != "same":
             return None
-        same = [
-            index
-            for place, index in enumerate(fb.inputs(op))
-            if row.role(place) == "same"
-        ]
+        same = _same(op, row)
         for index in same:
             if index in self._tables:
                 return self._tables[index]
@@ -328,11 +323,7 @@ class Solver:
             if row.output != "same":
                 self._adopt_scaled(op, wanted)
                 continue
-            same = [
-                index
-                for place, index in enumerate(fb.inputs(op))
-                if row.role(place) == "same"
-            ]
+            same = _same(op, row)
             grid = wanted.get(outputs[0])
             if grid is None and len(same) > 1 and outputs[0] in self._ranges:
                 grid = grid_of_range(self._mode, *self._ranges[outputs[0]])
@@ -396,3 +387,8 @@ class Solver:
             if index in fb.outputs(op):
                 return fb.op_name(self._model, op)
         return "the caller"
+
+
+def _same(op: schema.OperatorT, row: OperatorRow) -> list[int]:
+    """Inputs that share the grid of an operator's outputs."""
+    return [i for k, i in enumerate(fb.inputs(op)) if row.role(k) == "same"]

@@ -80,9 +80,6 @@ def build(
         samples: Inputs to measure ranges with that were not trained.
         integer_io: Whether the inputs and outputs are integers, too.
 
-    Returns:
-        The file.
-
     Raises:
         ExportError: If the target has no row for an operator, no cell for a
             weight, or a range is not known.
@@ -300,14 +297,8 @@ def rows_of(
 ) -> Rows:
     """The row of each operator of the main graph.
 
-    Args:
-        model: The model.
-        target: Where it shall run.
-        floats: Operators that stay in float.
-
-    Returns:
-        One entry per operator, `None` where it touches no float tensor that
-        becomes an integer one.
+    `None` where it touches no float tensor that becomes an integer one, as
+    those of `floats`.
 
     Raises:
         ExportError: If the target has no row for an operator that does, with

@@ -26,15 +26,8 @@ def calibrate(
 ) -> dict[int, Range]:
     """Smallest and largest value of each tensor over all samples.
 
-    Args:
-        model: A float model.
-        tensors: Tensors of the main graph.
-        samples: Inputs, one array per input.
-        seen: Function of a tensor and what it holds, that returns what has a
-            part in its range.
-
-    Returns:
-        The ranges.
+    `seen` is a function of a tensor of the main graph and what it holds, that
+    returns what has a part in its range.
 
     Raises:
         ExportError: If a tensor holds NaN, or the samples are none that the
@@ -93,10 +86,7 @@ def _runnable(model: schema.ModelT) -> schema.ModelT:
     for op in graph.operators:
         if fb.op_name(model, op) != "QUANTIZE":
             continue
-        factor = edit.new_tensor(
-            graph, "FLOAT32", buffer=edit.new_buffer(model, one)
-        )
-        inputs = [*fb.inputs(op), factor]
+        inputs = [*fb.inputs(op), edit.new_constant(model, one)]
         twin = edit.new_operator(
             model, "MUL", 1, inputs, fb.outputs(op), "MulOptions"
         )

@@ -24,13 +24,7 @@ _FUSED = {
 
 
 def drop(model: schema.ModelT, op: schema.OperatorT, grid: Grid) -> None:
-    """Takes out ends that kernels can't count on a grid.
-
-    Args:
-        model: The model.
-        op: An operator that writes on the grid, changed in place.
-        grid: The grid.
-    """
+    """Takes out ends that kernels can't count on the grid of the output."""
     kind = getattr(op.builtinOptions, "fusedActivationFunction", None)
     if kind in _FUSED:
         end, rest = _FUSED[kind]

@@ -25,13 +25,7 @@ _MOST_ELEMENTS = 1 << 24
 
 
 def resize(model: schema.ModelT, target: Target, ends: Collection[int]) -> None:
-    """Finds up-sampling in the main graph and rewrites it.
-
-    Args:
-        model: The float model, changed in place.
-        target: Where it shall run.
-        ends: Tensors that have to stay: those with a trained grid.
-    """
+    """Finds up-sampling in the main graph and rewrites it; `ends` stay."""
     if not target.has(_RESIZE):
         return
     graph = model.subgraphs[0]
@@ -44,12 +38,7 @@ def resize(model: schema.ModelT, target: Target, ends: Collection[int]) -> None:
 
 
 def join_reshapes(model: schema.ModelT, ends: Collection[int]) -> None:
-    """Makes one RESHAPE of several behind each other.
-
-    Args:
-        model: The float model, changed in place.
-        ends: Tensors that have to stay.
-    """
+    """Makes one RESHAPE of several behind each other; `ends` stay."""
     graph = model.subgraphs[0]
     for op in list(graph.operators):
         if fb.op_name(model, op) != "RESHAPE":
@@ -124,7 +113,7 @@ def _rewrite(model: schema.ModelT, chain: list[schema.OperatorT]) -> None:
     for op in chain:
         del graph.operators[edit.before(graph, op)]
     new: list[schema.OperatorT] = []
-    sizes = _integers(model, wide)
+    sizes = edit.new_constant(model, np.array(wide, np.int32))
     data, end = source, result
     if len(before) == 3:
         data = edit.new_tensor(
@@ -133,7 +122,7 @@ def _rewrite(model: schema.ModelT, chain: list[schema.OperatorT]) -> None:
         end = edit.new_tensor(
             graph, "FLOAT32", shape=(after[0], *wide, after[-1])
         )
-        new.append(_reshape(model, source, data))
+        new.append(edit.reshape(model, source, data))
     resized = edit.new_operator(
         model, _RESIZE, 3, [data, sizes], [end], "ResizeNearestNeighborOptions"
     )
@@ -141,7 +130,7 @@ def _rewrite(model: schema.ModelT, chain: list[schema.OperatorT]) -> None:
     resized.builtinOptions.halfPixelCenters = True
     new.append(resized)
     if end != result:
-        new.append(_reshape(model, end, result))
+        new.append(edit.reshape(model, end, result))
     graph.operators[first:first] = new
 
 
@@ -159,28 +148,3 @@ def _moved(
         else:
             places = places.reshape(shape)
     return places
-
-
-def _integers(model: schema.ModelT, values: tuple[int, ...]) -> int:
-    return edit.new_tensor(
-        model.subgraphs[0],
-        "INT32",
-        shape=(len(values),),
-        buffer=edit.new_buffer(model, np.array(values, np.int32)),
-    )
-
-
-def _reshape(
-    model: schema.ModelT, source: int, result: int
-) -> schema.OperatorT:
-    shape = _shape(model, result)
-    op = edit.new_operator(
-        model,
-        "RESHAPE",
-        1,
-        [source, _integers(model, shape)],
-        [result],
-        "ReshapeOptions",
-    )
-    op.builtinOptions.newShape = np.array(shape, np.int32)
-    return op

@@ -14,31 +14,24 @@ from __future__ import annotations
 from collections.abc import Collection
 from collections.abc import Sequence
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.integer.trained_grids import as_float32
+from tflite_export.integer.trained_grids import is_float
 
 # What stands between the variance and the result.
 _AFTER = {"ADD", "MUL", "NEG", "SUB"}
-_DEQUANTIZE = {"int8": 2, "int16": 3}
-_QUANTIZE = {"int8": 1, "int16": 2}
 
 
 def find(model: schema.ModelT, ends: Collection[int]) -> list[schema.OperatorT]:
-    """The operators of all layer and root-mean-square normalizations.
+    """The operators of all layer and root-mean-square normalizations, in order.
 
-    Args:
-        model: The float model.
-        ends: Tensors that are an end for sure: those with a trained grid.
-
-    Returns:
-        Operators of the main graph, in order.
+    Tensors with a trained grid are an end for sure.
     """
     graph = model.subgraphs[0]
-    writers = {i: op for op in graph.operators for i in fb.outputs(op)}
+    writers = fb.writers(graph)
     found: list[schema.OperatorT] = []
     for op in graph.operators:
         if fb.op_name(model, op) == "RSQRT":
@@ -143,8 +136,7 @@ def surround(
         plain: Inputs of the graph that stay float.
 
     Returns:
-        All operators whose tensors are left alone: these and the DEQUANTIZE
-        in front of them.
+        These operators and the DEQUANTIZE in front of them.
     """
     graph = model.subgraphs[0]
     inside = {i for op in operators for i in fb.outputs(op)} - set(ends)
@@ -153,13 +145,13 @@ def surround(
     floats: dict[int, int] = {}
     for op in operators:
         for place, index in enumerate(fb.inputs(op)):
-            if index in inside or not _is_float(model, index):
+            if index in inside or not is_float(model, index):
                 continue
             if index not in floats:
                 floats[index] = edit.new_tensor(
                     graph, "FLOAT32", graph.tensors[index]
                 )
-                entry = _conversion(
+                entry = edit.conversion(
                     model, "DEQUANTIZE", mode, index, floats[index]
                 )
                 graph.operators.insert(edit.before(graph, op), entry)
@@ -167,7 +159,7 @@ def surround(
             edit.set_input(op, place, floats[index])
     for op in operators:
         for index in fb.outputs(op):
-            if not _is_float(model, index):
+            if not is_float(model, index):
                 continue
             _leave(model, op, index, operators if index in inside else (), mode)
     return kept
@@ -187,32 +179,10 @@ def _leave(
     if len(own) == len(readers) and index not in fb.outputs(graph):
         return
     plain = edit.new_tensor(graph, "FLOAT32", graph.tensors[index])
-    op.outputs = np.array(
-        [plain if i == index else i for i in fb.outputs(op)], np.int32
-    )
+    op.outputs = edit.replaced(fb.outputs(op), index, plain)
     for other in own:
         for place, read in enumerate(fb.inputs(other)):
             if read == index:
                 edit.set_input(other, place, plain)
-    exit_ = _conversion(model, "QUANTIZE", mode, plain, index)
+    exit_ = edit.conversion(model, "QUANTIZE", mode, plain, index)
     graph.operators.insert(edit.before(graph, op) + 1, exit_)
-
-
-def _conversion(
-    model: schema.ModelT, name: str, mode: str, source: int, result: int
-) -> schema.OperatorT:
-    versions = _QUANTIZE if name == "QUANTIZE" else _DEQUANTIZE
-    options = "QuantizeOptions" if name == "QUANTIZE" else "DequantizeOptions"
-    return edit.new_operator(
-        model, name, versions[mode], [source], [result], options
-    )
-
-
-def _is_float(model: schema.ModelT, index: int) -> bool:
-    """Whether a tensor is float and no constant."""
-    if index < 0:  # an optional input that isn't there
-        return False
-    tensor = model.subgraphs[0].tensors[index]
-    return (
-        fb.type_name(tensor) == "FLOAT32" and fb.raw_data(model, tensor) is None
-    )

@@ -16,15 +16,7 @@ def wrap(model: schema.ModelT, op: schema.OperatorT, target: Target) -> bool:
     """Rewrites the choice between a position and one from the end.
 
     Device kernels choose between activations only; the sum with 0 or the
-    length is the same.
-
-    Args:
-        model: The float model, changed in place.
-        op: A SELECT of the main graph.
-        target: Where it shall run.
-
-    Returns:
-        Whether it was such a choice.
+    length is the same. Returns whether a SELECT was such a choice.
     """
     graph = model.subgraphs[0]
     mask, shifted, plain = fb.inputs(op)
@@ -62,11 +54,7 @@ def wrap(model: schema.ModelT, op: schema.OperatorT, target: Target) -> bool:
 def take(model: schema.ModelT, op: schema.OperatorT) -> None:
     """Makes an input that is only cut to integers an input of integers.
 
-    Where nothing runs in float, the caller cuts.
-
-    Args:
-        model: The float model, changed in place.
-        op: A CAST of the main graph, from floats.
+    Where nothing runs in float, the caller cuts. `op` is a CAST from floats.
     """
     graph = model.subgraphs[0]
     source, result = fb.inputs(op)[0], fb.outputs(op)[0]
@@ -78,23 +66,13 @@ def take(model: schema.ModelT, op: schema.OperatorT) -> None:
     ):
         return
     graph.tensors[result].name = graph.tensors[source].name
-    graph.inputs = np.array(
-        [result if i == source else i for i in fb.inputs(graph)], np.int32
-    )
-    for signature in model.signatureDefs or ():
-        for entry in signature.inputs:
-            if entry.tensorIndex == source:
-                entry.tensorIndex = result
+    graph.inputs = edit.replaced(fb.inputs(graph), source, result)
+    edit.sign(model, "inputs", source, result)
     del graph.operators[edit.before(graph, op)]
 
 
 def narrow(model: schema.ModelT, op: schema.OperatorT) -> None:
-    """Makes constant positions ones of 32 bits.
-
-    Args:
-        model: The float model, changed in place.
-        op: A GATHER or GATHER_ND of the main graph.
-    """
+    """Makes constant positions of a GATHER or GATHER_ND ones of 32 bits."""
     graph = model.subgraphs[0]
     tensor = graph.tensors[fb.inputs(op)[1]]
     value = fb.constant(model, tensor)

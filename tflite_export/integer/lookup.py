@@ -79,15 +79,8 @@ def find(
 
     What stands between two sites of training is one function where it can be.
     Where it is not, as the root of a sum, the parts of it that lack a kernel
-    are, from and to the ranges that were measured.
-
-    Args:
-        model: The float model.
-        operators: What `regions.find` found.
-        has_kernel: Whether an operator can run as it is.
-
-    Returns:
-        The operators of each function, in order.
+    are, from and to the ranges that were measured. Returns the operators of
+    each function, in order.
     """
     functions = []
     for group in _groups(operators):
@@ -110,12 +103,7 @@ def find(
 def replace(
     model: schema.ModelT, functions: Collection[list[schema.OperatorT]]
 ) -> list[Lookup]:
-    """Puts a table in the place of each function; its results come later.
-
-    Args:
-        model: The float model, changed in place.
-        functions: What `find` found.
-    """
+    """Puts a table in the place of each function; its results come later."""
     lookups = []
     for operators in functions:
         ends = _ends(model, operators)
@@ -225,15 +213,8 @@ def _replace(
     shape = graph.tensors[source]
     wide = edit.new_tensor(graph, "INT32", shape)
     place = edit.new_tensor(graph, "INT32", shape)
-    first = edit.new_tensor(
-        graph, "INT32", buffer=edit.new_buffer(model, np.array(_FIRST, "i4"))
-    )
-    table = edit.new_tensor(
-        graph,
-        "FLOAT32",
-        shape=(_CODES,),
-        buffer=edit.new_buffer(model, np.zeros(_CODES, np.float32)),
-    )
+    first = edit.new_constant(model, np.array(_FIRST, np.int32))
+    table = edit.new_constant(model, np.zeros(_CODES, np.float32))
     cast = edit.new_operator(model, "CAST", 1, [source], [wide], "CastOptions")
     cast.builtinOptions.inDataType = schema.TensorType.INT8
     cast.builtinOptions.outDataType = schema.TensorType.INT32

@@ -36,20 +36,13 @@ _COPYING = (
 
 
 class Scores:
-    """What the softmaxes of a graph read.
-
-    Args:
-        model: The float model.
-        mode: `"int8"` or `"int16"`, what the target wants.
-    """
+    """What the softmaxes of a graph read."""
 
     def __init__(self, model: schema.ModelT, mode: str):
         self._model = model
         self._mode = mode
         self._graph = model.subgraphs[0]
-        self._writers = {
-            i: op for op in self._graph.operators for i in fb.outputs(op)
-        }
+        self._writers = fb.writers(self._graph)
         # The least number of what masks, by tensor: several layers may read it.
         self._least: dict[int, float] = {}
         self._read = [
@@ -59,12 +52,7 @@ class Scores:
         ]
 
     def seen(self, index: int, values: np.ndarray) -> np.ndarray:
-        """What has a part in the range of a tensor: no score that is masked.
-
-        Args:
-            index: The tensor.
-            values: What it holds.
-        """
+        """What has a part in the range of a tensor: no score that is masked."""
         if index not in self._read or not (values < _MASKED).any():
             return values
         largest = values.max(-1, keepdims=True)
@@ -75,14 +63,9 @@ class Scores:
     def limit(
         self, trained: Mapping[int, Grid], ranges: dict[int, Range]
     ) -> dict[int, Grid]:
-        """Ends the ranges of what masks where those of scores end.
+        """Ends the ranges of what masks, in place, where those of scores end.
 
-        Args:
-            trained: Grids from training.
-            ranges: Measured ranges, changed in place.
-
-        Returns:
-            Grids of constants that mask.
+        Returns grids of constants that mask.
         """
         constants: dict[int, Grid] = {}
         for index in self._read:

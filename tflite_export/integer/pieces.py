@@ -29,13 +29,7 @@ def space(
 ) -> list[schema.OperatorT] | None:
     """DEPTH_TO_SPACE: the rows of each block are channels side by side.
 
-    Args:
-        model: The float model; tensors are added.
-        op: The operator.
-        target: Where it shall run.
-
-    Returns:
-        Operators in its place, `None` where it has to stay.
+    Returns operators in its place, `None` where it has to stay.
     """
     shape, block = _axes(model, fb.inputs(op)[0]), op.builtinOptions.blockSize
     if _runs(target, "DEPTH_TO_SPACE") or not _can(target, shape):
@@ -50,7 +44,7 @@ def space(
         rows.append(_reshaped(model, steps, piece, wide))
     joined = _new(model, (batch, height, block, width * row))
     steps.append(_concatenation(model, rows, joined, 2))
-    steps.append(_reshape(model, joined, fb.outputs(op)[0]))
+    steps.append(edit.reshape(model, joined, fb.outputs(op)[0]))
     return steps
 
 
@@ -65,7 +59,7 @@ def parts(
     steps: list[schema.OperatorT] = []
     for start, result in enumerate(fb.outputs(op)):
         piece = _slice(model, steps, op, axis, start, 1)
-        steps.append(_reshape(model, piece, result))
+        steps.append(edit.reshape(model, piece, result))
     return steps
 
 
@@ -95,7 +89,7 @@ def vectors(
         steps.append(each)
     joined = _new(model, (1, count * length))
     steps.append(_concatenation(model, results, joined, 1))
-    steps.append(_reshape(model, joined, result))
+    steps.append(edit.reshape(model, joined, result))
     return steps
 
 
@@ -121,12 +115,7 @@ def _new(model: schema.ModelT, shape: tuple[int, ...]) -> int:
 
 
 def _integers(model: schema.ModelT, values: Sequence[int]) -> int:
-    return edit.new_tensor(
-        model.subgraphs[0],
-        "INT32",
-        shape=(len(values),),
-        buffer=edit.new_buffer(model, np.array(values, np.int32)),
-    )
+    return edit.new_constant(model, np.array(values, np.int32))
 
 
 def _slice(
@@ -167,20 +156,8 @@ def _reshaped(
     shape: tuple[int, ...],
 ) -> int:
     result = _new(model, shape)
-    steps.append(_reshape(model, source, result))
+    steps.append(edit.reshape(model, source, result))
     return result
-
-
-def _reshape(
-    model: schema.ModelT, source: int, result: int
-) -> schema.OperatorT:
-    shape = _axes(model, result)
-    inputs = [source, _integers(model, shape)]
-    op = edit.new_operator(
-        model, "RESHAPE", 1, inputs, [result], "ReshapeOptions"
-    )
-    op.builtinOptions.newShape = np.array(shape, np.int32)
-    return op
 
 
 def _concatenation(

@@ -28,15 +28,7 @@ Rows = list[OperatorRow | None]
 
 
 class Quantizer:
-    """Rewrites one model.
-
-    Args:
-        model: The prepared float model, changed in place.
-        rows: The row of each operator, `None` for those left as they are.
-        matches: Which constants hold which weights.
-        solution: Grids of the activations.
-        target: Where it shall run.
-    """
+    """Rewrites one model in place, but for operators without a row."""
 
     def __init__(
         self,
@@ -62,22 +54,19 @@ class Quantizer:
         self._tables: set[int] = set()
 
     def run(self, integer_io: bool) -> list[Written]:
-        """Rewrites the model.
+        """Rewrites the model; returns one record per trained weight.
 
-        Args:
-            integer_io: Whether inputs and outputs are integers, too.
-
-        Returns:
-            One record per trained weight.
+        With `integer_io` inputs and outputs are integers, too.
         """
-        operators = list(self._graph.operators)
-        for position, op in enumerate(operators):
-            if self._rows[position] is not None:
-                self._collect_weights(position, op)
-        for position, op in enumerate(operators):
-            row = self._rows[position]
-            if row is not None:
-                self._convert(position, op, row)
+        converted = [
+            (position, op, row)
+            for position, op in enumerate(self._graph.operators)
+            if (row := self._rows[position]) is not None
+        ]
+        for _, op, row in converted:
+            self._collect_weights(op, row)
+        for position, op, row in converted:
+            self._convert(position, op, row)
         for index, grid in self._solution.tensors.items():
             grid.write(self._graph.tensors[index])
         written = [
@@ -90,10 +79,7 @@ class Quantizer:
             self._float_ports()
         return [record for record in written if record is not None]
 
-    def _collect_weights(self, position: int, op: schema.OperatorT) -> None:
-        row = self._rows[position]
-        if row is None:
-            return
+    def _collect_weights(self, op: schema.OperatorT, row: OperatorRow) -> None:
         for place, index in enumerate(fb.inputs(op)):
             if row.role(place) != "weight" or index in self._weights:
                 continue
@@ -247,14 +233,8 @@ class Quantizer:
         return index
 
     def _requantize(self, source: int, result: int) -> schema.OperatorT:
-        version = 2 if self._target.mode == "int16" else 1
-        return edit.new_operator(
-            self._model,
-            "QUANTIZE",
-            version,
-            [source],
-            [result],
-            "QuantizeOptions",
+        return edit.conversion(
+            self._model, "QUANTIZE", self._target.mode, source, result
         )
 
     def _constant(self, index: int, grid: Grid) -> int:
@@ -341,8 +321,7 @@ class Quantizer:
             ops=tuple(
                 dict.fromkeys(
                     fb.op_name(self._model, op)
-                    for op in self._graph.operators
-                    if index in fb.inputs(op)
+                    for op in fb.readers(self._graph, index)
                 )
             ),
             channels=found.channels,
@@ -368,15 +347,9 @@ class Quantizer:
                     renamed[kind][index] = port
         for index, port in renamed["inputs"].items():
             graph.operators.insert(0, self._requantize(port, index))
-        version = 3 if self._target.mode == "int16" else 2
         for index, port in renamed["outputs"].items():
-            op = edit.new_operator(
-                self._model,
-                "DEQUANTIZE",
-                version,
-                [index],
-                [port],
-                "DequantizeOptions",
+            op = edit.conversion(
+                self._model, "DEQUANTIZE", self._target.mode, index, port
             )
             graph.operators.append(op)
         graph.inputs = _renamed(fb.inputs(graph), renamed["inputs"])

@@ -74,15 +74,8 @@ def trained_weight(
 ) -> IntegerWeight:
     """Chooses the container of a trained weight.
 
-    Args:
-        match: The weight.
-        uses: What reads it.
-        axis: Axis along which these operators take scales.
-        target: Where it shall run.
-
-    Returns:
-        The smallest form that the target's table allows and whose
-        accumulators have room.
+    The smallest form that the target's table allows and whose accumulators
+    have room. The operators that read it take scales along `axis`.
 
     Raises:
         ExportError: If there is none.
@@ -243,14 +236,8 @@ def float_weight(
 ) -> IntegerWeight | None:
     """Rounds a weight that MSQ left in float to 8 bits.
 
-    Args:
-        value: The weight.
-        uses: What reads it.
-        axis: Axis along which these operators take scales.
-        target: Where it shall run.
-
-    Returns:
-        The weight, `None` where the target's table has no INT8 for it.
+    `None` where the target's table has no INT8 for it. The operators that read
+    it take scales along `axis`.
     """
     granularity = _rounded([use.op for use in uses], target)
     if granularity is None:
@@ -296,13 +283,9 @@ def fitting_bias(weight: IntegerWeight, use: Use) -> np.ndarray:
 def integer_bias(
     bias: np.ndarray, scale: np.ndarray, wide: bool, path: str
 ) -> np.ndarray:
-    """Rounds a bias to the accumulator's grid.
+    """Rounds a bias to the grid of an accumulator, of 64 bits if it is wide.
 
-    Args:
-        bias: The float bias.
-        scale: Product of the scales of input and weight.
-        wide: Whether the accumulator has 64 bits.
-        path: Name of the layer, for messages.
+    `scale` is the product of those of input and weight.
 
     Raises:
         ExportError: If it does not fit.

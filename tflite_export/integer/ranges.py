@@ -15,13 +15,9 @@ _MOST_CLIPPED = 0.25
 def check_samples(
     data: bytes, samples: Sequence[np.ndarray], trained: bool
 ) -> None:
-    """Compares samples with the ranges of a file's inputs.
+    """Compares samples, in float, with the ranges of a file's first inputs.
 
-    Args:
-        data: The bytes of an integer file.
-        samples: Inputs, one array per input, in float; inputs behind them are
-            not looked at.
-        trained: Whether the ranges come from training, not from the samples.
+    `trained` ranges come from training, not from the samples.
 
     Raises:
         ValueError: If the samples lie outside of trained ranges, or are all

@@ -26,13 +26,7 @@ _VECTORS = "one_dimensional_output"
 def dense_to_convolutions(
     model: schema.ModelT, matches: Sequence[Match], target: Target
 ) -> None:
-    """Rewrites the dense layers that a target's FULLY_CONNECTED can't hold.
-
-    Args:
-        model: The float model, changed in place.
-        matches: Which constants hold which weights.
-        target: Where it shall run.
-    """
+    """Rewrites the dense layers that a target's FULLY_CONNECTED can't hold."""
     graph = model.subgraphs[0]
     found = {m.constant.tensor: m for m in matches if not m.constant.graph}
     rules = target.options.get("rules", {}).get("operators", {})
@@ -51,8 +45,8 @@ def dense_to_convolutions(
             continue
         others = [
             op
-            for op in graph.operators
-            if index in fb.inputs(op) and all(op is not r for r in readers)
+            for op in fb.readers(graph, index)
+            if all(op is not r for r in readers)
         ]
         if others or fb.raw_data(model, graph.tensors[index]) is None:
             continue
@@ -105,7 +99,7 @@ def _to_convolution(
         inputs[2:] = [_zeros(model, weight[0])]
     op.inputs = np.array(inputs, np.int32)
     op.outputs = np.array([image], np.int32)
-    back = reshape(model, image, result)
+    back = edit.reshape(model, image, result)
     graph.operators.insert(edit.before(graph, op) + 1, back)
 
 
@@ -114,17 +108,11 @@ def take_out_features(
 ) -> Match:
     """Makes a table with a scale per channel one of codes, where it helps.
 
-    Args:
-        model: The float model, changed in place.
-        match: A weight.
-        target: Where it shall run.
-
-    Returns:
-        The match of the table as it is then.
+    Returns the match of the table as it is then.
     """
     scale, index = match.fit.scale, match.constant.tensor
     graph = model.subgraphs[0]
-    readers = [op for op in graph.operators if index in fb.inputs(op)]
+    readers = fb.readers(graph, index)
     if (
         match.constant.graph
         or target.mode != "int8"
@@ -178,19 +166,15 @@ def _scale_features(
     plain = new_tensor(graph, _output(graph, op))
     op.outputs = np.array([plain], np.int32)
     image, scaled = new_tensor(graph, pixels), new_tensor(graph, pixels)
-    weight = edit.new_tensor(
-        graph,
-        "FLOAT32",
-        shape=(1, 1, 1, count),
-        buffer=edit.new_buffer(model, columns.astype(np.float32)),
-    )
+    scales = columns.astype(np.float32).reshape(1, 1, 1, count)
+    weight = edit.new_constant(model, scales)
     reads = [image, weight, _zeros(model, count)]
     convolution = depthwise(model, reads, scaled)
     after = edit.before(graph, op) + 1
     graph.operators[after:after] = [
-        reshape(model, plain, image),
+        edit.reshape(model, plain, image),
         convolution,
-        reshape(model, scaled, result),
+        edit.reshape(model, scaled, result),
     ]
 
 
@@ -214,12 +198,7 @@ def depthwise(
 
 
 def _zeros(model: schema.ModelT, count: int) -> int:
-    return edit.new_tensor(
-        model.subgraphs[0],
-        "FLOAT32",
-        shape=(count,),
-        buffer=edit.new_buffer(model, np.zeros(count, np.float32)),
-    )
+    return edit.new_constant(model, np.zeros(count, np.float32))
 
 
 def _as_image(
@@ -232,7 +211,7 @@ def _as_image(
     graph = model.subgraphs[0]
     image = new_tensor(graph, shape)
     graph.operators.insert(
-        edit.before(graph, reader), reshape(model, index, image)
+        edit.before(graph, reader), edit.reshape(model, index, image)
     )
     return image
 
@@ -244,20 +223,3 @@ def new_tensor(graph: schema.SubGraphT, axes: tuple[int, ...]) -> int:
     if shape != axes:
         graph.tensors[index].shapeSignature = np.array(axes, np.int32)
     return index
-
-
-def reshape(model: schema.ModelT, source: int, result: int) -> schema.OperatorT:
-    """A RESHAPE to the shape of its result, without placing it."""
-    graph = model.subgraphs[0]
-    shape = np.array(fb.axes(graph.tensors[result]), np.int32)
-    place = edit.new_tensor(
-        graph,
-        "INT32",
-        shape=shape.shape,
-        buffer=edit.new_buffer(model, shape),
-    )
-    op = edit.new_operator(
-        model, "RESHAPE", 1, [source, place], [result], "ReshapeOptions"
-    )
-    op.builtinOptions.newShape = shape
-    return op

@@ -268,7 +268,7 @@ class _Speller:
             flat = self._reshape(steps, index, (rows, -1), shape)
             index = self._join(steps, flat, new // old)
             shape[axis] = new
-        steps.append(self._reshaped(index, after, result))
+        steps.append(edit.reshape(self._model, index, result))
         self._replace(op, steps)
 
     def _reshape(
@@ -280,7 +280,7 @@ class _Speller:
     ) -> int:
         whole = (to[0], math.prod(shape) // to[0])
         flat = edit.new_tensor(self._graph, "FLOAT32", shape=whole)
-        steps.append(self._reshaped(index, whole, flat))
+        steps.append(edit.reshape(self._model, index, flat))
         return flat
 
     def _join(
@@ -314,19 +314,6 @@ class _Speller:
 
         return made(count)
 
-    def _reshaped(
-        self, source: int, shape: tuple[int, ...], result: int
-    ) -> schema.OperatorT:
-        place = edit.new_tensor(
-            self._graph,
-            "INT32",
-            shape=(len(shape),),
-            buffer=edit.new_buffer(self._model, np.array(shape, np.int32)),
-        )
-        op = self._op("RESHAPE", [source, place], result, "ReshapeOptions")
-        op.builtinOptions.newShape = np.array(shape, np.int32)
-        return op
-
     def _op(
         self, name: str, inputs: list[int], result: int, options: str = ""
     ) -> schema.OperatorT:
@@ -337,12 +324,7 @@ class _Speller:
 
     def _constant(self, number: float, shape: tuple[int, ...] = ()) -> int:
         value = np.full(shape, number, np.float32)
-        return edit.new_tensor(
-            self._graph,
-            "FLOAT32",
-            shape=shape,
-            buffer=edit.new_buffer(self._model, value),
-        )
+        return edit.new_constant(self._model, value)
 
     def _new_like(self, index: int) -> int:
         return edit.new_tensor(

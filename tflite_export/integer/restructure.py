@@ -24,15 +24,9 @@ _POINTWISE = ("CONV_2D",)
 def prepare(
     model: schema.ModelT, matches: Sequence[Match], target: Target
 ) -> list[Match]:
-    """Changes a float model in place; tensors keep their indices.
+    """Changes a float model without pairs in place; tensors keep their indices.
 
-    Args:
-        model: The float model, without pairs.
-        matches: Which constants hold which weights.
-        target: Where it shall run.
-
-    Returns:
-        The matches as they are from now on.
+    Returns the matches as they are from now on.
     """
     prepared = []
     for match in matches:
@@ -71,7 +65,7 @@ def _to_fully_connected(
     """Makes FULLY_CONNECTED of 1x1 convolutions that profit from it."""
     index = match.constant.tensor
     shape = match.constant.value.shape
-    readers = [op for op in graph.operators if index in fb.inputs(op)]
+    readers = fb.readers(graph, index)
     if not (
         len(shape) == 4
         and shape[1:3] == (1, 1)

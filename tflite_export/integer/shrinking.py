@@ -19,16 +19,10 @@ from tflite_export.targets import Target
 def soft(
     model: schema.ModelT, op: schema.OperatorT, target: Target
 ) -> tuple[list[schema.OperatorT], list[int]] | None:
-    """Operators in the place of a soft shrinkage.
+    """Operators in the place of a soft shrinkage that a SELECT_V2 ends.
 
-    Args:
-        model: The float model; tensors are added.
-        op: The SELECT_V2 that ends it.
-        target: Where it shall run.
-
-    Returns:
-        The operators, and those of their tensors that are on the grid of the
-        result; `None` if it is no soft shrinkage.
+    And those of their tensors that are on the grid of the result; `None` if it
+    is no soft shrinkage.
     """
     if not all(map(target.has, ("MINIMUM", "SUB"))):
         return None
@@ -41,12 +35,8 @@ def soft(
         edit.new_tensor(graph, "FLOAT32", graph.tensors[result])
         for _ in range(3)
     )
-    zero = edit.new_tensor(
-        graph, "FLOAT32", buffer=edit.new_buffer(model, limit * 0)
-    )
-    number = edit.new_tensor(
-        graph, "FLOAT32", buffer=edit.new_buffer(model, limit)
-    )
+    zero = edit.new_constant(model, np.zeros_like(limit))
+    number = edit.new_constant(model, limit)
     first = edit.new_operator(
         model, "SUB", 1, [source, number], [above], "SubOptions"
     )
@@ -73,9 +63,7 @@ class _Shrinkage:
     def __init__(self, model: schema.ModelT):
         self._model = model
         self._graph = model.subgraphs[0]
-        self._writers = {
-            i: op for op in self._graph.operators for i in fb.outputs(op)
-        }
+        self._writers = fb.writers(self._graph)
 
     def threshold(self, op: schema.OperatorT) -> tuple[int, np.ndarray] | None:
         """What is shrunk, and by how much."""

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import edit
@@ -27,12 +26,7 @@ _MOST_ROUNDS = 3
 
 
 def pairs(model: schema.ModelT, count: int) -> list[tuple[int, int]]:
-    """The input and the output of each state, the last ones of the graph.
-
-    Args:
-        model: The model.
-        count: How many states there are.
-    """
+    """The input and the output of each state, the last ones of the graph."""
     graph = model.subgraphs[0]
     inputs, outputs = fb.inputs(graph), fb.outputs(graph)
     return list(
@@ -50,14 +44,7 @@ def joined(
     ranges: Mapping[int, Range],
     states: Sequence[tuple[int, int]],
 ) -> dict[int, Range]:
-    """Ranges in which both ends of a state have the range of both.
-
-    Args:
-        model: The model.
-        rows: The row of each operator.
-        ranges: Ranges of tensors.
-        states: As of `pairs`.
-    """
+    """Ranges in which both ends of a state, see `pairs`, have that of both."""
     result = dict(ranges)
     for taken, given in states:
         ends = [taken, *_sources(model, rows, given)]
@@ -95,10 +82,8 @@ def solve(
 ) -> Solution:
     """Grids of a graph with those of the states' outputs at their inputs.
 
-    Args:
-        solved: Function of grids that inputs shall have, that solves it.
-        states: As of `pairs`.
-        trained: Grids from training, which inputs keep.
+    `solved` is a function of grids that inputs shall have, that solves it.
+    Inputs keep trained grids.
     """
     tied: dict[int, Grid] = {}
     for _ in range(_MOST_ROUNDS):
@@ -128,13 +113,7 @@ def solve(
 def align(
     model: schema.ModelT, states: Sequence[tuple[int, int]], mode: str
 ) -> None:
-    """Has inputs that are on another grid still take what the outputs give.
-
-    Args:
-        model: The integer model, changed in place.
-        states: As of `pairs`.
-        mode: `"int8"` or `"int16"`.
-    """
+    """Has inputs that are on another grid still take what the outputs give."""
     graph = model.subgraphs[0]
     for taken, given in states:
         inner, outer = graph.tensors[taken], graph.tensors[given]
@@ -143,21 +122,12 @@ def align(
         port = edit.new_tensor(graph, fb.type_name(outer), inner)
         graph.tensors[port].name = inner.name
         graph.tensors[port].quantization = outer.quantization
-        kind, version = "QUANTIZE", 1 + (mode == "int16")
-        if fb.type_name(inner) == "FLOAT32":
-            kind, version = "DEQUANTIZE", version + 1
-        options = f"{kind.capitalize()}Options"
-        operator = edit.new_operator(
-            model, kind, version, [port], [taken], options
-        )
+        floats = fb.type_name(inner) == "FLOAT32"
+        kind = "DEQUANTIZE" if floats else "QUANTIZE"
+        operator = edit.conversion(model, kind, mode, port, taken)
         graph.operators.insert(0, operator)
-        graph.inputs = np.array(
-            [port if i == taken else i for i in fb.inputs(graph)], np.int32
-        )
-        for signature in model.signatureDefs or ():
-            for entry in signature.inputs:
-                if entry.tensorIndex == taken:
-                    entry.tensorIndex = port
+        graph.inputs = edit.replaced(fb.inputs(graph), taken, port)
+        edit.sign(model, "inputs", taken, port)
 
 
 def _meaning(tensor: schema.TensorT) -> tuple[str, float, int]:

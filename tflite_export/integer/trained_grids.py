@@ -38,7 +38,7 @@ def take_pairs(
     ranges: Sequence[SiteRange],
     sites: dict[int, int] | None = None,
 ) -> dict[int, Grid]:
-    """Removes the pairs of the main graph.
+    """Removes the pairs of the main graph; returns trained grids by tensor.
 
     Tensors keep their indices. Where one tensor has sites of different
     ranges, the first stays its grid and the others become requantizations.
@@ -48,9 +48,6 @@ def take_pairs(
         mode: `"int8"` or `"int16"`, what the target wants.
         ranges: The trained range of each site, by the site's position.
         sites: Takes the tensor of each site, by the site's position.
-
-    Returns:
-        The trained grid of each tensor that has one.
 
     Raises:
         ExportError: If a site was trained for another width.
@@ -82,7 +79,7 @@ def take_pairs(
                 if result in ends and source not in ends:
                     graph.tensors[source].name = graph.tensors[result].name
                 edit.redirect(graph, result, source)
-                _rename_signature(model, result, source)
+                edit.sign(model, "outputs", result, source)
             else:
                 trained[result] = grid
                 place = result
@@ -137,26 +134,23 @@ def _drop(graph: schema.SubGraphT, op: schema.OperatorT) -> None:
     del graph.operators[edit.before(graph, op)]
 
 
-def _rename_signature(model: schema.ModelT, old: int, new: int) -> None:
-    for signature in model.signatureDefs or ():
-        for entry in signature.outputs:
-            if entry.tensorIndex == old:
-                entry.tensorIndex = new
-
-
 def float_tensors(model: schema.ModelT) -> set[int]:
     """Float tensors of the main graph that are no constants."""
     graph = model.subgraphs[0]
     used = {*fb.inputs(graph), *fb.outputs(graph)}
     for op in graph.operators:
         used |= {*fb.inputs(op), *fb.outputs(op)}
-    return {
-        index
-        for index in used
-        if index >= 0
-        and fb.type_name(graph.tensors[index]) == "FLOAT32"
-        and fb.raw_data(model, graph.tensors[index]) is None
-    }
+    return {index for index in used if is_float(model, index)}
+
+
+def is_float(model: schema.ModelT, index: int) -> bool:
+    """Whether a tensor of the main graph is float and no constant."""
+    if index < 0:  # an optional input that isn't there
+        return False
+    tensor = model.subgraphs[0].tensors[index]
+    return (
+        fb.type_name(tensor) == "FLOAT32" and fb.raw_data(model, tensor) is None
+    )
 
 
 def as_float32(model: schema.ModelT, index: int) -> np.ndarray | None:

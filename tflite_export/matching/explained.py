@@ -27,13 +27,7 @@ def explained(
 ) -> tuple[FloatFile, Matching]:
     """Converts a model until all float constants of the file are explained.
 
-    Args:
-        conversion: Of the model.
-        quantized: Its quantized weights.
-        skipped: Its weights that stay float.
-
-    Returns:
-        The float file, and which of its constants hold which weights.
+    Returns the float file, and which of its constants hold which weights.
 
     Raises:
         ExportError: If the converter refuses the model, or a weight isn't in

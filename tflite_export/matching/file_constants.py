@@ -53,11 +53,9 @@ class Constant:
 
 
 def find_constants(model: schema.ModelT) -> tuple[list[Constant], int]:
-    """Float32 constants of all subgraphs.
+    """Float32 constants of all subgraphs of two or more axes.
 
-    Returns:
-        Those of two or more axes in the order in which they are first read,
-        and the number of the others.
+    In the order in which they are first read, and the number of the others.
     """
     found, others = [], 0
     for number, graph in enumerate(model.subgraphs):

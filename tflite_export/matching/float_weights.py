@@ -35,12 +35,7 @@ class FloatWeight:
 
 
 def equal_float(constant: Constant, floats: Sequence[FloatWeight]) -> bool:
-    """Whether a tensor is a float weight as it is.
-
-    Args:
-        constant: The tensor.
-        floats: The weights.
-    """
+    """Whether a tensor is a float weight as it is."""
     shape = constant.value.shape
     return any(
         np.array_equal(arrangement.apply(weight.value, shape), constant.value)
@@ -54,15 +49,7 @@ def equal_float(constant: Constant, floats: Sequence[FloatWeight]) -> bool:
 def float_for(
     constant: Constant, floats: Sequence[FloatWeight]
 ) -> FloatWeight | None:
-    """The float weight that a tensor holds, whole, scaled or in part.
-
-    Args:
-        constant: The tensor.
-        floats: The weights.
-
-    Returns:
-        The weight, `None` for none of them.
-    """
+    """The float weight that a tensor holds, whole, scaled or in part."""
     shape = constant.value.shape
     for weight in floats:
         for arrangement in arrangements(

@@ -22,12 +22,8 @@ def fit_rows_and_columns(
 ) -> fitting.Fit | None:
     """Explains a matrix as `codes * row factor * column factor`.
 
-    Args:
-        tensor: float32 matrix (outputs, inputs) from the file.
-        codes: Codes in the same shape.
-
-    Returns:
-        A fit whose `columns` hold the column factors, or `None`.
+    A fit whose `columns` hold the column factors, or `None`. A matrix is of
+    shape (outputs, inputs).
     """
     if tensor.ndim != 2 or not tensor.any():
         return None

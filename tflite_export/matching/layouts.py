@@ -57,14 +57,8 @@ def arrangements(
 ) -> Iterator[Arrangement]:
     """Ways in which a weight may be laid out in a tensor.
 
-    Args:
-        layout: Meaning of the weight's axes.
-        weight_shape: Shape of the weight in Keras.
-        channel_axes: Axes of the weight that index output channels.
-        tensor_shape: Shape of the tensor in the file.
-
-    Yields:
-        Arrangements whose element count fits, the likeliest first, each once.
+    Those whose element count fits, the likeliest first, each once. The channel
+    axes are those of the weight that index output channels.
     """
     size, wanted = math.prod(weight_shape), math.prod(tensor_shape)
     orders = _orders(layout, weight_shape, channel_axes)
@@ -78,16 +72,9 @@ def arrangements(
 def slices(
     weight_shape: tuple[int, ...], tensor_shape: tuple[int, ...]
 ) -> Iterator[Arrangement]:
-    """Ways in which a part of a weight may be laid out in a tensor.
+    """Ways in which a slice of a weight's last axis may be laid out.
 
     A convolutional LSTM cuts its filters into those of its gates.
-
-    Args:
-        weight_shape: Shape of the weight in Keras.
-        tensor_shape: Shape of the tensor in the file.
-
-    Yields:
-        Arrangements of a slice of the weight's last axis.
     """
     if len(weight_shape) < 2 or 0 in weight_shape:
         return

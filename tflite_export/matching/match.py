@@ -82,8 +82,7 @@ class Matching:
 class Unmatched(ExportError):
     """A file in which weights were not found again.
 
-    Attributes:
-        paths: Weights whose codes may have got lost by folding.
+    `paths` are weights whose codes may have got lost by folding.
     """
 
     def __init__(self, message: str, paths: Sequence[str] = ()):
@@ -102,14 +101,11 @@ def match(
 
     Args:
         model: A float TFLite model.
-        quantized: The quantized weights.
+        quantized: The quantized weights, which are all in the result.
         floats: Weights and constants that are float on purpose.
         held: What tensors are known to hold, by subgraph and tensor.
         computed: Function that returns further `floats`, called where these
             are not enough.
-
-    Returns:
-        The matching; every quantized weight is in it.
 
     Raises:
         Unmatched: If a quantized weight isn't in the file, or an operator
@@ -123,7 +119,7 @@ def match(
         else _known(constant, held, quantized)
         for index, constant in enumerate(constants)
     }
-    chosen = _assign(constants, candidates, quantized)
+    chosen = _assign(candidates, quantized)
     lost = [
         weight
         for number, weight in enumerate(quantized)
@@ -264,7 +260,6 @@ def _tells(fit: fitting.Fit, codes: np.ndarray) -> bool:
 
 
 def _assign(
-    constants: Sequence[Constant],
     candidates: dict[int, list[tuple[int, Match]]],
     quantized: Sequence[QuantizedWeight],
 ) -> dict[int, Match]:

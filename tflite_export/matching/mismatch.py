@@ -19,13 +19,8 @@ _LOST_PRECISION = 1e-3
 def unmatched(weight: QuantizedWeight, constants: Sequence[Constant]) -> str:
     """Says why a quantized weight isn't in the file.
 
-    Args:
-        weight: The weight.
-        constants: Float constants of the file.
-
-    Returns:
-        A sentence with the layer, the nearest tensor, its operator and the
-        figure by which it fails, and what the user can do.
+    With the layer, the nearest tensor, its operator and the figure by which it
+    fails, and what the user can do.
     """
     head = (
         f"Layer '{weight.path}' ({weight.layer} {weight.attribute}, "

@@ -55,17 +55,9 @@ class Written:
 def rewrite(
     model: schema.ModelT, matches: Sequence[Match], target: Target
 ) -> list[Written]:
-    """Replaces matched constants in place.
+    """Replaces matched constants in place; returns one record per match.
 
     Tensors keep their indices; new ones come after them.
-
-    Args:
-        model: The float model, changed in place.
-        matches: Which constants hold which weights.
-        target: What may be written.
-
-    Returns:
-        One record per match, in the order of `matches`.
 
     Raises:
         ExportError: If the target has no cell for an operator that reads a

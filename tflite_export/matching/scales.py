@@ -36,7 +36,7 @@ class Fit:
         dead: Channels whose codes are all zero.
         muted: Channels whose codes are not zero but whose factor is.
         columns: Factors along the last axis that are no part of the stored
-            weight, see `unfold.py`; `None` for none.
+            weight, see `input_scales`; `None` for none.
     """
 
     axis: int | None
@@ -60,16 +60,13 @@ class Fit:
 def fit(
     tensor: np.ndarray, codes: np.ndarray, step: np.ndarray | None
 ) -> Fit | None:
-    """Explains a tensor by codes, or returns `None`.
+    """Explains a tensor by codes with the fewest factors, or returns `None`.
 
     Args:
         tensor: float32 array from the file.
         codes: Codes laid out in the tensor's shape: integers, or the values
             of a float weight.
         step: Trained step broadcast to the tensor's shape, if there is one.
-
-    Returns:
-        The fit with the fewest factors that explains every element.
     """
     if not zeros_agree(tensor, codes):
         return None
@@ -83,12 +80,7 @@ def fit(
 def residual(tensor: np.ndarray, codes: np.ndarray) -> tuple[float, int | None]:
     """Smallest error that factors along one axis leave, and that axis.
 
-    Args:
-        tensor: float32 array from the file.
-        codes: Codes in the tensor's shape.
-
-    Returns:
-        Largest error relative to the largest weight, and the axis.
+    The largest, relative to the largest weight.
     """
     best: tuple[float, int | None] = (np.inf, None)
     for axis in (None, *_long_axes(tensor.shape)):

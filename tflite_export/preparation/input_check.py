@@ -62,18 +62,16 @@ def check_samples(
     measures: bool,
     integer: bool,
 ) -> list[str]:
-    """Compares samples with what the model was trained on.
+    """Compares given samples with what the model was trained on, in sentences.
+
+    A model that does not know what it was trained on passes.
 
     Args:
-        model: The quantized model; one that does not know what it was trained
-            on passes.
+        model: The quantized model.
         source: How it is called.
-        samples: Inputs that were given, one array per input.
+        samples: One array per input.
         measures: Whether ranges of activations are measured on them.
         integer: Whether the file computes with integers.
-
-    Returns:
-        Sentences for the report.
 
     Raises:
         ValueError: If no right file comes of them.

@@ -49,17 +49,10 @@ def opened(
     samples: int,
     trained: bool = True,
 ) -> Opening:
-    """Prepares a model and what it is run on.
+    """Prepares a model and what it is run on, with arguments of `export`.
 
-    Args:
-        model: As of `export`.
-        target: Where the file shall run.
-        representative_data: As of `export`.
-        input_signature: As of `export`.
-        batch_size: As of `export`.
-        samples: As of `export`.
-        trained: Whether the training is over. Before it, integers are those of
-            ranges measured on any inputs, whatever will be trained.
+    Before it is trained, integers are those of ranges measured on any inputs,
+    whatever will be trained.
 
     Raises:
         ExportError: If the model or the inputs stand against a file.

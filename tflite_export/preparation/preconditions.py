@@ -21,10 +21,7 @@ from tflite_export.targets import Target
 def check_numbers(model: QuantizedModel, base: Any) -> None:
     """Raises an ExportError for a variable with NaN, of whatever layer.
 
-    Args:
-        model: The quantized model. NaN in its search's state is what no
-            decision has told yet.
-        base: The model that a file is made of.
+    NaN in the state of a search is what no decision has told yet.
     """
     search = {id(v) for v in getattr(model, "search_variables", ())}
     wrong = [
@@ -78,16 +75,7 @@ def check_weights(quantized: Sequence[QuantizedWeight]) -> None:
 def with_ranges(
     model: QuantizedModel, source: Source, target: Target, measurable: bool
 ) -> Source:
-    """The model with its trained ranges, for integer targets.
-
-    Args:
-        model: The model.
-        source: How it is called.
-        target: Where its file shall run.
-        measurable: Whether there is data to measure ranges on.
-
-    Returns:
-        The source, with the ranges where the model has trained ones.
+    """How a model is called, with its trained ranges where it has them.
 
     Raises:
         ExportError: If nothing says what the ranges are, or they are of

@@ -162,11 +162,7 @@ class ExportReport:
     _compiled = None
 
     def measuring(self, compiled: Mapping[str, Any] | None) -> ExportReport:
-        """This report, which `evaluate` takes loss and metrics from.
-
-        Args:
-            compiled: `get_compile_config()` of the model.
-        """
+        """This report, which `evaluate` takes loss and metrics from."""
         object.__setattr__(self, "_compiled", compiled)
         return self
 

@@ -95,9 +95,7 @@ class Session:
     def delegated(self) -> int | None:
         """Number of pieces a delegate took over, `None` if not known."""
         details = getattr(self._interpreter, "_get_ops_details", None)
-        if details is None:
-            return None
-        return sum(op["op_name"] == "DELEGATE" for op in details())
+        return details and sum(op["op_name"] == "DELEGATE" for op in details())
 
     def not_delegated(self) -> list[str] | None:
         """Operators that no delegate took over, `None` if not known."""
@@ -169,11 +167,7 @@ class Session:
         )
 
     def shapes(self, samples: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-        """Shapes of all tensors of the main graph for one batch.
-
-        Args:
-            samples: Shape of a sample for each input, without the batch.
-        """
+        """Shapes of all tensors of the main graph for one batch of samples."""
         for detail, shape in zip(self.inputs, samples, strict=True):
             if len(detail["shape"]):
                 whole = (int(detail["shape"][0]), *shape)
@@ -200,7 +194,7 @@ def run(
     """Runs a TFLite file over many samples.
 
     In this process: what the kernels do with a file that is not damaged but
-    meant to do harm is not checked. `comparison.compare_files` is for files
+    meant to do harm is not checked. `tflite_export.compare_files` is for files
     from anyone.
 
     Args:
@@ -242,12 +236,8 @@ def run(
         table_ids.check_whole(name, np.dtype(detail["dtype"]), array)
     table_ids.check(table_ids.of_file(loaded), names, arrays, "`inputs`")
     with on_given_values():
-        pieces = [session(c) for c in chunks(arrays, batch_size, session)]
-    rows = len(arrays[0])
-    results = {}
-    for name, position in session.output_names.items():
-        parts = [np.atleast_1d(piece[position]) for piece in pieces]
-        results[name] = np.concatenate(parts)[:rows]
+        outputs = in_batches(arrays, batch_size, session)
+    results = {name: outputs[k] for name, k in session.output_names.items()}
     return next(iter(results.values())) if len(results) == 1 else results
 
 
@@ -294,12 +284,20 @@ def chunks(
         ]
 
 
-def in_order(inputs: Any, session: Session) -> list[np.ndarray]:
-    """Inputs as arrays in the order of a file.
+def in_batches(
+    arrays: Sequence[np.ndarray], batch_size: int, session: Session
+) -> list[np.ndarray]:
+    """The outputs for all samples, which run in the batches of `chunks`."""
+    results = [session(piece) for piece in chunks(arrays, batch_size, session)]
+    rows = len(arrays[0])
+    return [
+        np.concatenate([np.atleast_1d(array) for array in parts])[:rows]
+        for parts in zip(*results, strict=True)
+    ]
 
-    Args:
-        inputs: As `run` takes them.
-        session: The file.
+
+def in_order(inputs: Any, session: Session) -> list[np.ndarray]:
+    """Inputs, as `run` takes them, as arrays in the order of a file.
 
     Raises:
         ValueError: If there are others than the file has.

@@ -13,20 +13,11 @@ from tflite_export.runtime import ports
 def run(
     data: bytes, samples: Sequence[np.ndarray], kernels: str
 ) -> list[np.ndarray]:
-    """Runs a file.
-
-    Args:
-        data: The bytes of the file.
-        samples: One array per input, as many as fill batches of the file.
-        kernels: One of `runtime.KERNELS`.
-
-    Returns:
-        One array per output, all samples.
+    """Runs a file on samples that fill its batches; one array per output.
 
     Raises:
         RuntimeError: If the kernels lack an operator.
     """
     session = interpreter.Session(data, kernels)
     fed = ports.quantized(data, samples)
-    batches = [session(part) for part in interpreter.chunks(fed, 1, session)]
-    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    return interpreter.in_batches(fed, 1, session)

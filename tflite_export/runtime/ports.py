@@ -90,12 +90,7 @@ def outputs(data: bytes) -> list[Port]:
 
 
 def quantized(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Samples as a file takes them, see `Port.quantize`.
-
-    Args:
-        data: The bytes of a file.
-        samples: One array per input.
-    """
+    """Samples as a file takes them, see `Port.quantize`."""
     return [
         port.quantize(array)
         for port, array in zip(inputs(data), samples, strict=True)
@@ -107,10 +102,7 @@ def whole_batches(
 ) -> list[np.ndarray]:
     """The first samples, as many as fill batches of the file.
 
-    Args:
-        data: The bytes of a file.
-        samples: One array per input.
-        most: Largest number of samples, if a batch is not larger.
+    At most so many, if a batch is not larger.
 
     Raises:
         ValueError: If there are fewer samples than one batch takes.

@@ -50,9 +50,6 @@ def run(
         seconds: Longest time that it may take.
         failure: What to say if it ends without an answer or a reason.
 
-    Returns:
-        The answer, as the worker wrote it.
-
     Raises:
         ValueError: If an array is not of numbers, or the worker gave a reason
             for having no answer, took too long, or died.

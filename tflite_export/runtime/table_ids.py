@@ -42,8 +42,7 @@ class Table:
 def of_model(base: Any) -> list[Table]:
     """Tables of a Keras model that its inputs go to as they come.
 
-    Args:
-        base: The model. What lies behind other layers is left to its file.
+    What lies behind other layers is left to its file.
     """
     from msq_tf.keras3.overlay import all_layers
 
@@ -69,12 +68,11 @@ def of_model(base: Any) -> list[Table]:
 def of_file(model: schema.ModelT) -> list[Table]:
     """Tables of a file that its inputs go to as they come.
 
-    Args:
-        model: The file. Positions that it computes from an input by more than
-            counting from the end are not known.
+    Positions that it computes from an input by more than counting from the
+    end are not known.
     """
     graph = model.subgraphs[0]
-    writers = {i: op for op in graph.operators for i in fb.outputs(op)}
+    writers = fb.writers(graph)
     inputs = fb.inputs(graph)
     found = []
     for op in graph.operators:
@@ -99,16 +97,9 @@ def check(
     arrays: Sequence[np.ndarray],
     argument: str,
 ) -> None:
-    """Refuses positions that a table does not have.
+    """Raises a ValueError for positions that a table does not have.
 
-    Args:
-        tables: Those of the model or the file.
-        names: Of its inputs.
-        arrays: One per input.
-        argument: What the arrays were given as.
-
-    Raises:
-        ValueError: If there are such.
+    `argument` is what the arrays were given as.
     """
     for table in tables:
         if table.input >= len(arrays):
@@ -136,16 +127,7 @@ def check(
 
 
 def check_whole(name: str, dtype: np.dtype, array: np.ndarray) -> None:
-    """Refuses numbers that an input of integers would cut or turn into others.
-
-    Args:
-        name: Of the input.
-        dtype: Its type.
-        array: What it is given.
-
-    Raises:
-        ValueError: If there are such.
-    """
+    """Raises a ValueError for numbers that an input of integers changes."""
     if dtype.kind not in "iu" or array.dtype.kind not in "iuf":
         return
     if not array.size or np.can_cast(array.dtype, dtype):

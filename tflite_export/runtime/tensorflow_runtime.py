@@ -35,14 +35,8 @@ def load_everywhere(
 
     That of TensorFlow before 2.21 knows no operators of 2-bit weights; there,
     such files are LiteRT's alone. Its XNNPACK is older than LiteRT's, and
-    prepares no INT4 layer with a single channel and a bias.
-
-    Args:
-        data: The bytes of the file.
-        samples: One array per input, whose sizes open axes get.
-
-    Returns:
-        Remarks for the report.
+    prepares no INT4 layer with a single channel and a bias. Open axes get the
+    sizes of the samples. Returns remarks for the report.
 
     Raises:
         ExportError: If it can't.

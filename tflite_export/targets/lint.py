@@ -89,24 +89,12 @@ def lint(path: str | os.PathLike[str], target: str) -> list[Finding]:
 
 
 def check(data: bytes, target: str) -> list[Finding]:
-    """Looks for what a target can't run.
-
-    Args:
-        data: The bytes of any TFLite file.
-        target: Name of a target.
-
-    Returns:
-        Findings, those of the whole graph first, then by operator: the first
-        thousand, and one that says how many more there are.
-
-    Raises:
-        ValueError: If there is no such target, or the file is none.
-    """
+    """As `lint`, for the bytes of any TFLite file."""
     return check_model(fb.load(data), target)
 
 
 def check_model(model: schema.ModelT, target: str) -> list[Finding]:
-    """`check` for a file that `flatbuffer.load` has read."""
+    """As `lint`, for a file that `flatbuffer.model.load` has read."""
     findings = _Linter(model, targets.load(target)).findings()
     listed = list(itertools.islice(findings, _MOST_FINDINGS))
     more = severe_ones = 0

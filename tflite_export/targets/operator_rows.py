@@ -82,16 +82,13 @@ class OperatorRow:
 
 
 def parse_rows(table: Mapping[str, Any], where: str) -> dict[str, OperatorRow]:
-    """Makes rows of a target's `operators` entry.
+    """Makes rows by operator of a target's `operators` entry.
 
     Args:
         table: `like` names a shared table; `without` lists operators that the
             target lacks, `only` those it has; `change` holds rows, whole or
             the fields that differ.
         where: Start of error messages.
-
-    Returns:
-        Rows by operator.
 
     Raises:
         ValueError: If a row is not valid.

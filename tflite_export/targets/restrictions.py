@@ -98,16 +98,12 @@ class Node:
         key = "grid", id(self.graph), index
         if key not in self.known:
             q = self.graph.tensors[index].quantization
-            found = b""
-            if (
-                q is not None
-                and q.scale is not None
-                and q.zeroPoint is not None
-            ):
+            if q is None or q.scale is None or q.zeroPoint is None:
+                self.known[key] = b""
+            else:
                 digest = hashlib.sha256(np.asarray(q.scale, "<f4").tobytes())
                 digest.update(np.asarray(q.zeroPoint, "<i8").tobytes())
-                found = digest.digest()
-            self.known[key] = found
+                self.known[key] = digest.digest()
         return self.known[key]
 
     def option(self, name: str, default: int = 0) -> int:

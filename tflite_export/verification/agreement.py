@@ -57,15 +57,9 @@ class Decision:
     def alike(
         self, got: np.ndarray, wanted: np.ndarray, even: float
     ) -> np.ndarray:
-        """Which decisions are the same.
+        """Which decisions of two runs are the same, as a flat bool array.
 
-        Args:
-            got: An output of one run.
-            wanted: The same of another.
-            even: How far apart scores may be to count as even.
-
-        Returns:
-            A flat bool array, one for each decision.
+        Scores at most `even` apart count as even.
         """
         # Sums of units are float32 here and there.
         even *= 1.0 + 1e-4
@@ -125,15 +119,18 @@ def _decision(
 
 def last_operator(model: schema.ModelT, index: int) -> str:
     """The operator that computes an output."""
-    writers = {
-        i: op for op in model.subgraphs[0].operators for i in fb.outputs(op)
-    }
+    writers = fb.writers(model.subgraphs[0])
     while (op := writers.get(index)) is not None:
         name = fb.op_name(model, op)
         if name not in _THROUGH:
             return name
         index = fb.inputs(op)[0]
     return ""
+
+
+def rows(batches: Sequence[Sequence[np.ndarray]], output: int) -> np.ndarray:
+    """All samples of an output."""
+    return np.concatenate([np.atleast_1d(batch[output]) for batch in batches])
 
 
 def misses(count: int, least: float) -> int:

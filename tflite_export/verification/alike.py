@@ -40,12 +40,8 @@ def check(
 ) -> None:
     """Raises an ExportError for outputs that should differ and do not.
 
-    Args:
-        data: The bytes of an integer file.
-        source: The Keras model.
-        chunks: Inputs, batch by batch.
-        alike: For each output whether the file gives the same for all inputs.
-        even: Units by which an output may be off.
+    `alike` says of each output whether the file gives the same for all inputs;
+    `even` is the units by which it may be off.
     """
     if not any(alike):
         return
@@ -60,7 +56,7 @@ def check(
     for k, port in enumerate(ports.outputs(data)):
         if not alike[k] or port.scale is None:
             continue
-        rows = _rows(wanted, k)
+        rows = agreement.rows(wanted, k)
         moved = _moved(rows)
         top = float(np.abs(rows).max(initial=0.0))
         if top < grids.least_range("int8"):
@@ -73,7 +69,7 @@ def check(
             who = "The file's ranges, of representative_data, lose it"
             if source.trained_ranges:
                 trained = trained or source.predict(chunks)
-                left = _moved(_rows(trained, k))
+                left = _moved(agreement.rows(trained, k))
                 who = _LOST_IN_FILE.format(left)
                 if left <= even * port.scale:
                     who = _LOST_IN_TRAINING.format(left)
@@ -89,10 +85,6 @@ def check(
                 f"varies by {moved:.3g} in Keras, and a unit of "
                 f"{port.scale:.3g} in the file"
             )
-
-
-def _rows(batches: Sequence[Sequence[np.ndarray]], k: int) -> np.ndarray:
-    return np.concatenate([np.atleast_1d(batch[k]) for batch in batches])
 
 
 def _moved(rows: np.ndarray) -> float:

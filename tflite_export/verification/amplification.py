@@ -40,18 +40,11 @@ def explain(
     target: Target,
     exact: Container[int] = (),
 ) -> str | None:
-    """Looks whether single units inside explain a difference at the output.
+    """How single units inside explain a difference at the output.
 
-    Args:
-        data: The bytes of an integer file.
-        inputs: Its inputs, all on which the difference was seen.
-        kernels: The kernel set.
-        target: Where it shall run.
-        exact: Positions of the operators that the simulation computes as the
-            kernels do.
-
-    Returns:
-        The explanation, or `None` if there is another one.
+    `None` if there is another explanation. The inputs are all on which the
+    difference was seen; `exact` are positions of the operators that the
+    simulation computes as the kernels do.
     """
     session = interpreter.Session(data, kernels)
     probe = interpreter.Session(float_twin.probe(data), kernels)
@@ -76,13 +69,8 @@ def explain(
 def explanation(off: int, total: int, size: int) -> str | None:
     """What operators' results say, each of which is within its own limit.
 
-    Args:
-        off: How many values differ.
-        total: Units that they differ by, summed.
-        size: How many values there are.
-
-    Returns:
-        The explanation, or `None` if none differs or all do too much.
+    `off` of `size` values differ, by `total` units. `None` if none differs or
+    all do too much.
     """
     if not off or total > MOST_ON_AVERAGE * size:
         return None

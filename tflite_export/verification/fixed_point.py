@@ -46,13 +46,9 @@ _ACTIVATIONS = {
 
 
 def multiplier(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A real factor as a 31-bit fixed-point number and a power of two.
+    """Positive factors as 31-bit fixed-point numbers and powers of two.
 
-    Args:
-        real: float64 positive factors.
-
-    Returns:
-        int64 numbers `q` and exponents `e` with `real ~ q * 2**(e - 31)`.
+    int64 numbers `q` and exponents `e` with `real ~ q * 2**(e - 31)`.
     """
     mantissa, exponent = np.frexp(real)
     fixed = np.floor(mantissa * 2.0**31 + 0.5).astype(np.int64)
@@ -66,16 +62,10 @@ def multiplier(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def rescale(
     x: np.ndarray, real: np.ndarray, ties_up: bool = False
 ) -> np.ndarray:
-    """`round(x * real)` as the builtin kernels compute it.
+    """`round(x * real)` of int64 sums as the builtin kernels compute it.
 
-    Args:
-        x: int64 accumulators.
-        real: float64 factors that broadcast against `x`.
-        ties_up: Whether both roundings break ties upwards, as the optimized
-            kernels do, instead of away from zero.
-
-    Returns:
-        int64 array.
+    With `ties_up` both roundings break ties upwards, as the optimized kernels
+    do, instead of away from zero.
     """
     fixed, exponent = multiplier(np.asarray(real, np.float64))
     shifted = x * 2 ** np.maximum(exponent, 0)

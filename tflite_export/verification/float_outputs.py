@@ -132,16 +132,7 @@ def check_outputs(
 
 
 class _Limit:
-    """How far outputs may be from those of Keras.
-
-    Args:
-        relative: Share of an output's range; `None` for a small one, or what
-            rounding explains.
-        graph: Function that returns the model's graph, if it is known.
-        chunks: Inputs.
-        expected: What Keras computes for them.
-        decisions: Where outputs are decisions.
-    """
+    """How far outputs may be from those of Keras, see `check_outputs`."""
 
     def __init__(
         self,
@@ -238,10 +229,6 @@ def _rounded(
 def not_run(kernels: str, error: RuntimeError) -> Check:
     """The check of kernels that could not run a file.
 
-    Args:
-        kernels: One of `runtime.KERNELS`.
-        error: What LiteRT said.
-
     Raises:
         ExportError: If they are the default ones.
     """
@@ -262,7 +249,7 @@ def _blind_spots(
     for position, detail in enumerate(
         interpreter.Session(data, "builtin").outputs
     ):
-        rows = np.concatenate([np.atleast_1d(b[position]) for b in expected])
+        rows = agreement.rows(expected, position)
         if len(rows) > 1 and np.ptp(rows, axis=0).max(initial=0) == 0:
             notes.append(
                 f"output '{detail['name']}' is the same for all "
@@ -284,14 +271,19 @@ def _expected(
     batches = source.predict(chunks)
     for batch in batches:
         for name, output in zip(names, batch, strict=True):
-            if not np.isfinite(output).all():
-                raise ExportError(
-                    "The Keras model itself gives NaN or infinite numbers on "
-                    "the verification inputs. Expected finite outputs, or "
-                    "representative_data on which they are. Received: output "
-                    f"'{name}' from {output.min():.3g} to {output.max():.3g}"
-                )
+            check_finite(name, output)
     return chunks, batches
+
+
+def check_finite(name: str, output: np.ndarray) -> None:
+    """Raises an ExportError for NaN or infinite numbers that Keras gives."""
+    if not np.isfinite(output).all():
+        raise ExportError(
+            "The Keras model itself gives NaN or infinite numbers on the "
+            "verification inputs. Expected finite outputs, or "
+            "representative_data on which they are. Received: output "
+            f"'{name}' from {output.min():.3g} to {output.max():.3g}"
+        )
 
 
 def _joined(batches: Sequence[Sequence[np.ndarray]], k: int) -> np.ndarray:
@@ -311,12 +303,10 @@ def _check(
 ) -> tuple[Check, float]:
     """Compares a file with what is expected of it.
 
-    Returns:
-        The check, and the largest share of its bound that a difference is.
+    The check, and the largest share of its bound that a difference is.
     """
-    session = interpreter.Session(
-        data, kernels, batch_size=min(rows, len(inputs[0]))
-    )
+    rows = min(rows, len(inputs[0]))
+    session = interpreter.Session(data, kernels, batch_size=rows)
     got, wanted = [], []
     for chunk, outputs in zip(
         interpreter.chunks(inputs, rows, session),
@@ -334,8 +324,7 @@ def _check(
     worst, relative, excess = 0.0, 0.0, 0.0
     shares = []
     for k, decision in enumerate(decisions):
-        y = np.concatenate([np.atleast_1d(batch[k]) for batch in got])
-        t = np.concatenate([np.atleast_1d(batch[k]) for batch in wanted])
+        y, t = agreement.rows(got, k), agreement.rows(wanted, k)
         if y.shape != t.shape:
             raise ExportError(
                 f"Output {k} has another shape in the file than in Keras. "

@@ -19,8 +19,7 @@ from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import packing
 from tflite_export.targets import CONTAINERS
 
-_DEQUANTIZE = {"INT8": 2, "INT16": 3}
-_QUANTIZE = {"INT8": 1, "INT16": 2}
+_KINDS = ("INT8", "INT16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,12 +91,7 @@ def probe(data: bytes) -> bytes:
 
 
 def isolated(data: bytes, recorded: Mapping[int, np.ndarray]) -> Twin:
-    """The twin in which every operator reads recorded tensors.
-
-    Args:
-        data: The bytes of the integer file.
-        recorded: Inputs and activations, for their shapes.
-    """
+    """The twin in which every operator reads recorded tensors, by index."""
     return _Builder(data, recorded).build()
 
 
@@ -111,7 +105,7 @@ def _is_activation(model: schema.ModelT, index: int) -> bool:
         return False
     tensor = model.subgraphs[0].tensors[index]
     return (
-        fb.type_name(tensor) in _DEQUANTIZE
+        fb.type_name(tensor) in _KINDS
         and tensor.quantization is not None
         and tensor.quantization.scale is not None
         and len(tensor.quantization.scale) > 0
@@ -221,17 +215,9 @@ class _Builder:
     def _converted(
         self, name: str, source: int, result: int
     ) -> schema.OperatorT:
-        versions = _QUANTIZE if name == "QUANTIZE" else _DEQUANTIZE
         integer = result if name == "QUANTIZE" else source
         kind = fb.type_name(self._graph.tensors[integer])
-        return edit.new_operator(
-            self._model,
-            name,
-            versions[kind],
-            [source],
-            [result],
-            "QuantizeOptions" if name == "QUANTIZE" else "DequantizeOptions",
-        )
+        return edit.conversion(self._model, name, kind, source, result)
 
 
 def _values(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:

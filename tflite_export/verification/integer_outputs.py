@@ -136,8 +136,7 @@ def _run(
 ) -> list[np.ndarray]:
     session = interpreter.Session(data, kernels)
     rows = effort(data, inputs).at_once()
-    parts = [session(c) for c in interpreter.chunks(inputs, rows, session)]
-    return _joined(parts, len(inputs[0]))
+    return interpreter.in_batches(inputs, rows, session)
 
 
 def _in_fixed_point(data: bytes, kernels: str, target: Target) -> set[int]:
@@ -173,17 +172,9 @@ def _own_arithmetic(
         simulation(chunk)
         for chunk in interpreter.chunks(inputs, at_once, session)
     ]
-    return _joined(parts, len(inputs[0]))
-
-
-def _joined(
-    parts: Sequence[Sequence[np.ndarray]], rows: int
-) -> list[np.ndarray]:
-    """All samples of every output; the last part may be filled up."""
-    return [
-        np.concatenate([np.atleast_1d(array) for array in arrays])[:rows]
-        for arrays in zip(*parts, strict=True)
-    ]
+    # The last part may be filled up.
+    rows = len(inputs[0])
+    return [agreement.rows(parts, k)[:rows] for k in range(len(parts[0]))]
 
 
 def _end_check(

@@ -20,6 +20,7 @@ from tflite_export.verification import agreement
 from tflite_export.verification import alike
 from tflite_export.verification import float_twin
 from tflite_export.verification import site_check
+from tflite_export.verification.float_outputs import check_finite
 from tflite_export.verification.integer_outputs import END_UNITS
 
 
@@ -190,13 +191,7 @@ def _differences(
         for output, port, y, t, decision in zip(
             found, outputs, got, wanted, decisions, strict=True
         ):
-            if not np.isfinite(t).all():
-                raise ExportError(
-                    "The Keras model itself gives NaN or infinite numbers on "
-                    "the verification inputs. Expected finite outputs, or "
-                    "representative_data on which they are. Received: output "
-                    f"'{port.name}' from {t.min():.3g} to {t.max():.3g}"
-                )
+            check_finite(port.name, t)
             if port.scale is None:
                 continue
             output.see(y)

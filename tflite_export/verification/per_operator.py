@@ -58,17 +58,10 @@ class Difference:
 def differences(
     data: bytes, inputs: Sequence[np.ndarray], kernels: str
 ) -> list[Difference]:
-    """Compares every operator with its float arithmetic.
+    """Compares every operator of an integer file with its float arithmetic.
 
-    Each is given what the kernels before it computed.
-
-    Args:
-        data: The bytes of an integer file.
-        inputs: Its inputs, one array per input.
-        kernels: The kernel set.
-
-    Returns:
-        One difference per operator, in order, also where it is zero.
+    Each is given what the kernels before it computed. One difference per
+    operator, in order, also where it is zero.
 
     Raises:
         RuntimeError: If the kernels can't run the file.
@@ -107,11 +100,7 @@ class _Comparison:
 
 
 class Recorded:
-    """Compares every operator on tensors that a runtime recorded.
-
-    Args:
-        data: The bytes of an integer file.
-    """
+    """Compares every operator of an integer file on recorded tensors."""
 
     def __init__(self, data: bytes):
         self._data = data
@@ -122,13 +111,9 @@ class Recorded:
     def __call__(
         self, recorded: Mapping[int, np.ndarray]
     ) -> Iterator[Difference]:
-        """Compares all operators, in order.
+        """Compares all operators, in order; also those that do not differ.
 
-        Args:
-            recorded: Inputs and activations of the file, by their index.
-
-        Yields:
-            One difference per operator, also where it is zero.
+        `recorded` are inputs and activations of the file, by their index.
         """
         shapes = tuple(array.shape for array in recorded.values())
         if shapes not in self._twins:

@@ -36,10 +36,6 @@ _BLOCK = 1 << 20
 def check_codes(data: bytes, written: Sequence[Written]) -> None:
     """Compares the codes in a file with the trained codes, bit for bit.
 
-    Args:
-        data: The bytes of the file.
-        written: What was meant to be written.
-
     Raises:
         ExportError: If a code, a scale or a tensor differs.
     """

@@ -25,6 +25,7 @@ from tflite_export.conversion.source import Source
 from tflite_export.flatbuffer import model as fb
 from tflite_export.integer import factors
 from tflite_export.runtime import interpreter
+from tflite_export.runtime import ports
 from tflite_export.targets import Target
 from tflite_export.verification import float_twin
 from tflite_export.verification.amplification import MOST_ON_AVERAGE
@@ -94,7 +95,7 @@ def compare(
     sites: Mapping[int, int],
     target: Target,
 ) -> list[SiteDifference]:
-    """Compares all sites and outputs.
+    """Compares all sites, in the order of execution, and then outputs.
 
     Args:
         data: The bytes of an integer file.
@@ -103,9 +104,6 @@ def compare(
         chunks: Batches of inputs as the file takes them.
         sites: Tensor of the file by the position of the site.
         target: Where the file shall run.
-
-    Returns:
-        The differences, in the order of execution, outputs last.
     """
     shown = float_twin.probe(data)
     model = fb.load(shown)
@@ -113,6 +111,7 @@ def compare(
     if kernels is None:
         shown, kernels = float_twin.chained(shown).data, "builtin"
     session = interpreter.Session(shown, kernels)
+    taken = ports.inputs(data)
     ends = _ends(fb.read(data))
     rest = [
         (place, index)
@@ -151,10 +150,7 @@ def compare(
         """The chunks, each as soon as the file has computed it."""
         for chunk in chunks:
             results = session(
-                [
-                    _as_taken(graph.tensors[i], x)
-                    for i, x in zip(fb.inputs(graph), chunk, strict=True)
-                ]
+                [p.quantize(x) for p, x in zip(taken, chunk, strict=True)]
             )
             file.update(zip(fb.outputs(graph), results, strict=True))
             kept.append({index: file[index] for _, index in rest})
@@ -176,12 +172,8 @@ def _arranged(
 
     The converter moves the rounding of a site behind a RESHAPE or TRANSPOSE.
     Shapes do not always say behind which; the closest arrangement does.
-
-    Args:
-        codes: What the file has.
-        own: What Keras has.
-        moves: Of each operator that the rounding may have been moved behind,
-            the last first: the shape that it reads, and axes of a TRANSPOSE.
+    `moves` has each operator that the rounding may have been moved behind, the
+    last first: the shape that it reads, and axes of a TRANSPOSE.
     """
     found = [codes]
     for shape, axes in moves:
@@ -204,15 +196,6 @@ _Move = tuple[tuple[int, ...], np.ndarray | None]
 _LIMITS = {"INT8": (-128, 127), "INT16": (-32768, 32767)}
 
 
-def _as_taken(tensor: schema.TensorT, array: np.ndarray) -> np.ndarray:
-    kind = fb.type_name(tensor)
-    if kind not in _LIMITS or array.dtype.kind != "f":
-        return array
-    scale, zero = _grid(tensor)
-    codes = np.round(array / scale) + zero
-    return np.clip(codes, *_LIMITS[kind]).astype(kind.lower())
-
-
 def _grid(tensor: schema.TensorT) -> tuple[float, int]:
     q = tensor.quantization
     return float(q.scale[0]), int(q.zeroPoint[0])
@@ -232,14 +215,7 @@ def _ends(model: schema.ModelT) -> list[int | None]:
 
 
 class _Segments:
-    """What lies between sites.
-
-    Args:
-        model: The integer file.
-        sites: The tensors of the sites.
-        source: The Keras model.
-        target: Where the file shall run.
-    """
+    """What lies between the tensors of sites in an integer file."""
 
     def __init__(
         self,
@@ -253,9 +229,7 @@ class _Segments:
         self._sites = sites
         self._target = target
         self._rounds_biases = source.rounds_biases
-        self._writers = {
-            i: op for op in self._graph.operators for i in fb.outputs(op)
-        }
+        self._writers = fb.writers(self._graph)
 
     def difference(self, index: int) -> SiteDifference:
         """An empty record of a tensor."""
@@ -369,15 +343,10 @@ class _Segments:
 def explanation(
     found: Sequence[SiteDifference], partly: bool = False
 ) -> tuple[bool, str]:
-    """Looks whether single units explain a difference at the output.
+    """Whether single units explain a difference at the output, and how.
 
-    Args:
-        found: What `compare` found.
-        partly: Whether sites may be left out behind which the file is known
-            to round where Keras does not.
-
-    Returns:
-        Whether they do, and a sentence that says so or what does not.
+    With `partly` sites may be left out behind which the file is known to round
+    where Keras does not.
     """
     for difference in found:
         if difference.wrong:

@@ -61,24 +61,12 @@ def training_batches(
     pixels: str,
     share: Share = Share(),
 ) -> tf.data.Dataset:
-    """Makes the batches of some epochs of training.
+    """Makes the batches `(images, labels)` of some epochs, counted from 0.
 
     Every epoch has `steps_per_epoch(examples, batch_size)` batches, all
     full: an epoch leaves out what does not fill a batch, other examples in
-    every epoch.
-
-    Args:
-        examples: What to draw from.
-        batch_size: Examples in a batch.
-        epochs: Which epochs, counted from 0.
-        seed: Seed of the order and of the augmentation.
-        augmentation: Random changes of the images.
-        pixels: Input range of the model, a key of `settings.PIXELS`.
-        share: The part of every batch that is wanted; all of it by default.
-            Order and augmentation are the same whatever the number of parts.
-
-    Returns:
-        A dataset of `(images, labels)`.
+    every epoch. The seed is that of the order and of the augmentation, which
+    are the same whatever part of every batch `share` wants.
     """
     steps = steps_per_epoch(examples, batch_size)
     images = tf.constant(examples.images)
@@ -137,11 +125,7 @@ def steps_per_epoch(examples: Examples, batch_size: int) -> int:
 
 
 def check_shift(examples: Examples, shift: int) -> None:
-    """Refuses a shift that may leave nothing of an image.
-
-    Raises:
-        ValueError: If the largest shift is as large as an image.
-    """
+    """Raises a ValueError for a shift that may leave nothing of an image."""
     side = min(examples.images.shape[1:3])
     if shift >= side:
         raise ValueError(

@@ -63,7 +63,7 @@ def load(
     train_examples: int | None = None,
     test_examples: int | None = None,
 ) -> ImageDataset:
-    """Loads a TensorFlow data set of images with one label each.
+    """Loads a TensorFlow data set of images with one label each, into memory.
 
     A data set that travels with this package is read from there. Any other is
     read from `data_dir`, or from TFDS's own folder, to which it is downloaded
@@ -78,24 +78,14 @@ def load(
         train_examples: Number of training examples to keep, the first ones.
         test_examples: Number of test examples to keep, the first ones.
 
-    Returns:
-        The data set, in memory.
-
     Raises:
         ValueError: If there is no such data set, it is not one of labelled
             images, or it does not fit in memory.
     """
     builder = _builder(name, data_dir)
     classes = _classes(builder)
-    test_split = next(
-        (
-            split
-            for split in ("test", "validation")
-            if split in builder.info.splits
-        ),
-        None,
-    )
-    if "train" not in builder.info.splits or test_split is None:
+    tests = [s for s in ("test", "validation") if s in builder.info.splits]
+    if "train" not in builder.info.splits or not tests:
         raise ValueError(
             "The data set lacks a split. Expected `train`, and `test` or "
             f"`validation`. Received: {sorted(builder.info.splits)} in {name}"
@@ -104,7 +94,7 @@ def load(
         name=f"{builder.name} {builder.version}",
         classes=classes,
         train=_examples(builder, "train", image_size, train_examples),
-        test=_examples(builder, test_split, image_size, test_examples),
+        test=_examples(builder, tests[0], image_size, test_examples),
     )
 
 

@@ -24,10 +24,7 @@ _JOBS = ("chief", "worker")
 
 
 def connect(timeout: float) -> tf.distribute.MultiWorkerMirroredStrategy:
-    """Joins the cluster.
-
-    Args:
-        timeout: Seconds to wait for other workers.
+    """Joins the cluster; waits so many seconds for other workers.
 
     Raises:
         ValueError: If `TF_CONFIG` is missing or wrong, or workers are missing
@@ -66,14 +63,10 @@ def _kept_handler(number: signal.Signals) -> Iterator[None]:
 
 
 def read_config(text: str | None) -> tuple[list[str], int]:
-    """Checks what `TF_CONFIG` says.
+    """Checks what `TF_CONFIG` says; `None` if it is not set.
 
-    Args:
-        text: Its value; `None` if it is not set.
-
-    Returns:
-        The addresses of all workers, the chief first, and the number of this
-        one.
+    Returns the addresses of all workers, the chief first, and the number of
+    this one.
 
     Raises:
         ValueError: If TensorFlow could not start a cluster from it.

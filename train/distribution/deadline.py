@@ -38,12 +38,8 @@ if not select.select([0], [], [], float(seconds))[0]:
 def within(seconds: float, text: str) -> Iterator[None]:
     """Surrounds what may take so long; then the process ends with code 2.
 
-    In another thread than the main one, which alone sets handlers, it is
-    killed.
-
-    Args:
-        seconds: How long.
-        text: What is printed to standard error at the end.
+    The text is printed to standard error at the end. In another thread than
+    the main one, which alone sets handlers, the process is killed.
     """
     in_main = threading.current_thread() is threading.main_thread()
     number = _SIGNAL if in_main else signal.SIGKILL

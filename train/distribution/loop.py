@@ -97,7 +97,7 @@ def fit(
 def with_fixed_keys(
     function: Callable[..., Any], *args: Any
 ) -> Callable[..., Any]:
-    """A function whose collectives leave nothing behind.
+    """A `tf.function` whose collectives leave nothing behind.
 
     At every call of a `tf.function`, `MultiWorkerMirroredStrategy` gives each
     collective in it a key that was never used, and TensorFlow keeps a record
@@ -106,9 +106,8 @@ def with_fixed_keys(
     collective of a call has its own, and has ended on a worker only when the
     others have all that they need from it.
 
-    Args:
-        function: A `tf.function`. All workers call this together.
-        *args: Those of every call, as far as tracing is concerned.
+    All workers call this together, with the arguments that every call has as
+    far as tracing is concerned.
     """
     concrete = function.get_concrete_function(*args)  # type: ignore[attr-defined]
     # Some of what it captures is computed at every call; from now on it is not.

@@ -33,10 +33,7 @@ _TELL = 60.0
 def meet(addresses: Sequence[str], index: int, timeout: float) -> None:
     """Returns when all workers have called it.
 
-    Args:
-        addresses: `host:port` of every worker, the chief first.
-        index: Number of this one.
-        timeout: Seconds to wait.
+    The addresses are `host:port` of every worker, the chief first.
 
     Raises:
         ValueError: If some are missing at the end of the timeout, or this or

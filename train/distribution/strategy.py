@@ -45,9 +45,8 @@ _LOST = (
 class Distribution:
     """Where a run trains.
 
-    Args:
-        strategy: `None` for one device.
-        timeout: Seconds to wait for other workers.
+    Without a strategy that is one device. The timeout is the number of seconds
+    to wait for other workers.
 
     Attributes:
         distributed: Whether there is a strategy.
@@ -148,14 +147,10 @@ class Distribution:
             distribute.align(self.strategy, variables)
 
     def file(self, path: str | os.PathLike[str]) -> pathlib.Path:
-        """A file of the chief's, as this worker can read it.
+        """A file of the chief's, by its path there, as this worker can read it.
 
-        Args:
-            path: Its path on the chief.
-
-        Returns:
-            `path`, or the path of a copy that lasts as long as this object.
-            It is made once: the file must not change from then on.
+        A copy lasts as long as this object. It is made once: the file must not
+        change from then on.
 
         Raises:
             ValueError: On the chief, if it cannot be read.
@@ -247,9 +242,6 @@ def start(settings: Settings) -> Distribution:
     """Makes ready the devices, and finds the other workers.
 
     Has to come before anything else that TensorFlow does in the process.
-
-    Args:
-        settings: Of the run.
 
     Raises:
         ValueError: If there are no such devices, or `TF_CONFIG` does not say

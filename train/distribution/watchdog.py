@@ -25,11 +25,8 @@ class Watchdog:
     """One thread that looks at how long exchanges take.
 
     It ends the process, for the thread that waits can do nothing: it is
-    inside of TensorFlow, and heeds neither exceptions nor signals.
-
-    Args:
-        timeout: Seconds that an exchange may take.
-        give_up: Called before the end; returns what is to be said.
+    inside of TensorFlow, and heeds neither exceptions nor signals. `give_up`
+    is called before the end, and returns what is to be said.
     """
 
     def __init__(self, timeout: float, give_up: Callable[[], str]) -> None:

@@ -45,10 +45,6 @@ class EpochCheckpoint(keras.callbacks.Callback):
 
     Place it last in the list of callbacks, so that it sees what the others
     did and logged.
-
-    Args:
-        workspace: Folder of the run.
-        phase: Name of the phase of training.
     """
 
     def __init__(self, workspace: Workspace, phase: str) -> None:
@@ -81,14 +77,11 @@ class EpochCheckpoint(keras.callbacks.Callback):
 
 
 class EpochSeeds(keras.callbacks.Callback):
-    """Makes the draws of dropout a function of the seed and the epoch.
+    """Makes the draws of dropout a function of the run's seed and the epoch.
 
     Keras saves no state of its seed generators, so a resumed run would
     otherwise drop other units than an uninterrupted one. And it has all
     replicas draw alike; here they draw apart.
-
-    Args:
-        seed: Seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
@@ -126,17 +119,8 @@ def restore(
     """Loads the last whole checkpoint of a phase into a compiled model.
 
     Rows of the history that lie after it are removed: those epochs will be
-    trained again.
-
-    Args:
-        workspace: Folder of the run.
-        phase: Name of the phase of training.
-        model: The compiled model.
-        epochs: Epochs of the phase, if that is known.
-        say: Is told of each checkpoint that is damaged.
-
-    Returns:
-        The number of epochs that the model has behind it.
+    trained again. `say` is told of each checkpoint that is damaged. Returns
+    the number of epochs that the model has behind it.
 
     Raises:
         ValueError: If a checkpoint is another run's, of an epoch that the
@@ -197,11 +181,8 @@ def history(workspace: Workspace) -> list[dict[str, Any]]:
             row = json.loads(line)
             if type(row["phase"]) is not str or type(row["epoch"]) is not int:
                 raise TypeError("it names no phase and epoch")
-            if any(
-                not isinstance(value, int | float)
-                for name, value in row.items()
-                if name != "phase"
-            ):
+            numbers = [row[name] for name in row if name != "phase"]
+            if not all(isinstance(number, int | float) for number in numbers):
                 raise TypeError("it holds something else than numbers")
         except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(
@@ -219,7 +200,7 @@ def _load(model: keras.Model, path: pathlib.Path, last: bool) -> None:
     # What was written by an earlier version has no seal: a file that HDF5
     # reads may still make Keras raise whatever comes.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = seals.reason(error)
         if not last:
             # The one before replaces whatever was loaded.
             raise seals.DamagedError(reason) from error

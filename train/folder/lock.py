@@ -20,13 +20,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @contextlib.contextmanager
 def held(folder: pathlib.Path) -> Iterator[None]:
-    """Holds the lock of a folder.
+    """Holds the lock of a folder that exists.
 
     The system gives it back when the process ends, however it ends. Where the
     file system has no locks nothing is held.
-
-    Args:
-        folder: It exists.
 
     Raises:
         NotWrittenError: If the file of the lock cannot be written.

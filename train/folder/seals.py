@@ -36,6 +36,11 @@ class ForeignError(ValueError):
     """A file in a run's folder is another run's."""
 
 
+def reason(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())[:200]
+
+
 def run_of(identity: dict[str, Any]) -> str:
     """The run with these settings, as a seal has it."""
     text = json.dumps(identity, sort_keys=True)
@@ -43,13 +48,7 @@ def run_of(identity: dict[str, Any]) -> str:
 
 
 def seal(path: pathlib.Path, name: str, run: str) -> None:
-    """Seals a file that was just written.
-
-    Args:
-        path: The file.
-        name: The name that it will have.
-        run: As `run_of` has it.
-    """
+    """Seals a file that was just written, under the name that it will have."""
     with path.open("r+b") as file:
         if path.suffix == ".keras":
             _announce_comment(file)
@@ -59,17 +58,11 @@ def seal(path: pathlib.Path, name: str, run: str) -> None:
         file.write(_MARK + f"{run} {digest}\n".encode())
 
 
-def check(
-    path: pathlib.Path, run: str, sealed: bool, name: str | None = None
-) -> None:
+def check(path: pathlib.Path, run: str, sealed: bool) -> None:
     """Checks that a file is whole and of a run.
 
-    Args:
-        path: The file.
-        run: As `run_of` has it.
-        sealed: Whether the run seals its files. Those of earlier versions
-            have no seal; then only what the format itself tells is checked.
-        name: The name under which it was written, if not its own.
+    Runs of earlier versions do not seal their files: then only what the format
+    itself tells is checked.
 
     Raises:
         DamagedError: If it is not what was written.
@@ -84,7 +77,7 @@ def check(
             if found.startswith(_MARK):
                 words = found[len(_MARK) :].decode("ascii", "replace").split()
                 theirs = words[0] if words else ""
-                held = _digest(file, size, name or path.name, theirs)
+                held = _digest(file, size, path.name, theirs)
                 if words != [theirs, held]:
                     raise DamagedError("its content is not what was written")
                 if theirs != run:
@@ -95,8 +88,8 @@ def check(
         raise
     # A damaged file makes h5py and zipfile raise whatever comes.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DamagedError(f"{type(error).__name__}: {reason}") from error
+        said = f"{type(error).__name__}: {reason(error)}"
+        raise DamagedError(said) from error
     if sealed:
         # HDF5 does not miss the end of a file, where the seal was.
         kind = ForeignError if path.suffix == ".keras" else DamagedError

@@ -60,11 +60,6 @@ class Workspace:
     ) -> None:
         """Refuses a folder that `claim` would refuse for what is in it.
 
-        Args:
-            identity: As in `claim`.
-            resume: Likewise.
-            overwrite: Likewise.
-
         Raises:
             ValueError: If it holds a run, or what is left of one, and neither
                 `resume` nor `overwrite` is set, or another run than the one
@@ -138,8 +133,9 @@ class Workspace:
         with self.replacing(name) as path:
             path.write_text(json.dumps(data, indent=2) + "\n")
 
-    @contextlib.contextmanager
-    def replacing(self, name: str) -> Iterator[pathlib.Path]:
+    def replacing(
+        self, name: str
+    ) -> contextlib.AbstractContextManager[pathlib.Path]:
         """Gives a path to write to, which becomes `name` at the end.
 
         When the block raises, a file of that name stays as it was.
@@ -147,8 +143,7 @@ class Workspace:
         Raises:
             NotWrittenError: If the disk is full or may not be written.
         """
-        with atomic_files.replacing(self.path(name)) as path:
-            yield path
+        return atomic_files.replacing(self.path(name))
 
     @contextlib.contextmanager
     def sealing(self, name: str) -> Iterator[pathlib.Path]:

@@ -20,9 +20,7 @@ _STAGES = (16, 32, 64)
 def check_name(name: str, label: bool = False) -> None:
     """Refuses what `build` has no model for.
 
-    Args:
-        name: As in `build`.
-        label: Whether it is only what a given model is called.
+    A label is only what a given model is called.
 
     Raises:
         ValueError: With the names that there are.

@@ -231,15 +231,6 @@ def swin_transformer(
 ) -> keras.Model:
     """Builds a classifier with fresh weights and logits as its output.
 
-    Args:
-        input_shape: Height, width and channels of an image.
-        classes: Number of classes.
-        config: Its size.
-        name: Name of the model.
-
-    Returns:
-        A built Functional model.
-
     Raises:
         ValueError: If the image does not divide into patches and windows, or
             a stage's width into its heads.

@@ -124,15 +124,6 @@ def vision_transformer(
 ) -> keras.Model:
     """Builds a classifier with fresh weights and logits as its output.
 
-    Args:
-        input_shape: Height, width and channels of an image.
-        classes: Number of classes.
-        config: Its size.
-        name: Name of the model.
-
-    Returns:
-        A built Functional model.
-
     Raises:
         ValueError: If the image is no multiple of a patch, or the width none
             of the heads.

@@ -6,11 +6,14 @@ import pytest
 import tensorflow as tf
 
 from msq_tf.core.batches import batch_size_of
-from msq_tf.core.batches import take_batches
 from msq_tf.core.batches import take_samples
 
 X = np.arange(20, dtype=np.float32).reshape(10, 2)
 Y = np.arange(10)
+
+
+def take_batches(data, samples, batch_size):
+    return take_samples(data, samples).batches(samples, batch_size)
 
 
 def test_arrays_give_full_batches_of_one_size():
