@@ -11,7 +11,8 @@ DATA = {"zoo": make.zoo_data, "learned": make.tiny_data}
 
 
 def assert_is_the_one_saved(qmodel, name, data):
-    expected = np.load(make.FOLDER / f"keras3_{name}.npz")
+    with np.load(make.FOLDER / f"keras3_{name}.npz") as file:
+        expected = dict(file)
     for weight in qmodel.quantized_weights():
         assert weight.bits == expected[f"bits {weight.path}"]
         np.testing.assert_array_equal(

@@ -46,7 +46,7 @@ def reference(w, bits, axes):
     ids=["dense", "conv", "depthwise", "transposed"],
 )
 def test_values_are_those_of_the_reference(layer, shape, axes):
-    wrapped = wrapper(layer(), shape)
+    wrapped = wrapper(layer(), shape, scale="max")
     ((weight, quantizer, variables),) = wrapped._weight_vars
     for bits in range(2, 9):
         variables["bits"].assign(bits)
@@ -54,6 +54,17 @@ def test_values_are_those_of_the_reference(layer, shape, axes):
         np.testing.assert_allclose(
             quantizer(weight, True, weights=variables), codes * step, rtol=1e-6
         )
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_the_layer_and_the_report_have_one_scale(bits):
+    wrapped = wrapper(layers.Conv2D(4, 3), (5, 5, 3), start_bits=bits)
+    ((weight, quantizer, variables),) = wrapped._weight_vars
+    view = msq.ModelView(tf_keras.Sequential([wrapped]))
+    (record,) = view.quantized_weights()
+    np.testing.assert_array_equal(
+        quantizer(weight, True, weights=variables), record.values
+    )
 
 
 def test_the_gradient_goes_straight_through():
