@@ -18,6 +18,7 @@ from benchmarks.accuracy import figures
 from benchmarks.comparison import figure
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import demo
+from benchmarks.files import export_cost
 from benchmarks.files import large
 from benchmarks.files import targets
 from benchmarks.files import transformers
@@ -31,6 +32,7 @@ from benchmarks.reliability import replicas
 from benchmarks.reliability import workers
 from benchmarks.training_cost import long_run
 from benchmarks.training_cost import scaling
+from benchmarks.training_cost import statistics
 from benchmarks.training_cost import step
 from tools import headlines
 
@@ -82,6 +84,8 @@ def pages() -> dict[Path, dict[str, str]]:
             "a profile": kept(load("step_profile")),
             "a large model": large.markdown(load("large")),
             "a long run": long_run.markdown(load("long_run")),
+            "statistics": statistics.markdown(load("statistics")),
+            "exports": export_cost.markdown(load("export_cost")),
         },
         "docs/reliability.md": {
             "hostile files": fuzz.markdown(load("fuzz")),
