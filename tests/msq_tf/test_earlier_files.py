@@ -18,7 +18,7 @@ def assert_is_the_one_saved(qmodel, name, data):
         np.testing.assert_array_equal(
             weight.codes, expected[f"codes {weight.path}"]
         )
-    assert len(expected.files) == 1 + 2 * len(qmodel.paths)
+    assert len(expected) == 1 + 2 * len(qmodel.paths)
     # Codes and ranges are exact; processors add up in their own order.
     np.testing.assert_allclose(
         qmodel.predict(data[0], verbose=0),
