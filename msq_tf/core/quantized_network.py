@@ -186,6 +186,10 @@ class QuantizedNetwork:
         """float32 tensors: the weights that training moves."""
         return self._weights.latent()
 
+    def scales(self) -> list[tf.Tensor]:
+        """Current scale of each quantized weight, no gradient."""
+        return self._weights.scales(self.search.bits.numpy())
+
     def scales_at_widths(self) -> Callable[[int, int], tf.Tensor]:
         """Function of a weight's place and a width that gives its scale."""
         return self._weights.at_widths()
