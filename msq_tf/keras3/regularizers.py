@@ -30,8 +30,9 @@ class LSBRegularizer(keras.regularizers.Regularizer):
     bins of the coarser precision. A weight is at most half such a bin away
     from its goal.
 
-    `MSQModel` applies the same penalty to the layers its search is about to
-    prune. This class is for a layer of your own training loop.
+    `MSQModel` applies the same penalty, with its own scales, to the layers its
+    search is about to prune. This class is for a layer of your own training
+    loop; its scales are `max|w|`.
 
     Args:
         strength: Non-negative float, lambda.

@@ -13,7 +13,11 @@ We fitted `c1` and `c2` at 2, 3 and 4 bits to symmetric grids, on Gaussian,
 Laplace, uniform, logistic and triangular weights. The lower bound is for
 weights that are more alike than uniform ones. From five bits on a scale is
 `max|w|`: there the clip hardly matters, and widths that share a scale have
-grids that lie in each other, so that a bit of zeros goes without a change.
+grids that lie in each other, so that a bit of zeros goes without a change of
+any code below the largest.
+
+Weights of zero have no error at any scale. So they do not count: a pruned
+weight has the scale of what is left of it.
 
 The sums are exact: of integers, in float64. So a scale is the same to the bit
 whatever the order of the summands, in a training step, a report and an export.
@@ -69,7 +73,7 @@ def clips(first: tf.Tensor, second: tf.Tensor, bits: Any) -> tf.Tensor:
 def moments(
     w: tf.Tensor, largest: tf.Tensor, axes: Sequence[int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The first two moments of magnitudes, in 2**-12 of the largest.
+    """First two moments of what is not zero, in 2**-12 of the largest.
 
     Args:
         w: float32 weight.
@@ -79,9 +83,10 @@ def moments(
     Returns:
         Two float64 tensors in the shape of `largest`.
     """
-    count = w.shape.num_elements() / largest.shape.num_elements()
     # Whole numbers, of which every sum is exact.
     x = tf.cast(tf.round(tf.abs(w) / largest * _UNITS), tf.float64)
+    count = tf.reduce_sum(tf.cast(x > 0.0, tf.float64), axes, keepdims=True)
+    count = tf.maximum(count, 1.0)
     first = tf.reduce_sum(x, axes, keepdims=True)
     second = tf.reduce_sum(x * x, axes, keepdims=True)
     return first / count, second / count

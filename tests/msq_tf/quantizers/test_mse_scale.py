@@ -77,6 +77,20 @@ def test_weights_that_are_alike(bits):
     assert error(w, found, bits) <= error(w, largest, bits)
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("zeros", [0.0, 1e-6])
+def test_pruned_weights_have_the_scale_of_what_is_left(zeros, bits):
+    rng = np.random.default_rng(0)
+    left = rng.normal(size=(400, 2)).astype(np.float32)
+    pruned = np.full((4000, 2), zeros, np.float32)
+    pruned[::10] = left
+    for axes in ((1,), None):
+        np.testing.assert_array_equal(
+            mse_scale.mse_scale(tf.constant(pruned), bits, axes),
+            mse_scale.mse_scale(tf.constant(left), bits, axes),
+        )
+
+
 @pytest.mark.parametrize("quantizer", uniform.QUANTIZERS)
 @pytest.mark.parametrize("bits", [5, 6, 7, 8])
 def test_wide_weights_keep_their_largest_magnitude(bits, quantizer):
@@ -140,7 +154,7 @@ def test_extremes():
     )
     assert np.isfinite(lost).tolist() == [[True, False]]
     # One large weight among many of nearly nothing.
-    lone = tf.constant([[1.0]] + [[1e-6]] * 5000)
+    lone = tf.constant([[1.0]] + [[1e-3]] * 5000)
     scale = mse_scale.mse_scale(lone, 2).numpy()
     assert scale == 2.0 * mse_scale.LEAST_SHARE
 
