@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from tflite_export import quiet
+
 
 def define(values: flags.FlagValues, module: str) -> None:
     """Adds the flag that only this command has."""
@@ -33,12 +35,16 @@ def problem(arguments: Sequence[str], values: flags.FlagValues) -> str | None:
 
 def run(values: flags.FlagValues) -> None:
     """Evaluates a file and prints what was found."""
-    from tflite_export.data import dataset_samples
-    from tflite_export.evaluation import scores
     from tflite_export.inspect import inspect
 
+    # Cheap mistakes first: loading TensorFlow takes a while.
     inputs = inspect.inspect_file(values.model).inputs
     shape = inputs[0].shape if len(inputs) == 1 else None
+    with quiet.start():
+        from tflite_export.data import dataset_samples
+        from tflite_export.evaluation import scores
+
+        quiet.make_delegates()
     # The flag is for exports, which need few.
     limit = values.samples if values["samples"].present else None
     x, y = dataset_samples.read_labelled(
