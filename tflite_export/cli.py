@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             problem = evaluate_command.problem(positional[1:], values)
             if problem:
                 return _fail(problem, 2)
-            evaluate_command.run(values)
+            evaluate_command.run(values, quiet.loading)
             return 0
         return _export(positional, values)
     except (ValueError, OSError) as error:

@@ -41,6 +41,14 @@ def start() -> Iterator[None]:
             os.close(terminal)
 
 
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """As `start`, for a block that imports what runs files."""
+    with start():
+        yield
+        make_delegates()
+
+
 def make_delegates() -> None:
     """Has both interpreters say now what they say once, inside of `start`.
 

@@ -89,11 +89,17 @@ def quantize_model(
             "through the TF Model Optimization API instead. Received: "
             f"model={model!r}"
         )
-    if not _is_built(model) or not model.variables:
+    if not _is_built(model):
         raise ValueError(
             "The model is unbuilt: its weights do not exist yet. Expected a "
             "built model; call it on a batch or call `model.build(shape)` "
             f"first. Received: model '{model.name}'"
+        )
+    if not model.variables:
+        raise ValueError(
+            "The model has no weights, and so nothing to quantize. Expected "
+            "at least one layer with a kernel, such as Dense, whose weights "
+            f"exist. Received: model '{model.name}'"
         )
     for path, layer in walk(model):
         if isinstance(layer, MSQModel):

@@ -221,6 +221,12 @@ class PrecisionReport:
             summary += f"\n{remark}"
         if any(s.sensitivity or s.lsb_nonzero for s in self.layers):
             summary += f"\n{WORDS}"
+        known = [bool(layer.sensitivity) for layer in self.layers]
+        if any(known) and not all(known):
+            summary += (
+                "\nno sensitivity (-): the loss showed no upward curvature "
+                "there, only noise or a saddle"
+            )
         if self.changes:
             count = len(self.changes)
             changes = "change" if count == 1 else "changes"

@@ -29,6 +29,26 @@ def test_no_quantizable_layer():
         msq_tf.quantize_model(model)
 
 
+def test_a_model_without_weights_is_not_called_unbuilt():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])
+    with pytest.raises(ValueError, match="no weights.*Expected.*Received"):
+        msq_tf.quantize_model(model)
+
+
+@pytest.mark.parametrize("name", ["x", "y", "sample_weight"])
+def test_text_in_what_fit_is_given(tiny, name):
+    qmodel = msq_tf.quantize_model(tiny)
+    qmodel.compile("sgd", "mse")
+    data = {
+        "x": np.zeros((2, *tiny.input_shape[1:])),
+        "y": np.zeros((2, *tiny.output_shape[1:])),
+        "sample_weight": np.ones(2),
+    }
+    data[name] = data[name].astype(str)
+    with pytest.raises(ValueError, match=f"`{name}` holds text.*Received.*<U"):
+        qmodel.fit(**data, verbose=0)
+
+
 def test_everything_filtered_out(tiny):
     with pytest.raises(ValueError, match="not selected by `filters`"):
         msq_tf.quantize_model(tiny, filters="nothing_like_this")

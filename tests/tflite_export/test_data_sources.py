@@ -168,6 +168,13 @@ def test_the_command_scales_pixels(qmodel, folder, tmp_path, capsys):
     assert "on another scale" in capsys.readouterr().err
 
 
+def test_lists_of_numbers_are_no_arrays(tmp_path):
+    vector = keras.Input((3,), name="x")
+    flat = msq_tf.quantize_model(keras.Model(vector, L.Dense(2)(vector)))
+    with pytest.raises(ValueError, match=r"numpy\.asarray.*Received"):
+        written(flat, tmp_path / "m.tflite", [[1.0, 2.0, 3.0]] * 4)
+
+
 def test_folders_that_do_not_fit(qmodel, folder, tmp_path):
     (tmp_path / "empty").mkdir()
     damaged = tmp_path / "damaged"

@@ -181,6 +181,13 @@ def _flatten(
             )
         inputs = [inputs[name] for name in names]
     flat = [np.asarray(x) for x in keras.tree.flatten(inputs)]
+    if isinstance(inputs, list) and not any(array.ndim for array in flat):
+        raise ValueError(
+            "representative_data holds lists of numbers. Expected arrays with "
+            "samples along the first axis, as of `numpy.asarray(data)`. "
+            f"Received: a list of {len(inputs)} for a batch of the model's "
+            f"{len(specs)} inputs"
+        )
     if len(flat) != len(specs):
         raise ValueError(
             "representative_data has another number of inputs than the "

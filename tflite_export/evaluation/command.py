@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable
 from collections.abc import Sequence
 
 from absl import flags
@@ -31,14 +33,24 @@ def problem(arguments: Sequence[str], values: flags.FlagValues) -> str | None:
     return None
 
 
-def run(values: flags.FlagValues) -> None:
-    """Evaluates a file and prints what was found."""
-    from tflite_export.data import dataset_samples
-    from tflite_export.evaluation import scores
+def run(
+    values: flags.FlagValues,
+    held_back: Callable[[], contextlib.AbstractContextManager[None]],
+) -> None:
+    """Evaluates a file and prints what was found.
+
+    Args:
+        values: The flags.
+        held_back: Keeps what libraries print while they load to itself.
+    """
     from tflite_export.inspect import inspect
 
+    # Cheap mistakes first: loading TensorFlow takes a while.
     inputs = inspect.inspect_file(values.model).inputs
     shape = inputs[0].shape if len(inputs) == 1 else None
+    with held_back():
+        from tflite_export.data import dataset_samples
+        from tflite_export.evaluation import scores
     # The flag is for exports, which need few.
     limit = values.samples if values["samples"].present else None
     x, y = dataset_samples.read_labelled(

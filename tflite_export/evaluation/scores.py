@@ -307,7 +307,8 @@ def _as_compiled(
     except Exception as error:
         raise ValueError(
             "The targets do not fit what the model was compiled with. Expected "
-            "targets as `fit` was given them, such as classes from 0 for "
+            f"targets{'' if single else f' of the outputs {list(names)}'} as "
+            "`fit` was given them, such as classes from 0 for "
             "'sparse_categorical_crossentropy'. Received: "
             f"{_ranges(y)} ({_cause(error)})"
         ) from error
@@ -317,11 +318,13 @@ def _as_compiled(
 def _ranges(y: Any) -> str:
     """Shapes, kinds and ends of targets, in words."""
     words = []
-    for leaf in map(np.asarray, _leaves(y)):
+    keys = [f"'{key}': " for key in y] if isinstance(y, dict) else None
+    leaves = [np.asarray(leaf) for leaf in _leaves(y)]
+    for key, leaf in zip(keys or [""] * len(leaves), leaves, strict=True):
         ends = ""
         if leaf.size and leaf.dtype.kind in "biuf":
             ends = f", {leaf.min():g} to {leaf.max():g}"
-        words.append(f"{leaf.dtype} of shape {leaf.shape}{ends}")
+        words.append(f"{key}{leaf.dtype} of shape {leaf.shape}{ends}")
     return "; ".join(words)
 
 

@@ -158,9 +158,10 @@ def _correspondence(
     places = list(range(len(ports_a)))
     if len(ports_a) != len(ports_b):
         raise ValueError(
-            "The files have different numbers of inputs or outputs. Received: "
-            f"{len(ports_a)} and {len(ports_b)}: {list(first)[:8]} and "
-            f"{list(second)[:8]}"
+            "The files have different numbers of inputs or outputs. Expected "
+            "two files of one model, or of models that take and give as much. "
+            f"Received: {len(ports_a)} and {len(ports_b)}: "
+            f"{list(first)[:8]} and {list(second)[:8]}"
         )
     if set(first) == set(second):
         found = {place: second[name] for name, place in first.items()}
@@ -197,7 +198,8 @@ def _samples(
     for port, array in zip(a.inputs, arrays, strict=True):
         if not array.size or not _fits(array.shape, port):
             raise ValueError(
-                f"Samples don't fit the input {_port(port)}. Received: "
+                f"Samples don't fit the input {_port(port)}. Expected arrays "
+                "of such rows, samples along the first axis. Received: "
                 f"shape={array.shape}"
             )
     return arrays

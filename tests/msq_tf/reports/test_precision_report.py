@@ -55,6 +55,15 @@ def refuse(constant):
     raise AssertionError(f"{constant} is not JSON")
 
 
+def test_a_dash_for_a_sensitivity_is_explained():
+    qmodel = untouched()
+    known = np.arange(len(qmodel.paths), dtype=np.float32)
+    for values, said in ((known, True), (known + 1, False), (known * 0, False)):
+        qmodel.search.sensitivity.assign(values)
+        text = str(msq_tf.precision_report(qmodel))
+        assert ("no upward curvature" in text) == said
+
+
 @pytest.mark.slow
 def test_json_is_strict_and_holds_the_decisions(searched):
     qmodel, history = searched

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -141,9 +144,13 @@ def test_several_outputs(tmp_path):
         {"a": "sparse_categorical_crossentropy", "b": "mse"},
         y,
     )
-    found = export(qmodel, tmp_path / "m.tflite").evaluate(X, y)
+    report = export(qmodel, tmp_path / "m.tflite")
+    found = report.evaluate(X, y)
     wanted = qmodel.evaluate(X, y, verbose=0, return_dict=True)
     assert found["loss"] == pytest.approx(wanted["loss"], rel=0.05)
+    message = r"outputs \['a', 'b'\] as .*Received: 'c': int64 of shape"
+    with pytest.raises(ValueError, match=message):
+        report.evaluate(X, {"c": Y})
 
 
 def own_loss(y, p):
@@ -253,6 +260,21 @@ def test_the_command_on_a_data_set(root, tmp_path, capsys):
 def test_wrong_commands(arguments, code, message, capsys):
     assert main(["evaluate", *arguments]) == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_nothing_but_the_figures_is_printed(report, root, tmp_path):
+    np.savez(tmp_path / "d.npz", x=X, y=Y)
+    command = [sys.executable, "-m", "tflite_export", "evaluate"]
+    done = subprocess.run(
+        [*command, f"--model={report.path}", f"--data={tmp_path / 'd.npz'}"],
+        cwd=root,
+        capture_output=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("300 samples\naccuracy: ")
 
 
 def test_data_without_targets(report, tmp_path, capsys):

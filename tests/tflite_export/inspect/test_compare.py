@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
 from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.devices.files import one_op
+from tflite_export import float_tflite
 from tflite_export.inspect import compare
 from tflite_export.runtime import interpreter
 
@@ -55,7 +57,7 @@ def test_inputs_by_name(paths):
     "inputs, message",
     [
         ([np.zeros(3), np.zeros(3)], "Expected 1 inputs"),
-        (np.zeros((2, 5)), "don't fit the input"),
+        (np.zeros((2, 5)), "don't fit the input.*Expected.*Received"),
         (images(0), "don't fit the input"),
     ],
 )
@@ -63,6 +65,16 @@ def test_bad_inputs(paths, inputs, message):
     path = paths / "float.tflite"
     with pytest.raises(ValueError, match=message):
         compare.compare_files(path, path, inputs)
+
+
+def test_files_of_other_numbers_of_outputs(tmp_path):
+    x = keras.Input((3,))
+    one, two = keras.layers.Dense(2)(x), keras.layers.Dense(4)(x)
+    for name, outputs in (("one", one), ("two", [one, two])):
+        data = float_tflite(keras.Model(x, outputs))
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match="Expected two files.*Received: 1 and"):
+        compare.compare_files(tmp_path / "one", tmp_path / "two")
 
 
 def test_files_that_do_not_compare(paths):
