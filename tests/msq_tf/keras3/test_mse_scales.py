@@ -11,13 +11,8 @@ from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
 from tests.msq_tf.samples import compile_model
 from tests.msq_tf.samples import tiny_model
-from tflite_export import export
-from tflite_export.flatbuffer import model as fb
-from tflite_export.flatbuffer import packing
 
 BITS = {"conv": 4, "dw": 3, "head": 2}
-# From Keras's order of axes to LiteRT's.
-ORDER = {"conv": (3, 0, 1, 2), "dw": (3, 0, 1, 2), "head": (1, 0)}
 
 
 @pytest.fixture
@@ -100,24 +95,6 @@ def test_it_is_saved_with_the_model(scale, data, tmp_path):
     loaded = keras.models.load_model(tmp_path / "m.keras", compile=False)
     assert loaded.scale == scale
     np.testing.assert_array_equal(loaded.predict(data[0], verbose=0), before)
-
-
-def test_codes_arrive_as_they_were_trained(data, tmp_path):
-    qmodel = quantized()
-    qmodel.set_bits(BITS)
-    qmodel.fit(*data, batch_size=16, verbose=0)
-    path = tmp_path / "m.tflite"
-    export(qmodel, path, target="min_size", representative_data=data[0])
-    model = fb.load(path.read_bytes())
-    stored = {fb.name(tensor): tensor for tensor in model.subgraphs[0].tensors}
-    for weight in qmodel.quantized_weights():
-        tensor = stored[weight.path]
-        width = int(fb.type_name(tensor).removeprefix("INT"))
-        codes = packing.unpack(
-            fb.raw_data(model, tensor), width, weight.codes.size
-        )
-        want = np.transpose(weight.codes, ORDER[weight.path]).ravel()
-        np.testing.assert_array_equal(codes, want)
 
 
 def test_a_fall_to_two_bits_hurts_less(data):

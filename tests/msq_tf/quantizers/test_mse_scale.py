@@ -43,6 +43,15 @@ def error(w: np.ndarray, scale: np.ndarray, bits: int) -> float:
     return float(np.mean((value.numpy() - w) ** 2))
 
 
+def least_error(w: np.ndarray, bits: int) -> float:
+    """The smallest error of sixty scales."""
+    largest = np.abs(w).max(0, keepdims=True)
+    return min(
+        error(w, largest * np.float32(share), bits)
+        for share in np.geomspace(0.05, 2.0, 60)
+    )
+
+
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("draw", DRAWS)
 def test_the_error_is_near_the_least_of_all_scales(draw, bits):
@@ -50,10 +59,7 @@ def test_the_error_is_near_the_least_of_all_scales(draw, bits):
     found = mse_scale.mse_scale(tf.constant(w), bits, (1,)).numpy()
     np.testing.assert_allclose(found[0], reference(w, bits), rtol=2e-3)
     largest = np.abs(w).max(0, keepdims=True)
-    least = min(
-        error(w, largest * np.float32(share), bits)
-        for share in np.geomspace(0.05, 2.0, 60)
-    )
+    least = least_error(w, bits)
     assert error(w, found, bits) < 1.05 * least
     # What it is for.
     assert error(w, found, bits) <= error(w, largest, bits)
@@ -69,10 +75,7 @@ def test_weights_that_are_alike(bits):
     w = signs * rng.uniform(0.5, 1.0, (400, 1)).astype(np.float32)
     found = mse_scale.mse_scale(tf.constant(w), bits, (1,)).numpy()
     largest = np.abs(w).max(0, keepdims=True)
-    least = min(
-        error(w, largest * np.float32(share), bits)
-        for share in np.geomspace(0.05, 2.0, 60)
-    )
+    least = least_error(w, bits)
     assert error(w, found, bits) < 2.0 * least
     assert error(w, found, bits) <= error(w, largest, bits)
 

@@ -1,4 +1,4 @@
-"""A model with learned scales, from training to the packed file."""
+"""Models by where their scales come from, from training to packed files."""
 
 import keras
 import numpy as np
@@ -17,9 +17,22 @@ BITS = {"conv": 4, "dw": 3, "head": 2}
 ORDER = {"conv": (3, 0, 1, 2), "dw": (3, 0, 1, 2), "head": (1, 0)}
 
 
+def assert_codes_are_stored(qmodel, path):
+    model = fb.load(path.read_bytes())
+    stored = {fb.name(tensor): tensor for tensor in model.subgraphs[0].tensors}
+    for weight in qmodel.quantized_weights():
+        tensor = stored[weight.path]
+        width = int(fb.type_name(tensor).removeprefix("INT"))
+        codes = packing.unpack(
+            fb.raw_data(model, tensor), width, weight.codes.size
+        )
+        want = np.transpose(weight.codes, ORDER[weight.path]).ravel()
+        np.testing.assert_array_equal(codes, want)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("granularity", ["PerChannel", "PerTensor"])
-def test_codes_arrive_as_they_were_trained(granularity, tmp_path):
+def test_codes_of_learned_scales_arrive(granularity, tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(32, 8, 8, 1)).astype(np.float32)
     keras.utils.set_random_seed(3)
@@ -37,16 +50,19 @@ def test_codes_arrive_as_they_were_trained(granularity, tmp_path):
     report = export(qmodel, path, target="min_size", representative_data=x)
     assert all(check.agreement == 1.0 for check in report.checks if check.ran)
     assert not report.float_tensors
-    model = fb.load(path.read_bytes())
-    stored = {fb.name(tensor): tensor for tensor in model.subgraphs[0].tensors}
-    for weight in qmodel.quantized_weights():
-        tensor = stored[weight.path]
-        width = int(fb.type_name(tensor).removeprefix("INT"))
-        codes = packing.unpack(
-            fb.raw_data(model, tensor), width, weight.codes.size
-        )
-        want = np.transpose(weight.codes, ORDER[weight.path]).ravel()
-        np.testing.assert_array_equal(codes, want)
+    assert_codes_are_stored(qmodel, path)
     np.testing.assert_allclose(
         run(path, x), qmodel(x, training=False), atol=1e-5
     )
+
+
+def test_codes_of_a_statistic_arrive(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 8, 8, 1)).astype(np.float32)
+    keras.utils.set_random_seed(3)
+    qmodel = compile_model(msq_tf.quantize_model(tiny_model()))
+    qmodel.set_bits(BITS)
+    qmodel.fit(x, rng.integers(0, 4, 32), batch_size=16, verbose=0)
+    path = tmp_path / "m.tflite"
+    export(qmodel, path, target="min_size", representative_data=x)
+    assert_codes_are_stored(qmodel, path)
