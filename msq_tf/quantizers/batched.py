@@ -131,6 +131,22 @@ class ScaleLayout:
         largest = self.max_scales(weights)
         if kind == uniform.MAX:
             return largest
+        # Behind a branch: at first all weights are wide, and some stay so.
+        return tf.stop_gradient(
+            tf.cond(
+                mse_scale.any_narrow(bits),
+                lambda: self._mse_scales(weights, largest, bits, quantizer),
+                lambda: largest,
+            )
+        )
+
+    def _mse_scales(
+        self,
+        weights: Sequence[tf.Tensor],
+        largest: tf.Tensor,
+        bits: tf.Tensor,
+        quantizer: str,
+    ) -> tf.Tensor:
         moments: list[tuple[tf.Tensor, tf.Tensor]] = []
         for w, own, axes in zip(
             weights, self.split(largest), self.reduced, strict=True
@@ -140,9 +156,7 @@ class ScaleLayout:
         first, second = map(self.join, zip(*moments, strict=True))
         widths = self.spread(bits)
         clip = mse_scale.clips(first, second, widths)
-        return tf.stop_gradient(
-            mse_scale.scale(largest, clip, widths, quantizer)
-        )
+        return mse_scale.scale(largest, clip, widths, quantizer)
 
     def after(self, found: Sequence[tf.Tensor]) -> Any:
         """The scope of what waits for its predecessor where weights are many.

@@ -21,6 +21,8 @@ weight has the scale of what is left of it.
 
 The sums are exact: of integers, in float64. So a scale is the same to the bit
 whatever the order of the summands, in a training step, a report and an export.
+The integers are fine enough that a scale follows its weights as smoothly as
+float32 does: a last bit of a weight moves a scale by a last bit.
 """
 
 from __future__ import annotations
@@ -41,9 +43,11 @@ COEFFICIENTS = {
 # A clip is at least this share of max|w|: a few large weights among many that
 # are nearly zero shall not all be clipped to nothing.
 LEAST_SHARE = 2.0**-4
-# Magnitudes are counted in this share of max|w|. Its square times the number
-# of weights that share a scale has to stay below 2**53.
-_UNITS = 2.0**12
+# A weight counts as zero below this share of max|w|.
+ZERO_SHARE = 2.0**-13
+# Clips are whole numbers of this share of max|w|, so that no compiler fuses a
+# product into a sum.
+_FINENESS = 2.0**30
 
 
 def clips(first: tf.Tensor, second: tf.Tensor, bits: Any) -> tf.Tensor:
@@ -55,16 +59,19 @@ def clips(first: tf.Tensor, second: tf.Tensor, bits: Any) -> tf.Tensor:
         bits: int32 tensor that broadcasts against them, stored bits.
 
     Returns:
-        float64 tensor of whole numbers, in 2**-12 of the largest weight; 0
-        where the scale is `max|w|`.
+        float64 tensor, in shares of the largest weight; 0 where the scale is
+        `max|w|`.
     """
     found = tf.zeros_like(first)
     root = tf.sqrt(second)
     for width, (c1, c2, c3) in COEFFICIENTS.items():
-        # Whole numbers, so that no compiler fuses a product into a sum.
-        clip = tf.round(c1 * root) - tf.round(c2 * first)
-        least = tf.maximum(tf.round(c3 * root), LEAST_SHARE * _UNITS)
-        clip = tf.minimum(tf.maximum(clip, least), _UNITS)
+        clip = tf.round(c1 * root * _FINENESS) - tf.round(
+            c2 * first * _FINENESS
+        )
+        least = tf.maximum(
+            tf.round(c3 * root * _FINENESS) / _FINENESS, LEAST_SHARE
+        )
+        clip = tf.minimum(tf.maximum(clip / _FINENESS, least), 1.0)
         found = tf.where(bits == width, clip, found)
     # A dead channel has no distribution.
     return tf.where(second > 0.0, found, 0.0)
@@ -73,7 +80,7 @@ def clips(first: tf.Tensor, second: tf.Tensor, bits: Any) -> tf.Tensor:
 def moments(
     w: tf.Tensor, largest: tf.Tensor, axes: Sequence[int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """First two moments of what is not zero, in 2**-12 of the largest.
+    """First two moments of what is not zero, in shares of the largest.
 
     Args:
         w: float32 weight.
@@ -83,13 +90,30 @@ def moments(
     Returns:
         Two float64 tensors in the shape of `largest`.
     """
+    units = _units(w.shape.num_elements() // largest.shape.num_elements())
+    share = tf.abs(w) / largest
+    counted = tf.cast(share > ZERO_SHARE, tf.float64)
     # Whole numbers, of which every sum is exact.
-    x = tf.cast(tf.round(tf.abs(w) / largest * _UNITS), tf.float64)
-    count = tf.reduce_sum(tf.cast(x > 0.0, tf.float64), axes, keepdims=True)
-    count = tf.maximum(count, 1.0)
+    x = tf.cast(tf.round(share * units), tf.float64) * counted
+    count = tf.maximum(tf.reduce_sum(counted, axes, keepdims=True), 1.0)
     first = tf.reduce_sum(x, axes, keepdims=True)
     second = tf.reduce_sum(x * x, axes, keepdims=True)
-    return first / count, second / count
+    return first / units / count, second / units**2 / count
+
+
+def _units(count: int) -> float:
+    """Units of max|w| in which a number of weights is counted.
+
+    The sum of their squares is less than 2**53. Rounding leaves, of the mean
+    of `count` weights, an error of `0.5 / units / sqrt(count)` or so, which is
+    less than that of float32.
+    """
+    return 2.0 ** min(23, (52 - max(count - 1, 1).bit_length()) // 2)
+
+
+def any_narrow(bits: tf.Tensor) -> tf.Tensor:
+    """Whether the scale of any width follows from moments, a bool scalar."""
+    return tf.reduce_any(bits <= max(COEFFICIENTS))
 
 
 def scale(
@@ -110,7 +134,7 @@ def scale(
     limit = tf.cast(uniform.code_limit(bits), tf.float64)
     # One rounding to float32, which no order of these operations changes; a
     # chain of float32 products is put into another order in a graph.
-    factor = tf.cast(clip * levels / limit / _UNITS, tf.float32)
+    factor = tf.cast(clip * levels / limit, tf.float32)
     inside = (clip > 0.0) & (largest < float("inf"))
     return tf.where(
         inside, tf.minimum(largest * factor, uniform.LARGEST_SCALE), largest
