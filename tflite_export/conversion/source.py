@@ -36,7 +36,7 @@ from tflite_export.conversion.states import State
 from tflite_export.errors import ExportError
 
 # Batches of one shape after which tracing a graph takes less than it saves.
-_TRACED_AFTER = 8
+_TRACED_AFTER = 2
 # Takes the position of a site and what the model computes there, and returns
 # what the model goes on with.
 Tap = Callable[[int, tf.Tensor], tf.Tensor]

@@ -70,6 +70,11 @@ def finite_range(values: np.ndarray) -> Range:
     Infinite ones are left out, with which a model masks or pads: the code at
     the end of a grid stands for them. NaN stays.
     """
+    if values.size:
+        low, high = values.min(), values.max()
+        # Without a copy, as nearly all are.
+        if not infinite(np.array([low, high])).any():
+            return float(low), float(high)
     finite = values[~infinite(values)]
     if not finite.size:
         return 0.0, 0.0
