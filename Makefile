@@ -69,7 +69,7 @@ $(PEER_STAMPS): .venv-%/.installed: benchmarks/requirements-%.txt
 demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
 	$(BIN)/python -m train --model=resnet8 --dataset=fashion_mnist_mini \
 		--target_compression=8 --allowed_bits=8,4,2 \
-		--float_epochs=4 --epochs=4 \
+		--float_epochs=4 --epochs=3 \
 		--activation_bits=8 --targets=all --max_accuracy_drop=1.5 \
 		--output_dir=out/demo --overwrite
 

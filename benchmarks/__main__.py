@@ -9,6 +9,7 @@ import rich.markdown
 
 from benchmarks.accuracy import accuracy
 from benchmarks.accuracy import scales
+from benchmarks.accuracy import start
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import export_cost
 from benchmarks.files import large
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "peers": peers,
     "scales": scales,
     "scaling": scaling,
+    "start": start,
     "statistics": statistics,
     "targets": targets,
     "transformers": transformers,
