@@ -24,6 +24,7 @@ from msq_tf.keras3.activation_products import count_products
 from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.activations import ActivationQuantizers
 from msq_tf.keras3.call_hooks import CallScope
+from msq_tf.keras3.data_checks import ChecksItsData
 from msq_tf.keras3.input_ranges import InputRanges
 from msq_tf.keras3.keras_interface import LooksLikeItsBase
 from msq_tf.keras3.learned_scales import LearnedScales
@@ -54,6 +55,7 @@ _REPLICA = "_msq_tf_replica"
 
 @keras.saving.register_keras_serializable(package="msq_tf")
 class MSQModel(
+    ChecksItsData,
     HoldsValues,
     HasScopes,
     TakesStatistics,
@@ -282,7 +284,7 @@ class MSQModel(
 
         Raises:
             ValueError: Under a strategy over several workers, where Keras's
-                `fit` does not work.
+                `fit` does not work; if arguments can't be trained on.
         """
         workers = distribute.workers(self.distribute_strategy)
         if workers > 1:
@@ -293,6 +295,7 @@ class MSQModel(
             )
         warn_of_fit(self.base)
         fit = super().fit
+        self.check_call(fit, (x, y, *args), kwargs)
         self.fit_inputs = FitInputs.of(fit, (x, y, *args), kwargs)
         try:
             return fit(x, y, *args, **kwargs)
