@@ -87,10 +87,9 @@ def input_grids(data: bytes) -> list[Port | None]:
         tensor = graph.tensors[index]
         if fb.type_name(tensor) == "FLOAT32":
             tensor = graph.tensors[behind.get(index, index)]
-        known = fb.type_name(tensor) in _DTYPES
-        port = _port(tensor) if known else None
-        integer = port is not None and port.dtype.kind in "iu"
-        found.append(port if integer and port.scale is not None else None)
+        kind = _DTYPES.get(fb.type_name(tensor))
+        port = None if kind is None or kind.kind not in "iu" else _port(tensor)
+        found.append(None if port is None or port.scale is None else port)
     return found
 
 
