@@ -19,8 +19,10 @@ from msq_tf.core.penalty import as_loss
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.weight_plan import WeightPlan
 from msq_tf.core.weight_set import WeightQuantizers
+from msq_tf.keras3 import columns
 from msq_tf.keras3.activation_overlay import ActivationOverlay
 from msq_tf.keras3.activation_products import count_products
+from msq_tf.keras3.activation_sites import INPUT
 from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.activations import ActivationQuantizers
 from msq_tf.keras3.call_hooks import CallScope
@@ -34,7 +36,9 @@ from msq_tf.keras3.model_statistics import TakesStatistics
 from msq_tf.keras3.overlay import Overlay
 from msq_tf.keras3.overlay import drop_optimizers
 from msq_tf.keras3.overlay import exclude_from_decay
+from msq_tf.keras3.overlay import flat_inputs
 from msq_tf.keras3.overlay import give_back_losses
+from msq_tf.keras3.overlay import input_names
 from msq_tf.keras3.overlay import read_float32
 from msq_tf.keras3.overlay import state_variables
 from msq_tf.keras3.own_training import TrainsAsItsBase
@@ -162,6 +166,7 @@ class MSQModel(
             ),
         )
         self._ports = None
+        self._told_of_columns = False
         self.built = True
         self.remember_shapes()
 
@@ -297,10 +302,25 @@ class MSQModel(
         fit = super().fit
         self.check_call(fit, (x, y, *args), kwargs)
         self.fit_inputs = FitInputs.of(fit, (x, y, *args), kwargs)
+        self._look_at_columns(x)
         try:
             return fit(x, y, *args, **kwargs)
         finally:
             self.fit_inputs = FitInputs()
+
+    def _look_at_columns(self, x: Any) -> None:
+        """Warns, once, of columns that the grid of an input loses."""
+        if self._told_of_columns or self.activations is None:
+            return
+        flat = flat_inputs(x, input_names(self.base)) or ()
+        rounded = {
+            site.call: flat[site.call]
+            for site in self.activations.sites
+            if site.layer == INPUT and site.call < len(flat)
+        }
+        self._told_of_columns = columns.warn_of_data(
+            rounded, self.activations.bits, stacklevel=3
+        )
 
     @property
     def state_variables(self) -> list[Any]:
