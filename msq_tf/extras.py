@@ -1,13 +1,19 @@
 """Packages that are no requirement, and how to install them.
 
-The only place that says so: the package is not published yet, and `.[mcu]`
-works where it was cloned.
+The only place that says so. This package is not published: `msq-tf[mcu]` works
+nowhere and `.[mcu]` only in a clone. What its own metadata says that an extra
+is made of can be installed everywhere.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import re
 
+_PROJECT = "msq-tf"
+# A requirement of an extra in the metadata of a package.
+_OF_EXTRA = r"""([^;]+?)\s*;\s*extra\s*==\s*["'](\w+)["']"""
 # Modules of the extras of pyproject.toml.
 MODULES = {
     "ethos": ("ethosu",),
@@ -21,7 +27,22 @@ MODULES = {
 
 def install(extra: str) -> str:
     """The command that installs an extra, for messages."""
-    return f"pip install '.[{extra}]' in a clone of the project"
+    wanted = [
+        match[1]
+        for line in _requirements()
+        if (match := re.fullmatch(_OF_EXTRA, line)) and match[2] == extra
+    ]
+    if not wanted:
+        return f"pip install '.[{extra}]' in a clone of the project"
+    return " ".join(["pip install", *(f"'{name}'" for name in wanted)])
+
+
+def _requirements() -> list[str]:
+    """What the installed package requires; nothing where it only lies there."""
+    try:
+        return importlib.metadata.requires(_PROJECT) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
 
 
 def missing(extra: str) -> list[str]:

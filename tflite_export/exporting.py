@@ -27,6 +27,7 @@ from tflite_export.files import fill
 from tflite_export.files import let_go
 from tflite_export.files import staged
 from tflite_export.flatbuffer import model as fb
+from tflite_export.preparation import input_check
 from tflite_export.preparation import opening
 from tflite_export.reports.report import ExportReport
 from tflite_export.reports.tensors import float_reports
@@ -198,7 +199,10 @@ def export(
         ),
         states=kept,
     )
-    return report.measuring(scores.compiled_with(model))
+    return report.measuring(
+        scores.compiled_with(model),
+        input_check.trained_on(model, begun.sized.source),
+    )
 
 
 def float_tflite(

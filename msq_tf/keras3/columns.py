@@ -5,10 +5,15 @@ An integer tensor has one grid for all columns, as wide as the widest: what is
 small beside it, or varies little beside its own mean, would be gone before the
 normalization. Such an input is not rounded in training. A file normalizes it in
 float, and rounds the result, on targets that have float operators.
+
+One that nothing normalizes is rounded, and what is lost there is lost in
+training, too. The first `fit` sees that in arrays and says so.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 
@@ -21,6 +26,17 @@ from msq_tf.keras3.flow import Trace
 _REACH = 4.0
 # Units that a standard deviation needs: rounding is 14% of it then.
 _LEAST_UNITS = 2.0
+# Rows of data that are looked at; fewer than the least say nothing.
+_ROWS = 1024
+_LEAST_ROWS = 16
+# Of the rest of a column, which lies between these percentiles.
+_MOST = (1.0, 99.0)
+# Units that it should span. Two bits are left of it then.
+_LEAST_SPAN = 4.0
+# More columns are pixels or features, of one scale by nature.
+_MOST_COLUMNS = 64
+# Columns that a message names.
+_NAMED = 8
 
 
 def narrow(tensor: Any, found: Trace, bits: int) -> list[int]:
@@ -95,3 +111,61 @@ def _below(found: _Moments, bits: int) -> list[int]:
         unit = max(-low, high) / (2.0**15 - 1.0)
     lost = counts & (deviation < _LEAST_UNITS * unit)
     return np.flatnonzero(lost).tolist()
+
+
+def warn_of_data(arrays: Mapping[int, Any], bits: int, stacklevel: int) -> bool:
+    """Warns of columns of given inputs that one grid loses.
+
+    Args:
+        arrays: Inputs that are rounded on the way in, by their number.
+        bits: Bits of their codes.
+        stacklevel: As of `warnings.warn`, of the caller.
+
+    Returns:
+        Whether there are any.
+    """
+    told = False
+    for position, array in arrays.items():
+        lost, spans = _lost_of(array, bits)
+        if not lost:
+            continue
+        told = True
+        more = f" and {len(lost) - _NAMED} more" * (len(lost) > _NAMED)
+        warnings.warn(
+            f"Columns {lost[:_NAMED]}{more} of input {position} are next to "
+            f"nothing beside the others: all share one grid of {bits} bits, "
+            f"and these span fewer than {_LEAST_SPAN:g} of its steps. Expected "
+            "columns of like size: normalize the data before the model, or "
+            "begin the model with an adapted keras.layers.Normalization, "
+            "which files for CPUs compute in float and devices cannot "
+            "(`MSQConfig(targets=...)` tells before training). Received: "
+            f"columns that span {spans[lost].min():.3g} to {spans.max():.3g}",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+    return told
+
+
+def _lost_of(array: Any, bits: int) -> tuple[list[int], np.ndarray]:
+    """Columns of a table, or of series, that one grid loses; and all spans."""
+    nothing: tuple[list[int], np.ndarray] = [], np.zeros(0)
+    if hasattr(array, "to_numpy"):  # a table of pandas
+        array = array.to_numpy()
+    if not isinstance(array, np.ndarray) or isinstance(array, np.memmap):
+        return nothing
+    if (
+        array.ndim not in (2, 3)
+        or array.dtype.kind not in "iuf"
+        or not 1 < array.shape[-1] <= _MOST_COLUMNS
+        or len(array) < _LEAST_ROWS
+    ):
+        return nothing
+    rows = array[:: -(-len(array) // _ROWS)].reshape(-1, array.shape[-1])
+    if array.dtype.kind == "f" and not np.isfinite(rows).all():
+        return nothing  # `fit` tells of these
+    low, high = np.percentile(rows.astype(np.float64), _MOST, axis=0)
+    spans = high - low
+    reach = max(0.0, high.max()) - min(0.0, low.min())
+    # A column that is always the same has nothing to lose.
+    lost = (spans > 0.0) & (spans < _LEAST_SPAN * reach / (2.0**bits - 1.0))
+    return np.flatnonzero(lost).tolist(), spans

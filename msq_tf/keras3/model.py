@@ -19,11 +19,14 @@ from msq_tf.core.penalty import as_loss
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.weight_plan import WeightPlan
 from msq_tf.core.weight_set import WeightQuantizers
+from msq_tf.keras3 import columns
 from msq_tf.keras3.activation_overlay import ActivationOverlay
 from msq_tf.keras3.activation_products import count_products
+from msq_tf.keras3.activation_sites import INPUT
 from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.activations import ActivationQuantizers
 from msq_tf.keras3.call_hooks import CallScope
+from msq_tf.keras3.data_checks import ChecksItsData
 from msq_tf.keras3.input_ranges import InputRanges
 from msq_tf.keras3.keras_interface import LooksLikeItsBase
 from msq_tf.keras3.learned_scales import LearnedScales
@@ -33,7 +36,9 @@ from msq_tf.keras3.model_statistics import TakesStatistics
 from msq_tf.keras3.overlay import Overlay
 from msq_tf.keras3.overlay import drop_optimizers
 from msq_tf.keras3.overlay import exclude_from_decay
+from msq_tf.keras3.overlay import flat_inputs
 from msq_tf.keras3.overlay import give_back_losses
+from msq_tf.keras3.overlay import input_names
 from msq_tf.keras3.overlay import read_float32
 from msq_tf.keras3.overlay import state_variables
 from msq_tf.keras3.own_training import TrainsAsItsBase
@@ -54,6 +59,7 @@ _REPLICA = "_msq_tf_replica"
 
 @keras.saving.register_keras_serializable(package="msq_tf")
 class MSQModel(
+    ChecksItsData,
     HoldsValues,
     HasScopes,
     TakesStatistics,
@@ -160,6 +166,7 @@ class MSQModel(
             ),
         )
         self._ports = None
+        self._told_of_columns = False
         self.built = True
         self.remember_shapes()
 
@@ -282,7 +289,7 @@ class MSQModel(
 
         Raises:
             ValueError: Under a strategy over several workers, where Keras's
-                `fit` does not work.
+                `fit` does not work; if arguments can't be trained on.
         """
         workers = distribute.workers(self.distribute_strategy)
         if workers > 1:
@@ -293,11 +300,27 @@ class MSQModel(
             )
         warn_of_fit(self.base)
         fit = super().fit
+        self.check_call(fit, (x, y, *args), kwargs)
         self.fit_inputs = FitInputs.of(fit, (x, y, *args), kwargs)
+        self._look_at_columns(x)
         try:
             return fit(x, y, *args, **kwargs)
         finally:
             self.fit_inputs = FitInputs()
+
+    def _look_at_columns(self, x: Any) -> None:
+        """Warns, once, of columns that the grid of an input loses."""
+        if self._told_of_columns or self.activations is None:
+            return
+        flat = flat_inputs(x, input_names(self.base)) or ()
+        rounded = {
+            site.call: flat[site.call]
+            for site in self.activations.sites
+            if site.layer == INPUT and site.call < len(flat)
+        }
+        self._told_of_columns = columns.warn_of_data(
+            rounded, self.activations.bits, stacklevel=3
+        )
 
     @property
     def state_variables(self) -> list[Any]:

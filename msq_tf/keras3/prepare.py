@@ -89,6 +89,13 @@ def quantize_model(
             "through the TF Model Optimization API instead. Received: "
             f"model={model!r}"
         )
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "`quantize_model` takes a whole model, and this is a layer. "
+            "Expected a keras.Model, such as `keras.Sequential([keras.Input("
+            f"shape), layer])`. Received: the {type(model).__name__} layer "
+            f"'{model.name}'"
+        )
     if not _is_built(model):
         raise ValueError(
             "The model is unbuilt: its weights do not exist yet. Expected a "

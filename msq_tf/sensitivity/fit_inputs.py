@@ -55,21 +55,14 @@ class FitInputs:
         """What one call of `fit` is given, by place or by name.
 
         What the bound method does not know is left to itself.
-
-        Raises:
-            ValueError: If a callback is a class, of which Keras says only that
-                an argument is missing; if an array holds text, of which it
-                says only the type.
         """
         try:
             bound = inspect.signature(fit).bind(*args, **kwargs)
         except TypeError:
             return cls()  # `fit` itself says what is wrong
         given = {**bound.arguments, **bound.arguments.get("kwargs", {})}
-        _check_callbacks(given.get("callbacks"))
         data = (given.get("x"), given.get("y"), given.get("sample_weight"))
         for name, value in zip(("x", "y", "sample_weight"), data, strict=True):
-            _check_numbers(name, value)
             warn_of_rows(name, value)
         held_out = given.get("validation_data")
         share = given.get("validation_split")
@@ -78,27 +71,6 @@ class FitInputs:
         return cls(
             data, held_out, given.get("class_weight"), given.get("batch_size")
         )
-
-
-def _check_callbacks(callbacks: Any) -> None:
-    for entry in tf.nest.flatten(callbacks):
-        if isinstance(entry, type):
-            raise ValueError(
-                "A callback is an object, and this is its class. Expected "
-                "`callbacks=[msq_tf.MSQCallback(rule)]` and the like. "
-                f"Received: the class {entry.__name__}"
-            )
-
-
-def _check_numbers(name: str, data: Any) -> None:
-    for leaf in tf.nest.flatten(data):
-        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "US":
-            raise ValueError(
-                f"`{name}` holds text in an array, which Keras does not take. "
-                "Expected numbers, as of `array.astype('float32')`, or a "
-                "`tf.constant` for a model that reads text. Received: "
-                f"dtype={leaf.dtype}, shape={leaf.shape}"
-            )
 
 
 def _split(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -97,9 +99,21 @@ def test_tools_that_are_missing_are_told_of_before_training(tiny, monkeypatch):
     config = msq_tf.MSQConfig(activation_bits=8, targets=("mcu", "min_size"))
     monkeypatch.setitem(extras.MODULES, "mcu", ("no_such_module",))
     (said,) = target_limits.not_installed(config.targets)
-    assert said.startswith("target 'mcu' needs no_such_module: pip install '.[")
+    assert said.startswith("target 'mcu' needs no_such_module: pip install '")
     with pytest.warns(UserWarning, match="'mcu' needs no_such_module"):
         msq_tf.quantize_model(tiny, config)
+
+
+@pytest.mark.parametrize("extra", extras.MODULES)
+def test_an_extra_can_be_installed_without_a_clone(extra):
+    """The package is on no index, so `msq-tf[mcu]` is nothing to install."""
+    said = extras.install(extra)
+    assert re.fullmatch(r"pip install( '[a-z_-]+(>=[\w.]+)?')+", said)
+
+
+def test_what_is_not_installed_is_installed_from_the_clone(monkeypatch):
+    monkeypatch.setattr(extras, "_PROJECT", "no-such-project")
+    assert extras.install("mcu").startswith("pip install '.[mcu]' in a clone")
 
 
 def test_extras_are_those_of_the_project(root):

@@ -21,6 +21,16 @@ def test_a_path_in_the_place_of_a_model(path):
         msq_tf.quantize_model(path)
 
 
+@pytest.mark.parametrize("built", [True, False])
+def test_a_layer_in_the_place_of_a_model(built):
+    layer = keras.layers.Dense(3, name="alone")
+    if built:
+        layer.build((None, 4))
+    message = "a layer.*Expected a keras.Model.*Received: the Dense.*'alone'"
+    with pytest.raises(ValueError, match=message):
+        msq_tf.quantize_model(layer)
+
+
 def test_no_quantizable_layer():
     model = keras.Sequential(
         [keras.Input((4,)), keras.layers.LayerNormalization()]

@@ -22,7 +22,9 @@ from tflite_export.devices import tosa_rewrites
 from tflite_export.errors import ExportError
 from tflite_export.runtime import ports
 
+# Packages; the converter's command has its name.
 CONVERTER = "tosa-converter-for-tflite"
+TOOLS = "tosa-tools"
 SERIALIZER = "tosa-opt"
 MODEL = "tosa_reference_model"
 # Where `make setup-tosa` puts them, and how to say otherwise.
@@ -57,8 +59,10 @@ def absent() -> str:
     if folder() is not None:
         return ""
     return (
-        f"its tools are not installed (make setup-tosa, or {ENVIRONMENT}="
-        "their folder)"
+        f"its tools are not installed: pip install {CONVERTER} {TOOLS} in an "
+        "environment of their own, as they need another NumPy, and "
+        f"{ENVIRONMENT}=its folder 'bin'; in a clone of the project "
+        "`make setup-tosa` does both"
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
+import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
 
@@ -60,7 +62,12 @@ def run(
         values.data_dir,
         limit,
     )
-    found = scores.evaluate_file(values.model, x, y)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", UserWarning)
+        found = scores.evaluate_file(values.model, x, y)
+    # Their place in this package is nothing to a user of the command.
+    for warning in heard:
+        print(f"msq-export: {warning.message}", file=sys.stderr)
     print(json.dumps(found) if values.json else _lines(found, len(y)))
 
 

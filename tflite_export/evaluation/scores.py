@@ -13,7 +13,9 @@ import numpy as np
 
 from tflite_export import files
 from tflite_export.conversion.states import StateReport
+from tflite_export.data.data_scale import DataScale
 from tflite_export.data.finite_rows import check_finite
+from tflite_export.evaluation.given_scale import GivenScale
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
@@ -35,6 +37,7 @@ def evaluate_file(
     kernels: str = "xnnpack",
     compiled: Mapping[str, Any] | None = None,
     states: Sequence[StateReport] = (),
+    trained: Mapping[str, DataScale] | None = None,
 ) -> dict[str, float]:
     """Runs a file over a data set and measures what it is worth.
 
@@ -52,6 +55,9 @@ def evaluate_file(
             accuracy of a classifier or the mean errors of numbers.
         states: `ExportReport.states` of the file, which go from each batch to
             the next; they are no inputs in `x`.
+        trained: What the inputs were in training, by name. Of others the
+            grids of the file's inputs tell what it is right for, if they have
+            any.
 
     Returns:
         Numbers by name, also the top-1 `"accuracy"` of a classifier.
@@ -62,6 +68,8 @@ def evaluate_file(
     data = files.read_bytes(path)
     tables = table_ids.of_file(fb.load(data))  # refuses what is damaged
     session = interpreter.Session(data, kernels)
+    given = list(session.input_names)
+    scale = GivenScale(data, given[: len(given) - len(states)], trained)
     with interpreter.on_given_values():
         outputs, y, weight = _outputs(
             data,
@@ -70,7 +78,9 @@ def evaluate_file(
             batch_size,
             states,
             tables,
+            scale,
         )
+    scale.warn(stacklevel=3)
     names = [
         name
         for name, place in session.output_names.items()
@@ -157,6 +167,7 @@ def _outputs(
     batch_size: int,
     states: Sequence[StateReport],
     tables: Sequence[table_ids.Table],
+    scale: GivenScale,
 ) -> tuple[list[np.ndarray], Any, Any]:
     """Outputs in real numbers, targets and weights of all samples."""
     inputs, outputs = ports.inputs(data), ports.outputs(data)
@@ -178,6 +189,7 @@ def _outputs(
         for name, array in zip(names, arrays, strict=True):
             check_finite(array, f"x for '{name}'", seen)
         seen += rows
+        scale.look(arrays)
         codes = [
             _taken(name, port, array)
             for name, port, array in zip(names, inputs, arrays, strict=True)

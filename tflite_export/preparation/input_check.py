@@ -10,49 +10,21 @@ further, a few outliers or a dark image are no other scale.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tflite_export.conversion.source import Source
+from tflite_export.data.data_scale import OTHER
+from tflite_export.data.data_scale import DataScale
+from tflite_export.data.data_scale import in_words
 
 # Inputs of training that are so much smaller than the samples have eight of
 # 256 codes, and those that are so much larger lose all but a 32nd.
 _WRONG = 32.0
-# From here on the report says it: two of eight bits.
-_OTHER = 4.0
 # Fewer samples than these say little about ranges.
 _FEW = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class _Scale:
-    """How large numbers are: their farthest end, and their mean magnitude."""
-
-    low: float
-    high: float
-    magnitude: float
-
-    @property
-    def end(self) -> float:
-        return max(abs(self.low), abs(self.high))
-
-    def times(self, other: _Scale) -> float:
-        """By how much it is larger, at least; below 1 where it is smaller.
-
-        1 where ends and magnitudes do not say the same.
-        """
-        if not (self.end and other.end and self.magnitude and other.magnitude):
-            return 1.0
-        ratios = self.end / other.end, self.magnitude / other.magnitude
-        if min(ratios) > 1.0:
-            return min(ratios)
-        return max(ratios) if max(ratios) < 1.0 else 1.0
-
-    def __str__(self) -> str:
-        return f"{self.low:.3g} to {self.high:.3g}"
 
 
 def check_samples(
@@ -84,29 +56,16 @@ def check_samples(
             f"{count} sample{'s' * (count > 1)}: what lies beyond is clipped; "
             "give representative_data of a hundred samples or more"
         )
-    ranges = getattr(model, "input_ranges", None)
-    if ranges is None:
-        return notes
-    for spec, array, seen in zip(
-        source.specs, samples, ranges.seen(len(samples)), strict=True
-    ):
-        if seen is None or not array.size:
+    known = trained_on(model, source)
+    for spec, array in zip(source.specs, samples, strict=True):
+        trained = known.get(spec.name)
+        if trained is None or not array.size:
             continue
-        numbers = array.astype(np.float64)
-        given = _Scale(
-            float(numbers.min()),
-            float(numbers.max()),
-            float(np.abs(numbers).mean()),
-        )
-        trained = _Scale(*seen)
+        given = DataScale.of(array)
         times = given.times(trained)
-        if 1.0 / _OTHER <= times <= _OTHER:
+        if 1.0 / OTHER <= times <= OTHER:
             continue
-        words = (
-            f"{times:.3g} times as large as"
-            if times > 1.0
-            else f"{1.0 / times:.3g} times smaller than"
-        )
+        words = in_words(times)
         # Trained ranges are not measured; what overruns them shows nothing.
         useless = measures or (integer and times > 1.0)
         if useless and not 1.0 / _WRONG <= times <= _WRONG:
@@ -123,3 +82,21 @@ def check_samples(
             f"({trained}): was all preprocessing applied?"
         )
     return notes
+
+
+def trained_on(model: Any, source: Source) -> dict[str, DataScale]:
+    """What inputs were in training, by name, as far as a model knows.
+
+    Args:
+        model: The quantized model.
+        source: How it is called.
+    """
+    ranges = getattr(model, "input_ranges", None)
+    if ranges is None:
+        return {}
+    specs = source.specs
+    return {
+        spec.name: DataScale(*seen)
+        for spec, seen in zip(specs, ranges.seen(len(specs)), strict=True)
+        if seen is not None
+    }

@@ -14,6 +14,7 @@ from msq_tf.reports.code_use import CodeUse
 from msq_tf.reports.code_use import remarks
 from msq_tf.reports.html_tables import as_html
 from tflite_export.conversion.states import StateReport
+from tflite_export.data.data_scale import DataScale
 from tflite_export.evaluation import scores
 from tflite_export.reports import device_tables
 from tflite_export.text_tables import paragraph
@@ -158,12 +159,22 @@ class ExportReport:
     unread: tuple[str, ...] = ()
     states: tuple[StateReport, ...] = ()
 
-    # No field: what the model was compiled with is nothing of the file.
+    # No fields: what the model was compiled with and trained on is nothing of
+    # the file.
     _compiled = None
+    _trained = None
 
-    def measuring(self, compiled: Mapping[str, Any] | None) -> ExportReport:
-        """This report, which `evaluate` takes loss and metrics from."""
+    def measuring(
+        self,
+        compiled: Mapping[str, Any] | None,
+        trained: Mapping[str, DataScale] | None = None,
+    ) -> ExportReport:
+        """This report, with what `evaluate` needs of the model.
+
+        Loss and metrics, and what the inputs were in training.
+        """
         object.__setattr__(self, "_compiled", compiled)
+        object.__setattr__(self, "_trained", trained)
         return self
 
     def evaluate(
@@ -188,6 +199,8 @@ class ExportReport:
         Raises:
             ValueError: If the file is gone, or the data does not fit it.
 
+        Warns of inputs on another scale than those of the training.
+
         Examples:
             >>> report = export(qmodel, "m.tflite", target="cpu_int8")
             >>> report.evaluate(x_test, y_test)["accuracy"]
@@ -200,6 +213,7 @@ class ExportReport:
             batch_size,
             compiled=self._compiled,
             states=self.states,
+            trained=self._trained,
         )
 
     def to_json(self, indent: int | None = 2) -> str:

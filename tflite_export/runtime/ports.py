@@ -68,6 +68,31 @@ def inputs(data: bytes) -> list[Port]:
     return [_port(graph.tensors[i]) for i in fb.inputs(graph)]
 
 
+def input_grids(data: bytes) -> list[Port | None]:
+    """The integers that hold each input; `None` where floats are read.
+
+    Those of the input itself, or of what a QUANTIZE makes of it.
+    """
+    model = fb.read(data)
+    graph = model.subgraphs[0]
+    behind = {
+        fb.inputs(op)[0]: fb.outputs(op)[0]
+        for op in graph.operators or ()
+        if fb.op_name(model, op) == "QUANTIZE"
+        and fb.outputs(op)
+        and min(fb.inputs(op)[:1], default=-1) >= 0
+    }
+    found: list[Port | None] = []
+    for index in fb.inputs(graph):
+        tensor = graph.tensors[index]
+        if fb.type_name(tensor) == "FLOAT32":
+            tensor = graph.tensors[behind.get(index, index)]
+        kind = _DTYPES.get(fb.type_name(tensor))
+        port = None if kind is None or kind.kind not in "iu" else _port(tensor)
+        found.append(None if port is None or port.scale is None else port)
+    return found
+
+
 def outputs(data: bytes) -> list[Port]:
     """Outputs of the main graph."""
     model = fb.read(data)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import msq_tf
+from msq_tf.keras3 import columns
 
 L = keras.layers
 SCALES = np.logspace(-3, 4, 8)
@@ -87,6 +88,96 @@ def test_a_device_is_warned_of_before_the_training():
     with pytest.warns(UserWarning, match=r"Columns \[0, 1, .*'edgetpu'"):
         sites(layer, targets=("cpu_int8", "edgetpu"))
     sites(layer, targets=("cpu_int8",))
+
+
+def plain(shape=(3,), named=False, **config):
+    inputs = keras.Input(shape, name="a")
+    x = L.Dense(2)(inputs)
+    if named:
+        other = keras.Input(shape, name="b")
+        inputs, x = {"a": inputs, "b": other}, x + L.Dense(2)(other)
+    model = keras.Model(inputs, x)
+    config = msq_tf.MSQConfig(**{"activation_bits": 8, **config})
+    qmodel = msq_tf.quantize_model(model, config)
+    qmodel.compile("sgd", "mse")
+    return qmodel
+
+
+def table(*sizes, shape=(100,)):
+    x = np.random.default_rng(0).normal(size=(*shape, len(sizes)))
+    return (x * sizes).astype(np.float32)
+
+
+def fit(qmodel, x):
+    first = x["b"] if isinstance(x, dict) else x
+    y = np.zeros((*first.shape[:-1], 2), np.float32)
+    qmodel.fit(x, y, verbose=0)
+
+
+@pytest.mark.first(1)
+@pytest.mark.parametrize("shape", [(3,), (5, 3)])
+def test_columns_that_training_loses_are_named(shape):
+    qmodel = plain(shape)
+    x = 1e-3 * table(1.0, 1000.0, 1.0, shape=(100, *shape[:-1]))
+    message = r"Columns \[0, 2\] of input 0.*Normalization.*targets.*Received"
+    with pytest.warns(UserWarning, match=message):
+        fit(qmodel, x)
+    # Once.
+    fit(qmodel, x)
+
+
+def test_columns_of_one_of_several_inputs():
+    x = {"b": table(1.0, 500.0, 500.0), "a": table(1.0, 1.0, 1.0)}
+    with pytest.warns(UserWarning, match=r"Columns \[0\] of input 1"):
+        fit(plain(named=True), x)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        table(1.0, 20.0, 0.0),
+        # Rare, and as large as the others.
+        np.eye(3, dtype=np.float32)[np.r_[0, 0, np.ones(98, int)]],
+        # One sample is far out.
+        np.concatenate([table(1.0, 1.0, 1.0), [[0.0, 1e4, 0.0]]]),
+        table(1.0, 1000.0, 1.0)[:8],
+    ],
+)
+def test_columns_of_like_size(x):
+    fit(plain(), x.astype(np.float32))
+
+
+def test_columns_that_no_grid_holds():
+    x = table(1.0, 1000.0, 1.0)
+    fit(plain(activation_bits=None), x)
+    fit(plain(activation_bits=16), x)
+
+
+class Frame:
+    """As much of a table of pandas as is asked for."""
+
+    def to_numpy(self):
+        return table(1.0, 1000.0).astype(np.float64)
+
+
+def test_columns_of_a_frame_and_of_what_is_not_finite():
+    with pytest.warns(UserWarning, match=r"Columns \[0\]"):
+        assert columns.warn_of_data({0: Frame()}, 8, 1)
+    for wrong in (np.nan, np.inf):
+        x = table(1.0, 1000.0)
+        x[:50, 1] = wrong
+        assert not columns.warn_of_data({0: x}, 8, 1)
+
+
+def test_columns_that_the_model_normalizes():
+    x = table(1.0, 1000.0, 1.0)
+    layer = L.Normalization()
+    layer.adapt(x)
+    model = keras.Sequential([keras.Input((3,)), layer, L.Dense(2)])
+    config = msq_tf.MSQConfig(activation_bits=8)
+    qmodel = msq_tf.quantize_model(model, config)
+    qmodel.compile("sgd", "mse")
+    fit(qmodel, x)
 
 
 @pytest.mark.slow

@@ -70,11 +70,17 @@ def test_other_results_are_an_error(tools, monkeypatch):
 
 def test_without_the_tools(monkeypatch, tmp_path):
     monkeypatch.setenv(tosa.ENVIRONMENT, str(tmp_path))
-    assert "make setup-tosa" in tosa.absent()
+    assert f"pip install {tosa.CONVERTER} {tosa.TOOLS} in" in tosa.absent()
     with pytest.raises(ExportError, match="make setup-tosa"):
         tosa.run(files()["int8"], [images(1)])
     result = verify(images(1))
     assert "make setup-tosa" in result["skipped"]
+
+
+def test_the_packages_are_those_that_are_tested(root):
+    pinned = (root / "requirements-tosa.txt").read_text().splitlines()
+    for name in (tosa.CONVERTER, tosa.TOOLS):
+        assert any(line.startswith(f"{name}==") for line in pinned)
 
 
 def one_quantize(kind: str) -> bytes:

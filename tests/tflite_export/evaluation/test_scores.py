@@ -16,6 +16,8 @@ import msq_tf
 from tflite_export import export
 from tflite_export import run
 from tflite_export.cli import main
+from tflite_export.evaluation.scores import evaluate_file
+from tflite_export.runtime import ports
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -230,6 +232,50 @@ def _classes(path):
     import tflite_export
 
     return tflite_export.run(path, X).argmax(1)
+
+
+@pytest.mark.parametrize("factor", [255.0, 1 / 255.0])
+def test_inputs_on_another_scale_get_a_word(report, factor):
+    told = "as large as what the model was trained on|smaller than what the mod"
+    with pytest.warns(UserWarning, match=f"'x' is on another .*({told})"):
+        report.evaluate(factor * X, Y)
+    # Batches, of which one alone would not tell.
+    batches = [(X[:8], Y[:8]), (factor * X, Y)]
+    if factor > 1.0:
+        with pytest.warns(UserWarning, match="Received: -"):
+            report.evaluate(batches)
+    outlier = X.copy()
+    outlier[0, 0] *= 1000.0
+    report.evaluate(outlier, Y)
+    report.evaluate(2 * X, Y)
+
+
+def test_a_file_alone_knows_its_grid(report, tmp_path, capsys):
+    np.savez(tmp_path / "test.npz", x=255.0 * X, y=Y)
+    data = f"--data={tmp_path / 'test.npz'}"
+    assert main(["evaluate", f"--model={report.path}", data, "--json"]) == 0
+    shown = capsys.readouterr()
+    assert list(json.loads(shown.out)) == ["accuracy"]
+    said = "msq-export: x for the input 'x' is on another scale"
+    assert shown.err.startswith(said) and shown.err.count("\n") == 1
+
+
+def test_codes_of_a_file_are_on_no_scale(classifier, tmp_path):
+    path = tmp_path / "m.tflite"
+    integers = export(
+        classifier,
+        path,
+        target="cpu_int8",
+        representative_data=X,
+        integer_io=True,
+    )
+    codes = ports.inputs(path.read_bytes())[0].quantize(X)
+    assert integers.evaluate(codes, Y) == integers.evaluate(X, Y)
+    with pytest.warns(UserWarning, match="another scale"):
+        evaluate_file(path, 255.0 * X, Y)
+    # Floats inside tell nothing.
+    plain = export(classifier, path)
+    evaluate_file(plain.path, 255.0 * X, Y)
 
 
 @pytest.mark.slow

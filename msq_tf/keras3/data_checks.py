@@ -1,0 +1,198 @@
+"""Data that Keras would refuse in the words of a kernel, or of Python.
+
+Only arrays in memory are looked at, before the first step of a call.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_PARTS = ("x", "y", "sample_weight")
+# Spellings of the loss that takes numbers of classes, as Keras reads them.
+_SPARSE = "sparsecategoricalcrossentropy"
+_CLASSES = keras.losses.SparseCategoricalCrossentropy
+
+
+class ChecksItsData:
+    """`evaluate` and `predict` of a model that look at their arguments.
+
+    A mixin, before `keras.Model`.
+    """
+
+    base: Any
+    # What the base replaces of Keras's training.
+    _own: frozenset[str]
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`."""
+        evaluate = super().evaluate  # type: ignore[misc]
+        # `fit` has checked what it evaluates on.
+        if self.fit_inputs.data is None:  # type: ignore[attr-defined]
+            self.check_call(evaluate, args, kwargs)
+        return evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.predict`."""
+        predict = super().predict  # type: ignore[misc]
+        self.check_call(predict, args, kwargs)
+        return predict(*args, **kwargs)
+
+    def check_call(self, method: Any, args: Any, kwargs: Any) -> None:
+        """Checks what `fit`, `evaluate` or `predict` is called with.
+
+        Raises:
+            ValueError: If a callback is none; if an array holds text; if there
+                are no targets for a loss, or labels without a class.
+        """
+        # That of Keras, which others stand before.
+        signature = inspect.signature(getattr(keras.Model, method.__name__))
+        try:
+            bound = signature.bind(self, *args, **kwargs)
+        except TypeError:
+            return  # the method itself says what is wrong
+        given = {**bound.arguments, **bound.arguments.get("kwargs", {})}
+        _check_callbacks(given.get("callbacks"))
+        self._check_data(
+            {part: given.get(part) for part in _PARTS},
+            "y" in signature.parameters,
+        )
+        held_out = given.get("validation_data")
+        if isinstance(held_out, tuple | list) and 2 <= len(held_out) <= 3:
+            parts = dict(zip(_PARTS, held_out, strict=False))
+            self._check_data(parts, True, " of validation_data")
+
+    def _check_data(
+        self, parts: Mapping[str, Any], has_targets: bool, of: str = ""
+    ) -> None:
+        for name, data in parts.items():
+            _check_numbers(f"`{name}`{of}", data)
+        # A loss of the model's own may do without.
+        if not has_targets or self._own or getattr(self, "loss", None) is None:
+            return
+        x, y = parts["x"], parts["y"]
+        if y is None and _is_all(x):
+            raise ValueError(
+                f"There is no `y`{of}, and the model was compiled with a loss "
+                "that compares with it. Expected targets beside the inputs, "
+                "as in `fit(x, y)` or batches of `(x, y)`, or "
+                "`compile(loss=None)`. Received: y=None, "
+                f"loss={self.loss!r}"  # type: ignore[attr-defined]
+            )
+        for name, output, loss, labels in self._compared(y):
+            of_output = f" for the output '{name}'" if name else ""
+            _check_labels(f"`y`{of}{of_output}", output, loss, labels)
+
+    def _compared(self, y: Any) -> Iterator[tuple[str, Any, Any, Any]]:
+        """Outputs of a functional base, each with its loss and targets.
+
+        Their names are empty where there is one.
+        """
+        outputs = getattr(self.base, "outputs", None)
+        if not outputs:
+            return
+        # A Sequential model knows no structure of them.
+        structure = getattr(self.base, "output", outputs[0])
+        losses = self.loss  # type: ignore[attr-defined]
+        if isinstance(structure, Mapping):
+            for name, output in structure.items():
+                yield name, output, _at(losses, name), _at(y, name)
+        elif isinstance(structure, list | tuple):
+            names = self.base.output_names
+            for i, (name, output) in enumerate(
+                zip(names, structure, strict=False)
+            ):
+                yield name, output, _at(losses, name, i), _at(y, name, i)
+        else:
+            yield "", structure, _only(losses), _only(y)
+
+
+def _at(values: Any, name: str, position: int | None = None) -> Any:
+    """The part of a structure that belongs to an output, or `None`."""
+    if isinstance(values, Mapping):
+        return values.get(name)
+    if isinstance(values, list | tuple) and position is not None:
+        return values[position] if position < len(values) else None
+    return None
+
+
+def _only(values: Any) -> Any:
+    single = isinstance(values, list | tuple) and len(values) == 1
+    return values[0] if single else values
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    for entry in tf.nest.flatten(callbacks):
+        is_class = isinstance(entry, type)
+        is_one = callable(getattr(entry, "set_model", None)) and not is_class
+        if entry is not None and not is_one:
+            raise ValueError(
+                "`callbacks` are objects, not their classes or names. Expected "
+                "`callbacks=[msq_tf.MSQCallback(rule)]` and the like. Received:"
+                f" {f'the class {entry.__name__}' if is_class else repr(entry)}"
+            )
+
+
+def _check_numbers(what: str, data: Any) -> None:
+    for leaf in tf.nest.flatten(data):
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "USO":
+            raise ValueError(
+                f"{what} holds text or objects in an array, which Keras does "
+                "not take. Expected numbers, as of "
+                "`array.astype('float32')`, or a `tf.constant` for a model "
+                f"that reads text. Received: dtype={leaf.dtype}, "
+                f"shape={leaf.shape}"
+            )
+
+
+def _is_all(x: Any) -> bool:
+    """Whether no targets can stand beside or in what is given as inputs."""
+    if isinstance(x, tf.data.Dataset):
+        spec = x.element_spec
+        return not isinstance(spec, tuple) or len(spec) == 1
+    leaves = tf.nest.flatten(x)
+    return all(isinstance(leaf, np.ndarray | tf.Tensor) for leaf in leaves)
+
+
+def _check_labels(what: str, output: Any, loss: Any, labels: Any) -> None:
+    """Refuses classes that an output does not have.
+
+    On a CPU a kernel does so, and elsewhere the loss becomes NaN.
+    """
+    count, ignored = output.shape[-1], None
+    if type(loss) is _CLASSES:
+        ignored = loss.get_config().get("ignore_class")
+        if loss.get_config().get("axis", -1) != -1:
+            return
+    elif isinstance(loss, str):
+        if loss.replace("_", "").lower() != _SPARSE:
+            return
+    elif loss is not keras.losses.sparse_categorical_crossentropy:
+        return
+    if (
+        count is None
+        or isinstance(labels, np.memmap)
+        or not isinstance(labels, np.ndarray | tf.Tensor)
+    ):
+        return
+    numbers = np.asarray(labels)
+    flat = numbers.ndim == output.ndim and numbers.shape[-1] == 1
+    if numbers.dtype.kind not in "iuf" or (
+        numbers.ndim != output.ndim - 1 and not flat
+    ):
+        return  # Keras itself says what is wrong
+    if ignored is not None:
+        numbers = numbers[numbers != ignored]
+    if numbers.size and (numbers.min() <= -1 or numbers.max() >= count):
+        raise ValueError(
+            f"{what} has labels for which the model has no class. Expected "
+            f"whole numbers from 0 to {count - 1} (where they count from 1, "
+            f"give `y - 1`). Received: {numbers.min():g} to "
+            f"{numbers.max():g}"
+        )
