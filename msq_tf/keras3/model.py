@@ -24,6 +24,7 @@ from msq_tf.keras3.activation_products import count_products
 from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.activations import ActivationQuantizers
 from msq_tf.keras3.call_hooks import CallScope
+from msq_tf.keras3.distillation import LearnsFromTeacher
 from msq_tf.keras3.input_ranges import InputRanges
 from msq_tf.keras3.keras_interface import LooksLikeItsBase
 from msq_tf.keras3.learned_scales import LearnedScales
@@ -56,6 +57,7 @@ _REPLICA = "_msq_tf_replica"
 class MSQModel(
     HoldsValues,
     HasScopes,
+    LearnsFromTeacher,
     TakesStatistics,
     TrainsAsItsBase,
     LooksLikeItsBase,
@@ -147,6 +149,7 @@ class MSQModel(
         self.input_ranges = InputRanges.of(base)
         self.penalty = PenaltyMean()
         self._hold_values()
+        self._begin_alone()
         self._use_methods_of(
             base,
             lambda: StepScopes(
@@ -227,6 +230,7 @@ class MSQModel(
             # Keras adds losses up in the one type that all of them have.
             loss = tf.cast(as_loss(penalty), keras.config.floatx())
             self._add_losses_here([mark_pull(loss)])
+            self._learn(inputs, outputs, mark_pull)
         return outputs
 
     def _add_losses_here(self, losses: Sequence[tf.Tensor]) -> None:
