@@ -11,10 +11,10 @@ from msq_tf.core.config import PerTensor as PerTensor
 from msq_tf.core.quantized_weight import QuantizedWeight as QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight as SkippedWeight
 from msq_tf.keras3.bake import bake as bake
-from msq_tf.keras3.calibrate import calibrate as calibrate
 from msq_tf.keras3.batch_norm import (
     reestimate_batch_norm as reestimate_batch_norm,
 )
+from msq_tf.keras3.calibrate import calibrate as calibrate
 from msq_tf.keras3.callback import MSQCallback as MSQCallback
 from msq_tf.keras3.distillation import distill as distill
 from msq_tf.keras3.loading import load_model as load_model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +16,17 @@ import tensorflow as tf
 
 from msq_tf import distribute
 from msq_tf.arguments import check_integer
+from msq_tf.core.batches import Batch
 from msq_tf.core.batches import first_batches
 from msq_tf.core.batches import samples_in
 from msq_tf.keras3.model import MSQModel
 from msq_tf.keras3.overlay import all_layers
+
+# Passes over the data, at most, where biases are rounded.
+_PASSES = 3
+
+# Of one call of a layer: samples, mean, variance.
+_Call = tuple[int, np.ndarray, np.ndarray]
 
 
 def reestimate_batch_norm(
@@ -72,66 +80,79 @@ def reestimate_batch_norm(
             "`BatchNormalization` layers that are trainable. Received: "
             f"'{model.name}'"
         )
-    counts, found = _moments_of(
-        model, layers, data, batches, model.fixed_batch_size or batch_size
-    )
-    if not counts:
-        raise ValueError(
-            "Statistics of batch normalization need data. Expected at least "
-            "one batch. Received: no sample"
-        )
-    pairs = [
-        (variable, value)
-        for layer, moments in zip(layers, found, strict=True)
-        for variable, value in _together(layer, moments)
-    ]
-    for variable, value in pairs:
-        variable.assign(value)
+    moments = _Moments(model, layers)
+    size = model.fixed_batch_size or batch_size
+    # A rounded bias follows the statistics of its layer, and shifts what the
+    # layers behind it see.
+    rounds = model.activations is not None and bool(model.activations.biases)
+    for _ in range(_PASSES if rounds else 1):
+        before = [variable.numpy() for variable, _ in moments.found]
+        moments.find(first_batches(data, batches, size))
+        for variable, value in moments.found:
+            variable.assign(value)
+        after = [variable.numpy() for variable, _ in moments.found]
+        if before and all(map(np.array_equal, before, after)):
+            break
     strategy = model.distribute_strategy
     if distribute.workers(strategy) > 1:
-        distribute.align(strategy, [variable for variable, _ in pairs])
+        distribute.align(strategy, [variable for variable, _ in moments.found])
 
 
-# Of one call: samples, mean, variance.
-_Moments = tuple[int, np.ndarray, np.ndarray]
+class _Moments:
+    """Means and variances of what layers of batch normalization get.
 
+    Attributes:
+        found: Variables and what they should be.
+    """
 
-def _moments_of(
-    model: MSQModel,
-    layers: Sequence[Any],
-    data: Any,
-    batches: int,
-    batch_size: int,
-) -> tuple[int, list[list[_Moments]]]:
-    """Number of batches, and the moments of all calls of each layer."""
-    places: list[int] = []
+    def __init__(self, model: MSQModel, layers: Sequence[Any]):
+        self._model = model
+        self._layers = layers
+        self._values = model.quantized_values()
+        self._places: list[int] = []
+        self._run = tf.function(self._moments, autograph=False)
+        self.found: list[tuple[Any, np.ndarray]] = []
 
-    @functools.partial(tf.function, autograph=False)
-    def run(values: Sequence[tf.Tensor], x: Any) -> list[Any]:
-        with _in_training(layers) as seen:
-            model.outputs_at(values, x)
+    def find(self, batches: Iterable[Batch]) -> None:
+        """Takes them over all batches.
+
+        Raises:
+            ValueError: If there is no batch, or one of them is not finite.
+        """
+        calls: list[list[_Call]] = [[] for _ in self._layers]
+        samples = 0
+        for batch in batches:
+            samples = samples_in(batch)
+            x, _, _ = self._model.statistics_batch(_tensors(batch))
+            moments = self._run(self._values, x)
+            for place, (mean, variance) in zip(
+                self._places, moments, strict=True
+            ):
+                calls[place].append((samples, mean.numpy(), variance.numpy()))
+        if not samples:
+            raise ValueError(
+                "Statistics of batch normalization need data. Expected at "
+                "least one batch. Received: no sample"
+            )
+        self.found = [
+            pair
+            for layer, own in zip(self._layers, calls, strict=True)
+            for pair in _together(layer, own)
+        ]
+
+    def _moments(self, values: Sequence[tf.Tensor], x: Any) -> list[Any]:
+        with _in_training(self._layers) as seen:
+            self._model.outputs_at(values, x)
         here = tf.compat.v1.get_default_graph()
         if any(mean.graph is not here for _, mean, _ in seen):
             raise ValueError(
                 "A layer of batch normalization runs in a loop of the graph, "
                 "which hides its statistics. Expected one that is called "
                 "outside of `TimeDistributed` and the like. Received: "
-                f"'{model.name}'"
+                f"'{self._model.name}'"
             )
-        places[:] = [place for place, _, _ in seen]
+        self._places = [place for place, _, _ in seen]
         return [moments for _, *moments in seen]
-
-    values = model.quantized_values()
-    found: list[list[_Moments]] = [[] for _ in layers]
-    count = 0
-    for batch in first_batches(data, batches, batch_size):
-        samples = samples_in(batch)
-        x, _, _ = model.statistics_batch(_tensors(batch))
-        moments = run(values, x)
-        for place, (mean, variance) in zip(places, moments, strict=True):
-            found[place].append((samples, mean.numpy(), variance.numpy()))
-        count += 1
-    return count, found
 
 
 def _tensors(batch: Any) -> Any:
@@ -186,7 +207,7 @@ def _recorded(
 
 
 def _together(
-    layer: Any, moments: Sequence[_Moments]
+    layer: Any, moments: Sequence[_Call]
 ) -> list[tuple[Any, np.ndarray]]:
     """The variables of a layer with the moments of all batches as one."""
     if not moments:

@@ -142,7 +142,9 @@ class LearnsFromTeacher:
 
     def task_losses(self) -> CompiledLosses:
         """What the model was compiled with, whatever teaches it."""
-        return super().compiled_losses()  # type: ignore[misc]
+        # Keras reads a learning rate on the way, which no graph can.
+        with tf.init_scope():
+            return super().compiled_losses()  # type: ignore[misc]
 
     def compiled_losses(self) -> CompiledLosses:
         if self._teacher is not None and self._unlabelled(()):
