@@ -120,7 +120,6 @@ class LearnsFromTeacher:
     # Of the other bases.
     _add_losses_here: Callable[[Sequence[tf.Tensor]], None]
     _own: frozenset[str]
-    losses: list[Any]
     loss: Any
     train_function: Any
     test_function: Any
@@ -198,12 +197,13 @@ class LearnsFromTeacher:
             )
         # In training the teacher's is among them.
         terms = [] if training else [self._distance(x, y_pred)]
+        own: list[Any] = self.losses  # type: ignore[attr-defined]
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         kind = keras.config.floatx()
         return tf.add_n(
             [
                 tf.reduce_sum(tf.cast(term, kind)) / replicas
-                for term in (*terms, *self.losses)
+                for term in (*terms, *own)
             ]
         )
 

@@ -157,7 +157,7 @@ def _names(outputs: Any, output_names: Sequence[str] | None) -> list[str | int]:
     count = len(tf.nest.flatten(outputs))
     if isinstance(outputs, dict) and len(outputs) == count:
         return sorted(outputs)
-    names = list(output_names or ())
+    names: list[str | int] = list(output_names or ())
     return names if len(names) == count else list(range(count))
 
 
