@@ -11,8 +11,12 @@ from msq_tf.core.config import PerTensor as PerTensor
 from msq_tf.core.quantized_weight import QuantizedWeight as QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight as SkippedWeight
 from msq_tf.keras3.bake import bake as bake
+from msq_tf.keras3.batch_norm import (
+    reestimate_batch_norm as reestimate_batch_norm,
+)
 from msq_tf.keras3.calibrate import calibrate as calibrate
 from msq_tf.keras3.callback import MSQCallback as MSQCallback
+from msq_tf.keras3.distillation import distill as distill
 from msq_tf.keras3.loading import load_model as load_model
 from msq_tf.keras3.model import MSQModel as MSQModel
 from msq_tf.keras3.pareto_checkpoint import ParetoCheckpoint as ParetoCheckpoint
@@ -51,11 +55,13 @@ __all__ = [
     "ThresholdRule",
     "bake",
     "calibrate",
+    "distill",
     "load_model",
     "pareto_front",
     "precision_report",
     "quantize_model",
     "quantizers",
+    "reestimate_batch_norm",
     "register_float",
     "register_quantizable",
     "rules",

@@ -173,6 +173,39 @@ def inputs_of(x: Any, batch_size: int) -> Iterator[Any]:
         yield _map(lambda a: a[start:stop], x)  # noqa: B023
 
 
+def first_batches(data: Any, count: int, batch_size: int) -> Iterator[Batch]:
+    """A number of batches, one at a time, each time the same.
+
+    Args:
+        data: Inputs, or `(x, y)` or `(x, y, sample_weight)`, of arrays, whose
+            samples are evenly spaced, and so are those within a batch, since
+            arrays may be sorted by class; or batches, of which the first are
+            taken, whole ones.
+        count: Batches, at most.
+        batch_size: Samples per batch of arrays; fewer where there are fewer.
+    """
+    data = _unwrapped(data)
+    if _is_stream(data):
+        size = None
+        for number, batch in enumerate(_batches(data)):
+            triple = _triple(batch)
+            size = size or _count(triple)
+            if number == count or _count(triple) != size:
+                return
+            yield triple
+        return
+    triple = _triple(data) if isinstance(data, tuple) else (data, None, None)
+    total = _count(triple)
+    if not total:
+        return
+    size = min(batch_size, total)
+    count = min(count, total // size)
+    index = np.linspace(0, total - 1, count * size).astype(int)
+    for first in range(count):
+        rows = index[first::count]
+        yield _map(lambda a, rows=rows: _rows(a, rows), triple)
+
+
 def _map(function: Callable[..., Any], *structures: Any) -> Any:
     """`tf.nest.map_structure` that leaves absent parts (`None`) absent."""
     return tf.nest.map_structure(

@@ -29,6 +29,7 @@ class ChecksItsData:
     base: Any
     # What the base replaces of Keras's training.
     _own: frozenset[str]
+    has_teacher: bool
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`."""
@@ -77,7 +78,8 @@ class ChecksItsData:
         if not has_targets or self._own or getattr(self, "loss", None) is None:
             return
         x, y = parts["x"], parts["y"]
-        if y is None and _is_all(x):
+        # A teacher's outputs are targets, too.
+        if y is None and not self.has_teacher and _is_all(x):
             raise ValueError(
                 f"There is no `y`{of}, and the model was compiled with a loss "
                 "that compares with it. Expected targets beside the inputs, "

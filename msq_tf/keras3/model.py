@@ -27,6 +27,7 @@ from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.activations import ActivationQuantizers
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.data_checks import ChecksItsData
+from msq_tf.keras3.distillation import LearnsFromTeacher
 from msq_tf.keras3.input_ranges import InputRanges
 from msq_tf.keras3.keras_interface import LooksLikeItsBase
 from msq_tf.keras3.learned_scales import LearnedScales
@@ -62,6 +63,7 @@ class MSQModel(
     ChecksItsData,
     HoldsValues,
     HasScopes,
+    LearnsFromTeacher,
     TakesStatistics,
     TrainsAsItsBase,
     LooksLikeItsBase,
@@ -153,6 +155,7 @@ class MSQModel(
         self.input_ranges = InputRanges.of(base)
         self.penalty = PenaltyMean()
         self._hold_values()
+        self._begin_alone()
         self._use_methods_of(
             base,
             lambda: StepScopes(
@@ -234,6 +237,7 @@ class MSQModel(
             # Keras adds losses up in the one type that all of them have.
             loss = tf.cast(as_loss(penalty), keras.config.floatx())
             self._add_losses_here([mark_pull(loss)])
+            self._learn(inputs, outputs, mark_pull)
         return outputs
 
     def _add_losses_here(self, losses: Sequence[tf.Tensor]) -> None:

@@ -28,7 +28,7 @@ Function = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 # Losses with a minimum at prediction = target, taken as they are. Names in
 # snake case, of functions and of classes alike.
-_AS_IS = (
+AS_IS = (
     "mean_squared_error",
     "mean_absolute_error",
     "mean_squared_logarithmic_error",
@@ -37,15 +37,15 @@ _AS_IS = (
     "cosine_similarity",
     "poisson",
 )
-_CATEGORICAL = (
+CATEGORICAL = (
     "sparse_categorical_crossentropy",
     "categorical_crossentropy",
     "categorical_focal_crossentropy",
     "kl_divergence",
 )
-_BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
+BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
 # Probabilities are kept off zero, as Keras's losses keep them.
-_EPSILON = 1e-7
+EPSILON = 1e-7
 
 
 def output_divergence(
@@ -109,7 +109,7 @@ def relative_distance(reference: Any, outputs: Any) -> tf.Tensor:
     for a, b in pairs:
         a, b = tf.cast(a, tf.float32), tf.cast(b, tf.float32)
         size = tf.reduce_mean(tf.stop_gradient(a) ** 2)
-        total += tf.reduce_mean((a - b) ** 2) / (size + _EPSILON)
+        total += tf.reduce_mean((a - b) ** 2) / (size + EPSILON)
     return total
 
 
@@ -134,7 +134,7 @@ def _named(loss: Any, module: Any) -> tuple[str, bool]:
     if loss is None:
         return "", False
     try:
-        return _identity(module.get(loss), module)
+        return identity(module.get(loss), module)
     except ValueError:
         return "", False
 
@@ -163,19 +163,21 @@ def _divergence(loss: Any, module: Any) -> Function | None:
         loss = module.get(loss)
     except ValueError:
         return None
-    name, from_logits = _identity(loss, module)
-    if name in _CATEGORICAL:
-        return lambda a, b: _kl(_log(a, from_logits), _log(b, from_logits))
-    if name in _BINARY:
-        return lambda a, b: _kl(
-            _log_binary(a, from_logits), _log_binary(b, from_logits)
+    name, from_logits = identity(loss, module)
+    if name in CATEGORICAL:
+        return lambda a, b: kl(
+            log_probabilities(a, from_logits), log_probabilities(b, from_logits)
         )
-    if name in _AS_IS:
+    if name in BINARY:
+        return lambda a, b: kl(
+            log_both(a, from_logits), log_both(b, from_logits)
+        )
+    if name in AS_IS:
         return lambda a, b: _values(loss, a, b) - _values(loss, a, a)
     return None
 
 
-def _identity(loss: Any, module: Any) -> tuple[str, bool]:
+def identity(loss: Any, module: Any) -> tuple[str, bool]:
     """Name in snake case, and whether the outputs are logits."""
     if not isinstance(loss, module.Loss):
         name = getattr(loss, "__name__", "")
@@ -210,24 +212,25 @@ def _values(loss: Any, target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.convert_to_tensor(loss(target, prediction)))
 
 
-def _kl(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+def kl(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """The divergence of logarithms of probabilities, over the last axis."""
     return tf.reduce_sum(tf.exp(a) * (a - b), axis=-1)
 
 
-def _log(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
+def log_probabilities(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
     """Logarithms of the predicted probabilities."""
     if from_logits:
         return tf.nn.log_softmax(outputs)
     total = tf.reduce_sum(outputs, axis=-1, keepdims=True)
     share = tf.math.divide_no_nan(outputs, total)
-    return tf.math.log(tf.clip_by_value(share, _EPSILON, 1.0))
+    return tf.math.log(tf.clip_by_value(share, EPSILON, 1.0))
 
 
-def _log_binary(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
+def log_both(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
     """Logarithms of the probabilities of both classes, stacked last."""
     if from_logits:
         return tf.stack(
             [tf.math.log_sigmoid(outputs), tf.math.log_sigmoid(-outputs)], -1
         )
-    p = tf.clip_by_value(outputs, _EPSILON, 1.0 - _EPSILON)
+    p = tf.clip_by_value(outputs, EPSILON, 1.0 - EPSILON)
     return tf.stack([tf.math.log(p), tf.math.log1p(-p)], -1)

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from msq_tf.core.batches import batch_size_of
+from msq_tf.core.batches import first_batches
 from msq_tf.core.batches import take_samples
 
 X = np.arange(20, dtype=np.float32).reshape(10, 2)
@@ -109,3 +110,22 @@ def test_a_dataset_without_batches(inputs):
     data = tf.data.Dataset.from_tensor_slices((inputs, Y))
     with pytest.raises(ValueError, match=r"\.batch\(32\).*Received: .*\(\)"):
         take_batches(data, 4, 2)
+
+
+def test_first_batches_of_arrays_span_them_all():
+    x = np.arange(100.0)
+    parts = [b[0] for b in first_batches((x, x), 3, 8)]
+    assert [len(part) for part in parts] == [8, 8, 8]
+    assert all(part.min() < 10 and part.max() > 85 for part in parts)
+    assert len(np.unique(np.concatenate(parts))) == 24
+    (only,) = first_batches(x[:5], 3, 8)
+    np.testing.assert_array_equal(only[0], x[:5])
+    assert only[1:] == (None, None)
+    assert not list(first_batches(x[:0], 3, 8))
+
+
+def test_first_batches_of_a_stream_are_whole_ones():
+    data = tf.data.Dataset.range(10).batch(4)
+    parts = [np.asarray(b[0]) for b in first_batches(data, 5, 1)]
+    assert [part.tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert len(list(first_batches(data, 1, 1))) == 1
