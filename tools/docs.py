@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.accuracy import accuracy
 from benchmarks.accuracy import figures
+from benchmarks.accuracy import start
 from benchmarks.comparison import figure
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import demo
@@ -69,7 +70,10 @@ def pages() -> dict[Path, dict[str, str]]:
     )
     found = {
         "README.md": {"": readme},
-        "docs/accuracy.md": {"": accuracy.markdown(load("accuracy"))},
+        "docs/accuracy.md": {
+            "": accuracy.markdown(load("accuracy")),
+            "the start": start.markdown(load("start")),
+        },
         "docs/algorithm.md": {"": kept(load("strength"))},
         "docs/distribution.md": {"": replicas.markdown(load("devices"))},
         "docs/files-and-targets.md": {
