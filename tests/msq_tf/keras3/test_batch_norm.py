@@ -69,6 +69,7 @@ def test_they_are_those_of_all_batches_as_one():
     check(qmodel, [X[:10]])
 
 
+@pytest.mark.slow
 def test_nothing_else_moves():
     qmodel = prepared(bits=3, activation_bits=8)
     qmodel.compile("adam", "mse")
@@ -97,6 +98,7 @@ def test_nothing_else_moves():
     keras.models.clone_model(qmodel.base)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("bits", [2, 8])
 def test_outputs_are_nearer_to_those_of_training(bits):
     """Moving averages that never saw the data are of no use."""
@@ -149,6 +151,7 @@ def test_a_model_with_a_step_of_its_own():
     check(qmodel, [X])
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("renorm", [False, True])
 def test_half_precision_and_renormalization(renorm):
     keras.config.set_dtype_policy("mixed_float16")

@@ -48,6 +48,7 @@ def weights(model):
     return [v.numpy() for v in model.trainable_variables]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("mode", ["graph", "xla", "eager"])
 def test_it_learns_from_inputs_alone(mode):
     model = network()
@@ -201,6 +202,7 @@ def test_a_teacher_is_no_part_of_the_model(tmp_path):
         assert again[name] == pytest.approx(values, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_has_the_teacher_it_had(tmp_path):
     def trained(epochs, callbacks=()):
         qmodel = prepared(bits=8)
@@ -243,6 +245,7 @@ def test_a_loop_of_ones_own_finds_it_among_the_losses():
     assert not qmodel.losses
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_searches_without_labels():
     def own(y, y_pred):
         return keras.ops.mean((y - y_pred) ** 4, axis=-1)
@@ -271,6 +274,7 @@ def test_labels_that_are_there_make_the_statistics():
     assert abs(found - alone) > 0.1
 
 
+@pytest.mark.slow
 def test_half_precision():
     keras.config.set_dtype_policy("mixed_float16")
     try:
