@@ -210,7 +210,9 @@ def test_a_target_without_its_tools_is_refused_at_once(
 ):
     monkeypatch.setattr(micro, "is_installed", lambda: False)
     settings = tiny_settings(targets=("mcu",))
-    with pytest.raises(ValueError, match="pip install .tflite-micro.*Received: targets=mcu"):
+    with pytest.raises(
+        ValueError, match="pip install .tflite-micro.*Received: targets=mcu"
+    ):
         pipeline.run(settings, console)
     assert not folder_of(settings).exists()
 
