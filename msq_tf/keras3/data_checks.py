@@ -14,6 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.keras3.overlay import symbolic_inputs
+
 _PARTS = ("x", "y", "sample_weight")
 # Spellings of the loss that takes numbers of classes, as Keras reads them.
 _SPARSE = "sparsecategoricalcrossentropy"
@@ -72,8 +74,13 @@ class ChecksItsData:
     def _check_data(
         self, parts: Mapping[str, Any], has_targets: bool, of: str = ""
     ) -> None:
+        reads_text = {
+            "x": _may_read_text(self.base),
+            # The loss of a step of its own may look labels up.
+            "y": bool(self._own) or getattr(self, "loss", None) is None,
+        }
         for name, data in parts.items():
-            _check_numbers(f"`{name}`{of}", data)
+            _check_numbers(f"`{name}`{of}", data, reads_text.get(name, False))
         # A loss of the model's own may do without.
         if not has_targets or self._own or getattr(self, "loss", None) is None:
             return
@@ -130,7 +137,8 @@ def _only(values: Any) -> Any:
 
 
 def _check_callbacks(callbacks: Any) -> None:
-    for entry in tf.nest.flatten(callbacks):
+    # What is false is no callback for Keras, either.
+    for entry in keras.tree.flatten(callbacks) if callbacks else ():
         is_class = isinstance(entry, type)
         is_one = callable(getattr(entry, "set_model", None)) and not is_class
         if entry is not None and not is_one:
@@ -141,9 +149,25 @@ def _check_callbacks(callbacks: Any) -> None:
             )
 
 
-def _check_numbers(what: str, data: Any) -> None:
-    for leaf in tf.nest.flatten(data):
-        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "USO":
+def _may_read_text(base: Any) -> bool:
+    """Whether an input is text, or what the inputs are is not known."""
+    inputs = symbolic_inputs(base)
+    return inputs is None or any(
+        x is not None and x.dtype == "string"
+        for x in keras.tree.flatten(inputs)
+    )
+
+
+def _is_text(array: np.ndarray) -> bool:
+    """Whether Keras makes a tensor of text of an array of objects."""
+    return array.dtype.kind == "O" and all(isinstance(e, str) for e in array)
+
+
+def _check_numbers(what: str, data: Any, reads_text: bool) -> None:
+    for leaf in keras.tree.flatten(data):
+        if not isinstance(leaf, np.ndarray) or leaf.dtype.kind not in "USO":
+            continue
+        if not (reads_text and _is_text(leaf)):
             raise ValueError(
                 f"{what} holds text or objects in an array, which Keras does "
                 "not take. Expected numbers, as of "
@@ -158,7 +182,7 @@ def _is_all(x: Any) -> bool:
     if isinstance(x, tf.data.Dataset):
         spec = x.element_spec
         return not isinstance(spec, tuple) or len(spec) == 1
-    leaves = tf.nest.flatten(x)
+    leaves = keras.tree.flatten(x)
     return all(isinstance(leaf, np.ndarray | tf.Tensor) for leaf in leaves)
 
 
@@ -167,7 +191,11 @@ def _check_labels(what: str, output: Any, loss: Any, labels: Any) -> None:
 
     On a CPU a kernel does so, and elsewhere the loss becomes NaN.
     """
-    count, ignored = output.shape[-1], None
+    # A structure of outputs inside of another has losses of its own form.
+    shape = getattr(output, "shape", ())
+    if not shape:
+        return
+    count, ignored = shape[-1], None
     if type(loss) is _CLASSES:
         ignored = loss.get_config().get("ignore_class")
         if loss.get_config().get("axis", -1) != -1:

@@ -131,6 +131,51 @@ def test_text(name, kind):
             getattr(qmodel, name)(X, Y.astype(kind), verbose=0)
 
 
+def test_text_that_a_model_reads():
+    words = np.array(["a b", "c"] * 10, dtype=object)
+    inputs = keras.Input((), dtype="string")
+    reader = L.TextVectorization(8, output_sequence_length=4)
+    reader.adapt(words.astype(str))
+    x = L.Flatten()(L.Embedding(8, 4)(reader(inputs)))
+    base = keras.Model(inputs, L.Dense(3, activation="softmax")(x))
+    qmodel = model(SPARSE, base)
+    # As plain Keras, which takes arrays of objects that are all text.
+    qmodel.fit(words, Y, verbose=0)
+    qmodel.evaluate(words, Y, verbose=0)
+    assert qmodel.predict(words, verbose=0).shape == (20, 3)
+    for wrong in (words.astype(str), words[:, None]):
+        with pytest.raises(ValueError, match="`x` holds text"):
+            qmodel.predict(wrong, verbose=0)
+    with pytest.raises(ValueError, match="`x` holds text"):
+        model().predict(words, verbose=0)
+
+
+def test_structures_inside_of_structures():
+    inputs = keras.Input((4,))
+    a, b, c = (
+        L.Dense(n, name=k)(inputs) for n, k in ((3, "a"), (2, "b"), (1, "c"))
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for outputs, losses, labels in (
+        ([[a, b], c], [[loss, "mse"], "mse"], [[Y, X[:, :2]], X[:, :1]]),
+        (
+            {"p": {"a": a, "b": b}, "c": c},
+            {"p": {"a": loss, "b": "mse"}, "c": "mse"},
+            {"p": {"a": Y, "b": X[:, :2]}, "c": X[:, :1]},
+        ),
+    ):
+        qmodel = model(losses, keras.Model(inputs, outputs))
+        qmodel.fit(X, labels, verbose=0)
+        qmodel.evaluate(X, labels, verbose=0)
+
+
+def test_outputs_that_are_one_number():
+    inputs = keras.Input((4,))
+    number = keras.ops.mean(L.Dense(3)(inputs))
+    qmodel = model(lambda y, y_pred: y_pred, keras.Model(inputs, number))
+    qmodel.fit(X, Y, verbose=0)
+
+
 @pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["fit", "evaluate", "predict"])
 def test_what_is_no_callback(name):
@@ -143,6 +188,8 @@ def test_what_is_no_callback(name):
     ):
         with pytest.raises(ValueError, match=f"objects.*Received: {shown}"):
             getattr(qmodel, name)(*data, callbacks=wrong, verbose=0)
+    for nothing in (False, 0, "", (), {}):
+        getattr(qmodel, name)(*data, callbacks=nothing, verbose=0)
     ones = [None, keras.callbacks.Callback()]
     for right in (None, [], ones[1:], ones[1], keras.callbacks.CallbackList()):
         getattr(qmodel, name)(*data, callbacks=right, verbose=0)
