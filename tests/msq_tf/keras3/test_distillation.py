@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
+from msq_tf.sensitivity.divergence import output_divergence
 from tests.msq_tf.keras3.test_own_training import OwnLoss
 from tests.msq_tf.keras3.test_own_training import OwnStep
 
@@ -326,6 +327,50 @@ def test_two_devices_learn_as_one(labels, deterministic_sums):
         np.testing.assert_allclose(both[name], values, rtol=1e-4, atol=1e-6)
     for a, b in zip(weights(one), weights(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+def test_batches_count_by_their_size():
+    qmodel = prepared()
+    qmodel.compile(keras.optimizers.SGD(0.0))
+    log = qmodel.fit(X, batch_size=40, shuffle=False, verbose=0).history
+    # The last one has 24 samples.
+    np.testing.assert_allclose(log["msq_distillation"], log["loss"], rtol=1e-5)
+
+
+def test_classes_on_another_axis():
+    inputs = keras.Input((8,))
+    keras.utils.set_random_seed(0)
+    x = L.Reshape((3, 2))(L.Dense(6, name="head")(inputs))
+    model = keras.Model(inputs, x)
+    teacher = keras.models.clone_model(model)
+    teacher.get_layer("head").kernel.assign(RNG.normal(size=(8, 6)))
+    qmodel = msq_tf.quantize_model(model)
+    msq_tf.distill(qmodel, teacher)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, axis=1)
+    qmodel.compile(keras.optimizers.SGD(0.0), loss)
+    p, q = (
+        keras.ops.softmax(m.predict(X, verbose=0), axis=1).numpy()
+        for m in (teacher, qmodel)
+    )
+    log = qmodel.fit(X, p, batch_size=64, verbose=0).history
+    expected = cross(np.moveaxis(p, 1, -1), np.moveaxis(q, 1, -1))
+    found = log["msq_distillation"][0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    # The costs of a search are measured on that axis, too.
+    divergence = output_divergence(qmodel.task_losses())
+    logits = [m.predict(X, verbose=0) for m in (teacher, qmodel)]
+    np.testing.assert_allclose(divergence(*logits), expected, rtol=1e-4)
+
+
+def test_a_call_outside_of_the_replicas_is_no_step():
+    if len(tf.config.list_logical_devices("CPU")) < 2:
+        pytest.skip("needs two logical CPU devices")
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        qmodel = prepared()
+        qmodel.compile("sgd")
+    assert qmodel(X, training=True).shape == (64, 3)
+    assert "msq_distillation" not in qmodel.get_metrics_result()
 
 
 def test_what_cannot_teach():
