@@ -145,8 +145,8 @@ def test_columns_of_one_of_several_inputs():
         np.stack([np.arange(100) % 2, np.arange(100), np.zeros(100)], -1),
         # Hardly ever anything, and as large as the rest then.
         np.stack(
-            [np.where(np.arange(600) % 67 == 1, np.arange(600) / 600, 0.0)]
-            + [np.linspace(0, 1, 600)] * 2,
+            [np.r_[np.zeros(989), np.linspace(0.001, 1.0, 11)]]
+            + [np.linspace(0, 1, 1000)] * 2,
             -1,
         ),
     ],

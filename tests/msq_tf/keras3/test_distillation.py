@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
-from msq_tf.sensitivity.divergence import output_divergence
 from tests.msq_tf.keras3.test_own_training import OwnLoss
 from tests.msq_tf.keras3.test_own_training import OwnStep
 
@@ -335,31 +334,6 @@ def test_batches_count_by_their_size():
     log = qmodel.fit(X, batch_size=40, shuffle=False, verbose=0).history
     # The last one has 24 samples.
     np.testing.assert_allclose(log["msq_distillation"], log["loss"], rtol=1e-5)
-
-
-def test_classes_on_another_axis():
-    inputs = keras.Input((8,))
-    keras.utils.set_random_seed(0)
-    x = L.Reshape((3, 2))(L.Dense(6, name="head")(inputs))
-    model = keras.Model(inputs, x)
-    teacher = keras.models.clone_model(model)
-    teacher.get_layer("head").kernel.assign(RNG.normal(size=(8, 6)))
-    qmodel = msq_tf.quantize_model(model)
-    msq_tf.distill(qmodel, teacher)
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, axis=1)
-    qmodel.compile(keras.optimizers.SGD(0.0), loss)
-    p, q = (
-        keras.ops.softmax(m.predict(X, verbose=0), axis=1).numpy()
-        for m in (teacher, qmodel)
-    )
-    log = qmodel.fit(X, p, batch_size=64, verbose=0).history
-    expected = cross(np.moveaxis(p, 1, -1), np.moveaxis(q, 1, -1))
-    found = log["msq_distillation"][0]
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-    # The costs of a search are measured on that axis, too.
-    divergence = output_divergence(qmodel.task_losses())
-    logits = [m.predict(X, verbose=0) for m in (teacher, qmodel)]
-    np.testing.assert_allclose(divergence(*logits), expected, rtol=1e-4)
 
 
 def test_a_call_outside_of_the_replicas_is_no_step():
