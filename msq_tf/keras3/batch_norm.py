@@ -25,8 +25,8 @@ from msq_tf.keras3.overlay import all_layers
 # Passes over the data, at most, where biases are rounded.
 _PASSES = 3
 
-# Of one call of a layer: samples, mean, variance.
-_Call = tuple[int, np.ndarray, np.ndarray]
+# Of one call of a layer: positions that count, mean, variance.
+_Call = tuple[float, np.ndarray, np.ndarray]
 
 
 def reestimate_batch_norm(
@@ -125,10 +125,12 @@ class _Moments:
             samples = samples_in(batch)
             x, _, _ = self._model.statistics_batch(_tensors(batch))
             moments = self._run(self._values, x)
-            for place, (mean, variance) in zip(
+            for place, (count, mean, variance) in zip(
                 self._places, moments, strict=True
             ):
-                calls[place].append((samples, mean.numpy(), variance.numpy()))
+                calls[place].append(
+                    (float(count), mean.numpy(), variance.numpy())
+                )
         if not samples:
             raise ValueError(
                 "Statistics of batch normalization need data. Expected at "
@@ -144,14 +146,14 @@ class _Moments:
         with _in_training(self._layers) as seen:
             self._model.outputs_at(values, x)
         here = tf.compat.v1.get_default_graph()
-        if any(mean.graph is not here for _, mean, _ in seen):
+        if any(mean.graph is not here for _, _, mean, _ in seen):
             raise ValueError(
                 "A layer of batch normalization runs in a loop of the graph, "
                 "which hides its statistics. Expected one that is called "
                 "outside of `TimeDistributed` and the like. Received: "
                 f"'{self._model.name}'"
             )
-        self._places = [place for place, _, _ in seen]
+        self._places = [place for place, *_ in seen]
         return [moments for _, *moments in seen]
 
 
@@ -165,14 +167,15 @@ def _tensors(batch: Any) -> Any:
 @contextlib.contextmanager
 def _in_training(
     layers: Sequence[Any],
-) -> Iterator[list[tuple[int, tf.Tensor, tf.Tensor]]]:
+) -> Iterator[list[tuple[int, tf.Tensor, tf.Tensor, tf.Tensor]]]:
     """While open, layers normalize by the batch, the others infer.
 
-    Gives a list of a layer's place, mean and variance for each call. It has
-    to be in a scope that keeps updates aside: with a momentum of zero they
-    are the moments of the batch.
+    Gives a list of a layer's place, the number of positions that it
+    normalizes, their mean and variance for each call. It has to be in a scope
+    that keeps updates aside: with a momentum of zero they are the moments of
+    the batch.
     """
-    seen: list[tuple[int, tf.Tensor, tf.Tensor]] = []
+    seen: list[tuple[int, tf.Tensor, tf.Tensor, tf.Tensor]] = []
     kept = [
         (layer, vars(layer).get("call"), layer.momentum) for layer in layers
     ]
@@ -200,16 +203,30 @@ def _recorded(
             tf.convert_to_tensor(variable.value)
             for variable in (layer.moving_mean, layer.moving_variance)
         )
-        seen.append((place, mean, variance))
+        mask = kwargs.get("mask", args[1] if len(args) > 1 else None)
+        count = _positions(inputs, mask, layer.axis)
+        seen.append((place, count, mean, variance))
         return outputs
 
     return recorded
+
+
+def _positions(inputs: tf.Tensor, mask: Any, axis: int) -> tf.Tensor:
+    """How many positions of a batch have a part in its moments.
+
+    Batches differ in length, in size and in what a mask leaves of them.
+    """
+    if mask is not None:
+        return tf.reduce_sum(tf.cast(mask, tf.float32))
+    return tf.cast(tf.size(inputs) / inputs.shape[axis], tf.float32)
 
 
 def _together(
     layer: Any, moments: Sequence[_Call]
 ) -> list[tuple[Any, np.ndarray]]:
     """The variables of a layer with the moments of all batches as one."""
+    # A batch that is masked altogether has no moments.
+    moments = [m for m in moments if m[0] > 0.0]
     if not moments:
         return []
     weights = np.array([m[0] for m in moments], np.float64)

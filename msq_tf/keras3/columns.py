@@ -33,6 +33,9 @@ _LEAST_ROWS = 16
 _MOST = (1.0, 99.0)
 # Units that it should span. Two bits are left of it then.
 _LEAST_SPAN = 4.0
+# Share of a column's variance that codes have to tell, as those do that are
+# spread evenly over so many units. A flag of two values needs fewer.
+_LEAST_TOLD = 15.0 / 16.0
 # More columns are pixels or features, of one scale by nature.
 _MOST_COLUMNS = 64
 # Columns that a message names.
@@ -163,9 +166,28 @@ def _lost_of(array: Any, bits: int) -> tuple[list[int], np.ndarray]:
     rows = array[:: -(-len(array) // _ROWS)].reshape(-1, array.shape[-1])
     if array.dtype.kind == "f" and not np.isfinite(rows).all():
         return nothing  # `fit` tells of these
-    low, high = np.percentile(rows.astype(np.float64), _MOST, axis=0)
+    rows = rows.astype(np.float64)
+    low, high = np.percentile(rows, _MOST, axis=0)
     spans = high - low
-    reach = max(0.0, high.max()) - min(0.0, low.min())
+    unit = (max(0.0, high.max()) - min(0.0, low.min())) / (2.0**bits - 1.0)
     # A column that is always the same has nothing to lose.
-    lost = (spans > 0.0) & (spans < _LEAST_SPAN * reach / (2.0**bits - 1.0))
-    return np.flatnonzero(lost).tolist(), spans
+    small = (spans > 0.0) & (spans < _LEAST_SPAN * unit)
+    lost = [i for i in np.flatnonzero(small) if _loses(rows[:, i], unit)]
+    return [int(i) for i in lost], spans
+
+
+def _loses(column: np.ndarray, unit: float) -> bool:
+    """Whether the codes of a column no longer tell what it was."""
+    # What is mostly one value is as large as the rest of it.
+    usual = np.median(column)
+    rest = column[column != usual]
+    low, high = np.percentile(np.append(rest, usual), _MOST)
+    if high - low >= _LEAST_SPAN * unit:
+        return False
+    if high - low < unit:
+        return True
+    values = np.clip(column, low, high)
+    codes = np.round(values / unit)
+    if not np.ptp(codes):
+        return True
+    return bool(np.corrcoef(values, codes)[0, 1] ** 2 < _LEAST_TOLD)

@@ -170,7 +170,9 @@ class LearnsFromTeacher:
         if self._teacher is None:
             return
         term = self._distance(x, y_pred)
-        self._teacher.mean.add(term)
+        # Batches count by their size, as in the loss that Keras reports.
+        first = keras.tree.flatten(y_pred)[0]
+        self._teacher.mean.add(term, tf.shape(first)[0] if first.ndim else 1)
         _, alone = _STEP.get()
         term = term if alone else as_loss(term)
         self._add_losses_here([mark(tf.cast(term, keras.config.floatx()))])

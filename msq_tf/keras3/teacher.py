@@ -96,13 +96,14 @@ class Teacher:
 
 
 class StepMean:
-    """The mean of a number over training steps and replicas.
+    """The mean of a number over samples of training steps and replicas.
 
     Its variables are no part of a model's state.
     """
 
     def __init__(self) -> None:
-        self._total, self._steps = (
+        self._strategy = tf.distribute.get_strategy()
+        self._total, self._samples = (
             tf.Variable(
                 0.0,
                 trainable=False,
@@ -113,25 +114,33 @@ class StepMean:
             for _ in range(2)
         )
 
-    def add(self, value: tf.Tensor) -> None:
-        """Adds the number of one step."""
-        self._total.assign_add(tf.stop_gradient(value))
-        self._steps.assign_add(1.0)
+    def add(self, value: tf.Tensor, samples: tf.Tensor) -> None:
+        """Adds the number of one step, a mean over so many samples.
+
+        A call outside of the replicas is no step.
+        """
+        here = tf.distribute.get_strategy() is self._strategy
+        if not here or tf.distribute.in_cross_replica_context():
+            return
+        samples = tf.cast(samples, tf.float32)
+        self._total.assign_add(tf.stop_gradient(value) * samples)
+        self._samples.assign_add(samples)
 
     def reset(self) -> None:
         """Begins anew, as at the start of an epoch."""
         self._total.assign(0.0)
-        self._steps.assign(0.0)
+        self._samples.assign(0.0)
 
     @property
     def counted(self) -> bool:
         """Whether there was a step since `reset`; not in a graph."""
-        return float(self._steps.numpy()) > 0.0
+        return float(self._samples.numpy()) > 0.0
 
     def result(self) -> tf.Tensor:
         """The mean; in a replica, that of its own steps."""
         return tf.math.divide_no_nan(
-            tf.convert_to_tensor(self._total), tf.convert_to_tensor(self._steps)
+            tf.convert_to_tensor(self._total),
+            tf.convert_to_tensor(self._samples),
         )
 
 

@@ -21,6 +21,8 @@ from msq_tf.sensitivity.divergence import AS_IS
 from msq_tf.sensitivity.divergence import BINARY
 from msq_tf.sensitivity.divergence import CATEGORICAL
 from msq_tf.sensitivity.divergence import EPSILON
+from msq_tf.sensitivity.divergence import class_axis
+from msq_tf.sensitivity.divergence import classes_last
 from msq_tf.sensitivity.divergence import identity
 from msq_tf.sensitivity.divergence import kl
 from msq_tf.sensitivity.divergence import log_both
@@ -158,7 +160,7 @@ def _by_loss(loss: Any, module: Any, temperature: float) -> Measure | None:
         return None
     name, from_logits = identity(loss, module)
     if name in CATEGORICAL:
-        return _classes(from_logits, temperature)
+        return _classes(from_logits, temperature, class_axis(loss))
     if name in BINARY:
         return _yes_or_no(from_logits, temperature)
     if name not in AS_IS:
@@ -186,8 +188,9 @@ def _by_activation(activation: str, temperature: float) -> Measure | None:
     return None
 
 
-def _classes(from_logits: bool, temperature: float) -> Measure:
+def _classes(from_logits: bool, temperature: float, axis: int = -1) -> Measure:
     def function(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        a, b = (classes_last(t, axis) for t in (a, b))
         a, b = (
             tf.nn.log_softmax(log_probabilities(t, from_logits) / temperature)
             for t in (a, b)

@@ -165,8 +165,10 @@ def _divergence(loss: Any, module: Any) -> Function | None:
         return None
     name, from_logits = identity(loss, module)
     if name in CATEGORICAL:
+        axis = class_axis(loss)
         return lambda a, b: kl(
-            log_probabilities(a, from_logits), log_probabilities(b, from_logits)
+            log_probabilities(classes_last(a, axis), from_logits),
+            log_probabilities(classes_last(b, axis), from_logits),
         )
     if name in BINARY:
         return lambda a, b: kl(
@@ -188,6 +190,21 @@ def identity(loss: Any, module: Any) -> tuple[str, bool]:
         return "", False  # a user's subclass
     name = _SNAKE.get(kind.__name__, "")
     return name, bool(loss.get_config().get("from_logits", False))
+
+
+def class_axis(loss: Any) -> int:
+    """The axis on which a loss of Keras has its classes."""
+    config = loss.get_config() if hasattr(loss, "get_config") else {}
+    return int(config.get("axis", -1))
+
+
+def classes_last(outputs: tf.Tensor, axis: int) -> tf.Tensor:
+    """Outputs with the axis of their classes at the end."""
+    rank = len(outputs.shape)
+    order = [i for i in range(rank) if i != axis % rank]
+    if axis % rank == rank - 1:
+        return outputs
+    return tf.transpose(outputs, [*order, axis % rank])
 
 
 _SNAKE = {

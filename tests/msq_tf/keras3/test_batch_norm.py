@@ -108,6 +108,37 @@ def test_outputs_are_nearer_to_those_of_training(bits):
     assert np.abs(qmodel(X, training=False).numpy()).max() != before
 
 
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_positions_count_and_not_samples(axis):
+    inputs = keras.Input((None, 4) if axis == -1 else (4, None))
+    x = L.Masking()(inputs) if axis == -1 else inputs
+    x = L.BatchNormalization(axis=axis, name="norm")(x)
+    if axis == 1:
+        x = L.Permute((2, 1))(x)
+    model = keras.Model(inputs, L.Dense(3)(x))
+    qmodel = msq_tf.quantize_model(model)
+    rng = np.random.default_rng(0)
+    batches = [rng.normal(k, 1.0, (4, n, 4)) for k, n in ((0, 2), (3, 6))]
+    rows = np.concatenate([x.reshape(-1, 4) for x in batches])
+    if axis == -1:  # most of one batch is masked, and all of another
+        batches = [batches[0], batches[1], np.zeros((4, 5, 4))]
+        batches[1][1:] = 0.0
+        rows = np.concatenate([batches[0].reshape(-1, 4), batches[1][0]])
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return len(batches)
+
+        def __getitem__(self, i):
+            x = batches[i].astype(np.float32)
+            return x if axis == -1 else x.transpose(0, 2, 1)
+
+    msq_tf.reestimate_batch_norm(qmodel, Batches())
+    norm = model.get_layer("norm")
+    np.testing.assert_allclose(norm.moving_mean, rows.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance, rows.var(0), rtol=1e-4)
+
+
 def test_layers_that_are_frozen_keep_theirs():
     qmodel = prepared()
     frozen = qmodel.base.get_layer("norm")

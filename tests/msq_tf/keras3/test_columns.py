@@ -141,6 +141,14 @@ def test_columns_of_one_of_several_inputs():
         # One sample is far out.
         np.concatenate([table(1.0, 1.0, 1.0), [[0.0, 1e4, 0.0]]]),
         table(1.0, 1000.0, 1.0)[:8],
+        # Flags beside ages: two values need no more than two codes.
+        np.stack([np.arange(100) % 2, np.arange(100), np.zeros(100)], -1),
+        # Hardly ever anything, and as large as the rest then.
+        np.stack(
+            [np.r_[np.zeros(989), np.linspace(0.001, 1.0, 11)]]
+            + [np.linspace(0, 1, 1000)] * 2,
+            -1,
+        ),
     ],
 )
 def test_columns_of_like_size(x):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import msq_tf
+from msq_tf.sensitivity.divergence import output_divergence
 from tests.msq_tf.keras3.test_distillation import X
 from tests.msq_tf.keras3.test_distillation import cross
 from tests.msq_tf.keras3.test_distillation import network
@@ -80,3 +81,31 @@ def test_values_without_a_variance_do_not_blow_up(values):
     qmodel.compile("sgd")
     x = np.array(values, np.float32)[:, None]
     assert 0.0 <= qmodel.evaluate(x, verbose=0) < 0.1
+
+
+def test_classes_on_another_axis():
+    x_in = np.random.default_rng(1).normal(size=(64, 8)).astype("float32")
+    inputs = keras.Input((8,))
+    keras.utils.set_random_seed(0)
+    x = keras.layers.Reshape((3, 2))(keras.layers.Dense(6, name="head")(inputs))
+    model = keras.Model(inputs, x)
+    teacher = keras.models.clone_model(model)
+    teacher.get_layer("head").kernel.assign(
+        np.random.default_rng(0).normal(size=(8, 6))
+    )
+    qmodel = msq_tf.quantize_model(model)
+    msq_tf.distill(qmodel, teacher)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, axis=1)
+    qmodel.compile(keras.optimizers.SGD(0.0), loss)
+    p, q = (
+        keras.ops.softmax(m.predict(x_in, verbose=0), axis=1).numpy()
+        for m in (teacher, qmodel)
+    )
+    log = qmodel.fit(x_in, p, batch_size=64, verbose=0).history
+    expected = (p * np.log(p / q)).sum(1).mean()
+    found = log["msq_distillation"][0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    # The costs of a search are measured on that axis, too.
+    divergence = output_divergence(qmodel.task_losses())
+    logits = [m.predict(x_in, verbose=0) for m in (teacher, qmodel)]
+    np.testing.assert_allclose(divergence(*logits), expected, rtol=1e-4)

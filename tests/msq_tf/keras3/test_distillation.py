@@ -332,6 +332,25 @@ def test_two_devices_learn_as_one(labels, deterministic_sums):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
+def test_batches_count_by_their_size():
+    qmodel = prepared()
+    qmodel.compile(keras.optimizers.SGD(0.0))
+    log = qmodel.fit(X, batch_size=40, shuffle=False, verbose=0).history
+    # The last one has 24 samples.
+    np.testing.assert_allclose(log["msq_distillation"], log["loss"], rtol=1e-5)
+
+
+def test_a_call_outside_of_the_replicas_is_no_step():
+    if len(tf.config.list_logical_devices("CPU")) < 2:
+        pytest.skip("needs two logical CPU devices")
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        qmodel = prepared()
+        qmodel.compile("sgd")
+    assert qmodel(X, training=True).shape == (64, 3)
+    assert "msq_distillation" not in qmodel.get_metrics_result()
+
+
 def test_what_cannot_teach():
     model = network()
     qmodel = msq_tf.quantize_model(model)
