@@ -27,6 +27,7 @@ from benchmarks.files import vela
 from benchmarks.files import zoo
 from benchmarks.harness.markdown import kept
 from benchmarks.harness.record import load
+from benchmarks.reliability import crafted
 from benchmarks.reliability import fuzz
 from benchmarks.reliability import kills
 from benchmarks.reliability import replicas
@@ -93,6 +94,7 @@ def pages() -> dict[Path, dict[str, str]]:
         },
         "docs/reliability.md": {
             "hostile files": fuzz.markdown(load("fuzz")),
+            "crafted files": crafted.markdown(load("crafted")),
             "kills": kills.markdown(load("faults")),
             "workers": workers.markdown(load("workers")),
         },

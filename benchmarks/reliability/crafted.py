@@ -28,6 +28,8 @@ SIZES = (1000, 10_000)
 TARGET = "edgetpu"
 # The most that a file ten times as large may take.
 MOST_GROWTH = 12.0
+# Readings of a file, of which the quickest counts, while they take a second.
+_READS = 3
 # Seconds that a size may take, and one that are too few for a ratio.
 _LIMIT = 300.0
 _LEAST = 0.05
@@ -79,11 +81,15 @@ def main(kind: str, count: str, result: str) -> None:
     # All that is loaded once.
     read(crafted_files.KINDS[kind](10))
     data = crafted_files.KINDS[kind](int(count))
-    before, start = memory.peak(), time.process_time()
-    outcome = read(data)
+    before = memory.peak()
+    seconds: list[float] = []
+    while len(seconds) < _READS and sum(seconds) < 1.0:
+        start = time.process_time()
+        outcome = read(data)
+        seconds.append(time.process_time() - start)
     found = {
         "bytes": len(data),
-        "seconds": time.process_time() - start,
+        "seconds": min(seconds),
         "growth_mib": memory.peak() - before,
         "outcome": outcome[:200],
     }
