@@ -15,6 +15,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from collections.abc import Sized
 from typing import Any
 from typing import Protocol
 from typing import runtime_checkable
@@ -35,8 +36,9 @@ from tflite_export.conversion import states as states_of
 from tflite_export.conversion.states import State
 from tflite_export.errors import ExportError
 
-# Batches of one shape after which tracing a graph takes less than it saves.
-_TRACED_AFTER = 2
+# Batches of one shape after which tracing a graph takes less than it saves: of
+# few or not known ones, and of many.
+_TRACED_AFTER, _TRACED_SOON, _MANY = 8, 2, 16
 # Takes the position of a site and what the model computes there, and returns
 # what the model goes on with.
 Tap = Callable[[int, tf.Tensor], tf.Tensor]
@@ -171,6 +173,8 @@ class Source:
     ) -> Iterator[list[np.ndarray]]:
         """`predict`, each batch before the next one is asked for."""
         count = len(self.specs)
+        many = isinstance(batches, Sized) and len(batches) >= _MANY
+        after = _TRACED_SOON if many else _TRACED_AFTER
         # Once for all: it is a pass over all weights.
         with states_of.aside(self.base) as aside, self.scope(tap):
             traced = tf.function(
@@ -181,11 +185,7 @@ class Source:
                 own, drawn = batch[:count], batch[count:]
                 shapes = tuple(np.shape(x) for x in own)
                 with _on_given_values():
-                    if (
-                        tap is None
-                        and not drawn
-                        and alike[shapes] >= _TRACED_AFTER
-                    ):
+                    if tap is None and not drawn and alike[shapes] >= after:
                         outputs = traced([tf.convert_to_tensor(x) for x in own])
                     else:
                         with noise.given(drawn):
