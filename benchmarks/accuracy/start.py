@@ -27,7 +27,6 @@ from benchmarks.harness.markdown import table
 from train.data import batches
 from train.data import datasets
 
-NAME = "start"
 _WIDTHS = (2, 3, 4, 5, 6, 8)
 # With the statistics of batch norms computed at the quantized weights.
 _ANEW = "mse, batch norms anew"
@@ -158,12 +157,6 @@ def _classes(model: Any, x: np.ndarray) -> np.ndarray:
     return np.argmax(model.predict(x, 500, verbose=0), -1)
 
 
-def _published(study: Study, _: datasets.ImageDataset) -> keras.Model:
-    return keras.models.load_model(
-        accuracy_run.MODELS / study.pretrained, compile=False
-    )
-
-
 def _trained(study: Study, data: datasets.ImageDataset) -> keras.Model:
     """The depthwise network after some epochs, kept for the next time."""
     keras.utils.set_random_seed(0)
@@ -186,7 +179,7 @@ _MINI = dataclasses.replace(
     STUDIES["fashion_mnist_mini"], name="start", base_epochs=12
 )
 _NETWORKS: dict[str, tuple[Study, Callable[..., keras.Model]]] = {
-    "MLPerf Tiny ResNet-8": (STUDIES["cifar10"], _published),
+    "MLPerf Tiny ResNet-8": (STUDIES["cifar10"], accuracy_run.float_model),
     "depthwise": (_MINI, _trained),
 }
 

@@ -23,8 +23,8 @@ from msq_tf.sensitivity.divergence import CATEGORICAL
 from msq_tf.sensitivity.divergence import EPSILON
 from msq_tf.sensitivity.divergence import class_axis
 from msq_tf.sensitivity.divergence import classes_last
-from msq_tf.sensitivity.divergence import identity
 from msq_tf.sensitivity.divergence import kl
+from msq_tf.sensitivity.divergence import known
 from msq_tf.sensitivity.divergence import log_both
 from msq_tf.sensitivity.divergence import log_probabilities
 
@@ -152,13 +152,7 @@ def _said(meaning: str, activation: str, temperature: float) -> Measure | None:
 
 
 def _by_loss(loss: Any, module: Any, temperature: float) -> Measure | None:
-    if loss is None:
-        return None
-    try:
-        loss = module.get(loss)
-    except ValueError:
-        return None
-    name, from_logits = identity(loss, module)
+    loss, name, from_logits = known(loss, module)
     if name in CATEGORICAL:
         return _classes(from_logits, temperature, class_axis(loss))
     if name in BINARY:
@@ -189,28 +183,31 @@ def _by_activation(activation: str, temperature: float) -> Measure | None:
 
 
 def _classes(from_logits: bool, temperature: float, axis: int = -1) -> Measure:
-    def function(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-        a, b = (classes_last(t, axis) for t in (a, b))
-        a, b = (
-            tf.nn.log_softmax(log_probabilities(t, from_logits) / temperature)
-            for t in (a, b)
-        )
-        return temperature**2 * kl(a, b)
+    def logs(outputs: tf.Tensor) -> tf.Tensor:
+        return log_probabilities(classes_last(outputs, axis), from_logits)
 
-    kind = "logits" if from_logits else "probabilities"
-    return Measure(f"KL divergence of classes ({kind})", function)
+    return _divergence("classes", logs, from_logits, temperature)
 
 
 def _yes_or_no(from_logits: bool, temperature: float) -> Measure:
+    def logs(outputs: tf.Tensor) -> tf.Tensor:
+        return log_both(outputs, from_logits)
+
+    return _divergence("yes and no", logs, from_logits, temperature)
+
+
+def _divergence(
+    of: str,
+    logs: Callable[[tf.Tensor], tf.Tensor],
+    from_logits: bool,
+    temperature: float,
+) -> Measure:
     def function(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-        a, b = (
-            tf.nn.log_softmax(log_both(t, from_logits) / temperature)
-            for t in (a, b)
-        )
+        a, b = (tf.nn.log_softmax(logs(t) / temperature) for t in (a, b))
         return temperature**2 * kl(a, b)
 
     kind = "logits" if from_logits else "probabilities"
-    return Measure(f"KL divergence of yes and no ({kind})", function)
+    return Measure(f"KL divergence of {of} ({kind})", function)
 
 
 def _values() -> Measure:

@@ -127,16 +127,23 @@ def loss_names(compiled: CompiledLosses, count: int) -> list[tuple[str, bool]]:
         parts = parts * count
     if len(parts) != count:
         return [("", False)] * count
-    return [_named(part, compiled.module) for part in parts]
+    return [known(part, compiled.module)[1:] for part in parts]
 
 
-def _named(loss: Any, module: Any) -> tuple[str, bool]:
+def known(loss: Any, module: Any) -> tuple[Any, str, bool]:
+    """The loss that `compile` takes for this, and what it is.
+
+    Returns:
+        The loss, its name in snake case, and whether the outputs are logits.
+        The name is empty where it is none that Keras brings.
+    """
     if loss is None:
-        return "", False
+        return None, "", False
     try:
-        return identity(module.get(loss), module)
+        loss = module.get(loss)
     except ValueError:
-        return "", False
+        return None, "", False
+    return loss, *_identity(loss, module)
 
 
 def _flat(structure: Any) -> list[Any]:
@@ -157,13 +164,7 @@ def _outputs(outputs: Any, loss: Any, names: Sequence[str] | None) -> list[Any]:
 
 
 def _divergence(loss: Any, module: Any) -> Function | None:
-    if loss is None:
-        return None
-    try:
-        loss = module.get(loss)
-    except ValueError:
-        return None
-    name, from_logits = identity(loss, module)
+    loss, name, from_logits = known(loss, module)
     if name in CATEGORICAL:
         axis = class_axis(loss)
         return lambda a, b: kl(
@@ -179,7 +180,7 @@ def _divergence(loss: Any, module: Any) -> Function | None:
     return None
 
 
-def identity(loss: Any, module: Any) -> tuple[str, bool]:
+def _identity(loss: Any, module: Any) -> tuple[str, bool]:
     """Name in snake case, and whether the outputs are logits."""
     if not isinstance(loss, module.Loss):
         name = getattr(loss, "__name__", "")
