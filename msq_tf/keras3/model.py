@@ -44,6 +44,7 @@ from msq_tf.keras3.overlay import read_float32
 from msq_tf.keras3.overlay import state_variables
 from msq_tf.keras3.own_training import TrainsAsItsBase
 from msq_tf.keras3.own_training import check_methods
+from msq_tf.keras3.own_training import counts_now
 from msq_tf.keras3.own_training import mark_pull
 from msq_tf.keras3.own_training import warn_of_fit
 from msq_tf.keras3.planning import match_plan
@@ -257,7 +258,8 @@ class MSQModel(
         return [
             loss
             for loss in super().losses
-            if here is None or getattr(loss, _REPLICA, here) is here
+            if (here is None or getattr(loss, _REPLICA, here) is here)
+            and counts_now(loss)
         ]
 
     @property

@@ -62,7 +62,8 @@ class TakesStatistics:
         # Keras divides by the replicas of the strategy in scope, for `fit` to
         # sum over them; statistics are taken on one.
         count = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.cast(total, tf.float32) * count
+        # Training sums up what a loss does not reduce.
+        return tf.reduce_sum(tf.cast(total, tf.float32)) * count
 
     def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
         with statistics_scope(values) as scope:

@@ -15,6 +15,7 @@ optimizer, the compiled losses and the metrics.
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import warnings
 from typing import Any
@@ -24,6 +25,7 @@ import tensorflow as tf
 
 from msq_tf.core import saved
 from msq_tf.core.penalty import apart
+from msq_tf.core.scoped import scoped
 from msq_tf.keras3.overlay import built_variables
 from msq_tf.keras3.overlay import own_metrics
 from msq_tf.keras3.overlay import share_compiled
@@ -47,6 +49,11 @@ _NAMES = (
 # What wraps whole loops around steps; nothing can be put in between.
 _LOOPS = ("make_train_function", "make_test_function", "make_predict_function")
 _PULL = "_msq_tf_pull"
+
+# Whether `losses` are those of the task alone.
+_TASK_ALONE: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "msq_tf_task_alone", default=False
+)
 
 
 def own_methods(model: Any) -> frozenset[str]:
@@ -108,6 +115,11 @@ def mark_pull(loss: tf.Tensor) -> tf.Tensor:
     """Marks the term of a loss that is MSQ's."""
     setattr(loss, _PULL, True)
     return loss
+
+
+def counts_now(loss: tf.Tensor) -> bool:
+    """Whether a term is among a model's losses where they are asked for."""
+    return not (_TASK_ALONE.get() and hasattr(loss, _PULL))
 
 
 class TrainsAsItsBase:
@@ -267,22 +279,32 @@ class TrainsAsItsBase:
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """As that of the base, and in training the pull on the low bits."""
+        """As that of the base, and in training the pull on the low bits.
+
+        Raises:
+            ValueError: As Keras raises, if there is no loss beside the pull.
+        """
+        pulls = [t for t in self.losses if hasattr(t, _PULL)]  # type: ignore[attr-defined]
         if self._steps is None or _LOSS not in self._own:
-            return super().compute_loss(  # type: ignore[misc]
-                x, y, y_pred, sample_weight, training=training
-            )
-        named = {}
-        # Younger than most models' own.
-        if _takes(self.base.compute_loss, "training"):
-            named["training"] = training
-        with self._steps.calls(training):
-            loss = self.base.compute_loss(x, y, y_pred, sample_weight, **named)
-        # As Keras does with losses that are added.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        for term in self.losses:  # type: ignore[attr-defined]
-            if hasattr(term, _PULL):
-                loss += tf.cast(term / replicas, loss.dtype)
+            with scoped(_TASK_ALONE, True):
+                loss = super().compute_loss(  # type: ignore[misc]
+                    x, y, y_pred, sample_weight, training=training
+                )
+        else:
+            named = {}
+            # Younger than most models' own.
+            if _takes(self.base.compute_loss, "training"):
+                named["training"] = training
+            with self._steps.calls(training):
+                loss = self.base.compute_loss(
+                    x, y, y_pred, sample_weight, **named
+                )
+        # As Keras does with losses that are added. A loss that is not reduced
+        # is one for each sample, and the gradient that of their sum.
+        parts = tf.distribute.get_strategy().num_replicas_in_sync
+        parts *= tf.size(loss)
+        for term in pulls:
+            loss += tf.cast(term / tf.cast(parts, term.dtype), loss.dtype)
         return loss
 
     def compute_metrics(

@@ -99,7 +99,8 @@ def _slice(leaf: Any, start: int, stop: int) -> Any:
         return tf.sparse.slice(leaf, begin, [stop - start, *rest])
     if hasattr(leaf, "tocsr"):
         leaf = leaf.tocsr()
-    return leaf[start:stop]
+    # The rows of a table, whatever they are labelled.
+    return getattr(leaf, "iloc", leaf)[start:stop]
 
 
 def weigh_classes(

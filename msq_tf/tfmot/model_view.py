@@ -179,7 +179,8 @@ class ModelView(QuantizedNetwork):
             )
         # As in Keras 3: divided by the replicas, for `fit` to sum over them.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.cast(loss, tf.float32) * replicas
+        # Training sums up what a loss does not reduce.
+        return tf.reduce_sum(tf.cast(loss, tf.float32)) * replicas
 
     def products(self) -> int:
         return sum(

@@ -256,3 +256,25 @@ def test_a_callback_that_is_a_class(tiny, listed):
     given = [msq_tf.MSQCallback] if listed else msq_tf.MSQCallback
     with pytest.raises(ValueError, match="Received: the class MSQCallback"):
         qmodel.fit(X, A, verbose=0, callbacks=given)
+
+
+class Labelled:
+    """Rows as pandas has them: by position only in `iloc`."""
+
+    def __init__(self, values):
+        self.iloc, self.shape = values, values.shape
+
+    def __getitem__(self, index):
+        raise KeyError(index)
+
+
+def test_rows_with_labels_are_split_by_position():
+    def fit(x=None, y=None, validation_split=0.0):
+        pass
+
+    found = FitInputs.of(
+        fit, (Labelled(X), Labelled(A)), {"validation_split": 0.25}
+    )
+    np.testing.assert_array_equal(found.data[0], X[:36])
+    np.testing.assert_array_equal(found.data[1], A[:36])
+    np.testing.assert_array_equal(found.validation_data[1], A[36:])
