@@ -121,7 +121,7 @@ class Job:
             "average_bits": average,
             "paper_bits": paper,
             "file_bytes": len(built.data),
-            "deflated_bytes": len(zlib.compress(built.data, 9)),
+            "deflated_bytes": len(zlib.compress(built.data)),
             "ideal_bytes": sum(-(-size // 8) for size in bits),
             "entropy_bytes": round(
                 sum(w.entropy_bits for w in self.quantized) / 8

@@ -23,6 +23,9 @@ from tflite_export.runtime import interpreter
 MOST_AT_ONCE = 16
 # Most samples for the reference kernels, and for operators one by one.
 _REFERENCE, _OPERATORS = 8, 16
+# Fewest samples for what applications get and for Keras, which are quick, and
+# how much more of the usual work they may do.
+_QUICK, _QUICK_SHARE = 16, 8.0
 # Bytes of kept tensors in one run.
 _ROOM = 1 << 27
 # Bytes that Keras keeps of each value in a file: it holds what every layer
@@ -53,6 +56,21 @@ class Effort:
         """Number of samples whose tensors may be kept together."""
         room = _ROOM // max(self.values * bytes_per_value, 1)
         return int(np.clip(room, 1, MOST_AT_ONCE))
+
+    def quick(self, given: int) -> int:
+        """Number of samples for a quick set of kernels, or for Keras.
+
+        All that are `given` but where a sample takes billions of products.
+        """
+        return self.whole(self.samples(given, _QUICK, _QUICK_SHARE), given)
+
+    def whole(self, count: int, given: int) -> int:
+        """At least `count` samples in whole batches, where that many are given.
+
+        A batch that is filled up with other samples than the model saw is
+        another batch, and costs as much as a whole one.
+        """
+        return min(-(-count // self.batch) * self.batch, given)
 
     def samples(self, most: int, least: int = 2, share: float = 1.0) -> int:
         """Number of samples for a slow set of kernels or a simulation.
@@ -91,20 +109,14 @@ def counts(data: bytes, inputs: Sequence[np.ndarray]) -> dict[str, int]:
     given = len(inputs[0])
     one = effort(data, inputs)
     found = {
-        # What applications get is quick, and runs on all of them.
-        "xnnpack": given,
+        "xnnpack": one.quick(given),
         "builtin": one.samples(given),
         # Loops without any optimization.
         "reference": one.samples(min(_REFERENCE, given), 1, 0.25),
         # All tensors are kept.
         "operators": one.samples(min(_OPERATORS, given)),
     }
-    # A batch that is filled up with other samples than the model saw is another
-    # batch, and costs as much as a whole one.
-    return {
-        kind: min(-(-count // one.batch) * one.batch, given)
-        for kind, count in found.items()
-    }
+    return {kind: one.whole(count, given) for kind, count in found.items()}
 
 
 def _products(

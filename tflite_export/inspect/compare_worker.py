@@ -303,7 +303,7 @@ def _figures(file: _Loaded, times: Sequence[float]) -> FileFigures:
     return FileFigures(
         path=file.path,
         bytes=len(file.data),
-        deflated_bytes=len(zlib.compress(file.data, 9)),
+        deflated_bytes=len(zlib.compress(file.data)),
         inputs=tuple(_port(port) for port in file.inputs),
         latency_ms=statistics.median(times),
         fastest_ms=min(times),

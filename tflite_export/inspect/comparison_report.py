@@ -18,7 +18,7 @@ class FileFigures:
     Attributes:
         path: The file.
         bytes: Its size.
-        deflated_bytes: Its size after zlib, level 9.
+        deflated_bytes: Its size after zlib at its default level.
         inputs: Type and shape of its inputs.
         latency_ms: Median time of one run of one sample, one thread, XNNPACK.
         fastest_ms: Shortest time.

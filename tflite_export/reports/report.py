@@ -119,7 +119,7 @@ class ExportReport:
             as 32.
         paper_bits: The same without the sign bits (the paper's convention).
         file_bytes: Size of the file.
-        deflated_bytes: Size of the file after zlib, level 9.
+        deflated_bytes: Size of the file after zlib at its default level.
         ideal_bytes: The codes at n bits each, nothing else; every layer once.
         entropy_bytes: The codes at their entropy.
         float_file_bytes: Size of the float file of the same model.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from ai_edge_litert import interpreter as litert
@@ -15,6 +17,8 @@ from tflite_export import files
 from tflite_export.flatbuffer import check_model
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import table_ids
+
+_T = TypeVar("_T")
 
 KERNELS = {
     "xnnpack": litert.OpResolverType.AUTO,
@@ -145,6 +149,11 @@ class Session:
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs one batch; arrays in the order of the file's inputs."""
+        self.invoke(arrays)
+        return [self.tensor(detail["index"]) for detail in self.outputs]
+
+    def invoke(self, arrays: Sequence[np.ndarray]) -> None:
+        """Runs one batch, and leaves what it gives where it is."""
         resized = not self._allocated
         for detail, array in zip(self.inputs, arrays, strict=True):
             if tuple(detail["shape"]) != array.shape:
@@ -159,7 +168,6 @@ class Session:
                 detail["index"], array.astype(detail["dtype"], copy=False)
             )
         self._interpreter.invoke()
-        return [self.tensor(detail["index"]) for detail in self.outputs]
 
     def _resize(self, detail: dict[str, Any], shape: Sequence[int]) -> None:
         self._interpreter.resize_tensor_input(
@@ -183,6 +191,13 @@ class Session:
     def tensor(self, index: int) -> np.ndarray:
         """Value of a tensor of the main graph."""
         return self._interpreter.get_tensor(index)
+
+    def reduced(self, index: int, reduce: Callable[[np.ndarray], _T]) -> _T:
+        """What a function makes of a tensor's value, which is not copied.
+
+        Nothing of it may be kept.
+        """
+        return reduce(self._interpreter.tensor(index)())
 
 
 def run(

@@ -71,3 +71,14 @@ def test_what_follows_from_constants_alone_counts_for_nothing():
 
     inputs = keras.Input((4,))
     assert of(keras.Model(inputs, Shift()(inputs)), (4,)).values <= 8
+
+
+def test_quick_kernels_run_all_samples_that_are_not_huge():
+    assert effort.Effort(10**4, 10**6).quick(64) == 64
+    large = effort.Effort(10**7, 10**10)
+    assert large.quick(64) == 16
+    assert large.quick(5) == 5
+    # Whole batches, where that many are given.
+    large = effort.Effort(10**7, 10**10, batch=12)
+    assert large.quick(64) == 24
+    assert large.quick(20) == 20
