@@ -19,9 +19,10 @@ from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.quantized_weight import SkippedWeight
 from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.quantizers.range_average import SiteRange
-from msq_tf.tfmot.calibrate import Tap
 from msq_tf.tfmot.calibrate import site_ranges
 from msq_tf.tfmot.calibrate import watched
+from msq_tf.tfmot.compat.fake_quant import Tap
+from msq_tf.tfmot.compat.fake_quant import differentiable_twice
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.losses import LossesWithoutMetrics
 from msq_tf.tfmot.model_state import fixed_batch_size
@@ -31,7 +32,6 @@ from msq_tf.tfmot.own_training import keep_penalty_apart
 from msq_tf.tfmot.own_training import own_methods
 from msq_tf.tfmot.quantizer import given_values
 from msq_tf.tfmot.search_variables import WrapperState
-from msq_tf.tfmot.second_gradients import differentiable_twice
 from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.strip import copy_weights
 from msq_tf.tfmot.strip import in_float32
