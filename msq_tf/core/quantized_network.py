@@ -160,8 +160,9 @@ class QuantizedNetwork:
         Returns:
             `BitChange` records: step, epoch, path, old and new bits, the
             predicted cost, the share of nonzero LSBs, the sensitivity with
-            its standard error, and the change that was next in line. They
-            are saved with the model. `set_bits` begins a new history.
+            its standard error, the change that was next in line, and the
+            rule's reason. They are saved with the model, but for the reasons
+            of a tf_keras model. `set_bits` begins a new history.
 
         Example:
         ```python

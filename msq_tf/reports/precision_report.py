@@ -382,8 +382,7 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: _plain(part) for name, part in vars(value).items()}
     if hasattr(value, "_asdict"):
-        parts = value._asdict().items()  # no model keeps a decision's words
-        return {name: _plain(part) for name, part in parts if name != "reason"}
+        return {name: _plain(part) for name, part in value._asdict().items()}
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
