@@ -1,7 +1,9 @@
 """Writes what training knows of export targets from the exporter's tables.
 
-python -m tools.target_facts          # msq_tf/rules/target_facts.json
-python -m tools.target_facts --check  # compares only
+    python -m tools.target_facts          # msq_tf/rules/target_facts.json
+    python -m tools.target_facts --check  # compares only
+
+`msq_tf` imports nothing of the exporter, so it reads a file.
 """
 
 from __future__ import annotations
