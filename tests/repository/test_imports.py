@@ -24,7 +24,8 @@ FLOORS = {
         *("reports", "search", "keras3", "tfmot"),
     ),
     "tflite_export": (
-        *("errors", "text_tables", "files", "output_files", "progress"),
+        *("errors", "text_tables", "differences", "files", "output_files"),
+        "progress",
         *("flatbuffer", "targets", "runtime", "quiet", "data", "conversion"),
         *("matching", "integer", "verification", "inspect", "evaluation"),
         "preparation",
