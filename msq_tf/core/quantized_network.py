@@ -20,6 +20,7 @@ from msq_tf.core.batches import Batch
 from msq_tf.core.bit_history import BitChange
 from msq_tf.core.compiled_losses import CompiledLosses
 from msq_tf.core.config import check_bits
+from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.penalty import PenaltyMean
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
@@ -91,9 +92,9 @@ class QuantizedNetwork:
         return self._weights.sizes
 
     @property
-    def outlines(self) -> tuple[Any, ...]:
-        """Plan, kind and output channels of each, see `WeightQuantizers`."""
-        return self._weights.outlines
+    def planned_weights(self) -> tuple[ModelWeight, ...]:
+        """The quantized weights, in the order of `paths`."""
+        return self._weights.quantized
 
     @property
     def kernels(self) -> list[Any]:

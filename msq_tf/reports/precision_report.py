@@ -326,30 +326,22 @@ def precision_report(
     size = sum(qmodel.sizes)
     logs = [] if history is None else training_log.rows(history)
     name = training_log.metric_name(logs, metric) if logs else None
-    statistics = zip(
-        *(getattr(search, name).numpy().tolist() for name in _STATISTICS),
-        strict=True,
-    )
-    columns = zip(
-        qmodel.outlines,
-        qmodel.sizes,
-        search.course(qmodel.paths),
-        statistics,
-        _uses(qmodel),
-        strict=True,
-    )
+    noted = {
+        name: getattr(search, name).numpy().tolist() for name in _STATISTICS
+    }
+    courses, uses = search.course(qmodel.paths), _uses(qmodel)
     layers = tuple(
         LayerPrecision(
-            path=entry.path,
-            layer=entry.layer,
-            attribute=entry.attribute,
-            size=elements,
-            bits=bits[entry.path],
-            history=tuple(course),
-            use=use,
-            **dict(zip(_STATISTICS, values, strict=True)),
+            path=weight.path,
+            layer=weight.plan.layer,
+            attribute=weight.plan.attribute,
+            size=weight.size,
+            bits=bits[weight.path],
+            history=tuple(courses[i]),
+            use=uses[i],
+            **{name: values[i] for name, values in noted.items()},
         )
-        for (entry, _, _), elements, course, values, use in columns
+        for i, weight in enumerate(qmodel.planned_weights)
     )
     return PrecisionReport(
         layers=layers,

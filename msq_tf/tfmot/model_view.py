@@ -36,6 +36,7 @@ from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.strip import copy_weights
 from msq_tf.tfmot.strip import in_float32
 from msq_tf.tfmot.strip import strip_quantization
+from msq_tf.tfmot.wrapped_weights import WrappedWeight
 from msq_tf.tfmot.wrapped_weights import activation_widths
 from msq_tf.tfmot.wrapped_weights import find_weights
 from msq_tf.tfmot.wrapped_weights import weights_as
@@ -92,7 +93,7 @@ class ModelView(QuantizedNetwork):
                 "Nothing in the model is quantized by MSQ. Expected a model "
                 "of `quantize_apply` with MSQQuantizeConfig or "
                 "MSQQuantizeScheme. Received: model "
-                f"'{model.name}', {[entry.plan.path for entry in found]}"
+                f"'{model.name}', {[entry.path for entry in found]}"
             )
         kinds = sorted(
             {
@@ -113,14 +114,9 @@ class ModelView(QuantizedNetwork):
             [entry.variables for entry in ours if entry.variables]
         )
         self._weights = WeightQuantizers(
-            [(entry.plan, entry.weight) for entry in found],
+            found,
             quantizer,
             lambda variable: tf.cast(variable, tf.float32),
-            # A quantizer may have other axes than its layer's channels.
-            [
-                entry.quantizer.scale_axes(len(entry.weight.variable.shape))
-                for entry in ours
-            ],
             scale,
         )
         self._by_tfmot = [
@@ -210,37 +206,35 @@ class ModelView(QuantizedNetwork):
         return kept([v for metric in metrics for v in metric.variables])
 
     def skipped_weights(self) -> list[SkippedWeight]:
-        values = self._values_by_tfmot()
-        skipped = [pair for pair in self._found if pair.plan.skip_reason]
+        values = {
+            weight.path: value for weight, value in self._values_by_tfmot()
+        }
         return [
             dataclasses.replace(
-                record,
-                value=values.get(entry.weight.variable.ref(), record.value),
+                record, value=values.get(record.path, record.value)
             )
-            for record, entry in zip(
-                super().skipped_weights(), skipped, strict=True
-            )
+            for record in super().skipped_weights()
         ]
 
-    def _values_by_tfmot(self) -> dict[Any, np.ndarray]:
+    def _values_by_tfmot(self) -> list[tuple[WrappedWeight, np.ndarray]]:
         with tf.init_scope():
-            return {
-                entry.weight.variable.ref(): entry.value()
-                for entry in self._by_tfmot
-            }
+            return [(weight, weight.value()) for weight in self._by_tfmot]
 
     def values_by_variable(self) -> Mapping[Any, np.ndarray]:
         """float32 arrays: quantized values by the variable's `ref()`.
 
         Those of weights that TFMOT quantizes are there, too.
         """
-        values = {
-            kernel.ref(): weight.values
-            for kernel, weight in zip(
-                self.kernels, self.quantized_weights(), strict=True
-            )
+        quantized = zip(
+            self.planned_weights, self.quantized_weights(), strict=True
+        )
+        return {
+            **{weight.variable.ref(): own.values for weight, own in quantized},
+            **{
+                weight.variable.ref(): value
+                for weight, value in self._values_by_tfmot()
+            },
         }
-        return values | self._values_by_tfmot()
 
     @property
     def base(self) -> Any:

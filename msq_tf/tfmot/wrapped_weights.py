@@ -14,6 +14,7 @@ import tensorflow as tf
 from msq_tf.core.config import Granularity
 from msq_tf.core.config import PerChannel
 from msq_tf.core.config import PerTensor
+from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.weight_plan import WeightPlan
 from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.core.weight_spec import WeightSpec
@@ -25,18 +26,14 @@ from msq_tf.tfmot.strip import is_input_quantizer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class WrappedWeight:
+class WrappedWeight(ModelWeight):
     """One weight of a model of TFMOT.
 
     Attributes:
-        plan: What was decided for it.
-        weight: Where it is.
         quantizer: Its quantizer; `None` without one.
         variables: The variables of the quantizer.
     """
 
-    plan: WeightPlan
-    weight: FoundWeight
     quantizer: Any = None
     variables: Mapping[str, Any] | None = None
 
@@ -45,10 +42,17 @@ class WrappedWeight:
         """Whether MSQ quantizes it."""
         return _ours(self.quantizer)
 
+    @property
+    def scale_axes(self) -> tuple[int, ...] | None:
+        # A quantizer may have other axes than its layer's channels.
+        if not self.by_msq:
+            return super().scale_axes
+        return self.quantizer.scale_axes(len(self.variable.shape))
+
     def value(self) -> np.ndarray:
         """float32 array: what a quantizer of TFMOT makes of it."""
         return self.quantizer(
-            self.weight.variable, False, weights=self.variables
+            self.variable, False, weights=self.variables
         ).numpy()
 
 
