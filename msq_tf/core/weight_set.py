@@ -179,11 +179,9 @@ class WeightQuantizers:
         Args:
             bits: int32 variable or tensor of shape (weights,).
         """
-        widths = tf.unstack(tf.convert_to_tensor(bits), len(self.kernels))
-        return [
-            uniform.step_size(scale, width, self.quantizer)
-            for scale, width in zip(self.scales(bits), widths, strict=True)
-        ]
+        bits = tf.convert_to_tensor(bits)
+        scales, _ = self._scales(self.latent(), bits)
+        return batched.steps(self._layout, scales, bits, self.quantizer)
 
     def values(self, bits: Any) -> list[tf.Tensor]:
         """Each kernel as `codes * step`, float32.
@@ -239,16 +237,18 @@ class WeightQuantizers:
             ValueError: If a width is out of range, or a latent weight or its
                 scale is not finite.
         """
-        records = []
-        for weight, bits_now, w, scale in zip(
-            self.quantized, bits, self.latent(), self.scales(bits), strict=True
-        ):
-            width = int(bits_now)
+        widths = [int(width) for width in bits]
+        for weight, width in zip(self.quantized, widths, strict=True):
             check_bits(f"bits[{weight.path!r}]", width)
-            codes = uniform.quantize(w, scale, width, 0, self.quantizer).codes
-            step = uniform.step_size(scale, width, self.quantizer)
-            records.append(quantized_record(weight, width, codes, step))
-        return records
+        now = tf.constant(widths, tf.int32)
+        weights = self.latent()
+        scales, _ = self._scales(weights, now)
+        steps = batched.steps(self._layout, scales, now, self.quantizer)
+        codes = batched.codes(weights, steps, now)
+        return [
+            quantized_record(*parts)
+            for parts in zip(self.quantized, widths, codes, steps, strict=True)
+        ]
 
     def skipped_records(self) -> list[SkippedWeight]:
         """The weights of two or more dimensions that stay in float."""
