@@ -15,6 +15,7 @@ from msq_tf.core.calibration import SeenRanges
 from msq_tf.core.calibration import run_batches
 from msq_tf.quantizers.range_average import SiteRange
 from msq_tf.tfmot.compat import fake_quant
+from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.fake_quant import Tap
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.model_state import fixed_batch_size
@@ -93,19 +94,17 @@ def site_ranges(model: Any) -> list[SiteRange]:
 
 def _ranges(model: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Every quantizer of activations with its `min_var` and `max_var`."""
-    for layer in model._flatten_layers(include_self=False):
+    for layer in private.inner_layers(model):
         found: list[tuple[Any, Any]] = []
         if is_input_quantizer(layer):
             variables = getattr(layer, "quantizer_vars", None)
             found = [(layer.quantizer, variables)]
         elif isinstance(layer, tfmot.QuantizeWrapper):
-            for activation in layer._quantize_activations:
-                for name in ("_pre_activation_vars", "_post_activation_vars"):
-                    variables = getattr(activation, name, None)
+            for activation in private.quantized_activations(layer):
+                for variables in private.activation_vars(activation):
                     found.append((activation.quantizer, variables))
-            variables = getattr(layer, "_output_quantizer_vars", None)
-            last = layer._output_quantizers[:1] or [None]
-            found.append((last[0], variables))
+            last = private.output_quantizers(layer)[:1] or [None]
+            found.append((last[0], private.output_quantizer_vars(layer)))
         for quantizer, entry in found:
             if entry and "min_var" in entry:
                 yield quantizer, entry

@@ -21,10 +21,11 @@ from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.quantizers.range_average import SiteRange
 from msq_tf.tfmot.calibrate import site_ranges
 from msq_tf.tfmot.calibrate import watched
+from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.fake_quant import Tap
 from msq_tf.tfmot.compat.fake_quant import differentiable_twice
 from msq_tf.tfmot.compat.imports import tf_keras
-from msq_tf.tfmot.losses import LossesWithoutMetrics
+from msq_tf.tfmot.compat.losses import LossesWithoutMetrics
 from msq_tf.tfmot.model_state import fixed_batch_size
 from msq_tf.tfmot.model_state import kept
 from msq_tf.tfmot.model_state import state_variables
@@ -181,7 +182,7 @@ class ModelView(QuantizedNetwork):
     def products(self) -> int:
         return sum(
             isinstance(layer, _MULTIPLYING)
-            for layer in self.model._flatten_layers()
+            for layer in private.all_layers(self.model)
         )
 
     @property
@@ -195,7 +196,7 @@ class ModelView(QuantizedNetwork):
         return CompiledLosses(
             getattr(self.model, "loss", None),
             tf_keras.losses,
-            container and container._user_loss_weights,
+            container and private.loss_weights(container),
             getattr(self.model, "output_names", None),
         )
 

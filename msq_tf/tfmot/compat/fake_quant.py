@@ -26,15 +26,15 @@ from typing import Any
 
 import tensorflow as tf
 
-# Neither is public; how `mixed_float16` reads variables is the second.
+# Not public.
 from tensorflow_model_optimization.python.core.quantization.keras import (
     quant_ops,
 )
-from tf_keras.src.mixed_precision import autocast_variable
 
 from msq_tf.core.calibration import SeenRanges
 from msq_tf.core.scoped import scoped
 from msq_tf.keras3.activation_sites import SITE_NAME
+from msq_tf.tfmot.compat.private import without_autocast
 
 # Function of the position of a site and of what the model computes there, that
 # returns what it goes on with.
@@ -95,7 +95,7 @@ def fake_quantize(
     rounded = _rounded_with_gradient if _TWICE.get() else _plain
     # Ranges and their grid are float32, whatever the layers compute in.
     x = tf.cast(inputs, tf.float32)
-    with autocast_variable.enable_auto_cast_variables(None):
+    with without_autocast():
         if ref not in places:
             value = rounded(x, min_var, max_var, *options)
             return tf.cast(value, inputs.dtype)

@@ -14,16 +14,16 @@ from typing import Any
 
 import tensorflow as tf
 
-# Neither is public; how `mixed_float16` reads variables is the second.
+# Not public.
 from tensorflow_model_optimization.python.core.quantization.keras import (
     quant_ops,
 )
-from tf_keras.src.mixed_precision import autocast_variable
 
 from msq_tf.quantizers.range_average import LEAST_RANGE
 from msq_tf.quantizers.range_average import Extremes
 from msq_tf.quantizers.range_average import averaged
 from msq_tf.quantizers.range_average import extremes
+from msq_tf.tfmot.compat.private import without_autocast
 
 _plain_average = quant_ops.MovingAvgQuantize
 _plain_extremes = quant_ops.AllValuesQuantize
@@ -34,7 +34,7 @@ def _in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def computed(*inputs: Any, **named: Any) -> Any:
-        with autocast_variable.enable_auto_cast_variables(None):
+        with without_autocast():
             return function(*inputs, **named)
 
     return computed
