@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tflite_export.conversion.source import SeenModel
 from tflite_export.conversion.source import Source
 from tflite_export.data.data_scale import OTHER
 from tflite_export.data.data_scale import DataScale
@@ -91,10 +92,9 @@ def trained_on(model: Any, source: Source) -> dict[str, DataScale]:
         model: The quantized model.
         source: How it is called.
     """
-    ranges = getattr(model, "input_ranges", None)
-    if ranges is None:
+    if not isinstance(model, SeenModel) or model.input_ranges is None:
         return {}
-    specs = source.specs
+    specs, ranges = source.specs, model.input_ranges
     return {
         spec.name: DataScale(*seen)
         for spec, seen in zip(specs, ranges.seen(len(specs)), strict=True)

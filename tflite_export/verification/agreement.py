@@ -16,6 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from msq_tf.sensitivity.divergence import loss_names
+from tflite_export.conversion.source import CompiledModel
 from tflite_export.differences import Decision as Decision
 from tflite_export.flatbuffer import model as fb
 
@@ -58,7 +59,7 @@ def decisions(
     outputs = fb.outputs(parsed.subgraphs[0])
     count = len(outputs) - states
     losses = [("", False)] * count
-    if model is not None and getattr(model, "compiled", False):
+    if isinstance(model, CompiledModel) and model.compiled:
         losses = loss_names(model.compiled_losses(), count)
     found = [
         _decision(last_operator(parsed, index), *loss, ask)
