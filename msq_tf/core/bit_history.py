@@ -53,7 +53,7 @@ class BitChange(NamedTuple):
     def of(
         cls, change: Change, step: int, epoch: float, layer: LayerStats
     ) -> BitChange:
-        """What a rule changed, with when it was and what was known then."""
+        """The record of a change, with its time and what was known then."""
         return cls(
             step=step,
             epoch=epoch,
@@ -72,7 +72,7 @@ class BitChange(NamedTuple):
 
 
 class Reasons:
-    """Why changes were made: the words that no row of numbers holds."""
+    """Reasons of changes: the words that no row of numbers holds."""
 
     def __init__(self) -> None:
         self._texts: dict[tuple[int, int, int], str] = {}

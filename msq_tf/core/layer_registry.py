@@ -1,4 +1,4 @@
-"""Which weights layers compute with: one table for both Keras.
+"""The weights that layers compute with: one table for both Keras.
 
 Layers are matched by class and weights by attribute: names would miss
 recurrent kernels and embeddings, and `variable.path` is not unique in nested
@@ -68,7 +68,7 @@ def registry(layers: Any, depthwise_kernel: str) -> Registry:
 def specs_of(
     known: Mapping[type, tuple[WeightSpec, ...]], layer: Any
 ) -> tuple[WeightSpec, ...]:
-    """What is known of a layer's weights, by its own class first."""
+    """The weights of a layer that are known, those of its own class first."""
     specs: dict[str, WeightSpec] = {}
     for ancestor in type(layer).__mro__:
         for spec in known.get(ancestor, ()):

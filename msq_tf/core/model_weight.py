@@ -1,4 +1,4 @@
-"""A weight of a model: what was decided for it, and where it is."""
+"""A weight of a model: the plan for it, and its place."""
 
 from __future__ import annotations
 

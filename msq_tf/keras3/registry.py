@@ -1,4 +1,4 @@
-"""Which weights layers of Keras 3 compute with; users add their own."""
+"""Weights that layers of Keras 3 compute with; users add their own."""
 
 from __future__ import annotations
 
@@ -147,5 +147,5 @@ def _registering(
 
 
 def specs_of(layer: Any) -> tuple[WeightSpec, ...]:
-    """What is known of a layer's weights, by its own class first."""
+    """The weights of a layer that are known, those of its own class first."""
     return layer_registry.specs_of(_REGISTRY, layer)

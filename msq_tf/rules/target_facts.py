@@ -1,4 +1,4 @@
-"""What searches and configurations know of export targets, as data.
+"""Facts on export targets that searches and configurations need, as data.
 
 `target_facts.json` is written from the tables of `tflite_export/targets`, which
 this package does not import, by `python -m tools.target_facts`. A test compares

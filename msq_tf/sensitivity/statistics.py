@@ -37,7 +37,7 @@ _PROBED = (4, 3, 2)
 
 
 def layer_outlines(model: QuantizedNetwork) -> tuple[LayerStats, ...]:
-    """What is known of the quantized weights without looking at data."""
+    """Statistics of the quantized weights, as far as they need no data."""
     bits = model.bits
     grown = model.search.grown.numpy()
     return tuple(

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets: what is a name of one, and how it comes."""
+"""Data sets of TensorFlow Datasets: their names, and how to get one."""
 
 from __future__ import annotations
 

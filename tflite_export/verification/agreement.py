@@ -1,4 +1,4 @@
-"""How the outputs of a file decide, and how many decisions may differ.
+"""Decisions of a file's outputs, and how many of them may differ.
 
 There is something to decide only where there are classes. A softmax or a
 sigmoid at the end has them; of other outputs the compiled loss knows: those of

@@ -1,4 +1,4 @@
-"""What of TFMOT 0.8.1 is replaced: one table, an entry a symbol.
+"""Replacements for parts of TFMOT 0.8.1: one table, an entry a symbol.
 
 For files to load; those of models that TFMOT makes by itself do not either:
 

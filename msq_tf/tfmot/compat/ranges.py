@@ -1,4 +1,4 @@
-"""How ranges of activations move while a model of TFMOT trains.
+"""Ranges of activations, which move while a model of TFMOT trains.
 
 Neither TFMOT's moving averages nor its extremes of all values look at what
 they take: one NaN, as of a step that a loss scale skips, would be in a range
