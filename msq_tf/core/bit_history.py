@@ -1,4 +1,4 @@
-"""What a search did, change by change: from variables to records and back."""
+"""Changes of a search, from variables to records and back."""
 
 from __future__ import annotations
 

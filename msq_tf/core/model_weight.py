@@ -71,6 +71,6 @@ class ModelWeight:
 
     @property
     def kind(self) -> str:
-        """What computes with it, one of `storage.KINDS`."""
+        """The kind of operator that reads it, one of `storage.KINDS`."""
         found = self.found
         return kind_of(found.layer, found.spec.layout, self.variable.shape)

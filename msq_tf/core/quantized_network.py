@@ -1,4 +1,4 @@
-"""What a search, a report and an export need of a model with quantized weights.
+"""A model with quantized weights, as searches, reports and exports see it.
 
 Nothing here knows a Keras: `MSQModel` (Keras 3) and `tfmot.ModelView` (tf_keras
 with the TF Model Optimization API) are the two adapters.
@@ -54,7 +54,7 @@ class QuantizedNetwork:
 
     @property
     def state_variables(self) -> list[Any]:
-        """What layers update, where replicas may differ in it."""
+        """Variables that layers update, in which replicas may differ."""
         return []
 
     @property
@@ -233,7 +233,7 @@ class QuantizedNetwork:
         raise NotImplementedError
 
     def compiled_losses(self) -> CompiledLosses:
-        """What the model was compiled with, as far as losses go."""
+        """The losses that the model was compiled with."""
         raise NotImplementedError
 
     def state_kept(self) -> contextlib.AbstractContextManager[None]:

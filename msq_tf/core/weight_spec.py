@@ -1,4 +1,4 @@
-"""What is known of a weight of a layer, and a weight found in a model."""
+"""Weights of layer classes, and a weight found in a model."""
 
 from __future__ import annotations
 

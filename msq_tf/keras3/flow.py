@@ -1,4 +1,4 @@
-"""What flows through a model, call by call.
+"""The tensors that flow through a model, call by call.
 
 The flow of tensors is taken from a trace of the model, so it is the same for
 Sequential, Functional, nested and subclassed models.
@@ -76,7 +76,7 @@ class Call:
 
 @dataclasses.dataclass
 class Trace:
-    """What flows through a model.
+    """The tensors that flow through a model.
 
     Attributes:
         paths: Path of each hookable layer or operation.

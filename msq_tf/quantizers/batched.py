@@ -1,4 +1,4 @@
-"""What a training step needs of RoundClamp, in few operations.
+"""RoundClamp for all weights of a training step, in few operations.
 
 `uniform` says what is computed, a weight at a time; here it is computed for
 all weights of a model at once. The scales of all of them are one vector,
@@ -45,7 +45,7 @@ class _Pull(NamedTuple):
 
 
 class ScaleLayout:
-    """Where the scales of each weight are in the vector of all scales.
+    """The places of each weight's scales in the vector of all scales.
 
     Args:
         shapes: Shape of each weight.

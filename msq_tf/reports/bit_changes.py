@@ -128,7 +128,7 @@ class Decisions:
 
 
 def as_text(renderable: Any) -> str:
-    """What a rich console prints to standard output, without colours."""
+    """The text that a rich console prints, without colours."""
     narrow, wide = _WIDTHS
     columns = shutil.get_terminal_size((wide, 0)).columns
     console = rich.console.Console(

@@ -97,7 +97,7 @@ class SkippedLayer:
 
 @dataclasses.dataclass(frozen=True)
 class PrecisionReport:
-    """What `precision_report` returns. `str()` of it is a table.
+    """The result of `precision_report`. `str()` of it is a table.
 
     Attributes:
         layers: Quantized weights in traversal order.
@@ -296,7 +296,7 @@ class PrecisionReport:
 def precision_report(
     qmodel: QuantizedNetwork, history: Any = None, metric: str | None = None
 ) -> PrecisionReport:
-    """What every weight of a model got, and why others got nothing.
+    """Reports the bits of every weight, and why others have none.
 
     Args:
         qmodel: An `MSQModel`, or a `msq_tf.tfmot.ModelView` of a tf_keras

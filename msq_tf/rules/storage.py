@@ -35,7 +35,7 @@ PACKED_ROWS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What a target stores.
+    """Bytes that a target stores.
 
     Attributes:
         name: Name of the export target.

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class TargetFacts:
-    """What a target stores.
+    """Facts on one target.
 
     Attributes:
         activation_bits: Bits of integer activations; `None` for floats.

@@ -1,4 +1,4 @@
-"""What export targets can't run, said before the training.
+"""Layers that export targets can't run, named before the training.
 
 One trained model goes to every target: what a target spells in another way is
 the exporter's business. Here is only what no target's kernels can compute, by
@@ -54,7 +54,7 @@ _EDGE_TPU_ACTIVATIONS = dict.fromkeys(
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a target can't run.
+    """Limits of one target.
 
     Attributes:
         activation_bits: What activations have to be trained with if they are
@@ -106,7 +106,7 @@ def check_names(names: Any) -> None:
 
 
 def not_installed(names: Iterable[str]) -> list[str]:
-    """What exports need and this machine lacks, a sentence a target."""
+    """Tools that exports need and this machine lacks, a sentence a target."""
     return [
         f"target '{name}' needs {' and '.join(lacking)}: "
         f"{extras.install(extra)}"

@@ -65,7 +65,7 @@ def search_stats(
     progress: float = 0.0,
     step: int = 0,
 ) -> SearchStats:
-    """What a rule knows of a model; without `layers` nothing from data."""
+    """Statistics for a rule; without `layers` none that need data."""
     return SearchStats(
         layers=layer_outlines(qmodel) if layers is None else layers,
         progress=progress,

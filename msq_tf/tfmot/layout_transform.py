@@ -47,7 +47,7 @@ _OTHERS = (
 
 
 class MSQLayoutTransform(tfmot.QuantizeLayoutTransform):
-    """What `quantize_apply` does to a model before layers are wrapped."""
+    """Transforms a model for `quantize_apply`, before layers are wrapped."""
 
     def __init__(self, config: dict[str, Any], registry: Any):
         self._config = config

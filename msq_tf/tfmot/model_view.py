@@ -59,7 +59,7 @@ class TrainedActivations:
 
 
 class ModelView(QuantizedNetwork):
-    """What MSQ knows of a model that `quantize_apply` returned.
+    """A model that `quantize_apply` returned, as MSQ sees it.
 
     Holds no state of its own: bits and the search are variables of the
     model's wrappers, and any number of views show the same. `precision_report`
@@ -252,7 +252,7 @@ class ModelView(QuantizedNetwork):
 
     @property
     def activations(self) -> TrainedActivations | None:
-        """What the activations were trained with; `None` for floats.
+        """The bits that activations were trained with; `None` for floats.
 
         Raises:
             ValueError: If they have several widths.

@@ -1,4 +1,4 @@
-"""What the exporter needs of a model, and how it reads it.
+"""A model as the exporter reads it, and what it needs of one.
 
 Any object with the members of `QuantizedModel` can be exported, and with those
 of `RangedModel` on the grids that its activations were trained with; nothing
@@ -110,7 +110,7 @@ class CompiledModel(Protocol):
         """Whether it has one by now."""
 
     def compiled_losses(self) -> CompiledLosses:
-        """What it was compiled with."""
+        """The losses that it was compiled with."""
 
 
 @runtime_checkable
@@ -189,7 +189,7 @@ class Source:
 
     @contextlib.contextmanager
     def scope(self, tap: Tap | None = None) -> Iterator[None]:
-        """Where the model's weights read as they shall be exported.
+        """A scope in which weights read as they shall be exported.
 
         A `tap` needs trained ranges.
         """

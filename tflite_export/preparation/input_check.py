@@ -86,7 +86,7 @@ def check_samples(
 
 
 def trained_on(model: Any, source: Source) -> dict[str, DataScale]:
-    """What inputs were in training, by name, as far as a model knows.
+    """Scales of the inputs in training, by name, as far as a model knows.
 
     Args:
         model: The quantized model.

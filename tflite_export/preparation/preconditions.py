@@ -1,4 +1,4 @@
-"""What has to hold before a model is converted."""
+"""Conditions that have to hold before a model is converted."""
 
 from __future__ import annotations
 

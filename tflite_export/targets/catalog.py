@@ -232,7 +232,7 @@ def known_bad() -> tuple[dict[str, str], ...]:
 
 
 def verdict(op: str, weights: str, mode: str, granularity: str) -> str | None:
-    """What is known against a combination, or `None`."""
+    """The evidence against a combination, or `None`."""
     for row in known_bad():
         if (
             row["op"] == op

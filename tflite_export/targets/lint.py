@@ -1,4 +1,4 @@
-"""What in a file, whoever wrote it, goes against the rules of a target."""
+"""Finds what in a file, whoever wrote it, goes against a target's rules."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ class _Limit:
         return text
 
     def notes(self, checks: Sequence[Check]) -> list[str]:
-        """What the report says where rounding was needed to explain."""
+        """Notes for the report where rounding was needed to explain."""
         if self._rounded is None:
             return []
         worst = max(check.relative_error for check in checks)

@@ -59,7 +59,7 @@ def without_autocast() -> contextlib.AbstractContextManager[None]:
 
 
 def loss_weights(container: Any) -> Any:
-    """What `compile` was given as `loss_weights`."""
+    """The `loss_weights` that `compile` was given."""
     return container._user_loss_weights
 
 
