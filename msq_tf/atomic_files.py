@@ -108,13 +108,25 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-            _flush(partial)
-            os.replace(partial, path)
-            _flush(path.parent)
+            take_place(partial, path)
         finally:
             # What cannot be removed either shall not hide what went wrong.
             with contextlib.suppress(OSError):
                 partial.unlink()
+
+
+def take_place(partial: pathlib.Path, path: pathlib.Path) -> None:
+    """Gives a file that was written the name of another, in the same folder.
+
+    Raises:
+        OSError: If it does not reach the disk or may not have the name; a file
+            of that name is as it was.
+    """
+    _flush(partial)
+    os.replace(partial, path)
+    # It is there. Some folders can't be read, or not flushed.
+    with contextlib.suppress(OSError):
+        _flush(path.parent)
 
 
 def left_over(folder: str | os.PathLike[str]) -> list[pathlib.Path]:

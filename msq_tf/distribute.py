@@ -1,4 +1,4 @@
-"""What has to be one and the same on all replicas of a `tf.distribute` run.
+"""Values that have to be the same on all replicas of a `tf.distribute` run.
 
 A *replica* is a device with a copy of the model; a *worker* is a process, with
 one or several of them. Under `MirroredStrategy` there is one worker; under
@@ -124,7 +124,7 @@ def align(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> None:
 def of_all_workers(
     strategy: tf.distribute.Strategy, value: np.ndarray
 ) -> np.ndarray:
-    """What every worker has, as int64 of shape (workers, *value.shape).
+    """The value of every worker, as int64 of shape (workers, *value.shape).
 
     All workers call this together, with integers below 2**24 in one shape.
     """

@@ -23,10 +23,10 @@ from tflite_export.conversion.source import QuantizedModel
 from tflite_export.conversion.source import from_model
 from tflite_export.devices.widen import widened_bytes
 from tflite_export.evaluation import scores
-from tflite_export.files import fill
 from tflite_export.files import let_go
-from tflite_export.files import staged
 from tflite_export.flatbuffer import model as fb
+from tflite_export.output_files import fill
+from tflite_export.output_files import staged
 from tflite_export.preparation import input_check
 from tflite_export.preparation import opening
 from tflite_export.reports.report import ExportReport

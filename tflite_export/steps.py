@@ -1,4 +1,4 @@
-"""What `export` and `check` do to a model before there is a file of a target.
+"""Steps of `export` and `check` before there is a file of a target.
 
 An export takes six steps. `preparation.opening` says how the model is called
 and on what. `convert`, here, makes a float file of it and finds the trained
@@ -91,7 +91,7 @@ class Job:
         )
 
     def kept(self, data: bytes) -> tuple[states.StateReport, ...]:
-        """What the finished file keeps from call to call."""
+        """The states that the finished file keeps from call to call."""
         return states.report(
             self.converted.source.states,
             ports.inputs(data),

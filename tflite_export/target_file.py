@@ -32,7 +32,7 @@ from tflite_export.verification.float_outputs import Check
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What is accepted of a file.
+    """Limits within which a file is accepted.
 
     Attributes:
         max_relative_error: Largest difference from Keras, relative to the
@@ -89,7 +89,7 @@ class Built:
 
 @dataclasses.dataclass(frozen=True)
 class Verified:
-    """What verification found.
+    """The findings of the verification.
 
     Attributes:
         checks: One per kernel set.

@@ -55,6 +55,7 @@ EXTRA_DEPS = {
 }
 DATA = {
     "msq_tf": '["py.typed"]',
+    "msq_tf/rules": '["target_facts.json"]',
     "tests/saved": """glob(
         ["*"],
         exclude = [

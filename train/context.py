@@ -1,4 +1,4 @@
-"""What the phases of a run work with."""
+"""The objects that the phases of a run work with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from train.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What both phases work with."""
+    """The objects that both phases work with."""
 
     settings: Settings
     data: ImageDataset

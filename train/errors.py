@@ -1,4 +1,4 @@
-"""What ends a run besides its settings."""
+"""Errors that end a run besides its settings."""
 
 
 class WorkerLostError(RuntimeError):

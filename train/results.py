@@ -1,4 +1,4 @@
-"""What came out of a run: verdicts, tables, `report.json`."""
+"""The results of a run: verdicts, tables, `report.json`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What came out of a run.
+    """The results of a run.
 
     Attributes:
         dataset: Name and version of the data set.

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 import tflite_export
+from tflite_export.differences import agreement
 from tflite_export.runtime import ports
 from train.data import batches
 from train.data.datasets import Examples
@@ -58,8 +59,6 @@ def score(
     values = values.astype(np.float32).reshape(reference.shape)
     return Score(
         accuracy=accuracy(values, examples.labels),
-        agreement=float(
-            np.mean(values.argmax(axis=-1) == reference.argmax(axis=-1))
-        ),
+        agreement=agreement(values, reference),
         max_abs_error=float(np.abs(values - reference).max()),
     )

@@ -1,4 +1,4 @@
-"""What one run does: the command line as data."""
+"""The settings of one run: the command line as data."""
 
 from __future__ import annotations
 

@@ -83,11 +83,10 @@ class PlaneModel(keras.Model):
         super().__init__(name=name)
         self.base = base
         plan = make_plan(base, MSQConfig(), None)
-        found = match_plan(base, plan)
         self.kernels = [
             weight.variable
-            for entry, weight in zip(plan, found, strict=True)
-            if not entry.skip_reason
+            for weight in match_plan(base, plan)
+            if weight.quantized
         ]
         self.positive: list[Any] = []
         self.negative: list[Any] = []

@@ -26,6 +26,7 @@ from benchmarks.harness import child
 from benchmarks.harness import exports
 from benchmarks.harness import memory
 from tflite_export import ExportError
+from tflite_export import differences
 
 TARGETS = ("cpu_float", "min_size", "cpu_int8")
 BITS = (8, 4, 2, 3, 6, 5, 7)
@@ -92,13 +93,13 @@ def coverage(model: keras.Model, qmodel: msq_tf.MSQModel) -> dict[str, Any]:
 
 def agreement(wanted: np.ndarray, got: np.ndarray) -> dict[str, float]:
     """Largest and mean difference, of the range of `wanted`, and top-1."""
-    spread = float(wanted.max() - wanted.min())
+    spread = differences.spread(wanted)
     difference = np.abs(got.astype(np.float64) - wanted)
     return {
         "range": spread,
         "largest": float(difference.max()) / spread,
         "mean": float(difference.mean()) / spread,
-        "same_class": float(np.mean(got.argmax(-1) == wanted.argmax(-1))),
+        "same_class": differences.agreement(got, wanted),
     }
 
 

@@ -1,14 +1,18 @@
-"""What a search did, change by change: from variables to records and back."""
+"""Changes of a search, from variables to records and back."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 
 from msq_tf.rules.rule import Candidate
+from msq_tf.rules.rule import Change
+from msq_tf.rules.rule import LayerStats
 
 
 class BitChange(NamedTuple):
@@ -28,9 +32,9 @@ class BitChange(NamedTuple):
         sensitivity_error: Its standard error over the Hessian's probes.
         next_in_line: The change that would have come next; `None` where
             nothing else was left.
-        reason: Why, in the words of the rule, when the change is made: in the
-            log, in the line that is printed. A model keeps numbers only, so
-            that a search which goes on ends as one that was never stopped.
+        reason: Why, in the words of the rule. Empty on workers that follow the
+            chief, in models from files of earlier versions, and in the history
+            of tf_keras models, whose files hold numbers only; the log has it.
     """
 
     step: int
@@ -44,6 +48,90 @@ class BitChange(NamedTuple):
     sensitivity_error: float
     next_in_line: Candidate | None
     reason: str = ""
+
+    @classmethod
+    def of(
+        cls, change: Change, step: int, epoch: float, layer: LayerStats
+    ) -> BitChange:
+        """The record of a change, with its time and what was known then."""
+        return cls(
+            step=step,
+            epoch=epoch,
+            path=change.path,
+            old=change.old,
+            new=change.new,
+            cost=change.cost,
+            lsb_nonzero=layer.lsb_nonzero.get(
+                change.old - change.new, math.nan
+            ),
+            sensitivity=layer.sensitivity,
+            sensitivity_error=layer.sensitivity_error,
+            next_in_line=change.next_in_line,
+            reason=change.reason,
+        )
+
+
+class Reasons:
+    """Reasons of changes: the words that no row of numbers holds."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[int, int, int], str] = {}
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def add(self, change: BitChange, paths: Sequence[str]) -> None:
+        """Keeps the reason of a change, if it has one."""
+        if change.reason:
+            self._texts[_key(change, paths)] = change.reason
+
+    def drop(self, change: BitChange, paths: Sequence[str]) -> None:
+        """Forgets the reason of a change."""
+        self._texts.pop(_key(change, paths), None)
+
+    def clear(self) -> None:
+        """Forgets all reasons."""
+        self._texts.clear()
+
+    def of(self, change: BitChange, paths: Sequence[str]) -> BitChange:
+        """The change with its reason, as far as that is known."""
+        return change._replace(reason=self._texts.get(_key(change, paths), ""))
+
+    def to_array(self) -> np.ndarray:
+        """All reasons as bytes for a file, uint8 of one dimension."""
+        rows = [[*key, text] for key, text in self._texts.items()]
+        return np.frombuffer(json.dumps(rows).encode(), np.uint8)
+
+    def load(self, array: Any) -> None:
+        """Takes what `to_array` gave, in the place of what was there.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        try:
+            rows = json.loads(np.asarray(array, np.uint8).tobytes())
+            texts = {(step, at, new): text for step, at, new, text in rows}
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                "The file holds reasons of changes that can't be read. "
+                f"Expected JSON. Received: {error}"
+            ) from None
+        wrong = [
+            (*key, text)
+            for key, text in texts.items()
+            if [*map(type, key), type(text)] != [int, int, int, str]
+        ]
+        if wrong:
+            raise ValueError(
+                "The file holds reasons of changes that are none. Expected "
+                "[step, place of the weight, bits, text]. Received: "
+                f"{list(wrong[0])!r}"
+            )
+        self._texts = texts
+
+
+def _key(change: BitChange, paths: Sequence[str]) -> tuple[int, int, int]:
+    return int(change.step), paths.index(change.path), int(change.new)
 
 
 # Columns of the variable that holds the history.

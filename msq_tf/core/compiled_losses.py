@@ -12,7 +12,7 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class CompiledLosses:
-    """What a model was compiled with, as far as losses go.
+    """The losses that a model was compiled with.
 
     Attributes:
         loss: A loss, or a list or dict of losses of a model with several

@@ -1,4 +1,4 @@
-"""What to quantize and how: frozen dataclasses that validate themselves."""
+"""Configurations: frozen dataclasses that validate themselves."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def axes_tuple(axis: Any) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class LayerConfig:
-    """What differs for one layer. `None` means: as in `MSQConfig`.
+    """Differences for one layer. `None` means: as in `MSQConfig`.
 
     Attributes:
         start_bits: Stored bits at the start.

@@ -1,4 +1,4 @@
-"""What a search, a report and an export need of a model with quantized weights.
+"""A model with quantized weights, as searches, reports and exports see it.
 
 Nothing here knows a Keras: `MSQModel` (Keras 3) and `tfmot.ModelView` (tf_keras
 with the TF Model Optimization API) are the two adapters.
@@ -20,6 +20,7 @@ from msq_tf.core.batches import Batch
 from msq_tf.core.bit_history import BitChange
 from msq_tf.core.compiled_losses import CompiledLosses
 from msq_tf.core.config import check_bits
+from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.penalty import PenaltyMean
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
@@ -53,7 +54,7 @@ class QuantizedNetwork:
 
     @property
     def state_variables(self) -> list[Any]:
-        """What layers update, where replicas may differ in it."""
+        """Variables that layers update, in which replicas may differ."""
         return []
 
     @property
@@ -91,9 +92,9 @@ class QuantizedNetwork:
         return self._weights.sizes
 
     @property
-    def outlines(self) -> tuple[Any, ...]:
-        """Plan, kind and output channels of each, see `WeightQuantizers`."""
-        return self._weights.outlines
+    def planned_weights(self) -> tuple[ModelWeight, ...]:
+        """The quantized weights, in the order of `paths`."""
+        return self._weights.quantized
 
     @property
     def kernels(self) -> list[Any]:
@@ -160,8 +161,9 @@ class QuantizedNetwork:
         Returns:
             `BitChange` records: step, epoch, path, old and new bits, the
             predicted cost, the share of nonzero LSBs, the sensitivity with
-            its standard error, and the change that was next in line. They
-            are saved with the model. `set_bits` begins a new history.
+            its standard error, the change that was next in line, and the
+            rule's reason. They are saved with the model, but for the reasons
+            of a tf_keras model. `set_bits` begins a new history.
 
         Example:
         ```python
@@ -231,7 +233,7 @@ class QuantizedNetwork:
         raise NotImplementedError
 
     def compiled_losses(self) -> CompiledLosses:
-        """What the model was compiled with, as far as losses go."""
+        """The losses that the model was compiled with."""
         raise NotImplementedError
 
     def state_kept(self) -> contextlib.AbstractContextManager[None]:

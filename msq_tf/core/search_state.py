@@ -10,6 +10,7 @@ import numpy as np
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.core import bit_history
 from msq_tf.core.bit_history import BitChange
+from msq_tf.core.bit_history import Reasons
 from msq_tf.rules.rule import RuleState
 
 # Changes that are kept, for each weight on average: six drops from 8 bits to 2,
@@ -73,6 +74,8 @@ class SearchState:
         epoch: float32 scalar: epochs trained.
         steps: int32 scalar: steps of an epoch, where `fit` cannot know it.
         rule: float32 of shape (len(RuleState),): the rule's state.
+        reasons: Why the changes in `log` were made; `None` where only numbers
+            can be saved.
     """
 
     bits: Any
@@ -91,11 +94,14 @@ class SearchState:
     epoch: Any
     steps: Any
     rule: Any
+    reasons: Reasons | None = None
 
     def restart(self, bits: Any) -> None:
         """Sets bits and forgets the search that led to the old ones."""
         for name, value in fresh_values(bits).items():
             getattr(self, name).assign(value)
+        if self.reasons is not None:
+            self.reasons.clear()
 
     def change(self, change: BitChange, paths: Sequence[str]) -> None:
         """Gives one weight another width and logs it."""
@@ -117,12 +123,16 @@ class SearchState:
             place -= 1
         rows[place] = bit_history.to_row(change, paths)
         self.log.assign(log)
+        if self.reasons is not None:
+            self.reasons.add(change, paths)
 
     def _forget(self, oldest: BitChange, paths: Sequence[str]) -> None:
         """Lets the course of a weight begin behind its oldest change."""
         initial = np.array(self.initial.numpy())
         initial[paths.index(oldest.path)] = oldest.new
         self.initial.assign(initial)
+        if self.reasons is not None:
+            self.reasons.drop(oldest, paths)
 
     def logged(self) -> np.ndarray:
         """The rows of `log` that hold a change, of shape (changes, columns)."""
@@ -131,7 +141,10 @@ class SearchState:
 
     def changes(self, paths: Sequence[str]) -> list[BitChange]:
         """The changes of widths so far, in the order they were made."""
-        return [bit_history.from_row(row, paths) for row in self.logged()]
+        changes = [bit_history.from_row(row, paths) for row in self.logged()]
+        if self.reasons is None:
+            return changes
+        return [self.reasons.of(change, paths) for change in changes]
 
     def course(self, paths: Sequence[str]) -> list[list[tuple[float, int]]]:
         """`(epoch, bits)` of every weight from the start, in order of time."""

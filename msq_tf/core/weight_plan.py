@@ -1,4 +1,4 @@
-"""What was decided for one weight of a model."""
+"""The plan for one weight of a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from msq_tf.weight_layout import Layout
 
 @dataclasses.dataclass(frozen=True)
 class WeightPlan:
-    """What happens to one weight. Saved with the model.
+    """The plan for one weight. Saved with the model.
 
     Attributes:
         path: The weight's key, fixed at preparation: names that Keras

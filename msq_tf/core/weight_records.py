@@ -5,19 +5,13 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
-from msq_tf.core.weight_plan import WeightPlan
-from msq_tf.core.weight_spec import FoundWeight
 
 
 def quantized_record(
-    entry: WeightPlan,
-    weight: FoundWeight,
-    bits: int,
-    channel_axes: tuple[int, ...],
-    codes: tf.Tensor,
-    step: tf.Tensor,
+    weight: ModelWeight, bits: int, codes: tf.Tensor, step: tf.Tensor
 ) -> QuantizedWeight:
     """The record of one weight, of the codes that training uses.
 
@@ -32,33 +26,33 @@ def quantized_record(
         bad = int(np.size(numbers) - np.isfinite(numbers).sum())
         if bad:
             raise ValueError(
-                f"{what} '{entry.path}' is not finite. Expected "
+                f"{what} '{weight.path}' is not finite. Expected "
                 f"numbers only. Received: {bad} of {np.size(numbers)} values "
                 "are NaN or infinite; did the training diverge?"
             )
     return QuantizedWeight(
-        path=entry.path,
-        layer=entry.layer,
-        attribute=entry.attribute,
-        layout=weight.spec.layout,
-        channel_axes=channel_axes,
+        path=weight.path,
+        layer=weight.plan.layer,
+        attribute=weight.plan.attribute,
+        layout=weight.found.spec.layout,
+        channel_axes=weight.channel_axes,
         codes=codes.numpy().astype(np.int8),
         step=step.numpy(),
         bits=bits,
     )
 
 
-def skipped_record(entry: WeightPlan, weight: FoundWeight) -> SkippedWeight:
+def skipped_record(weight: ModelWeight) -> SkippedWeight:
     """One weight that stays in float."""
     value = np.asarray(weight.variable, np.float32)
     return SkippedWeight(
-        path=entry.path,
-        layer=entry.layer,
-        attribute=entry.attribute,
+        path=weight.path,
+        layer=weight.plan.layer,
+        attribute=weight.plan.attribute,
         size=value.size,
-        reason=entry.skip_reason,
-        quantizable=entry.quantizable,
+        reason=weight.plan.skip_reason,
+        quantizable=weight.plan.quantizable,
         value=value,
-        layout=weight.spec.layout,
-        channel_axes=weight.spec.axes(weight.layer, value.ndim),
+        layout=weight.found.spec.layout,
+        channel_axes=weight.channel_axes,
     )

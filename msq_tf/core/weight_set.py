@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -11,94 +10,59 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from msq_tf.core.config import PerChannel
 from msq_tf.core.config import check_bits
+from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
-from msq_tf.core.weight_plan import WeightPlan
 from msq_tf.core.weight_records import quantized_record
 from msq_tf.core.weight_records import skipped_record
-from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.quantizers import batched
 from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
-from msq_tf.rules.storage import kind_of
 
 
 class WeightQuantizers:
     """From latent weights and bits to values, penalties and codes.
 
     Args:
-        weights: What was decided for each weight of a model, and where the
-            weight is, in traversal order.
+        weights: The weights of a model, in traversal order.
         quantizer: `"round_clamp"` or `"dorefa"`.
         read: Function of a latent variable that returns its stored value, a
             float32 tensor.
-        scale_axes: Axes over which each quantized weight has scales; `None`
-            for those of its plan entry.
         scale: `"max"` or `"mse"`; see `use_scales` for others.
 
     Attributes:
         quantizer: As given.
-        paths: Keys of the quantized weights, in traversal order.
+        quantized: The weights that are quantized, in traversal order.
+        skipped: Those that stay in float.
+        paths: Keys of the quantized weights.
         sizes: Number of elements of each.
-        start_bits: Stored bits of each at the start.
-        outlines: `(plan entry, kind, output channels)` of each; the kind is
-            one of `storage.KINDS`.
-        kernels: The latent variables of each.
-        scale_axes: Axes over which each has scales; `None` for one scale.
+        kernels: The latent variable of each.
         float_size: Elements of quantizable weights that stay in float.
     """
 
     def __init__(
         self,
-        weights: Iterable[tuple[WeightPlan, FoundWeight]],
+        weights: Iterable[ModelWeight],
         quantizer: str,
         read: Callable[[Any], tf.Tensor],
-        scale_axes: Sequence[tuple[int, ...] | None] | None = None,
         scale: str = uniform.MAX,
     ):
         self.quantizer = quantizer
         self._scale = scale
         self._read = read
-        pairs = list(weights)
-        self._quantized = [pair for pair in pairs if not pair[0].skip_reason]
-        self._skipped = [pair for pair in pairs if pair[0].skip_reason]
-        self.kernels = [weight.variable for _, weight in self._quantized]
-        self._axes = [
-            weight.spec.axes(weight.layer, len(weight.variable.shape))
-            for _, weight in self._quantized
-        ]
-        self.scale_axes = scale_axes or [
-            axes if entry.granularity == PerChannel() else None
-            for (entry, _), axes in zip(
-                self._quantized, self._axes, strict=True
-            )
-        ]
-        self.paths = tuple(entry.path for entry, _ in self._quantized)
-        self.sizes = tuple(map(_size, self.kernels))
-        self.start_bits = tuple(
-            entry.start_bits for entry, _ in self._quantized
-        )
-        self.outlines = tuple(
-            (
-                entry,
-                kind_of(
-                    weight.layer, weight.spec.layout, weight.variable.shape
-                ),
-                math.prod(weight.variable.shape[axis] for axis in axes),
-            )
-            for (entry, weight), axes in zip(
-                self._quantized, self._axes, strict=True
-            )
-        )
+        weights = tuple(weights)
+        self.quantized = tuple(w for w in weights if w.quantized)
+        self.skipped = tuple(w for w in weights if not w.quantized)
+        self.paths = tuple(weight.path for weight in self.quantized)
+        self.sizes = tuple(weight.size for weight in self.quantized)
+        self.kernels = [weight.variable for weight in self.quantized]
         self.float_size = sum(
-            _size(weight.variable)
-            for entry, weight in self._skipped
-            if entry.quantizable
+            weight.size for weight in self.skipped if weight.plan.quantizable
         )
         self._layout = batched.ScaleLayout(
-            [kernel.shape for kernel in self.kernels], self.scale_axes
+            [kernel.shape for kernel in self.kernels],
+            [weight.scale_axes for weight in self.quantized],
         )
         self._used: Callable[[list[tf.Tensor]], list[tf.Tensor]] | None = None
         self._learned_values: Callable[..., list[tf.Tensor]]
@@ -131,10 +95,9 @@ class WeightQuantizers:
             indices: Their places in `paths`.
         """
         return WeightQuantizers(
-            [self._quantized[i] for i in indices],
+            [self.quantized[i] for i in indices],
             self.quantizer,
             self._read,
-            [self.scale_axes[i] for i in indices],
             self._scale,
         )
 
@@ -197,14 +160,15 @@ class WeightQuantizers:
             returns its scale, no gradient.
         """
         weights = self.latent()
-        own = None if self._used is None else self.scales(self.start_bits)
+        start = [weight.plan.start_bits for weight in self.quantized]
+        own = None if self._used is None else self.scales(start)
 
         def scale(index: int, bits: int) -> tf.Tensor:
             if own is not None:
                 return own[index]
-            w, axes = weights[index], self.scale_axes[index]
+            axes = self.quantized[index].scale_axes
             return mse_scale.scale_by(
-                self._scale, w, bits, axes, self.quantizer
+                self._scale, weights[index], bits, axes, self.quantizer
             )
 
         return scale
@@ -215,11 +179,9 @@ class WeightQuantizers:
         Args:
             bits: int32 variable or tensor of shape (weights,).
         """
-        widths = tf.unstack(tf.convert_to_tensor(bits), len(self.kernels))
-        return [
-            uniform.step_size(scale, width, self.quantizer)
-            for scale, width in zip(self.scales(bits), widths, strict=True)
-        ]
+        bits = tf.convert_to_tensor(bits)
+        scales, _ = self._scales(self.latent(), bits)
+        return batched.steps(self._layout, scales, bits, self.quantizer)
 
     def values(self, bits: Any) -> list[tf.Tensor]:
         """Each kernel as `codes * step`, float32.
@@ -275,25 +237,19 @@ class WeightQuantizers:
             ValueError: If a width is out of range, or a latent weight or its
                 scale is not finite.
         """
-        records = []
-        for i, ((entry, weight), w, scale) in enumerate(
-            zip(self._quantized, self.latent(), self.scales(bits), strict=True)
-        ):
-            width = int(bits[i])
-            check_bits(f"bits[{entry.path!r}]", width)
-            codes = uniform.quantize(w, scale, width, 0, self.quantizer).codes
-            step = uniform.step_size(scale, width, self.quantizer)
-            records.append(
-                quantized_record(
-                    entry, weight, width, self._axes[i], codes, step
-                )
-            )
-        return records
+        widths = [int(width) for width in bits]
+        for weight, width in zip(self.quantized, widths, strict=True):
+            check_bits(f"bits[{weight.path!r}]", width)
+        now = tf.constant(widths, tf.int32)
+        weights = self.latent()
+        scales, _ = self._scales(weights, now)
+        steps = batched.steps(self._layout, scales, now, self.quantizer)
+        codes = batched.codes(weights, steps, now)
+        return [
+            quantized_record(*parts)
+            for parts in zip(self.quantized, widths, codes, steps, strict=True)
+        ]
 
     def skipped_records(self) -> list[SkippedWeight]:
         """The weights of two or more dimensions that stay in float."""
-        return [skipped_record(*pair) for pair in self._skipped]
-
-
-def _size(variable: Any) -> int:
-    return int(np.prod(variable.shape))
+        return [skipped_record(weight) for weight in self.skipped]

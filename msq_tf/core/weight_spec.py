@@ -1,4 +1,4 @@
-"""What is known of a weight of a layer, and a weight found in a model."""
+"""Weights of layer classes, and a weight found in a model."""
 
 from __future__ import annotations
 
@@ -49,28 +49,6 @@ class WeightSpec:
                 f"each once. Received: axis={axes}"
             )
         return tuple(sorted(found))
-
-
-def _einsum_output_axes(layer: Any) -> tuple[int, ...]:
-    operands, output = layer.equation.replace(" ", "").split("->")
-    kernel = operands.split(",")[1]
-    return tuple(i for i, axis in enumerate(kernel) if axis in output)
-
-
-# What layers of either Keras have.
-DENSE = (WeightSpec("kernel", (-1,), Layout.DENSE),)
-CONV = (WeightSpec("kernel", (-1,), Layout.CONV),)
-CONV_TRANSPOSE = (WeightSpec("kernel", (-2,), Layout.CONV_TRANSPOSE),)
-SEPARABLE = (
-    WeightSpec("depthwise_kernel", (-2, -1), Layout.DEPTHWISE),
-    WeightSpec("pointwise_kernel", (-1,), Layout.CONV),
-)
-EINSUM = (WeightSpec("kernel", _einsum_output_axes, Layout.EINSUM),)
-EMBEDDING = (WeightSpec("embeddings", (-1,), Layout.EMBEDDING),)
-RECURRENT = (
-    WeightSpec("kernel", (-1,), Layout.RECURRENT),
-    WeightSpec("recurrent_kernel", (-1,), Layout.RECURRENT),
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Where a runtime requantizes: the outputs that get fake-quantized.
+"""Sites at which a runtime requantizes: the outputs that are fake-quantized.
 
 A TFLite runtime holds one integer tensor after every operator *as the
 converter fuses them*: a convolution with its bias, batch norm and ReLU is one

@@ -105,7 +105,7 @@ def has_scores(call: Any, found: Any) -> bool:
 def computes(
     layer: Any, call: Callable[..., Any], at: Callable[[Any, str], Any]
 ) -> Callable[..., Any]:
-    """What to call instead of a softmax or plain attention, to see its scores.
+    """Replacements for a softmax or plain attention that show its scores.
 
     `at` is a function of a tensor and its place, that returns what to go on
     with.

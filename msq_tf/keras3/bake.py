@@ -58,8 +58,7 @@ def bake(qmodel: MSQModel) -> Any:
     values = {
         weight.path: weight.values for weight in qmodel.quantized_weights()
     }
-    pairs = zip(qmodel.plan, match_plan(copy, qmodel.plan), strict=True)
-    for entry, found in pairs:
-        if entry.path in values:
-            found.variable.assign(values[entry.path])
+    for weight in match_plan(copy, qmodel.plan):
+        if weight.path in values:
+            weight.variable.assign(values[weight.path])
     return copy

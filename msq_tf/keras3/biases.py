@@ -114,7 +114,7 @@ def biased_kernel(layer: Any) -> Any:
 def rounded(
     layer: Any, norm: Any, step: tf.Tensor, unit: tf.Tensor
 ) -> list[tuple[Any, tf.Tensor]]:
-    """What to lay over variables so that a bias is whole units.
+    """Values to lay over variables so that a bias is whole units.
 
     Args:
         layer: A layer with a kernel.

@@ -28,7 +28,7 @@ _MARK = "_msq_tf_hooked"
 
 
 class Visitor:
-    """What a scope does with calls; this one lets them pass."""
+    """A scope's handling of calls; this one lets them pass."""
 
     def enter(self, layer: Any, inputs: Any) -> Any:
         """Takes a call's first argument and returns what to call with."""

@@ -145,7 +145,7 @@ class LearnsFromTeacher:
         self.train_function = self.test_function = None
 
     def task_losses(self) -> CompiledLosses:
-        """What the model was compiled with, whatever teaches it."""
+        """The losses that the model was compiled with, whatever teaches it."""
         # Keras reads a learning rate on the way, which no graph can.
         with tf.init_scope():
             return super().compiled_losses()  # type: ignore[misc]

@@ -17,7 +17,7 @@ from msq_tf.keras3.discovery import walk
 
 @keras.saving.register_keras_serializable(package="msq_tf")
 class QuantizedFeatures(keras.Model):
-    """What layers inside of a quantized model return.
+    """A model of what layers inside of a quantized model return.
 
     Made by `MSQModel.features`. The whole quantized model runs, weights and
     activations as it has them at that moment, and the outputs of some layers

@@ -1,4 +1,4 @@
-"""What flows through a model, call by call.
+"""The tensors that flow through a model, call by call.
 
 The flow of tensors is taken from a trace of the model, so it is the same for
 Sequential, Functional, nested and subclassed models.
@@ -21,6 +21,7 @@ from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.call_hooks import Visitor
 from msq_tf.keras3.call_hooks import install
 from msq_tf.keras3.discovery import walk
+from msq_tf.keras3.overlay import child_layers
 from msq_tf.keras3.overlay import operations
 from msq_tf.keras3.overlay import symbolic_inputs
 
@@ -75,7 +76,7 @@ class Call:
 
 @dataclasses.dataclass
 class Trace:
-    """What flows through a model.
+    """The tensors that flow through a model.
 
     Attributes:
         paths: Path of each hookable layer or operation.
@@ -225,7 +226,7 @@ def hookable(base: Any) -> list[tuple[str, Any]]:
 
 
 def _has_children(layer: Any) -> bool:
-    return bool(layer._flatten_layers(include_self=False))
+    return bool(child_layers(layer))
 
 
 def input_signature(base: Any, example_inputs: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""What the inputs of a model were while it trained.
+"""The ranges of a model's inputs while it trained.
 
 A file can only be right for inputs like those of training. Pixels of 0..255
 for a model that was trained on 0..1 give ranges of activations in which
@@ -33,7 +33,7 @@ _NUMBERS = ("float16", "bfloat16", "float32", "float64", "uint8", "int8")
 
 
 class SeenInput(NamedTuple):
-    """What one input was in training.
+    """The range of one input in training.
 
     Attributes:
         low: Smallest number of a batch, on the average.
@@ -127,7 +127,7 @@ class InputRanges(keras.layers.Layer):
         return flat
 
     def seen(self, count: int) -> list[SeenInput | None]:
-        """What was seen of each of `count` inputs; `None` where nothing was."""
+        """The ranges of `count` inputs; `None` where nothing was seen."""
         rows = [
             SeenInput(*map(float, row[1:])) if row[0] else None
             for row in self._ranges.numpy()[:count]

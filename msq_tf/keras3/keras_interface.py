@@ -1,4 +1,4 @@
-"""What users and tools ask any Keras model for, of a quantized one."""
+"""The interface that any Keras model has, for a quantized one."""
 
 from __future__ import annotations
 

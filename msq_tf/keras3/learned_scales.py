@@ -197,13 +197,10 @@ def learn_scales(weights: WeightQuantizers) -> LearnedScales:
         weights: Takes these scales from here on.
     """
     fitted = [
-        fitted_scale(w, axes, bits, weights.quantizer)
-        for w, axes, bits in zip(
-            weights.latent(),
-            weights.scale_axes,
-            weights.start_bits,
-            strict=True,
+        fitted_scale(
+            w, weight.scale_axes, weight.plan.start_bits, weights.quantizer
         )
+        for w, weight in zip(weights.latent(), weights.quantized, strict=True)
     ]
     learned = LearnedScales(
         [scale.shape for scale in fitted], name="learned_scales"

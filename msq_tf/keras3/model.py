@@ -127,7 +127,7 @@ class MSQModel(
         self.plan = tuple(plan)
         self.scale = scale
         self._weights = WeightQuantizers(
-            zip(self.plan, match_plan(base, self.plan), strict=True),
+            match_plan(base, self.plan),
             quantizer,
             read_float32,
             scale=uniform.MAX if scale == LEARNED else scale,
@@ -136,7 +136,7 @@ class MSQModel(
         if scale == LEARNED:
             self.learned_scales = learn_scales(self._weights)
         self.search = SearchVariables(
-            start_bits=self._weights.start_bits,
+            start_bits=[w.plan.start_bits for w in self.planned_weights],
             name="search",
         )
         self.activations = activations

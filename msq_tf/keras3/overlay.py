@@ -222,7 +222,7 @@ def input_names(model: Any) -> list[str]:
 
 
 def flat_inputs(inputs: Any, names: Sequence[str]) -> list[Any] | None:
-    """What a model is called with, in the order of its inputs.
+    """The arguments of a model's call, in the order of its inputs.
 
     `None` for a dictionary that lacks some of the names.
     """

@@ -14,6 +14,7 @@ import numpy as np
 from msq_tf.core.config import LayerConfig
 from msq_tf.core.config import MSQConfig
 from msq_tf.core.config import axes_tuple
+from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.weight_plan import WeightPlan
 from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.core.weight_spec import WeightSpec
@@ -199,7 +200,7 @@ def _check_finite(
             )
 
 
-def match_plan(base: Any, plan: Sequence[WeightPlan]) -> list[FoundWeight]:
+def match_plan(base: Any, plan: Sequence[WeightPlan]) -> list[ModelWeight]:
     """The model's weights in the order of a plan, with the plan's axes.
 
     What the plan says of a weight holds: a registration that is missing, or
@@ -221,7 +222,7 @@ def match_plan(base: Any, plan: Sequence[WeightPlan]) -> list[FoundWeight]:
             "saved?"
         )
     return [
-        weight if entry.channel_axes is None else _planned(weight, entry)
+        ModelWeight(entry, _planned(weight, entry))
         for weight, entry in zip(found, plan, strict=True)
     ]
 
@@ -240,5 +241,7 @@ def _of_older_versions(
 
 
 def _planned(weight: FoundWeight, entry: WeightPlan) -> FoundWeight:
-    spec = WeightSpec(weight.attribute, entry.channel_axes or (), entry.layout)
+    if entry.channel_axes is None:
+        return weight
+    spec = WeightSpec(weight.attribute, entry.channel_axes, entry.layout)
     return dataclasses.replace(weight, spec=spec)

@@ -1,9 +1,4 @@
-"""Which weights the classes of layers compute with.
-
-Layers are matched by class and weights by attribute: names would miss
-recurrent kernels and embeddings, and `variable.path` is not unique in nested
-models.
-"""
+"""Weights that layers of Keras 3 compute with; users add their own."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ from typing import TypeVar
 
 import keras
 
-from msq_tf.core import weight_spec
+from msq_tf.core import layer_registry
 from msq_tf.core.config import axes_tuple
 from msq_tf.core.weight_spec import WeightSpec
 from msq_tf.weight_layout import Layout
@@ -25,27 +20,7 @@ LayerClass = TypeVar("LayerClass", bound=type)
 # Where a layout keeps its output channels, if not on the last axis.
 _CHANNELS = {Layout.DEPTHWISE: (-2, -1), Layout.CONV_TRANSPOSE: (-2,)}
 
-
-_DEPTHWISE = (WeightSpec("kernel", (-2, -1), Layout.DEPTHWISE),)
-
-_REGISTRY: dict[type, tuple[WeightSpec, ...]] = {
-    keras.layers.Dense: weight_spec.DENSE,
-    keras.layers.Conv1D: weight_spec.CONV,
-    keras.layers.Conv2D: weight_spec.CONV,
-    keras.layers.Conv3D: weight_spec.CONV,
-    keras.layers.Conv1DTranspose: weight_spec.CONV_TRANSPOSE,
-    keras.layers.Conv2DTranspose: weight_spec.CONV_TRANSPOSE,
-    keras.layers.Conv3DTranspose: weight_spec.CONV_TRANSPOSE,
-    keras.layers.DepthwiseConv1D: _DEPTHWISE,
-    keras.layers.DepthwiseConv2D: _DEPTHWISE,
-    keras.layers.SeparableConv1D: weight_spec.SEPARABLE,
-    keras.layers.SeparableConv2D: weight_spec.SEPARABLE,
-    keras.layers.EinsumDense: weight_spec.EINSUM,
-    keras.layers.Embedding: weight_spec.EMBEDDING,
-    keras.layers.LSTMCell: weight_spec.RECURRENT,
-    keras.layers.GRUCell: weight_spec.RECURRENT,
-    keras.layers.SimpleRNNCell: weight_spec.RECURRENT,
-}
+_REGISTRY = layer_registry.registry(keras.layers, "kernel")
 
 # Those that are known whatever is registered.
 KERAS_LAYERS = tuple(_REGISTRY)
@@ -172,9 +147,5 @@ def _registering(
 
 
 def specs_of(layer: Any) -> tuple[WeightSpec, ...]:
-    """What is known of a layer's weights, by its own class first."""
-    specs: dict[str, WeightSpec] = {}
-    for ancestor in type(layer).__mro__:
-        for spec in _REGISTRY.get(ancestor, ()):
-            specs.setdefault(spec.attribute, spec)
-    return tuple(specs.values())
+    """The weights of a layer that are known, those of its own class first."""
+    return layer_registry.specs_of(_REGISTRY, layer)

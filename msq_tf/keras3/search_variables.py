@@ -9,9 +9,13 @@ import keras
 
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
+from msq_tf.core.bit_history import Reasons
 from msq_tf.core.search_state import PER_WEIGHT
 from msq_tf.core.search_state import SHARED
 from msq_tf.core.search_state import SearchState
+
+# Name of the reasons beside the variables, which have numbers for names.
+_REASONS = "reasons"
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
@@ -23,6 +27,8 @@ class SearchVariables(keras.layers.Layer, SearchState):
     are those of `SearchState`.
     """
 
+    reasons: Reasons
+
     def __init__(self, start_bits: Sequence[int], name: str | None = None):
         super().__init__(name=name, dtype="float32", trainable=False)
         self.start_bits = [int(width) for width in start_bits]
@@ -31,6 +37,7 @@ class SearchVariables(keras.layers.Layer, SearchState):
             setattr(self, field, self._variable(field, (count, *shape), dtype))
         for field, (shape, dtype) in SHARED.items():
             setattr(self, field, self._variable(field, shape, dtype))
+        self.reasons = Reasons()
         self.built = True
         self.restart(self.start_bits)
 
@@ -44,11 +51,22 @@ class SearchVariables(keras.layers.Layer, SearchState):
             autocast=False,
         )
 
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        if self.reasons:
+            store[_REASONS] = self.reasons.to_array()
+
     def load_own_variables(self, store: Any) -> None:
+        found = {key: store[key] for key in store.keys()}
+        # Models without changes have none, and files of earlier versions.
+        reasons = found.pop(_REASONS, None)
+        self.reasons.clear()
+        if reasons is not None:
+            self.reasons.load(reasons)
         # Keras comes again after an error, to a place where nothing is, and
         # would tell of that.
         if not self._wrong():
-            super().load_own_variables(store)
+            super().load_own_variables(found)
         wrong = self._wrong()
         if wrong:
             raise ValueError(

@@ -29,7 +29,7 @@ def is_plain(layer: Any) -> bool:
 
 
 def computed(layer: Any, inputs: Any, between: Callable[[Any], Any]) -> Any:
-    """What a separable convolution that is plain returns.
+    """Computes what a plain separable convolution returns.
 
     `between` is a function of what the depthwise part gives, that returns what
     the pointwise part reads.

@@ -45,7 +45,7 @@ def _against(layer: Any, limits: target_limits.Limits) -> str | None:
     unrolled = getattr(layer, "unroll", False)
     if (
         isinstance(layer, keras.layers.RNN)
-        and not limits.loops
+        and not limits.float_regions
         and not unrolled
     ):
         return target_limits.LOOP

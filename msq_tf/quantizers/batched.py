@@ -1,4 +1,4 @@
-"""What a training step needs of RoundClamp, in few operations.
+"""RoundClamp for all weights of a training step, in few operations.
 
 `uniform` says what is computed, a weight at a time; here it is computed for
 all weights of a model at once. The scales of all of them are one vector,
@@ -10,6 +10,7 @@ nodes a weight for it, and keeps only weights and values for the gradient.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -44,7 +45,7 @@ class _Pull(NamedTuple):
 
 
 class ScaleLayout:
-    """Where the scales of each weight are in the vector of all scales.
+    """The places of each weight's scales in the vector of all scales.
 
     Args:
         shapes: Shape of each weight.
@@ -190,6 +191,42 @@ class ScaleLayout:
         ]
 
 
+def steps(
+    layout: ScaleLayout, scales: tf.Tensor, bits: tf.Tensor, quantizer: str
+) -> list[tf.Tensor]:
+    """`uniform.step_size` of every weight, which broadcasts against it.
+
+    Args:
+        layout: Where the scales of each weight are.
+        scales: float32 positive vector. No gradient.
+        bits: int32 tensor of shape (weights,), stored bits.
+        quantizer: `"round_clamp"` or `"dorefa"`.
+    """
+    levels = uniform.steps_per_scale(bits - 1, quantizer)
+    return layout.split(scales / layout.spread(levels))
+
+
+def codes(
+    weights: Sequence[tf.Tensor], steps: Sequence[tf.Tensor], bits: tf.Tensor
+) -> Iterator[tf.Tensor]:
+    """Codes of every weight, one weight after the other.
+
+    Values in training, reports and files are these times the steps.
+
+    Args:
+        weights: float32 tensors.
+        steps: Of each weight, from `steps`.
+        bits: int32 tensor of shape (weights,), stored bits.
+
+    Yields:
+        float32 tensors of integers, no gradient.
+    """
+    limit = uniform.code_limit(bits)
+    ends = zip(tf.unstack(-limit), tf.unstack(limit), strict=True)
+    for w, step, (low, high) in zip(weights, steps, ends, strict=True):
+        yield uniform.codes(w, step, low, high)
+
+
 def values(
     layout: ScaleLayout,
     weights: Sequence[tf.Tensor],
@@ -210,17 +247,12 @@ def values(
         float32 tensors in the weights' shapes, the same to the bit, with the
         identity as gradient.
     """
-    levels = uniform.steps_per_scale(bits - 1, quantizer)
-    steps = layout.split(scales / layout.spread(levels))
-    limit = uniform.code_limit(bits)
-    limits = zip(tf.unstack(-limit), tf.unstack(limit), strict=True)
+    own = steps(layout, scales, bits, quantizer)
 
     @tf.custom_gradient
     def apply(*given: tf.Tensor) -> Any:
-        results = [
-            uniform.codes(w, step, *ends) * step
-            for w, step, ends in zip(given, steps, limits, strict=True)
-        ]
+        found = zip(codes(given, own, bits), own, strict=True)
+        results = [integers * step for integers, step in found]
         return results, lambda *upstream: upstream
 
     return apply(*weights)

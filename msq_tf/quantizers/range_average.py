@@ -42,7 +42,7 @@ class SiteRange(NamedTuple):
 
 
 class Average(NamedTuple):
-    """What to go on with.
+    """The state to go on with.
 
     Attributes:
         ends: The new range.

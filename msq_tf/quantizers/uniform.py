@@ -51,7 +51,7 @@ LARGEST_SCALE = 2.0**127
 
 
 class Quantized(NamedTuple):
-    """What one rounding pass gives.
+    """The results of one rounding pass.
 
     Attributes:
         value: float32, the weight's shape: `codes * step`. Its gradient with

@@ -1,1 +1,1 @@
-"""What a search did, to read and to look at."""
+"""Reports on a search, to read and to look at."""

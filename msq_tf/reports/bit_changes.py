@@ -11,6 +11,7 @@ from typing import Any
 
 import rich.box
 import rich.console
+import rich.markup
 import rich.table
 import rich.text
 
@@ -54,7 +55,9 @@ _logger = logging.getLogger("msq_tf")
 
 @dataclasses.dataclass(frozen=True)
 class Decisions:
-    """Changes of widths as a table. `str()` of it is that table.
+    """Changes of widths as tables: what was known, and the reasons.
+
+    `str()` prints them.
 
     The columns are those of `BitChange`: `cost` is the predicted increase
     of the loss, `LSB≠0` the share of elements whose dropped bits were not all
@@ -83,7 +86,24 @@ class Decisions:
             table.add_row(
                 *(Name(cell) if head in _TEXT else cell for head, cell in cells)
             )
-        return [table, _COST + WORDS]
+        return [table, _COST + WORDS, *self._reasons()]
+
+    def _reasons(self) -> list[Any]:
+        if not any(change.reason for change in self.changes):
+            return []
+        table = rich.table.Table(title="Reasons", **LAYOUT)
+        table.add_column("step", justify="right", no_wrap=True)
+        table.add_column("weight", overflow="fold")
+        table.add_column("bits", justify="right", no_wrap=True)
+        table.add_column("why", overflow="fold")
+        for change in self.changes:
+            table.add_row(
+                str(change.step),
+                Name(change.path),
+                _move(change),
+                rich.markup.escape(change.reason or _UNKNOWN),
+            )
+        return [table]
 
     def __str__(self) -> str:
         return as_text(self)
@@ -94,17 +114,21 @@ class Decisions:
 
     def markdown(self) -> str:
         """The table in Markdown, as TensorBoard's text panel shows it."""
-        rows = [_COLUMNS, tuple("---" for _ in _COLUMNS)]
+        head = (*_COLUMNS, "why")
+        rows = [head, tuple("---" for _ in head)]
         rows += [
             # A bar in a name would end its cell.
-            tuple(cell.replace("|", "\\|") for cell in _cells(change))
+            tuple(
+                cell.replace("|", "\\|")
+                for cell in (*_cells(change), change.reason or _UNKNOWN)
+            )
             for change in self.changes
         ]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def as_text(renderable: Any) -> str:
-    """What a rich console prints to standard output, without colours."""
+    """The text that a rich console prints, without colours."""
     narrow, wide = _WIDTHS
     columns = shutil.get_terminal_size((wide, 0)).columns
     console = rich.console.Console(
@@ -153,12 +177,16 @@ def _cells(change: BitChange) -> tuple[str, ...]:
         str(change.step),
         f"{change.epoch:.2f}",
         change.path,
-        f"{change.old} → {change.new}",
+        _move(change),
         _or_unknown(change.cost, "{:+.1e}"),
         _or_unknown(change.lsb_nonzero, "{:.2f}"),
         with_error(change.sensitivity, change.sensitivity_error),
         _candidate(change.next_in_line),
     )
+
+
+def _move(change: BitChange) -> str:
+    return f"{change.old} → {change.new}"
 
 
 def _candidate(candidate: Candidate | None) -> str:

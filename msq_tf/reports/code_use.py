@@ -18,7 +18,7 @@ _FEWEST = 64
 
 
 class CodeUse(NamedTuple):
-    """What the codes of one weight use.
+    """The use that the codes of one weight make of their width.
 
     Attributes:
         path: Key of the weight.

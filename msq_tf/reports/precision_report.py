@@ -97,7 +97,7 @@ class SkippedLayer:
 
 @dataclasses.dataclass(frozen=True)
 class PrecisionReport:
-    """What `precision_report` returns. `str()` of it is a table.
+    """The result of `precision_report`. `str()` of it is a table.
 
     Attributes:
         layers: Quantized weights in traversal order.
@@ -296,7 +296,7 @@ class PrecisionReport:
 def precision_report(
     qmodel: QuantizedNetwork, history: Any = None, metric: str | None = None
 ) -> PrecisionReport:
-    """What every weight of a model got, and why others got nothing.
+    """Reports the bits of every weight, and why others have none.
 
     Args:
         qmodel: An `MSQModel`, or a `msq_tf.tfmot.ModelView` of a tf_keras
@@ -326,30 +326,22 @@ def precision_report(
     size = sum(qmodel.sizes)
     logs = [] if history is None else training_log.rows(history)
     name = training_log.metric_name(logs, metric) if logs else None
-    statistics = zip(
-        *(getattr(search, name).numpy().tolist() for name in _STATISTICS),
-        strict=True,
-    )
-    columns = zip(
-        qmodel.outlines,
-        qmodel.sizes,
-        search.course(qmodel.paths),
-        statistics,
-        _uses(qmodel),
-        strict=True,
-    )
+    noted = {
+        name: getattr(search, name).numpy().tolist() for name in _STATISTICS
+    }
+    courses, uses = search.course(qmodel.paths), _uses(qmodel)
     layers = tuple(
         LayerPrecision(
-            path=entry.path,
-            layer=entry.layer,
-            attribute=entry.attribute,
-            size=elements,
-            bits=bits[entry.path],
-            history=tuple(course),
-            use=use,
-            **dict(zip(_STATISTICS, values, strict=True)),
+            path=weight.path,
+            layer=weight.plan.layer,
+            attribute=weight.plan.attribute,
+            size=weight.size,
+            bits=bits[weight.path],
+            history=tuple(courses[i]),
+            use=uses[i],
+            **{name: values[i] for name, values in noted.items()},
         )
-        for (entry, _, _), elements, course, values, use in columns
+        for i, weight in enumerate(qmodel.planned_weights)
     )
     return PrecisionReport(
         layers=layers,
@@ -382,8 +374,7 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: _plain(part) for name, part in vars(value).items()}
     if hasattr(value, "_asdict"):
-        parts = value._asdict().items()  # no model keeps a decision's words
-        return {name: _plain(part) for name, part in parts if name != "reason"}
+        return {name: _plain(part) for name, part in value._asdict().items()}
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""What a search shows while it runs: a terminal line, TensorBoard."""
+"""Progress of a search while it runs: a terminal line, TensorBoard."""
 
 from __future__ import annotations
 

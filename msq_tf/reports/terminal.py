@@ -52,7 +52,7 @@ class Console(rich.console.Console):
 
     @property
     def file(self) -> IO[str]:
-        """Where it prints."""
+        """The stream that it prints to."""
         return _Fitting(super().file)  # type: ignore[return-value]
 
     @file.setter

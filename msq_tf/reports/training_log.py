@@ -1,4 +1,4 @@
-"""What `fit` logged, as points of a metric against bytes."""
+"""The logs of `fit`, as points of a metric against bytes."""
 
 from __future__ import annotations
 

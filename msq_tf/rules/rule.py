@@ -1,4 +1,4 @@
-"""What a precision rule is, and the data it sees, remembers and answers.
+"""The precision rule, and the data it sees, remembers and answers.
 
 A rule decides which weight loses bits, and when. It knows no Keras: names,
 counts and floats go in; new bits, with a reason for each, come out.
@@ -49,7 +49,7 @@ class Candidate(NamedTuple):
 
 
 class RuleState(NamedTuple):
-    """What a rule remembers between decisions; floats, so it can be saved.
+    """The memory of a rule between decisions; floats, so it can be saved.
 
     Attributes:
         started: 1 once the search has begun.
@@ -77,7 +77,7 @@ class RuleState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LayerStats:
-    """What a rule knows of one weight.
+    """Statistics of one weight, as a rule gets them.
 
     Attributes:
         path: Name of the weight.
@@ -119,7 +119,7 @@ class LayerStats:
 
 @dataclasses.dataclass(frozen=True)
 class SearchStats:
-    """What a rule knows of a model at one moment.
+    """Statistics of a model at one moment, as a rule gets them.
 
     Attributes:
         layers: A `LayerStats` for each quantized weight.
@@ -164,7 +164,7 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What a rule decided.
+    """The answer of a rule.
 
     Attributes:
         changes: New widths. A weight occurs at most once.

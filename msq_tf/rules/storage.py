@@ -1,8 +1,8 @@
 """How export targets store weights: what a search needs to promise bytes.
 
 A width pays only if a container for it exists: `min_size` stores 3-bit codes
-in 4 bits. The tables follow the policies of `tflite_export/targets`; a test
-there holds them together and checks the predicted file sizes.
+in 4 bits. Containers are those of the exporter's tables, see `target_facts`;
+what a file has besides codes was measured.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.target_facts import FACTS
 from msq_tf.weight_layout import Layout
 
 # A matrix product, as fast kernels for packed weights take it: rows of a
@@ -27,18 +28,14 @@ DEPTHWISE = "depthwise"
 OTHER = "other"
 KINDS = (DENSE, POINTWISE, CONV, DEPTHWISE, OTHER)
 
-_ANY = tuple(range(MAX_BITS, MIN_BITS - 1, -1))
-_INT8 = (8,)
-_INT4 = (8, 4)
-_INT2 = (8, 4, 2)
 # What a packed file stores codes in, and so the widths that make it smaller.
-CONTAINERS = _INT2
-_PACKED_ROWS = 4
+CONTAINERS = (8, 4, 2)
+PACKED_ROWS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What a target stores.
+    """Bytes that a target stores.
 
     Attributes:
         name: Name of the export target.
@@ -68,33 +65,18 @@ class Device:
         )
 
 
-def _same(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    return dict.fromkeys(KINDS, widths)
-
-
+# Vela stores n-bit codes in about n bits, without containers.
+_ANY = dict.fromkeys(KINDS, tuple(range(MAX_BITS, MIN_BITS - 1, -1)))
 # Bytes besides codes were fitted to exported files of ResNet-8, ResNet-20 and
 # MobileNetV2 (benchmarks/results/sizes.json).
 DEVICES = {
     device.name: device
     for device in (
-        Device("min_size", _same(_INT2), 11.54, 182.0, 2182.0),
-        Device(
-            "cpu_int8",
-            {**_same(_INT8), DENSE: _INT2, POINTWISE: _INT2},
-            15.42,
-            196.0,
-            2333.0,
-        ),
-        Device(
-            "mcu",
-            {**_same(_INT4), DENSE: _INT8, OTHER: _INT8},
-            15.43,
-            191.0,
-            2232.0,
-        ),
-        # Vela stores n-bit codes in about n bits, without containers: bytes
-        # are those of the encoded weights.
-        Device("ethos_u", _same(_ANY), 0.0, 0.0, 0.0),
+        Device("min_size", FACTS["min_size"].widths, 11.54, 182.0, 2182.0),
+        Device("cpu_int8", FACTS["cpu_int8"].widths, 15.42, 196.0, 2333.0),
+        Device("mcu", FACTS["mcu"].widths, 15.43, 191.0, 2232.0),
+        # Bytes are those of the encoded weights.
+        Device("ethos_u", _ANY, 0.0, 0.0, 0.0),
     )
 }
 
@@ -116,7 +98,7 @@ def device(name: str) -> Device:
 
 def kind_of(layer: Any, layout: Layout, shape: Sequence[int]) -> str:
     """Kind of a weight of a Keras layer, as far as containers depend on it."""
-    packs = shape[-2] % _PACKED_ROWS == 0 if len(shape) > 1 else False
+    packs = shape[-2] % PACKED_ROWS == 0 if len(shape) > 1 else False
     if layout in (Layout.DENSE, Layout.EINSUM):
         return DENSE if packs else OTHER
     if layout == Layout.DEPTHWISE:

@@ -1,9 +1,10 @@
-"""What export targets can't run, said before the training.
+"""Layers that export targets can't run, named before the training.
 
 One trained model goes to every target: what a target spells in another way is
 the exporter's business. Here is only what no target's kernels can compute, by
 class of layer. A test exports these layers and holds the table to what the
-exporter refuses.
+exporter refuses. Types of activations are those of the exporter's tables, see
+`target_facts`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msq_tf import extras
+from msq_tf.rules.target_facts import FACTS
 
 _NORM = "a variance needs float operators; use BatchNormalization"
 LOOP = "loops run in float; build it with unroll=True"
@@ -52,15 +54,15 @@ _EDGE_TPU_ACTIVATIONS = dict.fromkeys(
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a target can't run.
+    """Limits of one target.
 
     Attributes:
         activation_bits: What activations have to be trained with if they are
             quantized; `None` for any.
         layers: Reasons by the name of a layer's class.
         activations: Reasons by the name of an activation function.
-        loops: Whether recurrent layers may run as loops.
-        float_regions: Whether parts of an integer file may compute in float.
+        float_regions: Whether parts of a file may compute in float, which loops
+            of recurrent layers do.
         extra: What an export needs to be installed, one of
             `extras.MODULES`; empty for nothing.
     """
@@ -68,23 +70,26 @@ class Limits:
     activation_bits: int | None = None
     layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     activations: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    loops: bool = True
     float_regions: bool = True
     extra: str = ""
 
 
-def _device(layers: Mapping[str, str], **others: Any) -> Limits:
-    return Limits(8, layers, loops=False, float_regions=False, **others)
-
-
+# What is said of a target beyond the exporter's tables.
+_OWN: dict[str, dict[str, Any]] = {
+    "mcu": {"layers": _DEVICE, "extra": "mcu"},
+    "ethos_u": {"layers": _DEVICE, "extra": "ethos"},
+    "edgetpu": {
+        "layers": _ON_EDGE_TPU,
+        "activations": _EDGE_TPU_ACTIVATIONS,
+    },
+}
 TARGETS = {
-    "cpu_float": Limits(),
-    "min_size": Limits(),
-    "cpu_int8": Limits(8),
-    "cpu_int16": Limits(16),
-    "mcu": _device(_DEVICE, extra="mcu"),
-    "ethos_u": _device(_DEVICE, extra="ethos"),
-    "edgetpu": _device(_ON_EDGE_TPU, activations=_EDGE_TPU_ACTIVATIONS),
+    name: Limits(
+        activation_bits=fact.activation_bits,
+        float_regions=fact.float_regions,
+        **_OWN.get(name, {}),
+    )
+    for name, fact in FACTS.items()
 }
 
 
@@ -101,7 +106,7 @@ def check_names(names: Any) -> None:
 
 
 def not_installed(names: Iterable[str]) -> list[str]:
-    """What exports need and this machine lacks, a sentence a target."""
+    """Tools that exports need and this machine lacks, a sentence a target."""
     return [
         f"target '{name}' needs {' and '.join(lacking)}: "
         f"{extras.install(extra)}"

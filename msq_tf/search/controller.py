@@ -10,7 +10,6 @@ last bits on unlike machines, and so might what follows from them.
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -66,7 +65,7 @@ def search_stats(
     progress: float = 0.0,
     step: int = 0,
 ) -> SearchStats:
-    """What a rule knows of a model; without `layers` nothing from data."""
+    """Statistics for a rule; without `layers` none that need data."""
     return SearchStats(
         layers=layer_outlines(qmodel) if layers is None else layers,
         progress=progress,
@@ -113,7 +112,7 @@ class Decider:
             portions: Samples for its statistics.
 
         Returns:
-            What was changed; with the rule's reasons, where it decided.
+            What was changed.
 
         Raises:
             ValueError: If workers do not hold the same bits, the statistics
@@ -126,7 +125,7 @@ class Decider:
         state = search.rule_state
         # At the end of its phase a search may decide again and again.
         moved = not state.decisions or int(state.last_step) != step
-        reasons: dict[str, str] = {}
+        changes: list[BitChange] = []
         if distribute.is_chief(strategy):
             self._announce(portions)
         if moved:
@@ -144,18 +143,19 @@ class Decider:
                 search_stats(self._qmodel, layers, progress, step), state
             )
             check_decision(self._rule, decision, layers)
-            self._apply(decision, step, epoch, layers)
+            changes = self._apply(decision, step, epoch, layers)
             search.rule_state = after
-            reasons = {c.path: c.reason for c in decision.changes}
         if distribute.workers(strategy) > 1:
             distribute.align(
                 strategy, [getattr(search, n) for n in (*PER_WEIGHT, *SHARED)]
             )
             self._check_bits()
-        paths = self._qmodel.paths
-        rows = bit_history.newer(before, search.logged())
-        changes = [bit_history.from_row(row, paths) for row in rows]
-        return [c._replace(reason=reasons.get(c.path, "")) for c in changes]
+            if not distribute.is_chief(strategy):
+                # All that reaches those that did not decide.
+                paths = self._qmodel.paths
+                rows = bit_history.newer(before, search.logged())
+                changes = [bit_history.from_row(row, paths) for row in rows]
+        return changes
 
     def _announce(self, portions: Portions) -> None:
         """Says once what the statistics will take, where that is long."""
@@ -273,31 +273,20 @@ class Decider:
         step: int,
         epoch: float,
         layers: Sequence[LayerStats],
-    ) -> None:
+    ) -> list[BitChange]:
+        """Sets what was decided; returns the changes as they are kept."""
         paths = self._qmodel.paths
         search = self._qmodel.search
         known = {layer.path: layer for layer in layers}
-        for change in decision.changes:
-            layer = known[change.path]
-            search.change(
-                BitChange(
-                    step=step,
-                    epoch=epoch,
-                    path=change.path,
-                    old=change.old,
-                    new=change.new,
-                    cost=change.cost,
-                    lsb_nonzero=layer.lsb_nonzero.get(
-                        change.old - change.new, math.nan
-                    ),
-                    sensitivity=layer.sensitivity,
-                    sensitivity_error=layer.sensitivity_error,
-                    next_in_line=change.next_in_line,
-                ),
-                paths,
-            )
+        changes = [
+            BitChange.of(change, step, epoch, known[change.path])
+            for change in decision.changes
+        ]
+        for change in changes:
+            search.change(change, paths)
         search.lsb.assign([decision.lsb.get(path, 0) for path in paths])
         search.strength.assign(self._lsb_strength if decision.lsb else 0.0)
+        return changes
 
     def _check_bits(self) -> None:
         """Raises a ValueError unless all workers hold the same bits."""

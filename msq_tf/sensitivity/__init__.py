@@ -1,4 +1,4 @@
-"""What a narrower width costs."""
+"""Estimates of what a narrower width costs."""
 
 from msq_tf.sensitivity.divergence import output_divergence as output_divergence
 from msq_tf.sensitivity.hessian import BlockHessian as BlockHessian

@@ -49,7 +49,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """What the statistics of one run may take.
+    """The work that the statistics of one run may take.
 
     With `growth` gains are measured besides costs, and share their work.
     Methods take how many samples are available, and give how many to use.

@@ -1,4 +1,4 @@
-"""What a search decides on is checked: NaN compares with everything as False.
+"""Checks of what a search decides on: NaN compares with everything as False.
 
 A rule that is handed NaN decides all the same, and what comes of it looks like
 any other search.

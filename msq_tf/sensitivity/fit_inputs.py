@@ -52,7 +52,7 @@ class FitInputs:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> FitInputs:
-        """What one call of `fit` is given, by place or by name.
+        """Takes the arguments of one call of `fit`, by place or by name.
 
         What the bound method does not know is left to itself.
         """

@@ -37,23 +37,21 @@ _PROBED = (4, 3, 2)
 
 
 def layer_outlines(model: QuantizedNetwork) -> tuple[LayerStats, ...]:
-    """What is known of the quantized weights without looking at data."""
+    """Statistics of the quantized weights, as far as they need no data."""
     bits = model.bits
     grown = model.search.grown.numpy()
     return tuple(
         LayerStats(
-            path=entry.path,
-            size=size,
-            bits=bits[entry.path],
-            min_bits=entry.min_bits,
-            kind=kind,
-            channels=channels,
-            start_bits=entry.start_bits,
+            path=weight.path,
+            size=weight.size,
+            bits=bits[weight.path],
+            min_bits=weight.plan.min_bits,
+            kind=weight.kind,
+            channels=weight.channels,
+            start_bits=weight.plan.start_bits,
             grown=int(count),
         )
-        for (entry, kind, channels), size, count in zip(
-            model.outlines, model.sizes, grown, strict=True
-        )
+        for weight, count in zip(model.planned_weights, grown, strict=True)
     )
 
 
@@ -215,14 +213,14 @@ class StatisticsGatherer:
             lower = max(bits - 1, MIN_BITS)
             nearest = self._quantized(w, scale(i, lower), lower)
             distance = _squared(nearest - w)
-            curvature = max(float(trace[i]), 0.0) / model.sizes[i]
+            curvature = max(float(trace[i]), 0.0) / outline.size
             layers.append(
                 dataclasses.replace(
                     outline,
                     sensitivity=curvature * distance,
                     # One probe has an infinite error, also where nothing moves.
                     sensitivity_error=distance
-                    and float(trace_error[i]) / model.sizes[i] * distance,
+                    and float(trace_error[i]) / outline.size * distance,
                     lsb_nonzero={
                         bits - width: self._share(
                             w, scale(i, bits), bits, bits - width
@@ -289,7 +287,7 @@ class StatisticsGatherer:
                 for b in widths
             }
             if self.ranking == HESSIAN:
-                curvature = max(float(trace[i]), 0.0) / model.sizes[i]
+                curvature = max(float(trace[i]), 0.0) / outline.size
                 for width in widths:
                     costs[i, width] = 0.5 * curvature * moved[width]
                 continue

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.strip import check_model
 
@@ -50,7 +51,7 @@ class _Flattener:
     def run(self) -> Any:
         model = self._model
         _check_graph(model)
-        self._names.update(layer.name for layer in model._input_layers)
+        self._names.update(layer.name for layer in private.input_layers(model))
         inputs = [
             tf_keras.Input(
                 tensor.shape[1:],
@@ -59,7 +60,7 @@ class _Flattener:
                 dtype=tensor.dtype,
             )
             for tensor, layer in zip(
-                model.inputs, model._input_layers, strict=True
+                model.inputs, private.input_layers(model), strict=True
             )
         ]
         outputs = self._inline(model, inputs, None, "")
@@ -84,8 +85,9 @@ class _Flattener:
         def new(value: Any) -> Any:
             return tensors.get(id(value), value)
 
-        for depth in sorted(model._nodes_by_depth, reverse=True):
-            for node in model._nodes_by_depth[depth]:
+        nodes = private.nodes_by_depth(model)
+        for depth in sorted(nodes, reverse=True):
+            for node in nodes[depth]:
                 if node.is_input:
                     continue
                 args, kwargs = tf.nest.map_structure(
@@ -113,7 +115,7 @@ class _Flattener:
                 kwargs.get("training"),
                 f"{layer.name}_",
             )
-        if not layer._expects_training_arg:
+        if not private.takes_training(layer):
             kwargs.pop("training", None)
         return self._copy(layer, prefix)(*args, **kwargs)
 
@@ -132,7 +134,7 @@ class _Flattener:
 
 
 def _check_graph(model: Any) -> None:
-    if not getattr(model, "_is_graph_network", False):
+    if not private.is_functional(model):
         raise ValueError(
             "Only the graph of a Functional or Sequential model is known. "
             f"Received: '{model.name}', {type(model).__name__}"

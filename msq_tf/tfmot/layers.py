@@ -6,42 +6,18 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from msq_tf.core import weight_spec
+from msq_tf.core import layer_registry
 from msq_tf.core.weight_spec import WeightSpec
 from msq_tf.tfmot.compat.imports import tf_keras
-from msq_tf.weight_layout import Layout
 
 layers = tf_keras.layers
 
-
-_DEPTHWISE = (WeightSpec("depthwise_kernel", (-2, -1), Layout.DEPTHWISE),)
-
-# Matched by class, the first entry wins: a DepthwiseConv2D and a
-# SeparableConv2D are convolutions too.
-_TABLE: tuple[tuple[type, tuple[WeightSpec, ...]], ...] = (
-    (layers.SeparableConv1D, weight_spec.SEPARABLE),
-    (layers.SeparableConv2D, weight_spec.SEPARABLE),
-    (layers.DepthwiseConv1D, _DEPTHWISE),
-    (layers.DepthwiseConv2D, _DEPTHWISE),
-    (layers.Conv1DTranspose, weight_spec.CONV_TRANSPOSE),
-    (layers.Conv2DTranspose, weight_spec.CONV_TRANSPOSE),
-    (layers.Conv3DTranspose, weight_spec.CONV_TRANSPOSE),
-    (layers.Conv1D, weight_spec.CONV),
-    (layers.Conv2D, weight_spec.CONV),
-    (layers.Conv3D, weight_spec.CONV),
-    (layers.Dense, weight_spec.DENSE),
-    (layers.Embedding, weight_spec.EMBEDDING),
-    (layers.EinsumDense, weight_spec.EINSUM),
-    # Cells are inside of layers, where no wrapper is; MSQ could quantize them.
-    (layers.LSTMCell, weight_spec.RECURRENT),
-    (layers.GRUCell, weight_spec.RECURRENT),
-    (layers.SimpleRNNCell, weight_spec.RECURRENT),
-)
+_KNOWN = layer_registry.registry(layers, "depthwise_kernel")
 
 
 def known_weights(layer: Any) -> tuple[WeightSpec, ...]:
     """The quantizable weights of a layer; none where its class is unknown."""
-    return next((s for kind, s in _TABLE if isinstance(layer, kind)), ())
+    return layer_registry.specs_of(_KNOWN, layer)
 
 
 def channel_axes(

@@ -30,6 +30,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.graph_transfor
 )
 
 from msq_tf.tfmot import columns
+from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.layers import known_weights
@@ -46,7 +47,7 @@ _OTHERS = (
 
 
 class MSQLayoutTransform(tfmot.QuantizeLayoutTransform):
-    """What `quantize_apply` does to a model before layers are wrapped."""
+    """Transforms a model for `quantize_apply`, before layers are wrapped."""
 
     def __init__(self, config: dict[str, Any], registry: Any):
         self._config = config
@@ -60,7 +61,7 @@ class MSQLayoutTransform(tfmot.QuantizeLayoutTransform):
         given = {n: entry.get(_CONFIG) for n, entry in metadata.items()}
         _finalize(model)
         if self._config["activation_bits"] is not None:
-            for layer in model._input_layers:
+            for layer in private.input_layers(model):
                 if not tf.as_dtype(layer.dtype).is_floating:
                     metadata.pop(layer.name, None)
                 elif columns.narrow(layer):

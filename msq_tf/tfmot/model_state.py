@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from msq_tf import distribute
+from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.imports import tf_keras
 
 
@@ -45,7 +46,7 @@ def fixed_batch_size(model: Any) -> int | None:
 
 def _states(model: Any) -> Iterator[list[Any]]:
     """The states of each recurrent layer that keeps them."""
-    for layer in model._flatten_layers():
+    for layer in private.all_layers(model):
         if isinstance(layer, tf_keras.layers.RNN) and layer.stateful:
             states = tf.nest.flatten(layer.states)
             yield [state for state in states if state is not None]

@@ -19,11 +19,13 @@ from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.quantized_weight import SkippedWeight
 from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.quantizers.range_average import SiteRange
-from msq_tf.tfmot.calibrate import Tap
 from msq_tf.tfmot.calibrate import site_ranges
 from msq_tf.tfmot.calibrate import watched
+from msq_tf.tfmot.compat import private
+from msq_tf.tfmot.compat.fake_quant import Tap
+from msq_tf.tfmot.compat.fake_quant import differentiable_twice
 from msq_tf.tfmot.compat.imports import tf_keras
-from msq_tf.tfmot.losses import LossesWithoutMetrics
+from msq_tf.tfmot.compat.losses import LossesWithoutMetrics
 from msq_tf.tfmot.model_state import fixed_batch_size
 from msq_tf.tfmot.model_state import kept
 from msq_tf.tfmot.model_state import state_variables
@@ -31,11 +33,11 @@ from msq_tf.tfmot.own_training import keep_penalty_apart
 from msq_tf.tfmot.own_training import own_methods
 from msq_tf.tfmot.quantizer import given_values
 from msq_tf.tfmot.search_variables import WrapperState
-from msq_tf.tfmot.second_gradients import differentiable_twice
 from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.strip import copy_weights
 from msq_tf.tfmot.strip import in_float32
 from msq_tf.tfmot.strip import strip_quantization
+from msq_tf.tfmot.wrapped_weights import WrappedWeight
 from msq_tf.tfmot.wrapped_weights import activation_widths
 from msq_tf.tfmot.wrapped_weights import find_weights
 from msq_tf.tfmot.wrapped_weights import weights_as
@@ -57,7 +59,7 @@ class TrainedActivations:
 
 
 class ModelView(QuantizedNetwork):
-    """What MSQ knows of a model that `quantize_apply` returned.
+    """A model that `quantize_apply` returned, as MSQ sees it.
 
     Holds no state of its own: bits and the search are variables of the
     model's wrappers, and any number of views show the same. `precision_report`
@@ -92,7 +94,7 @@ class ModelView(QuantizedNetwork):
                 "Nothing in the model is quantized by MSQ. Expected a model "
                 "of `quantize_apply` with MSQQuantizeConfig or "
                 "MSQQuantizeScheme. Received: model "
-                f"'{model.name}', {[entry.plan.path for entry in found]}"
+                f"'{model.name}', {[entry.path for entry in found]}"
             )
         kinds = sorted(
             {
@@ -113,14 +115,9 @@ class ModelView(QuantizedNetwork):
             [entry.variables for entry in ours if entry.variables]
         )
         self._weights = WeightQuantizers(
-            [(entry.plan, entry.weight) for entry in found],
+            found,
             quantizer,
             lambda variable: tf.cast(variable, tf.float32),
-            # A quantizer may have other axes than its layer's channels.
-            [
-                entry.quantizer.scale_axes(len(entry.weight.variable.shape))
-                for entry in ours
-            ],
             scale,
         )
         self._by_tfmot = [
@@ -185,7 +182,7 @@ class ModelView(QuantizedNetwork):
     def products(self) -> int:
         return sum(
             isinstance(layer, _MULTIPLYING)
-            for layer in self.model._flatten_layers()
+            for layer in private.all_layers(self.model)
         )
 
     @property
@@ -199,7 +196,7 @@ class ModelView(QuantizedNetwork):
         return CompiledLosses(
             getattr(self.model, "loss", None),
             tf_keras.losses,
-            container and container._user_loss_weights,
+            container and private.loss_weights(container),
             getattr(self.model, "output_names", None),
         )
 
@@ -210,37 +207,35 @@ class ModelView(QuantizedNetwork):
         return kept([v for metric in metrics for v in metric.variables])
 
     def skipped_weights(self) -> list[SkippedWeight]:
-        values = self._values_by_tfmot()
-        skipped = [pair for pair in self._found if pair.plan.skip_reason]
+        values = {
+            weight.path: value for weight, value in self._values_by_tfmot()
+        }
         return [
             dataclasses.replace(
-                record,
-                value=values.get(entry.weight.variable.ref(), record.value),
+                record, value=values.get(record.path, record.value)
             )
-            for record, entry in zip(
-                super().skipped_weights(), skipped, strict=True
-            )
+            for record in super().skipped_weights()
         ]
 
-    def _values_by_tfmot(self) -> dict[Any, np.ndarray]:
+    def _values_by_tfmot(self) -> list[tuple[WrappedWeight, np.ndarray]]:
         with tf.init_scope():
-            return {
-                entry.weight.variable.ref(): entry.value()
-                for entry in self._by_tfmot
-            }
+            return [(weight, weight.value()) for weight in self._by_tfmot]
 
     def values_by_variable(self) -> Mapping[Any, np.ndarray]:
         """float32 arrays: quantized values by the variable's `ref()`.
 
         Those of weights that TFMOT quantizes are there, too.
         """
-        values = {
-            kernel.ref(): weight.values
-            for kernel, weight in zip(
-                self.kernels, self.quantized_weights(), strict=True
-            )
+        quantized = zip(
+            self.planned_weights, self.quantized_weights(), strict=True
+        )
+        return {
+            **{weight.variable.ref(): own.values for weight, own in quantized},
+            **{
+                weight.variable.ref(): value
+                for weight, value in self._values_by_tfmot()
+            },
         }
-        return values | self._values_by_tfmot()
 
     @property
     def base(self) -> Any:
@@ -257,7 +252,7 @@ class ModelView(QuantizedNetwork):
 
     @property
     def activations(self) -> TrainedActivations | None:
-        """What the activations were trained with; `None` for floats.
+        """The bits that activations were trained with; `None` for floats.
 
         Raises:
             ValueError: If they have several widths.

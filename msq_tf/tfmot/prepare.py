@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.flatten import flatten_model
@@ -120,7 +121,7 @@ def quantize_model(model: Any, scheme: MSQQuantizeScheme | None = None) -> Any:
 
 def _check_floats(model: Any) -> None:
     """Raises a ValueError if TFMOT would keep ranges in another float type."""
-    for layer in model._flatten_layers(include_self=False):
+    for layer in private.inner_layers(model):
         if layer.weights and layer.variable_dtype in OTHER_FLOATS:
             raise ValueError(
                 "TFMOT's ranges of activations are float32, and those of the "

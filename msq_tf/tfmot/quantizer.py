@@ -10,19 +10,16 @@ from typing import Any
 
 import tensorflow as tf
 
-# Not public; how `mixed_float16` reads variables.
-from tf_keras.src.mixed_precision import autocast_variable
-
 from msq_tf.core.config import check_bits
 from msq_tf.core.config import check_choice
 from msq_tf.core.scoped import scoped
 from msq_tf.quantizers import batched
-from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
 from msq_tf.tfmot import search_variables
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.compat.names import weight_name
+from msq_tf.tfmot.compat.private import without_autocast
 from msq_tf.tfmot.own_training import penalty_loss
 
 # Values that stand for weights while statistics are taken, by reference of
@@ -163,11 +160,13 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
             if value is not None:
                 return tf.cast(value, dtype)
         # Codes are those of the float32 weight.
-        with autocast_variable.enable_auto_cast_variables(None):
+        with without_autocast():
             w = tf.cast(tf.convert_to_tensor(inputs), tf.float32)
-        bits, axes = weights["bits"], self.scale_axes(len(w.shape))
-        scale = mse_scale.scale_by(self.scale, w, bits, axes, self.quantizer)
-        value = uniform.quantize(w, scale, bits, 0, self.quantizer).value
+        # One weight is a list of one.
+        layout = batched.ScaleLayout([w.shape], [self.scale_axes(len(w.shape))])
+        bits = tf.convert_to_tensor(weights["bits"])[None]
+        scales = layout.scales([w], bits, self.quantizer, self.scale)
+        (value,) = batched.values(layout, [w], scales, bits, self.quantizer)
         return tf.cast(value, dtype)
 
     def _penalty(self, weight: Any, variables: Mapping[str, Any]) -> tf.Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.compat.names import weight_name
@@ -23,17 +24,16 @@ def in_float32(model: Any) -> Iterator[None]:
     """Lets layers of a mixed policy compute in float32, as their variables."""
     changed = [
         (layer, layer.dtype_policy)
-        for layer in model._flatten_layers()
+        for layer in private.all_layers(model)
         if layer.compute_dtype in OTHER_FLOATS
     ]
     try:
         for layer, _ in changed:
-            # Not public; it is what `build` calls.
-            layer._set_dtype_policy("float32")
+            private.set_policy(layer, "float32")
         yield
     finally:
         for layer, policy in changed:
-            layer._set_dtype_policy(policy)
+            private.set_policy(layer, policy)
 
 
 def strip_quantization(model: Any) -> Any:
@@ -99,7 +99,11 @@ def _unwrapped(layer: Any) -> Any:
         # A wrapper that was called has put its own objects there; it does so
         # again at the next call.
         layer.quantize_config.set_quantize_activations(
-            inner, [_original(entry) for entry in layer._quantize_activations]
+            inner,
+            [
+                _original(entry)
+                for entry in private.quantized_activations(layer)
+            ],
         )
         layer = inner
     config = layer.get_config()
@@ -131,7 +135,9 @@ def copy_weights(model: Any, plain: Any, values: Mapping[Any, Any]) -> None:
             continue
         named: dict[str, Any] = {}
         if isinstance(source, tfmot.QuantizeWrapper):
-            named = {weight_name(w): w for w, _, _ in source._weight_vars}
+            named = {
+                weight_name(w): w for w, _, _ in private.weight_vars(source)
+            }
             source = source.layer
         if not named:
             target.set_weights([value(v) for v in source.weights])

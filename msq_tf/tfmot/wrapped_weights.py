@@ -14,9 +14,11 @@ import tensorflow as tf
 from msq_tf.core.config import Granularity
 from msq_tf.core.config import PerChannel
 from msq_tf.core.config import PerTensor
+from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.weight_plan import WeightPlan
 from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.core.weight_spec import WeightSpec
+from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.compat.names import weight_name
 from msq_tf.tfmot.layers import known_weights
@@ -25,18 +27,14 @@ from msq_tf.tfmot.strip import is_input_quantizer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class WrappedWeight:
+class WrappedWeight(ModelWeight):
     """One weight of a model of TFMOT.
 
     Attributes:
-        plan: What was decided for it.
-        weight: Where it is.
         quantizer: Its quantizer; `None` without one.
         variables: The variables of the quantizer.
     """
 
-    plan: WeightPlan
-    weight: FoundWeight
     quantizer: Any = None
     variables: Mapping[str, Any] | None = None
 
@@ -45,10 +43,17 @@ class WrappedWeight:
         """Whether MSQ quantizes it."""
         return _ours(self.quantizer)
 
+    @property
+    def scale_axes(self) -> tuple[int, ...] | None:
+        # A quantizer may have other axes than its layer's channels.
+        if not self.by_msq:
+            return super().scale_axes
+        return self.quantizer.scale_axes(len(self.variable.shape))
+
     def value(self) -> np.ndarray:
         """float32 array: what a quantizer of TFMOT makes of it."""
         return self.quantizer(
-            self.weight.variable, False, weights=self.variables
+            self.variable, False, weights=self.variables
         ).numpy()
 
 
@@ -94,11 +99,11 @@ def find_weights(model: Any) -> list[WrappedWeight]:
 def _leaves(model: Any) -> Iterator[Any]:
     """Wrappers, and layers with weights of their own that have none."""
     wrapped: set[int] = set()
-    for layer in model._flatten_layers(include_self=False):
+    for layer in private.inner_layers(model):
         if id(layer) in wrapped:
             continue
         if isinstance(layer, tfmot.QuantizeWrapper):
-            wrapped.update(map(id, layer.layer._flatten_layers()))
+            wrapped.update(map(id, private.all_layers(layer.layer)))
         yield layer
 
 
@@ -106,9 +111,9 @@ def _entries(layer: Any, owner: Any) -> list[tuple[Any, Any, Any]]:
     """`(variable, quantizer, its variables)` of a layer, wrapped or not."""
     entries: list[tuple[Any, Any, Any]] = []
     if layer is owner:
-        rest = owner._trainable_weights + owner._non_trainable_weights
+        rest = private.own_weights(owner)
     else:
-        entries, rest = list(layer._weight_vars), owner.weights
+        entries, rest = private.weight_vars(layer), owner.weights
     taken = {variable.ref() for variable, _, _ in entries}
     # What is left of a known layer is its biases.
     known = {spec.attribute for spec in known_weights(owner)}
@@ -165,12 +170,15 @@ def _wrapped(
 def activation_widths(model: Any) -> set[int]:
     """Bits of all quantizers of activations in a model of TFMOT."""
     quantizers: list[Any] = []
-    for layer in model._flatten_layers(include_self=False):
+    for layer in private.inner_layers(model):
         if is_input_quantizer(layer):
             quantizers.append(layer.quantizer)
         if isinstance(layer, tfmot.QuantizeWrapper):
-            quantizers += [a.quantizer for a in layer._quantize_activations]
-            quantizers += layer._output_quantizers
+            quantizers += [
+                activation.quantizer
+                for activation in private.quantized_activations(layer)
+            ]
+            quantizers += private.output_quantizers(layer)
     return {
         int(quantizer.num_bits)
         for quantizer in quantizers
@@ -187,22 +195,23 @@ def weights_as(model: Any, values: Mapping[Any, tf.Tensor]) -> Iterator[None]:
     """
     wrappers = [
         layer
-        for layer in model._flatten_layers(include_self=False)
+        for layer in private.inner_layers(model)
         if isinstance(layer, tfmot.QuantizeWrapper)
     ]
-    before = [wrapper._weight_vars for wrapper in wrappers]
+    before = [private.weight_vars(wrapper) for wrapper in wrappers]
     try:
         for wrapper in wrappers:
-            wrapper._weight_vars = [
+            entries = [
                 entry
                 if _ours(entry[1]) or entry[0].ref() not in values
                 else (entry[0], _Given(values[entry[0].ref()]), {})
-                for entry in wrapper._weight_vars
+                for entry in private.weight_vars(wrapper)
             ]
+            private.set_weight_vars(wrapper, entries)
         yield
     finally:
         for wrapper, entries in zip(wrappers, before, strict=True):
-            wrapper._weight_vars = entries
+            private.set_weight_vars(wrapper, entries)
 
 
 class _Given:

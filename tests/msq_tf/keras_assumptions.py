@@ -287,7 +287,7 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
     scope_hooks: ({"keras.src"}, f"{OVERLAY} (Overlay, read_float32)"),
     flatten_layers: (
         {"_flatten_layers"},
-        f"{OVERLAY}, msq_tf/keras3/flow.py",
+        OVERLAY,
     ),
     own_variables: (
         {"_trainable_variables", "_non_trainable_variables"},

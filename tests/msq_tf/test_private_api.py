@@ -72,6 +72,28 @@ def test_every_private_name_has_a_check(root):
                 assert path in users
 
 
+def test_private_names_are_used_in_few_files(root):
+    paths = [
+        path.relative_to(root)
+        for package in ("msq_tf", "tflite_export")
+        for path in sorted((root / package).rglob("*.py"))
+        if "tfmot" not in path.parts
+    ]
+    used = private_names(root, paths)
+    of_keras = {name for name in used if name not in NOT_OF_KERAS}
+    assert {path for name in of_keras for path in used[name]} == {
+        "msq_tf/keras3/attention.py",
+        "msq_tf/keras3/overlay.py",
+    }
+    conversion = "tflite_export/conversion/"
+    assert {
+        path
+        for files in used.values()
+        for path in files
+        if path.startswith(conversion)
+    } == {f"{conversion}converter.py", f"{conversion}frozen_graph.py"}
+
+
 @pytest.mark.parametrize(
     "ours",
     [msq_tf.MSQModel, SearchVariables, ActivationQuantizers, LearnedScales],

@@ -24,8 +24,9 @@ FLOORS = {
         *("reports", "search", "keras3", "tfmot"),
     ),
     "tflite_export": (
-        *("errors", "text_tables", "files", "progress", "flatbuffer"),
-        *("targets", "runtime", "quiet", "data", "conversion"),
+        *("errors", "text_tables", "differences", "files", "output_files"),
+        "progress",
+        *("flatbuffer", "targets", "runtime", "quiet", "data", "conversion"),
         *("matching", "integer", "verification", "inspect", "evaluation"),
         "preparation",
         *("target_file", "devices", "reports", "steps", "exporting"),

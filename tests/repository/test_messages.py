@@ -27,7 +27,6 @@ EXCEPTIONS = {
     "tflite_export/inspect/inspect.py:inspect_file": PASSED_ON,
     "tflite_export/runtime/sandbox.py:run": PASSED_ON,
     "tflite_export/data/dataset_samples.py:_check_archive": REASON,
-    "tflite_export/data/dataset_samples.py:_rows": REASON,
     "msq_tf/keras3/pareto_checkpoint.py:_read": REASON,
     "msq_tf/keras3/pareto_checkpoint.py:_entry": REASON,
     "msq_tf/rules/rule.py:average_target": "excluded when the rule is made",

@@ -11,8 +11,8 @@ import pytest
 from tests.tflite_export.samples import dense_model
 from tflite_export import export
 from tflite_export import float_file
-from tflite_export.files import fill
-from tflite_export.files import staged
+from tflite_export.output_files import fill
+from tflite_export.output_files import staged
 
 
 def write(path, data=b"new"):

@@ -19,6 +19,7 @@ def module(name):
     return importlib.import_module(name)
 
 
+LOSSES = "msq_tf/tfmot/compat/losses.py"
 TFMOT = "tensorflow_model_optimization.python.core.quantization.keras"
 autocast = module("tf_keras.src.mixed_precision.autocast_variable")
 compile_utils = module("tf_keras.src.engine.compile_utils")
@@ -72,7 +73,7 @@ def test_names_are_there(where, root):
     for name in NAMES[where]:
         assert name in source, (
             f"{where.__name__} has no {name} any more, which "
-            f"{', '.join(used.get(name, ['msq_tf/tfmot/losses.py']))} uses. "
+            f"{', '.join(used.get(name, [LOSSES]))} uses. "
             "Look for what took its place, and change those files so that "
             "they work with both versions; else bound tf-keras or "
             "tensorflow-model-optimization in pyproject.toml."
@@ -84,6 +85,15 @@ def test_every_private_name_is_listed(root):
     used = set(private_names(root, files(root))) - {"tf_keras.src"}
     assert used
     assert used <= listed
+
+
+def test_private_names_are_used_in_one_folder(root):
+    folder = "msq_tf/tfmot/compat/"
+    wrong = {
+        name: [path for path in paths if not path.startswith(folder)]
+        for name, paths in private_names(root, files(root)).items()
+    }
+    assert not {name: paths for name, paths in wrong.items() if paths}
 
 
 def files(root):

@@ -67,7 +67,7 @@ class _Pattern:
         self._end = end
 
     def written(self) -> list[tf.compat.v1.NodeDef]:
-        """What changes; nothing where it is something else."""
+        """The changes to make; none where it is something else."""
         squeeze = self._read(self._end)
         is_sequence = squeeze is not None and squeeze.op == "Squeeze"
         convolution = self._read(squeeze) if is_sequence else squeeze

@@ -174,7 +174,7 @@ class FrozenGraph:
         ]
 
     def computed(self) -> list[np.ndarray]:
-        """What the graph computes from constants, quantized weights apart."""
+        """Arrays that the graph computes from constants, not quantized ones."""
         return self._uses.computed(self._nodes, self._captured)
 
     def _find_weights(self) -> None:

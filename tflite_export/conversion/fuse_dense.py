@@ -16,10 +16,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer.operators import KEEPS_AXES
 from tflite_export.flatbuffer.prune import compact
 
-# Version 5 is the first to keep the axes of the input.
-_KEEPS_AXES = 5
 # What computes shapes, and can go when nobody reads it any more.
 _SHAPE_OPERATORS = {
     "CONCATENATION",
@@ -95,7 +94,7 @@ class _Graph:
         op.opcodeIndex = edit.op_code(
             self._model,
             schema.BuiltinOperator.FULLY_CONNECTED,
-            max(code.version, _KEEPS_AXES),
+            max(code.version, KEEPS_AXES),
         )
         self._remove(after)
         return True

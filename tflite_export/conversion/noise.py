@@ -108,7 +108,7 @@ def _uniform(draw: _Draw, original: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """Where a file draws random numbers, in the order of the model's calls.
+    """The draws of random numbers in a file, in the order of the model's calls.
 
     Attributes:
         tensors: The tensors of the main graph that hold them.

@@ -62,7 +62,7 @@ class Graph:
 def bounds(
     graph: Graph, batches: Batches
 ) -> tuple[list[list[np.ndarray]], list[float]]:
-    """What outputs should be, and how far each may be from that.
+    """The right outputs, and how far each may be from them.
 
     The outputs for each batch, in float64 where TensorFlow has kernels for
     that and else in float32, and a number for each output.

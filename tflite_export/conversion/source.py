@@ -1,4 +1,4 @@
-"""What the exporter needs of a model, and how it reads it.
+"""A model as the exporter reads it, and what it needs of one.
 
 Any object with the members of `QuantizedModel` can be exported, and with those
 of `RangedModel` on the grids that its activations were trained with; nothing
@@ -24,6 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.core.compiled_losses import CompiledLosses
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
 from msq_tf.keras3.overlay import Aside
@@ -46,7 +47,10 @@ Tap = Callable[[int, tf.Tensor], tf.Tensor]
 
 @runtime_checkable
 class QuantizedModel(Protocol):
-    """A model that knows its codes."""
+    """A model that knows its codes: all that an export needs.
+
+    The protocols below are what a model may know besides.
+    """
 
     @property
     def base(self) -> Any:
@@ -77,6 +81,45 @@ class RangedModel(QuantizedModel, Protocol):
         self, tap: Tap | None = None
     ) -> contextlib.AbstractContextManager[Any]:
         """As `quantized_scope`, with activations on their grids, see `Tap`."""
+
+
+@runtime_checkable
+class RegraphedModel(Protocol):
+    """A model with a graph of its own for integers."""
+
+    @property
+    def integer_base(self) -> Any:
+        """The Keras model that `integer_scope` is for, in place of `base`."""
+
+
+@runtime_checkable
+class SearchedModel(Protocol):
+    """A model whose variables hold the state of a search, too."""
+
+    @property
+    def search_variables(self) -> Sequence[Any]:
+        """These variables, which inference never reads."""
+
+
+@runtime_checkable
+class CompiledModel(Protocol):
+    """A model that knows its loss."""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it has one by now."""
+
+    def compiled_losses(self) -> CompiledLosses:
+        """The losses that it was compiled with."""
+
+
+@runtime_checkable
+class SeenModel(Protocol):
+    """A model that remembers the inputs of its training."""
+
+    @property
+    def input_ranges(self) -> Any:
+        """Has `seen(count)`: the range of each input; `None` for none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +189,7 @@ class Source:
 
     @contextlib.contextmanager
     def scope(self, tap: Tap | None = None) -> Iterator[None]:
-        """Where the model's weights read as they shall be exported.
+        """A scope in which weights read as they shall be exported.
 
         A `tap` needs trained ranges.
         """

@@ -65,7 +65,7 @@ class State:
         return tf.TensorSpec(shape, self.variable.dtype, name=self.name)
 
     def begin(self) -> np.ndarray:
-        """What the input is given first."""
+        """The value that the input is given first."""
         return np.broadcast_to(self.initial, self.spec.shape)
 
     def taken(self, given: Any) -> tf.Tensor:
@@ -122,7 +122,7 @@ def named(
 
 
 def handle(variable: Any) -> tf.Tensor:
-    """What a graph captures that reads a variable."""
+    """The tensors that a graph captures to read a variable."""
     if isinstance(variable, keras.Variable):
         variable = variable.value
     return variable.handle
@@ -261,7 +261,7 @@ class StateReport:
 def report(
     states: Sequence[State], inputs: Sequence[Any], outputs: Sequence[Any]
 ) -> tuple[StateReport, ...]:
-    """What an export says of states, by the `Port`s of its file."""
+    """Reports on states, by the `Port`s of the exported file."""
     ports = zip(
         states,
         inputs[len(inputs) - len(states) :],

@@ -140,7 +140,7 @@ class Uses:
         return {name for name, known in fixed.items() if known}
 
     def sealing(self, weight: str, everywhere: bool = False) -> list[Edge]:
-        """Where a weight must be kept from being folded into something.
+        """The reads at which a weight must not be folded into something.
 
         Edges at which elements of the weight are still what they were. With
         `everywhere` also where it is multiplied with data.
@@ -232,7 +232,7 @@ class Uses:
     def computed(
         self, trained: Iterable[str], values: Mapping[str, Any]
     ) -> list[np.ndarray]:
-        """What the graph computes from constants other than some weights.
+        """Arrays computed from constants other than some weights.
 
         float32 arrays of two or more axes that data meet. `values` has
         functions that return the values of captured constants.

@@ -22,7 +22,7 @@ class DataScale:
 
     @classmethod
     def of(cls, array: np.ndarray) -> DataScale:
-        """That of an array that is not empty."""
+        """The scale of an array that is not empty."""
         numbers = array.astype(np.float64)
         return cls(
             float(numbers.min()),
@@ -32,7 +32,7 @@ class DataScale:
 
     @classmethod
     def of_rows(cls, array: np.ndarray) -> DataScale:
-        """That of some rows of an array, evenly apart."""
+        """The scale of some rows of an array, evenly apart."""
         return cls.of(array[:: -(-len(array) // _ROWS)])
 
     @property
@@ -56,7 +56,7 @@ class DataScale:
 
 
 def in_words(times: float) -> str:
-    """What `DataScale.times` says, before what it is compared with."""
+    """The words for `DataScale.times`, before what it is compared with."""
     if times > 1.0:
         return f"{times:.3g} times as large as"
     return f"{1.0 / times:.3g} times smaller than"

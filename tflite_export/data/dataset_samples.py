@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import zipfile
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from tflite_export import files
 from tflite_export.data import image_folder
+from tflite_export.data import tfds_sets
 
 # Input range of a model: the value of one step of a pixel, and of 0.
 PIXELS = {
@@ -25,9 +27,9 @@ PIXELS = {
 # Bytes of arrays for one of a compressed archive, and what is free.
 _SHARING = 64
 _SLACK = 1 << 26
-# Of TFDS, with a configuration: never a path.
+# With a version, and a split behind it.
 _NAME = re.compile(
-    r"(?P<name>\w+(?:/[\w.+-]*\w[\w.+-]*)?(?::\d+\.\d+\.\d+)?)"
+    rf"(?P<name>{tfds_sets.NAME}(?::\d+\.\d+\.\d+)?)"
     r"(?::(?P<split>[a-z_]\S*))?"
 )
 
@@ -202,32 +204,14 @@ def _rows(
             "Data sets by name need TensorFlow Datasets: "
             f"{extras.install('train')}. Received: '{name}'"
         ) from error
-    try:
+    received = f"name={name}, split={split}, data_dir={data_dir}"
+    with _in_words(received):
         builder = tfds.builder(name, data_dir=data_dir)
-        if not builder.is_prepared():
-            if data_dir is not None:
-                raise ValueError(
-                    f"it is not prepared in {builder.data_dir}; leave out "
-                    "--data_dir to download it"
-                )
-            builder.download_and_prepare()
+    tfds_sets.prepare(builder, name, data_dir)
+    with _in_words(received):
         wanted = builder.as_dataset(split=split or "train")
         wanted = wanted.take(-1 if limit is None else limit)
         rows = list(tfds.as_numpy(wanted))
-    except Exception as error:
-        # TFDS raises errors of many kinds, some several lines long.
-        words = " ".join(str(error).split())[:300].rstrip(" .")
-        # What follows is all that TFDS has, of which the first few stayed.
-        words, *unknown = words.split(" Available datasets:")
-        if unknown:
-            words += (
-                " Expected a set of TFDS, or one that was prepared in the "
-                "folder that --data_dir names"
-            )
-        raise ValueError(
-            f"The data set can't be read: {words}. Received: "
-            f"name={name}, split={split}, data_dir={data_dir}"
-        ) from error
     if not rows:
         raise ValueError(
             f"The data set holds no image. Received: name={name}, split={split}"
@@ -238,6 +222,25 @@ def _rows(
             f"Received: '{name}' with {', '.join(map(str, rows[0]))}"
         )
     return rows
+
+
+@contextlib.contextmanager
+def _in_words(received: str) -> Iterator[None]:
+    """Raises a ValueError for errors of TFDS, of many kinds and some long."""
+    try:
+        yield
+    except Exception as error:
+        words = " ".join(str(error).split())[:300].rstrip(" .")
+        # What follows is all that TFDS has, of which the first few stayed.
+        words, *unknown = words.split(" Available datasets:")
+        if unknown:
+            words += (
+                " Expected a set of TFDS, or one that was prepared in the "
+                "folder that --data_dir names"
+            )
+        raise ValueError(
+            f"The data set can't be read: {words}. Received: {received}"
+        ) from error
 
 
 def _stacked(rows: Sequence[dict[str, Any]]) -> np.ndarray:

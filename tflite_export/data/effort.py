@@ -40,7 +40,7 @@ _PER_VALUE = 100
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """What one sample takes in a file.
+    """The work that one sample takes in a file.
 
     Attributes:
         values: Elements of all tensors that are computed.

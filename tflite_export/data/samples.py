@@ -92,7 +92,7 @@ def collect(
 
 
 def opened(data: Any) -> Any:
-    """What a function returns that yields batches; any other data itself.
+    """The result of a function that yields batches; any other data itself.
 
     The function is one as `TFLiteConverter` takes for its
     `representative_dataset`, or what `tf.lite` makes of one.

@@ -1,4 +1,4 @@
-"""What comes after a file is right: the tools and rules of its device."""
+"""The tools and rules of a device, for a file that is right."""
 
 from tflite_export.devices.finish import check_installed
 from tflite_export.devices.finish import check_options

@@ -1,4 +1,4 @@
-"""What a device's tools say about a file."""
+"""Results of a device's tools for a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class DeviceResult:
-    """What a device's tools say about a file.
+    """Results of a device's tools for a file.
 
     Attributes:
         figures: Sizes, times and agreements by name; JSON can hold them.

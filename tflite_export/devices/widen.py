@@ -6,16 +6,16 @@ the same, so results must be, too.
 
 from __future__ import annotations
 
+import functools
 import math
 
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import packing
+from tflite_export.flatbuffer.operators import KEEPS_AXES
 from tflite_export.targets import CONTAINERS
-
-# Versions of the operators for int8 weights.
-_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 5}
+from tflite_export.targets.operator_rows import parse_rows
 
 
 def widened(data: bytes) -> bytes:
@@ -35,7 +35,20 @@ def widened_bytes(data: bytes) -> int:
     return len(fb.dump(model))
 
 
+@functools.cache
+def _versions() -> dict[str, int]:
+    """Versions for int8 weights of operators that have others for packed."""
+    versions = {
+        name: row.versions["int8"]
+        for name, row in parse_rows({"like": "_integer"}, "int8").items()
+        if any(" " in key for key in row.versions)
+    }
+    dense = "FULLY_CONNECTED"
+    return versions | {dense: max(versions[dense], KEEPS_AXES)}
+
+
 def _widen(model: schema.ModelT) -> None:
+    versions = _versions()
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             bits = CONTAINERS.get(fb.type_name(tensor), 8)
@@ -50,7 +63,7 @@ def _widen(model: schema.ModelT) -> None:
             model.buffers.append(buffer)
         for op in graph.operators or ():
             code = fb.op_code(model, op)
-            most = _VERSIONS.get(fb.op_name(model, op), code.version)
+            most = versions.get(fb.op_name(model, op), code.version)
             code.version = min(code.version, most)
     read = {tensor.buffer for g in model.subgraphs for tensor in g.tensors}
     for number in set(range(len(model.buffers))) - read:

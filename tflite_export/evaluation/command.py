@@ -26,7 +26,7 @@ def define(values: flags.FlagValues, module: str) -> None:
 
 
 def problem(arguments: Sequence[str], values: flags.FlagValues) -> str | None:
-    """What is wrong with a command; `None` where nothing is."""
+    """The mistake in a command; `None` where there is none."""
     if arguments:
         return f"evaluate takes its file as --model, not '{arguments[0]}'"
     for name, form in (("model", "m.tflite"), ("data", "cifar10:test")):

@@ -109,7 +109,7 @@ def evaluate_file(
 
 
 def compiled_with(model: Any) -> dict[str, Any] | None:
-    """What a quantized model measures, to be kept without the model."""
+    """The metrics of a quantized model, to be kept without the model."""
     if not getattr(model, "compiled", False):
         return None
     try:

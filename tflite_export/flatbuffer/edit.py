@@ -7,6 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import operators
 
 
 def new_buffer(model: schema.ModelT, data: np.ndarray) -> int:
@@ -95,7 +96,7 @@ def conversion(
     model: schema.ModelT, name: str, kind: str, source: int, result: int
 ) -> schema.OperatorT:
     """A QUANTIZE to INT8 or INT16, or a DEQUANTIZE, without placing it."""
-    version = 1 + (name == "DEQUANTIZE") + (kind.upper() == "INT16")
+    version = operators.conversion_version(name, kind.upper())
     options = f"{name.capitalize()}Options"
     return new_operator(model, name, version, [source], [result], options)
 

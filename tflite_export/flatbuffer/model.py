@@ -198,7 +198,7 @@ def _pieces(model: schema.ModelT) -> list[memoryview]:
 
 
 def fingerprint(array: np.ndarray) -> tuple[int, bytes]:
-    """What tells an array's bytes from others, without a copy of many."""
+    """A key that tells an array's bytes from others, without a copy of many."""
     if array.nbytes <= _LONG:
         return array.nbytes, array.tobytes()
     digest = hashlib.sha256(np.ascontiguousarray(array).data).digest()

@@ -33,7 +33,7 @@ class PortInfo:
 
 
 def port_info(tensor: schema.TensorT) -> PortInfo:
-    """What a tensor at a port says of itself."""
+    """Facts that a tensor at a port states."""
     signature = tensor.shapeSignature
     shape = fb.shape(tensor)
     if signature is not None and len(signature) == len(shape):

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from tflite_export import files
+from tflite_export.differences import agreement
+from tflite_export.differences import spread
 from tflite_export.flatbuffer import check_model
 from tflite_export.flatbuffer import model as fb
 from tflite_export.inspect.comparison_report import Comparison
@@ -284,15 +286,13 @@ def _difference(
     # An output may have no element.
     worst = float(difference.max(initial=0.0))
     scales = [p.scale for p in (port, other) if p.scale is not None]
-    finite = a[np.isfinite(a)]
-    spread = (float(np.ptp(finite)) if finite.size else 0.0) or 1.0
     return OutputFigures(
         name=port.name,
         max_abs_error=worst,
-        relative_error=worst / spread,
+        relative_error=worst / spread(a),
         units=worst / max(scales) if scales else None,
         agreement=(
-            float(np.mean(a.argmax(-1) == b.argmax(-1)))
+            agreement(b, a)
             if a.ndim == 2 and a.shape[-1] > 1 and len(a)
             else None
         ),

@@ -1,4 +1,4 @@
-"""What a comparison of two files found, as data and as a table."""
+"""The result of comparing two files, as data and as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What any TFLite file holds."""
+"""The contents of any TFLite file."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class TensorInfo:
 
 @dataclasses.dataclass(frozen=True)
 class FileInfo:
-    """What a TFLite file holds; `str()` is a table.
+    """The contents of a TFLite file; `str()` is a table.
 
     Attributes:
         path: The file.

@@ -83,7 +83,7 @@ class Use:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """What the channels of one weight get.
+    """Scales and codes that the channels of one weight get.
 
     Attributes:
         scale: Scales for the file, float64, one a channel.

@@ -36,7 +36,7 @@ _COPYING = (
 
 
 class Scores:
-    """What the softmaxes of a graph read."""
+    """The scores that the softmaxes of a graph read."""
 
     def __init__(self, model: schema.ModelT, mode: str):
         self._model = model
@@ -52,7 +52,7 @@ class Scores:
         ]
 
     def seen(self, index: int, values: np.ndarray) -> np.ndarray:
-        """What has a part in the range of a tensor: no score that is masked."""
+        """The values with a part in a range: no score that is masked."""
         if index not in self._read or not (values < _MASKED).any():
             return values
         largest = values.max(-1, keepdims=True)

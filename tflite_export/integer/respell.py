@@ -30,7 +30,7 @@ _MOST_JOINED = 8
 
 @dataclasses.dataclass
 class Respelled:
-    """What is known of tensors without training or samples.
+    """Facts on tensors that need neither training nor samples.
 
     Attributes:
         ranges: Ranges of tensors that hold all they can hold.

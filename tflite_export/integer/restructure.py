@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer.operators import KEEPS_AXES
 from tflite_export.integer import reshaping
 from tflite_export.matching.match import Match
 from tflite_export.targets import CONTAINERS
@@ -81,9 +82,8 @@ def _to_fully_connected(
         options.fusedActivationFunction = (
             op.builtinOptions.fusedActivationFunction
         )
-        # Version 5 is the first to keep the axes of an image.
         op.opcodeIndex = edit.op_code(
-            model, schema.BuiltinOperator.FULLY_CONNECTED, 5
+            model, schema.BuiltinOperator.FULLY_CONNECTED, KEEPS_AXES
         )
         op.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
         op.builtinOptions = options

@@ -66,7 +66,7 @@ class _Shrinkage:
         self._writers = fb.writers(self._graph)
 
     def threshold(self, op: schema.OperatorT) -> tuple[int, np.ndarray] | None:
-        """What is shrunk, and by how much."""
+        """The tensor that is shrunk, and by how much."""
         mask, above, rest = fb.inputs(op)
         greater = self._read(mask, "GREATER")
         inner = self._read(rest, "SELECT_V2")

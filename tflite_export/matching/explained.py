@@ -14,7 +14,7 @@ from tflite_export.conversion.float_file import Conversion
 from tflite_export.conversion.float_file import FloatFile
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
-from tflite_export.matching.float_weights import FloatWeight
+from tflite_export.matching.float_weights import from_code
 from tflite_export.matching.match import Matching
 from tflite_export.matching.match import Unmatched
 from tflite_export.matching.match import match
@@ -66,21 +66,17 @@ def _matched(
     quantized: Sequence[QuantizedWeight],
     skipped: Sequence[SkippedWeight],
 ) -> Matching:
-    floats = [
-        FloatWeight(s.path, s.value, s.reason, s.layout, s.channel_axes)
-        for s in skipped
-    ]
-    floats += [
-        FloatWeight("(constant)", array, "written in the model's code")
+    written = [
+        from_code(array, "written in the model's code")
         for array in converted.constants
     ]
     return match(
         fb.load(converted.data),
         [w for w in quantized if w.path not in converted.unread],
-        floats,
+        [*skipped, *written],
         converted.held,
         lambda: [
-            FloatWeight("(constant)", array, "computed by the model's code")
+            from_code(array, "computed by the model's code")
             for array in conversion.computed()
         ],
     )

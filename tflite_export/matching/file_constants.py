@@ -8,20 +8,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer.operators import WEIGHT_INPUTS
 
-# Inputs of operators that hold weights. A float constant there that no weight
-# of the model explains would be a weight left behind unnoticed.
-WEIGHT_INPUTS = {
-    "BATCH_MATMUL": (0, 1),
-    "CONV_2D": (1,),
-    "CONV_3D": (1,),
-    "CONV_3D_TRANSPOSE": (1,),
-    "DEPTHWISE_CONV_2D": (1,),
-    "EMBEDDING_LOOKUP": (1,),
-    "FULLY_CONNECTED": (1,),
-    "GATHER": (0,),
-    "TRANSPOSE_CONV": (1,),
-}
 # Elements at which a weight has to agree before all of them are looked at.
 _SAMPLE = 4096
 
@@ -48,7 +36,11 @@ class Constant:
 
     @property
     def is_weight(self) -> bool:
-        """Whether an operator reads it where weights belong."""
+        """Whether an operator reads it where weights belong.
+
+        One that no weight of the model explains would be a weight left behind
+        unnoticed.
+        """
         return bool(self.weighs)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from msq_tf.weight_layout import Layout
+from msq_tf.core.quantized_weight import SkippedWeight
 from tflite_export.matching import scales as fitting
 from tflite_export.matching.file_constants import Constant
 from tflite_export.matching.file_constants import sample_places
@@ -15,26 +14,20 @@ from tflite_export.matching.layouts import arrangements
 from tflite_export.matching.layouts import slices
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class FloatWeight:
-    """A float array that a model is known to hold.
-
-    Attributes:
-        path: Name for reports.
-        value: float32 array.
-        reason: Why it stays float.
-        layout: Meaning of the axes, where known.
-        channel_axes: Axes that index output channels, where known.
-    """
-
-    path: str
-    value: np.ndarray
-    reason: str
-    layout: Layout = Layout.OTHER
-    channel_axes: tuple[int, ...] = ()
+def from_code(value: np.ndarray, reason: str) -> SkippedWeight:
+    """An array of the model that is in none of its variables."""
+    return SkippedWeight(
+        path="(constant)",
+        layer="",
+        attribute="",
+        size=value.size,
+        reason=reason,
+        quantizable=False,
+        value=value,
+    )
 
 
-def equal_float(constant: Constant, floats: Sequence[FloatWeight]) -> bool:
+def equal_float(constant: Constant, floats: Sequence[SkippedWeight]) -> bool:
     """Whether a tensor is a float weight as it is."""
     shape = constant.value.shape
     return any(
@@ -47,8 +40,8 @@ def equal_float(constant: Constant, floats: Sequence[FloatWeight]) -> bool:
 
 
 def float_for(
-    constant: Constant, floats: Sequence[FloatWeight]
-) -> FloatWeight | None:
+    constant: Constant, floats: Sequence[SkippedWeight]
+) -> SkippedWeight | None:
     """The float weight that a tensor holds, whole, scaled or in part."""
     shape = constant.value.shape
     for weight in floats:

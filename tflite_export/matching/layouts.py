@@ -1,4 +1,4 @@
-"""Where a Keras weight's elements end up in a TFLite tensor.
+"""Layouts of a Keras weight's elements in a TFLite tensor.
 
 The converter permutes, expands and reshapes weights. An `Arrangement` is one
 such way; `arrangements` lists those that a layout allows. Nothing here looks

@@ -19,6 +19,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from msq_tf.core.quantized_weight import QuantizedWeight
+from msq_tf.core.quantized_weight import SkippedWeight
 from tflite_export.errors import ExportError
 from tflite_export.matching import input_scales
 from tflite_export.matching import mismatch
@@ -26,7 +27,6 @@ from tflite_export.matching import scales as fitting
 from tflite_export.matching.file_constants import Constant
 from tflite_export.matching.file_constants import find_constants
 from tflite_export.matching.file_constants import sample_places
-from tflite_export.matching.float_weights import FloatWeight
 from tflite_export.matching.float_weights import equal_float
 from tflite_export.matching.float_weights import float_for
 from tflite_export.matching.layouts import Arrangement
@@ -74,7 +74,7 @@ class Matching:
     """
 
     matches: tuple[Match, ...]
-    floats: tuple[tuple[Constant, FloatWeight], ...]
+    floats: tuple[tuple[Constant, SkippedWeight], ...]
     others: int
     ambiguous: tuple[str, ...] = ()
 
@@ -93,9 +93,9 @@ class Unmatched(ExportError):
 def match(
     model: schema.ModelT,
     quantized: Sequence[QuantizedWeight],
-    floats: Sequence[FloatWeight],
+    floats: Sequence[SkippedWeight],
     held: Mapping[tuple[int, int], QuantizedWeight] | None = None,
-    computed: Callable[[], Sequence[FloatWeight]] = tuple,
+    computed: Callable[[], Sequence[SkippedWeight]] = tuple,
 ) -> Matching:
     """Explains the float constants of a file by the weights of a model.
 
@@ -211,7 +211,7 @@ def _preference(match: Match) -> tuple[Any, ...]:
 def _candidates(
     constant: Constant,
     quantized: Sequence[QuantizedWeight],
-    floats: Sequence[FloatWeight],
+    floats: Sequence[SkippedWeight],
 ) -> list[tuple[int, Match]]:
     found: list[tuple[int, Match]] = []
     shape = constant.value.shape

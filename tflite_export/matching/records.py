@@ -15,6 +15,7 @@ from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import packing
+from tflite_export.flatbuffer.operators import conversion_version
 from tflite_export.matching.match import Match
 from tflite_export.targets import CONTAINERS
 from tflite_export.targets import Target
@@ -93,7 +94,7 @@ def _rewrite_one(model: schema.ModelT, match: Match, target: Target) -> Written:
     tensor.name = match.weight.path.encode()
     tensor.quantization = edit.quantization(scale, axis=axis)
     tensor.buffer = edit.new_buffer(model, data)
-    version = target.dequantize[container][granularity]
+    version = conversion_version("DEQUANTIZE", container, granularity)
     _insert_dequantize(model, graph, index, output, version)
     if match.fit.columns is not None:
         edit.scale_inputs(

@@ -1,1 +1,1 @@
-"""What must hold before a model is converted."""
+"""Checks before a model is converted."""

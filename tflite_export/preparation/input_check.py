@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tflite_export.conversion.source import SeenModel
 from tflite_export.conversion.source import Source
 from tflite_export.data.data_scale import OTHER
 from tflite_export.data.data_scale import DataScale
@@ -85,16 +86,15 @@ def check_samples(
 
 
 def trained_on(model: Any, source: Source) -> dict[str, DataScale]:
-    """What inputs were in training, by name, as far as a model knows.
+    """Scales of the inputs in training, by name, as far as a model knows.
 
     Args:
         model: The quantized model.
         source: How it is called.
     """
-    ranges = getattr(model, "input_ranges", None)
-    if ranges is None:
+    if not isinstance(model, SeenModel) or model.input_ranges is None:
         return {}
-    specs = source.specs
+    specs, ranges = source.specs, model.input_ranges
     return {
         spec.name: DataScale(*seen)
         for spec, seen in zip(specs, ranges.seen(len(specs)), strict=True)

@@ -1,4 +1,4 @@
-"""What an export begins with: how a model is called, on what, in what sizes."""
+"""The begin of an export: how a model is called, on what, in what sizes."""
 
 from __future__ import annotations
 

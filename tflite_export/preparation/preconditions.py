@@ -1,4 +1,4 @@
-"""What has to hold before a model is converted."""
+"""Conditions that have to hold before a model is converted."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from msq_tf.core.quantized_weight import QuantizedWeight
 from tflite_export.conversion.source import QuantizedModel
+from tflite_export.conversion.source import RegraphedModel
+from tflite_export.conversion.source import SearchedModel
 from tflite_export.conversion.source import Source
 from tflite_export.conversion.source import trained_bits
 from tflite_export.errors import ExportError
@@ -23,7 +25,8 @@ def check_numbers(model: QuantizedModel, base: Any) -> None:
 
     NaN in the state of a search is what no decision has told yet.
     """
-    search = {id(v) for v in getattr(model, "search_variables", ())}
+    known = model.search_variables if isinstance(model, SearchedModel) else ()
+    search = {id(variable) for variable in known}
     wrong = [
         getattr(variable, "path", variable.name)
         for variable in base.variables
@@ -100,6 +103,7 @@ def with_ranges(
             f"MSQConfig(activation_bits={wanted}) in training, or a target of "
             f"float activations. Received: activation_bits={bits}"
         )
-    # A model may have a graph of its own for integers.
-    base = getattr(model, "integer_base", source.base)
+    base = source.base
+    if isinstance(model, RegraphedModel):
+        base = model.integer_base
     return dataclasses.replace(source, base=base, trained_ranges=True)

@@ -1,1 +1,1 @@
-"""What an export made, to read."""
+"""Reports on an export, to read."""

@@ -1,4 +1,4 @@
-"""What an export produced, as data and as a table."""
+"""The report on an export, as data and as a table."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class FloatTensor:
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
-    """What an export produced and how it was verified.
+    """The result of an export, and how it was verified.
 
     Sizes count the sign bit unless a name says otherwise.
 

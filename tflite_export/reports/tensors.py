@@ -30,7 +30,7 @@ def average_bits(
 
 
 def tensor_report(record: Written) -> TensorReport:
-    """What the report says of a weight as it was written."""
+    """The row of a weight as it was written."""
     found = record.match
     fit, shape = found.fit, found.constant.value.shape
     channels = shape[record.channels if fit.axis is None else fit.axis]
@@ -61,7 +61,7 @@ def tensor_report(record: Written) -> TensorReport:
 
 
 def float_reports(matching: Matching) -> tuple[FloatTensor, ...]:
-    """What the report says of the weights that stay float."""
+    """The rows of the weights that stay float."""
     return tuple(
         FloatTensor(
             name=weight.path,

@@ -193,7 +193,7 @@ class Session:
         return self._interpreter.get_tensor(index)
 
     def reduced(self, index: int, reduce: Callable[[np.ndarray], _T]) -> _T:
-        """What a function makes of a tensor's value, which is not copied.
+        """The result of a function of a tensor's value, which is not copied.
 
         Nothing of it may be kept.
         """

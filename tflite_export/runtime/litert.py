@@ -1,4 +1,4 @@
-"""What LiteRT computes, for a device's own tools to be compared with."""
+"""Outputs of LiteRT, for a device's own tools to be compared with."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Port:
         return np.clip(codes, info.min, info.max).astype(self.dtype)
 
     def real(self, array: np.ndarray) -> np.ndarray:
-        """What the file's values stand for, as float64."""
+        """The numbers that the file's values stand for, as float64."""
         values = np.asarray(array).astype(np.float64)
         if self.dtype.kind == "f" or self.scale is None:
             return values

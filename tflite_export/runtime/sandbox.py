@@ -81,7 +81,7 @@ def most_memory() -> int:
 
 
 def read_request(folder: str) -> dict[str, Any]:
-    """What to do; for the worker."""
+    """The work to do; for the worker."""
     return json.loads(Path(folder, _REQUEST).read_text())
 
 

@@ -1,4 +1,4 @@
-"""What each runtime runs, as data."""
+"""Tables of what each runtime runs."""
 
 from tflite_export.targets.catalog import CONTAINERS as CONTAINERS
 from tflite_export.targets.catalog import GRANULARITIES as GRANULARITIES

@@ -21,8 +21,6 @@ CONTAINERS = {"INT2": 2, "INT4": 4, "INT8": 8}
 GRANULARITIES = ("per_tensor", "per_channel")
 _MODES = ("weight_only", *operator_rows.ACTIVATIONS)
 _FIELDS = ("name", "summary", "mode", "containers", "cells")
-# What a mode needs beyond that.
-_MODE_FIELDS = {"weight_only": ("dequantize",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +60,6 @@ class Target:
             of the activations of integer operators.
         containers: Weight types by rising width.
         cells: What runs.
-        dequantize: Version of DEQUANTIZE by weight type and granularity, of
-            weight-only targets.
         operators: How integer targets use operators.
         pointwise_as_fully_connected: Whether 1x1 convolutions without strides
             become FULLY_CONNECTED where that takes a smaller weight type.
@@ -82,7 +78,6 @@ class Target:
     mode: str
     containers: tuple[str, ...]
     cells: tuple[Cell, ...]
-    dequantize: dict[str, dict[str, int]]
     operators: dict[str, operator_rows.OperatorRow]
     pointwise_as_fully_connected: bool = False
     float_regions: str = ""
@@ -189,8 +184,7 @@ def parse(table: dict[str, Any]) -> Target:
         ValueError: If the table is not valid or holds a combination that is
             known to be computed wrongly.
     """
-    needed = (*_FIELDS, *_MODE_FIELDS.get(table.get("mode", ""), ()))
-    missing = [field for field in needed if field not in table]
+    missing = [field for field in _FIELDS if field not in table]
     if missing:
         raise ValueError(f"Target table lacks {', '.join(missing)}")
     target = Target(
@@ -210,7 +204,6 @@ def parse(table: dict[str, Any]) -> Target:
             )
             for cell in table["cells"]
         ),
-        dequantize=table.get("dequantize", {}),
         operators=operator_rows.parse_rows(
             table.get("operators", {}), f"Target '{table['name']}'"
         ),
@@ -239,7 +232,7 @@ def known_bad() -> tuple[dict[str, str], ...]:
 
 
 def verdict(op: str, weights: str, mode: str, granularity: str) -> str | None:
-    """What is known against a combination, or `None`."""
+    """The evidence against a combination, or `None`."""
     for row in known_bad():
         if (
             row["op"] == op
@@ -261,10 +254,6 @@ def _check(target: Target) -> None:
             f"{where}: containers must be of {', '.join(CONTAINERS)}, by "
             f"rising width. Received: {target.containers}"
         )
-    for name in target.containers if not target.integer else ():
-        versions = target.dequantize.get(name, {})
-        if sorted(versions) != sorted(GRANULARITIES):
-            raise ValueError(f"{where}: no DEQUANTIZE version for {name}")
     for cell in target.cells:
         unknown = set(cell.granularities) - set(GRANULARITIES)
         if cell.weights not in target.containers or unknown:

@@ -1,4 +1,4 @@
-"""What in a file, whoever wrote it, goes against the rules of a target."""
+"""Finds what in a file, whoever wrote it, goes against a target's rules."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export import files
 from tflite_export import targets
 from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import operators
 from tflite_export.targets.restrictions import RESTRICTIONS
 from tflite_export.targets.restrictions import Node
 from tflite_export.text_tables import add_rows
@@ -26,18 +27,6 @@ _ACTIVATIONS = ("INT8", "INT16")
 # What conversions may have on their other side.
 _PORTS = _FLOATS | {"UINT8"}
 _PACKED = tuple(targets.CONTAINERS)
-# Input that holds the weight.
-_WEIGHT_AT = {
-    "CONV_2D": 1,
-    "CONV_3D": 1,
-    "CONV_3D_TRANSPOSE": 1,
-    "DEPTHWISE_CONV_2D": 1,
-    "EMBEDDING_LOOKUP": 1,
-    "FULLY_CONNECTED": 1,
-    "TRANSPOSE_CONV": 1,
-}
-# Input that holds the activation, where it isn't the first.
-_ACTIVATION_AT = {"TRANSPOSE_CONV": 2}
 # They stand between float ports and integers.
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 # Findings that are listed, and characters of names in them.
@@ -268,10 +257,11 @@ class _Linter:
                 found.add((f"reads a constant of {kind}", tuple(constants)))
         for text, allowed in sorted(found):
             yield Finding(where, "type", f"{text}, expected {_one_of(allowed)}")
-        position = _WEIGHT_AT.get(name)
-        if position is None or not self.rules.get("constant_parameters"):
+        if operators.weight_input(name) is None or not self.rules.get(
+            "constant_parameters"
+        ):
             return
-        first = _ACTIVATION_AT.get(name, 0)
+        first = operators.activation_input(name)
         for index in range(len(node.inputs)):
             parameter = node.input(index)
             if index == first or parameter is None:
@@ -288,8 +278,11 @@ class _Linter:
         if name == "DEQUANTIZE":
             yield from self._dequantize(where, node)
             return
-        weight = node.input(_WEIGHT_AT.get(name, 99))
-        activation = node.input(_ACTIVATION_AT.get(name, 0))
+        position = operators.weight_input(name)
+        if position is None:
+            return
+        weight = node.input(position)
+        activation = node.input(operators.activation_input(name))
         if weight is None or activation is None:
             return
         kind = fb.type_name(weight)

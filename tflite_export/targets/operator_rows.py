@@ -14,6 +14,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tflite_export.flatbuffer.operators import conversion_version
+
 ROLES = ("activation", "same", "weight", "bias", "integers", "any")
 OUTPUTS = ("free", "same", "fixed", "integers")
 ACTIVATIONS = {"int8": "INT8", "int16": "INT16"}
@@ -113,7 +115,7 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
             name=name,
             operands=tuple(row["operands"]),
             output=row["output"],
-            versions=dict(row["versions"]),
+            versions=_versions(name, row),
             grid={k: (v[0], v[1]) for k, v in row.get("grid", {}).items()},
             mixes=row.get("mixes", False),
             channel_axis=row.get("channel_axis", 0),
@@ -142,6 +144,15 @@ def _row(name: str, row: Mapping[str, Any], where: str) -> OperatorRow:
     if not valid:
         raise ValueError(f"{where}: row out of range: {result}")
     return result
+
+
+def _versions(name: str, row: Mapping[str, Any]) -> dict[str, int]:
+    if name == "QUANTIZE" and "versions" not in row:
+        return {
+            mode: conversion_version(name, kind)
+            for mode, kind in ACTIVATIONS.items()
+        }
+    return dict(row["versions"])
 
 
 @functools.cache

@@ -94,7 +94,7 @@ class Node:
         return self.known[key]
 
     def grid(self, index: int) -> bytes:
-        """What tells the scales of a tensor from others; empty for none."""
+        """A key for the scales of a tensor; empty for none."""
         key = "grid", id(self.graph), index
         if key not in self.known:
             q = self.graph.tensors[index].quantization

@@ -1,19 +1,14 @@
-"""Whether two runs of a model decide alike: the one definition of agreement.
+"""Decisions of a file's outputs, and how many of them may differ.
 
 There is something to decide only where there are classes. A softmax or a
 sigmoid at the end has them; of other outputs the compiled loss knows: those of
 a cross entropy are logits. What is compared with the squared error is a number
-and no class, whatever its shape.
-
-Two scores that are nearer to each other than what both may be off by are even:
-there is nothing to decide between them, and either is as good. So a sample is
-decided alike where the class that one run chooses is as good as the best in the
-other, but for that.
+and no class, whatever its shape. `differences.Decision` says when two runs
+decide alike.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +16,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from msq_tf.sensitivity.divergence import loss_names
+from tflite_export.conversion.source import CompiledModel
+from tflite_export.differences import Decision as Decision
 from tflite_export.flatbuffer import model as fb
 
 # Share of samples on which a file has to decide as Keras does.
@@ -43,40 +40,6 @@ _THROUGH = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Decision:
-    """How an output decides.
-
-    Attributes:
-        threshold: What each number is compared with by itself; `None` where
-            the largest along the last axis is the class.
-    """
-
-    threshold: float | None = None
-
-    def alike(
-        self, got: np.ndarray, wanted: np.ndarray, even: float
-    ) -> np.ndarray:
-        """Which decisions of two runs are the same, as a flat bool array.
-
-        Scores at most `even` apart count as even.
-        """
-        # Sums of units are float32 here and there.
-        even *= 1.0 + 1e-4
-        if self.threshold is not None:
-            same = (got > self.threshold) == (wanted > self.threshold)
-            return (same | (np.abs(wanted - self.threshold) <= even)).ravel()
-        chosen = got.argmax(-1)[..., None]
-        best = np.take_along_axis(wanted, chosen, -1)[..., 0]
-        return (best >= wanted.max(-1) - even).ravel()
-
-    def fits(self, shape: Sequence[int]) -> bool:
-        """Whether an output of a shape has several classes."""
-        if self.threshold is not None:
-            return True
-        return len(shape) > 1 and shape[-1] > 1
-
-
 Decisions = Sequence[Decision | None]
 
 
@@ -96,7 +59,7 @@ def decisions(
     outputs = fb.outputs(parsed.subgraphs[0])
     count = len(outputs) - states
     losses = [("", False)] * count
-    if model is not None and getattr(model, "compiled", False):
+    if isinstance(model, CompiledModel) and model.compiled:
         losses = loss_names(model.compiled_losses(), count)
     found = [
         _decision(last_operator(parsed, index), *loss, ask)

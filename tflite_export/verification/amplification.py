@@ -67,7 +67,7 @@ def explain(
 
 
 def explanation(off: int, total: int, size: int) -> str | None:
-    """What operators' results say, each of which is within its own limit.
+    """Judges results of operators, each of which is within its own limit.
 
     `off` of `size` values differ, by `total` units. `None` if none differs or
     all do too much.

@@ -16,6 +16,7 @@ from tflite_export.conversion.source import Source
 from tflite_export.data.effort import KERAS_BYTES
 from tflite_export.data.effort import counts as samples_for
 from tflite_export.data.effort import effort
+from tflite_export.differences import spread
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
@@ -23,8 +24,6 @@ from tflite_export.verification import agreement
 
 # Of the range of an output. More has to be explained.
 _LIMIT = 1e-4
-# Outputs far from zero in a narrow band carry float32 noise of their size.
-_RANGE_FLOOR = 0.1
 # Scores that are as near to each other, relative to their range, are even.
 _EVEN = 1e-6
 
@@ -188,7 +187,7 @@ class _Limit:
         return text
 
     def notes(self, checks: Sequence[Check]) -> list[str]:
-        """What the report says where rounding was needed to explain."""
+        """Notes for the report where rounding was needed to explain."""
         if self._rounded is None:
             return []
         worst = max(check.relative_error for check in checks)
@@ -222,7 +221,7 @@ def _rounded(
 ) -> _Rounded:
     reference, bounds = rounding.bounds(graph, chunks)
     shares = [
-        bound / _range(_joined(expected, k)) for k, bound in enumerate(bounds)
+        bound / spread(_joined(expected, k)) for k, bound in enumerate(bounds)
     ]
     return _Rounded(reference, bounds, max(shares) / rounding.FACTOR)
 
@@ -332,14 +331,14 @@ def _check(
                 f"Expected {t.shape}. Received: {y.shape}"
             )
         error = _max_error(y, t)
-        range_ = _range(_joined(expected, k))
+        range_ = spread(_joined(expected, k))
         worst = max(worst, error)
         relative = max(relative, error / range_)
         if bounds:
             allowed = max(bounds[k], _LIMIT * range_)
             excess = max(excess, error / allowed)
         if decision is not None and decision.fits(t.shape):
-            shares.append(float(decision.alike(y, t, _EVEN * _range(t)).mean()))
+            shares.append(float(decision.alike(y, t, _EVEN * spread(t)).mean()))
     check = Check(
         kernels,
         ran=True,
@@ -380,7 +379,7 @@ def _first_difference(
                 wanted, got = before.tensor(index), session.tensor(index)
             except ValueError:
                 continue  # a loop let go of its memory
-            if _max_error(got, wanted) > limit * _range(wanted):
+            if _max_error(got, wanted) > limit * spread(wanted):
                 return (
                     f"The first operator to differ is {fb.op_name(model, op)} "
                     f"with the output '{fb.name(tensor)}'."
@@ -392,10 +391,3 @@ def _max_error(got: np.ndarray, wanted: np.ndarray) -> float:
     error = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
     # NaN is no small number.
     return float(np.where(np.isnan(error), np.inf, error).max(initial=0.0))
-
-
-def _range(values: np.ndarray) -> float:
-    values = values.astype(np.float64)
-    spread = values.max(initial=-np.inf) - values.min(initial=np.inf)
-    top = np.abs(values).max(initial=0.0)
-    return float(max(spread, _RANGE_FLOOR * top, 1e-6))

@@ -13,6 +13,7 @@ import numpy as np
 from tflite_export import progress
 from tflite_export.data.effort import counts as samples_for
 from tflite_export.data.effort import effort
+from tflite_export.differences import spread
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
@@ -202,7 +203,7 @@ def _end_check(
         unit = port.scale or 1.0
         units = max(units, round(error / unit))
         worst = max(worst, error)
-        relative = max(relative, error / (float(np.ptp(t)) or 1.0))
+        relative = max(relative, error / spread(t))
         if decision is not None and port.scale and decision.fits(t.shape):
             shares.append(float(decision.alike(y, t, unit).mean()))
     return Check(

@@ -26,7 +26,7 @@ from tflite_export.verification.integer_outputs import END_UNITS
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a file may differ from Keras by.
+    """Limits for the difference of a file from Keras.
 
     Attributes:
         max_units: Largest difference of an output with trained ranges, as the

@@ -21,7 +21,7 @@ _BYTES_PER_VALUE = 12
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Where one operator of one file differs, with all it takes to see it.
+    """A difference of one operator of one file, with all it takes to see it.
 
     Attributes:
         step: The operator.

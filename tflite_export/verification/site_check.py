@@ -40,7 +40,7 @@ _ROUNDING = 0.25
 
 @dataclasses.dataclass
 class SiteDifference:
-    """What one site, or output, shows.
+    """The difference at one site or output.
 
     Attributes:
         name: Name of the tensor in the file.
@@ -240,7 +240,7 @@ class _Segments:
         return SiteDifference(name, kind, limit, max(MOST_ON_AVERAGE, ties))
 
     def moves(self, index: int) -> list[_Move]:
-        """What moves the numbers of a tensor before it is written."""
+        """The operators that move a tensor before it is written."""
         found: list[_Move] = []
         while (op := self._writers.get(index)) is not None:
             name = fb.op_name(self._model, op)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 import re
 from typing import Any
@@ -12,8 +11,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-# Of TFDS, with a configuration and a version: never a path.
-_NAME = re.compile(r"\w+(?:/[\w.+-]*\w[\w.+-]*)?(?::[\w.*]+)?")
+from tflite_export.data import tfds_sets
+from tflite_export.files import physical_memory
+
+# With a version.
+_NAME = re.compile(rf"{tfds_sets.NAME}(?::[\w.*]+)?")
 EMBEDDED = pathlib.Path(__file__).resolve().parent
 
 
@@ -118,22 +120,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
             "knows, or one prepared under --data_dir. Received: "
             f"dataset={name}, data_dir={data_dir}"
         ) from error
-    if builder.is_prepared():
-        return builder
-    if data_dir is not None:
-        raise ValueError(
-            "The data set is not prepared in this folder. Expected "
-            f"{builder.data_dir}; leave out --data_dir to download it. "
-            f"Received: dataset={name}, data_dir={data_dir}"
-        )
-    try:
-        builder.download_and_prepare()
-    except Exception as error:  # noqa: B902 - whatever the network raises
-        raise ValueError(
-            "The data set could not be downloaded. Expected a connection, or "
-            "--data_dir with the prepared data set. Received: "
-            f"dataset={name} ({type(error).__name__}: {error})"
-        ) from error
+    tfds_sets.prepare(builder, name, data_dir)
     return builder
 
 
@@ -197,7 +184,7 @@ def _examples(
 
 
 def _check_memory(name: str, needed: int) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = physical_memory()
     if needed > memory // 2:
         raise ValueError(
             "The data set does not fit in memory. Expected at most "

@@ -43,7 +43,7 @@ _LOST = (
 
 
 class Distribution:
-    """Where a run trains.
+    """The devices and processes that a run trains on.
 
     Without a strategy that is one device. The timeout is the number of seconds
     to wait for other workers.
@@ -92,7 +92,7 @@ class Distribution:
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
-        """Where variables of a model that is trained are made."""
+        """The scope in which variables of a model that is trained are made."""
         if not self.distributed:
             yield
             return

@@ -37,7 +37,7 @@ class ForeignError(ValueError):
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line."""
+    """The words of an error, in one line."""
     return " ".join(str(error).split())[:200]
 
 

@@ -1,4 +1,4 @@
-"""Where TFMOT and its Keras come from, in one place.
+"""Imports of TFMOT and its Keras, in one place.
 
 TFMOT sets `TF_USE_LEGACY_KERAS=1` while it is imported. Where `tf.keras` was
 not touched before, that makes it tf_keras for the rest of the process; Keras 3,

@@ -1,4 +1,4 @@
-"""What TFMOT 0.8.1 needs mended.
+"""Replacements for parts of TFMOT 0.8.1: one table, an entry a symbol.
 
 For files to load; those of models that TFMOT makes by itself do not either:
 
@@ -10,10 +10,13 @@ For files to load; those of models that TFMOT makes by itself do not either:
 - `OutputOnlyConfig`, which layers in front of an annotated one get, writes an
   object into the file where it reads a dict.
 
-Frozen layers, whose kernels `QuantizeWrapperV2` trains all the same.
+For weights that would change in silence:
 
-And what loses the `QuantizeConfig` of a layer in front of a ReLU: the weights
-that it quantizes would silently stay in float (`LayerReLUQuantize`).
+- `QuantizeWrapperV2` trains the kernels of frozen layers all the same.
+- `LayerReLUQuantize` loses the `QuantizeConfig` of a layer in front of a ReLU,
+  whose weights would stay in float.
+
+For activations: `fake_quant` and `ranges` say why.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from __future__ import annotations
 from typing import Any
 
 # These are not public.
+from tensorflow_model_optimization.python.core.quantization.keras import (
+    quant_ops,
+)
 from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_config,
 )
@@ -35,6 +41,8 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
     default_8bit_transforms as transforms,
 )
 
+from msq_tf.tfmot.compat import fake_quant
+from msq_tf.tfmot.compat import ranges
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.compat.names import weight_name
 
@@ -117,11 +125,27 @@ def _keep_config(self: Any, match_layer: Any) -> Any:
     return result
 
 
-transforms.LayerReLUQuantize.replacement = _keep_config
-OutputOnlyConfig.get_config = _get_config
-OutputOnlyConfig.from_config = classmethod(_from_config)
-QuantizeLayer.build = _build_once
-QuantizeWrapperV2.trainable_weights = property(_trainable)
-QuantizeWrapperV2.non_trainable_weights = property(_non_trainable)
-tfmot.QuantizeWrapper.save_own_variables = _save_own_variables
-tfmot.QuantizeWrapper.load_own_variables = _load_own_variables
+# Owner and name of each symbol, and what takes its place.
+PATCHES: tuple[tuple[Any, str, Any], ...] = (
+    (transforms.LayerReLUQuantize, "replacement", _keep_config),
+    (OutputOnlyConfig, "get_config", _get_config),
+    (OutputOnlyConfig, "from_config", classmethod(_from_config)),
+    (QuantizeLayer, "build", _build_once),
+    (QuantizeWrapperV2, "trainable_weights", property(_trainable)),
+    (QuantizeWrapperV2, "non_trainable_weights", property(_non_trainable)),
+    (tfmot.QuantizeWrapper, "save_own_variables", _save_own_variables),
+    (tfmot.QuantizeWrapper, "load_own_variables", _load_own_variables),
+    (quant_ops, "_FakeQuantWithMinMaxVars", fake_quant.fake_quantize),
+    (quant_ops, "MovingAvgQuantize", ranges.moving_average),
+    (quant_ops, "AllValuesQuantize", ranges.all_values),
+)
+
+
+def apply_patches() -> None:
+    """Puts every replacement in its place; a second call changes nothing.
+
+    Replacements call what they replace by the reference that their modules took
+    on import, so neither the order of the table nor that of imports matters.
+    """
+    for owner, name, replacement in PATCHES:
+        setattr(owner, name, replacement)

@@ -2,6 +2,7 @@
 
 import math
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -74,6 +75,75 @@ def test_the_history_is_saved_with_the_model(tmp_path):
     fresh.load_weights(tmp_path / "m.weights.h5")
     assert_same(fresh.history_of_bits(), CHANGES)
     assert fresh.bits == qmodel.bits
+
+
+def reasoned():
+    """A model whose history has a reason for two of `CHANGES`."""
+    qmodel = msq_tf.quantize_model(tiny_model())
+    changes = [
+        CHANGES[0]._replace(reason="cheap, \u2192 [early]"),
+        CHANGES[1],
+        CHANGES[2]._replace(reason="it came back"),
+    ]
+    for change in changes:
+        qmodel.search.change(change, qmodel.paths)
+    return qmodel, changes
+
+
+def test_reasons_are_saved_with_the_model(tmp_path):
+    qmodel, changes = reasoned()
+    assert_same(qmodel.history_of_bits(), changes)
+    qmodel.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert_same(loaded.history_of_bits(), changes)
+    qmodel.save_weights(tmp_path / "m.weights.h5")
+    fresh, _ = reasoned()
+    # Those of another history are not mixed in.
+    fresh.search.change(
+        CHANGES[0]._replace(step=99, reason="other"), fresh.paths
+    )
+    fresh.load_weights(tmp_path / "m.weights.h5")
+    assert_same(fresh.history_of_bits(), changes)
+    # A resumed run is the one that was never stopped, to the byte.
+    fresh.save_weights(tmp_path / "again.weights.h5")
+    ours, theirs = (
+        {name: store[name][()] for name in visited(store)}
+        for store in (
+            h5py.File(tmp_path / "m.weights.h5"),
+            h5py.File(tmp_path / "again.weights.h5"),
+        )
+    )
+    assert any("reasons" in name for name in ours)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name])
+
+
+def visited(store):
+    names = []
+    store.visititems(
+        lambda name, item: (
+            names.append(name) if isinstance(item, h5py.Dataset) else None
+        )
+    )
+    return names
+
+
+def test_bits_set_by_hand_have_no_reasons():
+    qmodel, changes = reasoned()
+    qmodel.set_bits({"head": 3})
+    qmodel.search.change(changes[0]._replace(reason=""), qmodel.paths)
+    assert qmodel.history_of_bits()[0].reason == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "[[1, 0, 4]]", '[["1", 0, 4, "a"]]', "[" * 10_000]
+)
+def test_damaged_reasons_are_refused(text):
+    reasons = bit_history.Reasons()
+    array = np.frombuffer(text.encode(), np.uint8)
+    with pytest.raises(ValueError, match=r"Expected .*Received"):
+        reasons.load(array)
 
 
 def test_bits_set_by_hand_begin_a_new_history():

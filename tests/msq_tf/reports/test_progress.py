@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import math
+import re
 import types
 
 import numpy as np
@@ -175,7 +176,12 @@ def test_decisions_are_a_table_in_text_and_markdown():
     assert "dw → 7 (+2.0e-03)" in text
     assert "[bold]a|b" in text
     head, rule, first, second = table.markdown().splitlines()
-    assert head.count("|") == rule.count("|") == first.count("|") == 9
+    assert head.count("|") == rule.count("|") == first.count("|") == 10
+    assert "Reasons" not in text
+    said = Decisions((DROP._replace(reason="[red] cheap | early"), odd))
+    assert re.search(r"Reasons .*\[red\] cheap \| early", str(said), re.S)
+    assert r"| [red] cheap \| early |" in said.markdown()
+    assert "[red] cheap | early" in said._repr_html_()
     assert "2.0e-02 ± 1e-03" in first
     assert r"[bold]a\|b" in second
 
@@ -196,10 +202,8 @@ def test_nothing_is_printed_with_verbose_0(run):
 
 def test_the_log_has_a_record_for_every_change(run):
     told = [r.bit_change for r in run.records]
-    # The model keeps the numbers; the rule's words are in the log alone.
     assert all(change.reason for change in told)
-    kept = [change._replace(reason="") for change in told]
-    assert kept == run.qmodel.history_of_bits()
+    assert told == run.qmodel.history_of_bits()
     assert [r.getMessage() for r in run.records] == [
         bit_changes.describe(change) for change in told
     ]

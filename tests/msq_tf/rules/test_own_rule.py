@@ -1,6 +1,7 @@
 """A rule that a user wrote: that of the page, and wrong ones."""
 
 import dataclasses
+import json
 import re
 from typing import ClassVar
 
@@ -110,8 +111,7 @@ def test_it_goes_on_after_loading(page, tmp_path):
     assert loaded.bits == whole.bits
 
 
-def test_the_log_has_its_reasons(page, caplog):
-    """A model keeps numbers only: resumed, it is the one never stopped."""
+def test_the_model_keeps_the_reasons_that_the_log_has(page, caplog, tmp_path):
     qmodel = msq_tf.quantize_model(
         keras.models.clone_model(page["qmodel"].base),
         msq_tf.MSQConfig(min_bits=3),
@@ -130,8 +130,19 @@ def test_the_log_has_its_reasons(page, caplog):
     assert told[0].reason == "384 bytes, the most"
     assert all(change.reason for change in told)
     assert "why: 384 bytes, the most" in caplog.text
-    kept = qmodel.history_of_bits()
-    assert str(kept) == str([c._replace(reason="") for c in told])
+    assert str(qmodel.history_of_bits()) == str(told)
+    report = msq_tf.precision_report(qmodel)
+    data = json.loads(report.to_json())
+    assert [c["reason"] for c in data["changes"]] == [c.reason for c in told]
+    assert "384 bytes, the most" in str(report.decisions())
+    # Weights alone bring them, so that a resumed search has them all.
+    qmodel.save_weights(tmp_path / "m.weights.h5")
+    fresh = msq_tf.quantize_model(
+        keras.models.clone_model(page["qmodel"].base),
+        msq_tf.MSQConfig(min_bits=3),
+    )
+    fresh.load_weights(tmp_path / "m.weights.h5")
+    assert str(fresh.history_of_bits()) == str(told)
 
 
 @dataclasses.dataclass(frozen=True)

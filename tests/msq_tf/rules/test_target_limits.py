@@ -6,8 +6,10 @@ import keras
 import pytest
 
 import msq_tf
+from msq_tf.rules import storage
 from msq_tf.rules import target_limits
 from tflite_export import targets
+from tools import target_facts
 
 L = keras.layers
 
@@ -16,16 +18,37 @@ def model(*layers):
     return keras.Sequential([keras.Input((6, 4)), L.Dense(4), *layers])
 
 
-def test_the_targets_are_those_of_the_exporter():
+def test_the_facts_are_those_of_the_exporters_tables(root):
+    """`python -m tools.target_facts` writes them anew."""
+    assert (root / target_facts.FILE).read_text("utf-8") == target_facts.text()
     assert sorted(target_limits.TARGETS) == targets.names()
-    for name, limits in target_limits.TARGETS.items():
-        target = targets.load(name)
-        bits = limits.activation_bits
-        assert target.integer == (bits is not None)
-        assert not target.integer or target.mode == f"int{bits}"
-        assert limits.loops == (
-            not target.integer or bool(target.float_regions)
-        )
+    assert set(target_limits._OWN) < set(targets.names())
+
+
+def test_what_the_facts_say():
+    limits = target_limits.TARGETS
+    bits = {name: limit.activation_bits for name, limit in limits.items()}
+    assert (bits["min_size"], bits["mcu"], bits["cpu_int16"]) == (None, 8, 16)
+    assert limits["cpu_int8"].float_regions and not limits["mcu"].float_regions
+    # Kernels that unpack weights take rows of a multiple of four.
+    assert storage.device("cpu_int8").widths == {
+        "dense": (8, 4, 2),
+        "pointwise": (8, 4, 2),
+        "conv": (8,),
+        "depthwise": (8,),
+        "other": (8,),
+    }
+    assert storage.device("mcu").widths == {
+        "dense": (8,),
+        "pointwise": (8, 4),
+        "conv": (8, 4),
+        "depthwise": (8, 4),
+        "other": (8,),
+    }
+    assert set(storage.device("min_size").widths.values()) == {(8, 4, 2)}
+    assert set(storage.device("ethos_u").widths.values()) == {
+        tuple(range(8, 1, -1))
+    }
 
 
 @pytest.mark.parametrize("names", ["mcu", ("mcu", "arduino"), (8,)])

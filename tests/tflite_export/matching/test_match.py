@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from msq_tf.core.quantized_weight import SkippedWeight
 from msq_tf.weight_layout import Layout
 from tests.tflite_export.samples import weight
 from tflite_export import ExportError
 from tflite_export.flatbuffer import model as fb
-from tflite_export.matching.float_weights import FloatWeight
 from tflite_export.matching.match import match
 
 RNG = np.random.default_rng(0)
@@ -183,7 +183,17 @@ def test_weight_that_is_not_in_the_file():
 
 def test_float_weights_are_listed_and_unknown_ones_refused():
     value = RNG.normal(size=(3, 5)).astype(np.float32)
-    known = FloatWeight("head", value, "skipped", Layout.DENSE, (1,))
+    known = SkippedWeight(
+        path="head",
+        layer="Dense",
+        attribute="kernel",
+        size=value.size,
+        reason="skipped",
+        quantizable=True,
+        value=value,
+        layout=Layout.DENSE,
+        channel_axes=(1,),
+    )
     model = file_with(stored(), value.T * np.float32(1.7))
     found = match(model, [weight(CODES, STEP)], [known])
     assert [float_.path for _, float_ in found.floats] == ["head"]

@@ -67,7 +67,6 @@ def test_lint_refuses_what_runtimes_get_wrong(table, monkeypatch):
         ({"mode": "int7"}, "mode 'int7'"),
         ({"containers": ["INT8", "INT4"]}, "rising width"),
         ({"containers": ["INT3"]}, "rising width"),
-        ({"dequantize": {}}, "no DEQUANTIZE version"),
     ],
 )
 def test_bad_tables(table, change, message):

@@ -1,0 +1,44 @@
+"""Facts on export targets that searches and configurations need, as data.
+
+`target_facts.json` is written from the tables of `tflite_export/targets`, which
+this package does not import, by `python -m tools.target_facts`. A test compares
+them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import json
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetFacts:
+    """Facts on one target.
+
+    Attributes:
+        activation_bits: Bits of integer activations; `None` for floats.
+        float_regions: Whether parts of a file may compute in float.
+        widths: Bits of the containers of a weight, by its kind as in
+            `storage.KINDS`, widest first.
+    """
+
+    activation_bits: int | None
+    float_regions: bool
+    widths: Mapping[str, tuple[int, ...]]
+
+
+def _read() -> dict[str, TargetFacts]:
+    file = importlib.resources.files("msq_tf.rules") / "target_facts.json"
+    return {
+        name: TargetFacts(
+            facts["activation_bits"],
+            facts["float_regions"],
+            {kind: tuple(bits) for kind, bits in facts["widths"].items()},
+        )
+        for name, facts in json.loads(file.read_text("utf-8")).items()
+    }
+
+
+FACTS = _read()

@@ -1,0 +1,71 @@
+"""Writes what training knows of export targets from the exporter's tables.
+
+    python -m tools.target_facts          # msq_tf/rules/target_facts.json
+    python -m tools.target_facts --check  # compares only
+
+`msq_tf` imports nothing of the exporter, so it reads a file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from msq_tf.rules import storage
+from tflite_export import targets
+from tflite_export.targets import Target
+
+FILE = Path("msq_tf/rules/target_facts.json")
+_BITS = {"int8": 8, "int16": 16}
+_DENSE, _CONV = "FULLY_CONNECTED", "CONV_2D"
+# Operators that weights of a kind may be read by, and how many inputs they have
+# at least; a kind has the containers that all of them take.
+_OPERATORS = {
+    storage.DENSE: ((_DENSE, storage.PACKED_ROWS),),
+    storage.POINTWISE: ((_CONV, storage.PACKED_ROWS),),
+    storage.CONV: ((_CONV, 1),),
+    storage.DEPTHWISE: (("DEPTHWISE_CONV_2D", 1),),
+    storage.OTHER: ((_DENSE, 1), ("TRANSPOSE_CONV", 1)),
+}
+
+
+def _widths(target: Target, kind: str) -> list[int]:
+    operators = _OPERATORS[kind]
+    if kind == storage.POINTWISE and target.pointwise_as_fully_connected:
+        operators = _OPERATORS[storage.DENSE]
+    return [
+        targets.CONTAINERS[container]
+        for container in reversed(target.containers)
+        # 8 bits always have a place, if need be with one scale.
+        if targets.CONTAINERS[container] == 8
+        or all(
+            target.allows(op, container, "per_channel", inputs)
+            for op, inputs in operators
+        )
+    ]
+
+
+def text() -> str:
+    """The file's text."""
+    facts = {}
+    for name in targets.names():
+        target = targets.load(name)
+        facts[name] = {
+            "activation_bits": _BITS.get(target.mode),
+            "float_regions": not target.integer or bool(target.float_regions),
+            "widths": {kind: _widths(target, kind) for kind in storage.KINDS},
+        }
+    return json.dumps(facts, indent=2) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Writes the file, or with `--check` returns 1 where it would change."""
+    if "--check" not in arguments:
+        FILE.write_text(text(), encoding="utf-8")
+        return 0
+    return int(FILE.read_text(encoding="utf-8") != text())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
