@@ -38,6 +38,7 @@ from msq_tf.quantizers.range_average import Extremes
 from msq_tf.quantizers.range_average import SiteRange
 from msq_tf.quantizers.range_average import averaged
 from msq_tf.quantizers.range_average import extremes
+from msq_tf.tfmot import columns
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.model_state import fixed_batch_size
 from msq_tf.tfmot.model_state import kept
@@ -98,6 +99,7 @@ def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
             x,
             batch_size,
             fixed_batch_size(model),
+            functools.partial(columns.look_at, model),
         )
     for ref, (low, high) in seen.found().items():
         if low < high:
