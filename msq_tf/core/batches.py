@@ -95,7 +95,7 @@ def take_samples(data: Any, samples: int, least: int = 1) -> Samples:
     """
     data = _unwrapped(data)
     size = None
-    if _is_stream(data):
+    if is_stream(data):
         structure, size = _from_stream(data, samples, least)
     elif isinstance(data, tuple) and 2 <= len(data) <= 3 and _indexable(data):
         total = _count(_triple(data))
@@ -126,13 +126,13 @@ def batch_size_of(x: Any, given: int | None) -> int | None:
     """
     if isinstance(x, tf.data.Dataset):
         return tf.nest.flatten(x.element_spec)[0].shape[0]
-    if _is_stream(x):
+    if is_stream(x):
         return _count(_triple(x[0])) if len(x) else None
     return (given or BATCH_SIZE) if _indexable((x,)) else None
 
 
 def _unwrapped(data: Any) -> Any:
-    if isinstance(data, tuple) and data and _is_stream(data[0]):
+    if isinstance(data, tuple) and data and is_stream(data[0]):
         return data[0]
     return data
 
@@ -165,7 +165,7 @@ def inputs_of(x: Any, batch_size: int) -> Iterator[Any]:
             have fewer samples; or batches, whose first parts are taken.
         batch_size: Samples per batch of arrays.
     """
-    if _is_stream(x):
+    if is_stream(x):
         yield from (_triple(batch)[0] for batch in _batches(x))
         return
     for start in range(0, _count(x), batch_size):
@@ -185,7 +185,7 @@ def first_batches(data: Any, count: int, batch_size: int) -> Iterator[Batch]:
         batch_size: Samples per batch of arrays; fewer where there are fewer.
     """
     data = _unwrapped(data)
-    if _is_stream(data):
+    if is_stream(data):
         size = None
         for number, batch in enumerate(_batches(data)):
             triple = _triple(batch)
@@ -214,7 +214,7 @@ def _map(function: Callable[..., Any], *structures: Any) -> Any:
     )
 
 
-def _is_stream(data: Any) -> bool:
+def is_stream(data: Any) -> bool:
     """Whether it gives batches: a data set, or a Keras sequence of batches.
 
     Arrays, lists and tuples have no `on_epoch_end`; what either Keras takes

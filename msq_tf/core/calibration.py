@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf.core.batches import inputs_of
+from msq_tf.core.batches import is_stream
 
 # Of the largest number that half of the samples stay below. Whatever is within
 # leaves them codes other than zero.
@@ -92,7 +93,11 @@ class SeenRanges:
 
 
 def run_batches(
-    run: Callable[[Any], Any], x: Any, batch_size: int, fixed: int | None
+    run: Callable[[Any], Any],
+    x: Any,
+    batch_size: int,
+    fixed: int | None,
+    look_at: Callable[[Any], None],
 ) -> None:
     """Runs a function on inputs, batch by batch.
 
@@ -102,6 +107,7 @@ def run_batches(
         batch_size: Samples that are run at once, where `x` is no batches.
         fixed: The one batch size that the model takes; a smaller last batch
             is left out.
+        look_at: Is shown the inputs, of batches the first.
 
     Raises:
         ValueError: If there are no samples, or too few for one batch.
@@ -112,10 +118,13 @@ def run_batches(
             "Ranges need data. Expected an array, a list or dict of arrays, a "
             f"tf.data.Dataset or a keras.utils.PyDataset. Received: x={x!r}"
         )
+    given = [] if is_stream(x) else [x]
     for batch in inputs_of(x, fixed or batch_size):
         count = len(tf.nest.flatten(batch)[0])
         if fixed in (None, count):
             try:
+                if not done:
+                    look_at(*given or [batch])
                 run(batch)
             except (ValueError, TypeError) as error:
                 shapes = [np.shape(leaf) for leaf in tf.nest.flatten(batch)]

@@ -76,6 +76,9 @@ class QuantizedNetwork:
         """A batch as `outputs_at` and `loss_at` take it."""
         return batch
 
+    def look_at_columns(self, x: Any) -> None:
+        """Warns of columns that the grid of an input loses in these inputs."""
+
     @property
     def quantizer(self) -> str:
         """`"round_clamp"` or `"dorefa"`."""

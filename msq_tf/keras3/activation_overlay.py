@@ -14,6 +14,7 @@ import tensorflow as tf
 from msq_tf.keras3 import attention
 from msq_tf.keras3 import separable
 from msq_tf.keras3 import uncast
+from msq_tf.keras3.activation_sites import CONTEXT
 from msq_tf.keras3.activation_sites import GATE
 from msq_tf.keras3.activation_sites import INPUT
 from msq_tf.keras3.activation_sites import MIDDLE
@@ -137,6 +138,13 @@ class SiteVisitor(Visitor):
         """Whether there are sites inside of an attention layer."""
         softmax = attention.softmax_of(layer)
         return (id(softmax), 0, SCORES) in self._index
+
+    def context(self, layer: Any, outputs: Any) -> Any:
+        """Quantizes the context of attention if that is a site."""
+        softmax = id(attention.softmax_of(layer))
+        # The softmax has been called.
+        number = self._counts.get(softmax, 0) - 1
+        return self._at(outputs, (softmax, number, CONTEXT))
 
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]

@@ -83,6 +83,11 @@ GATE = "gate"
 READ = "read"
 SCORES = attention.SCORES
 PROBABILITIES = attention.PROBABILITIES
+CONTEXT = attention.CONTEXT
+_IN_ATTENTION = (
+    *(SCORES, PROBABILITIES, CONTEXT),
+    *(attention.PAIRS, attention.TANH, attention.WEIGHTED),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +105,10 @@ class Site:
             a swish multiplies by; `"middle"` for what the second convolution
             of a separable one reads; `"scores"` for what the softmax of
             attention reads, behind its mask, and `"probabilities"` for what
-            it gives inside of a layer; `"read"` for what a layer reads that
-            no layer wrote.
+            it gives inside of a layer; `"context"` for what attention's gate
+            multiplies; `"pairs"`, `"tanh"` and `"weighted"` for what attention
+            that adds computes before its scores; `"read"` for what a layer
+            reads that no layer wrote.
         fixed: Name of the activation whose kernels give the site its range;
             empty where the range is trained.
         like: Position of an earlier site whose range this one shares; -1 for
@@ -122,8 +129,7 @@ class Site:
         saved.check_integer("call", self.call, 0)
         saved.check_integer("like", self.like, -1)
         places: tuple[str, ...] = (OUTPUT, MIDDLE, PREACTIVATION, GATE, READ)
-        places = (*places, SCORES, PROBABILITIES)
-        check_choice("place", self.place, places)
+        check_choice("place", self.place, (*places, *_IN_ATTENTION))
         check_choice("fixed", self.fixed, ("", *_FIXED_ACTIVATIONS))
 
     def to_config(self) -> dict[str, Any]:
@@ -171,6 +177,9 @@ def find_sites(found: Trace, bits: int = 8) -> tuple[Site, ...]:
         if _reads_between(call, found):
             like = grids.get(id(call.tensors[0]), -1)
             inside(READ, call.tensors[0], like=like)
+        if attention.is_plain(call.layer):
+            for part in attention.places_before_scores(call.layer):
+                inside(part, fixed="tanh" if part == attention.TANH else "")
         if attention.has_scores(call, found):
             inside(SCORES)
         if attention.is_plain(call.layer):
@@ -193,6 +202,8 @@ def find_sites(found: Trace, bits: int = 8) -> tuple[Site, ...]:
                 add(call.output, path, *place, fixed=fixed)
         elif _is_site(call, found):
             add(call.output, path, *place)
+        if attention.is_gated(call.layer):
+            inside(CONTEXT)
     return tuple(sites)
 
 

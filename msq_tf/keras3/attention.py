@@ -31,9 +31,15 @@ from msq_tf.keras3.overlay import all_layers
 
 SCORES = "scores"
 PROBABILITIES = "probabilities"
+CONTEXT = "context"
+# Of attention that adds queries to keys.
+PAIRS = "pairs"
+TANH = "tanh"
+WEIGHTED = "weighted"
 
 _LAYERS = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 _MARK = "_msq_tf_opened"
+_GATED = "_msq_tf_gated"
 # Masks add no less than that; where a row's largest score is below, all of the
 # row is masked.
 _MASKED = -9000.0
@@ -75,15 +81,27 @@ def _open(layer: Any) -> None:
             layer._return_attention_scores = True
         several = len(given.arguments["query"].shape) != 4
         with scoped(_FUSED, not (asked or several or layer.dropout > 0.0)):
-            return compute(*given.args, **given.kwargs)
+            context, scores = compute(*given.args, **given.kwargs)
+        return visitor.context(layer, context), scores
 
     layer._compute_attention = opened
     setattr(layer, _MARK, True)
+    # The two layers call the attribute unlike.
+    gated = layer.get_config().get("use_gate", False)
+    setattr(layer._softmax, _GATED, bool(gated))
 
 
 def softmax_of(layer: Any) -> Any:
     """The softmax inside of a layer that `install` opens."""
     return layer._softmax
+
+
+def is_gated(softmax: Any) -> bool:
+    """Whether a gate multiplies the context that a softmax has a part in.
+
+    Else what reads the context has a site.
+    """
+    return getattr(softmax, _GATED, False)
 
 
 def is_plain(layer: Any) -> bool:
@@ -170,7 +188,7 @@ def _attention(
     ops = keras.ops
     query, value = inputs[:2]
     key = inputs[2] if len(inputs) > 2 else value
-    scores = _scores(layer, query, key)
+    scores = _scores(layer, at, query, key)
     keep = None
     if mask and mask[1] is not None:
         keep = ops.expand_dims(mask[1], -2)
@@ -194,17 +212,30 @@ def _attention(
     return (outputs, applied) if return_attention_scores else outputs
 
 
-def _scores(layer: Any, query: Any, key: Any) -> Any:
+def places_before_scores(layer: Any) -> list[str]:
+    """What plain attention computes one after the other before its scores."""
+    if isinstance(layer, keras.layers.AdditiveAttention):
+        return [PAIRS, TANH, *[WEIGHTED] * (layer.scale is not None)]
+    return [] if layer.score_mode == "dot" else [PAIRS, TANH]
+
+
+def _scores(
+    layer: Any, at: Callable[[Any, str], Any], query: Any, key: Any
+) -> Any:
     ops = keras.ops
-    additive = isinstance(layer, keras.layers.AdditiveAttention)
-    scale = 1.0 if layer.scale is None else layer.scale
-    if not additive and layer.score_mode == "dot":
+    scale = layer.scale
+    if not places_before_scores(layer):
         scores = ops.matmul(query, ops.swapaxes(key, -2, -1))
-        return scores if layer.scale is None else ops.multiply(scores, scale)
+        return scores if scale is None else ops.multiply(scores, scale)
     pairs = ops.expand_dims(query, -2) + ops.expand_dims(key, -3)
-    if additive:
-        return ops.sum(scale * ops.tanh(pairs), axis=-1)
-    scores = ops.sum(ops.tanh(scale * pairs), axis=-1)
+    if isinstance(layer, keras.layers.AdditiveAttention):
+        weights = at(ops.tanh(at(pairs, PAIRS)), TANH)
+        if scale is not None:
+            weights = at(scale * weights, WEIGHTED)
+        return ops.sum(weights, axis=-1)
+    # One number, by which a product rounds nothing.
+    pairs = at(pairs if scale is None else scale * pairs, PAIRS)
+    scores = ops.sum(at(ops.tanh(pairs), TANH), axis=-1)
     return layer.concat_score_weight * scores
 
 

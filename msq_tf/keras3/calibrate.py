@@ -49,7 +49,9 @@ def calibrate(model: MSQModel, x: Any, batch_size: int = 128) -> None:
             run(batch)
             model.input_ranges.observe(batch)
 
-        run_batches(show, x, batch_size, model.fixed_batch_size)
+        run_batches(
+            show, x, batch_size, model.fixed_batch_size, model.look_at_columns
+        )
     for index, (low, high) in seen.found().items():
         quantizers.low[index].assign(low)
         quantizers.high[index].assign(high)

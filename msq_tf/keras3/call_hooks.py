@@ -48,6 +48,10 @@ class Visitor:
         """Whether an attention layer shall compute its scores in layers."""
         return False
 
+    def context(self, layer: Any, outputs: Any) -> Any:
+        """Takes the context of an attention layer that was opened."""
+        return outputs
+
     def activate(
         self, layer: Any, inputs: Any, function: Callable[[Any], Any]
     ) -> Any:

@@ -7,20 +7,25 @@ normalization. Such an input is not rounded in training. A file normalizes it in
 float, and rounds the result, on targets that have float operators.
 
 One that nothing normalizes is rounded, and what is lost there is lost in
-training, too. The first `fit` sees that in arrays and says so.
+training, too. The first `fit` sees that in arrays and says so; in a data set,
+which is not read for it, what reads it anyway: a search, or `calibrate`.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from msq_tf.keras3.flow import Trace
+from msq_tf.rules import target_limits
 
 # Standard deviations on both sides of a mean that a range holds.
 _REACH = 4.0
@@ -47,9 +52,15 @@ def narrow(tensor: Any, found: Trace, bits: int) -> list[int]:
 
     None where something reads the input that does not normalize it.
     """
+    readers = [call.layer for call in found.readers(tensor)]
+    return lost_by(readers, keras.layers, bits)
+
+
+def lost_by(readers: Iterable[Any], kinds: Any, bits: int) -> list[int]:
+    """The same of an input that these layers read; `kinds` as in `lost_in`."""
     lost: set[int] = set()
-    for call in found.readers(tensor):
-        here = lost_in(call.layer, keras.layers, bits)
+    for layer in readers:
+        here = lost_in(layer, kinds, bits)
         if here is None:
             return []
         lost.update(here)
@@ -116,6 +127,40 @@ def _below(found: _Moments, bits: int) -> list[int]:
     return np.flatnonzero(lost).tolist()
 
 
+def warn_of_devices(
+    narrow: Sequence[int],
+    position: int,
+    bits: int,
+    targets: Sequence[str],
+    stacklevel: int,
+) -> None:
+    """Warns of an input whose columns no grid holds, if a device needs one.
+
+    Args:
+        narrow: Columns that `narrow` found.
+        position: Number of the input.
+        bits: Bits of activations.
+        targets: Names of export targets.
+        stacklevel: As of `warnings.warn`, of the caller.
+    """
+    devices = [
+        name
+        for name in targets
+        if not target_limits.TARGETS[name].float_regions
+    ]
+    if narrow and devices:
+        warnings.warn(
+            f"Columns {list(narrow)} of input {position} vary by less than one "
+            "grid for all of its columns resolves, and "
+            f"{' and '.join(map(repr, devices))} can't normalize in float. "
+            "Expected inputs that are normalized before the model: "
+            "quantize the layers behind the normalization. Received: "
+            f"activation_bits={bits}, targets={tuple(targets)!r}",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
 def warn_of_data(arrays: Mapping[int, Any], bits: int, stacklevel: int) -> bool:
     """Warns of columns of given inputs that one grid loses.
 
@@ -139,9 +184,9 @@ def warn_of_data(arrays: Mapping[int, Any], bits: int, stacklevel: int) -> bool:
             f"nothing beside the others: all share one grid of {bits} bits, "
             f"and these span fewer than {_LEAST_SPAN:g} of its steps. Expected "
             "columns of like size: normalize the data before the model, or "
-            "begin the model with an adapted keras.layers.Normalization, "
-            "which files for CPUs compute in float and devices cannot "
-            "(`MSQConfig(targets=...)` tells before training). Received: "
+            "begin the model with an adapted Normalization layer, which files "
+            "for CPUs compute in float and devices cannot (`targets=` of a "
+            "configuration or scheme tells before training). Received: "
             f"columns that span {spans[lost].min():.3g} to {spans.max():.3g}",
             UserWarning,
             stacklevel=stacklevel + 1,
@@ -154,6 +199,8 @@ def _lost_of(array: Any, bits: int) -> tuple[list[int], np.ndarray]:
     nothing: tuple[list[int], np.ndarray] = [], np.zeros(0)
     if hasattr(array, "to_numpy"):  # a table of pandas
         array = array.to_numpy()
+    elif isinstance(array, tf.Tensor) and hasattr(array, "numpy"):
+        array = array.numpy()
     if not isinstance(array, np.ndarray) or isinstance(array, np.memmap):
         return nothing
     if (

@@ -46,6 +46,8 @@ PRODUCTS = {
     "Einsum",
     "MatMul",
 }
+# What else a runtime computes from the grid that it reads.
+_COMPUTING = PRODUCTS | {"Add", "AddV2", "Mul", "Sub"}
 
 
 @dataclasses.dataclass
@@ -119,9 +121,9 @@ class Trace:
         return False
 
     def is_multiplied(self, tensor: Any) -> bool:
-        """Whether a product that is no call reads a tensor."""
+        """Whether a product or sum that is no call reads a tensor."""
         return any(
-            operation.type in PRODUCTS
+            operation.type in _COMPUTING
             or (
                 operation.type in _CHOOSING
                 and any(map(self.is_multiplied, operation.outputs))

@@ -308,13 +308,13 @@ class MSQModel(
         fit = super().fit
         self.check_call(fit, (x, y, *args), kwargs)
         self.fit_inputs = FitInputs.of(fit, (x, y, *args), kwargs)
-        self._look_at_columns(x)
+        self.look_at_columns(x)
         try:
             return fit(x, y, *args, **kwargs)
         finally:
             self.fit_inputs = FitInputs()
 
-    def _look_at_columns(self, x: Any) -> None:
+    def look_at_columns(self, x: Any) -> None:
         """Warns, once, of columns that the grid of an input loses."""
         if self._told_of_columns or self.activations is None:
             return

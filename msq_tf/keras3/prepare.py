@@ -15,7 +15,6 @@ from msq_tf.keras3.activation_sites import find_sites
 from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.biases import find_biases
 from msq_tf.keras3.discovery import walk
-from msq_tf.keras3.flow import Trace
 from msq_tf.keras3.flow import input_signature
 from msq_tf.keras3.flow import trace
 from msq_tf.keras3.model import MSQModel
@@ -142,7 +141,14 @@ def quantize_model(
     if config.activation_bits is not None:
         found = trace(model, input_signature(model, example_inputs))
         sites = find_sites(found, config.activation_bits)
-        _warn_of_columns(found, config)
+        for position, tensor in enumerate(found.inputs):
+            columns.warn_of_devices(
+                columns.narrow(tensor, found, config.activation_bits),
+                position,
+                config.activation_bits,
+                config.targets,
+                stacklevel=2,
+            )
         activations = ActivationPlan(
             sites,
             config.activation_bits,
@@ -162,29 +168,6 @@ def _is_built(model: Any) -> bool:
     return model.built or bool(
         own_methods(model) and parts and all(part.built for part in parts)
     )
-
-
-def _warn_of_columns(found: Trace, config: MSQConfig) -> None:
-    """Says that a device can't hold an input before anything is trained."""
-    devices = [
-        name
-        for name in config.targets
-        if not target_limits.TARGETS[name].float_regions
-    ]
-    for position, tensor in enumerate(found.inputs if devices else ()):
-        narrow = columns.narrow(tensor, found, config.activation_bits or 8)
-        if narrow:
-            warnings.warn(
-                f"Columns {narrow} of input {position} vary by less than one "
-                "grid for all of its columns resolves, and "
-                f"{' and '.join(map(repr, devices))} can't normalize in float. "
-                "Expected inputs that are normalized before the model: "
-                "quantize the layers behind the normalization. Received: "
-                f"activation_bits={config.activation_bits}, "
-                f"targets={config.targets!r}",
-                UserWarning,
-                stacklevel=3,
-            )
 
 
 def _warn_of(paths: Iterable[str]) -> None:

@@ -15,18 +15,7 @@ from msq_tf.rules import target_limits
 
 def check_model(model: Any, names: Sequence[str]) -> None:
     """Raises a ValueError for layers that can't run on the named targets."""
-    found = [
-        f"'{path}' ({type(layer).__name__}) on '{name}': {reason}"
-        for name in names
-        for path, layer in _layers(model)
-        if (reason := _against(layer, target_limits.TARGETS[name])) is not None
-    ]
-    if found:
-        raise ValueError(
-            "The model has layers that can't run where `targets` says. "
-            "Expected other layers, or `targets` without these. Received: "
-            f"{'; '.join(found)}"
-        )
+    target_limits.check_layers(list(_layers(model)), names, keras.layers)
 
 
 def _layers(model: Any) -> Iterator[tuple[str, Any]]:
@@ -36,19 +25,3 @@ def _layers(model: Any) -> Iterator[tuple[str, Any]]:
         if id(layer) not in seen:
             seen.add(id(layer))
             yield path, layer
-
-
-def _against(layer: Any, limits: target_limits.Limits) -> str | None:
-    for ancestor in type(layer).__mro__:
-        if ancestor.__name__ in limits.layers:
-            return limits.layers[ancestor.__name__]
-    unrolled = getattr(layer, "unroll", False)
-    if (
-        isinstance(layer, keras.layers.RNN)
-        and not limits.float_regions
-        and not unrolled
-    ):
-        return target_limits.LOOP
-    function = getattr(layer, "activation", None)
-    name = getattr(function, "__name__", None)
-    return limits.activations.get(name) if name else None

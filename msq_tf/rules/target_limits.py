@@ -19,7 +19,7 @@ from msq_tf import extras
 from msq_tf.rules.target_facts import FACTS
 
 _NORM = "a variance needs float operators; use BatchNormalization"
-LOOP = "loops run in float; build it with unroll=True"
+_LOOP = "loops run in float; build it with unroll=True"
 _3D = "it has no 3-D convolutions"
 _NO_LOOKUP = "it can't look rows of a table up"
 _NO_PRODUCT = "it can't multiply two activations as matrices"
@@ -126,3 +126,40 @@ def check_bits(names: Sequence[str], bits: int | None) -> None:
                 "to measure ranges at export, or other targets. Received: "
                 f"activation_bits={bits}, targets={tuple(names)!r}"
             )
+
+
+def check_layers(
+    layers: Sequence[tuple[str, Any]], names: Sequence[str], kinds: Any
+) -> None:
+    """Raises a ValueError for layers that can't run on the named targets.
+
+    Args:
+        layers: Paths and layers of a model.
+        names: Names of targets.
+        kinds: The `layers` module of the Keras that they are of.
+    """
+    found = [
+        f"'{path}' ({type(layer).__name__}) on '{name}': {reason}"
+        for name in names
+        for path, layer in layers
+        if (reason := _against(layer, TARGETS[name], kinds)) is not None
+    ]
+    if found:
+        raise ValueError(
+            "The model has layers that can't run where `targets` says. "
+            "Expected other layers, or `targets` without these. Received: "
+            f"{'; '.join(found)}"
+        )
+
+
+def _against(layer: Any, limits: Limits, kinds: Any) -> str | None:
+    for ancestor in type(layer).__mro__:
+        if ancestor.__name__ in limits.layers:
+            return limits.layers[ancestor.__name__]
+    unrolled = getattr(layer, "unroll", False)
+    loops = isinstance(layer, kinds.RNN) and not unrolled
+    if loops and not limits.float_regions:
+        return _LOOP
+    function = getattr(layer, "activation", None)
+    name = getattr(function, "__name__", None)
+    return limits.activations.get(name) if name else None

@@ -263,9 +263,9 @@ class SearchCallback:
         size = fixed or self.batch_size or trained
         self._sizes = Sizes(trained, size, fixed is not None)
         self._samples = samples
-        self._held_out = None
-        if self.rule.uses_growth:
-            self._held_out = self._held_out_samples()
+        self._qmodel.look_at_columns(samples.parts[0])
+        grows = self.rule.uses_growth
+        self._held_out = self._held_out_samples() if grows else None
 
     def _samples_of(
         self,

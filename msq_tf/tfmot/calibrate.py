@@ -8,12 +8,14 @@ Until then most of a grid of 8 bits lies where no activation is.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 from msq_tf.core.calibration import SeenRanges
 from msq_tf.core.calibration import run_batches
 from msq_tf.quantizers.range_average import SiteRange
+from msq_tf.tfmot import columns
 from msq_tf.tfmot.compat import fake_quant
 from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.fake_quant import Tap
@@ -62,6 +64,7 @@ def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
             x,
             batch_size,
             fixed_batch_size(model),
+            functools.partial(columns.look_at, model),
         )
     for ref, (low, high) in seen.found().items():
         if low < high:

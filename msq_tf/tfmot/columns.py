@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from msq_tf.keras3.columns import lost_in
-from msq_tf.tfmot.compat.imports import tf_keras
+import tensorflow as tf
 
-_BITS = 8
+from msq_tf.keras3.columns import lost_by
+from msq_tf.keras3.columns import warn_of_data
+from msq_tf.tfmot.compat.imports import tf_keras
+from msq_tf.tfmot.strip import is_input_quantizer
+
+# Of activations, as TFMOT has them.
+BITS = 8
 
 
 def readers(layer: Any) -> list[Any]:
@@ -15,12 +21,24 @@ def readers(layer: Any) -> list[Any]:
     return [node.layer for node in layer.outbound_nodes]
 
 
-def narrow(layer: Any) -> bool:
-    """Whether an input has columns that vary by less than a grid resolves.
+def narrow(layer: Any) -> list[int]:
+    """Columns of an input that vary by less than a grid of all resolves.
 
-    None counts where something reads the input that does not normalize it.
+    None where something reads the input that does not normalize it.
     """
-    lost = [
-        lost_in(reader, tf_keras.layers, _BITS) for reader in readers(layer)
-    ]
-    return any(lost) and None not in lost
+    return lost_by(readers(layer), tf_keras.layers, BITS)
+
+
+def look_at(model: Any, x: Any) -> None:
+    """Warns of columns of inputs that the grid of an input loses."""
+    names = model.input_names
+    if isinstance(x, Mapping) and set(names) <= set(x):
+        flat = [x[name] for name in names]
+    else:
+        flat = tf.nest.flatten(x)
+    rounded = {
+        position: flat[position]
+        for position, layer in enumerate(model._input_layers[: len(flat)])
+        if any(map(is_input_quantizer, readers(layer)))
+    }
+    warn_of_data(rounded, BITS, stacklevel=3)

@@ -7,13 +7,14 @@ the batch normalization or activation that a runtime fuses into it. They also
   included (`LayerReLUQuantize`): the file then has whatever the converter
   makes of float weights, which is int8;
 - give what is concatenated a configuration of their own, with 8-bit weights;
-- quantize inputs that are integers, such as tokens;
+- quantize inputs that are integers, or read as such, as tokens are;
 - know batch normalization behind 2-D convolutions and dense layers only;
 - forget the moments that a `Normalization` has adapted to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -36,6 +37,7 @@ from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.layers import known_weights
 from msq_tf.tfmot.quantize_config import MSQQuantizeConfig
 from msq_tf.tfmot.separable import SplitSeparable
+from msq_tf.tfmot.target_checks import check_targets
 
 _CONFIG = "quantize_config"
 # Of one dimension, three, or transposed. TFMOT's pattern "Conv2D" fits every
@@ -44,25 +46,39 @@ _OTHERS = (
     "Conv1D|Conv3D|DepthwiseConv1D|SeparableConv1D|Conv1DTranspose|"
     "Conv3DTranspose"
 )
+# They cut what they read to integers, whose values a grid would change.
+_CUTTING = (tf_keras.layers.Discretization, tf_keras.layers.Embedding)
 
 
 class MSQLayoutTransform(tfmot.QuantizeLayoutTransform):
     """Transforms a model for `quantize_apply`, before layers are wrapped."""
 
-    def __init__(self, config: dict[str, Any], registry: Any):
+    def __init__(
+        self,
+        config: dict[str, Any],
+        registry: Any,
+        targets: Sequence[str] = (),
+    ):
         self._config = config
         self._registry = registry
+        self._targets = targets
 
     def apply(
         self, model: Any, layer_quantize_map: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
-        """The model transformed, and the metadata of layers by name."""
+        """The model transformed, and the metadata of layers by name.
+
+        Raises:
+            ValueError: If a layer can't run on one of the targets.
+        """
+        bits = self._config["activation_bits"]
+        check_targets(model, self._targets, bits)
         metadata = layer_quantize_map
         given = {n: entry.get(_CONFIG) for n, entry in metadata.items()}
         _finalize(model)
-        if self._config["activation_bits"] is not None:
+        if bits is not None:
             for layer in private.input_layers(model):
-                if not tf.as_dtype(layer.dtype).is_floating:
+                if _is_cut(layer):
                     metadata.pop(layer.name, None)
                 elif columns.narrow(layer):
                     self._round_behind(layer, metadata)
@@ -116,6 +132,14 @@ class MSQLayoutTransform(tfmot.QuantizeLayoutTransform):
 
     def _ours(self, **changes: Any) -> MSQQuantizeConfig:
         return MSQQuantizeConfig(**{**self._config, **changes})
+
+
+def _is_cut(layer: Any) -> bool:
+    """Whether an input is only read as integers, such as tokens."""
+    readers = columns.readers(layer)
+    return not tf.as_dtype(layer.dtype).is_floating or (
+        bool(readers) and all(isinstance(x, _CUTTING) for x in readers)
+    )
 
 
 def _finalize(model: Any) -> None:

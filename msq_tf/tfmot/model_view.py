@@ -21,6 +21,7 @@ from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.quantizers.range_average import SiteRange
 from msq_tf.tfmot.calibrate import site_ranges
 from msq_tf.tfmot.calibrate import watched
+from msq_tf.tfmot.columns import look_at
 from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.fake_quant import Tap
 from msq_tf.tfmot.compat.fake_quant import differentiable_twice
@@ -156,6 +157,9 @@ class ModelView(QuantizedNetwork):
     @property
     def compiled(self) -> bool:  # type: ignore[override]
         return self.model.compiled_loss is not None
+
+    def look_at_columns(self, x: Any) -> None:
+        look_at(self.model, x)
 
     def outputs_at(self, values: Sequence[tf.Tensor], x: Any) -> Any:
         given = {

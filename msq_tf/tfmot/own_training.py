@@ -19,6 +19,7 @@ from msq_tf.core.penalty import apart
 from msq_tf.core.penalty import as_loss
 from msq_tf.core.scoped import scoped
 from msq_tf.tfmot.compat.imports import tf_keras
+from msq_tf.tfmot.losses import mark_pull
 
 _NAMES = (
     "compile",
@@ -96,7 +97,7 @@ def penalty_loss(weight: Any, penalty: tf.Tensor) -> tf.Tensor:
             counted.add(weight.ref())
             mean.add(penalty)
     # As those of weight regularizers are.
-    return tf.cast(as_loss(penalty), weight.dtype)
+    return mark_pull(tf.cast(as_loss(penalty), weight.dtype))
 
 
 def keep_penalty_apart(model: Any) -> PenaltyMean:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msq_tf.quantizers import uniform
+from msq_tf.rules import target_limits
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.layers import is_operation
@@ -51,9 +53,13 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
         activation_bits: 8, or `None` for float activations.
         quantizer: `"round_clamp"` or `"dorefa"`.
         scale: `"mse"` or `"max"`, as in `MSQConfig`.
+        targets: Names of the export targets where the model shall run, such
+            as `("mcu", "edgetpu")`: what can't run there is refused before
+            the training. Defaults to none.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range; in `quantize_apply`,
+            if the model has layers that can't run on one of `targets`.
 
     Example:
     ```python
@@ -72,7 +78,10 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
         activation_bits: int | None = 8,
         quantizer: str = uniform.ROUND_CLAMP,
         scale: str = uniform.MSE,
+        targets: Sequence[str] = (),
     ):
+        target_limits.check_names(targets)
+        self._targets = tuple(targets)
         self._config: dict[str, Any] = {
             "start_bits": start_bits,
             "min_bits": min_bits,
@@ -82,6 +91,7 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
             "scale": scale,
         }
         MSQQuantizeConfig(**self._config)  # checks
+        target_limits.check_bits(self._targets, activation_bits)
 
     @property
     def activation_bits(self) -> int | None:
@@ -89,7 +99,9 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
         return self._config["activation_bits"]
 
     def get_layout_transformer(self) -> Any:
-        return MSQLayoutTransform(self._config, self.get_quantize_registry())
+        return MSQLayoutTransform(
+            self._config, self.get_quantize_registry(), self._targets
+        )
 
     def get_quantize_registry(self) -> Any:
         return MSQQuantizeRegistry(self._config)

@@ -52,17 +52,7 @@ def classifier(build):
 def test_from_search_to_files(build, tmp_path):
     x = np.random.default_rng(0).normal(size=(16, 16, 16, 3)).astype("f")
     y = x[:, ::4, 0, 0].argmax(-1)
-    # ViT's positions are an Embedding, whose table an addition reads.
-    config = msq_tf.MSQConfig(
-        overrides={
-            ".*/position_embedding": msq_tf.LayerConfig(
-                granularity=msq_tf.PerTensor()
-            )
-        }
-        if build is vit
-        else {}
-    )
-    qmodel = msq_tf.quantize_model(classifier(build), config)
+    qmodel = msq_tf.quantize_model(classifier(build))
     paths = [path.partition("/")[2] for path in qmodel.bits]
     for name in BLOCK:
         assert any(p.endswith(f"transformer_block_1/{name}") for p in paths)

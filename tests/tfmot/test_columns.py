@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import msq_tf
 from tests.tfmot.samples import export
 from tests.tfmot.samples import images
 from tests.tfmot.samples import layers
@@ -90,6 +92,66 @@ def test_moments_that_were_adapted_are_kept(bits, scales, tmp_path):
     np.testing.assert_array_equal(loaded(x), qat_model(x))
     plain = msq.strip_quantization(qat_model)
     np.testing.assert_allclose(plain(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def table(*sizes):
+    x = np.random.default_rng(0).normal(size=(100, len(sizes)))
+    return (x * sizes).astype(np.float32)
+
+
+def two_inputs():
+    a, b = layers.Input((3,), name="a"), layers.Input((3,), name="b")
+    x = layers.Dense(2)(a) + layers.Dense(2)(layers.BatchNormalization()(b))
+    return tf_keras.Model([b, a], x)
+
+
+LOST = table(1.0, 1000.0, 1.0)
+WELL = table(1.0, 20.0, 0.0)
+
+
+@pytest.mark.first(1)
+@pytest.mark.parametrize("kind", ["array", "dict", "dataset"])
+def test_columns_that_training_loses_are_named(kind):
+    y = np.zeros((100, 2), np.float32)
+    model = msq.quantize_model(two_inputs())
+    model.compile("sgd", "mse")
+    x = {"a": WELL, "b": LOST} if kind == "dict" else (LOST, WELL)
+    data = (x, y)
+    if kind == "dataset":
+        data = tf.data.Dataset.from_tensor_slices(data).batch(50)
+    rule = msq_tf.BudgetRule(target_bits=31)
+    callback = msq.MSQCallback(rule, data=data, hessian=False, verbose=0)
+    with pytest.warns(UserWarning, match=r"Columns \[0, 2\] of input 0"):
+        if kind == "dataset":
+            model.fit(data, verbose=0, callbacks=[callback])
+        else:
+            model.fit(x, y, verbose=0, callbacks=[callback])
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_columns_of_what_ranges_are_taken_of(batches):
+    model = msq.quantize_model(two_inputs())
+    x = [LOST, WELL]
+    if batches:
+        x = tf.data.Dataset.from_tensor_slices((tuple(x),)).batch(50)
+    with pytest.warns(UserWarning, match=r"Columns \[0, 2\] of input 0"):
+        msq.calibrate(model, x)
+
+
+def test_columns_of_like_size(recwarn):
+    msq.calibrate(msq.quantize_model(two_inputs()), [WELL, WELL])
+    norm = norm_of(LOST)
+    msq.calibrate(msq.quantize_model(norm), LOST)
+    plain = msq.MSQQuantizeScheme(activation_bits=None)
+    model = msq.quantize_model(two_inputs(), plain)
+    msq.ModelView(model).look_at_columns([LOST, LOST])
+    assert not [w for w in recwarn if "Columns" in str(w.message)]
+
+
+def norm_of(x):
+    return tf_keras.Sequential(
+        [layers.Input((3,)), adapted(x), layers.Dense(2)]
+    )
 
 
 @pytest.mark.slow

@@ -29,22 +29,22 @@ _CONVOLUTIONS = {
 def merged(
     nodes: Iterable[tf.compat.v1.NodeDef],
     value: Callable[[tf.compat.v1.NodeDef], np.ndarray | None],
-) -> dict[str, tf.compat.v1.NodeDef]:
+) -> dict[str, list[tf.compat.v1.NodeDef]]:
     """Finds dilated convolutions.
 
     `value` is a function of a node that returns what it holds; `None` if it is
     no constant. Returns the nodes to write in the place of others, by their
-    names, which they keep.
+    names: one keeps the name, and may read the rest.
     """
     known = {node.name: node for node in nodes}
     reads = collections.Counter(
         read.split(":")[0] for node in known.values() for read in node.input
     )
-    found: dict[str, tf.compat.v1.NodeDef] = {}
+    found: dict[str, list[tf.compat.v1.NodeDef]] = {}
     for node in known.values():
         if node.op == "BatchToSpaceND":
             pattern = _Pattern(known, reads, value, node)
-            found.update({new.name: new for new in pattern.written()})
+            found.update(pattern.written())
     return found
 
 
@@ -66,7 +66,7 @@ class _Pattern:
         self._value = value
         self._end = end
 
-    def written(self) -> list[tf.compat.v1.NodeDef]:
+    def written(self) -> dict[str, list[tf.compat.v1.NodeDef]]:
         """The changes to make; none where it is something else."""
         squeeze = self._read(self._end)
         is_sequence = squeeze is not None and squeeze.op == "Squeeze"
@@ -86,31 +86,35 @@ class _Pattern:
                 for node in (squeeze, convolution, expand)
             )
         ):
-            return []
+            return {}
         padding = self._padding(start, convolution, is_sequence)
         if padding is None:
-            return []
-        rates, kind = padding
-        if convolution.op == "Conv3D" and kind == b"VALID":
-            # TensorFlow 2.21 mistakes one rate for the other in the shape,
-            # and its converter refuses what does not fit.
-            if rates[1] != rates[2]:
-                return []
+            return {}
+        rates, whole, kind = padding
+        last = [
+            tf.compat.v1.NodeDef(
+                name=self._end.name, op="Identity", input=[squeeze.name]
+            )
+        ]
+        last[0].attr["T"].CopyFrom(self._end.attr["T"])
+        volume = convolution.op == "Conv3D" and kind == b"VALID"
+        if volume and rates[1] != rates[2]:
+            # TensorFlow 2.21 mistakes one rate for the other in the shape, and
+            # its converter refuses what does not fit. Padded pixels have none.
+            kind = b"SAME"
+            last = _inner(self._end, squeeze.name, whole)
         new = tf.compat.v1.NodeDef()
         new.CopyFrom(convolution)
         new.attr["dilations"].list.i[:] = [1, *([1] * is_sequence), *rates, 1]
         new.attr["padding"].s = kind
-        end = tf.compat.v1.NodeDef(
-            name=self._end.name, op="Identity", input=[squeeze.name]
-        )
-        end.attr["T"].CopyFrom(self._end.attr["T"])
+        changed = {new.name: [new], self._end.name: last}
         if not is_sequence:
             new.input[0] = start.input[0]
-            return [new, end]
+            return changed
         image = tf.compat.v1.NodeDef()
         image.CopyFrom(expand)
         image.input[0] = start.input[0]
-        return [image, new, end]
+        return {image.name: [image], **changed}
 
     def _read(
         self, node: tf.compat.v1.NodeDef | None, place: int = 0
@@ -134,8 +138,11 @@ class _Pattern:
         start: tf.compat.v1.NodeDef,
         convolution: tf.compat.v1.NodeDef,
         is_sequence: bool,
-    ) -> tuple[list[int], bytes] | None:
-        """Rates along the pixels' axes, and how they are padded."""
+    ) -> tuple[list[int], np.ndarray, bytes] | None:
+        """How a convolution goes along the axes of pixels, and pads them.
+
+        Rates, by how much a kernel reaches over a pixel, and the padding.
+        """
         rates, pads = self._constant(start, 1), self._constant(start, 2)
         again, crops = (self._constant(self._end, k) for k in (1, 2))
         size = self._kernel(convolution)
@@ -153,9 +160,9 @@ class _Pattern:
         left, right = pads[:, 0], pads[:, 1] - crops[:, 1]
         whole = np.asarray(rates) * (np.asarray(size) - 1)
         if not left.any() and not right.any():
-            return rates.tolist(), b"VALID"
+            return rates.tolist(), whole, b"VALID"
         if (left == whole // 2).all() and (right == whole - left).all():
-            return rates.tolist(), b"SAME"
+            return rates.tolist(), whole, b"SAME"
         return None
 
     def _kernel(
@@ -167,9 +174,49 @@ class _Pattern:
         if found is not None and found.op == "ExpandDims":
             value = self._constant(found, 0)
             return None if value is None else (1, value.shape[0])
+        if found is not None and found.op == "Split":
+            # In groups, along the last axis (`volumes`).
+            value = self._constant(found, 1)
         if value is None:
             return None
         return value.shape[: 3 if convolution.op == "Conv3D" else 2]
+
+
+def _inner(
+    end: tf.compat.v1.NodeDef, read: str, whole: np.ndarray
+) -> list[tf.compat.v1.NodeDef]:
+    """Nodes that cut off what a convolution computed of padded pixels.
+
+    The last has the name of `end`.
+    """
+    left = whole // 2
+    cuts = {
+        "begin": [0, *left, 0],
+        "end": [0, *(left - whole), 0],
+        "strides": [1] * (len(whole) + 2),
+    }
+    found = []
+    for name, numbers in cuts.items():
+        constant = tf.compat.v1.NodeDef(name=f"{end.name}/{name}", op="Const")
+        proto = tf.make_tensor_proto(np.asarray(numbers, np.int32))
+        constant.attr["dtype"].type = proto.dtype
+        constant.attr["value"].tensor.CopyFrom(proto)
+        found.append(constant)
+    cut = tf.compat.v1.NodeDef(
+        name=end.name,
+        op="StridedSlice",
+        input=[read, *(constant.name for constant in found)],
+    )
+    cut.attr["T"].CopyFrom(end.attr["T"])
+    cut.attr["Index"].type = tf.int32.as_datatype_enum
+    cut.attr["begin_mask"].i = 0
+    # An end of 0 would be the beginning.
+    cut.attr["end_mask"].i = sum(
+        1 << axis for axis, number in enumerate(cuts["end"]) if not number
+    )
+    for name in ("ellipsis_mask", "new_axis_mask", "shrink_axis_mask"):
+        cut.attr[name].i = 0
+    return [*found, cut]
 
 
 def _is_plain(node: tf.compat.v1.NodeDef) -> bool:

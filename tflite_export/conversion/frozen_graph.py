@@ -235,8 +235,8 @@ class FrozenGraph:
         for node in self._graph.node:
             if node.name not in self._uses.live and not self._is_input(node):
                 continue
-            node = self._written(self._dilated.get(node.name, node))
-            whole = tf.compat.v1.GraphDef(node=[node])
+            nodes = self._dilated.get(node.name, [node])
+            whole = tf.compat.v1.GraphDef(node=map(self._written, nodes))
             stream.write(whole.SerializeToString())
         for seal in self.seals:
             whole = tf.compat.v1.GraphDef(node=[seal.node()])

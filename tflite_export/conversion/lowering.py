@@ -11,26 +11,33 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tflite_export.conversion import volumes
+
 
 @contextlib.contextmanager
 def lowered() -> Iterator[None]:
     """A scope to trace layers in.
 
     `tf.roll` is traced as slices and concatenations, 3-D pooling as pooling
-    along two axes and then along the third. What shall be compiled by
+    along two axes and then along the third, their convolutions as `volumes` has
+    them. What shall be compiled by
     itself (Keras has grouped convolutions compiled, for gradients) becomes part
     of the graph, which a function would not. Layers call both themselves, so
     that they are exchanged in TensorFlow's module while the scope is open.
     """
     originals = tf.roll, tf.function
     pools = tf.nn.max_pool, tf.nn.avg_pool
+    convolves = tf.nn.convolution, tf.nn.bias_add
     tf.roll, tf.function = _roll(tf.roll), _function(tf.function)
     tf.nn.max_pool, tf.nn.avg_pool = map(_pool, pools)
+    tf.nn.convolution = volumes.convolution(tf.nn.convolution)
+    tf.nn.bias_add = volumes.bias_add(tf.nn.bias_add)
     try:
         yield
     finally:
         tf.roll, tf.function = originals
         tf.nn.max_pool, tf.nn.avg_pool = pools
+        tf.nn.convolution, tf.nn.bias_add = convolves
 
 
 def _function(original: Callable[..., Any]) -> Callable[..., Any]:

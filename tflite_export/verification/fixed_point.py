@@ -142,7 +142,9 @@ class FixedPoint:
                     self._model, op, dict(zip(reads, shapes, strict=True))
                 )
             kernels = self._kernels
-            if position in self._delegated:
+            # Of constants alone XNNPACK makes a constant, and then has nothing
+            # to run: such a file of one operator fails, or ends the process.
+            if position in self._delegated and reads:
                 kernels = "xnnpack"
             self._sessions[key] = interpreter.Session(
                 self._singles[key], kernels

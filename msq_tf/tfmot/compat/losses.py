@@ -1,11 +1,62 @@
-"""The compiled loss of a tf_keras model, apart from the metrics of `fit`."""
+"""The compiled loss of a tf_keras model, with and without what `fit` adds.
+
+tf_keras sums up a compiled loss and those of layers, of which the pull on low
+bits is one. Here the pull stands beside a loss that is not reduced, which the
+sum has no room for, and is no loss by itself.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
+
 # Not public; what `model.compile` makes of its losses.
 from tf_keras.src.engine import compile_utils
+
+from msq_tf.tfmot.compat.imports import tf_keras
+
+_PULL = "_msq_tf_pull"
+_plain_call = compile_utils.LossesContainer.__call__
+
+
+def mark_pull(term: tf.Tensor) -> tf.Tensor:
+    """Marks the term of a loss that is MSQ's."""
+    setattr(term, _PULL, True)
+    return term
+
+
+def _total(
+    self: Any,
+    y_true: Any,
+    y_pred: Any,
+    sample_weight: Any = None,
+    regularization_losses: Any = None,
+) -> Any:
+    given = y_true, y_pred, sample_weight
+    terms = regularization_losses or []
+    pulls = [term for term in terms if hasattr(term, _PULL)]
+    if not pulls:
+        return _plain_call(self, *given, regularization_losses)
+    others = [term for term in terms if not hasattr(term, _PULL)]
+    if not self.built:
+        self.build(y_pred)
+    losses = [loss for loss in self._losses if loss is not None]
+    whole = tf_keras.losses.Reduction.NONE
+    if losses and all(loss.reduction != whole for loss in losses):
+        return _plain_call(self, *given, terms)
+    total = _plain_call(self, *given, others)
+    if total is None:
+        return None  # tf_keras says what is missing
+    # A loss for each sample: the gradient is that of their sum. Over replicas
+    # as tf_keras has it with losses that are added.
+    parts = tf.distribute.get_strategy().num_replicas_in_sync * tf.size(total)
+    for pull in pulls:
+        total += tf.cast(pull / tf.cast(parts, pull.dtype), total.dtype)
+    return total
+
+
+compile_utils.LossesContainer.__call__ = _total
 
 
 class LossesWithoutMetrics(compile_utils.LossesContainer):

@@ -14,6 +14,7 @@ import msq_tf
 from msq_tf.keras3 import activation_sites
 from msq_tf.keras3 import attention
 from msq_tf.keras3.call_hooks import CallScope
+from msq_tf.keras3.call_hooks import Visitor
 from msq_tf.keras3.flow import Trace
 
 L = keras.layers
@@ -61,7 +62,7 @@ def paths(found):
     return [re.sub(r"(softmax)_\d+", r"\1", site.path) for site in found]
 
 
-class Open:
+class Open(Visitor):
     """A visitor that has attention compute by layers, and changes nothing."""
 
     def __init__(self, seen):
@@ -70,6 +71,10 @@ class Open:
     def opens(self, layer):
         self.seen.append(layer)
         return True
+
+    def context(self, layer, outputs):
+        assert layer is self.seen[-1]
+        return outputs
 
 
 @pytest.mark.first(1)
@@ -90,21 +95,95 @@ def test_scores_probabilities_and_context_are_sites(layer, causal):
     assert [site.fixed for site in found][5] == "softmax"
 
 
+GATED = [
+    *("input", "a/gate/preactivation", "a/gate"),
+    *PLACES[1:6],
+    "a/softmax/context",
+    *PLACES[6:],
+]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: L.MultiHeadAttention(2, 4, use_gate=True, name="a"),
+        lambda: L.GroupQueryAttention(4, 4, 2, use_gate=True, name="a"),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_gate_and_the_context_that_it_multiplies_are_sites(layer, times):
+    layer = layer()
+    inputs = keras.Input((6, 8))
+    x = layer(inputs, inputs)
+    x = layer(x, inputs) if times > 1 else x
+    model = keras.Model(inputs, L.Dense(3, name="dense")(x))
+    qmodel = msq_tf.quantize_model(model, CONFIG)
+    again = [f"{name}#2" for name in GATED[1:]] * (times - 1)
+    found = qmodel.activations.sites
+    assert paths(found) == [*GATED, *again, "dense"]
+    assert found[2].fixed == "sigmoid"
+    x = data(16, 6, 8)
+    msq_tf.calibrate(qmodel, x)
+    wanted, got = model(x).numpy(), qmodel(x).numpy()
+    assert 0.0 < np.abs(got - wanted).max() < 0.05 * np.ptp(wanted)
+
+
+class Highway(L.Layer):
+    """A gate that a layer of one's own multiplies and subtracts."""
+
+    def build(self, shape):
+        self.gate = L.Dense(shape[-1], activation="sigmoid", name="gate")
+        self.gate.build(shape)
+        self.value = L.Dense(shape[-1], name="value")
+        self.value.build(shape)
+
+    def call(self, x):
+        gate = self.gate(x)
+        return self.value(x) * gate + x * (1.0 - gate)
+
+
+def test_a_gate_in_a_layer_of_ones_own_has_its_grid():
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, L.Dense(3, name="d")(Highway(name="a")(inputs)))
+    found = msq_tf.quantize_model(model, CONFIG).activations.sites
+    assert ("a/gate", "sigmoid") in [(s.path, s.fixed) for s in found]
+
+
 def test_so_they_are_in_attention_over_two_axes():
     layer = L.MultiHeadAttention(2, 4, attention_axes=(1, 2), name="a")
     found = msq_tf.quantize_model(model_of(layer, (3, 4, 8)), CONFIG)
     assert paths(found.activations.sites)[:-1] == PLACES
 
 
-@pytest.mark.parametrize("kind", [L.Attention, L.AdditiveAttention])
-def test_so_they_are_in_attention_without_weights(kind):
+@pytest.mark.parametrize(
+    ("layer", "before"),
+    [
+        (lambda: L.Attention(name="a"), []),
+        (
+            lambda: L.Attention(score_mode="concat", name="a"),
+            ["a/pairs", "a/tanh"],
+        ),
+        (
+            lambda: L.AdditiveAttention(name="a"),
+            ["a/pairs", "a/tanh", "a/weighted"],
+        ),
+        (
+            lambda: L.AdditiveAttention(use_scale=False, name="a"),
+            ["a/pairs", "a/tanh"],
+        ),
+    ],
+)
+def test_so_they_are_in_attention_without_weights(layer, before):
     inputs = keras.Input((6, 8))
     model = keras.Model(
-        inputs, L.Dense(2, name="dense")(kind(name="a")([inputs, inputs]))
+        inputs, L.Dense(2, name="dense")(layer()([inputs, inputs]))
     )
     found = msq_tf.quantize_model(model, CONFIG).activations.sites
+    fixed = [site.fixed for site in found if site.place == "tanh"]
+    assert fixed == ["tanh"] * bool(before)
     assert paths(found) == [
         "input",
+        *before,
         "a/scores",
         "a/probabilities",
         "a",
@@ -170,8 +249,7 @@ def test_layers_compute_what_the_operation_computes(layer, named):
     layer, x, seen = layer(), data(2, 6, 8), []
     wanted = layer(x, x, **named)
     attention.install(layer)
-    with CallScope(Open(seen)) as scope:
-        scope.visitor.enter = lambda layer, inputs: inputs
+    with CallScope(Open(seen)):
         got = layer(x, x, **named)
     assert seen == [layer]
     np.testing.assert_allclose(got, wanted, atol=1e-6)
@@ -211,7 +289,8 @@ def test_its_parts_compute_what_it_computes(layer, named):
         keras.tree.flatten(got), keras.tree.flatten(wanted), strict=True
     ):
         np.testing.assert_allclose(one, other, atol=1e-6)
-    assert seen == ["scores", "probabilities"]
+    before = attention.places_before_scores(layer)
+    assert seen == [*before, "scores", "probabilities"]
 
 
 def test_what_is_masked_has_no_part_in_the_range():

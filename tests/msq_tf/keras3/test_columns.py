@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import msq_tf
 from msq_tf.keras3 import columns
@@ -159,6 +160,61 @@ def test_columns_that_no_grid_holds():
     x = table(1.0, 1000.0, 1.0)
     fit(plain(activation_bits=None), x)
     fit(plain(activation_bits=16), x)
+
+
+def streamed(x, kind):
+    y = np.zeros((100, 2), np.float32)
+    if kind == "tensor":
+        return (tf.constant(x), y)
+    if kind == "dataset":
+        return (tf.data.Dataset.from_tensor_slices((x, y)).batch(50),)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, i):
+            return x[i::2], y[i::2]
+
+    return (Batches(),)
+
+
+@pytest.mark.first(1)
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("kind", ["dataset", "sequence", "tensor"])
+def test_columns_of_what_a_search_reads(kind, given):
+    data = streamed(table(1.0, 1000.0, 1.0), kind)
+    rule = msq_tf.BudgetRule(target_bits=31)
+    own = data[0] if given and kind != "tensor" else None
+    callback = msq_tf.MSQCallback(rule, data=own, hessian=False, verbose=0)
+    qmodel = plain()
+    with pytest.warns(UserWarning, match=r"Columns \[0, 2\] of input 0"):
+        qmodel.fit(*data, shuffle=False, verbose=0, callbacks=[callback])
+
+
+@pytest.mark.parametrize("kind", ["dataset", "sequence"])
+def test_a_stream_is_not_read_for_it(kind):
+    data = streamed(table(1.0, 1000.0, 1.0), kind)
+    plain().fit(*data, shuffle=False, verbose=0)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "sequence", "array"])
+def test_columns_of_what_ranges_are_taken_of(kind):
+    x = table(1.0, 1000.0, 1.0)
+    data = x if kind == "array" else streamed(x, kind)[0]
+    with pytest.warns(UserWarning, match=r"Columns \[0, 2\] of input 0"):
+        msq_tf.calibrate(plain(), data)
+
+
+def test_a_first_batch_norm_without_moments():
+    model = keras.Sequential(
+        [keras.Input((3,)), L.BatchNormalization(), L.Dense(2)]
+    )
+    config = msq_tf.MSQConfig(activation_bits=8)
+    qmodel = msq_tf.quantize_model(model, config)
+    qmodel.compile("sgd", "mse")
+    with pytest.warns(UserWarning, match=r"Columns \[0, 2\] of input 0"):
+        fit(qmodel, table(1.0, 1000.0, 1.0))
 
 
 class Frame:

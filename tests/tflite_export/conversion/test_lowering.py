@@ -91,6 +91,38 @@ def test_layers_that_pool_volumes_are_exported(kind, tmp_path):
     )
 
 
+VOLUMES = {
+    "groups": {"groups": 2},
+    "groups, dilated": {"groups": 2, "dilation_rate": (1, 2, 2)},
+    "channels first": {"data_format": "channels_first"},
+    "both": {"groups": 2, "data_format": "channels_first"},
+    "strides": {"strides": (1, 2, 3), "padding": "same"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VOLUMES)
+def test_convolutions_of_volumes_are_exported(name, tmp_path):
+    options = VOLUMES[name]
+    shape = (2, 4, 5, 6) if "data_format" in options else (4, 5, 6, 2)
+    x = inputs = keras.Input(shape)
+    x = L.Conv3D(4, 2, activation="relu", **options)(x)
+    qmodel = quantized(keras.Model(inputs, L.Dense(3)(L.Flatten()(x))))
+    data = np.random.default_rng(0).normal(size=(9, *shape)).astype("f")
+    # Its gradient, too.
+    qmodel.compile("sgd", "mse")
+    qmodel.fit(data, np.zeros((9, 3)), verbose=0)
+    path = tmp_path / "m.tflite"
+    for target in ("min_size", "cpu_float", "cpu_int8"):
+        export(qmodel, path, target, data)
+        wanted = qmodel(data, training=False).numpy()
+        close = 0.02 if target == "cpu_int8" else 1e-5
+        assert np.abs(run(path, data) - wanted).max() < close * np.ptp(wanted)
+    operators = {op.split()[0] for op in inspect_file(path).ops}
+    assert {"CONV_3D"} <= operators
+    assert ("CONCATENATION" in operators) == ("groups" in options)
+
+
 @pytest.mark.slow
 def test_layers_that_roll_are_exported(tmp_path):
     x = inputs = keras.Input((4, 6, 3))

@@ -20,9 +20,9 @@ def attend(layer, shape=(6, 8), **named):
     return keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
 
 
-def without_weights():
+def without_weights(layer, **named):
     inputs = keras.Input((6, 8))
-    x = L.Attention(use_scale=True)([inputs, inputs], use_causal_mask=True)
+    x = layer([L.Dense(8)(inputs), inputs], **named)
     return keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
 
 
@@ -84,9 +84,23 @@ def trained(model, x, bits=8):
             L.MultiHeadAttention(2, 4, attention_axes=(1, 2)), (3, 4, 8)
         ),
         lambda: attend(L.GroupQueryAttention(4, 4, 2)),
-        without_weights,
+        lambda: attend(L.MultiHeadAttention(2, 4, use_gate=True)),
+        lambda: attend(L.GroupQueryAttention(4, 4, 2, use_gate=True)),
+        lambda: without_weights(
+            L.Attention(use_scale=True), use_causal_mask=True
+        ),
+        lambda: without_weights(
+            L.Attention(use_scale=True, score_mode="concat")
+        ),
+        lambda: without_weights(L.AdditiveAttention()),
+        lambda: without_weights(
+            L.AdditiveAttention(use_scale=False), use_causal_mask=True
+        ),
     ],
-    ids=["plain", "causal", "dropout", "values", "axes", "groups", "bare"],
+    ids=[
+        *("plain", "causal", "dropout", "values", "axes", "groups"),
+        *("gated", "gated groups", "bare", "concat", "additive", "unscaled"),
+    ],
 )
 def test_what_is_trained_is_what_is_exported(build, tmp_path):
     keras.utils.set_random_seed(0)

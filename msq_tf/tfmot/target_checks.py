@@ -1,0 +1,39 @@
+"""Holds a tf_keras model to what export targets can run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+from msq_tf.keras3.columns import warn_of_devices
+from msq_tf.rules import target_limits
+from msq_tf.tfmot import columns
+from msq_tf.tfmot.compat.imports import tf_keras
+
+
+def check_targets(model: Any, names: Sequence[str], bits: int | None) -> None:
+    """Raises a ValueError for layers that can't run on the named targets.
+
+    Warns of tools that an export would lack, and of inputs that a device can't
+    normalize.
+    """
+    target_limits.check_layers(list(_layers(model)), names, tf_keras.layers)
+    for lacking in target_limits.not_installed(names):
+        warnings.warn(
+            f"An export on this machine would fail: {lacking}",
+            UserWarning,
+            stacklevel=2,
+        )
+    for position, layer in enumerate(model._input_layers if bits else ()):
+        warn_of_devices(
+            columns.narrow(layer), position, columns.BITS, names, stacklevel=2
+        )
+
+
+def _layers(parent: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Layers at any depth, with their paths."""
+    for layer in parent._flatten_layers(recursive=False, include_self=False):
+        yield f"{prefix}{layer.name}", layer
+        yield from _layers(layer, f"{prefix}{layer.name}/")
