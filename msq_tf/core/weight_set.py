@@ -20,6 +20,9 @@ from msq_tf.quantizers import batched
 from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
 
+# What each latent weight is multiplied with, `None` for 1.
+Masks = Sequence[np.ndarray | None]
+
 
 class WeightQuantizers:
     """From latent weights and bits to values, penalties and codes.
@@ -63,6 +66,7 @@ class WeightQuantizers:
         self._layout = batched.ScaleLayout(
             [kernel.shape for kernel in self.kernels],
             [weight.scale_axes for weight in self.quantized],
+            [weight.plan.scale_count for weight in self.quantized],
         )
         self._used: Callable[[list[tf.Tensor]], list[tf.Tensor]] | None = None
         self._learned_values: Callable[..., list[tf.Tensor]]
@@ -129,17 +133,29 @@ class WeightQuantizers:
             penalty *= strength
         return tape.gradient(penalty, weights), penalty
 
-    def latent(self) -> list[tf.Tensor]:
-        """float32 tensors: the weights that training moves."""
-        return [self._read(kernel) for kernel in self.kernels]
+    def latent(self, masks: Masks | None = None) -> list[tf.Tensor]:
+        """float32 tensors: the weights that training moves.
 
-    def scales(self, bits: Any) -> list[tf.Tensor]:
+        Args:
+            masks: What to multiply each of them with, `None` for 1. What is
+                gone from a network counts as 0.
+        """
+        weights = [self._read(kernel) for kernel in self.kernels]
+        if masks is None:
+            return weights
+        return [
+            w if mask is None else w * mask
+            for w, mask in zip(weights, masks, strict=True)
+        ]
+
+    def scales(self, bits: Any, masks: Masks | None = None) -> list[tf.Tensor]:
         """Current scale of each quantized weight, no gradient.
 
         Args:
             bits: int32 variable or tensor of shape (weights,).
+            masks: As in `latent`.
         """
-        found, _ = self._scales(self.latent(), tf.convert_to_tensor(bits))
+        found, _ = self._scales(self.latent(masks), tf.convert_to_tensor(bits))
         return self._layout.split(found)
 
     def _scales(
@@ -166,9 +182,14 @@ class WeightQuantizers:
         def scale(index: int, bits: int) -> tf.Tensor:
             if own is not None:
                 return own[index]
-            axes = self.quantized[index].scale_axes
+            weight = self.quantized[index]
             return mse_scale.scale_by(
-                self._scale, weights[index], bits, axes, self.quantizer
+                self._scale,
+                weights[index],
+                bits,
+                weight.scale_axes,
+                self.quantizer,
+                weight.plan.scale_count,
             )
 
         return scale
@@ -227,11 +248,14 @@ class WeightQuantizers:
             )
         return values, penalty
 
-    def records(self, bits: np.ndarray) -> list[QuantizedWeight]:
+    def records(
+        self, bits: np.ndarray, masks: Masks | None = None
+    ) -> list[QuantizedWeight]:
         """Codes, steps and bits of every quantized weight.
 
         Args:
             bits: int array of shape (weights,).
+            masks: As in `latent`.
 
         Raises:
             ValueError: If a width is out of range, or a latent weight or its
@@ -241,7 +265,7 @@ class WeightQuantizers:
         for weight, width in zip(self.quantized, widths, strict=True):
             check_bits(f"bits[{weight.path!r}]", width)
         now = tf.constant(widths, tf.int32)
-        weights = self.latent()
+        weights = self.latent(masks)
         scales, _ = self._scales(weights, now)
         steps = batched.steps(self._layout, scales, now, self.quantizer)
         codes = batched.codes(weights, steps, now)
