@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import tests.tfmot.samples  # noqa: F401 (imports TFMOT, or skips)
 from msq_tf.tfmot.compat import patches
 
 

@@ -17,7 +17,8 @@ from tf_keras.src.engine import compile_utils
 from msq_tf.tfmot.compat.imports import tf_keras
 
 _PULL = "_msq_tf_pull"
-_plain_call = compile_utils.LossesContainer.__call__
+LossesContainer: Any = compile_utils.LossesContainer
+_plain_call = LossesContainer.__call__
 
 
 def mark_pull(term: tf.Tensor) -> tf.Tensor:
@@ -26,13 +27,14 @@ def mark_pull(term: tf.Tensor) -> tf.Tensor:
     return term
 
 
-def _total(
+def total_loss(
     self: Any,
     y_true: Any,
     y_pred: Any,
     sample_weight: Any = None,
     regularization_losses: Any = None,
 ) -> Any:
+    """The sum of a compiled loss and what `fit` adds; see above."""
     given = y_true, y_pred, sample_weight
     terms = regularization_losses or []
     pulls = [term for term in terms if hasattr(term, _PULL)]
@@ -54,9 +56,6 @@ def _total(
     for pull in pulls:
         total += tf.cast(pull / tf.cast(parts, pull.dtype), total.dtype)
     return total
-
-
-compile_utils.LossesContainer.__call__ = _total
 
 
 class LossesWithoutMetrics(compile_utils.LossesContainer):

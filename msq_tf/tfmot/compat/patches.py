@@ -1,4 +1,6 @@
-"""Replacements for parts of TFMOT 0.8.1: one table, an entry a symbol.
+"""Replacements for parts of TFMOT and tf_keras: one table, an entry a symbol.
+
+These are for TFMOT 0.8.1.
 
 For files to load; those of models that TFMOT makes by itself do not either:
 
@@ -16,7 +18,7 @@ For weights that would change in silence:
 - `LayerReLUQuantize` loses the `QuantizeConfig` of a layer in front of a ReLU,
   whose weights would stay in float.
 
-For activations: `fake_quant` and `ranges` say why.
+For activations `fake_quant` and `ranges`, for losses `losses` says why.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
 )
 
 from msq_tf.tfmot.compat import fake_quant
+from msq_tf.tfmot.compat import losses
 from msq_tf.tfmot.compat import ranges
 from msq_tf.tfmot.compat.imports import tfmot
 from msq_tf.tfmot.compat.names import weight_name
@@ -135,6 +138,7 @@ PATCHES: tuple[tuple[Any, str, Any], ...] = (
     (QuantizeWrapperV2, "non_trainable_weights", property(_non_trainable)),
     (tfmot.QuantizeWrapper, "save_own_variables", _save_own_variables),
     (tfmot.QuantizeWrapper, "load_own_variables", _load_own_variables),
+    (losses.LossesContainer, "__call__", losses.total_loss),
     (quant_ops, "_FakeQuantWithMinMaxVars", fake_quant.fake_quantize),
     (quant_ops, "MovingAvgQuantize", ranges.moving_average),
     (quant_ops, "AllValuesQuantize", ranges.all_values),
