@@ -8,6 +8,7 @@ import rich.console
 import rich.markdown
 
 from benchmarks.accuracy import accuracy
+from benchmarks.accuracy import channels
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.comparison.peers import run as peers
@@ -33,6 +34,7 @@ from benchmarks.training_cost import step
 BENCHMARKS = {
     "cost": step,
     "accuracy": accuracy,
+    "channels": channels,
     "crafted": crafted,
     "devices": replicas,
     "export_cost": export_cost,

@@ -16,6 +16,12 @@ from msq_tf.keras3.batch_norm import (
 )
 from msq_tf.keras3.calibrate import calibrate as calibrate
 from msq_tf.keras3.callback import MSQCallback as MSQCallback
+from msq_tf.keras3.channel_choice import ChannelChange as ChannelChange
+from msq_tf.keras3.channel_choice import ChannelPlan as ChannelPlan
+from msq_tf.keras3.channel_choice import plan_channels as plan_channels
+from msq_tf.keras3.channel_removal import remove_channels as remove_channels
+from msq_tf.keras3.channels import ChannelGroup as ChannelGroup
+from msq_tf.keras3.channels import channel_groups as channel_groups
 from msq_tf.keras3.distillation import distill as distill
 from msq_tf.keras3.loading import load_model as load_model
 from msq_tf.keras3.model import MSQModel as MSQModel
@@ -39,6 +45,9 @@ __all__ = [
     "BitChange",
     "BudgetRule",
     "Candidate",
+    "ChannelChange",
+    "ChannelGroup",
+    "ChannelPlan",
     "LSBRegularizer",
     "LayerConfig",
     "Layout",
@@ -55,15 +64,18 @@ __all__ = [
     "ThresholdRule",
     "bake",
     "calibrate",
+    "channel_groups",
     "distill",
     "load_model",
     "pareto_front",
+    "plan_channels",
     "precision_report",
     "quantize_model",
     "quantizers",
     "reestimate_batch_norm",
     "register_float",
     "register_quantizable",
+    "remove_channels",
     "rules",
     "sensitivity",
 ]

@@ -105,11 +105,13 @@ def make_base(study: Study, folder: Path) -> None:
     data = load_data(study)
     model = float_model(study, data)
     steps = batches.steps_per_epoch(data.train, study.batch_size)
-    _compile(study, model, study.base_learning_rate, study.base_epochs * steps)
+    compile_for(
+        study, model, study.base_learning_rate, study.base_epochs * steps
+    )
     workspace = Workspace(folder)
     done = checkpoints.restore(workspace, "base", model)
     model.fit(
-        _batches(study, data.train, 0, done * steps),
+        training_data(study, data.train, 0, done * steps),
         epochs=study.base_epochs,
         initial_epoch=done,
         steps_per_epoch=steps,
@@ -139,8 +141,8 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
     model, callbacks = _prepared(study, row, base, data)
     rate = row.rate or study.learning_rate
     steps = study.epochs * study.steps
-    _compile(study, model, rate, steps, row.optimizer)
-    _, untrained = model.evaluate(_test(study, data, None), verbose=0)
+    compile_for(study, model, rate, steps, row.optimizer)
+    _, untrained = model.evaluate(test_data(study, data, None), verbose=0)
     workspace = Workspace(folder)
     keras.utils.set_random_seed(seed)
     done = checkpoints.restore(workspace, "fine", model)
@@ -150,17 +152,17 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
     )
     start = time.perf_counter()
     model.fit(
-        _batches(study, fitted, seed, done * study.steps),
+        training_data(study, fitted, seed, done * study.steps),
         epochs=study.epochs,
         initial_epoch=done,
         steps_per_epoch=study.steps,
         shuffle=False,
         verbose=2,
-        validation_data=_test(study, data, study.watched),
+        validation_data=test_data(study, data, study.watched),
         callbacks=[*callbacks, checkpoints.EpochCheckpoint(workspace, "fine")],
     )
     seconds = time.perf_counter() - start
-    loss, accuracy = model.evaluate(_test(study, data, None), verbose=0)
+    loss, accuracy = model.evaluate(test_data(study, data, None), verbose=0)
     result = {
         "row": dataclasses.asdict(row),
         "seed": seed,
@@ -233,9 +235,10 @@ def _precision(model: keras.Model) -> dict[str, Any]:
     }
 
 
-def _batches(
+def training_data(
     study: Study, examples: datasets.Examples, seed: int, skip: int
 ) -> Any:
+    """Batches of training, in an order that follows from the seed."""
     steps = batches.steps_per_epoch(examples, study.batch_size)
     total = max(study.base_epochs * steps, study.epochs * study.steps)
     return batches.training_batches(
@@ -248,20 +251,24 @@ def _batches(
     ).skip(skip)
 
 
-def _test(study: Study, data: datasets.ImageDataset, count: int | None) -> Any:
+def test_data(
+    study: Study, data: datasets.ImageDataset, count: int | None
+) -> Any:
+    """Batches of the first `count` test examples; `None` for all."""
     examples = datasets.Examples(
         data.test.images[:count], data.test.labels[:count]
     )
     return batches.test_batches(examples, 500, study.pixels)
 
 
-def _compile(
+def compile_for(
     study: Study,
     model: keras.Model,
     learning_rate: float,
     steps: int,
     optimizer: str = "SGD",
 ) -> None:
+    """Compiles a model for a study, the rate falling to zero."""
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     logits = study.pretrained is None
     model.compile(

@@ -24,6 +24,7 @@ from msq_tf.core.penalty import PenaltyMean
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
 from msq_tf.core.search_state import SearchState
+from msq_tf.core.weight_set import Masks
 from msq_tf.core.weight_set import WeightQuantizers
 
 
@@ -210,6 +211,14 @@ class QuantizedNetwork:
         # Also inside a trace: today's values, as constants.
         with tf.init_scope():
             return self._weights.records(self.search.bits.numpy())
+
+    def masked_weights(self, masks: Masks) -> list[QuantizedWeight]:
+        """`quantized_weights`, were the latent weights times some masks.
+
+        Args:
+            masks: Arrays that broadcast against the weights, `None` for 1.
+        """
+        return self._weights.records(self.search.bits.numpy(), masks)
 
     def skipped_weights(self) -> list[SkippedWeight]:
         """The weights of two or more dimensions that stay in float."""

@@ -14,6 +14,8 @@ from msq_tf.core.config import granularity_from_name
 from msq_tf.core.config import granularity_name
 from msq_tf.weight_layout import Layout
 
+_MOST_SHARED = 1 << 40
+
 
 @dataclasses.dataclass(frozen=True)
 class WeightPlan:
@@ -32,6 +34,9 @@ class WeightPlan:
         channel_axes: Axes of the variable that index output channels; `None`
             in files of older versions, where the layer's class says it.
         layout: Meaning of the axes.
+        scale_count: Elements that shared a scale before channels were removed;
+            0 for those that are there. Scales keep to it, see
+            `mse_scale.moments`.
     """
 
     path: str
@@ -44,6 +49,7 @@ class WeightPlan:
     quantizable: bool = True
     channel_axes: tuple[int, ...] | None = None
     layout: Layout = Layout.OTHER
+    scale_count: int = 0
 
     def __post_init__(self) -> None:
         """Refuses what only a damaged or made-up file can say."""
@@ -63,6 +69,13 @@ class WeightPlan:
         check_granularity(self.granularity)
         if self.channel_axes:
             axes_tuple(self.channel_axes)
+        saved.check_integer("scale_count", self.scale_count, 0)
+        if self.scale_count > _MOST_SHARED:
+            raise ValueError(
+                "`scale_count` is more than a weight can have. Expected at "
+                f"most {_MOST_SHARED}. Received for '{self.path}': "
+                f"scale_count={self.scale_count}"
+            )
         if not isinstance(self.layout, Layout):
             raise ValueError(
                 f"`layout` must be a `Layout`. Received: layout={self.layout!r}"

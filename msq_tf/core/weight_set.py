@@ -24,6 +24,9 @@ from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
 from msq_tf.rules.storage import kind_of
 
+# What each latent weight is multiplied with, `None` for 1.
+Masks = Sequence[np.ndarray | None]
+
 
 class WeightQuantizers:
     """From latent weights and bits to values, penalties and codes.
@@ -98,7 +101,9 @@ class WeightQuantizers:
             if entry.quantizable
         )
         self._layout = batched.ScaleLayout(
-            [kernel.shape for kernel in self.kernels], self.scale_axes
+            [kernel.shape for kernel in self.kernels],
+            self.scale_axes,
+            [entry.scale_count for entry, _ in self._quantized],
         )
         self._used: Callable[[list[tf.Tensor]], list[tf.Tensor]] | None = None
         self._learned_values: Callable[..., list[tf.Tensor]]
@@ -166,17 +171,29 @@ class WeightQuantizers:
             penalty *= strength
         return tape.gradient(penalty, weights), penalty
 
-    def latent(self) -> list[tf.Tensor]:
-        """float32 tensors: the weights that training moves."""
-        return [self._read(kernel) for kernel in self.kernels]
+    def latent(self, masks: Masks | None = None) -> list[tf.Tensor]:
+        """float32 tensors: the weights that training moves.
 
-    def scales(self, bits: Any) -> list[tf.Tensor]:
+        Args:
+            masks: What to multiply each of them with, `None` for 1. What is
+                gone from a network counts as 0.
+        """
+        weights = [self._read(kernel) for kernel in self.kernels]
+        if masks is None:
+            return weights
+        return [
+            w if mask is None else w * mask
+            for w, mask in zip(weights, masks, strict=True)
+        ]
+
+    def scales(self, bits: Any, masks: Masks | None = None) -> list[tf.Tensor]:
         """Current scale of each quantized weight, no gradient.
 
         Args:
             bits: int32 variable or tensor of shape (weights,).
+            masks: As in `latent`.
         """
-        found, _ = self._scales(self.latent(), tf.convert_to_tensor(bits))
+        found, _ = self._scales(self.latent(masks), tf.convert_to_tensor(bits))
         return self._layout.split(found)
 
     def _scales(
@@ -203,8 +220,9 @@ class WeightQuantizers:
             if own is not None:
                 return own[index]
             w, axes = weights[index], self.scale_axes[index]
+            count = self._quantized[index][0].scale_count
             return mse_scale.scale_by(
-                self._scale, w, bits, axes, self.quantizer
+                self._scale, w, bits, axes, self.quantizer, count
             )
 
         return scale
@@ -265,11 +283,14 @@ class WeightQuantizers:
             )
         return values, penalty
 
-    def records(self, bits: np.ndarray) -> list[QuantizedWeight]:
+    def records(
+        self, bits: np.ndarray, masks: Masks | None = None
+    ) -> list[QuantizedWeight]:
         """Codes, steps and bits of every quantized weight.
 
         Args:
             bits: int array of shape (weights,).
+            masks: As in `latent`.
 
         Raises:
             ValueError: If a width is out of range, or a latent weight or its
@@ -277,7 +298,12 @@ class WeightQuantizers:
         """
         records = []
         for i, ((entry, weight), w, scale) in enumerate(
-            zip(self._quantized, self.latent(), self.scales(bits), strict=True)
+            zip(
+                self._quantized,
+                self.latent(masks),
+                self.scales(bits, masks),
+                strict=True,
+            )
         ):
             width = int(bits[i])
             check_bits(f"bits[{entry.path!r}]", width)

@@ -10,6 +10,7 @@ optimizer's exclusions. If a Keras release breaks one,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
@@ -289,6 +290,28 @@ def own_batch_size(model: Any) -> int | None:
             if size is not None and variable.shape[:1] == (size,):
                 return size
     return None
+
+
+def run_graph(
+    model: Any, inputs: Sequence[Any], call: Callable[..., Any]
+) -> list[Any]:
+    """Runs through the graph of a Functional model with values of any kind.
+
+    Args:
+        model: The model.
+        inputs: A value for each of its inputs, flat.
+        call: Function of a layer or operation and of what it is called with,
+            in which such values stand for tensors, that returns values in the
+            place of its outputs.
+
+    Returns:
+        The values in the place of the model's outputs, flat.
+    """
+    return keras.tree.flatten(
+        model._run_through_graph(
+            list(inputs), operation_fn=lambda layer: layer, call_fn=call
+        )
+    )
 
 
 def operations(layer: Any) -> list[Any]:

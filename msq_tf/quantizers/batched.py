@@ -50,6 +50,8 @@ class ScaleLayout:
         shapes: Shape of each weight.
         channel_axes: Axes over which each has scales, non-negative; `None`
             for one scale.
+        counts: How many weights of each share a scale, see
+            `mse_scale.moments`; 0 for those that are there.
 
     Attributes:
         shapes: Shape of the scales of each weight, which broadcasts against
@@ -62,7 +64,9 @@ class ScaleLayout:
         self,
         shapes: Sequence[Sequence[int]],
         channel_axes: Sequence[Sequence[int] | None],
+        counts: Sequence[int] | None = None,
     ):
+        self._shared = counts or [0] * len(shapes)
         self.size = sum(int(np.prod(shape)) for shape in shapes)
         kept = [set(axes or ()) for axes in channel_axes]
         self.reduced = [
@@ -148,11 +152,15 @@ class ScaleLayout:
         quantizer: str,
     ) -> tf.Tensor:
         moments: list[tuple[tf.Tensor, tf.Tensor]] = []
-        for w, own, axes in zip(
-            weights, self.split(largest), self.reduced, strict=True
+        for w, own, axes, count in zip(
+            weights,
+            self.split(largest),
+            self.reduced,
+            self._shared,
+            strict=True,
         ):
             with self.after([pair[1] for pair in moments]):
-                moments.append(mse_scale.moments(w, own, axes))
+                moments.append(mse_scale.moments(w, own, axes, count))
         first, second = map(self.join, zip(*moments, strict=True))
         widths = self.spread(bits)
         clip = mse_scale.clips(first, second, widths)

@@ -78,7 +78,7 @@ def clips(first: tf.Tensor, second: tf.Tensor, bits: Any) -> tf.Tensor:
 
 
 def moments(
-    w: tf.Tensor, largest: tf.Tensor, axes: Sequence[int]
+    w: tf.Tensor, largest: tf.Tensor, axes: Sequence[int], count: int = 0
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """First two moments of what is not zero, in shares of the largest.
 
@@ -86,19 +86,23 @@ def moments(
         w: float32 weight.
         largest: Its `uniform.max_scale`.
         axes: Axes that share a scale.
+        count: How many weights share one, where zeros were taken out of them;
+            0 for those that are there. The moments are then the same, to the
+            bit, as with the zeros.
 
     Returns:
         Two float64 tensors in the shape of `largest`.
     """
-    units = _units(w.shape.num_elements() // largest.shape.num_elements())
+    here = w.shape.num_elements() // largest.shape.num_elements()
+    units = _units(max(count, here))
     share = tf.abs(w) / largest
     counted = tf.cast(share > ZERO_SHARE, tf.float64)
     # Whole numbers, of which every sum is exact.
     x = tf.cast(tf.round(share * units), tf.float64) * counted
-    count = tf.maximum(tf.reduce_sum(counted, axes, keepdims=True), 1.0)
+    live = tf.maximum(tf.reduce_sum(counted, axes, keepdims=True), 1.0)
     first = tf.reduce_sum(x, axes, keepdims=True)
     second = tf.reduce_sum(x * x, axes, keepdims=True)
-    return first / units / count, second / units**2 / count
+    return first / units / live, second / units**2 / live
 
 
 def _units(count: int) -> float:
@@ -146,6 +150,7 @@ def mse_scale(
     bits: Any,
     channel_axes: Sequence[int] | None = None,
     quantizer: str = uniform.ROUND_CLAMP,
+    count: int = 0,
 ) -> tf.Tensor:
     """A scale whose clip has a small squared error at a width.
 
@@ -154,6 +159,7 @@ def mse_scale(
         bits: Integer scalar, stored bits with the sign, 2 to 8.
         channel_axes: As in `uniform.max_scale`.
         quantizer: `"round_clamp"` or `"dorefa"`.
+        count: As in `moments`.
 
     Returns:
         float32 tensor in the shape of `uniform.max_scale`, without gradient.
@@ -169,7 +175,7 @@ def mse_scale(
     bits = tf.cast(bits, tf.int32)
     largest = uniform.max_scale(w, channel_axes)
     axes = [i for i, n in enumerate(largest.shape) if n == 1]
-    clip = clips(*moments(w, largest, axes), bits)
+    clip = clips(*moments(w, largest, axes, count), bits)
     return tf.stop_gradient(scale(largest, clip, bits, quantizer))
 
 
@@ -179,8 +185,9 @@ def scale_by(
     bits: Any,
     channel_axes: Sequence[int] | None,
     quantizer: str,
+    count: int = 0,
 ) -> tf.Tensor:
     """`uniform.max_scale` for `"max"`, `mse_scale` for `"mse"`."""
     if kind == uniform.MAX:
         return uniform.max_scale(w, channel_axes)
-    return mse_scale(w, bits, channel_axes, quantizer)
+    return mse_scale(w, bits, channel_axes, quantizer, count)

@@ -30,7 +30,7 @@ from msq_tf.rules.rule import mean_sensitivity
 # Between a squared distance of the outputs, which a divergence is, and a
 # distance. Fine-tuning wins back much of one layer's large damage and little
 # of many layers' small ones, so damages are not added as they are.
-_EXPONENT = 0.75
+EXPONENT = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +165,7 @@ class BudgetRule(Rule):
         self, stats: SearchStats, state: RuleState
     ) -> tuple[Decision, RuleState]:
         stats, grown = self._grow(stats, state)
-        options = self._options(stats)
+        options = self.options(stats)
         plan = self._plan(stats, state, options)
         if plan is None:  # `start` and `_grow` have made sure
             raise ValueError(
@@ -217,7 +217,7 @@ class BudgetRule(Rule):
         pulls = {} if after.done else _pulls(options, plan, taken)
         return Decision(tuple(changes), pulls), after
 
-    def _options(self, stats: SearchStats) -> dict[str, list[Option]]:
+    def options(self, stats: SearchStats) -> dict[str, list[Option]]:
         """Every width that each layer may have, its width now first."""
         return {
             layer.path: [
@@ -242,7 +242,7 @@ class BudgetRule(Rule):
         options: Mapping[str, Sequence[Option]],
     ) -> dict[str, int] | None:
         return allocation.allocate(
-            options, self._excess(stats, state.target_bits), _EXPONENT
+            options, self._excess(stats, state.target_bits), EXPONENT
         )
 
     def _most(self, stats: SearchStats) -> dict[str, int]:
@@ -263,7 +263,7 @@ class BudgetRule(Rule):
         """
         changes: list[Change] = []
         while len(changes) + state.grown < self.growth:
-            options = self._options(stats)
+            options = self.options(stats)
             plan = self._plan(stats, state, options)
             if plan is None:
                 break
@@ -278,7 +278,7 @@ class BudgetRule(Rule):
                     stats,
                     layers=[raised if s is layer else s for s in stats.layers],
                 )
-                options = self._options(other)
+                options = self.options(other)
                 plan = self._plan(other, state, options)
                 if plan is None:
                     continue

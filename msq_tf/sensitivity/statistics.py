@@ -302,6 +302,33 @@ class StatisticsGatherer:
         # Of what overflows it is known that nothing is worse.
         return np.where(np.isposinf(costs), np.finfo(np.float32).max, costs)
 
+    def damages(
+        self,
+        changes: Sequence[Callable[[list[tf.Tensor]], list[tf.Tensor]]],
+        batches: Sequence[Batch] | None = None,
+    ) -> np.ndarray:
+        """Predicted increase of the loss by changes of values.
+
+        In the unit of `costs`: the divergence of the outputs, or else the
+        increase of the loss itself.
+
+        Args:
+            changes: Functions of the quantized values of all weights that
+                return what to compute with instead.
+            batches: Where to take it, if not on those of the gatherer.
+
+        Returns:
+            float64 array of shape (changes,).
+        """
+        current = list(self.model.quantized_values())
+        batches = self._or_own(batches)
+        found = np.zeros(len(changes))
+        for batch in batches if changes else ():
+            damage = self._damage(current, batch)
+            for i, change in enumerate(changes):
+                found[i] += damage(change(current)) / len(batches)
+        return np.where(np.isposinf(found), np.finfo(np.float32).max, found)
+
     def _gains(self, rule: Rule, held_out: Sequence[Batch]) -> np.ndarray:
         """Decrease of the held-out loss by each weight's next wider width."""
         model = self.model

@@ -126,6 +126,24 @@ def inputs_struct() -> None:
     assert model._inputs_struct == {"a": a}
 
 
+def run_through_graph() -> None:
+    """A functional model calls a function for each layer, with any values."""
+    a, b = keras.Input((2,)), keras.Input((2,))
+    layer = keras.layers.Dense(2, name="dense")
+    model = keras.Model([a, b], [layer(a) + b, layer(b)])
+    seen = []
+
+    def call(operation, *args, **kwargs):
+        seen.append((operation.name, args))
+        return f"{operation.name}({','.join(args)})"
+
+    found = model._run_through_graph(
+        ["a", "b"], operation_fn=lambda layer: layer, call_fn=call
+    )
+    assert found == ["add(dense(a),b)", "dense(b)"]
+    assert sorted(seen)[1:] == [("dense", ("a",)), ("dense", ("b",))]
+
+
 def input_of_a_tensor() -> None:
     """The input layer of a symbolic input."""
     assert keras.Input((2,), name="a")._keras_history.operation.name == "a"
@@ -296,6 +314,7 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
     attributes_of_a_layer: (set(), f"{OVERLAY} (variable_attributes)"),
     kernel_under_lora: (set(), "msq_tf/keras3/discovery.py (_known)"),
     inputs_struct: ({"_inputs_struct"}, f"{OVERLAY} (symbolic_inputs)"),
+    run_through_graph: ({"_run_through_graph"}, f"{OVERLAY} (run_graph)"),
     input_of_a_tensor: ({"_keras_history"}, f"{OVERLAY} (input_name)"),
     legacy_format: ({"keras.src"}, f"{OVERLAY} (saves_as_hdf5)"),
     decay: (

@@ -161,6 +161,23 @@ def test_divergence_cost_is_that_of_the_outputs(tiny_data, batch):
     assert costs[0, 2] == pytest.approx(divergence, rel=1e-3, abs=1e-7)
 
 
+def test_damages_of_changes_are_in_the_unit_of_costs(batch):
+    qmodel = new_model()
+    gatherer = StatisticsGatherer(qmodel, [batch])
+    costs = gatherer.costs(budget(), np.zeros(3))
+    before = [np.array(value) for value in qmodel.quantized_values()]
+    qmodel.set_bits({qmodel.paths[1]: 2})
+    narrow = qmodel.quantized_values()[1]
+    qmodel.set_bits({qmodel.paths[1]: 8})
+    same, changed = gatherer.damages(
+        [lambda v: v, lambda v: [v[0], narrow, v[2]]]
+    )
+    assert same == 0.0
+    assert changed == pytest.approx(costs[1, 2])
+    for value, kept in zip(qmodel.quantized_values(), before, strict=True):
+        np.testing.assert_array_equal(value, kept)
+
+
 def test_costs_between_probed_widths_follow_the_squared_distance(batch):
     qmodel = new_model()
     gatherer = StatisticsGatherer(qmodel, [batch])

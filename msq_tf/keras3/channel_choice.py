@@ -1,0 +1,397 @@
+"""plan_channels: which channels go, paid in the same coin as widths."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from msq_tf.arguments import check_integer
+from msq_tf.arguments import check_number
+from msq_tf.core.batches import Batch
+from msq_tf.core.batches import samples_in
+from msq_tf.core.batches import take_samples
+from msq_tf.keras3.channels import Channels
+from msq_tf.keras3.channels import check_model
+from msq_tf.keras3.model import MSQModel
+from msq_tf.rules import channel_plan
+from msq_tf.rules.budget import BudgetRule
+from msq_tf.rules.channel_plan import Axis
+from msq_tf.rules.channel_plan import Group
+from msq_tf.rules.channel_plan import Network
+from msq_tf.search.controller import search_stats
+from msq_tf.sensitivity.finite import check_layers
+from msq_tf.sensitivity.statistics import AUTO
+from msq_tf.sensitivity.statistics import NoSecondDerivativeError
+from msq_tf.sensitivity.statistics import StatisticsGatherer
+
+# Shares of a group that are tried, in eighths.
+_EIGHTHS = range(1, 8)
+# Kernels of packed weights and of vectors take channels by fours.
+_TOGETHER = 4
+# A batch of Hessian probes is smaller: a product keeps more than a gradient.
+_PROBED_SHARE = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelChange:
+    """Channels that a plan removes together.
+
+    Attributes:
+        paths: The weights that make them, as of `ChannelGroup`.
+        removed: How many go.
+        channels: How many there were.
+        cost: Predicted increase of the loss by their removal alone.
+        freed: Bytes of codes that go with them, at the widths planned.
+    """
+
+    paths: tuple[str, ...]
+    removed: int
+    channels: int
+    cost: float
+    freed: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelPlan:
+    """Which channels go, and why.
+
+    Attributes:
+        channels: What to give to `remove_channels`.
+        changes: A `ChannelChange` for each group of which channels go.
+        rule: The rule for the smaller model: the bytes of the one given.
+        cost: Predicted cost of channels and widths together.
+        cost_by_widths: The same, were the target met by widths alone; infinite
+            where they can't.
+    """
+
+    channels: Mapping[str, tuple[int, ...]]
+    changes: tuple[ChannelChange, ...]
+    rule: BudgetRule
+    cost: float
+    cost_by_widths: float
+
+    def __str__(self) -> str:
+        if not self.changes:
+            return "No channels go: widths alone cost less."
+        lines = [
+            f"{', '.join(change.paths)}: {change.removed} of "
+            f"{change.channels} channels, predicted loss {change.cost:+.2e} "
+            f"for {change.freed:,.0f} bytes"
+            for change in self.changes
+        ]
+        by_widths = f"{self.cost_by_widths:.2e}"
+        if math.isinf(self.cost_by_widths):
+            by_widths = "not to be had"
+        lines.append(
+            f"With widths {self.cost:.2e}, by widths alone {by_widths}."
+        )
+        return "\n".join(lines)
+
+
+def plan_channels(
+    qmodel: MSQModel,
+    rule: BudgetRule,
+    data: Any,
+    *,
+    most: float = 0.5,
+    samples: int = 256,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> ChannelPlan:
+    """Plans which channels go so that a target costs least.
+
+    A channel that goes and a bit that goes are paid in the same coin: how far
+    the outputs move, as in the search itself. In a group those channels go
+    first whose weights have the least trace of the Hessian times squared size.
+    For every number of them the widths are planned that meet the target then;
+    the cheapest whole wins. Nothing is changed.
+
+    Call it before the search, on a trained model. Then train what
+    `remove_channels` makes of it with the rule of the plan, which has the same
+    bytes.
+
+    Args:
+        qmodel: Made by `quantize_model` of a Functional or Sequential model,
+            compiled.
+        rule: What the search shall reach.
+        data: As of `MSQCallback`.
+        most: Share of the channels of a group that may go, at most.
+        samples: Samples of `data` to use, at most.
+        batch_size: Samples per batch, at most.
+        seed: Seed of the probes of the traces.
+
+    Returns:
+        The plan; `print` shows it.
+
+    Raises:
+        ValueError: If the model is of another kind or not compiled, `rule` is
+            no `BudgetRule`, the target can't be reached even so, an argument is
+            out of its range, or a weight or the loss is not finite.
+
+    Example:
+    ```python
+    rule = msq_tf.BudgetRule(target_bytes=20_000, device="min_size")
+    plan = msq_tf.plan_channels(qmodel, rule, (x, y))
+    smaller = msq_tf.remove_channels(qmodel, plan.channels)
+    smaller.compile(optimizer, loss)
+    smaller.fit(x, y, epochs=10, callbacks=[msq_tf.MSQCallback(plan.rule)])
+    ```
+    """
+    check_model("plan_channels", qmodel)
+    if not isinstance(rule, BudgetRule):
+        raise ValueError(
+            "`rule` must be a BudgetRule, which plans with costs. Received: "
+            f"rule={rule!r}"
+        )
+    check_number("most", most, 0.0, 1.0)
+    check_integer("samples", samples, 1)
+    check_integer("batch_size", batch_size, 1)
+    check_integer("seed", seed)
+    if not qmodel.compiled or not qmodel.has_loss:
+        raise ValueError(
+            "`plan_channels` measures on the loss of the model. Expected "
+            "`compile(loss=...)` before. Received: a model without a loss"
+        )
+    own = Channels(qmodel)
+    size = qmodel.fixed_batch_size or batch_size
+    taken = take_samples(data, max(samples, size), size)
+    taken = taken.prepared(qmodel.statistics_batch)
+    batches = taken.batches(samples, size)
+    gatherer = StatisticsGatherer(qmodel, batches, AUTO)
+    with qmodel.state_kept():
+        weights = _curvatures(qmodel, gatherer, taken.batches, seed)
+        choices = _Choices(own, qmodel, weights, most)
+        network = _network(qmodel, rule, gatherer, choices)
+    stats = network.stats
+    target = channel_plan.target_bits(rule, stats)
+    chosen, found = channel_plan.choose(rule, network, target)
+    if found is None:
+        raise ValueError(
+            f"The target cannot be reached with {most:.0%} of the channels of "
+            "each group gone and the narrowest widths. Expected a larger "
+            f"target, or more of `most`. Received: {rule!r}"
+        )
+    alone = channel_plan.outcome(rule, network, [0] * len(chosen), target)
+    changes = tuple(
+        ChannelChange(
+            choices.groups[g].paths,
+            network.groups[g].removed[i],
+            choices.groups[g].count,
+            network.groups[g].cost[i],
+            _freed(rule, network, chosen, g, found.widths),
+        )
+        for g, i in enumerate(chosen)
+        if i
+    )
+    gone = {
+        change.paths[0]: choices.places(g, change.removed)
+        for change, g in zip(
+            changes, [g for g, i in enumerate(chosen) if i], strict=True
+        )
+    }
+    return ChannelPlan(
+        gone,
+        changes,
+        dataclasses.replace(
+            rule,
+            target_compression=None,
+            target_bits=None,
+            target_bytes=math.floor(target / 8.0 + 1e-6),
+        ),
+        found.cost,
+        math.inf if alone is None else alone.cost,
+    )
+
+
+def _curvatures(
+    qmodel: MSQModel,
+    gatherer: StatisticsGatherer,
+    batches: Callable[[int, int], list[Batch]],
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hessian traces and their errors; zeros where there are none."""
+    (first, *_) = gatherer.batches
+    size = samples_in(first)
+    if qmodel.fixed_batch_size is None:
+        size = max(1, size // _PROBED_SHARE)
+    try:
+        found = gatherer.traces(
+            batches(len(gatherer.batches) * size, size),
+            max_probes=4,
+            min_probes=2,
+            tolerance=0.1,
+            seed=seed,
+        )
+    except NoSecondDerivativeError:
+        none = np.zeros(len(qmodel.paths))
+        return none, none
+    return found.trace, found.error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """Channels that can go together: one number, or several tied weights.
+
+    Attributes:
+        paths: The weights that make them.
+        order: Numbers of channels, what goes first in front.
+        where: The place of each on the axis of the first weight.
+        count: How many there are.
+    """
+
+    paths: tuple[str, ...]
+    order: list[int]
+    where: dict[int, int]
+    count: int
+
+
+class _Choices:
+    """The groups of channels of a model that can go, and in which order."""
+
+    def __init__(
+        self,
+        own: Channels,
+        qmodel: MSQModel,
+        curvatures: tuple[np.ndarray, np.ndarray],
+        most: float,
+    ):
+        self.own = own
+        self.most = most
+        self.curvatures = curvatures
+        saliency = self._saliency(qmodel)
+        self.groups: list[_Made] = []
+        for paths, roots in own.removable().items():
+            order = sorted(roots, key=lambda root: saliency.get(root, 0.0))
+            self.groups.append(_Made(paths, order, roots, len(roots)))
+
+    def _saliency(self, qmodel: MSQModel) -> dict[int, float]:
+        """Trace per element times squared size, of all weights of a channel."""
+        traces = np.maximum(self.curvatures[0], 0.0)
+        found: dict[int, float] = {}
+        for kernel, value, trace in zip(
+            qmodel.kernels, qmodel.quantized_values(), traces, strict=True
+        ):
+            squares = np.square(value.numpy())
+            # Where nothing is known of curvatures, weights count by their own
+            # size.
+            unit = trace / squares.size
+            if not traces.any():
+                unit = 1.0 / max(float(squares.sum()), 1e-30)
+            for axis, ids in self.own.along(kernel):
+                others = tuple(i for i in range(squares.ndim) if i != axis)
+                sums = squares.sum(others)
+                for root, part in zip(
+                    self.own.flow.ids.roots(ids), sums, strict=True
+                ):
+                    root = int(root)
+                    found[root] = found.get(root, 0.0) + unit * float(part)
+        return found
+
+    def removed(self, g: int) -> list[int]:
+        """Numbers of channels of a group that may go, in rising order."""
+        count = self.groups[g].count
+        together = _TOGETHER if count % _TOGETHER == 0 else 1
+        found = {0}
+        for eighths in _EIGHTHS:
+            left = math.ceil(count * (8 - eighths) / 8 / together) * together
+            if count - left <= self.most * count and left > 0:
+                found.add(count - left)
+        return sorted(found)
+
+    def numbers(self, g: int, removed: int) -> set[int]:
+        """The numbers of the channels of a group that go first."""
+        return set(self.groups[g].order[:removed])
+
+    def places(self, g: int, removed: int) -> tuple[int, ...]:
+        """Where these are among the channels of the group's first weight."""
+        where = self.groups[g].where
+        return tuple(sorted(where[root] for root in self.numbers(g, removed)))
+
+
+def _network(
+    qmodel: MSQModel,
+    rule: BudgetRule,
+    gatherer: StatisticsGatherer,
+    choices: _Choices,
+) -> Network:
+    trace, error = choices.curvatures
+    costs = gatherer.costs(rule, trace)
+    layers = gatherer.layers(rule, trace, error, costs)
+    check_layers(layers)
+    own = choices.own
+    tried = [
+        (g, removed)
+        for g in range(len(choices.groups))
+        for removed in choices.removed(g)[1:]
+    ]
+
+    def without(g: int, removed: int) -> Callable[..., list[tf.Tensor]]:
+        masks = own.masks(choices.numbers(g, removed), qmodel.kernels)
+        return lambda values: [
+            value if mask is None else value * mask
+            for value, mask in zip(values, masks, strict=True)
+        ]
+
+    damages = gatherer.damages([without(*pair) for pair in tried])
+    groups = []
+    for g in range(len(choices.groups)):
+        cost = [0.0]
+        for (other, _), damage in zip(tried, damages, strict=True):
+            if other == g:
+                # More channels never cost less; noise may say otherwise.
+                cost.append(max(float(damage), cost[-1]))
+        groups.append(Group(choices.removed(g), cost))
+    group_of = {
+        root: g for g, made in enumerate(choices.groups) for root in made.order
+    }
+    return Network(
+        search_stats(qmodel, layers),
+        groups,
+        [_axes(own, kernel, group_of) for kernel in qmodel.kernels],
+        [
+            (int(np.prod(variable.shape)), _axes(own, variable, group_of))
+            for variable in own.floats
+        ],
+    )
+
+
+def _axes(
+    own: Channels, variable: Any, group_of: Mapping[int, int]
+) -> list[Axis]:
+    """The axes of a variable, as plans see them."""
+    axes = []
+    for axis, ids in own.along(variable):
+        of_group: dict[int, list[int]] = {}
+        for root in map(int, own.flow.ids.roots(ids)):
+            if root in group_of:
+                of_group.setdefault(group_of[root], []).append(root)
+        places = {g: len(r) / len(set(r)) for g, r in of_group.items()}
+        axes.append(Axis(len(ids), places, own.makes(variable, axis)))
+    return axes
+
+
+def _freed(
+    rule: BudgetRule,
+    network: Network,
+    chosen: Sequence[int],
+    g: int,
+    widths: Mapping[str, int],
+) -> float:
+    """Bytes that come with the channels of one group, the others gone."""
+
+    def stored(choice: Sequence[int]) -> float:
+        stats = network.without(choice)
+        codes = sum(
+            layer.size * rule.stored(layer, widths[layer.path])
+            for layer in stats.layers
+        )
+        return codes / 8.0 + 4.0 * stats.float_size + rule.overhead(stats)
+
+    return stored([*chosen[:g], 0, *chosen[g + 1 :]]) - stored(chosen)
