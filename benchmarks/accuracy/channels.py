@@ -9,8 +9,11 @@ channels are all that can go.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,13 @@ from benchmarks.accuracy.study import STUDIES
 from benchmarks.harness.markdown import page
 from benchmarks.harness.markdown import ran
 from benchmarks.harness.markdown import table
+from msq_tf import atomic_files
 from tflite_export import export
 from train.data import batches
 from train.data import datasets
 
 STUDY = dataclasses.replace(STUDIES["fashion_mnist_mini"], name="channels")
-SEEDS = (0, 1)
+SEEDS = (0,)
 # Device, share of the bytes of the int8 file, and whether channels may go.
 ROWS = (
     ("min_size", 1.0, False),
@@ -37,14 +41,12 @@ ROWS = (
     ("min_size", 0.4, False),
     ("min_size", 0.4, True),
     ("min_size", 0.3, True),
-    ("cpu_int8", 1.0, False),
-    ("cpu_int8", 0.75, True),
     ("cpu_int8", 0.5, True),
 )
 
 
 def measure() -> dict[str, Any]:
-    """Trains every row with every seed.
+    """Trains every row with every seed, or goes on where it stopped.
 
     Returns:
         The budget, and a record of each run; JSON values.
@@ -56,11 +58,24 @@ def measure() -> dict[str, Any]:
     return {
         "budget": STUDY.budget(),
         "runs": [
-            _run(data, folder, device, share, removes, seed)
+            _kept(
+                folder / f"{device}-{share}-{removes}-{seed}.json",
+                functools.partial(
+                    _run, data, folder, device, share, removes, seed
+                ),
+            )
             for seed in SEEDS
             for device, share, removes in ROWS
         ],
     }
+
+
+def _kept(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a run gave, also where a process before this one did it."""
+    if not path.exists():
+        with atomic_files.replacing(path) as partial:
+            partial.write_text(json.dumps(run()))
+    return json.loads(path.read_text())
 
 
 def _run(
@@ -153,12 +168,13 @@ def markdown(content: dict[str, Any]) -> str:
     """Bytes of files and test accuracy."""
     results = content["results"]
     budget = results["budget"]
+    seeds = len({entry["seed"] for entry in results["runs"]})
     facts = ran(
         content["environment"],
         f"ResNet-8 on {budget['dataset']}",
         f"{budget['epochs']} x {budget['steps']} steps of "
         f"{budget['batch_size']}",
-        f"{len({entry['seed'] for entry in results['runs']})} seeds",
+        f"{seeds} seed{'s' * (seeds > 1)}",
     )
     return page(
         f"{facts}. The target is a share of the bytes of the int8 file; files "
