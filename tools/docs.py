@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.accuracy import accuracy
+from benchmarks.accuracy import channels
 from benchmarks.accuracy import figures
 from benchmarks.accuracy import start
 from benchmarks.comparison import figure
@@ -76,6 +77,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "the start": start.markdown(load("start")),
         },
         "docs/algorithm.md": {"": kept(load("strength"))},
+        "docs/channels.md": {"": channels.markdown(load("channels"))},
         "docs/distribution.md": {"": replicas.markdown(load("devices"))},
         "docs/files-and-targets.md": {
             "": targets.containers(load("targets")),

@@ -141,6 +141,7 @@ def _without(base: Any, own: Channels, gone: set[int]) -> Any:
                     else x.shape
                 ),
                 dtype=x.dtype,
+                sparse=x.sparse,
                 name=input_name(x),
             )
             for x, own_ids in zip(specs, ids, strict=True)

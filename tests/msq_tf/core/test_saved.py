@@ -71,6 +71,9 @@ CASES = [
     (put("plan", 0, "channel_axes", [1, 1]), "axis="),
     (put("plan", 0, "channel_axes", [9]), "no such axis"),
     (put("plan", 0, "layout", "round"), "round"),
+    (put("plan", 0, "scale_count", -1), "scale_count=-1"),
+    (put("plan", 0, "scale_count", 9.0), "scale_count=9.0"),
+    (put("plan", 0, "scale_count", 1 << 80), "more than a weight can have"),
     (put("plan", 0, "more", 1), "saved WeightPlan"),
     (put("plan", {"a": 1}), "list of mappings"),
     (put("plan", [1]), "list of mappings"),
@@ -131,7 +134,7 @@ def test_what_was_saved_before_comes_back(config):
     old = copy.deepcopy(config)
     for entry in old["plan"]:
         del entry["layout"], entry["channel_axes"]
-        del entry["skip_reason"], entry["quantizable"]
+        del entry["skip_reason"], entry["quantizable"], entry["scale_count"]
     del old["activations"]["biases"], old["optimizers"]
     loaded = msq_tf.MSQModel.from_config(old)
     assert loaded.bits == {"first": 8, "second": 8}

@@ -220,6 +220,23 @@ def test_the_search_goes_on(tmp_path):
     assert_same(zero(loaded, {"a": [0, 1]}), again, data[0])
 
 
+@pytest.mark.slow
+def test_a_strategy_trains_what_is_made_in_its_scope():
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
+    )
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(16, 8, 8, 3)).astype(np.float32)
+    with strategy.scope():
+        qmodel = msq_tf.quantize_model(settle(residual_model()))
+        smaller = compile_model(msq_tf.remove_channels(qmodel, draw(qmodel)))
+    before = smaller.predict(x, verbose=0)
+    smaller.fit(x, rng.integers(0, 5, 16), batch_size=8, verbose=0)
+    assert smaller.distribute_strategy.num_replicas_in_sync == 2
+    assert np.isfinite(before).all()
+    assert not np.array_equal(smaller.predict(x, verbose=0), before)
+
+
 def test_the_base_keeps_what_it_was_compiled_with():
     model = compile_model(residual_model())
     qmodel = msq_tf.quantize_model(model)
