@@ -16,6 +16,7 @@ from msq_tf.keras3.batch_norm import (
 )
 from msq_tf.keras3.calibrate import calibrate as calibrate
 from msq_tf.keras3.callback import MSQCallback as MSQCallback
+from msq_tf.keras3.callback import ReportCallback as ReportCallback
 from msq_tf.keras3.distillation import distill as distill
 from msq_tf.keras3.loading import load_model as load_model
 from msq_tf.keras3.model import MSQModel as MSQModel
@@ -51,6 +52,7 @@ __all__ = [
     "PerTensor",
     "PrecisionReport",
     "QuantizedWeight",
+    "ReportCallback",
     "SkippedWeight",
     "ThresholdRule",
     "bake",

@@ -202,7 +202,7 @@ class _Builder:
         if index in known:
             result = edit.new_tensor(self._graph, "FLOAT32", tensor)
             self._append(self._converted("DEQUANTIZE", index, result))
-        elif (value := _values(self._model, tensor)) is not None:
+        elif (value := constant_values(self._model, tensor)) is not None:
             buffer = edit.new_buffer(self._model, value)
             result = edit.new_tensor(
                 self._graph, "FLOAT32", tensor, buffer=buffer
@@ -220,7 +220,9 @@ class _Builder:
         return edit.conversion(self._model, name, kind, source, result)
 
 
-def _values(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
+def constant_values(
+    model: schema.ModelT, tensor: schema.TensorT
+) -> np.ndarray | None:
     """Float values of a constant with scales, else `None`."""
     parameters = tensor.quantization
     data = fb.raw_data(model, tensor)
