@@ -29,6 +29,7 @@ Two files side by side, their outputs, sizes and latencies:
   msq-export compare a.tflite b.tflite [--representative_data=x.npy] [--json]
 What quantization did to a model, as a page; the exit code for CI:
   msq-export look m.tflite [b.tflite] [--model=m.keras] [--output=m.html] \\
+      [--float_model=float.keras] \\
       [--representative_data=x.npy | --data=cifar10:test] [--json] \\
       [--node_data=folder] [--fail_if="accuracy_drop>1, max_units>4"]
 What a file is worth on data with labels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
+import keras
 import numpy as np
 
 import msq_tf
@@ -21,6 +22,7 @@ _PREFERRED = ("cpu_int8", "cpu_int16", "min_size")
 def write(
     context: Context,
     qmodel: msq_tf.MSQModel,
+    model: keras.Model,
     history: list[dict[str, object]],
     targets: tuple[str, ...],
     path: pathlib.Path,
@@ -30,6 +32,7 @@ def write(
     Args:
         context: The run.
         qmodel: The trained model.
+        model: The float model that it was made from.
         history: The logs of its epochs.
         targets: Names of the targets whose files were made.
         path: Where to write.
@@ -40,6 +43,7 @@ def write(
     tflite_export.look(
         context.workspace.path(f"{target}.tflite"),
         model=qmodel,
+        float_model=model,
         history=history,
         representative_data=np.asarray(images),
         labels=test.labels[:_EXAMPLES],

@@ -134,7 +134,9 @@ class _Run:
                 self._timed("page"),
                 self._workspace.replacing(workspace_lib.PAGE) as path,
             ):
-                page.write(self._context, qmodel, history, tuple(files), path)
+                page.write(
+                    self._context, qmodel, model, history, tuple(files), path
+                )
         labels = self._test.labels
         results = results_lib.Results(
             dataset=data.name,

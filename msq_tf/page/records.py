@@ -40,7 +40,7 @@ class Layer:
         scales: Some of the scales, all where they are few.
         scale_count: Number of scales.
         next_bits: The width below.
-        next_saves: Bytes that it would save.
+        next_saves: Bytes that its codes would need less, where they are packed.
         next_cost: Predicted increase of the loss at that width.
         sensitivity: `Omega` at the last decision, see `rules.LayerStats`.
         next_noise: Error of the weight at that width, relative to itself.

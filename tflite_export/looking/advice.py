@@ -21,7 +21,7 @@ def of_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
         text = f"{heavy.name} is {heavy.share:.0%} of the file"
         if heavy.next_bits is not None and heavy.next_saves:
             text += (
-                f"; at {heavy.next_bits} bits it would take "
+                f"; at {heavy.next_bits} bits its codes would need "
                 f"{heavy.next_saves:,} bytes less"
             )
             if heavy.next_cost is not None:

@@ -153,6 +153,28 @@ def _accuracy(
     return float((chosen == true.astype(chosen.dtype)).mean())
 
 
+def alike(
+    decisions: Sequence[Decision],
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+) -> float:
+    """How much two runs have in common, from 0 to 1.
+
+    The share of samples that are decided alike; where nothing is decided, the
+    share of the first outputs' power that is no difference.
+    """
+    shares = []
+    for decision, a, b in zip(decisions, first, second, strict=True):
+        one, other = decision.chosen(a), decision.chosen(b)
+        if one is not None and other is not None:
+            shares.append(float((one == other).all(axis=1).mean()))
+            continue
+        power = float(np.square(a, dtype=np.float64).sum())
+        off = float(np.square(a - b, dtype=np.float64).sum())
+        shares.append(max(1.0 - off / power, 0.0) if power else float(not off))
+    return min(shares, default=1.0)
+
+
 def divergence(
     decisions: Sequence[Decision],
     wanted: Sequence[np.ndarray],

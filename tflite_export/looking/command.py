@@ -25,6 +25,13 @@ def define(values: flags.FlagValues, module: str) -> None:
         **own,
     )
     flags.DEFINE_string(
+        "float_model",
+        None,
+        "look: float Keras model that all began with, whose answers are "
+        "compared with the file's.",
+        **own,
+    )
+    flags.DEFINE_string(
         "fail_if",
         None,
         "look: what gives the exit code 1, such as "
@@ -88,9 +95,10 @@ def run(
             raise ValueError(str(error)) from error
     import_modules(values.modules or [])
     x, y = _data(values, shape)
-    model = None
-    if values.model:
-        model = loading.load_model(values.model)
+    model, plain = (
+        loading.load_model(path) if path else None
+        for path in (values.model, values.float_model)
+    )
     sources: list[Any] = [
         precision_report(loading.load_model(path))
         if path.endswith(_MODELS)
@@ -100,6 +108,7 @@ def run(
     found = look_lib.look(
         *sources,
         model=model,
+        float_model=plain,
         representative_data=x,
         labels=y,
         samples=values.samples,

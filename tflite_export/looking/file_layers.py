@@ -225,9 +225,10 @@ def layer(weight: Weight, total: int) -> Layer:
             f"{dead:,} of {channels:,} channels are all zero: fewer would do",
         )
     following = next_width(bits, weight.type)
+    ideal = 0 if weight.shared else -(-weight.size * bits // 8)
     return Layer(
         bits=bits,
-        ideal_bytes=0 if weight.shared else -(-weight.size * bits // 8),
+        ideal_bytes=ideal,
         codes=tuple(zip(values.tolist(), counts.tolist(), strict=True)),
         entropy=abs(float((share * np.log2(share)).sum())),
         dead=dead,
@@ -240,7 +241,7 @@ def layer(weight: Weight, total: int) -> Layer:
         next_bits=following,
         next_saves=None
         if following is None
-        else max(stored - packing.packed_size(weight.size, following), 0),
+        else max(ideal - packing.packed_size(weight.size, following), 0),
         next_noise=None
         if following is None or codes.size > _MOST_TRIED or not weight.plain
         else noise(weight, codes, following),

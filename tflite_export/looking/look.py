@@ -109,6 +109,7 @@ def look(
     other: Source | None = None,
     *,
     model: Any = None,
+    float_model: Any = None,
     representative_data: Any = None,
     labels: Any = None,
     history: Any = None,
@@ -128,10 +129,12 @@ def look(
     Args:
         file: A TFLite file, whoever wrote it, or a `PrecisionReport`.
         other: Another, to be put beside it.
-        model: The `MSQModel` that the file was made from, the `ModelView` of a
-            tf_keras model, or a float Keras model with the same inputs and
-            outputs. A quantized model tells what was decided and has the float
-            weights.
+        model: The `MSQModel` that the file was made from, or the `ModelView`
+            of a tf_keras model. It tells what was decided, and has the weights
+            that were rounded to codes.
+        float_model: The float Keras model that all began with. Its answers are
+            compared with the file's, and its accuracy. Without it they are
+            those of the file's own graph in float.
         representative_data: Inputs, as `export` takes them.
         labels: True classes of these inputs, for the accuracy.
         history: What the `fit` of the model returned, as `precision_report`
@@ -167,13 +170,20 @@ def look(
             "`labels` belong to `representative_data`. Expected both. "
             "Received: labels alone"
         )
-    if history is not None and not isinstance(model, QuantizedNetwork):
+    if model is not None and not isinstance(model, QuantizedNetwork):
         raise ValueError(
-            "`history` belongs to the search of a quantized `model`. Expected "
-            f"both. Received: model={type(model).__name__}"
+            "`model` is a quantized one. Expected an MSQModel, the ModelView "
+            "of a tf_keras model, or a float model as `float_model`. Received: "
+            f"model={type(model).__name__}"
+        )
+    if history is not None and model is None:
+        raise ValueError(
+            "`history` belongs to the search of `model`. Expected both. "
+            "Received: model=None"
         )
     given = side_lib.Given(
         model=model,
+        float_model=float_model,
         history=history,
         data=representative_data,
         labels=labels,

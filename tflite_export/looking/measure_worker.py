@@ -34,6 +34,9 @@ _TENSOR_SAMPLES = 32
 _AT_ONCE = 32
 _WORST = 12
 _WARM_UP, _ROUNDS, _SECONDS = 3, 50, 1.0
+# Share of answers that weights which are not rounded must have in common with
+# those that are, to be a model to compare with.
+_ALIKE = 0.8
 # How long the damage of single layers is measured.
 _DAMAGE_SECONDS = 60.0
 
@@ -80,7 +83,16 @@ def measure(
         found["latency_ms"] = _latency(session, fed)
         try:
             twin = _Twin(data, ends, floats)
-            wanted = given or twin(samples)
+            plain = twin(samples)
+            if floats and request["trained"]:
+                trained = _Twin(data, ends, {})(samples)
+                found["alike"] = answers.alike(decisions, trained, plain)
+                if found["alike"] < _ALIKE:
+                    # What training moves is no model by itself any more.
+                    floats, plain = {}, trained
+                    twin = _Twin(data, ends, floats)
+            found["floats"] = bool(floats)
+            wanted = given or plain
         except (RuntimeError, ValueError) as error:
             found["missing"]["tensors"] = _reason(error)
             wanted = given

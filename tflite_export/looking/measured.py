@@ -34,6 +34,7 @@ def measure(
     given: Sequence[np.ndarray],
     labels: np.ndarray | None,
     decisions: Sequence[Mapping[str, Any]],
+    trained: bool = False,
 ) -> dict[str, Any]:
     """Runs a file, see `measure_worker`.
 
@@ -44,6 +45,8 @@ def measure(
         given: What the float model gives, where the file has no float form.
         labels: True classes; `None` for none.
         decisions: How each output decides, fields of `answers.Decision`.
+        trained: Whether the weights were trained in their quantized form: then
+            those before rounding need not be a model.
 
     Raises:
         ValueError: If the file can't be run.
@@ -58,6 +61,7 @@ def measure(
         "given": len(given),
         "labels": labels is not None,
         "decisions": list(decisions),
+        "trained": trained,
     }
     return json.loads(
         sandbox.run(
@@ -145,11 +149,21 @@ def _answer(row: Mapping[str, Any]) -> Answer:
     return Answer(**fields)
 
 
-def finding(found: Mapping[str, Any], rows: Sequence[Tensor]) -> str | None:
-    """A sentence on where a file goes wrong; `None` where it does not."""
+def findings(
+    found: Mapping[str, Any], rows: Sequence[Tensor]
+) -> tuple[str, ...]:
+    """Sentences on where a file goes wrong, and what it is compared with."""
+    told = []
+    if found.get("floats") is False and "alike" in found:
+        told.append(
+            "the weights that training moves are no model by themselves: only "
+            f"{found['alike']:.0%} of their answers are those of the trained "
+            "one. Tensors are compared with the trained weights, as the codes "
+            "have them, and float activations"
+        )
     wrong = next((row for row in rows if row.wrong), None)
     if wrong is None:
-        return None
+        return tuple(told)
     text = (
         f"{wrong.name} ({wrong.operator}) is the first tensor of which a third "
         f"or more is error: {wrong.accumulated:.1f} dB"
@@ -159,7 +173,7 @@ def finding(found: Mapping[str, Any], rows: Sequence[Tensor]) -> str | None:
         text += f". Alone it has {wrong.isolated:.1f} dB: " + (
             "the error begins here" if alone else "most came before it"
         )
-    return text
+    return (*told, text)
 
 
 def without_names(rows: Sequence[Tensor]) -> tuple[Tensor, ...]:

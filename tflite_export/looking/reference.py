@@ -135,13 +135,16 @@ def _prepared(
     )
     if unknown:
         raise ValueError(
-            "it has operators that can't be told apart from outside: "
-            + ", ".join(unknown)
+            "The file has no float form. Expected operators whose results "
+            f"can be read off its tensors. Received: {', '.join(unknown)}"
         )
     graph = model.subgraphs[0]
     for index, tensor in enumerate(graph.tensors):
         if tensor.sparsity is not None:
-            raise ValueError("it has sparse weights")
+            raise ValueError(
+                "The file has no float form. Expected dense weights. Received: "
+                "sparse ones"
+            )
         if quantized(tensor):
             _make_float(model, tensor, floats.get(index))
     root = list(range(len(graph.tensors)))
@@ -165,7 +168,10 @@ def _make_float(
         if value is None:
             value = float_twin.constant_values(model, tensor)
         if value is None:
-            raise ValueError(f"a constant can't be read: {fb.name(tensor)}")
+            raise ValueError(
+                "The file has no float form. Expected constants of known "
+                f"types. Received: {fb.type_name(tensor)}"
+            )
         value = np.asarray(value, np.float32).reshape(fb.shape(tensor))
         tensor.buffer = edit.new_buffer(model, value)
     tensor.type = schema.TensorType.FLOAT32

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.page.records import Damage
 from msq_tf.page.records import Layer
 from msq_tf.page.records import Sample
@@ -37,7 +36,6 @@ from tflite_export.verification import agreement
 
 _NO_DATA = "it takes inputs (representative_data), which were not given"
 _NO_MODEL = "it takes the Keras model (model), which was not given"
-_FLOAT_MODEL = "the model given is a float one, which decided no widths"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +43,10 @@ class Given:
     """What there is beside a file.
 
     Attributes:
-        model: An `MSQModel`, the `ModelView` of a tf_keras model, or a float
-            Keras model; `None` for none.
+        model: An `MSQModel`, or the `ModelView` of a tf_keras model; `None`
+            for none.
+        float_model: The float Keras model whose answers count; `None` for the
+            float form of the file.
         history: Logs of its training; `None` for none.
         data: Inputs, as `export` takes them; `None` for none.
         labels: True classes of these.
@@ -55,17 +55,12 @@ class Given:
     """
 
     model: Any = None
+    float_model: Any = None
     history: Any = None
     data: Any = None
     labels: Any = None
     limit: int = 64
     words: Sequence[str] | None = None
-
-    @property
-    def qmodel(self) -> QuantizedNetwork | None:
-        """The model, where it is a quantized one."""
-        model = self.model
-        return model if isinstance(model, QuantizedNetwork) else None
 
 
 def of_file(path: str | os.PathLike[str], given: Given) -> Side:
@@ -106,8 +101,8 @@ class _Collector:
     def side(self) -> Side:
         """The side, with whatever could be found out."""
         joined: dict[int, model_join.Joined] = {}
-        if self.given.qmodel is not None:
-            joined = model_join.join(self.weights, self.given.qmodel)
+        if self.given.model is not None:
+            joined = model_join.join(self.weights, self.given.model)
         layers = self._layers(joined)
         found = self._measured(joined)
         damage = {} if found is None else found.get("damage", {})
@@ -202,6 +197,7 @@ class _Collector:
                 self._float_answers() if self.samples else [],
                 labels if self.samples else None,
                 self._decisions(),
+                trained=self.report is not None and self.report.epochs > 0,
             )
         except ValueError as error:
             if labels is not None and "abel" in str(error):
@@ -216,7 +212,7 @@ class _Collector:
         self.missing |= dict.fromkeys(("tensors", "samples", "run"), text)
 
     def _decisions(self) -> list[dict[str, Any]]:
-        rows = agreement.decisions(self.data, self.given.qmodel, ask=True)
+        rows = agreement.decisions(self.data, self.given.model, ask=True)
         return [
             {
                 "classes": row is not None and row.threshold is None,
@@ -226,22 +222,22 @@ class _Collector:
         ]
 
     def _float_answers(self) -> list[np.ndarray]:
-        """What the Keras model answers in float, where that is to be asked.
+        """What a Keras model answers in float, where that is to be asked.
 
-        Of a quantized model the graph of the file tells more, if it can.
+        Of a quantized one the graph of the file tells more, if it can.
         """
-        model, qmodel = self.given.model, self.given.qmodel
-        if model is None:
-            return []
+        plain, model = self.given.float_model, self.given.model
         x = self.samples if len(self.samples) > 1 else self.samples[0]
-        if qmodel is None:
-            outputs = model.predict(x, verbose=0)
+        if plain is not None:
+            outputs = plain.predict(x, verbose=0)
+        elif model is None:
+            return []
         else:
             try:
                 reference.unquantized(self.data, {})
                 return []
             except ValueError:
-                outputs = qmodel.outputs_at(qmodel.latent_weights(), x)
+                outputs = model.outputs_at(model.quantized_values(), x)
         if isinstance(outputs, dict):
             outputs = list(outputs.values())
         several = isinstance(outputs, (list, tuple))
@@ -252,9 +248,7 @@ class _Collector:
 
     def _told(self, found: dict[str, Any], tensors: Sequence[Any]) -> None:
         """Figures and sentences on what was measured."""
-        sentence = measured.finding(found, tensors)
-        if sentence is not None:
-            self.findings["tensors"] = (sentence,)
+        self.findings["tensors"] = measured.findings(found, tensors)
         known = [t.accumulated for t in tensors if t.accumulated is not None]
         figures = {
             "min_snr": min(known, default=None),
@@ -266,25 +260,22 @@ class _Collector:
             figures["disagreement"] = share
             self.facts.append(
                 (
-                    "decided otherwise than in float",
+                    "decides otherwise than in float",
                     f"{share:.1f} % of {found['count']:,}",
                 )
             )
         if found.get("accuracy"):
             plain, own = (100 * share for share in found["accuracy"])
             figures |= {"accuracy": own, "accuracy_drop": plain - own}
-            self.facts.append(("accuracy, float", f"{plain:.2f} %"))
-            self.facts.append(("accuracy, file", f"{own:.2f} %"))
+            self.facts.append(("accuracy in float", f"{plain:.2f} %"))
+            self.facts.append(("accuracy of the file", f"{own:.2f} %"))
         self.figures |= {
             k: float(v) for k, v in figures.items() if v is not None
         }
 
     def _search(self, layers: Sequence[Layer]) -> Search | None:
         if self.report is None:
-            model = self.given.model
-            self.missing["search"] = (
-                _NO_MODEL if model is None else _FLOAT_MODEL
-            )
+            self.missing["search"] = _NO_MODEL
             return None
         search = search_page.search(self.report)
         if search is None:
@@ -324,7 +315,7 @@ class _Collector:
         text = short(fb.text(self.model.description), 120)
         if text:
             self.facts.append(("description", text))
-        if self.given.qmodel is not None and layers:
+        if self.given.model is not None and layers:
             self.facts.append(
                 (
                     "weights found in the model",

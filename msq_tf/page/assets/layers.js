@@ -140,7 +140,7 @@ function detailOf(layer) {
 
 function nextOf(layer) {
   if (!known(layer.next_bits)) return null;
-  let text = `At ${layer.next_bits} bits it would take `
+  let text = `At ${layer.next_bits} bits its codes would need `
     + `${whole(layer.next_saves)} bytes less`;
   if (known(layer.next_noise)) text += `, its weights would be off by ${
     percent(layer.next_noise)} more`;

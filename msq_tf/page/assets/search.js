@@ -129,9 +129,14 @@ function sizeOf(search, sizes) {
 
 function damageOf(search) {
   if (!search.damage.length) return null;
+  return element('div', {}, damageChart(search),
+    element('p', {class: 'do'}, `Damage ${search.damage_of}.`));
+}
+
+function damageChart(search) {
   return chart('Predicted against measured damage', {
     data: {values: search.damage}, height: 220,
-    title: `Predicted against measured damage: ${search.damage_of}`,
+    title: 'Predicted against measured damage',
     encoding: {
       x: {field: 'predicted', type: 'quantitative', title: 'predicted'},
       y: {field: 'measured', type: 'quantitative', title: 'measured'},

@@ -19,6 +19,9 @@ const SECTIONS = [
       + 'layers.'},
   {id: 'tensors', title: 'Error by tensor', make: tensorsOf,
     means: 'The float model against the file on real inputs, tensor by tensor. '
+      + 'With the quantized model at hand the float one has the weights that '
+      + 'training moved, before they are rounded; without it those that the '
+      + 'codes stand for, and the error is that of activations alone. '
       + 'Isolated: only this operator is quantized. Accumulated: all that '
       + 'came before, too. 20 dB is an error of a tenth, 40 dB of a '
       + 'hundredth.',

@@ -141,6 +141,38 @@ def test_isolated_errors_are_those_of_arithmetic(trained):
     assert row.isolated == pytest.approx(by_hand, abs=1.0)
 
 
+def test_weights_that_are_no_model_are_not_compared_with(trained):
+    """After a search; before one they are what was quantized."""
+    qmodel, path, data = trained
+    arguments = {"model": qmodel, "representative_data": data}
+    (before,) = tflite_export.look(path, **arguments).page.sides
+    assert before.layers[2].measured is not None
+    qmodel.search.epoch.assign(1.0)
+    try:
+        (after,) = tflite_export.look(path, **arguments).page.sides
+    finally:
+        qmodel.search.epoch.assign(0.0)
+    low = before.figures["disagreement"] > 20
+    assert low == (after.layers[2].measured is None)
+    if low:
+        assert "no model by themselves" in after.findings["tensors"][0]
+        assert after.figures["min_snr"] > before.figures["min_snr"]
+
+
+def test_answers_of_a_float_model_count(trained):
+    qmodel, path, data = trained
+    zero = keras.models.clone_model(qmodel.base)
+    found = tflite_export.look(
+        path, model=qmodel, float_model=zero, representative_data=data
+    )
+    sample = found.page.sides[0].samples[0]
+    wanted = np.asarray(zero(data))[sample.number]
+    (answer,) = sample.answers
+    np.testing.assert_allclose(
+        answer.float_model, wanted[list(answer.places)], rtol=1e-4
+    )
+
+
 def test_two_files_are_matched_by_layer(trained, tmp_path):
     qmodel, path, data = trained
     other = tmp_path / "min_size.tflite"
@@ -222,6 +254,10 @@ def test_what_is_no_argument_is_refused(paths):
         tflite_export.look(path, samples=0)
     with pytest.raises(ValueError, match="labels alone"):
         tflite_export.look(path, labels=[1])
+    with pytest.raises(ValueError, match="as `float_model`.*Received: model="):
+        tflite_export.look(path, model=keras.Sequential())
+    with pytest.raises(ValueError, match="`history` belongs to"):
+        tflite_export.look(path, history={})
     with pytest.raises(ValueError, match="Expected shape"):
         tflite_export.look(path, representative_data=np.zeros((4, 3)))
 
