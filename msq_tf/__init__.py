@@ -16,6 +16,7 @@ from msq_tf.keras3.batch_norm import (
 )
 from msq_tf.keras3.calibrate import calibrate as calibrate
 from msq_tf.keras3.callback import MSQCallback as MSQCallback
+from msq_tf.keras3.callback import ReportCallback as ReportCallback
 from msq_tf.keras3.channel_choice import ChannelChange as ChannelChange
 from msq_tf.keras3.channel_choice import ChannelPlan as ChannelPlan
 from msq_tf.keras3.channel_choice import plan_channels as plan_channels
@@ -60,6 +61,7 @@ __all__ = [
     "PerTensor",
     "PrecisionReport",
     "QuantizedWeight",
+    "ReportCallback",
     "SkippedWeight",
     "ThresholdRule",
     "bake",

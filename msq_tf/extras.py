@@ -18,6 +18,7 @@ _OF_EXTRA = r"""([^;]+?)\s*;\s*extra\s*==\s*["'](\w+)["']"""
 MODULES = {
     "ethos": ("ethosu",),
     "hub": ("keras_hub",),
+    "look": ("vl_convert",),
     "mcu": ("tflite_micro",),
     "tensorboard": ("tensorboard",),
     "tfmot": ("tensorflow_model_optimization", "tf_keras"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tflite_export.exporting import export
     from tflite_export.exporting import float_file
     from tflite_export.exporting import float_tflite
+    from tflite_export.looking.look import Look
+    from tflite_export.looking.look import look
     from tflite_export.reports.report import ExportReport
 
 # That of `msq_tf`, whose import takes seconds.
@@ -25,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ExportError",
     "ExportReport",
+    "Look",
     "check",
     "compare_files",
     "export",
@@ -32,6 +35,7 @@ __all__ = [
     "float_tflite",
     "inspect_file",
     "lint",
+    "look",
     "run",
     "targets",
 ]
@@ -57,4 +61,8 @@ def __getattr__(name: str) -> Any:
         from tflite_export.reports import report
 
         return report.ExportReport
+    if name in ("Look", "look"):
+        from tflite_export.looking import look as look_lib
+
+        return getattr(look_lib, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,6 +15,7 @@ from absl import flags
 
 from tflite_export import quiet
 from tflite_export.evaluation import command as evaluate_command
+from tflite_export.looking import command as look_command
 
 _USAGE = """Write packed, verified TFLite files for devices, or look into files.
 
@@ -26,6 +27,11 @@ What a file holds, and what in it a target can't run (then the exit code is 1):
   msq-export inspect m.tflite [--target=edgetpu] [--json]
 Two files side by side, their outputs, sizes and latencies:
   msq-export compare a.tflite b.tflite [--representative_data=x.npy] [--json]
+What quantization did to a model, as a page; the exit code for CI:
+  msq-export look m.tflite [b.tflite] [--model=m.keras] [--output=m.html] \\
+      [--float_model=float.keras] \\
+      [--representative_data=x.npy | --data=cifar10:test] [--json] \\
+      [--node_data=folder] [--fail_if="accuracy_drop>1, max_units>4"]
 What a file is worth on data with labels:
   msq-export evaluate --model=m.tflite --data=cifar10:test [--json]
 
@@ -71,6 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _inspect(positional[1:], values)
         if positional[:1] == ["compare"]:
             return _compare(positional[1:], values)
+        if positional[:1] == ["look"]:
+            problem = look_command.problem(positional[1:], values)
+            if problem:
+                return _fail(problem, 2)
+            return look_command.run(
+                positional[1:], values, quiet.loading, _import
+            )
         if positional[:1] == ["evaluate"]:
             problem = evaluate_command.problem(positional[1:], values)
             if problem:
@@ -196,6 +209,7 @@ def _flags() -> flags.FlagValues:
         "c_name", None, "mcu: name of the C array and its files.", **own
     )
     evaluate_command.define(values, __name__)
+    look_command.define(values, __name__)
     flags.DEFINE_boolean("json", False, "Print JSON.", **own)
     flags.DEFINE_boolean("help", False, "Print this help.", **own)
     return values

@@ -35,6 +35,8 @@ DISTRIBUTIONS = {
     "rich": "rich",
     "tensorflow": "tensorflow",
     "tensorflow_datasets": "tensorflow_datasets",
+    "playwright": "playwright",
+    "vl_convert": "vl_convert_python",
     "yaml": "pyyaml",
     "tensorflow_model_optimization": "tensorflow_model_optimization",
     "tf_keras": "tf_keras",
@@ -56,6 +58,7 @@ EXTRA_DEPS = {
 DATA = {
     "msq_tf": '["py.typed"]',
     "msq_tf/rules": '["target_facts.json"]',
+    "msq_tf/page": 'glob(["assets/*"])',
     "tests/saved": """glob(
         ["*"],
         exclude = [

@@ -12,8 +12,9 @@ How long and how fast to train is by default a matter of the data set: see
 train/recipes.py.
 
 Written to the output folder: model.keras, float.tflite, one .tflite for each
-target, report.json, bits.png, history.jsonl and checkpoints. Exit code: 0 when
-every verification passed, 1 when one failed, 2 when the run could not be done.
+target, report.json, bits.png, index.html (the page of one of the files),
+history.jsonl and checkpoints. Exit code: 0 when every verification passed, 1
+when one failed, 2 when the run could not be done.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import tensorflow as tf
 import msq_tf
 import tflite_export
 from msq_tf.reports import terminal
+from train import page
 from train import phases
 from train import results as results_lib
 from train import scores
@@ -124,11 +125,18 @@ class _Run:
                     files[target] = self._export(
                         qmodel, target, msq_outputs if integer else weight_only
                     )
-        precision = msq_tf.precision_report(
-            qmodel, checkpoints.history(self._workspace)
-        )
+        history = checkpoints.history(self._workspace)
+        precision = msq_tf.precision_report(qmodel, history)
         with self._workspace.replacing(workspace_lib.PLOT) as path:
             precision.plot(path)
+        if page.installed():
+            with (
+                self._timed("page"),
+                self._workspace.replacing(workspace_lib.PAGE) as path,
+            ):
+                page.write(
+                    self._context, qmodel, model, history, tuple(files), path
+                )
         labels = self._test.labels
         results = results_lib.Results(
             dataset=data.name,

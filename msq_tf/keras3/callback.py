@@ -1,4 +1,4 @@
-"""MSQCallback: runs the precision search inside Keras 3's `model.fit`."""
+"""Callbacks: the search and its page inside Keras 3's `model.fit`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NoReturn
 import keras
 
 from msq_tf.keras3.model import MSQModel
+from msq_tf.reports.page_writer import PageWriter
 from msq_tf.search.callback import SearchCallback
 from msq_tf.sensitivity.fit_inputs import FitInputs
 
@@ -33,3 +34,16 @@ class MSQCallback(SearchCallback, keras.callbacks.Callback):  # noqa: D101
 
     def fit_inputs(self) -> FitInputs:
         return self.model.fit_inputs
+
+
+# Its documentation is that of the core.
+class ReportCallback(PageWriter, keras.callbacks.Callback):  # noqa: D101
+    __doc__ = PageWriter.__doc__
+
+    def network(self) -> MSQModel:
+        if not isinstance(self.model, MSQModel):
+            raise ValueError(
+                "ReportCallback needs a model from `msq_tf.quantize_model`. "
+                f"Received: {type(self.model).__name__} '{self.model.name}'"
+            )
+        return self.model

@@ -9,6 +9,7 @@ import numpy as np
 
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.core.quantized_weight import QuantizedWeight
+from msq_tf.core.quantized_weight import count_codes
 from msq_tf.core.quantized_weight import entropy
 
 # Below this share of the width codes say little.
@@ -27,6 +28,7 @@ class CodeUse(NamedTuple):
         entropy: Shannon entropy of a code, in bits.
         dead: Output channels whose codes are all zero.
         channels: Output channels; 0 where that is not known.
+        counts: `(code, count)` of every code that occurs, by code.
     """
 
     path: str
@@ -35,6 +37,7 @@ class CodeUse(NamedTuple):
     entropy: float
     dead: int
     channels: int = 0
+    counts: tuple[tuple[int, int], ...] = ()
 
     @property
     def low(self) -> bool:
@@ -59,7 +62,16 @@ def code_use(weight: QuantizedWeight) -> CodeUse:
         entropy(codes),
         int(np.size(alive) - np.count_nonzero(alive)),
         int(np.size(alive)),
+        _counted(codes),
     )
+
+
+def _counted(codes: np.ndarray) -> tuple[tuple[int, int], ...]:
+    counts = count_codes(codes)
+    pairs = [
+        (int(np.uint8(b).view(np.int8)), int(counts[b])) for b in range(256)
+    ]
+    return tuple(sorted(pair for pair in pairs if pair[1]))
 
 
 def remarks(uses: Sequence[CodeUse]) -> list[str]:

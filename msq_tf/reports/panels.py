@@ -19,7 +19,7 @@ from msq_tf.reports.names import shortened
 from msq_tf.reports.training_log import spelled
 
 if TYPE_CHECKING:
-    from msq_tf.reports.precision_report import LayerPrecision
+    from msq_tf.reports.layer_precision import LayerPrecision
     from msq_tf.reports.precision_report import PrecisionReport
 
 # With more layers than this everything is set smaller, and the other panels

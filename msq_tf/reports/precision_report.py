@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import rich.console
 import rich.markup
 import rich.table
 
+from msq_tf.arguments import check_path
 from msq_tf.core.bit_history import BitChange
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.reports import training_log
@@ -25,74 +27,20 @@ from msq_tf.reports.code_use import CodeUse
 from msq_tf.reports.code_use import code_use
 from msq_tf.reports.code_use import remarks
 from msq_tf.reports.html_tables import as_html
+from msq_tf.reports.layer_precision import LayerPrecision
+from msq_tf.reports.layer_precision import SkippedLayer
 from msq_tf.reports.names import Name
 from msq_tf.reports.training_log import EpochPoint
-from msq_tf.rules.storage import CONTAINERS
 
 # What a search notes of every weight: its variables and fields here.
 _STATISTICS = (
     *("sensitivity", "sensitivity_error"),
     *("trace", "trace_error", "lsb_nonzero"),
 )
+# No model keeps a decision's words; counts of codes are for pictures.
+_UNTOLD = ("counts",)
 # Parts of the figure, in their order.
 PANELS = ("bits", "sensitivity", "accuracy")
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerPrecision:
-    """One quantized weight.
-
-    Attributes:
-        path: Its key in `MSQModel.bits`.
-        layer: Class name of its layer.
-        attribute: Name of the weight on its layer.
-        size: Number of elements.
-        bits: Stored bits, the sign included.
-        history: `(epoch, bits)` from the start, with fractions of epochs.
-        sensitivity: `Omega` at the last decision, see `LayerStats`.
-        sensitivity_error: Its standard error; infinite where one probe
-            cannot tell.
-        trace: Hessian trace at the last estimate.
-        trace_error: Its standard error.
-        lsb_nonzero: Share of elements whose low bits (down to the next
-            width) were not all zero at the last decision.
-        use: How much of the width the codes use; `None` where the weight is
-            not finite.
-    """
-
-    path: str
-    layer: str
-    attribute: str
-    size: int
-    bits: int
-    history: tuple[tuple[float, int], ...]
-    sensitivity: float
-    sensitivity_error: float
-    trace: float
-    trace_error: float
-    lsb_nonzero: float
-    use: CodeUse | None = None
-
-    @property
-    def packed_bytes(self) -> int:
-        """Bytes of the codes at `bits` each, without scales."""
-        return -(-self.size * self.bits // 8)
-
-    @property
-    def container_bytes(self) -> int:
-        """Bytes of the codes in the containers of a packed file."""
-        width = min(w for w in CONTAINERS if w >= self.bits)
-        return -(-self.size * width // 8)
-
-
-@dataclasses.dataclass(frozen=True)
-class SkippedLayer:
-    """One weight left in float, with the reason."""
-
-    path: str
-    layer: str
-    size: int
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,6 +240,32 @@ class PrecisionReport:
 
         figure.save(self, path, panels)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes an HTML page of the search, with charts to click.
+
+        One file that needs no network: the network as bars, the codes of each
+        layer, the search replayed, decision by decision, and with a history
+        the metric against bytes. `tflite_export.look` has the same with the
+        file beside it.
+
+        Args:
+            path: Where to write, such as `"search.html"`.
+
+        Raises:
+            ImportError: If the extra `look` is not installed.
+            NotWrittenError: If the file can't be written, an `OSError`.
+
+        Example:
+        ```python
+        msq_tf.precision_report(qmodel, history).save("search.html")
+        ```
+        """
+        from msq_tf.page import document
+        from msq_tf.reports import search_page
+
+        check_path("path", path)
+        document.save(search_page.page(self), path)
+
 
 def precision_report(
     qmodel: QuantizedNetwork, history: Any = None, metric: str | None = None
@@ -330,6 +304,7 @@ def precision_report(
         name: getattr(search, name).numpy().tolist() for name in _STATISTICS
     }
     courses, uses = search.course(qmodel.paths), _uses(qmodel)
+    costs = search.cost.numpy().tolist()
     layers = tuple(
         LayerPrecision(
             path=weight.path,
@@ -339,6 +314,7 @@ def precision_report(
             bits=bits[weight.path],
             history=tuple(courses[i]),
             use=uses[i],
+            costs=tuple((b, c) for b, c in enumerate(costs[i]) if b and c),
             **{name: values[i] for name, values in noted.items()},
         )
         for i, weight in enumerate(qmodel.planned_weights)
@@ -374,7 +350,11 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: _plain(part) for name, part in vars(value).items()}
     if hasattr(value, "_asdict"):
-        return {name: _plain(part) for name, part in value._asdict().items()}
+        return {
+            name: _plain(part)
+            for name, part in value._asdict().items()
+            if name not in _UNTOLD
+        }
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import rich.text
 import tensorflow as tf
 
@@ -15,6 +16,7 @@ from msq_tf.core.bit_history import BitChange
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.reports import terminal
 from msq_tf.reports.bit_changes import Decisions
+from msq_tf.reports.code_use import CodeUse
 from msq_tf.reports.names import shortened
 from msq_tf.reports.precision_report import PANELS
 from msq_tf.reports.precision_report import precision_report
@@ -22,6 +24,8 @@ from msq_tf.rules.rule import Candidate
 
 # What a line says once, if it has room.
 _FROZEN = ", bits frozen"
+# Codes of a weight that a histogram is made of; of more it has the shares.
+_IN_HISTOGRAM = 4096
 # More changes than this in one epoch are summed up.
 _SHOWN = 6
 # Lengths that names are cut to, one after the other, until a line fits.
@@ -151,7 +155,9 @@ class SummaryWriter:
 
     Scalars: `msq/average_bits`, `msq/compression`, `msq/packed_bytes`, and
     for each weight `msq/bits/<path>`, `msq/lsb_nonzero/<path>`,
-    `msq/sensitivity/<path>` and `msq/sensitivity_error/<path>`. Text:
+    `msq/sensitivity/<path>` and `msq/sensitivity_error/<path>`. Histograms:
+    `msq/codes/<path>`, how often each code occurs, in counts of a thousand or
+    so, whatever the size of the weight. Text:
     `msq/decisions`, a table of the epoch's changes. Image: `msq/search`, the
     figure of `precision_report`, after epochs with changes and at the end.
 
@@ -200,6 +206,8 @@ class SummaryWriter:
                     value = getattr(layer, name)
                     if math.isfinite(value):
                         tf.summary.scalar(f"msq/{name}/{layer.path}", value)
+                if layer.use is not None and layer.use.counts:
+                    _write_codes(layer.path, layer.use)
             if self._changes:
                 table = Decisions(tuple(self._changes)).markdown()
                 tf.summary.text("msq/decisions", table)
@@ -225,3 +233,15 @@ class SummaryWriter:
         with self._writer.as_default(step=epoch):
             tf.summary.image("msq/search", image[None])
         self._undrawn = None
+
+
+def _write_codes(path: str, use: CodeUse) -> None:
+    """Writes the histogram of the codes of a weight, a bar for each code."""
+    codes, counts = np.array(use.counts).T
+    share = counts * min(1.0, _IN_HISTOGRAM / use.size)
+    # A code that occurs shall be seen.
+    few = np.maximum(np.round(share), 1).astype(np.int64)
+    span = int(codes.max() - codes.min()) + 1
+    tf.summary.histogram(
+        f"msq/codes/{path}", np.repeat(codes, few), buckets=span
+    )

@@ -19,6 +19,7 @@ the process; importing `msq_tf` alone does not.
 
 from msq_tf.tfmot.calibrate import calibrate as calibrate
 from msq_tf.tfmot.callback import MSQCallback as MSQCallback
+from msq_tf.tfmot.callback import ReportCallback as ReportCallback
 from msq_tf.tfmot.compat.patches import apply_patches
 from msq_tf.tfmot.flatten import flatten_model as flatten_model
 from msq_tf.tfmot.model_view import ModelView as ModelView
@@ -35,6 +36,7 @@ __all__ = [
     "MSQQuantizeConfig",
     "MSQQuantizeScheme",
     "ModelView",
+    "ReportCallback",
     "RoundClampQuantizer",
     "annotate_model",
     "bake",

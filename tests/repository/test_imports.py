@@ -21,7 +21,7 @@ FLOORS = {
     "msq_tf": (
         *("arguments", "atomic_files", "bit_widths", "extras", "distribute"),
         *("weight_layout", "rules", "quantizers", "core", "sensitivity"),
-        *("reports", "search", "keras3", "tfmot"),
+        *("page", "reports", "search", "keras3", "tfmot"),
     ),
     "tflite_export": (
         *("errors", "text_tables", "differences", "files", "output_files"),
@@ -30,13 +30,14 @@ FLOORS = {
         *("matching", "integer", "verification", "inspect", "evaluation"),
         "preparation",
         *("target_file", "devices", "reports", "steps", "exporting"),
-        "dry_run",
+        *("dry_run", "looking"),
         *("cli", "__main__"),
     ),
     "train": (
         *("errors", "recipes", "settings", "streams", "progress", "data"),
         *("folder", "models", "distribution", "context", "targets"),
-        *("diverged", "fitting", "scores", "results", "phases", "pipeline"),
+        *("diverged", "fitting", "scores", "results", "page", "phases"),
+        "pipeline",
         *("flags", "__main__"),
     ),
     "benchmarks": (

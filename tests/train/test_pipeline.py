@@ -14,6 +14,7 @@ import msq_tf
 import tflite_export
 from tests.train.conftest import RECIPE
 from tflite_export.devices import micro
+from train import page
 from train import pipeline
 from train.data import datasets
 
@@ -22,6 +23,7 @@ FILES = {
     "cpu_float.tflite",
     "float.tflite",
     "history.jsonl",
+    *(["index.html"] if page.installed() else []),
     "min_size.tflite",
     "model.keras",
     "report.json",

@@ -17,8 +17,8 @@ def define(values: flags.FlagValues, module: str) -> None:
     flags.DEFINE_string(
         "data",
         None,
-        "evaluate: data with labels, an .npz with the arrays x and y (or one "
-        "array per input name, and y), or a data set of TFDS as name or "
+        "evaluate, look: data with labels, an .npz with the arrays x and y (or "
+        "one array per input name, and y), or a data set of TFDS as name or "
         "name:split.",
         flag_values=values,
         module_name=module,

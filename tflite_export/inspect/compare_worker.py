@@ -179,7 +179,7 @@ def _samples(
     if inputs is None:
         rng = np.random.default_rng(_SEED)
         return [
-            _random(rng, port, b.inputs[to_b[k]])
+            random_samples(rng, port, b.inputs[to_b[k]])
             for k, port in enumerate(a.inputs)
         ]
     if isinstance(inputs, dict):
@@ -226,9 +226,10 @@ def _meeting(one: ports.Port, other: ports.Port) -> tuple[int, ...] | None:
     return tuple(_OPEN_AXIS if n < 0 else n for n in lengths)
 
 
-def _random(
+def random_samples(
     rng: np.random.Generator, port: ports.Port, other: ports.Port
 ) -> np.ndarray:
+    """Samples that two inputs take, of their types and within their ranges."""
     shape = (_SAMPLES, *(_meeting(port, other) or ()))
     for one in (port, other):
         if one.dtype.kind in "iu" and one.scale is not None:

@@ -85,7 +85,7 @@ def last_operator(model: schema.ModelT, index: int) -> str:
     writers = fb.writers(model.subgraphs[0])
     while (op := writers.get(index)) is not None:
         name = fb.op_name(model, op)
-        if name not in _THROUGH:
+        if name not in _THROUGH or not fb.inputs(op):
             return name
         index = fb.inputs(op)[0]
     return ""

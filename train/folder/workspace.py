@@ -22,6 +22,7 @@ HISTORY = "history.jsonl"
 MODEL = "model.keras"
 FLOAT_MODEL = "checkpoints/float.keras"
 PLOT = "bits.png"
+PAGE = "index.html"
 FLOAT_FILE = "float.tflite"
 CHECKPOINTS = "checkpoints"
 # What says in `run.json` that the run seals its files.
@@ -224,7 +225,7 @@ class Workspace:
             )
 
     def _remove(self, found: dict[str, Any], source: str | None) -> None:
-        names = [HISTORY, MODEL, REPORT, PLOT, FLOAT_FILE]
+        names = [HISTORY, MODEL, REPORT, PLOT, PAGE, FLOAT_FILE]
         targets = found.get("targets")
         if isinstance(targets, list):
             names += [f"{target}.tflite" for target in targets]

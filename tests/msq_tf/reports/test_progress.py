@@ -233,6 +233,7 @@ def test_tensorboard_shows_what_the_report_does(run):
     scalars = {}
     texts = {}
     images = {}
+    histograms = {}
     (file,) = run.folder.iterdir()
     for event in tf.compat.v1.train.summary_iterator(str(file)):
         for value in event.summary.value:
@@ -242,6 +243,8 @@ def test_tensorboard_shows_what_the_report_does(run):
                 scalars[value.tag, event.step] = array.item()
             elif plugin == "text":
                 texts[event.step] = array.item().decode()
+            elif plugin == "histograms":
+                histograms[value.tag, event.step] = array
             else:
                 images[event.step] = array
     report = msq_tf.precision_report(run.qmodel)
@@ -258,6 +261,11 @@ def test_tensorboard_shows_what_the_report_does(run):
             assert scalars[f"msq/{name}/{layer.path}", last] == np.float32(
                 getattr(layer, name)
             )
+        # A bar a code, and every code that occurs is in one.
+        bars = histograms[f"msq/codes/{layer.path}", last]
+        codes = [code for code, _ in layer.use.counts]
+        assert len(bars) == codes[-1] - codes[0] + 1
+        assert np.count_nonzero(bars[:, 2]) == len(codes)
     # The table of each epoch has the changes of that epoch.
     for step, text in texts.items():
         changes = [c for c in report.changes if step < c.epoch <= step + 1]

@@ -1,0 +1,1 @@
+"""Write one HTML page that needs nothing else."""

@@ -1,0 +1,1 @@
+"""Show in one page what quantization did to a model."""

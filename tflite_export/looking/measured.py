@@ -1,0 +1,184 @@
+"""What a file computes, measured in a process of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from msq_tf.page.records import Answer
+from msq_tf.page.records import Sample
+from msq_tf.page.records import Tensor
+from tflite_export.flatbuffer import model as fb
+from tflite_export.looking import shown
+from tflite_export.looking.file_layers import Weight
+from tflite_export.runtime import sandbox
+from tflite_export.text_tables import short
+
+_MOST_SECONDS = 600.0
+_LONGEST_NAME = 120
+# Tensors that a page lists.
+_MOST_TENSORS = 2000
+
+
+def measure(
+    path: str | os.PathLike[str],
+    samples: Sequence[np.ndarray],
+    floats: Mapping[int, np.ndarray],
+    given: Sequence[np.ndarray],
+    labels: np.ndarray | None,
+    decisions: Sequence[Mapping[str, Any]],
+    trained: bool = False,
+) -> dict[str, Any]:
+    """Runs a file, see `measure_worker`.
+
+    Args:
+        path: The file.
+        samples: Inputs, none to run it on random ones.
+        floats: Float weights by the index of their tensor.
+        given: What the float model gives, where the file has no float form.
+        labels: True classes; `None` for none.
+        decisions: How each output decides, fields of `answers.Decision`.
+        trained: Whether the weights were trained in their quantized form: then
+            those before rounding need not be a model.
+
+    Raises:
+        ValueError: If the file can't be run.
+    """
+    arrays = [*samples, *floats.values(), *given]
+    if labels is not None:
+        arrays.append(np.asarray(labels))
+    request = {
+        "path": str(path),
+        "inputs": len(samples),
+        "floats": list(floats),
+        "given": len(given),
+        "labels": labels is not None,
+        "decisions": list(decisions),
+        "trained": trained,
+    }
+    return json.loads(
+        sandbox.run(
+            "tflite_export.looking.measure_worker",
+            request,
+            arrays,
+            _MOST_SECONDS,
+            f"The interpreter can't run '{path}'",
+        )
+    )
+
+
+def tensors(
+    model: schema.ModelT,
+    weights: Sequence[Weight],
+    keys: Sequence[str],
+    found: Mapping[str, Any],
+) -> tuple[Tensor, ...]:
+    """What was measured of each tensor, as a page shows it.
+
+    Args:
+        model: The parsed file.
+        weights: Its weights.
+        keys: Their keys.
+        found: What `measure` gave.
+    """
+    graph = model.subgraphs[0]
+    by_operator = {
+        weight.operator: key
+        for weight, key in zip(weights, keys, strict=True)
+        if weight.graph == 0
+    }
+    rows = []
+    counts: dict[str, int] = {}
+    for place, row in enumerate(found.get("tensors", ())[:_MOST_TENSORS]):
+        operator = fb.op_name(model, graph.operators[row["operator"]])
+        operator = short(operator, _LONGEST_NAME)
+        name = short(fb.name(graph.tensors[row["tensor"]]), _LONGEST_NAME)
+        layer = by_operator.get(row["operator"])
+        number = counts[operator] = counts.get(operator, 0) + 1
+        rows.append(
+            Tensor(
+                key=layer or f"{operator} {number}",
+                name=name or layer or f"{operator} {number}",
+                operator=operator,
+                position=row["operator"],
+                layer=layer,
+                isolated=row["isolated"],
+                accumulated=row["accumulated"],
+                units=row["units"],
+                rim=row["rim"],
+                wrong=place == found.get("wrong"),
+            )
+        )
+    return tuple(rows)
+
+
+def samples(
+    found: Mapping[str, Any],
+    names: Sequence[str],
+    inputs: Sequence[np.ndarray],
+    words: Sequence[str] | None = None,
+) -> tuple[Sample, ...]:
+    """The samples that are furthest apart, as a page shows them."""
+    return tuple(
+        Sample(
+            number=row["number"],
+            distance=row["distance"],
+            inputs=tuple(
+                shown.shown(short(name, _LONGEST_NAME), x, row["number"], words)
+                for name, x in zip(names, inputs, strict=True)
+            ),
+            answers=tuple(_answer(answer) for answer in row["answers"]),
+        )
+        for row in found.get("samples", ())
+    )
+
+
+def _answer(row: Mapping[str, Any]) -> Answer:
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in row.items()
+    }
+    fields["name"] = short(fields["name"], _LONGEST_NAME)
+    return Answer(**fields)
+
+
+def findings(
+    found: Mapping[str, Any], rows: Sequence[Tensor]
+) -> tuple[str, ...]:
+    """Sentences on where a file goes wrong, and what it is compared with."""
+    told = []
+    if found.get("floats") is False and "alike" in found:
+        told.append(
+            "the weights that training moves are no model by themselves: only "
+            f"{found['alike']:.0%} of their answers are those of the trained "
+            "one. Tensors are compared with the trained weights, as the codes "
+            "have them, and float activations"
+        )
+    wrong = next((row for row in rows if row.wrong), None)
+    if wrong is None:
+        return tuple(told)
+    text = (
+        f"{wrong.name} ({wrong.operator}) is the first tensor of which a third "
+        f"or more is error: {wrong.accumulated:.1f} dB"
+    )
+    if wrong.isolated is not None:
+        alone = wrong.isolated - (wrong.accumulated or 0.0) < 3.0
+        text += f". Alone it has {wrong.isolated:.1f} dB: " + (
+            "the error begins here" if alone else "most came before it"
+        )
+    return (*told, text)
+
+
+def without_names(rows: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Tensors that go by the layer whose weight computes them."""
+    return tuple(
+        dataclasses.replace(row, name=row.layer) if row.layer else row
+        for row in rows
+    )
