@@ -129,14 +129,6 @@ class _Run:
         precision = msq_tf.precision_report(qmodel, history)
         with self._workspace.replacing(workspace_lib.PLOT) as path:
             precision.plot(path)
-        if page.installed():
-            with (
-                self._timed("page"),
-                self._workspace.replacing(workspace_lib.PAGE) as path,
-            ):
-                page.write(
-                    self._context, qmodel, model, history, tuple(files), path
-                )
         labels = self._test.labels
         results = results_lib.Results(
             dataset=data.name,
@@ -155,6 +147,12 @@ class _Run:
         self._write(results, precision)
         console.print(precision)
         results_lib.print_results(console, results)
+        # Nothing of the run is lost if the page can't be drawn.
+        if page.installed():
+            with self._workspace.replacing(workspace_lib.PAGE) as path:
+                page.write(
+                    self._context, qmodel, model, history, tuple(files), path
+                )
         # A folder's name may look like markup.
         console.print(
             f"Written to {self._workspace.folder}",
