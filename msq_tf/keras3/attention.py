@@ -213,7 +213,7 @@ def _attention(
 
 
 def places_before_scores(layer: Any) -> list[str]:
-    """What plain attention computes one after the other before its scores."""
+    """Computations of plain attention before its scores, in order."""
     if isinstance(layer, keras.layers.AdditiveAttention):
         return [PAIRS, TANH, *[WEIGHTED] * (layer.scale is not None)]
     return [] if layer.score_mode == "dot" else [PAIRS, TANH]

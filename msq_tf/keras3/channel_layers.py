@@ -1,4 +1,4 @@
-"""What layers do to channels: make, read, hand on, tie, or none of it.
+"""Effects of layers on channels: make, read, hand on, tie, or none of it.
 
 A channel may go where whatever reads it reads it by weights of its own. Then
 these weights go with it, whatever numbers it carried. So what stands between a
@@ -85,7 +85,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flow:
-    """What stands for a tensor.
+    """A stand-in for a tensor.
 
     Attributes:
         spec: Its shape and type, a `keras.KerasTensor`.

@@ -114,7 +114,7 @@ class Choices:
         return set(self.groups[g].order[:removed])
 
     def places(self, g: int, removed: int) -> tuple[int, ...]:
-        """Where these are among the channels of the group's first weight."""
+        """Places of these among the channels of the group's first weight."""
         where = self.groups[g].where
         return tuple(sorted(where[root] for root in self.numbers(g, removed)))
 

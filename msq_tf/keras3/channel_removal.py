@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from msq_tf.core.config import PerChannel
+from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.search_state import PER_WEIGHT
 from msq_tf.core.search_state import SHARED
@@ -75,8 +76,7 @@ def remove_channels(qmodel: MSQModel, channels: ByPath) -> MSQModel:
     base = _without(qmodel.base, own, gone)
     found = match_plan(qmodel.base, qmodel.plan)
     plan = [
-        _shrunk(entry, weight, own.places(gone, weight.variable))
-        for entry, weight in zip(qmodel.plan, found, strict=True)
+        _shrunk(weight, own.places(gone, weight.variable)) for weight in found
     ]
     if len(base.variables) != len(qmodel.base.variables):
         raise ValueError(
@@ -229,18 +229,15 @@ def _copy_variables(
         new.assign(value)
 
 
-def _shrunk(
-    entry: WeightPlan, weight: Any, places: dict[int, np.ndarray]
-) -> WeightPlan:
+def _shrunk(weight: ModelWeight, places: dict[int, np.ndarray]) -> WeightPlan:
     """The plan of a weight of which channels go; its scales count as before."""
+    entry = weight.plan
     if all(kept.all() for kept in places.values()):
         return entry
     shape = weight.variable.shape
-    axes = weight.spec.axes(weight.layer, len(shape))
-    per_channel = entry.granularity == PerChannel()
     shared = int(np.prod(shape))
-    if per_channel:
-        shared //= int(np.prod([shape[axis] for axis in axes]))
+    if entry.granularity == PerChannel():
+        shared //= weight.channels
     return dataclasses.replace(
         entry, scale_count=max(entry.scale_count, shared)
     )

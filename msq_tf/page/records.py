@@ -1,4 +1,4 @@
-"""What a page shows, as data: records that JSON can hold.
+"""Contents of a page as data: records that JSON can hold.
 
 Nothing here knows a file or a model. Whoever collects fills these in, `None`
 or an empty tuple where something is not known, and `document` draws them.
@@ -234,7 +234,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What of a file a target runs.
+    """The part of a file that a target runs.
 
     Attributes:
         name: Name of the target.
@@ -300,7 +300,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What a page shows.
+    """The contents of a page.
 
     Attributes:
         title: Its title.

@@ -1,4 +1,4 @@
-"""What one weight got, or why it got nothing."""
+"""The width of one weight, or why it has none."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def side(report: PrecisionReport, name: str = "the search") -> Side:
 
 
 def facts(report: PrecisionReport) -> tuple[tuple[str, str], ...]:
-    """What the head of a page says of a search."""
+    """Facts on a search for the head of a page."""
     rows = [
         ("average width", f"{report.average_bits:.2f} bits"),
         ("compression against float32", f"{report.compression:.2f}x"),

@@ -68,7 +68,7 @@ class Network:
     floats: Sequence[tuple[int, Sequence[Axis]]]
 
     def without(self, chosen: Sequence[int]) -> SearchStats:
-        """What is known of it without some channels.
+        """Facts on it without some channels.
 
         Args:
             chosen: For each group the position in `removed`.
@@ -100,7 +100,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a choice of channels leads to.
+    """The outcome of a choice of channels.
 
     Attributes:
         cost: Of channels and widths together, as `allocation` adds costs up.

@@ -14,7 +14,7 @@ _NAMED = 4
 
 
 def of_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
-    """What to look at first, the most bytes first."""
+    """Sentences on what to look at, the most bytes first."""
     found = []
     heavy = max(layers, key=lambda layer: layer.stored_bytes, default=None)
     if heavy is not None and (heavy.share or 0.0) >= _HEAVY:

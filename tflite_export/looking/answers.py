@@ -1,4 +1,4 @@
-"""What the float model and the file answer, sample by sample."""
+"""Answers of the float model and of the file, sample by sample."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Decision:
     threshold: float | None = None
 
     def chosen(self, values: np.ndarray) -> np.ndarray | None:
-        """What is decided, one row a sample; `None` where nothing is."""
+        """Decisions, one row a sample; `None` where there are none."""
         rows = len(values)
         if self.threshold is not None:
             return (values > self.threshold).reshape(rows, -1)

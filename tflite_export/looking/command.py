@@ -41,7 +41,7 @@ def define(values: flags.FlagValues, module: str) -> None:
 
 
 def problem(arguments: Sequence[str], values: flags.FlagValues) -> str | None:
-    """What is wrong with a command; `None` where nothing is."""
+    """The mistake in a command; `None` for none."""
     if len(arguments) not in (1, 2):
         return "look takes one file, or two to be put side by side"
     if values.data and values.representative_data:

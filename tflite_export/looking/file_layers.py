@@ -188,7 +188,7 @@ def _shown(name: str) -> str:
 
 
 def layer(weight: Weight, total: int) -> Layer:
-    """What a page shows of a weight of a file of `total` bytes."""
+    """A weight of a file of `total` bytes, as a page shows it."""
     codes = weight.codes
     stored = 0 if weight.shared else int(weight.data.size)
     common: dict[str, Any] = {

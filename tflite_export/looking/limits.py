@@ -44,7 +44,7 @@ class Limit:
     number: float
 
     def broken(self, figures: Mapping[str, float]) -> str | None:
-        """What is wrong with figures; `None` where nothing is.
+        """The mistake in figures; `None` for none.
 
         Raises:
             ValueError: If the figure is not known.

@@ -28,7 +28,7 @@ Source = str | os.PathLike[str] | PrecisionReport
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What `look` found; `str()` says it in lines.
+    """The findings of `look`; `str()` says them in lines.
 
     Attributes:
         page: All of it, as records.
@@ -66,7 +66,7 @@ class Look:
         return node_data.write(self.page.sides[-1], folder)
 
     def failures(self, fail_if: str) -> list[str]:
-        """What is beyond given limits, for an exit code.
+        """Figures beyond given limits, for an exit code.
 
         Of two sides, the second is looked at; `accuracy_drop` is then the
         fall from the first to the second.

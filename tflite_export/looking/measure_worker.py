@@ -1,4 +1,4 @@
-"""What a file computes, measured in this process.
+"""Measures a file in this process.
 
 A worker: `measured.measure` starts it as a process of its own, because the
 interpreter is native code that a file may bring down.
@@ -169,7 +169,7 @@ class _Twin:
     def with_floats(
         self, floats: Mapping[int, np.ndarray], samples: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        """What it gives where other weights are float."""
+        """Its outputs where other weights are float."""
         data = reference.unquantized(self._file, floats).data
         return self._run(interpreter.Session(data, "xnnpack"), samples)
 

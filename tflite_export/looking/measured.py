@@ -1,4 +1,4 @@
-"""What a file computes, measured in a process of its own."""
+"""Measures a file in a process of its own."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def tensors(
     keys: Sequence[str],
     found: Mapping[str, Any],
 ) -> tuple[Tensor, ...]:
-    """What was measured of each tensor, as a page shows it.
+    """Errors of each tensor, as a page shows them.
 
     Args:
         model: The parsed file.

@@ -40,7 +40,7 @@ _NO_MODEL = "it takes the Keras model (model), which was not given"
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What there is beside a file.
+    """The things that are given beside a file.
 
     Attributes:
         model: An `MSQModel`, or the `ModelView` of a tf_keras model; `None`

@@ -1,4 +1,4 @@
-"""Where a file goes: what the tables and the kernels say."""
+"""Targets of a file, by their tables and by its kernels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST = 300
 def view(
     model: schema.ModelT, found: Mapping[str, Any] | None, reason: str = ""
 ) -> tuple[Target, ...]:
-    """What each target runs of a parsed file.
+    """The part of a parsed file that each target runs.
 
     Args:
         model: The file.
