@@ -130,10 +130,12 @@ def run_through_graph() -> None:
     """A functional model calls a function for each layer, with any values."""
     a, b = keras.Input((2,)), keras.Input((2,))
     layer = keras.layers.Dense(2, name="dense")
-    model = keras.Model([a, b], [layer(a) + b, layer(b)])
+    total = keras.layers.Add(name="add")
+    model = keras.Model([a, b], [total([layer(a), b]), layer(b)])
     seen = []
 
     def call(operation, *args, **kwargs):
+        args = tuple(keras.tree.flatten(args))
         seen.append((operation.name, args))
         return f"{operation.name}({','.join(args)})"
 
