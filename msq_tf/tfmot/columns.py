@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from msq_tf.keras3.columns import lost_by
 from msq_tf.keras3.columns import warn_of_data
+from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.strip import is_input_quantizer
 
@@ -38,7 +39,9 @@ def look_at(model: Any, x: Any) -> None:
         flat = tf.nest.flatten(x)
     rounded = {
         position: flat[position]
-        for position, layer in enumerate(model._input_layers[: len(flat)])
+        for position, layer in enumerate(
+            private.input_layers(model)[: len(flat)]
+        )
         if any(map(is_input_quantizer, readers(layer)))
     }
     warn_of_data(rounded, BITS, stacklevel=3)

@@ -10,6 +10,7 @@ from typing import Any
 from msq_tf.keras3.columns import warn_of_devices
 from msq_tf.rules import target_limits
 from msq_tf.tfmot import columns
+from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.imports import tf_keras
 
 
@@ -26,7 +27,9 @@ def check_targets(model: Any, names: Sequence[str], bits: int | None) -> None:
             UserWarning,
             stacklevel=2,
         )
-    for position, layer in enumerate(model._input_layers if bits else ()):
+    for position, layer in enumerate(
+        private.input_layers(model) if bits else ()
+    ):
         warn_of_devices(
             columns.narrow(layer), position, columns.BITS, names, stacklevel=2
         )
@@ -34,6 +37,6 @@ def check_targets(model: Any, names: Sequence[str], bits: int | None) -> None:
 
 def _layers(parent: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Layers at any depth, with their paths."""
-    for layer in parent._flatten_layers(recursive=False, include_self=False):
+    for layer in private.direct_layers(parent):
         yield f"{prefix}{layer.name}", layer
         yield from _layers(layer, f"{prefix}{layer.name}/")

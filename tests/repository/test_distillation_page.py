@@ -1,8 +1,11 @@
 """The page on distillation has an example that runs."""
 
+import pytest
+
 from tests.repository.test_documentation import python_blocks
 
 
+@pytest.mark.slow
 def test_the_page_runs(root, capsys):
     names = {}
     for block in python_blocks(root / "docs/distillation.md"):

@@ -23,6 +23,11 @@ def inner_layers(model: Any) -> list[Any]:
     return list(model._flatten_layers(include_self=False))
 
 
+def direct_layers(model: Any) -> list[Any]:
+    """The layers that a model or layer holds itself."""
+    return list(model._flatten_layers(recursive=False, include_self=False))
+
+
 def own_weights(layer: Any) -> list[Any]:
     """The variables of a layer, without those of layers in it."""
     return layer._trainable_weights + layer._non_trainable_weights

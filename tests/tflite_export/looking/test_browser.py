@@ -103,6 +103,7 @@ def test_it_follows_the_scheme_and_fits_a_phone(browser, looked, scheme):
     assert opened.errors == []
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", [text for text in HOSTILE if "\ud800" != text])
 def test_hostile_names_are_text(browser, looked, tmp_path, name):
     found, _ = looked

@@ -51,6 +51,7 @@ def test_damaged_files_are_refused(tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", [n for n in HOSTILE if n != "\ud800"])
 def test_names_in_a_file_stay_names(name, tmp_path, monkeypatch, capsys):
     def change(model, graph):
@@ -73,6 +74,7 @@ def test_names_in_a_file_stay_names(name, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("seed", sorted(fuzz_seeds.seeds()))
 def test_all_kinds_of_files_are_looked_at(seed, tmp_path, monkeypatch):
     monkeypatch.setattr(charts, "javascript", lambda: "")
