@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+from collections.abc import Iterable
 
 import tensorflow as tf
 
 from msq_tf.core.scoped import scoped
 
+# Attribute of the terms of a loss that are MSQ's.
+_PULL = "_msq_tf_pull"
 _APART: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "msq_tf_penalty_apart", default=False
 )
@@ -30,6 +33,29 @@ def as_loss(penalty: tf.Tensor) -> tf.Tensor:
     In `apart` its value is zero, unless the penalty is not finite.
     """
     return penalty - tf.stop_gradient(penalty) if _APART.get() else penalty
+
+
+def mark_pull(term: tf.Tensor) -> tf.Tensor:
+    """Marks the term of a loss that is MSQ's."""
+    setattr(term, _PULL, True)
+    return term
+
+
+def is_pull(term: tf.Tensor) -> bool:
+    """Whether a term of a loss is MSQ's."""
+    return hasattr(term, _PULL)
+
+
+def with_pulls(loss: tf.Tensor, pulls: Iterable[tf.Tensor]) -> tf.Tensor:
+    """Adds the pull to a loss, as both Keras do with losses that are added.
+
+    A loss that is not reduced is one for each sample, and the gradient that of
+    their sum; each replica has its share.
+    """
+    parts = tf.distribute.get_strategy().num_replicas_in_sync * tf.size(loss)
+    for pull in pulls:
+        loss += tf.cast(pull / tf.cast(parts, pull.dtype), loss.dtype)
+    return loss
 
 
 class PenaltyMean:

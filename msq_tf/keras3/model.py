@@ -16,6 +16,7 @@ from msq_tf.core.config import SCALES
 from msq_tf.core.config import check_choice
 from msq_tf.core.penalty import PenaltyMean
 from msq_tf.core.penalty import as_loss
+from msq_tf.core.penalty import mark_pull
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.weight_plan import WeightPlan
 from msq_tf.core.weight_set import WeightQuantizers
@@ -45,7 +46,6 @@ from msq_tf.keras3.overlay import state_variables
 from msq_tf.keras3.own_training import TrainsAsItsBase
 from msq_tf.keras3.own_training import check_methods
 from msq_tf.keras3.own_training import counts_now
-from msq_tf.keras3.own_training import mark_pull
 from msq_tf.keras3.own_training import warn_of_fit
 from msq_tf.keras3.planning import match_plan
 from msq_tf.keras3.search_variables import SearchVariables

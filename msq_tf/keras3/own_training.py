@@ -25,6 +25,8 @@ import tensorflow as tf
 
 from msq_tf.core import saved
 from msq_tf.core.penalty import apart
+from msq_tf.core.penalty import is_pull
+from msq_tf.core.penalty import with_pulls
 from msq_tf.core.scoped import scoped
 from msq_tf.keras3.overlay import built_variables
 from msq_tf.keras3.overlay import own_metrics
@@ -48,7 +50,6 @@ _NAMES = (
 )
 # What wraps whole loops around steps; nothing can be put in between.
 _LOOPS = ("make_train_function", "make_test_function", "make_predict_function")
-_PULL = "_msq_tf_pull"
 
 # Whether `losses` are those of the task alone.
 _TASK_ALONE: contextvars.ContextVar[bool] = contextvars.ContextVar(
@@ -111,15 +112,9 @@ def _replaces(model: Any, name: str) -> bool:
     return owner is not None and owner.__module__.split(".")[0] != "keras"
 
 
-def mark_pull(loss: tf.Tensor) -> tf.Tensor:
-    """Marks the term of a loss that is MSQ's."""
-    setattr(loss, _PULL, True)
-    return loss
-
-
 def counts_now(loss: tf.Tensor) -> bool:
     """Whether a term is among a model's losses where they are asked for."""
-    return not (_TASK_ALONE.get() and hasattr(loss, _PULL))
+    return not (_TASK_ALONE.get() and is_pull(loss))
 
 
 class TrainsAsItsBase:
@@ -284,7 +279,7 @@ class TrainsAsItsBase:
         Raises:
             ValueError: As Keras raises, if there is no loss beside the pull.
         """
-        pulls = [t for t in self.losses if hasattr(t, _PULL)]  # type: ignore[attr-defined]
+        pulls = [t for t in self.losses if is_pull(t)]  # type: ignore[attr-defined]
         if self._steps is None or _LOSS not in self._own:
             with scoped(_TASK_ALONE, True):
                 loss = super().compute_loss(  # type: ignore[misc]
@@ -299,13 +294,7 @@ class TrainsAsItsBase:
                 loss = self.base.compute_loss(
                     x, y, y_pred, sample_weight, **named
                 )
-        # As Keras does with losses that are added. A loss that is not reduced
-        # is one for each sample, and the gradient that of their sum.
-        parts = tf.distribute.get_strategy().num_replicas_in_sync
-        parts *= tf.size(loss)
-        for term in pulls:
-            loss += tf.cast(term / tf.cast(parts, term.dtype), loss.dtype)
-        return loss
+        return with_pulls(loss, pulls)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None

@@ -17,9 +17,9 @@ import tensorflow as tf
 from msq_tf.core.penalty import PenaltyMean
 from msq_tf.core.penalty import apart
 from msq_tf.core.penalty import as_loss
+from msq_tf.core.penalty import mark_pull
 from msq_tf.core.scoped import scoped
 from msq_tf.tfmot.compat.imports import tf_keras
-from msq_tf.tfmot.compat.losses import mark_pull
 
 _NAMES = (
     "compile",

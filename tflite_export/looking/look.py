@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from msq_tf.arguments import check_integer
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.page import charts
 from msq_tf.page import document
@@ -160,11 +161,7 @@ def look(
     """
     if output is not None:
         charts.check_installed()
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise ValueError(
-            "`samples` must be an integer of at least 1. Received: "
-            f"samples={samples!r}"
-        )
+    check_integer("samples", samples, 1)
     if labels is not None and representative_data is None:
         raise ValueError(
             "`labels` belong to `representative_data`. Expected both. "

@@ -9,22 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
-
 # Not public; what `model.compile` makes of its losses.
 from tf_keras.src.engine import compile_utils
 
+from msq_tf.core.penalty import is_pull
+from msq_tf.core.penalty import with_pulls
 from msq_tf.tfmot.compat.imports import tf_keras
 
-_PULL = "_msq_tf_pull"
 LossesContainer: Any = compile_utils.LossesContainer
 _plain_call = LossesContainer.__call__
-
-
-def mark_pull(term: tf.Tensor) -> tf.Tensor:
-    """Marks the term of a loss that is MSQ's."""
-    setattr(term, _PULL, True)
-    return term
 
 
 def total_loss(
@@ -37,10 +30,10 @@ def total_loss(
     """The sum of a compiled loss and what `fit` adds; see above."""
     given = y_true, y_pred, sample_weight
     terms = regularization_losses or []
-    pulls = [term for term in terms if hasattr(term, _PULL)]
+    pulls = [term for term in terms if is_pull(term)]
     if not pulls:
         return _plain_call(self, *given, regularization_losses)
-    others = [term for term in terms if not hasattr(term, _PULL)]
+    others = [term for term in terms if not is_pull(term)]
     if not self.built:
         self.build(y_pred)
     losses = [loss for loss in self._losses if loss is not None]
@@ -50,12 +43,7 @@ def total_loss(
     total = _plain_call(self, *given, others)
     if total is None:
         return None  # tf_keras says what is missing
-    # A loss for each sample: the gradient is that of their sum. Over replicas
-    # as tf_keras has it with losses that are added.
-    parts = tf.distribute.get_strategy().num_replicas_in_sync * tf.size(total)
-    for pull in pulls:
-        total += tf.cast(pull / tf.cast(parts, pull.dtype), total.dtype)
-    return total
+    return with_pulls(total, pulls)
 
 
 class LossesWithoutMetrics(compile_utils.LossesContainer):
