@@ -27,4 +27,4 @@ def javascript() -> str:
     check_installed()
     import vl_convert
 
-    return vl_convert.javascript_bundle()
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
