@@ -34,17 +34,20 @@ PAGE = Path("docs/targets/layers.md")
 TARGETS = ("cpu_int8", "cpu_int16", "mcu", "ethos_u", "edgetpu")
 _TITLE = "# Layers\n"
 _TEXT = """
-What becomes of a layer in a file with integer activations: the operators that
-are written for it. All are models of `MSQConfig(activation_bits=8)` (16 for
-`cpu_int16`), trained without a thought of the target. `float( ... )` stands
-for operators that compute in float, between a `DEQUANTIZE` and a `QUANTIZE` on
-the grids of training; `table` is the function of one number as its 256 results
-(`CAST`, `ADD`, `GATHER`); `-` can't run there, and
-`MSQConfig(targets=(...,))` or the export says why. `ethos_u` is what the
-exporter writes; which accelerator runs it is Vela's word (comparisons and
-`GATHER` run on Ethos-U85 only).
+This page lists the operators that the exporter writes for each layer in a file
+with integer activations. The models have `MSQConfig(activation_bits=8)` (16
+for `cpu_int16`) and were trained without regard to a target.
 
-`cpu_float` and `min_size` run all of these in float.
+- `float( ... )` encloses operators that compute in float, between a
+  `DEQUANTIZE` and a `QUANTIZE` on the grids of training.
+- `table` is a function of one number as its 256 results (`CAST`, `ADD`,
+  `GATHER`).
+- `-` means that the layer can't run there; `MSQConfig(targets=(...,))` or the
+  export says why.
+- The column `ethos_u` has what the exporter writes. Vela decides which
+  accelerator runs it (comparisons and `GATHER` run on Ethos-U85 only).
+
+`cpu_float` and `min_size` run all of these layers in float.
 
 Written by `python -m tools.layers_page`.
 
