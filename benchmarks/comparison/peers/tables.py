@@ -94,7 +94,7 @@ ACCURACY_COLUMNS = (
     "row",
     "seeds",
     "compression",
-    "widths told",
+    "with widths stored",
     "one width a layer",
     "accuracy %",
     "min..max",
