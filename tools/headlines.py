@@ -57,9 +57,9 @@ def _step(cost: dict[str, Any]) -> str:
     extra = _range(networks, _METHODS["BSQ"], "trainable")
     return (
         f"`{environment['command']}`, {environment['date']}, "
-        f"{environment['cores']} cores, {len(networks)} networks: of the float "
-        f"step {', '.join(steps)}. BSQ and CSQ train {extra} the parameters, "
-        "MSQ none more."
+        f"{environment['cores']} cores, {len(networks)} networks, relative to "
+        f"the float step: {', '.join(steps)}. BSQ and CSQ train {extra} the "
+        "parameters, MSQ trains no more than the float model."
     )
 
 

@@ -126,9 +126,9 @@ def markdown(content: dict[str, Any]) -> str:
         if not study["runs"]:
             continue
         budget = study["budget"]
-        start = budget["pretrained"] or "a ResNet-8 trained from scratch"
+        start = budget["pretrained"] or "a ResNet-8 from scratch"
         parts += [
-            f"**{name}**: {start}, made the float baseline by "
+            f"**{name}**: {start}, trained to the float baseline in "
             f"{budget['base_epochs']} epochs (cosine from "
             f"{budget['base_learning_rate']:g}); then every row "
             f"{budget['epochs']} x {budget['steps']} steps of "

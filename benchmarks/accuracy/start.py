@@ -29,7 +29,7 @@ from train.data import datasets
 
 _WIDTHS = (2, 3, 4, 5, 6, 8)
 # With the statistics of batch norms computed at the quantized weights.
-_ANEW = "mse, batch norms anew"
+_ANEW = "mse, re-estimated"
 _KINDS: dict[str, dict[str, Any]] = {
     "max": {"scale": "max"},
     "mse": {"scale": "mse"},
@@ -203,11 +203,11 @@ def markdown(content: dict[str, Any]) -> str:
         for name, entry in results.items()
     ]
     return page(
-        f"{ran(content['environment'], 'seed 0')}. Float: {'; '.join(parts)}. "
-        "Agreement with it in percent, before any training, all weights at "
-        "one width:",
+        f"{ran(content['environment'], 'seed 0')}. Accuracy in float: "
+        f"{'; '.join(parts)}. The table has the agreement with float in "
+        "percent, before any training, with all weights at one width:",
         table(
-            ("network", "a scale each", *(f"{b} bits" for b in _WIDTHS)),
+            ("network", "one scale per", *(f"{b} bits" for b in _WIDTHS)),
             rows(results),
             left=2,
         ),

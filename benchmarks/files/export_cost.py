@@ -221,9 +221,9 @@ COLUMNS = (
     "processor s",
     "above, MiB",
     "bytes",
-    "time of the float converter",
-    "of one of its kind",
-    "memory of the float converter",
+    "time / float converter",
+    "time / converter of its kind",
+    "memory / float converter",
 )
 
 
@@ -235,7 +235,7 @@ def markdown(content: dict[str, Any]) -> str:
         "bits 2 to 8 cycling over the weights, a process a row",
     )
     return page(
-        f"{facts}. *above* is the peak above what was resident before:",
+        f"{facts}. *above* is the peak above the resident memory before:",
         table(COLUMNS, rows(content["results"]), left=2),
     )
 

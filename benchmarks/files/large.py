@@ -203,15 +203,15 @@ def markdown(content: dict[str, Any]) -> str:
         "parameters",
         "float weights, MiB",
         "s",
-        "of that the converter",
-        "its runs",
+        "converter, s",
+        "converter runs",
         "above, MiB",
         "",
         "outside of the converter, MiB",
         "",
         "file, bytes",
     )
-    fits = ("", "exponent", "of the largest three", "a million parameters")
+    fits = ("", "exponent", "of the largest three", "per million parameters")
     return page(
         f"`{environment['command']}`: a vision transformer of "
         f"{results['depth']} blocks of {results['width']} features, "
@@ -220,21 +220,21 @@ def markdown(content: dict[str, Any]) -> str:
         f"{large_run.BATCH} images of {large_run.SHAPE[0]}x"
         f"{large_run.SHAPE[1]}, SGD with momentum, {environment['date']}, "
         f"{environment['cores']} cores. A process for each of float, MSQ and "
-        "the exporter; MiB are resident, *above* is the peak above what was "
-        "resident before the phase, in multiples of the float weights:",
+        "the exporter; MiB are resident, *above* is the peak above the "
+        "resident memory before the phase, in multiples of the float weights:",
         table(phases, rows(results), left=2),
         f"Preparing adds {found['prepare']:.2f} of the float weights. A step "
         f"of MSQ peaks {found['step']:.2f} of them above a float step, and "
-        f"{found['first_steps']:.2f} where it is traced. The search took "
+        f"{found['first_steps']:.2f} while it is traced. The search took "
         f"{msq['decisions']} decisions on {msq['weights']} weights, with "
         f"{msq['changes']} changes. An export peaks "
         f"{found['export']:.1f} of them above the model: "
         f"{found['export_converter']:.1f} inside of TensorFlow's converter, "
-        f"{found['export_outside']:.1f} in all the rest.",
-        f"Exports of the same network for `{large_run.TARGET}`, of other "
-        "widths:",
+        f"{found['export_outside']:.1f} outside of it.",
+        f"Exports for `{large_run.TARGET}` of the same network with other "
+        "numbers of features:",
         table(exports, export_rows(results)),
-        table((*fits, "at none"), _growth_rows(results["growth"])),
+        table((*fits, "at zero parameters"), _growth_rows(results["growth"])),
     )
 
 

@@ -128,8 +128,8 @@ def markdown(content: dict[str, Any]) -> str:
             )
         )
     return page(
-        f"{ran(content['environment'])}; *growth* is how many times as long a "
-        "file takes that is ten times as large:",
+        f"{ran(content['environment'])}; *growth* is the time of a file "
+        "that is ten times as large, relative to this one:",
         table(("kind", "bytes", "s", "MiB", "growth", "outcome"), rows),
     )
 

@@ -48,12 +48,12 @@ _RUNS = 300
 _RUN_SECONDS = 20.0
 # What the benchmark calls its ways of damaging, in words.
 _DAMAGE = {
-    "arbitrary": "bytes that no writer wrote",
+    "arbitrary": "random bytes",
     "flipped": "bits flipped",
-    "cut": "cut, or with bytes left out or put in",
+    "cut": "cut, or with bytes removed or inserted",
     "spliced": "a piece of another file put in",
-    "numbered": "offsets, lengths and scalars at their ends",
-    "rebuilt": "written anew with odd values",
+    "numbered": "offsets, lengths and scalars at their limits",
+    "rebuilt": "rebuilt with odd values",
 }
 
 
@@ -262,7 +262,7 @@ def markdown(content: dict[str, Any]) -> str:
         f"{results['slowest_s']:.1f} s.",
         _atheris_line(results["atheris"]),
         _interpreter_line(results["interpreter"]),
-        "What the refusals were about:",
+        "Reasons of the refusals:",
         table(
             ("reason", "files"),
             ((name, f"{count:,}") for name, count in reasons),
@@ -277,7 +277,8 @@ def _atheris_line(found: dict[str, Any]) -> str:
         return f"atheris {found['version']} stopped: {found['message']}"
     return (
         f"atheris {found['version']}, which follows coverage, read "
-        f"{found['runs']:,} more in {found['seconds']:,} s and found nothing."
+        f"{found['runs']:,} more files in {found['seconds']:,} s and found "
+        "nothing."
     )
 
 
@@ -287,5 +288,5 @@ def _interpreter_line(found: dict[str, Any]) -> str:
     )
     return (
         f"{found['files']:,} damaged files that were accepted went on to "
-        f"`compare`, which runs them in a process of its own: {outcomes}."
+        f"`compare`, which runs them in a separate process: {outcomes}."
     )

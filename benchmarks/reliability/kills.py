@@ -66,7 +66,7 @@ _COMPARED = {
     "weights": "weights, optimizer and search state",
     "files": "`.tflite` files and picture",
     "report": "report",
-    "workers": "what the workers say that they hold",
+    "workers": "the workers' hashes",
 }
 
 
@@ -172,8 +172,8 @@ def markdown(content: dict[str, Any]) -> str:
         f"{facts}, {results['seconds'] / 60:.0f} minutes: {count} kills "
         f"(SIGKILL) and {restarts} restarts in {len(runs)} runs of one "
         f"process, {results['steps_per_epoch']} steps an epoch, a checkpoint "
-        "after each. *Lost* are the steps that the next process took again, "
-        "*since the checkpoint* those that a kill could have cost.",
+        "after each. *Lost* are the steps that the next process repeated, "
+        "*since the checkpoint* the steps that a kill could have cost.",
         table(
             ("killed", *_NUMBERS.values()),
             (
@@ -183,9 +183,7 @@ def markdown(content: dict[str, Any]) -> str:
         ),
         _ends(runs),
         _cluster(results["cluster"]),
-        "A folder to which something else was done before the same command:"
-        if folders
-        else "",
+        "A folder that was changed before the same command:" if folders else "",
         _folders(folders) if folders else "",
     )
 
@@ -197,7 +195,7 @@ def _ends(runs: list[dict[str, Any]]) -> str:
     )
     left = sum(len(run["left"]) for run in runs)
     return (
-        f"Bit for bit the same as in a run that nobody interrupted, of "
+        f"Bit for bit the same as in an uninterrupted run, of "
         f"{len(runs)} runs: {same}. Temporary files in the folders at the "
         f"end: {left}."
     )
@@ -215,8 +213,8 @@ def _folders(cases: dict[str, dict[str, Any]]) -> list[str]:
         )
         for name, case in cases.items()
     ]
-    heads = ("exit code", "lines that say so", "epochs again", "the same end")
-    return table(("done", *heads), rows)
+    heads = ("exit code", "lines of error", "repeated epochs", "the same end")
+    return table(("change", *heads), rows)
 
 
 def _cluster(cluster: dict[str, Any]) -> str:
@@ -237,6 +235,6 @@ def _cluster(cluster: dict[str, Any]) -> str:
         f"`multi_worker`, {cluster['workers']} processes, "
         f"{len(kills)} kills of one of them, {chief} of the chief: the other "
         f"ended within {slowest:.1f} s, {told} times with the error that "
-        f"names the loss. Steps lost: {max(lost)} at most. Torn files: {torn}. "
-        f"Then the same as without kills: {same or 'nothing'}.{differ}"
+        f"names the lost worker. Steps lost: {max(lost)} at most. Torn files: "
+        f"{torn}. Then the same as without kills: {same or 'nothing'}.{differ}"
     )

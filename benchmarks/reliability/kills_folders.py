@@ -117,8 +117,8 @@ CASES: dict[str, Callable[[Path, Job], None]] = {
     "4 KiB of it zeroed": _zero,
     "another run's checkpoint": _foreign,
     "no run.json": _unnamed,
-    "a history that is none": _history,
-    "an epoch that there is not": _far,
+    "an invalid history": _history,
+    "an epoch that does not exist": _far,
 }
 
 

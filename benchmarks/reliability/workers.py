@@ -66,18 +66,18 @@ def markdown(content: dict[str, Any]) -> str:
         f"{ran(content['environment'])}: "
         f"{losses['workers']} workers, `--worker_timeout="
         f"{losses['timeout_s']:g}`, {len(losses['losses'])} losses in one run, "
-        "all started again after each. *Within* is the time to the end of the "
-        "last of the others.",
+        "all started again after each. *Within* is the time until the last of "
+        "the other workers ended.",
         table(
             ("what happens", "to", "within", "exit codes", "one line of error"),
             (_loss(loss) for loss in losses["losses"]),
             left=2,
         ),
-        "In the end the same as in a run that lost nobody: "
+        "At the end the same as in a run that lost no worker: "
         f"{', '.join(same) or 'nothing'}.{differ}",
         "Training of a ResNet-8 with synchronized batch norm, a checkpoint "
         f"every {worker_soak.STEPS} steps; threads and memory of the worker "
-        "with the most:",
+        "that has most:",
         table(
             ("workers", "minutes", "threads", "MiB", "ms a step"),
             (row for soak in soaks for row in rows(soak)),

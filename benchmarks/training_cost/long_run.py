@@ -277,8 +277,8 @@ def markdown(content: dict[str, Any]) -> str:
         f"of {results['weights']} weights, a decision every "
         f"{results['every']}, {results['decisions']} in all, seed 0, "
         f"{environment['date']}, {environment['cores']} cores; medians of "
-        f"{WINDOW:,} steps behind a warm-up of as many, and of the last; the "
-        "float model steps in between:",
+        f"{WINDOW:,} steps after a warm-up of as many, and of the last ones; "
+        "the float model steps in between:",
         table(("", "start", "end", "change"), rows(results)),
     )
 

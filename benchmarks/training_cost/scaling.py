@@ -124,7 +124,7 @@ def markdown(content: dict[str, Any]) -> str:
     return page(
         f"{ran(content['environment'])}: residual networks for 16 x 16 images, "
         f"batches of {results['batch_size']}, medians of {results['rounds']} "
-        "interleaved rounds; MiB are what the peak of a step adds to what the "
-        "process held before, in a process for each cell.",
+        "interleaved rounds; MiB are what the peak of a step adds to the "
+        "memory of the process before, in a process for each cell.",
         *(table((name, *columns), rows(results[name])) for name in ALONG),
     )

@@ -27,10 +27,10 @@ COLUMNS = (
     "a step, s",
     "its peak, MiB",
     "of statistics, MiB",
-    "of a step",
+    "peak / step",
     "first decision",
     "decisions",
-    "all, of 10 epochs of 100 steps",
+    "all statistics / 1,000 steps",
 )
 
 

@@ -102,7 +102,7 @@ def test_the_page_tells_what_went_wrong(content):
     count = len(broken["results"]["runs"])
     assert f"of {count} runs: bits {count - 1}, history {count}" in text
     assert "| 99 |" in text and " | 1 |\n" in text
-    assert "Not the same: what the workers say that they hold." in text
+    assert "Not the same: the workers' hashes." in text
 
 
 def test_steps_are_counted_beyond_the_end_of_a_process(tmp_path):
