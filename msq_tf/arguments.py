@@ -1,4 +1,4 @@
-"""Checks of arguments: what is refused says what was expected, and received.
+"""Checks of arguments, with messages that say what was expected.
 
 A number that comes as text, or a list where one thing is taken, would else
 fail somewhere inside with a message of Python's own.

@@ -1,4 +1,4 @@
-"""Packages that are no requirement, and how to install them.
+"""Optional packages, and how to install them.
 
 The only place that says so. This package is not published: `msq-tf[mcu]` works
 nowhere and `.[mcu]` only in a clone. What its own metadata says that an extra

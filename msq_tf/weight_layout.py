@@ -6,7 +6,7 @@ import enum
 
 
 class Layout(enum.Enum):
-    """How a weight's axes are used by its layer, named by the Keras layout.
+    """The use of a weight's axes by its layer, named by the Keras layout.
 
     The exporter needs it to recognize the weight after the converter has
     permuted and folded it.

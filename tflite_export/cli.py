@@ -118,22 +118,22 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_list(
         "modules",
         None,
-        "Modules to import first, installed or in the working directory, whose "
-        "registered classes the model is made of.",
+        "Modules to import first, installed or in the working directory, that "
+        "register classes of the model.",
         **own,
     )
     flags.DEFINE_list(
         "target",
         None,
-        "Where the file shall run; several behind commas. min_size if not "
-        "given.",
+        "Target of the file; several targets with commas between them. "
+        "Default: min_size.",
         **own,
     )
     flags.DEFINE_string("output", None, "File to write (.tflite).", **own)
     flags.DEFINE_string(
         "output_dir",
         None,
-        "Folder to write <model>_<target>.tflite to, in the place of --output.",
+        "Folder for <model>_<target>.tflite, in place of --output.",
         **own,
     )
     flags.DEFINE_string(
@@ -141,15 +141,15 @@ def _flags() -> flags.FlagValues:
         None,
         "Inputs to measure ranges and to verify with: an .npy, an .npz with "
         "one array per input name, a folder of images, or a data set of TFDS "
-        "as name or name:split. Random inputs if not given, where ranges need "
-        "no data.",
+        "as name or name:split. Default: random inputs, if ranges need no "
+        "data.",
         **own,
     )
     flags.DEFINE_enum(
         "pixels",
         "unit",
         ["unit", "signed", "raw"],
-        "How the model takes images of a data set: 0..1, -1..1 or 0..255.",
+        "Input range of the model for images: 0..1, -1..1 or 0..255.",
         **own,
     )
     flags.DEFINE_string(
@@ -165,7 +165,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_integer(
         "batch_size",
         None,
-        "Batch size to fix in the file. Open if not given, 1 for devices.",
+        "Fixed batch size of the file. Default: open, 1 for devices.",
         lower_bound=1,
         **own,
     )
@@ -173,14 +173,14 @@ def _flags() -> flags.FlagValues:
         "integer_io",
         None,
         "Whether inputs and outputs of integer targets are integers, too. "
-        "The target decides if not given.",
+        "Default: as the target prefers.",
         **own,
     )
     flags.DEFINE_integer(
         "max_units",
         None,
-        "Integer targets: largest difference of an output that is accepted, in "
-        "units. 2 (16-bit: 16) or what single units explain if not given.",
+        "Integer targets: largest accepted difference of an output, in units. "
+        "Default: 2 (16-bit: 16), or what single units explain.",
         lower_bound=0,
         **own,
     )
@@ -188,7 +188,7 @@ def _flags() -> flags.FlagValues:
         "min_agreement",
         None,
         "Integer targets: share of the decisions on representative_data that "
-        "have to be those of Keras. 0.97 where there are classes if not given.",
+        "must be those of Keras. Default: 0.97 if the outputs are classes.",
         lower_bound=0.0,
         upper_bound=1.0,
         **own,
@@ -202,7 +202,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_boolean(
         "allow_cpu",
         None,
-        "ethos_u: whether operators may be left to the CPU.",
+        "ethos_u: whether Vela may leave operators to the CPU.",
         **own,
     )
     flags.DEFINE_string(

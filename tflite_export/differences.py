@@ -1,4 +1,4 @@
-"""Measure how far the outputs of two runs are apart.
+"""Measures how far the outputs of two runs are apart.
 
 The one definition of agreement and of relative error. Two scores that are
 nearer to each other than what both may be off by are even: there is nothing to

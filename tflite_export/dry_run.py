@@ -1,4 +1,4 @@
-"""Asking for a file before the training that it is for."""
+"""check: whether a model can be exported, asked before the training."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def check(
     input_signature: Any = None,
     batch_size: int | None = None,
 ) -> None:
-    """Refuses now what `export` would refuse of a model for what it is made of.
+    """Refuses a model that `export` would refuse for its structure.
 
-    The model is converted, its operators and weights get what the target has
-    for them, and the result is read back: an operator that the target lacks, a
-    layer that cannot be converted, a shape that has to be known. So a training
-    is not spent on a model that cannot be shipped. Weights and ranges need not
-    be trained: integers are those of ranges measured on the inputs. The file is
-    not run, which only means something for what was trained.
+    It converts the model, writes its operators and weights as the target needs
+    them, and reads the result back. So before the training it finds an operator
+    that the target lacks, a layer that cannot be converted, or a shape that has
+    to be known. Weights and ranges need not be trained: it measures ranges on
+    the inputs. It does not run the file, as only a trained file has numbers to
+    compare.
 
     Args:
-        model: As of `export`.
-        target: As of `export`.
-        representative_data: As of `export`; random inputs if `None`.
-        input_signature: As of `export`.
-        batch_size: As of `export`.
+        model: As in `export`.
+        target: As in `export`.
+        representative_data: As in `export`; random inputs if `None`.
+        input_signature: As in `export`.
+        batch_size: As in `export`.
 
     Raises:
-        ExportError: If the target has nothing for a part of the model.
+        ExportError: If the target can't run a part of the model.
         ValueError: If an argument is out of its range.
 
     Example:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ExportError(ValueError):
-    """A file was not written, and why.
+    """The reason why no file was written.
 
     The message names the layer, the operator and the figure that stopped the
     export, as far as they are known.

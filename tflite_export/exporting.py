@@ -53,11 +53,11 @@ def export(
 ) -> ExportReport:
     """Writes a model as a TFLite file that holds exactly the trained codes.
 
-    The file appears at `path` only after it was read back and run: the codes
-    in its bytes equal the trained codes, and XNNPACK, builtin and reference
-    kernels compute what Keras computes; for integer targets what the float
-    simulation of the same integers computes, operator by operator and from
-    end to end.
+    The file appears at `path` only after it was read back and run. The codes in
+    its bytes equal the trained codes, and XNNPACK, builtin and reference
+    kernels compute what Keras computes. For integer targets, they compute what
+    the float simulation of the same integers computes, operator by operator and
+    from end to end.
 
     Args:
         model: A model of `msq_tf.quantize_model`, or for tf_keras a
@@ -65,16 +65,16 @@ def export(
         path: Where to write. An existing file is replaced; `mcu` and
             `ethos_u` write further files beside it.
         target: Name of a target, see `tflite_export.targets.names()`.
-        representative_data: Inputs to verify with: an array, a list or dict
-            of arrays for several inputs, a `tf.data.Dataset` or an iterable
-            of batches, a function that returns one, as `TFLiteConverter` takes
-            it, or the path of a folder of images, which are resized and
-            nothing else. Random inputs if `None`. Integer targets measure
-            ranges of activations on them where training left none.
-        max_relative_error: Largest difference from Keras that is accepted,
-            relative to the range of the output, for float activations. `None`
-            for 1e-4, or more where rounding in float32 is shown to move the
-            outputs of the model itself by more.
+        representative_data: Inputs to verify with: an array, a list or dict of
+            arrays for several inputs, a `tf.data.Dataset` or an iterable of
+            batches, a function that returns an iterable (as for
+            `TFLiteConverter`), or the path of a folder of images, which are
+            only resized. Random inputs if `None`. Integer targets measure on
+            them the ranges of activations that were not trained.
+        max_relative_error: Largest accepted difference from Keras, relative to
+            the range of the output, for float activations. `None` for 1e-4, or
+            more if rounding in float32 provably moves the outputs of the model
+            itself by more.
         samples: Largest number of samples to measure ranges and verify with.
         input_signature: Nested structure of `tf.TensorSpec`; only needed for
             subclassed models without `representative_data`.
@@ -83,32 +83,31 @@ def export(
         integer_io: Whether inputs and outputs of integer targets are integers
             themselves instead of floats that the file converts. `None` for
             what the target prefers.
-        max_units: Largest difference of an integer output from the float
-            simulation, from Keras with trained ranges, and between TFLite
-            Micro and LiteRT that is accepted, in units of the output; `None`
-            for 2 with 8-bit and 16 with 16-bit activations, or more where
-            single units inside are shown to be all that the network
-            amplifies. One operator may always differ by one.
+        max_units: Largest accepted difference of an integer output, in units of
+            the output: from the float simulation, from Keras with trained
+            ranges, and between TFLite Micro and LiteRT. `None` for 2 with 8-bit
+            and 16 with 16-bit activations, or more if the network provably only
+            amplifies single units inside. One operator may always differ by
+            one.
         min_agreement: Share of decisions on `representative_data` that an
-            integer file has to share with Keras; `None` for 0.97 where the
+            integer file must have in common with Keras. `None` for 0.97 if the
             model ends in a softmax or sigmoid or was compiled with a cross
-            entropy. To give it says that the outputs are classes. Scores
-            that are nearer than what both may be off by are even.
+            entropy. A value says that the outputs are classes. Scores that are
+            nearer than their possible errors count as even.
         save_failure_to: Where to write the inputs of an integer operator that
             computes wrong numbers: `.npz` and, beside it, the `.tflite`.
         device_options: Options of the target's tools. `mcu`: `name` of the C
             array. `ethos_u`: `accelerators` to compile for, a list, and
-            `allow_cpu`, whether operators may be left to the CPU.
-        verbose: Whether an export of more than five seconds says on standard
-            error what it is at.
+            `allow_cpu`, whether Vela may leave operators to the CPU.
+        verbose: Whether an export of more than five seconds shows its progress
+            on standard error.
 
     Returns:
         The report: sizes, tensors and checks; `str()` prints it.
 
     Raises:
         ExportError: If the file can't be exact on the target, with the layer,
-            the operator and the figure that stand against it. No file is
-            left behind.
+            the operator and the figure that are the reason. No file remains.
         ValueError: If an argument is wrong, or the disk is full or can't be
             written.
 
@@ -247,8 +246,9 @@ def float_file(
         The size of the file in bytes.
 
     Raises:
-        ExportError: As `float_tflite` raises.
-        ValueError: Likewise, or if the disk is full or can't be written.
+        ExportError: As in `float_tflite`.
+        ValueError: As in `float_tflite`, or if the disk is full or can't be
+            written.
     """
     check_path("path", path)
     check_folder(path)

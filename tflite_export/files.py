@@ -1,4 +1,4 @@
-"""Read whole files of a known end, and keep many bytes out of memory."""
+"""Reads regular files as a whole, and keeps many bytes out of memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write exported files, which are whole or not there.
+"""Writes exported files that are whole or not there.
 
 As `msq_tf.atomic_files`, and what a killed export left is removed by the next.
 """

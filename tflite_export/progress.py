@@ -1,4 +1,4 @@
-"""Tells what a long export is at.
+"""Shows the progress of a long export.
 
 Nothing is said of one that takes less than five seconds. From then on every
 step is a line on standard error, as it begins.

@@ -1,4 +1,4 @@
-"""Steps of `export` and `check` before there is a file of a target.
+"""The steps of `export` and `check` up to the float file.
 
 An export takes six steps. `preparation.opening` says how the model is called
 and on what. `convert`, here, makes a float file of it and finds the trained

@@ -1,4 +1,4 @@
-"""Ends a training that has diverged, in words."""
+"""Ends a training that has diverged, with an explanation."""
 
 from __future__ import annotations
 

@@ -29,20 +29,21 @@ flags.DEFINE_string("output_dir", None, "Folder for the results.")
 flags.DEFINE_string(
     "data_dir",
     None,
-    "Folder of prepared TFDS data sets. Without it TFDS's own folder is used, "
-    "and a data set that is not there is downloaded.",
+    "Folder of prepared TFDS data sets. Default: TFDS's own folder, to which a "
+    "missing data set is downloaded.",
 )
 flags.DEFINE_string(
     "start_from",
     None,
-    "A saved Keras model (.keras or .h5) to quantize; no float training then.",
+    "A saved Keras model (.keras or .h5) to quantize, in place of the float "
+    "training.",
 )
 flags.DEFINE_integer("seed", 0, "Seed of everything random.")
 flags.DEFINE_bool(
     "resume",
     False,
-    "Go on with the run in --output_dir, or start it if there is none: the "
-    "same command may be repeated until it ends.",
+    "Continue the run in --output_dir, or start it if there is none: repeat "
+    "the same command until the run ends.",
 )
 flags.DEFINE_bool("overwrite", False, "Replace the run in --output_dir.")
 
@@ -50,54 +51,56 @@ flags.DEFINE_enum(
     "distribution",
     "none",
     settings_lib.DISTRIBUTIONS,
-    "Where to train: on one device (none), on several of this machine "
-    "(mirrored), or on those of several machines that run this same command "
-    "with a TF_CONFIG each (multi_worker). Every batch is split over them.",
+    "Where to train: on one device (none), on several devices of this machine "
+    "(mirrored), or on several machines, each of which runs this command with "
+    "its own TF_CONFIG (multi_worker). Every batch is split over the devices.",
 )
 flags.DEFINE_list(
     "devices",
     None,
     "Devices for --distribution=mirrored, such as GPU:0,GPU:1. Default: all "
-    "GPUs. CPU:0,CPU:1 splits the CPU, to try it.",
+    "GPUs. CPU:0,CPU:1 splits the CPU, for a trial.",
 )
 flags.DEFINE_float(
     "worker_timeout",
     600.0,
     "Seconds that a worker waits for the others, at the start and in every "
-    "exchange, before it gives up. Longer than loading the data may take.",
+    "exchange, before it gives up. Set it longer than the loading of the data.",
 )
 flags.DEFINE_bool(
     "sync_batch_norm",
     True,
     "Whether batch norm takes its statistics over the whole batch, as on one "
-    "device. Otherwise over each device's part, with no message a layer.",
+    "device. If not, it takes them over each device's part, which saves a "
+    "message for each layer.",
 )
 
 flags.DEFINE_float(
     "target_compression",
     8.0,
-    "Compression to reach: 32 bits over the mean stored bits of a weight, the "
-    "sign counted.",
+    "Compression to reach: 32 divided by the mean stored bits of an element, "
+    "the sign included.",
 )
 flags.DEFINE_list(
     "allowed_bits",
     None,
-    "Widths that a layer may end with; `all` for 8 down to --min_bits. Default "
-    "for the budget rule: 8,4,2, the widths that a packed file stores.",
+    "Widths that a layer may have; `all` for 8 down to --min_bits. Default of "
+    "the budget rule: 8,4,2, the widths that a packed file stores.",
 )
-flags.DEFINE_integer("min_bits", 2, "Least bits of a layer.")
+flags.DEFINE_integer("min_bits", 2, "Fewest bits of a layer.")
 flags.DEFINE_integer(
     "activation_bits",
     None,
-    "Bits of activations in MSQ training: 8 or 16 for integer targets, which "
-    "otherwise calibrate on training images. Default: float activations.",
+    "Bits of activations in MSQ training: 8 or 16 for integer targets. "
+    "Default: float activations, which integer targets calibrate on training "
+    "images.",
 )
 flags.DEFINE_enum(
     "rule",
     "budget",
     settings_lib.RULES,
-    "How bits are chosen: budget reaches its target; threshold is the "
-    "paper's rule.",
+    "The rule that chooses bits: budget always reaches its target; threshold "
+    "is the paper's rule.",
 )
 flags.DEFINE_list(
     "targets",
@@ -108,8 +111,8 @@ flags.DEFINE_list(
 flags.DEFINE_float(
     "max_accuracy_drop",
     None,
-    "Points of test accuracy that quantization may cost before the run counts "
-    "as failed. Without it any drop is only reported.",
+    "Points of test accuracy that quantization may cost; with a larger drop "
+    "the run counts as failed. Default: a drop is only reported.",
 )
 
 flags.DEFINE_integer("float_epochs", None, "Epochs of float training.")
@@ -136,8 +139,10 @@ flags.DEFINE_enum(
     "Input range of the model: unit is 0..1, signed is -1..1, raw is 0..255.",
 )
 flags.DEFINE_integer("image_size", None, "Resize images to this size.")
-flags.DEFINE_integer("train_examples", None, "Use so many training examples.")
-flags.DEFINE_integer("test_examples", None, "Use so many test examples.")
+flags.DEFINE_integer(
+    "train_examples", None, "Number of training examples to use."
+)
+flags.DEFINE_integer("test_examples", None, "Number of test examples to use.")
 flags.DEFINE_float("width_multiplier", 1.0, "Width of mobilenet_v2 (alpha).")
 
 

@@ -1,4 +1,4 @@
-"""Standard streams that a run outlasts.
+"""Standard streams that may fail without ending the run.
 
 What cannot be printed is in the run's folder, too: a terminal that is closed,
 a pipe that nobody reads any more, a full disk behind `>` or a locale without

@@ -1,1 +1,1 @@
-"""A quantized model, whichever Keras it is of."""
+"""A quantized model of either Keras."""

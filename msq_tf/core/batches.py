@@ -1,4 +1,4 @@
-"""A few fixed batches from whatever `fit` accepts."""
+"""A few fixed batches from any data that `fit` accepts."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from msq_tf.rules.rule import LayerStats
 
 
 class BitChange(NamedTuple):
-    """One change of one weight's width, and what was known at that moment.
+    """A record of one change of one weight's width.
 
     Attributes:
         step: Training steps taken.
@@ -24,17 +24,18 @@ class BitChange(NamedTuple):
         path: The weight.
         old: Stored bits before.
         new: Stored bits after.
-        cost: Predicted increase of the loss by this change alone; NaN where
-            the rule predicts none.
-        lsb_nonzero: Share of elements whose bits between the two widths are
-            not all zero; NaN where bits were given back.
+        cost: Predicted increase of the loss by this change alone; NaN if the
+            rule predicts none.
+        lsb_nonzero: Share of elements with a nonzero bit among the bits that
+            went; NaN if bits were given back.
         sensitivity: `Omega = Tr(H) / N * ||Q(w) - w||**2` at the next width.
         sensitivity_error: Its standard error over the Hessian's probes.
-        next_in_line: The change that would have come next; `None` where
-            nothing else was left.
-        reason: Why, in the words of the rule. Empty on workers that follow the
-            chief, in models from files of earlier versions, and in the history
-            of tf_keras models, whose files hold numbers only; the log has it.
+        next_in_line: The change that would have come next; `None` if nothing
+            else was left.
+        reason: The reason, in the words of the rule. Empty on workers that
+            follow the chief, in models from files of earlier versions, and in
+            the history of tf_keras models: their files hold numbers only, and
+            the log has the reason.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""The ranges that data gives to activations, whatever holds them."""
+"""Ranges of activations from data, for either Keras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names for the channels of a network, some of which are one and the same.
+"""Names of the channels of a network; some channels are one and the same.
 
 A convolution makes channels; a batch norm, a pooling or an activation hands
 them on; an addition makes two of them one: either both go, or none does. Each

@@ -1,4 +1,4 @@
-"""The losses that a model was compiled with, whichever Keras."""
+"""The losses with which a model of either Keras was compiled."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def axes_tuple(axis: Any) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class LayerConfig:
-    """Differences for one layer. `None` means: as in `MSQConfig`.
+    """Settings of one layer; `None` stands for that of `MSQConfig`.
 
     Attributes:
         start_bits: Stored bits at the start.
@@ -125,8 +125,8 @@ class LayerConfig:
         granularity: `PerChannel()` or `PerTensor()`.
         skip: Leave the layer in float. Its weights then count as 32-bit
             weights in every compression figure.
-        axis: Axis, or axes, that index output channels, for a weight of a
-            class that is not known to MSQ. Defaults to the last.
+        axis: Axis, or axes, of the output channels, for a weight of a layer
+            class that MSQ does not know. Defaults to the last.
     """
 
     start_bits: int | None = None
@@ -148,7 +148,7 @@ class LayerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MSQConfig:
-    """How `quantize_model` prepares a model.
+    """Settings of `quantize_model` for a whole model.
 
     Attributes:
         start_bits: Stored bits of every layer at the start, the sign
@@ -156,31 +156,31 @@ class MSQConfig:
         min_bits: Fewest stored bits a search may choose. Defaults to 2.
         granularity: `PerChannel()` (a scale per output channel, the default)
             or `PerTensor()`.
-        dense_granularity: The same for dense and einsum layers, where it
-            differs: with `PerTensor()` the Edge TPU keeps them
-            FULLY_CONNECTED, and TFLite Micro stores them in 4 bits.
+        dense_granularity: Another granularity for dense and einsum layers. With
+            `PerTensor()` the Edge TPU keeps them FULLY_CONNECTED, and TFLite
+            Micro stores them in 4 bits. Defaults to `granularity`.
         quantizer: `"round_clamp"` (the default) or the baseline `"dorefa"`.
-        scale: Where scales of weights come from. `"mse"` (the default): at 2
-            to 4 bits a statistic of the weights that keeps their squared
-            error small, above the largest magnitude. `"max"`: always the
-            largest magnitude. Both follow the weights and add no parameter.
-            `"learned"`: a trainable scale as in LSQ, made from the weights at
-            preparation: load trained weights before.
-        activation_bits: Bits of activations: 8 or 16 as integer runtimes
-            hold them, 2 to 7 for experiments (no runtime stores them), or
-            `None` for float activations (the default).
-        activation_ranges: `"ema"`, a moving average of each batch's
-            extremes, or `"learned"`, two trainable scalars a tensor as in
-            PACT. Defaults to `"learned"` below 8 bits, `"ema"` from there.
-        targets: Names of the export targets where the model shall run, such
-            as `("mcu", "edgetpu")`: what can't run there is refused before
+        scale: The scales of weights. `"mse"` (the default): at 2 to 4 bits a
+            statistic of the weights that keeps their squared error small, at 5
+            bits and more the largest magnitude. `"max"`: always the largest
+            magnitude. Both follow the weights and add no parameter.
+            `"learned"`: a trainable scale as in LSQ, which starts from the
+            weights at preparation, so load trained weights before.
+        activation_bits: Bits of activations: 8 or 16 as integer runtimes store
+            them, 2 to 7 for experiments (no runtime stores them), or `None` for
+            float activations (the default).
+        activation_ranges: `"ema"`, a moving average of each batch's extremes,
+            or `"learned"`, two trainable scalars a tensor as in PACT. Defaults
+            to `"learned"` below 8 bits, and to `"ema"` at 8 and more. targets:
+            Names of the export targets on which the model will run, such as
+            `("mcu", "edgetpu")`: layers that can't run there are refused before
             the training. Defaults to none.
-        overrides: Per-layer settings. A key is a path as in
-            `MSQModel.bits`, or a regular expression that matches a whole
-            path. An exact path beats an expression; among expressions the
-            first that matches wins. A weight of a layer that is not known to
-            MSQ is quantized if the key spells its attribute, as in
-            `"glu/gate"` or `".*/gate"`.
+        overrides: Per-layer settings. A key is a path as in `MSQModel.bits`, or
+            a regular expression that matches a whole path. An exact path beats
+            an expression; the first expression that matches wins. If MSQ does
+            not know a layer's class, it quantizes a weight of the layer if the
+            key spells the weight's attribute, as in `"glu/gate"` or
+            `".*/gate"`.
 
     Raises:
         ValueError: If a value is out of range or of the wrong kind.

@@ -1,8 +1,8 @@
-"""The LSB penalty apart from the loss: its gradient stays, its value goes.
+"""The LSB penalty in the gradient of a loss, without its value in the loss.
 
-A loss that is printed, watched by callbacks and compared with that of a float
-training is the task's. In a training step of Keras the penalty therefore joins
-the loss as a term of value zero, and what it amounts to is counted here.
+The printed loss, which callbacks watch and which is compared with that of a
+float training, is the loss of the task. So in a training step of Keras the
+penalty joins the loss as a term of value zero, and its value is counted here.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ _AT_ONCE = 1 << 20
 class QuantizedWeight:
     """One weight tensor as integer codes.
 
-    `codes * step` in float32 is, bit for bit, the value the layer computed
-    with in training.
+    `codes * step` in float32 is, bit for bit, the value with which the layer
+    computed in training.
 
     Attributes:
         path: The key in `MSQModel.bits`: the traversal path of the layer from
@@ -85,7 +85,7 @@ def entropy(codes: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SkippedWeight:
-    """One weight tensor left in float, and why.
+    """One weight tensor that stays in float, and the reason.
 
     Attributes:
         path: Traversal path of the layer and the weight's name.
@@ -93,8 +93,8 @@ class SkippedWeight:
         attribute: Name of the weight on its layer.
         size: Number of elements.
         reason: A sentence for a person.
-        quantizable: Whether MSQ could quantize it; such weights count as
-            32-bit weights in every compression figure.
+        quantizable: Whether MSQ could quantize it; if so, it counts 32 bits an
+            element in every compression figure.
         value: float32 array, the weight itself.
         layout: Meaning of the axes, where known.
         channel_axes: Axes that index output channels, where known.

@@ -1,4 +1,4 @@
-"""Checks of saved configurations: they may be anyone's, as arguments may."""
+"""Checks of saved configurations, which may come from anyone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that context variables have for a while."""
+"""Values of context variables for a limited time."""
 
 from __future__ import annotations
 

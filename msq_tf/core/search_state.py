@@ -1,4 +1,4 @@
-"""Everything a search remembers, whatever kind of variables holds it."""
+"""The state of a search, in variables of either Keras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From Keras variables to the records that reports and files are made of."""
+"""From Keras variables to the records of reports and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""reestimate_batch_norm: statistics of the network as it is now."""
+"""reestimate_batch_norm: statistics of the present network."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def reestimate_batch_norm(
 ) -> None:
     """Computes the statistics of batch normalization anew.
 
-    Moving averages are of networks that are gone: weights move on, and bits
-    have fallen. Here they become the mean and variance over some batches of
-    training data, exact ones, at the quantized weights as they are. Each
-    layer sees its inputs as in training, where those before it normalize by
-    the batch; dropout and noise are off. Nothing else of the model changes.
-    Call it after `fit`, before the export.
+    Moving averages remember earlier networks, with other weights and bits. This
+    function replaces them by the exact mean and variance over some batches of
+    training data, at the present quantized weights. Each layer sees its inputs
+    as in training, where the layers before it normalize by the batch; dropout
+    and noise are off. Nothing else in the model changes. Call it after `fit`,
+    before the export.
 
     Layers with `trainable=False` keep their statistics, as in training.
 
     Args:
         model: Made by `quantize_model`.
         data: Training data: inputs, or `(x, y)`, of arrays; or a
-            `tf.data.Dataset` or `keras.utils.PyDataset` of batches as `fit`
-            takes them, of which the first are taken.
-        batches: Batches, at most.
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches as for
+            `fit`, of which the first are used.
+        batches: Largest number of batches.
         batch_size: Samples per batch of arrays.
 
     Raises:
-        ValueError: If `model` is of another kind or has no batch
+        ValueError: If `model` is not of `quantize_model` or has no batch
             normalization, there are no samples, or a statistic is not finite.
 
     Example:

@@ -1,4 +1,4 @@
-"""calibrate: ranges of activations start at those of data."""
+"""calibrate: ranges of activations from data."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from msq_tf.keras3.model import MSQModel
 
 
 def calibrate(model: MSQModel, x: Any, batch_size: int = 128) -> None:
-    """Sets the ranges of all activations to what inputs give.
+    """Sets the ranges of all activations to those on given inputs.
 
-    Without it the first training batch does. Call it before `fit`, which goes
-    on from there, or instead of any training. Nothing else of the model
+    Without it the first training batch sets them. Call it before `fit`, which
+    trains them on, or instead of any training. Nothing else in the model
     changes: no statistics of batch normalization, no states, no seeds.
 
     Args:
         model: Made with `MSQConfig(activation_bits=...)`.
-        x: Inputs: an array, or a list or dict of arrays, a few hundred
-            samples; or a `tf.data.Dataset` or `keras.utils.PyDataset` of
-            batches as `fit` takes them.
-        batch_size: Samples that are run at once.
+        x: Inputs: an array, or a list or dict of arrays, a few hundred samples;
+            or a `tf.data.Dataset` or `keras.utils.PyDataset` of batches as for
+            `fit`.
+        batch_size: Samples per batch.
 
     Raises:
         ValueError: If `model` has float activations, there are no samples, or

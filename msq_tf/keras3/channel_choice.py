@@ -1,4 +1,4 @@
-"""plan_channels: which channels go, paid in the same coin as widths."""
+"""plan_channels: weighs removed channels against removed bits."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class ChannelChange:
     """Channels that a plan removes together.
 
     Attributes:
-        paths: The weights that make them, as of `ChannelGroup`.
-        removed: How many go.
-        channels: How many there were.
+        paths: The weights that compute them, as in `ChannelGroup`.
+        removed: Number of channels that go.
+        channels: Number of channels before.
         cost: Predicted increase of the loss by their removal alone.
-        freed: Bytes of codes that go with them, at the widths planned.
+        freed: Bytes of their codes at the planned widths.
     """
 
     paths: tuple[str, ...]
@@ -53,15 +53,16 @@ class ChannelChange:
 
 @dataclasses.dataclass(frozen=True)
 class ChannelPlan:
-    """Which channels go, and why.
+    """A plan of channels to remove, and its costs.
 
     Attributes:
-        channels: What to give to `remove_channels`.
-        changes: A `ChannelChange` for each group of which channels go.
-        rule: The rule for the smaller model: the bytes of the one given.
+        channels: The argument for `remove_channels`.
+        changes: A `ChannelChange` for each group that loses channels.
+        rule: The rule for the smaller model, with the target of the given rule
+            in bytes.
         cost: Predicted cost of channels and widths together.
-        cost_by_widths: The same, were the target met by widths alone; infinite
-            where they can't.
+        cost_by_widths: Predicted cost with widths alone; infinite if widths
+            alone can't reach the target.
     """
 
     channels: Mapping[str, tuple[int, ...]]
@@ -98,26 +99,27 @@ def plan_channels(
     batch_size: int = 32,
     seed: int = 0,
 ) -> ChannelPlan:
-    """Plans which channels go so that a target costs least.
+    """Plans which channels to remove so that a target costs least.
 
-    A channel that goes and a bit that goes are paid in the same coin: how far
-    the outputs move, as in the search itself. In a group those channels go
-    first whose weights have the least trace of the Hessian times squared size.
-    For every number of them the widths are planned that meet the target then;
-    the cheapest whole wins. Nothing is changed.
+    The cost of a channel and the cost of a bit are the same measure, how far
+    the outputs move, as in the search itself. In a group, the first channels to
+    go are those with the least trace of the Hessian times the squared size of
+    their weights. For every number of channels, the function plans the widths
+    that then meet the target; the cheapest combination wins. The model does not
+    change.
 
-    Call it before the search, on a trained model. Then train what
-    `remove_channels` makes of it with the rule of the plan, which has the same
-    bytes.
+    Call it before the search, on a trained model. Then call `remove_channels`
+    and train the smaller model with the rule of the plan, which has the same
+    target in bytes.
 
     Args:
         qmodel: Made by `quantize_model` of a Functional or Sequential model,
             compiled.
-        rule: What the search shall reach.
-        data: As of `MSQCallback`.
-        most: Share of the channels of a group that may go, at most.
-        samples: Samples of `data` to use, at most.
-        batch_size: Samples per batch, at most.
+        rule: A `BudgetRule` with the target of the search.
+        data: As in `MSQCallback`.
+        most: Largest share of the channels of a group that may go.
+        samples: Largest number of samples of `data` to use.
+        batch_size: Largest number of samples per batch.
         seed: Seed of the probes of the traces.
 
     Returns:
@@ -125,8 +127,9 @@ def plan_channels(
 
     Raises:
         ValueError: If the model is of another kind or not compiled, `rule` is
-            no `BudgetRule`, the target can't be reached even so, an argument is
-            out of its range, or a weight or the loss is not finite.
+            no `BudgetRule`, channels and widths together can't reach the
+            target, an argument is out of its range, or a weight or the loss is
+            not finite.
 
     Example:
     ```python

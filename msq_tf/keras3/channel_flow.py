@@ -1,4 +1,4 @@
-"""Which axes of which variables the channels of a network run through.
+"""The axes of variables through which the channels of a network run.
 
 The graph of a Functional or Sequential model is run through with the numbers
 of channels in the place of tensors. Every layer whose class is known here says

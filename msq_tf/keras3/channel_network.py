@@ -1,4 +1,4 @@
-"""A network as a plan of channels sees it: what may go, and at which cost."""
+"""A network as a plan of channels sees it: what can go, and its cost."""
 
 from __future__ import annotations
 

@@ -33,29 +33,29 @@ from msq_tf.keras3.planning import match_plan
 def remove_channels(qmodel: MSQModel, channels: ByPath) -> MSQModel:
     """Builds a smaller model without some of the channels.
 
-    With a channel go the weights that make it, its bias and batch norm, and
-    the weights by which other layers read it. What is left has the codes, the
-    steps and the bits that it has where these weights are 0: the result
-    computes the same, but for rounding in float32. Scales do not count what is
-    gone, neither before nor after.
+    A channel goes with the weights that compute it, its bias and batch norm,
+    and the weights by which other layers read it. All remaining weights keep
+    the codes, steps and bits that they have with these weights at 0. So the
+    result computes what the model computes with these weights at 0, except for
+    rounding in float32. Scales do not depend on removed weights.
 
-    The search's bits, history and costs go on with the result, and so do
-    ranges of activations; `average_bits` and `compression` are of what is
-    left. It shares no variable with `qmodel`, is not compiled and has no
-    teacher: compile it to train on, which wins back what the channels took
-    with them. Call this in the scope of a strategy that you train under.
+    The result keeps the search's bits, history and costs, and the ranges of
+    activations; `average_bits` and `compression` count the remaining weights.
+    It shares no variable with `qmodel`, is not compiled and has no teacher.
+    Compile and train it to win back accuracy. If you train under a strategy,
+    call this function in its scope.
 
     Args:
         qmodel: Made by `quantize_model` of a Functional or Sequential model.
         channels: Maps paths of weights, as in `channel_groups`, to the output
-            channels to remove, from 0. What is tied to them goes, too.
+            channels to remove, from 0. Channels that are tied to these go, too.
 
     Returns:
-        An `MSQModel`, to be trained, saved and exported like any other.
+        An `MSQModel` to train, save and export like any other.
 
     Raises:
-        ValueError: If a channel is unknown or has to stay, none would be left,
-            or the model can't be built anew from its configuration.
+        ValueError: If a channel is unknown or has to stay, no channel would be
+            left, or the model can't be built anew from its configuration.
 
     Example:
     ```python

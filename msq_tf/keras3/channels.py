@@ -1,4 +1,4 @@
-"""Which channels of a model can go, and what goes with them."""
+"""Channels of a model that can go, and the weights that go with them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ByPath = Mapping[str, Sequence[int]]
 
 @dataclasses.dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that weights of a model make together.
+    """Channels that weights of a model compute together.
 
     Attributes:
-        paths: The weights that make them, as in `MSQModel.bits` and
-            `skipped_weights`. Where an addition reads several, channels with
+        paths: The weights that compute them, as in `MSQModel.bits` and
+            `skipped_weights`. If an addition reads several weights, channels in
             the same place go together.
-        channels: How many there are.
-        elements: How many elements of weights of two or more dimensions go
-            with each of them: of what makes the channel, what reads it, and
-            what stands in between.
-        reason: Why they have to stay; empty where they can go.
+        channels: Number of channels.
+        elements: Number of elements, of weights of two or more dimensions, that
+            go with each channel: in the weights that compute it, that read it,
+            and that stand in between.
+        reason: The reason why they have to stay; empty if they can go.
     """
 
     paths: tuple[str, ...]
@@ -227,10 +227,10 @@ class Channels:
 def channel_groups(qmodel: MSQModel) -> list[ChannelGroup]:
     """Lists the channels of a model, and says which can be removed.
 
-    A channel can go where weights alone read it, directly or through layers
-    that keep channels apart: batch norms, activations, pooling, padding,
-    dropout, `Flatten`, additions and concatenations. Inputs and outputs of the
-    model stay, and so does what layers of other kinds read.
+    A channel can go if only weights read it, directly or through layers that
+    keep channels apart: batch norms, activations, pooling, padding, dropout,
+    `Flatten`, additions and concatenations. Inputs and outputs of the model
+    stay, and so do channels that layers of other kinds read.
 
     Args:
         qmodel: Made by `quantize_model` of a Functional or Sequential model.

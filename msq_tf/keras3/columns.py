@@ -1,4 +1,4 @@
-"""Inputs whose columns one grid can't hold.
+"""Inputs with columns that one grid can't hold.
 
 A table of ages, prices and rates is normalized column by column in the model.
 An integer tensor has one grid for all columns, as wide as the widest: what is

@@ -1,4 +1,4 @@
-"""Data that Keras would refuse in the words of a kernel, or of Python.
+"""Checks of data that Keras would refuse without a clear message.
 
 Only arrays in memory are looked at, before the first step of a call.
 """

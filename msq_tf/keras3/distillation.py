@@ -42,43 +42,43 @@ def distill(
     temperature: float = 1.0,
     outputs: str = AUTO,
 ) -> None:
-    """Trains a quantized model on the outputs of a teacher, too.
+    """Trains a quantized model towards the outputs of a teacher.
 
-    From here on a training step adds to its loss how far the model's outputs
-    are from those of the teacher on the same inputs, also in a loop of your
-    own, by way of `qmodel.losses`. Without labels, as in `fit(x)` or with a
-    data set of inputs alone, or without a compiled loss, that distance is the
-    loss, in `evaluate` and in the statistics of a search, too.
+    After this call, every training step adds to its loss the distance of the
+    model's outputs from the teacher's outputs on the same inputs. In a loop of
+    your own, `qmodel.losses` has this distance. Without labels, as in `fit(x)`
+    or with a data set of inputs alone, or without a compiled loss, the distance
+    is the loss, also in `evaluate` and in the statistics of a search.
 
-    How an output is compared follows from the compiled loss, else from the
-    layer that it comes from: classes by the Kullback-Leibler divergence, what
-    has a regression loss by that loss. Where nothing is known it is the
-    squared error over the variance of the teacher's outputs. Weights of the
-    losses count; sample weights, class weights and masks do not.
+    The distance follows from the compiled loss, else from the layer of the
+    output: the Kullback-Leibler divergence for classes, the loss itself for a
+    regression. If neither is known, it is the squared error over the variance
+    of the teacher's outputs. Loss weights count; sample weights, class weights
+    and masks do not.
 
-    `loss` stays that of the task, as in `fit` without a teacher;
+    `loss` stays the loss of the task, as in `fit` without a teacher;
     `msq_distillation` is the mean of the distance, times `weight`. Without
-    labels `loss` has it.
+    labels, `loss` is the distance.
 
-    The teacher is no part of the model: it is not trained and not saved. After
+    The teacher is not part of the model: it is not trained and not saved. After
     loading a model, give it again.
 
     Args:
         model: Made by `quantize_model`.
-        teacher: A built model with the same inputs and outputs, which runs in
-            inference mode. The float model that was quantized may be it: its
-            weights are copied now, before training moves them. `None` to go
-            on without a teacher.
-        weight: What the distance counts for beside the task's loss.
+        teacher: A built model with the same inputs and outputs; it runs in
+            inference mode. It may be the float model that was quantized: its
+            weights are copied now, before training moves them. `None` removes
+            the teacher.
+        weight: Factor of the distance in the sum with the task's loss.
         temperature: Divides the logits of classes; the divergence is
             multiplied by its square.
-        outputs: What outputs are: `"probabilities"`, `"logits"` of classes,
+        outputs: Kind of the outputs: `"probabilities"`, `"logits"` of classes,
             `"values"`, or `"auto"` to follow the loss or the last layer.
 
     Raises:
-        ValueError: If an argument is of the wrong kind; if the model has a
-            `train_step` of its own, or the teacher keeps states, is unbuilt,
-            or shares weights that were trained already.
+        ValueError: If an argument is of the wrong kind; if the model has its
+            own `train_step`; if the teacher keeps states, is unbuilt, or shares
+            weights that were trained already.
 
     Example:
     ```python

@@ -1,4 +1,4 @@
-"""Saved models from anyone, read without running what is in them."""
+"""Saved models from anyone, loaded without running code in them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LONGEST = 500
 
 
 def load_model(path: str | os.PathLike[str]) -> Any:
-    """Loads a Keras model for a command that got its name from outside.
+    """Loads a Keras model from a file that someone else may have made.
 
     Code in the file, such as that of a `Lambda` layer, is refused, unless the
-    process called `keras.config.enable_unsafe_deserialization`: nothing here
-    does.
+    process called `keras.config.enable_unsafe_deserialization`; nothing in this
+    package calls it.
 
     Args:
         path: A `.keras` file, or a legacy `.h5` one.

@@ -73,19 +73,20 @@ class MSQModel(
 ):
     """A Keras model that computes with quantized weights.
 
-    Made by `quantize_model`. It is an ordinary `keras.Model` from there on:
-    `compile`, `fit`, `save` and every callback work. In `call`, an `Overlay`
-    lays `codes * step` over the kernels of `base` while `base` runs; the
-    gradient reaches the float ("latent") weights straight through.
+    `quantize_model` makes it. It is an ordinary `keras.Model`: `compile`,
+    `fit`, `save` and every callback work. In `call`, an `Overlay` replaces the
+    kernels of `base` by `codes * step` while `base` runs; the gradient reaches
+    the float ("latent") weights straight through.
 
-    Bits and all state of a search are non-trainable variables, so that every
-    Keras checkpoint carries them and a change of bits never retraces.
+    Bits and all state of a search are non-trainable variables, so every Keras
+    checkpoint has them, and a change of bits never retraces.
 
     Args:
         base: The built float model. Not copied.
         plan: A `WeightPlan` for each weight of `base`, in traversal order.
         quantizer: `"round_clamp"` or `"dorefa"`.
-        activations: How activations are quantized; `None` for not at all.
+        activations: How activations are quantized; `None` for float
+            activations.
         scale: `"max"`, `"mse"` or `"learned"`.
         name: Name of the model. Defaults to `"msq_"` and the base's name.
 
@@ -94,9 +95,9 @@ class MSQModel(
 
     Attributes:
         base: The float model whose variables are the latent weights.
-        plan: What was decided for each weight.
+        plan: The decision for each weight.
         search: The search's variables, a `SearchVariables`.
-        input_ranges: What the inputs were in training, an `InputRanges`.
+        input_ranges: The ranges of inputs in training, an `InputRanges`.
     """
 
     def __init__(
@@ -175,9 +176,9 @@ class MSQModel(
         self.remember_shapes()
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.compile`. Learned scales are not decayed.
+        """Compiles as `keras.Model.compile`; learned scales do not decay.
 
-        The scale of a frozen weight is frozen with it.
+        The scale of a frozen weight is frozen, too.
         """
         super().compile(*args, **kwargs)
         if self.learned_scales is not None:
@@ -288,14 +289,14 @@ class MSQModel(
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """As `keras.Model.fit`.
+        """Trains as `keras.Model.fit`.
 
-        The data stays at hand in `fit_inputs` while it runs, so that
-        `MSQCallback` can take its statistics on it.
+        While it runs, `fit_inputs` holds the data, so that `MSQCallback` can
+        take its statistics on it.
 
         Raises:
             ValueError: Under a strategy over several workers, where Keras's
-                `fit` does not work; if arguments can't be trained on.
+                `fit` does not work; if the arguments can't be used to train.
         """
         workers = distribute.workers(self.distribute_strategy)
         if workers > 1:

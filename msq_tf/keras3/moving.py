@@ -1,4 +1,4 @@
-"""Layers and operations that only move numbers, so that a grid stays theirs.
+"""Layers and operations that only move numbers, and so keep their grid.
 
 Some take averages, which a kernel rounds to the grid of what it reads.
 """

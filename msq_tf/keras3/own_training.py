@@ -1,4 +1,4 @@
-"""Training methods that a float model brings, used by its quantized model.
+"""Training methods of a float model, used by its quantized model.
 
 Keras lets a model replace `train_step`, `compute_loss`, `compile` and more. A
 model that is wrapped is not the one that Keras asks, so what it replaced would

@@ -38,13 +38,13 @@ class ParetoEntry:
 
     Attributes:
         path: Its `.keras` file.
-        epoch: Epochs of `fit` it has behind it.
-        step: Steps of the optimizer it has behind it.
+        epoch: Number of trained epochs of `fit`.
+        step: Number of trained steps of the optimizer.
         metric: Value of the monitored metric.
         packed_bytes: Bytes of the codes of all quantized weights at their
-            stored bits, as `PrecisionReport.packed_bytes`. Scales, biases
-            and weights left in float, the same all through a search, come on
-            top.
+            stored bits, as `PrecisionReport.packed_bytes`. Scales, biases and
+            weights left in float come on top; they are the same throughout a
+            search.
         compression: 32 divided by the average stored bits.
         bits: Stored bits of every quantized weight.
     """
@@ -101,7 +101,7 @@ class ParetoFront(list[ParetoEntry]):
 
 
 def pareto_front(directory: str | os.PathLike[str]) -> ParetoFront:
-    """The models that a `ParetoCheckpoint` kept, also while it trains.
+    """Lists the models that a `ParetoCheckpoint` kept, also during training.
 
     Args:
         directory: Its `directory`.
@@ -135,35 +135,36 @@ class ParetoCheckpoint(keras.callbacks.Callback):
     """Keeps every model that no other beats in metric and in bytes.
 
     A search passes through many trade-offs. At the end of each epoch the
-    model is saved if no kept one has both a metric as good and as few bytes;
-    those that it beats are removed. What is left is the Pareto front of all
-    epochs, whole `.keras` files with an index, `pareto.json`, that
-    `pareto_front` reads.
+    callback saves the model, unless a kept one has both a metric as good and as
+    few bytes, and removes the kept ones that the model beats. The Pareto front
+    of all epochs remains: whole `.keras` files with an index, `pareto.json`,
+    that `pareto_front` reads.
 
-    Files appear by renames, and the index is what counts: a kill at any
-    point leaves a front that loads. On the next `fit` with the same
-    directory the front goes on. An epoch that is trained again, because the
-    kill came before its checkpoint, takes the place of its first time. Models
-    of other runs in the directory compete too, and go when this run passes
-    the same epoch and step: give each run a directory of its own.
+    Files appear by renames, and the index is written last: after a kill at any
+    point the front loads. The next `fit` with the same directory continues the
+    front. If the kill came before an epoch's checkpoint, the epoch is trained
+    again and replaces its first result. Models of other runs in the directory
+    compete, too, and go when this run passes the same epoch and step: give each
+    run its own directory.
 
-    Place it after `MSQCallback` and before `BackupAndRestore`, which
-    otherwise may have an epoch behind it that this callback never saw.
+    Place it after `MSQCallback` and before `BackupAndRestore`. Otherwise a
+    backup may contain an epoch that this callback never saw.
 
     Args:
         directory: Folder of the kept models. Nothing else should be in it.
         monitor: Name of the metric, which every epoch has to log.
-        mode: `"max"` or `"min"`; `"auto"` goes by the name, see `direction`.
-        max_to_keep: Most models to keep, at least 2; `None` for all of the
-            front. Beyond it, the one goes whose loss costs the front the
-            least hypervolume; the smallest and the best always stay.
+        mode: `"max"` or `"min"`; `"auto"` decides by the name, see `direction`.
+        max_to_keep: Largest number of models to keep, at least 2; `None` for
+            the whole front. If there are more, the model goes that costs the
+            front the least hypervolume; the smallest and the best always stay.
         verbose: 0 for silence, 1 for a line per kept model, `"auto"` to
             follow `fit`.
 
     Raises:
-        ValueError: On a wrong argument; in `fit`, before the first step, if
-            the model is no `MSQModel` or the directory's models were kept by
-            another metric; at the end of an epoch that did not log `monitor`.
+        ValueError: If an argument is wrong; in `fit`, before the first step, if
+            the model is no `MSQModel` or the models in the directory were kept
+            by another metric; at the end of an epoch that did not log
+            `monitor`.
 
     Example:
     ```python

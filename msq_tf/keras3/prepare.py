@@ -1,4 +1,4 @@
-"""quantize_model: the first step of prepare, train, export."""
+"""quantize_model: prepares a Keras model for MSQ training."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ def quantize_model(
 ) -> MSQModel:
     """Prepares a Keras model for MSQ training.
 
-    The model is wrapped, not copied: the result trains the very variables
-    of `model`, and its trainable variables are those of `model` unless the
-    configuration asks for learned scales or ranges. If `model` was compiled,
-    it loses its optimizer; `model.evaluate` still works.
+    The model is wrapped, not copied: the result trains the variables of `model`
+    themselves. It has no other trainable variables, unless the configuration
+    asks for learned scales or ranges. If `model` was compiled, it loses its
+    optimizer; `model.evaluate` still works.
 
     Args:
         model: Any built Keras 3 model: Sequential, Functional, subclassed,
             nested, with shared or frozen layers.
         config: An `MSQConfig`. Defaults to `MSQConfig()`.
         filters: Which layers to quantize, as in `keras.Model.quantize`: a
-            regular expression to search for in a weight's path, a list of
-            them, or a function of the layer. Defaults to all. A weight of a
-            layer that is not known to MSQ is quantized if an expression
-            spells its attribute, as in `"glu/gate$"`.
-        example_inputs: A batch of inputs. Only needed to quantize the
-            activations of a subclassed model, or to leave out the weights
-            that its inference never reads.
+            regular expression to search for in a weight's path, a list of them,
+            or a function of the layer. Defaults to all. If MSQ does not know a
+            layer's class, it quantizes a weight of the layer if an expression
+            spells the weight's attribute, as in `"glu/gate$"`.
+        example_inputs: A batch of inputs. Only subclassed models need it: to
+            quantize activations, and to find weights that inference never
+            reads.
 
     Returns:
-        An `MSQModel`. `print(msq_tf.precision_report(qmodel))` shows what
-        was quantized and what was skipped, and why.
+        An `MSQModel`. `print(msq_tf.precision_report(qmodel))` shows which
+        weights are quantized, which are not, and why.
 
     Raises:
-        ValueError: If the model is unbuilt, already quantized, holds weights
-            that are not finite, has nothing to quantize, or has layers
-            that can't run on one of the configuration's `targets`; if an
-            argument is of the wrong kind.
+        ValueError: If the model is unbuilt or already quantized, has weights
+            that are not finite, no weights to quantize, or layers that can't
+            run on one of the configuration's `targets`; if an argument is of
+            the wrong kind.
 
     Example:
     ```python

@@ -1,4 +1,4 @@
-"""Weights that layers of Keras 3 compute with; users add their own."""
+"""The weights of Keras 3 layers to quantize; users add their own."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def register_quantizable(
 ) -> Callable[[LayerClass], LayerClass]:
     """Tells MSQ which weights of a layer class to quantize.
 
-    A decorator for a class of your own, in any order with
-    `keras.saving.register_keras_serializable`; called on a class of somebody
-    else's, it does the same. Decorators add up, and subclasses inherit: a
-    subclass of `Dense` keeps its kernel. Naming an attribute again replaces
-    what was said of it.
+    Use it as a decorator of your own class, in any order with
+    `keras.saving.register_keras_serializable`, or call it on a class of
+    somebody else. A class may have several decorators, and subclasses inherit
+    them: a subclass of `Dense` keeps its kernel. The last decorator that names
+    an attribute counts.
 
     Args:
         *attributes: Names of the attributes through which the layer's `call`
-            reads the weights. One may hold a list, tuple or dictionary of
-            weights; one that is `None` on a layer is left out there.
-        axis: Axis, or axes, that index output channels, each with a scale of
-            its own, or a function of the layer that returns them. Defaults
-            to those of `layout`, which are the last axis mostly.
-        layout: What the axes mean, for the exporter. With `Layout.OTHER` it
-            finds out.
+            reads the weights. An attribute may hold a list, tuple or dictionary
+            of weights; on a layer where it is `None`, it is ignored.
+        axis: Axis, or axes, of the output channels, each with its own scale, or
+            a function of the layer that returns them. Defaults to the axes of
+            `layout`, mostly the last one.
+        layout: Meaning of the axes, for the exporter. With `Layout.OTHER` the
+            exporter finds it out.
 
     Returns:
         A function that registers the class it is given, and returns it.
@@ -86,8 +86,8 @@ def register_float(
 ) -> Callable[[LayerClass], LayerClass]:
     """Tells MSQ which weights of a layer class stay in float, and why.
 
-    For weights that nothing is multiplied with, such as position embeddings.
-    Reports give the reason, and such weights count in no compression figure.
+    Use it for weights that multiply nothing, such as position embeddings.
+    Reports show the reason, and no compression figure counts such weights.
 
     Args:
         *attributes: As in `register_quantizable`.

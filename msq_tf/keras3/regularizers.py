@@ -16,23 +16,21 @@ from msq_tf.quantizers import uniform
 
 @keras.saving.register_keras_serializable(package="msq_tf")
 class LSBRegularizer(keras.regularizers.Regularizer):
-    """Pulls the low bits of a weight to zero.
+    """Penalizes the low bits of a weight, so that they become zero.
 
-    The penalty is `strength * sum |B_k(w)| * step_n * step_(n-k)` with `B_k`
-    the signed distance, in codes, from `w` to the nearest weight whose low k
-    bits are zero (MSQ, LSB regularization). Its gradient points to that
-    weight:
+    The penalty is `strength * sum |B_k(w)| * step_n * step_(n-k)`. `B_k` is the
+    signed distance, in codes, from `w` to the nearest weight with low k bits of
+    zero (MSQ, LSB regularization). The gradient points to that weight:
 
         d penalty / d w = strength * sign(B_k) * step_(n-k)
 
-    Unit of `strength` (ours): one gradient-descent step with learning rate
-    `lr` moves each weight whose low bits are not zero by `lr * strength`
-    bins of the coarser precision. A weight is at most half such a bin away
-    from its goal.
+    The unit of `strength` is ours: one gradient-descent step with learning rate
+    `lr` moves each element with nonzero low bits by `lr * strength` bins of the
+    coarser precision. An element is at most half such a bin away from its goal.
 
-    `MSQModel` applies the same penalty, with its own scales, to the layers its
-    search is about to prune. This class is for a layer of your own training
-    loop; its scales are `max|w|`.
+    `MSQModel` applies the same penalty, with its own scales, to the layers that
+    lose bits next. This class is for a layer in your own training loop; its
+    scales are `max|w|`.
 
     Args:
         strength: Non-negative float, lambda.

@@ -1,4 +1,4 @@
-"""Holds a model to what export targets can run."""
+"""Checks of a model against what export targets can run."""
 
 from __future__ import annotations
 

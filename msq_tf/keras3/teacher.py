@@ -1,4 +1,4 @@
-"""A float model whose outputs a quantized one is trained to have.
+"""A float model that is the teacher of a quantized model.
 
 A teacher is no part of its student: Keras neither tracks nor saves it. It runs
 in inference mode, without a gradient, and what its layers would update stays

@@ -186,11 +186,11 @@ def max_scale(
             one scale for the whole tensor.
 
     Returns:
-        float32 tensor of rank `w.ndim` with extent 1 on the other axes. A
-        dead channel (all zeros, or up to 2**-93) takes the mean scale of the
-        live ones, or 1 where there is none: an integer runtime divides by
-        scales, and a scale of 0 or 1e-12 overflows its biases. At most
-        2**127; not finite where the weight is not.
+        float32 tensor of rank `w.ndim` with extent 1 on the other axes. A dead
+        channel (all zeros, or up to 2**-93) takes the mean scale of the live
+        ones, or 1 if there is none: an integer runtime divides by scales, and a
+        scale of 0 or 1e-12 overflows its biases. A scale is at most 2**127, and
+        not finite if the weight is not.
     """
     rank = w.shape.rank
     keep = {axis % rank for axis in channel_axes or ()}
@@ -292,11 +292,10 @@ def lsb_penalty(
 ) -> tf.Tensor:
     """L1 penalty on LSBs, in units of the coarser bin.
 
-    `R = sum |B_k| * step_n * step_(n-k)`: its gradient is
-    `sign(B_k) * step_(n-k)`, so that a gradient step with learning rate `lr`
-    and strength `lambda` moves every weight by the fraction `lr * lambda` of
-    a bin *of the precision it is pulled to*, at every precision, scale and
-    layer size.
+    The gradient of `R = sum |B_k| * step_n * step_(n-k)` is
+    `sign(B_k) * step_(n-k)`. So a gradient step with learning rate `lr` and
+    strength `lambda` moves every element by the fraction `lr * lambda` of a bin
+    of the *coarser* precision, at every precision, scale and layer size.
 
     Args:
         lsb: float32 `B_k` from `quantize`.

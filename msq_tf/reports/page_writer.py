@@ -17,10 +17,10 @@ from msq_tf.reports.precision_report import precision_report
 class PageWriter:
     """Writes the page of `PrecisionReport.save` after every epoch.
 
-    It is there as a whole at any time, the one before until the next is done,
-    so that it can be opened and loaded again while the training goes on. Put
-    this callback behind `MSQCallback`, whose logs it shows. Of several workers
-    the chief writes.
+    The file is whole at any time: the last page stays until the next is done.
+    So you can open and reload it during training. Put this callback behind
+    `MSQCallback`, as it shows the logs of that one. Of several workers only the
+    chief writes.
 
     Args:
         path: The page, such as `"search.html"`.

@@ -1,4 +1,4 @@
-"""precision_report: what every weight got, as a table, data and a picture."""
+"""precision_report: the bits of every weight as a table, data and a picture."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PANELS = ("bits", "sensitivity", "accuracy")
 
 @dataclasses.dataclass(frozen=True)
 class PrecisionReport:
-    """The result of `precision_report`. `str()` of it is a table.
+    """The result of `precision_report`; `str()` of it is a table.
 
     Attributes:
         layers: Quantized weights in traversal order.
@@ -56,12 +56,12 @@ class PrecisionReport:
             and MSQ; for comparison only, no file gets this small.
         compression: 32 / `average_bits`.
         epochs: Epochs trained with `MSQCallback`.
-        changes: Every change of a width, with what was known when it was
-            made.
+        changes: Every change of a width, with the figures behind it.
         metric: Name of the metric of `points`; `None` without a history.
         points: The metric and the bytes after each epoch of the history.
         products: Number of layers that multiply activations by activations,
-            such as attention, where there is no weight to give bits to.
+            such as attention; these products have no weight that could have
+            bits.
     """
 
     layers: tuple[LayerPrecision, ...]
@@ -93,8 +93,8 @@ class PrecisionReport:
     def to_json(self, indent: int | None = 2) -> str:
         """All fields, with the byte totals, as JSON.
 
-        What is not known or not finite is `null`; `indent` is as `json.dumps`
-        takes it.
+        Unknown and infinite values are `null`; `indent` is that of
+        `json.dumps`.
         """
         data = _plain(self)
         data["packed_bytes"] = self.packed_bytes
@@ -215,11 +215,11 @@ class PrecisionReport:
     def plot(self, path: str | Path, panels: Sequence[str] = PANELS) -> None:
         """Draws what the search did into an image file.
 
-        `"bits"` are the stored bits of every layer over training,
-        `"sensitivity"` is the sensitivity of every layer against its bits,
-        with standard errors, `"accuracy"` is the metric of the history
-        against the bytes of the codes. A panel that there is nothing to show
-        in, such as the last one without a history, is left out.
+        `"bits"` shows the stored bits of every layer over training.
+        `"sensitivity"` shows the sensitivity of every layer against its bits,
+        with standard errors. `"accuracy"` shows the metric of the history
+        against the bytes of the codes. A panel without data is omitted, such as
+        the last one without a history.
 
         Args:
             path: Where to write; the suffix chooses the format.
@@ -243,10 +243,9 @@ class PrecisionReport:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an HTML page of the search, with charts to click.
 
-        One file that needs no network: the network as bars, the codes of each
-        layer, the search replayed, decision by decision, and with a history
-        the metric against bytes. `tflite_export.look` has the same with the
-        file beside it.
+        The file works offline. It has the layers as bars, the codes of each
+        layer, the search replayed decision by decision, and with a history the
+        metric against bytes. `tflite_export.look` adds the exported file to it.
 
         Args:
             path: Where to write, such as `"search.html"`.
@@ -270,24 +269,25 @@ class PrecisionReport:
 def precision_report(
     qmodel: QuantizedNetwork, history: Any = None, metric: str | None = None
 ) -> PrecisionReport:
-    """Reports the bits of every weight, and why others have none.
+    """Reports the bits of every weight, and why some weights have none.
 
     Args:
         qmodel: An `MSQModel`, or a `msq_tf.tfmot.ModelView` of a tf_keras
             model, during, after or without a search.
-        history: What `fit` with `MSQCallback` returned, its `history`, or a
-            dictionary of logs for each epoch; for accuracy against bytes.
-        metric: Name of the log to take for accuracy. Defaults to
-            `val_accuracy`, else the first validation metric, else the loss
-            or accuracy that there is.
+        history: The object that `fit` with `MSQCallback` returned, its
+            `history`, or a list with the logs of each epoch; for accuracy
+            against bytes.
+        metric: Name of the log that stands for accuracy. Defaults to
+            `val_accuracy`, else to the first validation metric, else to the
+            accuracy or loss of training.
 
     Returns:
         A `PrecisionReport`: `print` it or its `decisions()`, call `to_json()`
         or `plot(path)`.
 
     Raises:
-        ValueError: If `qmodel` is neither, `history` is none of a fit
-            with `MSQCallback`, or has no such metric.
+        ValueError: If `qmodel` is neither, or `history` is not of a `fit` with
+            `MSQCallback` or has no such metric.
     """
     if not isinstance(qmodel, QuantizedNetwork):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Consoles that print on whatever encoding there is.
+"""Printing to consoles of any encoding.
 
 Tables and lines hold a few characters that are not ASCII. Where the output's
 encoding has none of them, and in names that it cannot spell, they are

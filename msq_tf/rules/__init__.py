@@ -1,4 +1,4 @@
-"""Which weight loses bits, and when: decided from names, counts and floats.
+"""Decides which weight loses bits, from names, counts and floats.
 
 A rule of one's own is a `Rule`; `docs/rules.md` has one.
 """

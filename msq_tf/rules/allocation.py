@@ -1,4 +1,4 @@
-"""Which widths fit a budget at least predicted loss: a pure optimization.
+"""The widths that fit a budget at least predicted loss.
 
 The predicted increases of the loss are taken as additive over weights. Steps
 along the lower convex hull of each weight's (stored bits, cost) points, in

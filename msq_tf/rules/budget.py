@@ -42,17 +42,19 @@ class BudgetRule(Rule):
 
         budget(p) = target + (start - target) * (1 - p)**3
 
-    with p the share of the search phase that is over. At every decision a
-    plan is made for the whole way: the widths of all layers that meet the
-    target at least predicted loss, see `allocation.allocate`. While the model
-    is above the budget, the layer whose next width in the plan costs least
-    predicted loss per byte saved drops to it; a layer whose sensitivity is
-    at most the mean may drop two widths in one decision, any other one. The
-    search ends at its target, or below it by less than one layer's step.
+    with p the share of the search phase that is over. At every decision the
+    rule plans the whole way: the widths of all layers that meet the target at
+    least predicted loss, see `allocation.allocate`. While the model is above
+    the budget, one layer drops to its next width in the plan: the layer where
+    this costs the least predicted loss per byte saved. A layer with a
+    sensitivity of at most the mean may drop two widths in one decision, any
+    other layer one. The search ends at its target, or below it by less than one
+    layer's step.
 
-    Bits may come back: with `growth`, a layer whose loss on held-out batches
-    falls by more when it is given a wider width than the plan pays to save
-    those bytes elsewhere gets that width, and keeps it.
+    Bits may come back: with `growth`, the rule measures on held-out batches by
+    how much a wider width of a layer lowers the loss. If this is more than what
+    the plan pays to save those bytes elsewhere, the layer gets the wider width
+    and keeps it.
 
     Exactly one target has to be given. All count stored bits, the sign
     included, over the quantizable weights; skipped ones count 32 bits.
@@ -64,19 +66,19 @@ class BudgetRule(Rule):
             metadata, or, with `device`, of the whole file.
         begin: Share of the training before the first decision.
         end: Share of the training by which the search should be over;
-            fine-tuning at the bits that were found takes the rest.
-        most: Widths that a layer of at most the mean sensitivity may drop in
-            one decision, 1 or 2; any other drops one.
-        allowed_bits: Widths a layer may take; `range(2, 9)` allows all.
-            `None` is those that pay on `device`, or without one what a packed
-            file stores: 8, 4 and 2 bits. Codes of 3 bits take 4 there, and
-            codes of 5 to 7 take 8. A layer's `min_bits` was asked for and is
-            allowed, too.
+            fine-tuning at the bits of the search takes the rest.
+        most: Number of widths, 1 or 2, that a layer of at most the mean
+            sensitivity may drop in one decision; any other layer drops one.
+        allowed_bits: Widths that a layer may have; `range(2, 9)` allows all.
+            `None` stands for the widths that pay on `device`, or without a
+            device for those that a packed file stores: 8, 4 and 2 bits. There,
+            codes of 3 bits take 4, and codes of 5 to 7 take 8. A layer's
+            `min_bits` is allowed, too.
         device: Name of an export target, such as `"min_size"`. The search
             then uses only widths that pay there and counts bytes as its
             files store them; `target_bytes` is the size of the whole file.
-        growth: How many times in a search a layer may be given a wider width
-            again; 0 for never.
+        growth: How often a search may give a layer a wider width again; 0 for
+            never.
 
     Raises:
         ValueError: If not exactly one target is given, or a value is out of

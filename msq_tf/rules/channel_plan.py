@@ -1,10 +1,10 @@
-"""Which channels go, so that a size costs least: a pure optimization.
+"""The channels to remove so that a size costs least.
 
-A channel that is gone takes all bits of its weights with it; a width less
-takes one of each. Both are paid in the same coin, the predicted increase of
-the loss. So for every number of channels the widths are planned that then
-meet the target, and what both cost together decides. Groups of channels are
-gone through in turn until none of them does better with another number.
+A removed channel saves all bits of its weights; a narrower width saves some
+bits of each weight. The cost of both is the predicted increase of the loss. So
+for every number of channels the function plans the widths that then meet the
+target, and compares the total costs. It goes through the groups of channels in
+turn, until no group does better with another number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks what a rule decided before it is applied: rules are anyone's."""
+"""Checks of a rule's decision before it is applied."""
 
 from __future__ import annotations
 

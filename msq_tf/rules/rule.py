@@ -35,12 +35,12 @@ _TARGETS: dict[str, tuple[float, float | None]] = {
 
 
 class Candidate(NamedTuple):
-    """A change that was weighed and not made.
+    """A change that a rule considered and did not make.
 
     Attributes:
         path: The weight.
-        bits: The width that it would have come to.
-        cost: Predicted increase of the loss; NaN where no loss is predicted.
+        bits: The width that it would have got.
+        cost: Predicted increase of the loss; NaN if none is predicted.
     """
 
     path: str
@@ -93,13 +93,12 @@ class LayerStats:
         sensitivity_error: Its standard error over the Hessian's probes.
         lsb_nonzero: Maps k to the share of elements whose low k bits are not
             all zero.
-        cost: Maps a width, also that of now, to the predicted increase of
-            the loss if this weight alone came to it, over the widths at
-            which costs were measured.
+        cost: Maps each measured width, also the present one, to the predicted
+            increase of the loss if this weight alone got it.
         start_bits: Stored bits at the beginning.
         grown: Bits that were given back to it.
-        gain: Decrease of the loss on held-out batches if this weight alone
-            got the next wider width; 0 where that was not measured.
+        gain: Decrease of the loss on held-out batches if this weight alone got
+            the next wider width; 0 if that was not measured.
     """
 
     path: str
@@ -149,8 +148,8 @@ class Change:
         old: Its bits before.
         new: Its bits after.
         reason: Why, for a person.
-        cost: Predicted increase of the loss by this change alone; NaN where
-            the rule predicts none.
+        cost: Predicted increase of the loss by this change alone; NaN if the
+            rule predicts none.
         next_in_line: The change that would have come next, if any.
     """
 
@@ -168,8 +167,8 @@ class Decision:
 
     Attributes:
         changes: New widths. A weight occurs at most once.
-        lsb: Maps paths to the number of low bits that the regularizer pulls
-            from now on; a path that is left out is not pulled.
+        lsb: Maps paths to the number of low bits on which the LSB penalty acts
+            from now on; it leaves all other weights alone.
     """
 
     changes: tuple[Change, ...] = ()
@@ -190,9 +189,9 @@ class Rule(abc.ABC):
         target_bytes: Bytes of the packed weights, without metadata.
         begin: Share of the training before the first decision.
         end: Share of the training by which the search should be over.
-        most: Widths that a layer of at most the mean sensitivity may drop in
-            one decision, 1 or 2; any other drops one.
-        uses_cost: Whether `decide` looks at `LayerStats.cost`.
+        most: Number of widths, 1 or 2, that a layer of at most the mean
+            sensitivity may drop in one decision; any other layer drops one.
+        uses_cost: Whether `decide` reads `LayerStats.cost`.
         limited_by: The arguments that say how few bits a layer may have.
     """
 
@@ -272,14 +271,15 @@ class Rule(abc.ABC):
 
     @property
     def uses_growth(self) -> bool:
-        """Whether `decide` looks at `LayerStats.gain`."""
+        """Whether `decide` reads `LayerStats.gain`."""
         return False
 
     @abc.abstractmethod
     def widths(self, layer: LayerStats) -> tuple[int, ...]:
-        """Returns the widths below its own that a layer may come to.
+        """Returns the widths below its present one that a layer may get.
 
-        Widest first. It is asked before anything of the layer is measured.
+        The widest comes first. The search calls it before it measures anything
+        of the layer.
         """
 
     def wider(self, layer: LayerStats) -> int | None:
@@ -291,9 +291,10 @@ class Rule(abc.ABC):
     def due(
         self, progress: float, average_bits: float, state: RuleState
     ) -> bool:
-        """Returns whether a decision is wanted now.
+        """Returns whether to decide now.
 
-        Cheap, for it is asked at every interval; statistics follow a yes.
+        It should be cheap: the search calls it at every interval, and takes
+        statistics only after a yes.
         """
 
     @abc.abstractmethod

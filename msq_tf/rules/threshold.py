@@ -20,14 +20,14 @@ from msq_tf.rules.rule import mean_sensitivity
 class ThresholdRule(Rule):
     """The paper's rule (MSQ, Hessian-aware pruning).
 
-    At every interval a layer whose share of nonzero LSBs is at most `alpha`
-    drops them: two bits where its sensitivity `Omega` is at most the mean
-    over layers, one bit where it is above; until the target is reached.
+    At every interval, each layer with a share of nonzero LSBs of at most
+    `alpha` drops LSBs: two bits if its sensitivity `Omega` is at most the mean
+    over layers, one bit if it is above; until the target is reached.
 
-    The share starts near 0.50 for one bit and 0.75 for two, and gradient
-    noise keeps it there at high precisions: with too small an `alpha` or too
-    weak a pull the target may never be reached; training then ends with a
-    warning. `BudgetRule` always reaches it.
+    The share starts near 0.50 for one bit and 0.75 for two, and gradient noise
+    keeps it there at high precisions. With too small an `alpha` or too weak a
+    penalty, the search may never reach the target; then training ends with a
+    warning. `BudgetRule` always reaches its target.
 
     Exactly one target has to be given. All count stored bits, the sign
     included, over the quantizable weights; skipped ones count 32 bits.
@@ -40,8 +40,8 @@ class ThresholdRule(Rule):
         begin: Share of the training before the first decision.
         end: Share of the training by which the search ends, whether the
             target is reached or not.
-        most: Widths that a layer of at most the mean sensitivity may drop in
-            one decision, 1 or 2; any other drops one.
+        most: Number of widths, 1 or 2, that a layer of at most the mean
+            sensitivity may drop in one decision; any other layer drops one.
         alpha: Largest share of nonzero LSBs at which bits are dropped, from
             0 to 1.
 

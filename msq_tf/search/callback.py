@@ -1,4 +1,4 @@
-"""The precision search as a callback, of whichever Keras."""
+"""The precision search as a callback, for either Keras."""
 
 from __future__ import annotations
 
@@ -47,57 +47,54 @@ _UNBEGUN = (
 class SearchCallback:
     """Finds a bit width for every layer while the model trains.
 
-    At every interval of the rule's phase it gathers statistics on a few
-    fixed batches, asks the rule, and applies the decision to the model's
-    variables: nothing is recompiled. Between decisions the regularizer pulls
-    the low bits that are to go next. Once the target is reached the pull
-    ends and training goes on as plain fine-tuning at the frozen scheme.
+    At every interval of the rule's phase, the callback gathers statistics on a
+    few fixed batches, asks the rule, and applies the decision to the model's
+    variables; nothing is recompiled. Between decisions, the LSB penalty moves
+    the low bits that go next to zero. Once the target is reached, the penalty
+    ends, and training continues as plain fine-tuning at the frozen bits.
 
-    All decisions fall at ends of training batches and all state is in the
-    model, so `keras.callbacks.BackupAndRestore` may stand anywhere in the
-    list, and a resumed search decides as the uninterrupted one. Put this
-    callback first: it adds `msq_bits` (average stored bits), `msq_compression`,
-    `msq_lsb_nonzero` and `msq_penalty` (the mean of the pull's term over the
-    epoch, which is no part of `loss`) to the logs, which later callbacks then
-    see.
+    All decisions come at ends of training batches, and all state is in the
+    model. So `keras.callbacks.BackupAndRestore` may stand anywhere in the list,
+    and a resumed search decides as the uninterrupted one would. Put this
+    callback first, so that later callbacks see its logs: `msq_bits` (average
+    stored bits), `msq_compression`, `msq_lsb_nonzero` and `msq_penalty` (the
+    mean of the LSB penalty over the epoch, which is not part of `loss`).
 
-    Under a `tf.distribute` strategy over several workers, every one of them has
-    this callback, with the same arguments and the same `data`; the chief
-    decides, prints and writes, and the others take over what it decided.
+    Under a `tf.distribute` strategy over several workers, give every worker
+    this callback, with the same arguments and the same `data`. The chief
+    decides, prints and writes; the others apply its decisions.
 
     Args:
         rule: A `BudgetRule`, a `ThresholdRule` or a `rules.Rule` of your own.
         data: Data for statistics: `(x, y)` or `(x, y, sample_weight)` of
-            arrays, of which evenly spaced samples are taken, or a
-            `tf.data.Dataset` or `keras.utils.PyDataset` of batches, of which
-            the first are. Defaults to what `fit` was given. Needed where that
-            is a generator, and with tf_keras; give it too where that is
-            shuffled anew, if a resumed run has to repeat an interrupted one
-            exactly.
-        samples: Samples of `data` to use, at most. In a short run they are
-            fewer, for statistics to take a tenth of its work at most.
-        batch_size: Samples per batch of statistics, at most. Defaults to what
-            `fit` was given, or a data set's; else to 32, as in `fit`. In a
-            loop of your own, and with tf_keras, give that of the training. A
-            model that takes one size only, as with `Input(batch_size=16)`,
-            has its own.
+            arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
+            batches. Arrays give evenly spaced samples, data sets their first
+            ones. Defaults to the data of `fit`. It is needed if that is a
+            generator, and with tf_keras. Give it also if a data set is shuffled
+            anew and a resumed run has to repeat an interrupted one exactly.
+        samples: Largest number of samples of `data` to use. A short run uses
+            fewer, so that statistics take at most a tenth of its work.
+        batch_size: Largest number of samples per batch of statistics. Defaults
+            to the batch size of `fit` or of the data set, else to 32. In a loop
+            of your own, and with tf_keras, give that of the training. A model
+            with a fixed size, as with `Input(batch_size=16)`, keeps it.
         interval: Training steps between decisions. Defaults to a tenth of
             the rule's phase.
-        lsb_strength: The regularizer's lambda, see `LSBRegularizer` for its
-            unit; 0 turns it off.
-        ranking: How costs of candidates are predicted: `"divergence"`,
-            by how far the outputs move with that one weight changed,
-            `"measured"`, by the increase of the loss, `"hessian"`, by the
-            trace times the squared change, or `"auto"`: the divergence, or
-            the measured loss where the loss is a function of your own.
-        hessian: Whether to take Hessian traces. Without them every layer
-            counts as equally sensitive; so it does, with a warning, where
-            TensorFlow has no second derivative of the loss.
+        lsb_strength: The strength of the LSB penalty, lambda; `LSBRegularizer`
+            explains its unit. 0 turns the penalty off.
+        ranking: The prediction of a candidate's cost. `"divergence"`: how far
+            the outputs move if this one weight changes. `"measured"`: the
+            increase of the loss. `"hessian"`: the trace times the squared
+            change. `"auto"`: the divergence, or `"measured"` for a loss of your
+            own.
+        hessian: Whether to take Hessian traces. Without them, and with a
+            warning if TensorFlow has no second derivative of the loss, all
+            layers count as equally sensitive.
         hessian_every: Decisions between two estimates of the traces.
-        held_out: Data, as `data`, on which a rule with `growth` measures
-            what bits were worth. Defaults to the `validation_data` of `fit`,
-            or what `validation_split` sets apart.
-        max_probes: Most Hutchinson probes per estimate.
+        held_out: Data, as for `data`, on which a rule with `growth` measures
+            what bits were worth. Defaults to the `validation_data` of `fit`, or
+            the share of `validation_split`.
+        max_probes: Largest number of Hutchinson probes per estimate.
         tolerance: Relative standard error at which probing stops.
         seed: Seed of the probes.
         log_dir: Where to write TensorBoard summaries per layer; `None` for
@@ -108,8 +105,8 @@ class SearchCallback:
     Raises:
         ValueError: If an argument is out of its range; in `fit`, before the
             first step, if the model is no `MSQModel`, is not compiled, has
-            another search, or the target cannot be reached; at a decision, if
-            a weight, the loss or what it decides on is not finite.
+            another search, or cannot reach the target; at a decision, if a
+            weight, the loss or a statistic is not finite.
 
     Example:
     ```python

@@ -1,4 +1,4 @@
-"""The metric that a callback goes by: which way is better, and its value."""
+"""The metric that a callback monitors, its direction and its value."""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ def output_divergence(
 
     Returns:
         A function of two structures of outputs, the reference first, that
-        returns a float32 scalar, the mean over samples. `None` where a loss
-        is the user's own: nothing is known of its minimum then.
+        returns a float32 scalar, the mean over samples. `None` for a loss of
+        the user, as its minimum is not known.
     """
     if compiled.divergence is not None:
         return compiled.divergence

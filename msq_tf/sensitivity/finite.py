@@ -1,7 +1,7 @@
-"""Checks of what a search decides on: NaN compares with everything as False.
+"""Checks that weights, losses and statistics are finite.
 
-A rule that is handed NaN decides all the same, and what comes of it looks like
-any other search.
+A rule decides on NaN without an error, since NaN compares with everything as
+False, and the result looks like that of any other search.
 """
 
 from __future__ import annotations

@@ -32,12 +32,12 @@ _GROUPS = 3
 
 
 class TraceEstimate(NamedTuple):
-    """Hutchinson's estimate for every layer.
+    """Hutchinson's estimate of the trace of every layer.
 
     Attributes:
-        trace: float64 array of shape (layers,): `Tr(H_l)`. It comes out
-            negative where the loss curves downwards, away from a minimum, or
-            by noise where it is small beside `error`.
+        trace: float64 array of shape (layers,): `Tr(H_l)`. It is negative where
+            the loss curves downwards, away from a minimum, or by noise if it is
+            small compared with `error`.
         error: float64 array of shape (layers,): standard error over probes;
             infinite after a single probe.
         probes: Number of probes spent.
@@ -53,23 +53,24 @@ class TraceEstimate(NamedTuple):
 class BlockHessian:
     """Estimates the Hessian traces of a loss with respect to weight blocks.
 
-    Beside the weights, a probe holds at most three vectors of their size (the
+    Besides the weights, a probe holds at most three vectors of their size (the
     probe, the gradient and the product) and the activations of both passes,
-    with their adjoints, for one batch. Only one number a block outlives it.
-    Of many weights a probe takes a third at a time, see `groups`: a training
-    step holds one such vector, its gradient.
+    with their adjoints, for one batch. Only one number for each block remains
+    after it. If there are many weights, a probe covers a third at a time, see
+    `groups`; for comparison, a training step holds one such vector, its
+    gradient.
 
     Under a strategy with several replicas, probes and batches are spread over
-    them, a product on each at a time. The estimate is that of one device, bit
-    for bit, where the devices compute alike.
+    them, one product on each at a time. The estimate equals that of one device,
+    bit for bit, if the devices compute alike.
 
     Args:
         loss: Function of `(values, batch)` that returns a float32 scalar,
             where `values` is a list of tensors, one per block. It has to be
             free of randomness: inference mode.
         names: Names of the blocks, for messages. Defaults to their numbers.
-        strategy: Where to run; `None` for here. All of its workers have to
-            take traces together.
+        strategy: The strategy to run under; `None` for none. All of its workers
+            have to take traces together.
 
     Examples:
         >>> a = tf.constant([1.0, 2.0, 3.0])
@@ -156,18 +157,19 @@ class BlockHessian:
     ) -> TraceEstimate:
         """Estimates all traces of the mean loss over `batches`.
 
-        Every probe goes through all batches with the same vector. Probing
-        stops when the standard errors, summed over blocks, are at most
-        `tolerance` of the summed magnitudes of the traces, or when
-        `max_probes` are spent. So the many blocks count, not one large one,
-        and a block whose trace is nearly zero need not be known to
-        `tolerance` of itself. Traces that are all exactly zero have converged.
+        Every probe goes through all batches with the same vector. Probing stops
+        when the standard errors, summed over blocks, are at most `tolerance` of
+        the summed magnitudes of the traces, or when `max_probes` are spent. So
+        all blocks count, not only the largest, and a trace near zero need not
+        be known to `tolerance` of itself. Traces that are all exactly zero have
+        converged.
 
         Args:
             values: Tensors at which to take the Hessian, one per block.
             batches: Batches of equal size; each is passed to the loss.
-            max_probes: Most probes to spend.
-            min_probes: Fewest, at least 2 for a standard error.
+            max_probes: Largest number of probes.
+            min_probes: Smallest number of probes, at least 2 for a standard
+                error.
             tolerance: Relative standard error to stop at.
             seed: Makes the probes, and so the result, reproducible.
 

@@ -1,4 +1,4 @@
-"""Gathers what a rule wants to know from a model and a few batches."""
+"""Gathers the statistics of a rule from a model and a few batches."""
 
 from __future__ import annotations
 

@@ -28,16 +28,16 @@ from msq_tf.tfmot.strip import is_input_quantizer
 
 
 def calibrate(model: Any, x: Any, batch_size: int = 128) -> None:
-    """Sets the ranges of all activations to what inputs give.
+    """Sets the ranges of all activations to those on given inputs.
 
-    Call it before `fit`, which goes on from there. Nothing else of the model
-    changes, no statistics of batch normalization either.
+    Call it before `fit`, which trains them on. Nothing else in the model
+    changes, not even statistics of batch normalization.
 
     Args:
-        model: What `quantize_apply` returned.
-        x: Inputs: an array, or a list or dict of arrays, a few hundred
-            samples; or a `tf.data.Dataset` of batches as `fit` takes them.
-        batch_size: Samples that are run at once.
+        model: A model that `quantize_apply` returned.
+        x: Inputs: an array, or a list or dict of arrays, a few hundred samples;
+            or a `tf.data.Dataset` of batches as for `fit`.
+        batch_size: Samples per batch.
 
     Raises:
         ValueError: If `model` is no model of tf_keras or has no ranges of

@@ -1,4 +1,4 @@
-"""Inputs whose columns one grid can't hold, as `msq_tf.keras3.columns`."""
+"""Inputs with columns that one grid can't hold, as in `keras3.columns`."""
 
 from __future__ import annotations
 

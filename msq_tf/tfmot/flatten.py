@@ -12,7 +12,7 @@ from msq_tf.tfmot.strip import check_model
 
 
 def flatten_model(model: Any) -> Any:
-    """A copy of a Functional or Sequential model without models inside.
+    """Copies a Functional or Sequential model without models inside.
 
     `quantize_annotate_model` refuses nested models, such as a zoo backbone
     under a new head. The copy computes the same; a nested model that is called
@@ -22,9 +22,8 @@ def flatten_model(model: Any) -> Any:
         model: A Functional or Sequential model of tf_keras.
 
     Returns:
-        A Functional model with copies of all layers and weights. Where two
-        layers have one name, the name of the model they are in is put in
-        front.
+        A Functional model with copies of all layers and weights. If two layers
+        have one name, each gets the name of its model in front.
 
     Raises:
         ValueError: If `model`, or a model inside, is neither Functional nor

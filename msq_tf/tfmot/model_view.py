@@ -60,17 +60,17 @@ class TrainedActivations:
 
 
 class ModelView(QuantizedNetwork):
-    """A model that `quantize_apply` returned, as MSQ sees it.
+    """The interface of MSQ to a model that `quantize_apply` returned.
 
-    Holds no state of its own: bits and the search are variables of the
-    model's wrappers, and any number of views show the same. `precision_report`
-    and `tflite_export.export` take a view; `MSQCallback` makes one.
+    A view holds no state: bits and the search are variables of the model's
+    wrappers, and all views of a model show the same. `precision_report` and
+    `tflite_export.export` take a view; `MSQCallback` makes one.
 
     Args:
         model: A tf_keras model with `RoundClampQuantizer`s in it.
 
     Attributes:
-        model: As given.
+        model: The given model.
         search: The search's state in the wrappers.
 
     Raises:
@@ -299,18 +299,18 @@ class ModelView(QuantizedNetwork):
 
 
 def bake(model: Any) -> Any:
-    """A plain tf_keras model that holds the quantized values.
+    """Makes a plain tf_keras model with the quantized values.
 
     Its weights compute what those of `model` compute; activations are float.
 
     Args:
-        model: What `quantize_apply` returned, or a `ModelView` of it.
+        model: A model that `quantize_apply` returned, or a `ModelView` of it.
 
     Returns:
         A tf_keras model, uncompiled, that needs neither `msq_tf` nor TFMOT.
 
     Raises:
-        ValueError: As `ModelView` and `strip_quantization` raise.
+        ValueError: As in `ModelView` and `strip_quantization`.
     """
     view = model if isinstance(model, ModelView) else ModelView(model)
     plain = strip_quantization(view.model)

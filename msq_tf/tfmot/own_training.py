@@ -1,4 +1,4 @@
-"""Training methods that a tf_keras model brings, and the penalty beside them.
+"""Training methods of a tf_keras model, and the penalty beside them.
 
 TFMOT rebuilds a model as a plain Functional one, and what its class replaced
 of Keras's training is gone. Here the class is put around the result again.

@@ -17,12 +17,12 @@ from msq_tf.tfmot.strip import check_model
 
 
 def annotate_model(model: Any) -> Any:
-    """As TFMOT's `quantize_annotate_model`, for more models.
+    """Annotates a model as `quantize_annotate_model`, for more models.
 
-    Models inside the model are taken apart with `flatten_model`. Operations
-    that are no layers (`x + 1`, `tf.nn.relu6(x)`), which TFMOT annotates and
-    then cannot rebuild, and `Lambda` layers stay as they are: their ranges
-    are calibrated at export.
+    `flatten_model` flattens models inside the model. TFMOT annotates operations
+    that are no layers (`x + 1`, `tf.nn.relu6(x)`) and then cannot rebuild them.
+    Here these and `Lambda` layers stay as they are, and the export calibrates
+    their ranges.
 
     Args:
         model: A Functional or Sequential model of tf_keras.
@@ -32,8 +32,9 @@ def annotate_model(model: Any) -> Any:
         annotated already keep their `QuantizeConfig`.
 
     Raises:
-        ValueError: If the model, or one inside, is of another kind, or its
-            class has training of its own, which `quantize_model` keeps.
+        ValueError: If the model, or one inside, is of another kind, or if its
+            class has its own training methods, which only `quantize_model`
+            keeps.
     """
     check_model(model)
     check_no_methods(model)
@@ -78,7 +79,7 @@ _ANNOTATE = type(tfmot.quantize_annotate_layer(tf_keras.layers.ReLU()))
 
 
 def quantize_model(model: Any, scheme: MSQQuantizeScheme | None = None) -> Any:
-    """As TFMOT's `quantize_model`, with MSQ's weights.
+    """Quantizes a model as TFMOT's `quantize_model`, its weights by MSQ.
 
     Args:
         model: A Functional or Sequential model of tf_keras, which may hold
@@ -86,13 +87,13 @@ def quantize_model(model: Any, scheme: MSQQuantizeScheme | None = None) -> Any:
         scheme: How to quantize. Defaults to `MSQQuantizeScheme()`.
 
     Returns:
-        A tf_keras model to compile and fit with `MSQCallback`. If the class
-        of `model` has a `train_step`, `compute_loss` or the like of its own,
-        it is of that class.
+        A tf_keras model to compile and fit with `MSQCallback`. If the class of
+        `model` has its own `train_step`, `compute_loss` or the like, the result
+        is of that class.
 
     Raises:
-        ValueError: As `annotate_model` raises; if `scheme` is none; of a class
-            with training of its own if it is made of other arguments than
+        ValueError: As in `annotate_model`; if `scheme` is no scheme; if the
+            class has its own training methods and takes other arguments than
             inputs and outputs.
 
     Example:

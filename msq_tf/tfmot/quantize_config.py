@@ -40,22 +40,22 @@ def activation_quantizer() -> Any:
 
 @tf_keras.utils.register_keras_serializable(package="msq_tf")
 class MSQQuantizeConfig(tfmot.QuantizeConfig):
-    """Weights by RoundClamp at searched bits, activations as TFMOT has them.
+    """A configuration of TFMOT: RoundClamp for weights, TFMOT's activations.
 
     Args:
         weights: Names of the weights to quantize, as attributes of the layer.
-            Defaults to what is known of the layer's class: kernels,
+            Defaults to the known weights of the layer's class: kernels,
             depthwise and pointwise kernels, embeddings.
-        activations: Names of the activation attributes to quantize. Defaults
-            to `"activation"` where the layer has one.
+        activations: Names of the activation attributes to quantize. Defaults to
+            `"activation"` if the layer has one.
         start_bits: Stored bits of the weights at the start.
         min_bits: Fewest stored bits a search may choose.
         per_channel: A scale for each output channel, or one for the tensor.
         channel_axes: Axes of output channels by name of the weight, for
             weights of custom layers. Defaults to the last axis.
         activation_bits: 8, or `None` for float activations.
-        quantize_output: Whether to quantize the layer's output, which layers
-            without an activation need. Defaults to where the layer has an
+        quantize_output: Whether to quantize the layer's output; layers without
+            an activation need it. By default it is on if the layer has an
             activation that TFMOT cannot quantize inside of it.
         quantizer: `"round_clamp"` or `"dorefa"`.
         scale: `"mse"` or `"max"`, as in `MSQConfig`.

@@ -58,10 +58,10 @@ def with_scale(config: dict[str, Any]) -> dict[str, Any]:
 class RoundClampQuantizer(tfmot.quantizers.Quantizer):
     """Quantizes a weight with RoundClamp at bits that a search may change.
 
-    The bits and everything a search remembers of the weight are variables of
-    the `QuantizeWrapper`, so that `.h5`, `.keras` and `BackupAndRestore` bring
-    them back and a change of bits never retraces. The penalty on the low
-    bits, which is zero unless a search pulls, is a loss of the wrapper.
+    The bits and everything that a search remembers of the weight are variables
+    of the `QuantizeWrapper`. So `.h5`, `.keras` and `BackupAndRestore` restore
+    them, and a change of bits never retraces. The LSB penalty is a loss of the
+    wrapper; it is zero outside of a search.
 
     Args:
         start_bits: Stored bits at the start, the sign included, 2 to 8.

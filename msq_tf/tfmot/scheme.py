@@ -40,11 +40,12 @@ def _averages(layer: Any) -> bool:
 class MSQQuantizeScheme(tfmot.QuantizeScheme):
     """Quantizes every layer with weights by MSQ, activations as TFMOT does.
 
-    Batch normalization behind a convolution or dense layer is left to TFMOT's
-    own layout transforms. Layers without weights that TFMOT refuses (`x + 1`,
-    hard swish, `Rescaling`, ...) are let through: their ranges are calibrated
-    at export. So are those with weights that no wrapper can reach, such as
-    attention and recurrent layers: the report says that they stay in float.
+    TFMOT's own layout transforms handle batch normalization behind a
+    convolution or dense layer. The scheme accepts layers without weights that
+    TFMOT refuses (`x + 1`, hard swish, `Rescaling`, ...); the export calibrates
+    their ranges. It also accepts layers with weights that no wrapper can reach,
+    such as attention and recurrent layers; the report says that they stay in
+    float.
 
     Args:
         start_bits: Stored bits of the weights at the start.
@@ -53,9 +54,9 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
         activation_bits: 8, or `None` for float activations.
         quantizer: `"round_clamp"` or `"dorefa"`.
         scale: `"mse"` or `"max"`, as in `MSQConfig`.
-        targets: Names of the export targets where the model shall run, such
-            as `("mcu", "edgetpu")`: what can't run there is refused before
-            the training. Defaults to none.
+        targets: Names of the export targets on which the model will run, such
+            as `("mcu", "edgetpu")`: layers that can't run there are refused
+            before the training. Defaults to none.
 
     Raises:
         ValueError: If an argument is out of its range; in `quantize_apply`,

@@ -37,15 +37,16 @@ def in_float32(model: Any) -> Iterator[None]:
 
 
 def strip_quantization(model: Any) -> Any:
-    """A plain copy of a model: no wrappers, no fake quantization.
+    """Copies a model without its wrappers and fake quantization.
 
     Args:
-        model: What `quantize_apply` returned, at any time of its training.
+        model: A model that `quantize_apply` returned, at any time of its
+            training.
 
     Returns:
-        A tf_keras model with the latent float weights, uncompiled, that shares
-        no variable with `model`, of float32 also where `model` is mixed.
-        Layers have the names they had before `quantize_apply`.
+        An uncompiled tf_keras model with the latent float weights. It shares no
+        variable with `model`, and computes in float32 even if `model` has mixed
+        precision. Layers have their names from before `quantize_apply`.
 
     Raises:
         ValueError: If `model` is no model of tf_keras, or a layer cannot be

@@ -1,4 +1,4 @@
-"""Holds a tf_keras model to what export targets can run."""
+"""Checks of a tf_keras model against what export targets can run."""
 
 from __future__ import annotations
 

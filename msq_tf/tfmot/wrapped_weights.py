@@ -1,4 +1,4 @@
-"""The weights of a model of TFMOT, and who quantizes them."""
+"""The weights of a model of TFMOT, and what quantizes each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a file in the TFLite Micro interpreter: a process of its own.
+"""Runs a file in the TFLite Micro interpreter, as a separate process.
 
 The interpreter ends the whole process when its arena is too small, and prints
 what it allocated where only a parent can read it. This file is started by its

@@ -1,4 +1,4 @@
-"""`msq-export evaluate`: what a file is worth on data with labels."""
+"""`msq-export evaluate`: measures a file on data with labels."""
 
 from __future__ import annotations
 

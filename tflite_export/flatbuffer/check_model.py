@@ -1,8 +1,8 @@
-"""Checks that what a TFLite file says of itself can be.
+"""Checks that the contents of a TFLite file are consistent.
 
-`check_bytes.verify` has shown that bytes can be read; here it is about what the
-numbers mean: indices of what there is, shapes that the data fills, graphs that
-do not call themselves.
+`check_bytes.verify` has shown that the bytes can be read. This module checks
+what the numbers mean: indices of existing objects, data that fills its shape,
+graphs that do not call themselves.
 """
 
 from __future__ import annotations

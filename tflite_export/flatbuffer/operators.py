@@ -1,4 +1,4 @@
-"""Facts on the operators of the format, whatever target runs them.
+"""Facts on the operators of the format, for all targets.
 
 Which inputs hold weights, and versions that runtimes register kernels under
 (TensorFlow's `op_version.cc`). Versions of integer operators by type stand in

@@ -22,24 +22,25 @@ def compare_files(
 ) -> Comparison:
     """Runs two files on the same inputs, one sample after the other.
 
-    Inputs and outputs correspond by name where both files name them alike,
-    else by position. Integers stand for the values that their scales say.
+    Inputs and outputs correspond by name if both files have the same names,
+    else by position. Integers count as the values that their scales give them.
 
-    The interpreter runs in a process of its own, with limits on memory and
-    time: a file that brings it down is an error, not the end of the program.
+    The interpreter runs in a separate process, with limits on memory and time:
+    if a file ends that process, the result is an error, not the end of the
+    program.
 
     Args:
         first: A TFLite file.
-        second: Another with inputs of the same shapes.
-        inputs: One array, or a list or dict by name for several inputs, of
-            real values. Random ones if `None`.
+        second: Another file, with inputs of the same shapes.
+        inputs: One array, or a list or dict by name for several inputs, of real
+            values. Random inputs if `None`.
 
     Returns:
         Differences of outputs, sizes and latencies.
 
     Raises:
-        ValueError: If a file can't be read or run, or they don't take the
-            same inputs.
+        ValueError: If a file can't be read or run, or the files take different
+            inputs.
     """
     names = None
     arrays: list[np.ndarray] = []

@@ -147,14 +147,14 @@ class FileInfo:
 
 
 def inspect_file(path: str | os.PathLike[str]) -> FileInfo:
-    """Reads what a TFLite file holds.
+    """Describes the contents of a TFLite file.
 
     Args:
-        path: Any TFLite file, whoever wrote it.
+        path: Any TFLite file, from any program.
 
     Returns:
         A `FileInfo`: tensors, types, scales, the bits that codes really use,
-        operators. `str()` prints it, `to_json()` has it as data.
+        and operators. `str()` prints it, `to_json()` gives it as data.
 
     Raises:
         ValueError: If the file can't be read or is no TFLite file.

@@ -1,1 +1,1 @@
-"""Files whose activations are integers from end to end."""
+"""Files with integer activations from end to end."""

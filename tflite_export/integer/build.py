@@ -1,4 +1,4 @@
-"""How an integer target makes its file."""
+"""Builds the file of an integer target."""
 
 from __future__ import annotations
 

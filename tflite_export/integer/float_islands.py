@@ -1,4 +1,4 @@
-"""Layer normalizations stay in float, between integers.
+"""Layer normalizations in float, between integers.
 
 The converter writes them as a dozen operators: means, squares, a reciprocal
 root, products, sums. A variance in 8 bits, and the reciprocal of its root,

@@ -1,4 +1,4 @@
-"""Grids: what the integers of an activation tensor stand for."""
+"""Grids: the values of the integers of an activation tensor."""
 
 from __future__ import annotations
 

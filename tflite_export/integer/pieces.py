@@ -1,4 +1,4 @@
-"""Operators as others on slices of what they read.
+"""Operators as other operators on slices of their inputs.
 
 For targets that have no DEPTH_TO_SPACE or UNPACK, and a SOFTMAX for one vector
 at a time. Codes are moved and joined again; what is computed is computed by

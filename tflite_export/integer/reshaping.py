@@ -1,4 +1,4 @@
-"""Layers as convolutions of one pixel, where those hold what others can't.
+"""Layers as convolutions of one pixel, if only those can hold them.
 
 A dense layer is a 1x1 convolution. A table with a scale per channel is a table
 of codes and a depthwise 1x1 convolution, whose weights are the scales: what a

@@ -1,4 +1,4 @@
-"""Measures a file in a process of its own."""
+"""Measures a file in a separate process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The begin of an export: how a model is called, on what, in what sizes."""
+"""The beginning of an export: a model, its inputs and their sizes."""
 
 from __future__ import annotations
 

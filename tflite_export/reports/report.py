@@ -115,8 +115,8 @@ class ExportReport:
         float_tensors: Weight tensors that stay float.
         other_constants: Further float constants: biases, folded
             normalization, operands of elementwise operators.
-        average_bits: Stored bits per quantizable weight, a float one counting
-            as 32.
+        average_bits: Stored bits per quantizable element; an element in float
+            counts 32.
         paper_bits: The same without the sign bits (the paper's convention).
         file_bytes: Size of the file.
         deflated_bytes: Size of the file after zlib at its default level.
@@ -133,7 +133,7 @@ class ExportReport:
         notes: Further remarks.
         unread: Paths of weights that are not in the file, since inference
             never reads them.
-        states: Inputs and outputs that hold what the model keeps from call to
+        states: Inputs and outputs that hold the model's states from call to
             call.
     """
 
@@ -184,22 +184,22 @@ class ExportReport:
         sample_weight: Any = None,
         batch_size: int = 64,
     ) -> dict[str, float]:
-        """Runs the file over a data set, as `keras.Model.evaluate` a model.
+        """Evaluates the file on a data set, as `keras.Model.evaluate`.
+
+        It warns if the inputs are on another scale than those of the training.
 
         Args:
-            x: Inputs as the Keras model takes them, or batches of `(x, y)`.
-            y: Targets; left out where `x` holds them.
+            x: Inputs as for the Keras model, or batches of `(x, y)`.
+            y: Targets; not needed if `x` holds them.
             sample_weight: Weights of the samples.
-            batch_size: Samples that are run at once.
+            batch_size: Samples per batch.
 
         Returns:
-            Numbers by name: loss and metrics that the model was compiled
-            with, and the accuracy of a classifier.
+            Numbers by name: the loss and metrics of `compile`, and the accuracy
+            of a classifier.
 
         Raises:
             ValueError: If the file is gone, or the data does not fit it.
-
-        Warns of inputs on another scale than those of the training.
 
         Examples:
             >>> report = export(qmodel, "m.tflite", target="cpu_int8")

@@ -208,16 +208,16 @@ def run(
 ) -> Any:
     """Runs a TFLite file over many samples.
 
-    In this process: what the kernels do with a file that is not damaged but
-    meant to do harm is not checked. `tflite_export.compare_files` is for files
-    from anyone.
+    It runs the file in this process. Damaged files are refused, but a valid
+    file that is meant to do harm is not detected. For files from anyone, use
+    `tflite_export.compare_files`.
 
     Args:
         model: Path or bytes of a file.
         inputs: One array, a list of arrays in the order of the file's inputs,
             or a dict by their names; samples along the first axis.
         kernels: `"xnnpack"`, `"builtin"` or `"reference"`.
-        batch_size: Samples per run, where the file leaves it open.
+        batch_size: Samples per run, if the file leaves it open.
 
     Returns:
         The output array, or a dict of arrays by name for several outputs.

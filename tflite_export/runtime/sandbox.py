@@ -1,4 +1,4 @@
-"""Work on a file in a process of its own, with limits.
+"""Work on a file in a separate process with limits.
 
 LiteRT's interpreter is native code. A file that is sound byte by byte can
 still make a kernel divide by zero, ask for all memory or never end. The parent

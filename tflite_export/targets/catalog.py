@@ -1,4 +1,4 @@
-"""Targets: what a runtime is known to run, as data.
+"""Targets: the operators and types that each runtime runs, as data.
 
 A target is a JSON file in `targets/`. Each of its cells states for some
 operators and one weight type which granularities run, on which kernels, and
@@ -31,12 +31,12 @@ class Cell:
         ops: Operators that may read the weight.
         weights: Weight type, such as `"INT4"`.
         granularities: `"per_tensor"`, `"per_channel"` or both.
-        kernels: Which kernels run it, by interpreter.
+        kernels: The kernels that run it, by interpreter.
         evidence: How this is known.
-        input_multiple: What the number of inputs per output, the last axis
-            of the weight, must be a multiple of.
-        accumulator_bits: Bits of the sums, the bias included, that the
-            kernels compute right, the sign included.
+        input_multiple: A number of which the number of inputs per output, the
+            last axis of the weight, must be a multiple.
+        accumulator_bits: Bits of the sums that the kernels compute correctly,
+            with bias and sign.
     """
 
     ops: tuple[str, ...]
@@ -50,26 +50,26 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A place where a file shall run.
+    """A runtime or device for which files are written.
 
     Attributes:
         name: Name, such as `"min_size"`.
         summary: One sentence.
-        mode: How weights meet activations; `"weight_only"` puts a DEQUANTIZE
-            in front of a float operator, `"int8"` and `"int16"` are the type
-            of the activations of integer operators.
+        mode: How operators compute. With `"weight_only"` a DEQUANTIZE stands in
+            front of a float operator; `"int8"` and `"int16"` are the types of
+            activations of integer operators.
         containers: Weight types by rising width.
-        cells: What runs.
+        cells: The combinations that run.
         operators: How integer targets use operators.
         pointwise_as_fully_connected: Whether 1x1 convolutions without strides
-            become FULLY_CONNECTED where that takes a smaller weight type.
-        float_regions: Weight-only target whose table says which weights are
-            read where an integer file computes in float, see
-            `integer.regions`; empty where nothing runs in float.
+            become FULLY_CONNECTED if that takes a smaller weight type.
+        float_regions: Name of the weight-only target with the table for weights
+            in float regions of an integer file, see `integer.regions`; empty if
+            nothing runs in float.
         tables: Whether functions without a kernel become tables of their 256
             results, see `integer.lookup`.
-        dense_as_convolution: Whether dense layers become 1x1 convolutions
-            where FULLY_CONNECTED can't hold them.
+        dense_as_convolution: Whether dense layers become 1x1 convolutions if
+            FULLY_CONNECTED can't hold them.
         options: Further settings of the target, for `devices.finish`.
     """
 
@@ -135,7 +135,7 @@ class Target:
         )
 
     def accumulator_bits(self, op: str, weights: str) -> int:
-        """Bits of the sums that every kernel of an operator computes right."""
+        """Bits of sums that all kernels of an operator compute correctly."""
         return min(
             (
                 cell.accumulator_bits
@@ -221,7 +221,7 @@ def parse(table: dict[str, Any]) -> Target:
 
 @functools.cache
 def known_bad() -> tuple[dict[str, str], ...]:
-    """Combinations that a runtime is known to fail on.
+    """Combinations on which a runtime is known to fail.
 
     Returns:
         Rows with `op`, `weights`, `mode`, `granularity`, `verdict` and

@@ -1,4 +1,4 @@
-"""Finds what in a file, whoever wrote it, goes against a target's rules."""
+"""lint: finds where a file breaks the rules of a target."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ class Finding:
 
 
 def lint(path: str | os.PathLike[str], target: str) -> list[Finding]:
-    """Looks in a file for what a target can't run.
+    """Lists the parts of a file that a target can't run.
 
     Args:
         path: Any TFLite file.
         target: Name of a target, one of `targets.names()`.
 
     Returns:
-        Findings, those of the whole graph first, then by operator: the first
-        thousand, and one that says how many more there are. A `severe` one
-        rules the file out.
+        Findings, first those of the whole graph, then by operator: the first
+        thousand, and one that says how many more there are. With a `severe`
+        finding the target can't run the file.
 
     Raises:
-        ValueError: If there is no such target, or the file is none.
+        ValueError: If there is no such target, or the file is no TFLite file.
 
     Examples:
         >>> for finding in tflite_export.lint("m.tflite", "mcu"):

@@ -1,4 +1,4 @@
-"""Refuses a file that answers the same to everything, where Keras does not.
+"""Refuses a file with one output for all inputs, unless Keras has that, too.
 
 Such a file agrees with a float simulation of its integers to the last bit, and
 with a Keras model that computes on the same useless ranges. So it is compared

@@ -1,4 +1,4 @@
-"""Float twins of an integer file.
+"""Float references of an integer file.
 
 Every integer operator becomes DEQUANTIZE, the float operator and QUANTIZE: the
 arithmetic that fake quantization trains, read off the bytes of the file. In

@@ -1,4 +1,4 @@
-"""Compares an integer file with its float twins, kernel set by kernel set."""
+"""Compares an integer file with its float references, on each kernel set."""
 
 from __future__ import annotations
 

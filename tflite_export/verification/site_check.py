@@ -1,12 +1,12 @@
-"""Keras and a file, site by site, each on what the file computed before.
+"""Compares Keras and a file point by point, on the file's own values.
 
-From end to end the two may be far apart though both are right: a sum that
-falls on a tie here and not there is one unit, and the network amplifies it. So
-Keras is run once more and goes on, at each site, with what the file has there.
-What a site then shows is the work of the operators since the site before, on
-the same inputs. That has to be the same within the units that these operators
-may be off, and seldom off at all; then nothing but these units is left that
-could make a difference.
+From end to end the two may be far apart though both are right: a sum falls on
+a tie in one of them, which is one unit, and the network amplifies it. So Keras
+runs once more, and at each quantization point (a site) the file's values
+replace those of Keras. The difference at a site then comes from the operators
+since the site before, on the same inputs. It has to be within the units that
+these operators may be off, and seldom be there at all. Then these units are the
+only difference of the two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ends a process that waits in native code, with Python's lock in its hand.
+"""Ends a process that waits in native code and holds Python's lock.
 
 No thread of Python runs there and no handler of a signal, so that nothing in
 the process could say why it ends. Another process says it, and sends a signal

@@ -1,4 +1,4 @@
-"""Ends a worker that waits for others which live and do not answer.
+"""Ends a worker that waits for others that run and do not answer.
 
 TensorFlow notices workers that are gone: their connections break, or their
 heartbeats are missing. For one that only does not take part it waits without

@@ -1,1 +1,1 @@
-"""The folder of a run: who holds it, what lies there, whether it is whole."""
+"""The folder of a run: its lock, its files, and checks of them."""

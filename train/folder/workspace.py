@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, and whose it is."""
+"""The folder of a run: its files, and the run that they belong to."""
 
 from __future__ import annotations
 
