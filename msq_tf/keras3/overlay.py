@@ -1,9 +1,9 @@
 """Overlay: gives Keras variables other values while a model runs.
 
 `Overlay` is a `keras.StatelessScope`: while it is open, reading a chosen
-variable gives another tensor, so any layer computes with quantized weights
-and no layer needs a change. Everything in this package that Keras does not
-promise is in this file: the scope's hooks, `_direct_assign`, a layer's `_layers`, an
+variable gives another tensor, so any layer computes with quantized weights and
+no layer needs a change. Everything in this package that Keras does not promise
+is in this file: the scope's hooks, `_direct_assign`, a layer's `_layers`, an
 optimizer's exclusions. If a Keras release breaks one,
 `tests/msq_tf/keras3/test_overlay.py` says which.
 """
