@@ -1,7 +1,7 @@
 """Checks of arguments, with messages that say what was expected.
 
-A number that comes as text, or a list where one thing is taken, would else
-fail somewhere inside with a message of Python's own.
+Without these checks, a number given as text, or a list in place of one value,
+would fail somewhere inside with a message of Python.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 A *replica* is a device with a copy of the model; a *worker* is a process, with
 one or several of them. Under `MirroredStrategy` there is one worker; under
 `MultiWorkerMirroredStrategy` all run the same program in step, and one, the
-*chief*, decides and writes. Sums over replicas are the one operation that all
-strategies have, so everything here is made of them: where all but one
-contribute zeros, a sum is a copy, exact to the last bit.
+*chief*, decides and writes. A sum over replicas is the one operation of all
+strategies, so this module uses only sums. If all replicas but one contribute
+zeros, the sum is a copy, exact to the last bit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Optional packages, and how to install them.
 
-The only place that says so. This package is not published: `msq-tf[mcu]` works
-nowhere and `.[mcu]` only in a clone. What its own metadata says that an extra
-is made of can be installed everywhere.
+Only this module builds such messages. This package is not published:
+`msq-tf[mcu]` works nowhere and `.[mcu]` only in a clone. But the packages that
+the metadata lists for an extra can be installed everywhere.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Names of the channels of a network; some channels are one and the same.
 
-A convolution makes channels; a batch norm, a pooling or an activation hands
-them on; an addition makes two of them one: either both go, or none does. Each
-channel has a number here, numbers that belong together are tied, and a channel
-that has to stay is pinned, with the reason.
+A convolution computes channels; a batch norm, a pooling or an activation passes
+them on; an addition ties two of them: either both go, or none. Each channel has
+a number here, numbers of tied channels are tied, and a channel that has to stay
+is pinned, with the reason.
 """
 
 from __future__ import annotations

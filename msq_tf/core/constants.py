@@ -1,8 +1,8 @@
 """Constants that TensorFlow does not copy.
 
-What TensorFlow's own allocator once had it keeps for the next tensors, in
-pieces that double: a copy of all weights that lived for a moment takes up to
-two of them for good.
+TensorFlow's allocator keeps all memory that it once had for later tensors, in
+pieces of doubling size. So a short-lived copy of all weights can occupy the
+memory of two copies for good.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Quantized weights as data: what leaves a model for reports and files.
+"""Quantized weights as data, for reports and files.
 
 These records hold numpy arrays only, so that everything downstream of
 training (reports, the exporter) works the same for any front end that can

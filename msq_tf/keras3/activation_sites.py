@@ -1,24 +1,24 @@
 """Sites at which a runtime requantizes: the outputs that are fake-quantized.
 
-A TFLite runtime holds one integer tensor after every operator *as the
-converter fuses them*: a convolution with its bias, batch norm and ReLU is one
-operator. So an output is quantized after the fused activation, after additions
-and concatenations, and at the model's inputs, but not between a convolution
-and its batch norm. An input whose columns no grid holds has none (`columns`).
-Operators that only move numbers keep their input's scale, and get no range of
-their own; where they take averages, as a pooling does, the result is rounded to
-that scale.
+A TFLite runtime holds one integer tensor after every operator *as the converter
+fuses them*: a convolution with its bias, batch norm and ReLU is one operator.
+So an output is quantized after the fused activation, after additions and
+concatenations, and at the model's inputs, but not between a convolution and its
+batch norm. An input with columns that no grid can hold has no site (`columns`).
+Operators that only move numbers keep the scale of their input and have no range
+of their own. If they compute averages, as a pooling does, the result is rounded
+to that scale.
 
-An activation that no runtime runs inside of the operator before it, such as a
-softmax, reads an integer tensor: inside of a layer that has one, there is a
-site between the linear part and the activation. A separable convolution is two
-operators, with a site between them. So is what a layer of attention computes
-between its layers (`attention`). The outputs of softmax,
-sigmoid and tanh have the fixed scales of their kernels. They are rounded to
-those where the model reads them itself; at its end a loss may want the logits
-that Keras attaches to probabilities, and those are not rounded.
+No runtime fuses some activations, such as a softmax, into the operator before
+them. They read an integer tensor, so a layer with such an activation has a site
+between its linear part and the activation. A separable convolution is two
+operators, with a site between them. Attention has sites between its products
+(`attention`). The outputs of softmax, sigmoid and tanh have the fixed scales of
+their kernels. Inside the model they are rounded to these scales. At its end
+they are not, as a loss may need the logits that Keras attaches to
+probabilities.
 
-What flows where is in `flow`.
+`flow` says which tensor goes where.
 """
 
 from __future__ import annotations

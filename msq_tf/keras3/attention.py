@@ -2,15 +2,15 @@
 
 A runtime holds integer tensors between the products of attention: the scores
 that its softmax reads, the probabilities that it gives, and the context, their
-product with the values. Keras computes all of it in one operation where it
-can, so that nothing of what is in between can be seen. Here its layers take
-their other way, in which a softmax is a layer of its own.
+product with the values. If it can, Keras computes all of this in one operation,
+which hides the tensors in between. Here its layers compute it in their other
+way, with a softmax layer.
 
-What a mask adds to scores is a number like -1e9, for which no range has room.
-A softmax gives the same for what is far below a row's largest score and for
-what is farther: such scores count as just that far (`within_reach`). So a grid
-ends there, its lowest code stands for all that is masked, and Keras computes
-with that number, as the file does.
+A mask adds a number like -1e9 to scores, and no range has room for it. Far
+below the largest score of a row, a softmax gives zero at any distance, so such
+scores count as just far enough (`within_reach`). So the grid ends there, its
+lowest code stands for all masked scores, and Keras computes with that number,
+as the file does.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 A kernel sums products of integer inputs and codes, and adds the bias to the
 sum. So a bias is a multiple of the input's unit times the weight's step, which
-is coarse where codes have few bits. Training that did not know it would end
-with other numbers than the file.
+is coarse for codes of few bits. Without this rounding in training, the file
+would compute other numbers.
 
-Where a converter folds a batch norm into the layer, its unit of a channel is
-that of the layer times the batch norm's factor, and what is rounded is
+If the converter folds a batch norm into the layer, the unit of a channel is
+that of the layer times the factor of the batch norm, and the rounded number is
 
     beta + (bias - mean) * gamma / sqrt(variance + epsilon)
 

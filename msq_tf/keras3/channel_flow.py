@@ -1,9 +1,9 @@
 """The axes of variables through which the channels of a network run.
 
-The graph of a Functional or Sequential model is run through with the numbers
-of channels in the place of tensors. Every layer whose class is known here says
-what it does to them (`channel_layers`); any other is taken to need all of its
-inputs as they are, so that none of them can go.
+This module walks through the graph of a Functional or Sequential model, with
+the numbers of channels in place of tensors. For every known layer class,
+`channel_layers` says what the layer does to them. Any other layer counts as
+reading all of its inputs, so that none of them can go.
 """
 
 from __future__ import annotations

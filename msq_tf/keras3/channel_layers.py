@@ -1,11 +1,12 @@
 """Effects of layers on channels: make, read, hand on, tie, or none of it.
 
-A channel may go where whatever reads it reads it by weights of its own. Then
-these weights go with it, whatever numbers it carried. So what stands between a
-kernel and the next must keep channels apart: every number of its result has to
-come from one channel.
+A channel may go if all its readers read it by separate weights. Then these
+weights go with it, whatever numbers it carried. So the layers between one
+kernel and the next must keep channels apart: every number of their results has
+to come from one channel.
 
-Only the classes of Keras themselves are known, for what a subclass does is not.
+Only the classes of Keras themselves are known, as a subclass may do something
+else.
 """
 
 from __future__ import annotations

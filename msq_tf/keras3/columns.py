@@ -1,14 +1,14 @@
 """Inputs with columns that one grid can't hold.
 
-A table of ages, prices and rates is normalized column by column in the model.
-An integer tensor has one grid for all columns, as wide as the widest: what is
-small beside it, or varies little beside its own mean, would be gone before the
-normalization. Such an input is not rounded in training. A file normalizes it in
-float, and rounds the result, on targets that have float operators.
+A model normalizes a table of ages, prices and rates column by column. An
+integer tensor has one grid for all columns, as wide as the widest. A column
+that is small beside that, or varies little beside its own mean, would vanish
+before the normalization. Training does not round such an input. On targets with
+float operators, a file normalizes it in float and rounds the result.
 
-One that nothing normalizes is rounded, and what is lost there is lost in
-training, too. The first `fit` sees that in arrays and says so; in a data set,
-which is not read for it, what reads it anyway: a search, or `calibrate`.
+An input that nothing normalizes is rounded, in training, too. The first `fit`
+on arrays warns of columns that are lost. A data set is not read for this alone;
+a search or `calibrate`, which read it anyway, warn of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The ranges of a model's inputs while it trained.
 
-A file can only be right for inputs like those of training. Pixels of 0..255
-for a model that was trained on 0..1 give ranges of activations in which
-nothing it was trained on has a code. So the model remembers.
+A file can only be right for inputs like those of training. With pixels of
+0..255 for a model that was trained on 0..1, ranges of activations would be so
+wide that the values of training share a few codes. So the model remembers its
+inputs.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Lets a scope see what the optimizers of a model apply.
 
-A training step of a model's own asks for gradients and hands them to one or
-several optimizers as it likes. `install` replaces `apply` on the optimizer
-*instances*; the replacement asks the scope that is active in this thread, and
-does nothing without one. Nothing of it is saved.
+A model's own training step computes gradients and gives them to one or several
+optimizers. `install` replaces `apply` on the optimizer *instances*; the
+replacement asks the scope that is active in this thread, and does nothing
+without one. Nothing of it is saved.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Training methods of a float model, used by its quantized model.
 
-Keras lets a model replace `train_step`, `compute_loss`, `compile` and more. A
-model that is wrapped is not the one that Keras asks, so what it replaced would
-be passed over. Here the wrapper asks it. Which of the two has the loop:
+A model may override `train_step`, `compute_loss`, `compile` and more. Keras
+calls the wrapper and not the wrapped model, so these methods would be ignored.
+Here the wrapper calls them. Which of the two runs the step:
 
 - With its own `train_step`, `test_step` or `predict_step` the base runs the
   step, in a scope of `step_scope`.

@@ -1,9 +1,8 @@
 """Separable convolutions in their two parts.
 
-A runtime runs a separable convolution as two operators, and holds an integer
-tensor between them. Keras computes it as one operation, so that nothing of
-what is in between can be seen. Here both parts are computed by themselves, with
-the same numbers.
+A runtime runs a separable convolution as two operators, with an integer tensor
+between them. Keras computes it as one operation, which hides that tensor. This
+module computes both parts separately, with the same numbers.
 """
 
 from __future__ import annotations

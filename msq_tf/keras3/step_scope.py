@@ -1,15 +1,14 @@
 """Scopes in which a model's own methods compute with quantized weights.
 
-A model that brings its own `train_step`, loss or metrics calls itself and its
-parts as it likes, between tapes and optimizers of its own. So nothing is laid
-over the whole method: each call of a layer that stands in no other call gets
-quantized values of the weights inside it, computed from the latent weights as
-they are at that moment. A tape that is open then sees them; one update later
-the next call has new ones. What a method reads outside of calls, and what it
-differentiates and assigns, are the latent weights.
+A model with its own `train_step`, loss or metrics calls itself and its parts in
+any order, between its own tapes and optimizers. So no overlay covers the whole
+method. Instead, each outermost call of a layer gets quantized values of the
+weights inside it, computed from the latent weights of that moment. An open tape
+records this computation; after an update, the next call has new values. Outside
+of calls, the method reads, differentiates and assigns the latent weights.
 
-The LSB penalty joins where gradients meet an optimizer, once for each time
-they are applied.
+The gradient of the LSB penalty is added in the optimizer, once for each time
+that gradients are applied.
 """
 
 from __future__ import annotations

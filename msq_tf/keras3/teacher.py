@@ -1,10 +1,10 @@
 """A float model that is the teacher of a quantized model.
 
-A teacher is no part of its student: Keras neither tracks nor saves it. It runs
-in inference mode, without a gradient, and what its layers would update stays
-as it was. A quantized model trains the very variables of the float model that
-it wraps; so where that model is the teacher, its values are copied first, and
-laid over the variables while it runs.
+A teacher is not part of its student: Keras neither tracks nor saves it. It runs
+in inference mode, without a gradient, and its layers update nothing. A
+quantized model trains the variables of the float model that it wraps. If that
+model is the teacher, its values are copied first and replace those of the
+variables while it runs.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """A page as the text of one HTML file, which needs no network.
 
-What comes from files and models is data: it goes into a block that no browser
-runs, and the scripts show it as text. Even if something slipped through, the
-policy in the head lets only these very scripts run, by their digests, and
-nothing be loaded from anywhere.
+Names and words from files and models are data: they go into a block that no
+browser runs, and the scripts show them as text. As a second barrier, the policy
+in the head allows only these scripts, by their digests, and no request.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Contents of a page as data: records that JSON can hold.
 
-Nothing here knows a file or a model. Whoever collects fills these in, `None`
-or an empty tuple where something is not known, and `document` draws them.
+These records know no file and no model. The code that collects figures fills
+them in, with `None` or an empty tuple for unknown ones, and `document` draws
+them.
 """
 
 from __future__ import annotations

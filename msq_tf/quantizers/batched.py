@@ -1,10 +1,10 @@
 """RoundClamp for all weights of a training step, in few operations.
 
-`uniform` says what is computed, a weight at a time; here it is computed for
-all weights of a model at once. The scales of all of them are one vector,
-values come without the codes and LSBs that no one reads, and penalties lie
-behind one branch that is not taken where nothing is pulled. So a graph has few
-nodes a weight for it, and keeps only weights and values for the gradient.
+`uniform` defines the computation for one weight; this module computes it for
+all weights of a model at once. The scales of all weights are one vector. Values
+come without codes and LSBs, which nobody reads. All penalties are in one
+branch, which runs only while a penalty acts. So the graph has few nodes for
+each weight, and keeps only weights and values for the gradient.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Scales of small squared error: a statistic of the weights and of the width.
 
-Under `max|w|` most weights round to zero at two bits, and one large weight
-decides for a whole channel. The clip of least squared error lies further in,
-the fewer bits there are. It follows from the shape of the distribution, of
-which two moments tell enough (Choi et al., Accurate and Efficient 2-bit
+With `max|w|`, one large weight sets the scale of a whole channel, and most
+weights round to zero at two bits. The fewer the bits, the smaller the clip of
+least squared error. It depends on the shape of the distribution, and two
+moments describe that well enough (Choi et al., Accurate and Efficient 2-bit
 Quantized Neural Networks, MLSys 2019, section 2.2, "SAWB"):
 
     clip = c1 sqrt(mean w**2) - c2 mean|w|
@@ -12,17 +12,16 @@ Quantized Neural Networks, MLSys 2019, section 2.2, "SAWB"):
 We fitted `c1` and `c2` at 2, 3 and 4 bits to symmetric grids, on Gaussian,
 Laplace, uniform, logistic and triangular weights. The lower bound is for
 weights that are more alike than uniform ones. From five bits on a scale is
-`max|w|`: there the clip hardly matters, and widths that share a scale have
-grids that lie in each other, so that a bit of zeros goes without a change of
-any code below the largest.
+`max|w|`. There the clip hardly matters, and widths with one scale have nested
+grids, so a bit of zeros can go without a change of any code below the largest.
 
-Weights of zero have no error at any scale. So they do not count: a pruned
-weight has the scale of what is left of it.
+Weights of zero have no error at any scale, so they do not count. A pruned
+weight tensor has the scale of its remaining elements.
 
-The sums are exact: of integers, in float64. So a scale is the same to the bit
-whatever the order of the summands, in a training step, a report and an export.
-The integers are fine enough that a scale follows its weights as smoothly as
-float32 does: a last bit of a weight moves a scale by a last bit.
+The sums are exact, as they are sums of integers in float64. So a scale is the
+same to the bit for any order of summands, in a training step, a report and an
+export. The integers are fine enough that a scale follows its weights as
+smoothly as float32 does: a last bit of a weight moves a scale by a last bit.
 """
 
 from __future__ import annotations

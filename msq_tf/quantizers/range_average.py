@@ -1,10 +1,10 @@
 """The next range of a moving average, which no single batch can spoil.
 
-A step that overflowed is skipped by a loss scale, and what it computed must
-not be left in a range. So what is no finite number never enters one. A finite
-outlier counts for what a range can be without it: one batch moves an end by no
-more than the range is wide. Where a range is so wide that a whole batch has the
-code of zero, as after an outlier in the first batch, a quarter of it stays.
+A loss scale skips a step that overflowed, and the values of that step must not
+stay in a range. So numbers that are not finite never enter it. The effect of a
+finite outlier is limited: one batch moves an end by no more than the width of
+the range. If a range is so wide that a whole batch has the code of zero, as
+after an outlier in the first batch, it shrinks to a quarter.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ The paper's primitive works on `x` in [0, 1] (MSQ, section 3, RoundClamp):
 
     c_n(x) = min(round(2**n * x), 2**n - 1),      value c_n / 2**n
 
-Its point is that the decision boundaries at n - 1 bits fall on the centres of
-the odd n-bit bins, so that half of every bin whose least significant bit
-(LSB) is one rounds down when the bit goes, and half rounds up. DoReFa, the
-baseline, `round((2**n - 1) * x)`, lacks that: its LSB has a positive mean, and
-an L1 pull on it shrinks every weight.
+The decision boundaries at n - 1 bits fall on the centres of the odd n-bit bins.
+So when the least significant bit (LSB) goes, half of every odd bin rounds down
+and half rounds up. DoReFa, the baseline, `round((2**n - 1) * x)`, lacks this
+property: its LSB has a positive mean, and an L1 penalty on it shrinks every
+weight.
 
 For signed weights (ours: sign and magnitude, as in BSQ and CSQ) n stored bits
 are one sign and m = n - 1 magnitude bits. With `s = max|w|` and a step
@@ -18,9 +18,9 @@ are one sign and m = n - 1 magnitude bits. With `s = max|w|` and a step
     codes = clip(round(x), -(2**m - 1), 2**m - 1),  value = codes * step
     B_k = round(x) - 2**k * round(x * step / coarse_step)
 
-`B_k`, the low k bits as a signed distance in codes to the nearest weight
-whose low k bits are zero, is taken on unclamped codes. Otherwise the
-saturated top bin, whose code is odd, would be pulled down for ever.
+`B_k` expresses the low k bits as a signed distance, in codes, to the nearest
+weight with low k bits of zero. It is computed on unclamped codes: the saturated
+top bin has an odd code, so on clamped codes a penalty would shrink it for ever.
 
 Every function here is a pure function of tensors. Bits are tensors too, so a
 change of precision never retraces a graph. `tf.round` rounds halves to even,

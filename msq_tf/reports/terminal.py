@@ -1,8 +1,8 @@
 """Printing to consoles of any encoding.
 
-Tables and lines hold a few characters that are not ASCII. Where the output's
-encoding has none of them, and in names that it cannot spell, they are
-replaced: printing never ends what it tells of.
+Tables and lines have a few characters that are not ASCII. Characters that the
+encoding of the output lacks, also in names, are replaced: printing never ends a
+run.
 """
 
 from __future__ import annotations

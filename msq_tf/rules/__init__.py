@@ -1,6 +1,6 @@
 """Decides which weight loses bits, from names, counts and floats.
 
-A rule of one's own is a `Rule`; `docs/rules.md` has one.
+Your own rule is a subclass of `Rule`; `docs/rules.md` has an example.
 """
 
 from msq_tf.rules.budget import BudgetRule as BudgetRule

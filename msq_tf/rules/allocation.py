@@ -1,11 +1,11 @@
 """The widths that fit a budget at least predicted loss.
 
-The predicted increases of the loss are taken as additive over weights. Steps
-along the lower convex hull of each weight's (stored bits, cost) points, in
-the order of cost per bit freed, are optimal for every budget they meet
-exactly. What the last step frees beyond the budget is worth nothing, so the
-same is tried with steps charged for that, and both results are improved by
-exchanges; the cheaper one counts.
+The model of the cost: predicted increases of the loss add up over weights.
+Steps along the lower convex hull of each weight's (stored bits, cost) points,
+in the order of cost per bit freed, are optimal for every budget that they meet
+exactly. But bits that the last step frees beyond the budget are worth nothing.
+So a second attempt charges steps for this, exchanges improve both results, and
+the cheaper one counts.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Layers that export targets can't run, named before the training.
 
-One trained model goes to every target: what a target spells in another way is
-the exporter's business. Here is only what no target's kernels can compute, by
-class of layer. A test exports these layers and holds the table to what the
-exporter refuses. Types of activations are those of the exporter's tables, see
-`target_facts`.
+One trained model goes to every target, and the exporter writes layers in
+another way if a target needs that. This table has only layers that the kernels
+of a target can't compute, by class. A test exports these layers and compares
+the table with what the exporter refuses. Types of activations are those of the
+exporter's tables, see `target_facts`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """One decision of a search: statistics, the rule's answer, and what follows.
 
-Under `MultiWorkerMirroredStrategy` every worker has a `Decider` and calls it
-at the same step. All take part in the Hessian traces; the chief alone asks the
-rule. Then all have the chief's search state, bit for bit, and check that they
-do. Costs, which are single forward passes, may come out differently in their
-last bits on unlike machines, and so might what follows from them.
+Under `MultiWorkerMirroredStrategy` every worker has a `Decider` and calls it at
+the same step. All take part in the Hessian traces; the chief alone asks the
+rule. Then all get the chief's search state, bit for bit, and check that they
+have it. Costs are single forward passes. Their last bits may differ on unlike
+machines, and so could decisions that each worker takes by itself.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """How far the outputs of a student are from those of its teacher.
 
-What an output means decides how it is compared. The compiled loss tells where
-it is one of Keras's; where there is none, the layer that the output comes from
-may. All distances are in the unit of the losses that they join: a divergence
-of classes, a loss against the teacher's outputs; only where nothing is known
-is it a share of the teacher's own variance.
+The meaning of an output decides the distance. The compiled loss tells it, if it
+is one of Keras's; without a loss, the layer of the output may tell it. All
+distances have the unit of the losses that they join: a divergence of classes,
+or a loss against the teacher's outputs. If neither is known, the distance is a
+share of the variance of the teacher's outputs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """How far a model's outputs move, measured by its own loss.
 
-Take the outputs of the model as it is for the truth: the loss of the changed
-model against them, less what the unchanged one has, is what the change does.
+The outputs of the unchanged model are the targets. The effect of a change is
+the loss of the changed model against these targets, minus that of the unchanged
+one.
 
     D = E[ loss(f(w), f(w + d)) - loss(f(w), f(w)) ]
 

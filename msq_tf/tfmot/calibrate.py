@@ -1,8 +1,8 @@
 """Ranges of activations: calibrated on data, and seen while a model runs.
 
-`calibrate` has them start at those of data. TFMOT's start at -6 to 6 and move
-by a thousandth at each step, so that they fit after thousands of steps only.
-Until then most of a grid of 8 bits lies where no activation is.
+`calibrate` starts them at the ranges of data. Otherwise TFMOT's ranges start at
+-6 to 6 and move by a thousandth at each step, so they fit only after thousands
+of steps. Until then most of an 8-bit grid lies where there are no activations.
 """
 
 from __future__ import annotations

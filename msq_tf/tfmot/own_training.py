@@ -1,7 +1,7 @@
 """Training methods of a tf_keras model, and the penalty beside them.
 
-TFMOT rebuilds a model as a plain Functional one, and what its class replaced
-of Keras's training is gone. Here the class is put around the result again.
+TFMOT rebuilds a model as a plain Functional one and loses the training methods
+of its class. This module puts the class around the result again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The compiled loss of a tf_keras model, with and without what `fit` adds.
 
-tf_keras sums up a compiled loss and those of layers, of which the pull on low
-bits is one. Here the pull stands beside a loss that is not reduced, which the
-sum has no room for, and is no loss by itself.
+tf_keras adds up the compiled loss and the losses of layers, among them the LSB
+penalty (`pull` in names). This module also adds the penalty to a loss that is
+not reduced, which tf_keras's sum does not support. A model without any other
+loss does not train on the penalty alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Ranges of activations, which move while a model of TFMOT trains.
 
-Neither TFMOT's moving averages nor its extremes of all values look at what
-they take: one NaN, as of a step that a loss scale skips, would be in a range
-for good. Here they move as those of `msq_tf.keras3.activations` do, and an
-extreme by no more than the range is wide.
+TFMOT's moving averages and its extremes of all values accept any number: one
+NaN, such as in a step that a loss scale skips, would stay in a range for good.
+Here they move as those of `msq_tf.keras3.activations`, and an extreme moves by
+no more than the width of the range.
 """
 
 from __future__ import annotations
