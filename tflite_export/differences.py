@@ -1,10 +1,10 @@
 """Measures how far the outputs of two runs are apart.
 
-The one definition of agreement and of relative error. Two scores that are
-nearer to each other than what both may be off by are even: there is nothing to
-decide between them, and either is as good. So a sample is decided alike where
-the class that one run chooses is as good as the best in the other, but for
-that. An error is relative to the range of the outputs that it is in.
+This is the one definition of agreement and of relative error. If two scores are
+nearer to each other than their possible errors, they are even: either decision
+is right. So two runs decide a sample alike if the class that one run chooses is
+even with the best class of the other. An error is relative to the range of its
+outputs.
 """
 
 from __future__ import annotations

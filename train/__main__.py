@@ -8,7 +8,7 @@ r"""Trains a Keras model, quantizes it with MSQ and exports verified files.
     python -m train ... --output_dir=out/run --resume
     python -m train ... --output_dir=out/run --distribution=mirrored
 
-How long and how fast to train is by default a matter of the data set: see
+The data set decides the default epochs and learning rates: see
 train/recipes.py.
 
 Written to the output folder: model.keras, float.tflite, one .tflite for each

@@ -1,8 +1,8 @@
 """Standard streams that may fail without ending the run.
 
-What cannot be printed is in the run's folder, too: a terminal that is closed,
-a pipe that nobody reads any more, a full disk behind `>` or a locale without
-UTF-8 ends no training.
+A closed terminal, a pipe that nobody reads any more, a full disk behind `>` or
+a locale without UTF-8 ends no training. The run's folder has everything that
+could not be printed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Dilated convolutions as one node.
 
-TensorFlow writes one as a convolution of batches that hold every second pixel,
-or every third. The converter makes one operator of that only where the batch
-size is fixed. With an open one the file would copy all pixels twice, fold no
-batch normalization, and fuse no activation, so that it would round where
-training does not. For volumes it has no operator at all.
+TensorFlow writes a dilated convolution as a convolution of batches that hold
+every second pixel, or every third. The converter makes one operator of it only
+for a fixed batch size. With an open one the file would copy all pixels twice,
+fold no batch normalization and fuse no activation, so it would round where
+training does not. For volumes the converter has no operator at all.
 """
 
 from __future__ import annotations

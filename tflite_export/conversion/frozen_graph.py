@@ -1,10 +1,9 @@
 """Traced functions as graphs with their weights inside, for the converter.
 
-TensorFlow's own freezing holds the weights ten times over and keeps most of
-that; for a model of 400 MB it takes 4 GB. Here they are written once, node
-after node, into the bytes that the converter is given. The bytes say the same:
-only what takes memory on the way is different. And some weights can be left out
-of them, see `parts`.
+TensorFlow's own freezing holds ten copies of the weights and keeps most of this
+memory; for a model of 400 MB it takes 4 GB. This module writes the weights
+once, node after node, into the bytes for the converter. The bytes are the same;
+only the memory on the way differs. Some weights can be left out, see `parts`.
 """
 
 from __future__ import annotations

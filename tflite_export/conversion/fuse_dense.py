@@ -1,10 +1,10 @@
 """Dense layers on sequences and images as one operator each.
 
-On an input of more than two axes with an open batch, the converter flattens
-the input to a matrix, multiplies, computes the old shape again while the file
-runs, and only then adds the bias. FULLY_CONNECTED keeps the leading axes by
-itself, and adds the bias and applies the activation. One operator is faster,
-and an integer file has one grid there instead of two, which training knows.
+On an input of more than two axes with an open batch, the converter flattens the
+input to a matrix, multiplies, computes the old shape again while the file runs,
+and only then adds the bias. FULLY_CONNECTED keeps the leading axes by itself,
+and adds the bias and applies the activation. One operator is faster, and an
+integer file then has one grid there, as training has, and not two.
 """
 
 from __future__ import annotations

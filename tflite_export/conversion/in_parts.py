@@ -1,11 +1,10 @@
 """Large models, converted a part of their weights at a time.
 
-TensorFlow's converter holds some eight copies of the weights that it is given.
-So a large model's are given to it one part after the other; one number stands
-for all elements of each of the others, which then take no memory. Every
-conversion gives the same operators, and what a part has changed among their
-constants is what its weights became. Folding, permuting and all the rest stays
-the converter's.
+TensorFlow's converter holds some eight copies of the weights that it gets. So
+it gets the weights of a large model one part after the other. In each of the
+other weights, one number stands for all elements and takes no memory. Every
+conversion gives the same operators; the constants that differ are the weights
+of the part. Folding, permuting and the like stay with the converter.
 """
 
 from __future__ import annotations

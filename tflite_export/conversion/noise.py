@@ -1,8 +1,8 @@
 """Models that draw random numbers in inference, such as the sampling of a VAE.
 
-A file draws them, too: at every run new ones, as Keras does. Keras draws by
-seeds that TFLite has no operators for, so that the operators are exchanged when
-the model is traced. To compare the two, both are given the same numbers.
+A file draws them, too: new ones at every run, as Keras does. Keras draws by
+seeds for which TFLite has no operators, so other operators replace them when
+the model is traced. For a comparison, both get the same numbers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Inputs whose height, width or length a model leaves open.
 
-A file with float activations keeps such axes open: the runtime makes room for
-whatever size it is given. It is verified at two sizes. A file with integer
-activations is made for one size, that of the data, as is one of a model that
-TFLite can't keep open.
+A file with float activations keeps such axes open, and the runtime accepts any
+size. The export verifies it at two sizes. A file with integer activations has
+one size, that of the data; so has a file of a model that TFLite can't keep
+open.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Models that compute in another float type than files do, which is float32.
 
-TFLite has no kernels of other floats on CPUs. Codes and steps are float32 in
-any case, so that a file of such a model computes with exactly what was
-trained, and at least as precisely as most of these types.
+TFLite has no kernels for other floats on CPUs. Codes and steps are float32 in
+any case. So a file of such a model computes with exactly the trained values,
+and at least as precisely as most of these types.
 """
 
 from __future__ import annotations

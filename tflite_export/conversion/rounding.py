@@ -1,9 +1,9 @@
 """How far rounding alone moves the outputs of a float model.
 
-Every kernel adds in an order of its own, and a deep network may amplify what
-that changes. How much is measured on the model itself: its graph is run in
-float64, and again in float32 with every weight and every input moved by one
-unit in the last place. A file that computes the same may differ by as much.
+Every kernel adds in a different order, and a deep network may amplify the
+effect. The model itself shows how much: this module runs its graph in float64,
+and again in float32 with every weight and every input moved by one unit in the
+last place. A right file may differ by as much.
 """
 
 from __future__ import annotations

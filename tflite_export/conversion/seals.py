@@ -1,11 +1,11 @@
 """Weights that the converter must not fold into anything.
 
-It folds what it can compute while converting: a table that is read at known
-places becomes the rows that are read, these are added to a bias, and the codes
-are gone. So where a weight is not simply multiplied with data, the converter is
-given an input in its place, of which it knows nothing, and the input becomes a
-constant again afterwards. Which constant holds which weight is then known, and
-so are its elements.
+The converter folds everything that it can compute: a table that is read at
+known places becomes the rows that are read, the rows are added to a bias, and
+the codes are lost. So if a weight is not simply multiplied with data, the
+converter gets an input in its place, which it can't fold. Afterwards the input
+becomes a constant again. So it is known which constant holds which weight, and
+what its elements are.
 """
 
 from __future__ import annotations

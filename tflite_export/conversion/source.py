@@ -1,8 +1,8 @@
 """A model as the exporter reads it, and what it needs of one.
 
-Any object with the members of `QuantizedModel` can be exported, and with those
-of `RangedModel` on the grids that its activations were trained with; nothing
-here knows how a model was quantized.
+Any object with the members of `QuantizedModel` can be exported; with those of
+`RangedModel` it is exported with its trained ranges. Nothing here knows how a
+model was quantized.
 """
 
 from __future__ import annotations

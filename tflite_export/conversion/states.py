@@ -1,10 +1,9 @@
 """States that a model keeps from one call to the next.
 
 A file computes its outputs from its inputs alone, so a state becomes an input
-and an output: whoever calls the file gives each of these inputs what the output
-of the same name was in the call before. A recurrent layer with `stateful=True`
-has such states, and any layer that assigns a variable in inference which
-results depend on.
+and an output. The caller passes the output of each call to the matching input
+of the next. A recurrent layer with `stateful=True` has such states; so has a
+layer that assigns a variable in inference, if results depend on it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which constants of a graph are a model's quantized weights, by their values.
 
-It is asked of the graph before anything is folded: there a quantized weight is
-bit for bit `codes * step`.
+It looks at the graph before anything is folded; there a quantized weight is bit
+for bit `codes * step`.
 """
 
 from __future__ import annotations

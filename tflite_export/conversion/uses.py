@@ -1,10 +1,10 @@
 """How the graph that the converter is given uses its weights.
 
-What is looked at is the graph before the converter has changed anything, where
-every weight is a constant of its own. So it is known, and not guessed, which
+This module looks at the graph before the converter changes anything; there
+every weight is a separate constant. So it is known, and not guessed, which
 weights nothing reads, which are only multiplied with data, and which are added,
-sliced or looked up: the converter folds those into constants in which their
-codes are lost.
+sliced or looked up. The converter folds the last kind into constants in which
+their codes are lost.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which weights of a graph may end in one constant of a file.
 
-Normalization that follows a convolution is folded into its filter, a bias is
-added to a shift, and so on. Which of them the converter folds is not known
-here; a weight that it could fold into another is put into one group with it.
+The converter folds a normalization behind a convolution into its filter, adds a
+bias to a shift, and so on. This module does not know which of them it folds. It
+puts a weight into one group with every weight into which it could be folded.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """How many samples a file is run on, at once and in all.
 
-A verification keeps every tensor that a file computes, some as integers and
-floats, and simulates kernels in numpy. For a network of a thousand weights that
-is nothing; for a long sequence a single sample can take a gigabyte and seconds.
-So both numbers follow from what one sample takes: counted from the operators,
-never measured, so that the same export does the same work on any machine.
+A verification keeps every tensor that a file computes, some as integers and as
+floats, and simulates kernels in numpy. For a network of a thousand weights this
+is little; for a long sequence a single sample can take a gigabyte and seconds.
+So both numbers follow from the work of one sample. The work is counted from the
+operators and not measured, so the same export does the same work on any
+machine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whether data to evaluate on is on the scale that a file is right for.
 
-Accuracy on pixels of 0..255 for a file of 0..1 is that of chance, and looks
-like a bad file. What a file is right for, the model remembers that it was made
-of; of a file alone, the grids of its inputs tell.
+If a file for pixels of 0..1 gets pixels of 0..255, its accuracy is that of
+chance, and the file looks bad. The model of a file remembers the right scale;
+without the model, the grids of the file's inputs show it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Checks the bytes of a TFLite file before anything follows its offsets.
 
-A FlatBuffer is tables that point at tables. Nothing in the format keeps an
-offset inside of the file, and neither FlatBuffers' Python package nor the
-interpreter's Python front end looks. `verify` walks from the root through every
-table that the schema knows, once for each way to reach it, as a reader does,
-and lets nothing pass that it could not follow.
+A FlatBuffer consists of tables that point at tables. The format allows an
+offset outside of the file, and neither FlatBuffers' Python package nor the
+interpreter's Python front end checks it. `verify` walks from the root through
+every table that the schema knows, once for each way to reach it, as a reader
+does, and refuses a file in which it can't follow an offset.
 """
 
 from __future__ import annotations

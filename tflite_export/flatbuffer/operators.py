@@ -1,9 +1,9 @@
 """Facts on the operators of the format, for all targets.
 
-Which inputs hold weights, and versions that runtimes register kernels under
-(TensorFlow's `op_version.cc`). Versions of integer operators by type stand in
-`targets/tables/_integer.json`, for they are a part of what a target runs.
-`verification.readback` has a copy of its own, so that one checks the other.
+These are the inputs that hold weights, and the versions under which runtimes
+register kernels (TensorFlow's `op_version.cc`). Versions of integer operators
+by type stand in `targets/tables/_integer.json`, as they depend on the target.
+`verification.readback` has a separate copy, so that one checks the other.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which fields the tables of TFLite's schema have, as data.
 
-The schema itself is in no package; its generated accessors are. Each is called
-once on a stand-in that notes how it reads. So the fields are always those that
-the installed schema will read, and a release that adds some needs no change
-here.
+No package has the schema itself, but one has its generated accessors. This
+module calls each accessor once on a stand-in that records how it reads. So the
+fields are always those of the installed schema, and a release with new fields
+needs no change here.
 """
 
 from __future__ import annotations

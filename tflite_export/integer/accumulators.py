@@ -12,14 +12,14 @@ the output. Three things can go wrong:
   accumulator) that XNNPACK refuses it and fixed point overflows: an output
   that was dead in training.
 
-The codes stay as they are in all of them. In the first two the channel gets a
-larger scale, just large enough, and its bias as many units as it then takes:
-what the codes contribute was next to nothing and still is, and how many units
-of the output it moves by, for the worst of all inputs, is computed. In the
-third every sum but zero is at an end of the output's range, and stays there
-with the largest factor that kernels take. Likewise, where a bias alone puts
-the output beyond an end, whatever the input, a smaller one that does so, too,
-takes its place. Both are exact.
+The codes do not change in any of these cases. In the first two, the channel
+gets the smallest scale that fits, and its bias in units of that scale. The
+contribution of the codes was next to nothing and still is; this module computes
+by how many units of the output it changes, for the worst of all inputs. In the
+third case, every sum but zero is at an end of the output's range, and stays
+there with the largest factor that kernels take. Likewise, if a bias alone puts
+the output beyond an end for every input, a smaller bias that does so, too,
+replaces it. Both are exact.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Factors and summands of channels as one operator.
 
-A batch normalization with nothing in front that it could be folded into is a
-product and a sum; so are a rescaling and a normalization of inputs. As two
-operators they round in between, to a grid that training does not know, and one
-grid for the factors of all channels leaves little of the small ones. As a
-depthwise convolution of one pixel they round once, as training does: each
-channel's factor is a code of 127 at a scale of its own, and the summand is a
-bias.
+A batch normalization that can't be folded into an operator before it is a
+product and a sum; so are a rescaling and a normalization of inputs. Two
+operators would round in between, to a grid that training does not have, and
+small factors would vanish on one grid for the factors of all channels. A
+depthwise convolution of one pixel rounds once, as training does: the factor of
+each channel is a code of 127 with a separate scale, and the summand is a bias.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Ends of activation functions that an output's grid never reaches.
 
-Kernels count an end such as the 6 of a ReLU6 in units of the output, in 32
-bits, and refuse a file, or overflow, where these do not hold it. A grid that
-fine ends long before 6, and saturates there, so the end can go.
+Kernels count an end, such as the 6 of a ReLU6, in units of the output in 32
+bits. If 32 bits are too few, they refuse the file or overflow. A grid that fine
+ends long before 6 and saturates there, so the file needs no end of its own.
 """
 
 from __future__ import annotations

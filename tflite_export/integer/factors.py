@@ -1,6 +1,6 @@
 """Products with one positive number: codes stay as they are, on another grid.
 
-Such as attention's query, divided by the root of its size. Where the grid of
+An example is attention's query, divided by the root of its size. If the grid of
 the result is that of the operand times the number, nothing is rounded.
 """
 

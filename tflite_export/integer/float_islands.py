@@ -1,12 +1,11 @@
 """Layer normalizations in float, between integers.
 
 The converter writes them as a dozen operators: means, squares, a reciprocal
-root, products, sums. A variance in 8 bits, and the reciprocal of its root,
-are off by large factors wherever variances differ from token to token, and
-one unit there moves the outputs by many. In training such a layer has one
-site, its output. So on targets that run float operators, too, its operators
-compute in float, on what a DEQUANTIZE reads and a QUANTIZE writes: what was
-trained.
+root, products, sums. A variance in 8 bits, and the reciprocal of its root, are
+off by large factors wherever variances differ from token to token, and one unit
+there moves the outputs by many. In training such a layer has one quantization
+point, its output. So on targets that also run float operators, its operators
+compute in float, between a DEQUANTIZE and a QUANTIZE on the trained grids.
 """
 
 from __future__ import annotations

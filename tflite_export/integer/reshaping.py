@@ -1,8 +1,9 @@
 """Layers as convolutions of one pixel, if only those can hold them.
 
-A dense layer is a 1x1 convolution. A table with a scale per channel is a table
-of codes and a depthwise 1x1 convolution, whose weights are the scales: what a
-GATHER finds is multiplied by them and rounded once, as training rounds it.
+A dense layer is a 1x1 convolution. A table with a scale per channel becomes a
+table of codes and a depthwise 1x1 convolution with the scales as its weights:
+it multiplies the result of the GATHER by the scales and rounds once, as
+training does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """States on one grid where they leave a file and come in again.
 
-What a file gave for a state is what it takes in the next call, so that both
-ports have to mean the same by the same bytes. The output decides: what it holds
-is the state, and to write it on another grid would round it once more.
+The output of a state is its input in the next call, so the same bytes have to
+mean the same at both ports. The grid of the output decides: the output holds
+the state, and another grid would round it once more.
 """
 
 from __future__ import annotations

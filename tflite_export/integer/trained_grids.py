@@ -1,8 +1,8 @@
 """Trained ranges, as the converter leaves them in a float file.
 
-A fake quantization becomes a QUANTIZE and a DEQUANTIZE behind each other. Its
-scale and zero point are the trained ones, unless the range is so narrow that
-the converter takes a wider one; the pair itself goes.
+A fake quantization becomes a QUANTIZE and the DEQUANTIZE behind it. Their scale
+and zero point are the trained ones, unless the range is so narrow that the
+converter widens it. This module removes the pair and keeps its grid.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a model to a float file in which every weight is found again.
 
-What the converter folds away is kept from it, and the model converted again:
-only then, for every conversion takes time.
+If the converter folds weights away, the model is converted again with these
+weights kept from it. This happens only then, as every conversion takes time.
 """
 
 from __future__ import annotations

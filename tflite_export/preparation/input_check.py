@@ -1,11 +1,11 @@
 """Whether samples are on the scale of what a model was trained on.
 
-A file of integers has 256 codes for an input. Where ranges are measured on
-samples that are many times as large as what the model was trained on, its own
-inputs share a handful of codes: no right file comes from them. Where they are
-many times as small, its own inputs are clipped to next to nothing. Both the
-ends and the mean magnitude have to say so: a test set that reaches a bit
-further, a few outliers or a dark image are no other scale.
+A file of integers has 256 codes for an input. If ranges are measured on samples
+many times as large as those of training, the real inputs share a handful of
+codes. If the samples are many times as small, the real inputs are clipped to
+next to nothing. The check needs both the ends and the mean magnitude to differ:
+a test set that reaches a bit further, a few outliers or a dark image do not
+mean another scale.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Whether inputs that look rows of a table up name rows that it has.
+"""Whether inputs that select rows of a table name existing rows.
 
-What a runtime does with others is its own affair: one refuses in the middle of
-its work, one reads what lies behind the table.
+Runtimes treat other inputs in different ways: one refuses in the middle of its
+work, another reads memory behind the table.
 """
 
 from __future__ import annotations

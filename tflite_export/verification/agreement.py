@@ -1,10 +1,9 @@
 """Decisions of a file's outputs, and how many of them may differ.
 
-There is something to decide only where there are classes. A softmax or a
-sigmoid at the end has them; of other outputs the compiled loss knows: those of
-a cross entropy are logits. What is compared with the squared error is a number
-and no class, whatever its shape. `differences.Decision` says when two runs
-decide alike.
+Only outputs with classes decide. A softmax or a sigmoid at the end has classes.
+For other outputs the compiled loss tells: with a cross entropy they are logits,
+with the squared error they are numbers of any shape. `differences.Decision`
+says when two runs decide alike.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ a MobileNetV2 with random weights 2 of 1.2 million values are off by one, and
 the output by ten. How far depends on the weights, so no constant can be the
 limit.
 
-What is asked for instead is stronger than a limit at the output. On every
+The proof asked for instead is stronger than a limit at the output. On every
 sample, the file's outputs equal, bit for bit, those of the copy that shows all
-of its tensors; so what each operator read and wrote is known. Each operator's
-result is then within its own limit of the float arithmetic of what it read,
-and over all operators much nearer than rounding itself is. Nothing but these
-units is left that could make a difference. Operators that the simulation
-computes to the bit, see `fixed_point`, make none, and explain none.
+of its tensors. So it is known what each operator read and wrote. The result of
+each operator is within its own limit of the float arithmetic of what it read,
+and over all operators it is much nearer than rounding itself. Then these units
+are the only possible cause of the difference. Operators that the simulation
+computes to the bit, see `fixed_point`, cause no units and explain none.
 """
 
 from __future__ import annotations

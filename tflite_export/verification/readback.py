@@ -1,8 +1,8 @@
 """Reads the codes back from the bytes of a file and compares them.
 
-On purpose this shares nothing with the writing side but the description of
-where a weight lies: it reads through the schema's accessors and unpacks by
-single bits.
+On purpose this module shares nothing with the writing side except the
+description of where a weight lies. It reads through the schema's accessors and
+unpacks single bits.
 """
 
 from __future__ import annotations

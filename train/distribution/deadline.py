@@ -1,8 +1,8 @@
 """Ends a process that waits in native code and holds Python's lock.
 
-No thread of Python runs there and no handler of a signal, so that nothing in
-the process could say why it ends. Another process says it, and sends a signal
-that the system's own `_exit` handles.
+In this state no Python thread and no signal handler runs, so nothing in the
+process could say why it ends. Another process says it, and sends a signal that
+the system's own `_exit` handles.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Keras 3.15's own `fit` fails under `MultiWorkerMirroredStrategy`: it takes the
 values of several replicas for a tensor where it builds the model, and reduces
-scalars along an axis. What it calls for one replica and one step,
-`model.train_step`, works, and so do callbacks; only what lies between is
-here. It is no more than docs/custom-loops.md tells anyone to write.
+scalars along an axis. `model.train_step`, which it calls for one replica and
+one step, works, and so do callbacks. This module has only the part in between,
+the same loop that docs/custom-loops.md describes.
 """
 
 from __future__ import annotations

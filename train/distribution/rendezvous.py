@@ -1,8 +1,8 @@
 """Waits until all workers of a cluster are there.
 
-TensorFlow waits too, but without end: the call that starts its server neither
-returns nor heeds signals while a worker is missing. So the workers first meet
-here, on the chief's port, which TensorFlow takes over when they have.
+TensorFlow waits, too, but forever: while a worker is missing, the call that
+starts its server neither returns nor reacts to signals. So the workers first
+meet here, on the chief's port. TensorFlow takes over the port afterwards.
 """
 
 from __future__ import annotations

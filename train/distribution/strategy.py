@@ -1,8 +1,8 @@
-"""On which devices a run trains, and what its workers tell each other.
+"""The devices on which a run trains, and the messages of its workers.
 
 With `multi_worker` every worker runs the same command. All compute the same
-steps; the chief alone reads and writes the output folder and hands the others
-what it read, so that they need no file system in common.
+steps. Only the chief reads and writes the output folder, and sends the others
+what it read, so they need no common file system.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Ends a worker that waits for others that run and do not answer.
 
 TensorFlow notices workers that are gone: their connections break, or their
-heartbeats are missing. For one that only does not take part it waits without
-end, and what it offers against that, a timeout for each collective, costs a
-thread for each that sleeps until then.
+heartbeats are missing. For a worker that only does not take part, it waits
+forever. It offers a timeout for each collective, but each timeout costs a
+thread that sleeps until then.
 """
 
 from __future__ import annotations

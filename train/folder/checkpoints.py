@@ -1,10 +1,10 @@
 """Checkpoints at the end of every epoch, and the history of the epochs.
 
-`keras.callbacks.BackupAndRestore` writes weights and epoch number to two
-files, one after the other: a kill in between repeats an epoch on weights that
-have it behind them. Here the number is in the file's name, and the file
-appears whole, by a rename. Optimizer state, bits and schedule state are
-variables that the weights file holds, and its end is a seal, see `seals`.
+`keras.callbacks.BackupAndRestore` writes weights and epoch number to two files,
+one after the other. After a kill in between, it repeats an epoch on weights
+that were already trained with it. Here the number is in the file's name, and
+the file appears whole, by a rename. Optimizer state, bits and schedule state
+are variables in the weights file, and its end is a seal, see `seals`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Seals of a run's files: whole, and of this run.
 
 A seal is the end of a file: the run, and a digest of the run, the file's name
-and all before. HDF5 does not read what lies behind its data; in a `.keras`
-file, a ZIP archive, the seal is the archive's comment. So whatever reads the
-files without a seal reads these.
+and all content before. HDF5 does not read bytes behind its data; in a `.keras`
+file, a ZIP archive, the seal is the archive's comment. So programs that know no
+seals read these files, too.
 """
 
 from __future__ import annotations
