@@ -18,7 +18,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command for some seconds at most.
 
-    Whether it failed is not looked at. `name` and `purpose` are for the error.
+    It does not check whether the command failed. `name` and `purpose` are for
+    the error.
 
     Raises:
         ExportError: If it takes too long.

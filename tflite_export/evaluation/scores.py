@@ -39,7 +39,7 @@ def evaluate_file(
     states: Sequence[StateReport] = (),
     trained: Mapping[str, DataScale] | None = None,
 ) -> dict[str, float]:
-    """Runs a file over a data set and measures what it is worth.
+    """Runs a file over a data set and measures its scores.
 
     Args:
         path: The file.

@@ -1,9 +1,10 @@
 """Functions of one number as tables of their 256 results.
 
-An int8 activation has 256 values, so whatever is computed of it element by
-element, however many operators the converter needs for it, is a table: GATHER
-reads it at the code, which CAST widens and ADD shifts to 0..255. Each result is
-rounded once, from float arithmetic, as a site of training rounds it.
+An int8 activation has 256 values. So any function of single elements is a
+table, however many operators the converter needs for it. CAST widens the code,
+ADD shifts it to 0..255, and GATHER reads the table there. Each result is
+rounded once, from float arithmetic, as a quantization point of training rounds
+it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Scores with a mask: numbers like -1e9, for which no grid has room.
 
-A softmax makes nothing of them, nor of what is some ten below the largest score
-of a row. So the grid of scores ends there, and its lowest code stands for all
-that is masked. An addend that masks needs no more room than the sum.
+A softmax gives zero for them, and also for scores that are some ten below the
+largest of a row. So the grid of scores ends there, and its lowest code stands
+for all masked scores. An addend that masks needs no wider grid than the sum.
 """
 
 from __future__ import annotations

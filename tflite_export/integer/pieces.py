@@ -1,8 +1,8 @@
 """Operators as other operators on slices of their inputs.
 
-For targets that have no DEPTH_TO_SPACE or UNPACK, and a SOFTMAX for one vector
-at a time. Codes are moved and joined again; what is computed is computed by
-the same kernel on the same numbers.
+Some targets have no DEPTH_TO_SPACE or UNPACK, and a SOFTMAX for one vector at a
+time only. Codes are moved and joined again; computations use the same kernel on
+the same numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether samples are what the ranges of a file are for."""
+"""Whether samples fit the ranges of a file."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Which operators of an integer graph compute in float.
 
-Those without a kernel for the target's activations, layer normalizations (see
-`float_islands`), what normalizes an input that training does not round, and
-delicate ones, such as EXP and DIV, where training knows no grid for what they
-read or write: one unit there would be many behind it. With them goes what
-stands between them and the next tensor that training rounds, so that the file
-rounds where training does and nowhere else.
+Four kinds compute in float: operators without a kernel for the target's
+activations; layer normalizations (see `float_islands`); operators that
+normalize an input which training does not round; and delicate operators, such
+as EXP and DIV, if training has no grid for their input or output, as one unit
+there would become many behind it. Operators between them and the next tensor
+that training rounds compute in float, too. So the file rounds where training
+does and nowhere else.
 """
 
 from __future__ import annotations
