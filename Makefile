@@ -103,7 +103,8 @@ lint: $(STAMP) ## Check style, types and BUILD files.
 		buildifier -mode=check -lint=warn -r . ; \
 	elif command -v npx > /dev/null; then \
 		npx --yes @bazel/buildifier@$(BUILDIFIER_VERSION) \
-			-mode=check -lint=warn $$(git ls-files '*BUILD' MODULE.bazel); \
+			-mode=check -lint=warn \
+			$$(git ls-files '*BUILD' '*.bazel' '*.bzl'); \
 	else \
 		echo "buildifier is not installed: the format of BUILD files" \
 			"was not checked."; \

@@ -3,53 +3,43 @@
     python -m tools.build_files          # write
     python -m tools.build_files --check  # exit 1 where a file would change
 
-A folder is one library, its tests one target a file, `__main__.py` the binary
-`main`. The output has the form that buildifier gives it.
+A room of a library is one target; of everything else one BUILD file stands at
+the top and takes the folders below. `__main__.py` is the binary `main`. The
+output has the form that buildifier gives it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 import sys
 from collections.abc import Mapping
-from collections.abc import Sequence
 
 from tools import imports
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# Top-level module -> target in the hub of pip packages.
+# Top-level modules whose distribution has another name.
 DISTRIBUTIONS = {
     "absl": "absl_py",
-    "ai_edge_litert": "ai_edge_litert",
-    "flatbuffers": "flatbuffers",
-    "h5py": "h5py",
-    "hypothesis": "hypothesis",
-    "keras": "keras",
-    "matplotlib": "matplotlib",
-    "nbclient": "nbclient",
-    "nbformat": "nbformat",
-    "numpy": "numpy",
-    "pytest": "pytest",
-    "rich": "rich",
-    "tensorflow": "tensorflow",
-    "tensorflow_datasets": "tensorflow_datasets",
-    "playwright": "playwright",
     "vl_convert": "vl_convert_python",
     "yaml": "pyyaml",
-    "tensorflow_model_optimization": "tensorflow_model_optimization",
-    "tf_keras": "tf_keras",
-    "tflite_micro": "tflite_micro",
 }
 
 # Modules in environments of their own: of peers and of the site.
 ELSEWHERE = ("griffe", "hgq", "markdown", "mkdocs", "qkeras")
 
+# Packages of which each folder is a target, so that Bazel holds the order of
+# their rooms.
+LIBRARIES = ("msq_tf", "tflite_export")
+# Targets that other repositories may use; they bring the rooms with them.
+PUBLIC = ("msq_tf", "msq_tf/tfmot", "tflite_export")
+
 # What a folder needs that no import shows.
 EXTRA_DEPS = {
     # An undeclared dependency of tensorflow-datasets.
-    "train/data": ["@pip//importlib_resources"],
+    "train": ["@pip//importlib_resources"],
     # The kernel that runs the notebook.
     "tests/examples": ["@pip//ipykernel"],
     # Started as a command.
@@ -59,42 +49,37 @@ DATA = {
     "msq_tf": '["py.typed"]',
     "msq_tf/rules": '["target_facts.json"]',
     "msq_tf/page": 'glob(["assets/*"])',
-    "tests/saved": """glob(
-        ["*"],
-        exclude = [
-            "*.py",
-            "BUILD",
-        ],
-    )""",
+    "tests/saved": 'glob(["*.*"])',
     "tflite_export": '["py.typed"]',
     "tflite_export/targets": 'glob(["tables/*.json"])',
-    "train/data": 'glob(["fashion_mnist_mini/**"])',
+    "train": 'glob(["data/fashion_mnist_mini/**"])',
 }
 # Modules of a folder that its subfolders stand on are a target of this name.
 GROUND = "ground"
 # Tests that read the tree itself do not run in a sandbox that hides it.
 LOCAL_TESTS = "tests/repository"
-PUBLIC = ("msq_tf", "tflite_export")
-TEST_RUNNER = "tests/run_pytest.py"
+TEST_RUNNER = pathlib.Path("tests/run_pytest.py")
+
+_Imports = Mapping[pathlib.Path, set[pathlib.Path]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """One target of a BUILD file.
+    """A target of a BUILD file, or all tests of one.
 
     Attributes:
-        folder: The folder, relative to the root.
+        folder: The folder of the BUILD file, relative to the root.
         name: Name of the target.
         rule: Name of the rule.
         files: Source files, relative to the root.
-        folder_files: All source files of the folder.
+        deps: Labels of what they import.
     """
 
     folder: pathlib.Path
     name: str
     rule: str
     files: tuple[pathlib.Path, ...]
-    folder_files: tuple[pathlib.Path, ...]
+    deps: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:
@@ -103,154 +88,100 @@ class Target:
         return f"//{self.folder}" + ("" if short else f":{self.name}")
 
 
+def home(path: pathlib.Path) -> pathlib.Path:
+    """Returns the folder whose BUILD file has a source file.
+
+    A BUILD file hides its folder from the patterns of those above it. Hence
+    either all folders of a package have one, or only the one at the top.
+    """
+    if path.parts[0] in LIBRARIES:
+        return path.parent
+    depth = 2 if path.parts[0] == "tests" else 1
+    return pathlib.Path(*path.parent.parts[:depth])
+
+
 def targets(root: pathlib.Path) -> list[Target]:
     """Returns the targets of all source files.
 
-    A folder is a library. Its tests are one target a file, `__main__.py` is
-    the binary `main`, and modules that subfolders stand on are a library of
-    their own: a package exports from above what stands on the ground below.
+    A test that others import is in the library of its folder, too. Importing
+    `a.b` from outside `a` runs `a/__init__.py`, so that is a dependency.
+
+    Raises:
+        ValueError: If an imported module is of no distribution that
+            requirements.txt has, or is one of the project and does not exist.
     """
-    found = []
-    files = imports.source_files(root)
-    for folder in sorted({path.parent for path in files}):
-        everything = [path for path in files if path.parent == folder]
-        own = [path for path in everything if str(path) != TEST_RUNNER]
-        ground = _ground(root, folder, own)
-        named: dict[tuple[str, str], list[pathlib.Path]] = {}
-        for path in own:
-            if path.name == "__main__.py":
-                key = ("main", "py_binary")
-            elif path.name.startswith("test_"):
-                key = (path.stem, "pytest_test")
-            elif path in ground:
-                key = (GROUND, "py_library")
-            else:
-                key = (folder.name, "py_library")
-            named.setdefault(key, []).append(path)
+    files = [p for p in imports.source_files(root) if p != TEST_RUNNER]
+    project = {path: _project(root, path) for path in files}
+    imported = {path for paths in project.values() for path in paths}
+    found: list[Target] = []
+    for folder in sorted(set(map(home, files))):
+        own = [path for path in files if home(path) == folder]
+        ground = _ground(folder, own, project)
+        mains = {path for path in own if path.name == "__main__.py"}
+        tests = {path for path in own if path.name.startswith("test_")}
+        library = set(own) - mains - ground - (tests - imported)
         found += [
-            Target(folder, name, rule, tuple(paths), tuple(everything))
-            for (name, rule), paths in sorted(named.items())
+            Target(folder, name, rule, tuple(sorted(paths)))
+            for name, rule, paths in (
+                ("main", "py_binary", mains),
+                (GROUND, "py_library", ground),
+                (folder.name, "py_library", library),
+                ("tests", "pytest_test", tests),
+            )
+            if paths
         ]
+    labels = {
+        path: t.label
+        for t in found
+        if t.rule != "pytest_test"
+        for path in t.files
+    }
+    found = [
+        dataclasses.replace(t, deps=_deps(root, t, project, labels))
+        for t in found
+    ]
+    _check_pinned(root, found)
     return found
 
 
-def _ground(
-    root: pathlib.Path, folder: pathlib.Path, own: list[pathlib.Path]
-) -> set[pathlib.Path]:
-    """Files of a folder that import nothing of its subfolders."""
-    if folder.parts[0] == "tests" or not any((root / folder).glob("*/*.py")):
-        return set()
-    above = {
-        path
-        for path in own
-        if path.name == "__init__.py"
-        or any(folder in p.parent.parents for p in _project(root, path))
-    }
-    while more := {
-        path
-        for path in own
-        if path not in above and above & _project(root, path)
-    }:
-        above |= more
-    return set(own) - above
+def written_deps(target: Target, graph: Mapping[str, Target]) -> list[str]:
+    """Returns the labels that a BUILD file names, as buildifier sorts them.
 
-
-def _project(root: pathlib.Path, path: pathlib.Path) -> set[pathlib.Path]:
-    """Project files that a file imports."""
-    return {
-        found
-        for module in imports.imported_modules(root, path)
-        if module.partition(".")[0] in imports.PACKAGES
-        for found in _project_files(root, path, module)
-        if found != path
-    }
-
-
-def dependencies(
-    root: pathlib.Path,
-    target: Target,
-    labels: Mapping[pathlib.Path, str],
-) -> list[str]:
-    """Returns the labels that a target depends on, sorted.
-
-    Importing `a.b` from outside `a` runs `a/__init__.py` too, so that is a
-    dependency. Inside `a` it would be a cycle.
-
-    Args:
-        root: Root of the repository.
-        target: The target.
-        labels: The label of each source file's target.
-
-    Returns:
-        Labels, relative ones (`:name`) for the same folder, in the order
-        that buildifier gives them.
-
-    Raises:
-        ValueError: If an imported module belongs to no known distribution.
+    Rooms of a library name all that they import. What stands on the libraries
+    would name each of their rooms: it names its own folder's targets, and what
+    no other of its dependencies brings.
     """
-    deps = set(EXTRA_DEPS.get(target.folder.as_posix(), []))
-    for path in target.files:
-        deps.update(labels[found] for found in _project(root, path))
-        if target.rule == "pytest_test":
-            deps.update(_conftests(root, path, labels))
-        for module in imports.imported_modules(root, path):
-            top = module.partition(".")[0]
-            if top in imports.PACKAGES or top in ELSEWHERE:
-                continue
-            if top not in DISTRIBUTIONS:
-                raise ValueError(
-                    "A source file imports a module of no known distribution. "
-                    "Expected an entry in `DISTRIBUTIONS` and a line in "
-                    f"requirements.txt. Received: {module} in {path}"
-                )
-            deps.add(f"@pip//{DISTRIBUTIONS[top]}")
-    deps.discard(target.label)
-    return sorted(
-        (_relative(dep, target.folder) for dep in deps), key=_buildifier_order
-    )
+    own = f"//{target.folder}"
+    deps = set(target.deps)
+    if target.folder.parts[0] not in LIBRARIES:
+        brought = {d for dep in deps for d in reached(dep, graph)}
+        deps -= {d for d in brought if d.partition(":")[0] != own}
+    short = {own: f":{target.folder.name}", f"{own}:{GROUND}": f":{GROUND}"}
+    return sorted((short.get(d, d) for d in deps), key=_buildifier_order)
 
 
-def build_file(
-    root: pathlib.Path,
-    folder: pathlib.Path,
-    found: Sequence[Target],
-    labels: Mapping[pathlib.Path, str],
-) -> str:
-    """Returns the text of the BUILD file of one folder."""
-    tests = [t for t in found if t.rule == "pytest_test"]
-    others = [t for t in found if t.rule != "pytest_test"]
-    rules = {t.rule for t in others}
-    loads = [
-        f'load("@rules_python//python:{rule}.bzl", "{rule}")\n'
-        for rule in sorted(rules)
-    ]
-    if tests:
-        loads.append('load("//tools:pytest_test.bzl", "pytest_test")\n')
-    visibility = (
-        "//visibility:public"
-        if folder.parts[0] in PUBLIC
-        else "//:__subpackages__"
-    )
-    head = "".join(loads)
-    head += f'\npackage(default_visibility = ["{visibility}"])\n'
-    if folder / "run_pytest.py" == pathlib.Path(TEST_RUNNER):
-        head += '\nexports_files(["run_pytest.py"])\n'
-    bodies = [_rule(t, dependencies(root, t, labels)) for t in others]
-    if tests:
-        every = {d for t in tests for d in dependencies(root, t, labels)}
-        bodies.append(_tests(folder, sorted(every, key=_buildifier_order)))
-    return head + "".join("\n" + text for text in bodies)
+def reached(label: str, graph: Mapping[str, Target]) -> set[str]:
+    """Returns all that a target depends on, itself left out."""
+    found: set[str] = set()
+    ahead = [label]
+    while ahead:
+        target = graph.get(ahead.pop())
+        new = (target.deps if target else set()) - found
+        found |= new
+        ahead += new
+    return found
 
 
 def build_files(root: pathlib.Path = ROOT) -> dict[pathlib.Path, str]:
     """Returns the text of every generated BUILD file, by relative path."""
+    by_folder: dict[pathlib.Path, list[Target]] = {}
     found = targets(root)
-    labels = {path: t.label for t in found for path in t.files}
+    for target in found:
+        by_folder.setdefault(target.folder, []).append(target)
+    graph = {target.label: target for target in found}
     return {
-        folder / "BUILD": build_file(
-            root, folder, [t for t in found if t.folder == folder], labels
-        )
-        for folder in sorted({t.folder for t in found})
+        folder / "BUILD": _build_file(folder, own, graph)
+        for folder, own in by_folder.items()
     }
 
 
@@ -270,29 +201,152 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _project_files(
-    root: pathlib.Path, path: pathlib.Path, module: str
-) -> list[pathlib.Path]:
-    own = imports.module_path(root, module)
-    if own is None:
-        raise ValueError(
-            "A source file imports a project module that does not exist. "
-            f"Received: {module} in {path}"
-        )
-    found = [own]
-    top = pathlib.Path(module.partition(".")[0])
-    if path.parts[0] != top.name and (root / top / "__init__.py").exists():
-        found.append(top / "__init__.py")
-    return found
+def _project(root: pathlib.Path, path: pathlib.Path) -> set[pathlib.Path]:
+    """Project files that a file imports."""
+    found = set()
+    for module in imports.imported_modules(root, path):
+        top = module.partition(".")[0]
+        if top not in imports.PACKAGES:
+            continue
+        own = imports.module_path(root, module)
+        if own is None:
+            raise ValueError(
+                "A source file imports a project module that does not exist. "
+                f"Received: {module} in {path}"
+            )
+        found.add(own)
+        package = pathlib.Path(top, "__init__.py")
+        if path.parts[0] != top and (root / package).exists():
+            found.add(package)
+    return found - {path}
 
 
-def _relative(absolute: str, folder: pathlib.Path) -> str:
-    own = f"//{folder}"
-    if absolute == own:
-        return f":{folder.name}"
-    if absolute.startswith(own + ":"):
-        return absolute.removeprefix(own)
-    return absolute
+def _ground(
+    folder: pathlib.Path, own: list[pathlib.Path], project: _Imports
+) -> set[pathlib.Path]:
+    """Files of a library's folder that import nothing of its subfolders."""
+    below = {p for p in project if folder in p.parent.parents}
+    if folder.parts[0] not in LIBRARIES or not below:
+        return set()
+    above = {p for p in own if p.name == "__init__.py"} | below
+    while more := {p for p in own if p not in above and above & project[p]}:
+        above |= more
+    return set(own) - above
+
+
+def _deps(
+    root: pathlib.Path,
+    target: Target,
+    project: _Imports,
+    labels: Mapping[pathlib.Path, str],
+) -> frozenset[str]:
+    deps = {labels[found] for path in target.files for found in project[path]}
+    if target.rule == "pytest_test":
+        # `conftest.py` files, which pytest loads.
+        deps |= {
+            labels[path]
+            for path in labels
+            if path.name == "conftest.py"
+            and home(path) in (target.folder, target.folder.parent)
+        }
+    if target.rule != "py_binary":
+        deps.update(EXTRA_DEPS.get(target.folder.as_posix(), []))
+    modules = {
+        module.partition(".")[0]
+        for path in target.files
+        for module in imports.imported_modules(root, path)
+    }
+    for module in modules - {*imports.PACKAGES, *ELSEWHERE}:
+        deps.add(f"@pip//{DISTRIBUTIONS.get(module, module)}")
+    return frozenset(deps - {target.label})
+
+
+def _check_pinned(root: pathlib.Path, found: list[Target]) -> None:
+    lines = (root / "requirements.txt").read_text().splitlines()
+    names = {line.partition("==")[0] for line in lines if "==" in line}
+    pinned = {re.sub("[-.]", "_", f"@pip//{name}") for name in names}
+    for target in found:
+        unknown = {d for d in target.deps if d[0] == "@"} - pinned
+        if unknown:
+            raise ValueError(
+                "A source file imports a module of no known distribution. "
+                "Expected a line in requirements.txt and, where its name is "
+                "another, an entry in `DISTRIBUTIONS`. Received: "
+                f"{sorted(unknown)} in {target.label}"
+            )
+
+
+def _build_file(
+    folder: pathlib.Path, own: list[Target], graph: Mapping[str, Target]
+) -> str:
+    """The text of the BUILD file of one folder."""
+    loads = [
+        f'load("@rules_python//python:{rule}.bzl", "{rule}")\n'
+        for rule in sorted({t.rule for t in own} - {"pytest_test"})
+    ]
+    if any(t.rule == "pytest_test" for t in own):
+        loads.append('load("//tools:pytest_test.bzl", "pytest_test")\n')
+    parts = ["".join(loads)]
+    everything = sorted(path for t in own for path in t.files)
+    if folder == TEST_RUNNER.parent:
+        parts.append(f'exports_files(["{TEST_RUNNER.name}"])\n')
+        everything = [*everything, TEST_RUNNER]
+    parts += [_rule(t, everything, written_deps(t, graph)) for t in own]
+    return "\n".join(parts)
+
+
+def _rule(
+    target: Target, everything: list[pathlib.Path], deps: list[str]
+) -> str:
+    folder = target.folder.as_posix()
+    tests = target.rule == "pytest_test"
+    library = target.name == target.folder.name and not tests
+    rows = {
+        "name": 'file.removesuffix(".py")' if tests else f'"{target.name}"',
+        "srcs": "[file]" if tests else _sources(target, everything),
+    }
+    if library and folder in DATA:
+        rows["data"] = DATA[folder]
+    if target.rule == "py_binary":
+        rows["main"] = f'"{target.files[0].name}"'
+    if folder == LOCAL_TESTS and tests:
+        rows["tags"] = '["local"]'
+    if library and folder in PUBLIC:
+        rows["visibility"] = '["//visibility:public"]'
+    if deps:
+        rows["deps"] = _list(deps)
+    body = "".join(f"    {key} = {value},\n" for key, value in rows.items())
+    if not tests:
+        return f"{target.rule}(\n{body})\n"
+    pattern = _pattern(everything, "test_*.py")
+    return f'[pytest_test(\n{body}) for file in glob(["{pattern}"])]\n'
+
+
+def _sources(target: Target, everything: list[pathlib.Path]) -> str:
+    """The source files of a target: a pattern, or a list where that is short.
+
+    Tests that others import stand beside the pattern, which has no tests.
+    """
+    names = {path: str(path.relative_to(target.folder)) for path in everything}
+    own = [names[path] for path in target.files]
+    if len(own) <= 3 or target.name == GROUND:
+        return _list(own)
+    tests = {path for path in everything if path.name.startswith("test_")}
+    exclude = {names[p] for p in {*names} - tests - {*target.files}}
+    if tests:
+        exclude.add(_pattern(everything, "test_*.py"))
+    text = f'["{_pattern(everything, "*.py")}"]'
+    if exclude:
+        listed = _list(sorted(exclude)).replace("\n", "\n    ")
+        text = f"\n        {text},\n        exclude = {listed},\n    "
+    imported = [names[p] for p in target.files if p in tests]
+    return f"glob({text})" + (f" + {_list(imported)}" if imported else "")
+
+
+def _pattern(everything: list[pathlib.Path], name: str) -> str:
+    """A pattern that reaches the folders below, where there are some."""
+    deep = len({path.parent for path in everything}) > 1
+    return f"**/{name}" if deep else name
 
 
 def _buildifier_order(dep: str) -> tuple[int, list[str]]:
@@ -304,59 +358,10 @@ def _buildifier_order(dep: str) -> tuple[int, list[str]]:
     return phase, dep.replace(":", ".").split(".")
 
 
-def _rule(target: Target, deps: list[str]) -> str:
-    rows = [("name", f'"{target.name}"')]
-    rows.append(("srcs", _sources(target)))
-    if target.name == target.folder.name and str(target.folder) in DATA:
-        rows.append(("data", DATA[str(target.folder)]))
-    if target.rule == "py_binary":
-        rows.append(("main", f'"{target.files[0].name}"'))
-    if deps:
-        rows.append(("deps", _list(deps)))
-    body = "".join(f"    {key} = {value},\n" for key, value in rows)
-    return f"{target.rule}(\n{body})\n"
-
-
-def _sources(target: Target) -> str:
-    names = [path.name for path in target.files]
-    rest = {path.name for path in target.folder_files} - set(names)
-    tests = {name for name in rest if name.startswith("test_")}
-    others = sorted(rest - tests)
-    if len(names) <= 3 or target.name == GROUND:
-        return _list(names)
-    exclude = [*others, *(["test_*.py"] if tests else [])]
-    if not exclude:
-        return 'glob(["*.py"])'
-    listed = _list(exclude).replace("\n", "\n    ")
-    return f'glob(\n        ["*.py"],\n        exclude = {listed},\n    )'
-
-
-def _tests(folder: pathlib.Path, deps: list[str]) -> str:
-    tags = '    tags = ["local"],\n' if str(folder) == LOCAL_TESTS else ""
-    return (
-        "[pytest_test(\n"
-        '    name = file.removesuffix(".py"),\n'
-        "    srcs = [file],\n"
-        f"{tags}"
-        f"    deps = {_list(deps)},\n"
-        ') for file in glob(["test_*.py"])]\n'
-    )
-
-
 def _list(values: list[str]) -> str:
     if len(values) == 1:
         return f'["{values[0]}"]'
     return "[\n" + "".join(f'        "{v}",\n' for v in values) + "    ]"
-
-
-def _conftests(
-    root: pathlib.Path,
-    path: pathlib.Path,
-    labels: Mapping[pathlib.Path, str],
-) -> list[str]:
-    """Labels of the `conftest.py` files that pytest loads for a test."""
-    files = [folder / "conftest.py" for folder in path.parents]
-    return [labels[file] for file in files if (root / file).exists()]
 
 
 if __name__ == "__main__":

@@ -26,63 +26,59 @@ def test_build_files_are_those_of_the_imports(root, generated):
     assert not stale, "run `make build-files`"
 
 
+@pytest.fixture(scope="module")
+def found(root):
+    return build_files.targets(root)
+
+
 def test_no_build_file_is_left_over(root, generated):
-    found = {
+    on_disk = {
         path.relative_to(root)
         for package in imports.PACKAGES
         for path in (root / package).rglob("BUILD")
     }
-    assert found == set(generated)
+    assert on_disk == set(generated)
 
 
-def test_every_source_file_is_in_one_target(root):
-    listed = [path for t in build_files.targets(root) for path in t.files]
+def test_every_source_file_is_in_one_target(root, found):
+    listed = [p for t in found if t.rule != "pytest_test" for p in t.files]
     assert len(listed) == len(set(listed))
-    runner = pathlib.Path(build_files.TEST_RUNNER)
-    assert {*listed, runner} == set(imports.source_files(root))
+    tests = [p for t in found if t.rule == "pytest_test" for p in t.files]
+    assert len(tests) == len(set(tests))
+    assert all(path.name.startswith("test_") for path in tests)
+    assert {*listed, *tests, build_files.TEST_RUNNER} == set(
+        imports.source_files(root)
+    )
 
 
-def test_rules_name_what_their_target_holds(root, generated):
+def test_no_build_file_hides_files_from_a_pattern(generated):
+    for path, text in generated.items():
+        below = [p for p in generated if path.parent in p.parent.parents]
+        assert not ("**" in text and below)
+
+
+def test_rules_name_what_their_target_holds(root, generated, found):
     """Lists and patterns of a BUILD file give the files that were meant."""
-    for target in build_files.targets(root):
-        if target.rule == "pytest_test":
-            continue
-        [node] = [
-            node
-            for node in _calls(generated[target.folder / "BUILD"])
-            if _argument(node, "name").value == target.name
-        ]
+    for target in found:
+        text = generated[target.folder / "BUILD"]
         folder = root / target.folder
-        sources = _argument(node, "srcs")
-        if isinstance(sources, ast.List):
-            found = {folder / name for name in ast.literal_eval(sources)}
+        if target.rule == "pytest_test":
+            [node] = _tests(text)
         else:
-            found = set(folder.glob("*.py"))
-            for keyword in sources.keywords:
-                for pattern in ast.literal_eval(keyword.value):
-                    found -= set(folder.glob(pattern))
-        assert found == {root / path for path in target.files}
+            [node] = [
+                _argument(node, "srcs")
+                for node in _calls(text)
+                if _name(node) == target.name
+            ]
+        assert _files(folder, node) == {root / path for path in target.files}
 
 
-def test_dependencies_are_targets_and_no_circle(root, generated):
-    pinned = {
-        line.partition("==")[0].replace("-", "_").replace(".", "_")
-        for line in (root / "requirements.txt").read_text().splitlines()
-        if "==" in line
+def test_dependencies_are_targets_and_no_circle(found):
+    # That distributions are pinned, `targets` checks.
+    graph = {
+        target.label: {dep for dep in target.deps if dep[0] != "@"}
+        for target in found
     }
-    targets = build_files.targets(root)
-    labels = {path: t.label for t in targets for path in t.files}
-    graph = {}
-    for target in targets:
-        deps = build_files.dependencies(root, target, labels)
-        for dep in deps:
-            if dep.startswith("@pip//"):
-                assert dep.removeprefix("@pip//") in pinned
-        graph[target.label] = {
-            _absolute(dep, target.folder)
-            for dep in deps
-            if not dep.startswith("@")
-        }
     known = set(graph)
     while graph:
         leaves = {name for name in graph if not graph[name] & graph.keys()}
@@ -91,15 +87,66 @@ def test_dependencies_are_targets_and_no_circle(root, generated):
             assert graph.pop(name) <= known
 
 
+def test_what_is_written_brings_all_that_is_imported(generated, found):
+    """Dependencies that a BUILD file leaves out come with those it names."""
+    written = {}
+    for path, text in generated.items():
+        for node in _calls(text):
+            deps = [
+                ast.literal_eval(keyword.value)
+                for keyword in node.keywords
+                if keyword.arg == "deps"
+            ]
+            label = _absolute(f":{_name(node)}", path.parent)
+            written[label] = {
+                _absolute(dep, path.parent) for dep in sum(deps, [])
+            }
+    for target in found:
+        brought, ahead = set(), [target.label]
+        while ahead:
+            new = written.get(ahead.pop(), set()) - brought
+            brought |= new
+            ahead += new
+        assert target.deps <= brought
+
+
+def _files(folder: pathlib.Path, node: ast.expr) -> set[pathlib.Path]:
+    """Files that a list, a pattern or their sum stand for."""
+    if isinstance(node, ast.BinOp):
+        return _files(folder, node.left) | _files(folder, node.right)
+    if isinstance(node, ast.List):
+        return {folder / name for name in ast.literal_eval(node)}
+    patterns = ast.literal_eval(node.args[0])
+    found = {path for name in patterns for path in folder.glob(name)}
+    for keyword in node.keywords:
+        for pattern in ast.literal_eval(keyword.value):
+            found -= set(folder.glob(pattern))
+    return found
+
+
+def _tests(text: str) -> list[ast.expr]:
+    """What the tests of a BUILD file are made of."""
+    return [
+        node.value.generators[0].iter
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.ListComp)
+    ]
+
+
 def _calls(text: str) -> list[ast.Call]:
     """The rules of a BUILD file, whose syntax is that of Python."""
     return [
-        node.value
-        for node in ast.parse(text).body
-        if isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Call)
-        and any(keyword.arg == "srcs" for keyword in node.value.keywords)
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+        and any(keyword.arg == "srcs" for keyword in node.keywords)
     ]
+
+
+def _name(node: ast.Call) -> str:
+    name = _argument(node, "name")
+    # That of a test is computed from its file.
+    return name.value if isinstance(name, ast.Constant) else "tests"
 
 
 def _argument(node: ast.Call, name: str):
