@@ -9,7 +9,7 @@ from typing import Any
 
 from msq_tf.core.config import PerChannel
 from msq_tf.core.weight_plan import WeightPlan
-from msq_tf.core.weight_spec import FoundWeight
+from msq_tf.core.weight_spec import WeightSpec
 from msq_tf.rules.storage import kind_of
 
 
@@ -19,11 +19,15 @@ class ModelWeight:
 
     Attributes:
         plan: What was decided for it.
-        found: Where it is.
+        layer: The layer that owns it.
+        variable: The variable of Keras that training moves.
+        spec: What its axes mean.
     """
 
     plan: WeightPlan
-    found: FoundWeight
+    layer: Any
+    variable: Any
+    spec: WeightSpec
 
     def __post_init__(self) -> None:
         """Refuses channel axes that a quantized weight does not have."""
@@ -41,11 +45,6 @@ class ModelWeight:
         return not self.plan.skip_reason
 
     @property
-    def variable(self) -> Any:
-        """The variable of Keras that training moves."""
-        return self.found.variable
-
-    @property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.variable.shape)
@@ -54,7 +53,7 @@ class ModelWeight:
     def channel_axes(self) -> tuple[int, ...]:
         """Axes that index output channels, whatever the granularity."""
         rank = len(self.variable.shape)
-        return self.found.spec.axes(self.found.layer, rank)
+        return self.spec.axes(self.layer, rank)
 
     @property
     def channels(self) -> int:
@@ -72,5 +71,4 @@ class ModelWeight:
     @property
     def kind(self) -> str:
         """The kind of operator that reads it, one of `storage.KINDS`."""
-        found = self.found
-        return kind_of(found.layer, found.spec.layout, self.variable.shape)
+        return kind_of(self.layer, self.spec.layout, self.variable.shape)

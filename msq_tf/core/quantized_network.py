@@ -101,6 +101,11 @@ class QuantizedNetwork:
         return self._weights.quantized
 
     @property
+    def float_weights(self) -> tuple[ModelWeight, ...]:
+        """The weights that stay in float; `skipped_weights` has values."""
+        return self._weights.skipped
+
+    @property
     def kernels(self) -> list[Any]:
         """The quantized weights' latent variables, in the order of `paths`."""
         return self._weights.kernels

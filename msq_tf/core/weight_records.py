@@ -34,7 +34,7 @@ def quantized_record(
         path=weight.path,
         layer=weight.plan.layer,
         attribute=weight.plan.attribute,
-        layout=weight.found.spec.layout,
+        layout=weight.spec.layout,
         channel_axes=weight.channel_axes,
         codes=codes.numpy().astype(np.int8),
         step=step.numpy(),
@@ -53,6 +53,6 @@ def skipped_record(weight: ModelWeight) -> SkippedWeight:
         reason=weight.plan.skip_reason,
         quantizable=weight.plan.quantizable,
         value=value,
-        layout=weight.found.spec.layout,
+        layout=weight.spec.layout,
         channel_axes=weight.channel_axes,
     )

@@ -1,4 +1,4 @@
-"""Weights of layer classes, and a weight found in a model."""
+"""Weights of layer classes."""
 
 from __future__ import annotations
 
@@ -49,28 +49,3 @@ class WeightSpec:
                 f"each once. Received: axis={axes}"
             )
         return tuple(sorted(found))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FoundWeight:
-    """A weight variable in a model.
-
-    Attributes:
-        path: Unique traversal path, see `find_weights`.
-        layer: The layer that owns the variable.
-        attribute: Name of the weight on its layer; of a weight in a list or
-            dictionary, its place there follows, as in `"kernels/0"`.
-        variable: The `keras.Variable`.
-        spec: How to quantize it.
-        reason: Why it is not quantized by itself; empty when it is.
-        known: Whether its layer's class is known to compute with it. If not,
-            the weight is quantized where the user names it.
-    """
-
-    path: str
-    layer: Any
-    attribute: str
-    variable: Any
-    spec: WeightSpec
-    reason: str
-    known: bool = True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.core.weight_spec import WeightSpec
 from msq_tf.keras3.overlay import child_layers
 from msq_tf.keras3.overlay import own_variables
@@ -15,6 +15,31 @@ from msq_tf.keras3.overlay import variable_attributes
 from msq_tf.keras3.overlay import variables_in
 from msq_tf.keras3.registry import KERAS_LAYERS
 from msq_tf.keras3.registry import specs_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FoundWeight:
+    """A weight variable in a model.
+
+    Attributes:
+        path: Unique traversal path, see `find_weights`.
+        layer: The layer that owns the variable.
+        attribute: Name of the weight on its layer; of a weight in a list or
+            dictionary, its place there follows, as in `"kernels/0"`.
+        variable: The `keras.Variable`.
+        spec: How to quantize it.
+        reason: Why it is not quantized by itself; empty when it is.
+        known: Whether its layer's class is known to compute with it. If not,
+            the weight is quantized where the user names it.
+    """
+
+    path: str
+    layer: Any
+    attribute: str
+    variable: Any
+    spec: WeightSpec
+    reason: str
+    known: bool = True
 
 
 def walk(root: Any) -> Iterator[tuple[str, Any]]:

@@ -16,8 +16,8 @@ from msq_tf.core.config import MSQConfig
 from msq_tf.core.config import axes_tuple
 from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.weight_plan import WeightPlan
-from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.core.weight_spec import WeightSpec
+from msq_tf.keras3.discovery import FoundWeight
 from msq_tf.keras3.discovery import find_weights
 from msq_tf.keras3.unread import REASON
 from msq_tf.weight_layout import Layout
@@ -222,7 +222,9 @@ def match_plan(base: Any, plan: Sequence[WeightPlan]) -> list[ModelWeight]:
             "saved?"
         )
     return [
-        ModelWeight(entry, _planned(weight, entry))
+        ModelWeight(
+            entry, weight.layer, weight.variable, _planned(weight, entry)
+        )
         for weight, entry in zip(found, plan, strict=True)
     ]
 
@@ -240,8 +242,7 @@ def _of_older_versions(
     return kept
 
 
-def _planned(weight: FoundWeight, entry: WeightPlan) -> FoundWeight:
+def _planned(weight: FoundWeight, entry: WeightPlan) -> WeightSpec:
     if entry.channel_axes is None:
-        return weight
-    spec = WeightSpec(weight.attribute, entry.channel_axes, entry.layout)
-    return dataclasses.replace(weight, spec=spec)
+        return weight.spec
+    return WeightSpec(weight.attribute, entry.channel_axes, entry.layout)

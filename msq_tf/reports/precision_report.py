@@ -322,8 +322,8 @@ def precision_report(
     return PrecisionReport(
         layers=layers,
         skipped=tuple(
-            SkippedLayer(w.path, w.layer, w.size, w.reason)
-            for w in qmodel.skipped_weights()
+            SkippedLayer(w.path, w.plan.layer, w.size, w.plan.skip_reason)
+            for w in qmodel.float_weights
         ),
         average_bits=qmodel.average_bits,
         paper_bits=qmodel.average_bits - size / (size + qmodel.float_size),

@@ -16,7 +16,6 @@ from msq_tf.core.config import PerChannel
 from msq_tf.core.config import PerTensor
 from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.weight_plan import WeightPlan
-from msq_tf.core.weight_spec import FoundWeight
 from msq_tf.core.weight_spec import WeightSpec
 from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.imports import tfmot
@@ -163,8 +162,7 @@ def _wrapped(
         quantizable=ours or spec is not None,
     )
     spec = spec or WeightSpec(attribute, ())
-    weight = FoundWeight(path, layer, attribute, variable, spec, reason)
-    return WrappedWeight(plan, weight, quantizer, variables)
+    return WrappedWeight(plan, layer, variable, spec, quantizer, variables)
 
 
 def activation_widths(model: Any) -> set[int]:
