@@ -25,11 +25,10 @@ from tflite_export.integer import regions
 from tflite_export.integer import ties
 from tflite_export.integer import trained_grids
 from tflite_export.integer import weight_grids
+from tflite_export.integer.assign_grids import Solution
 from tflite_export.integer.assign_grids import Solver
-from tflite_export.integer.grids import Grid
 from tflite_export.integer.grids import grid_of_range
 from tflite_export.integer.quantize_graph import Quantizer
-from tflite_export.integer.quantize_graph import Rows
 from tflite_export.integer.respell import respell
 from tflite_export.integer.restructure import prepare
 from tflite_export.matching.match import Match
@@ -84,127 +83,194 @@ def build(
         ExportError: If the target has no row for an operator, no cell for a
             weight, or a range is not known.
     """
-    model = fb.load(converted.data)
-    sites: dict[int, int] = {}
-    trained = trained_grids.take_pairs(
-        model, target.mode, converted.source.site_ranges, sites
-    )
-    matches = prepare(model, matching.matches, target)
-    normal = float_islands.find(model, trained)
-    if normal and not target.float_regions:
-        raise ExportError(_no_normalization(model, normal, target))
-    known = respell(model, target, trained, {id(op) for op in normal})
-    if target.float_regions:
-        normal = [*normal, *_apart(model, target, trained, normal, samples)]
-    floats = normal
-    functions: list[list[schema.OperatorT]] = []
-    if target.float_regions:
-        odd = weight_grids.unreadable(model, matches, target)
-        floats = regions.find(model, target, trained, normal, odd)
-    elif target.tables:
-        found = regions.find(model, target, trained)
-        functions = lookup.find(
-            model,
-            found,
-            lambda op: regions.row_of(model, target, op) is not None,
+    return _Build(converted, matching, target, samples).run(integer_io)
+
+
+class _Build:
+    """An integer file in the making; each step takes what those before left."""
+
+    def __init__(
+        self,
+        converted: float_file.FloatFile,
+        matching: Matching,
+        target: Target,
+        samples: Sequence[np.ndarray] | None,
+    ):
+        self._model = fb.load(converted.data)
+        self._target = target
+        self._samples = samples
+        self._sites: dict[int, int] = {}
+        self._trained = trained_grids.take_pairs(
+            self._model,
+            target.mode,
+            converted.source.site_ranges,
+            self._sites,
         )
-    left = {id(op) for op in [*floats, *(op for f in functions for op in f)]}
-    chains = affine.find(model, trained, left)
-    affine.join(model, target, chains, trained, samples)
-    # Before anything is measured: a target without the operators ends here.
-    rows_of(model, target, [*floats, *(op for f in functions for op in f)])
-    inside = _inside(model, floats) - set(trained)
-    activations = trained_grids.float_tensors(model) - inside
-    ranges: dict[int, calibrate.Range] = {}
-    scores = masks.Scores(model, target.mode)
-    if samples is not None and activations - set(trained):
-        given = ports.quantized(fb.dump(model), samples)
-        ranges = calibrate.calibrate(model, activations, given, scores.seen)
-    masking = scores.limit(trained, ranges)
-    ranges |= regions.known_ranges(model, floats) | known.ranges
-    alone = _left_alone(model, floats) - set(trained)
-    floats = float_islands.surround(model, floats, target.mode, trained, alone)
-    lookups = lookup.replace(model, functions)
-    activations &= trained_grids.float_tensors(model)
-    activations -= {i for op in floats for i in fb.outputs(op)}
-    activations -= alone
-    own = [m for m in matches if not _is_read_by(m, floats)]
-    rows = rows_of(model, target, [*floats, *(k.operator for k in lookups)])
-    for each in lookups:
-        rows[edit.before(model.subgraphs[0], each.operator)] = lookup.WIDENING
-    tables = {
-        k.table: grid_of_range(target.mode, *ranges[k.result])
-        for k in lookups
-        # On a trained grid a table is made for it.
-        if k.result not in trained and k.result in ranges
-    }
-    tables |= weight_grids.find(model, rows, own, target)
-    tables |= masking
-    states = ties.pairs(model, len(converted.source.states))
-    ranges = ties.joined(model, rows, ranges, states)
-    solution = ties.solve(
-        lambda tied: Solver(
-            model,
-            rows,
-            target,
-            activations,
-            trained,
-            ranges,
-            tables,
-            known,
-            tied,
-        ).solve(),
-        states,
-        trained,
-    )
-    lookup.fill(model, lookups, solution.tensors)
-    untrained = tuple(_producer(model, i) for i in solution.untrained)
-    quantizer = Quantizer(model, rows, own, solution, target)
-    written = quantizer.run(integer_io)
-    if integer_io:
-        quantizer.notes += [
-            f"input '{fb.name(model.subgraphs[0].tensors[i])}' stays float: "
-            "only float operators read it"
-            for i in sorted(alone)
-            if fb.type_name(model.subgraphs[0].tensors[i]) == "FLOAT32"
+        self._matches = prepare(self._model, matching.matches, target)
+        self._state_count = len(converted.source.states)
+
+    def run(self, integer_io: bool) -> IntegerFile:
+        """All steps in their order."""
+        self._choose_floats()
+        self._join_chains()
+        self._measure_ranges()
+        self._surround_floats()
+        solution = self._assign_grids()
+        untrained = tuple(_producer(self._model, i) for i in solution.untrained)
+        written = self._quantize(solution, integer_io)
+        return self._packed(written, untrained)
+
+    def _choose_floats(self) -> None:
+        """Finds the operators that stay float, and those that become tables."""
+        model, target, trained = self._model, self._target, self._trained
+        normal = float_islands.find(model, trained)
+        if normal and not target.float_regions:
+            raise ExportError(_no_normalization(model, normal, target))
+        self._known = respell(model, target, trained, {id(op) for op in normal})
+        self._floats = normal
+        self._functions: list[list[schema.OperatorT]] = []
+        if target.float_regions:
+            normal = [*normal, *self._apart(normal)]
+            odd = weight_grids.unreadable(model, self._matches, target)
+            self._floats = regions.find(model, target, trained, normal, odd)
+        elif target.tables:
+            self._functions = lookup.find(
+                model,
+                regions.find(model, target, trained),
+                lambda op: regions.row_of(model, target, op) is not None,
+            )
+
+    def _apart(
+        self, kept: Sequence[schema.OperatorT]
+    ) -> list[schema.OperatorT]:
+        """Normalizations of inputs that no grid holds."""
+        model, trained = self._model, self._trained
+        chains = affine.find(model, trained, {id(op) for op in kept})
+        return affine.apart(model, self._target, chains, trained, self._samples)
+
+    def _join_chains(self) -> None:
+        """Makes one operator of multiplications and additions in a row."""
+        model, target, trained = self._model, self._target, self._trained
+        left = [*self._floats, *(op for f in self._functions for op in f)]
+        chains = affine.find(model, trained, {id(op) for op in left})
+        affine.join(model, target, chains, trained, self._samples)
+        # Before anything is measured: a target without the operators ends here.
+        regions.rows_of(model, target, left)
+
+    def _measure_ranges(self) -> None:
+        """Finds the range of each activation that training left none for."""
+        model, trained = self._model, self._trained
+        inside = _inside(model, self._floats) - set(trained)
+        self._activations = trained_grids.float_tensors(model) - inside
+        ranges: dict[int, calibrate.Range] = {}
+        scores = masks.Scores(model, self._target.mode)
+        if self._samples is not None and self._activations - set(trained):
+            given = ports.quantized(fb.dump(model), self._samples)
+            ranges = calibrate.calibrate(
+                model, self._activations, given, scores.seen
+            )
+        self._masking = scores.limit(trained, ranges)
+        ranges |= regions.known_ranges(model, self._floats)
+        self._ranges = ranges | self._known.ranges
+
+    def _surround_floats(self) -> None:
+        """Puts conversions around what stays float, and tables into place."""
+        model, trained = self._model, self._trained
+        self._alone = _left_alone(model, self._floats) - set(trained)
+        self._floats = float_islands.surround(
+            model, self._floats, self._target.mode, trained, self._alone
+        )
+        self._lookups = lookup.replace(model, self._functions)
+        self._activations &= trained_grids.float_tensors(model)
+        self._activations -= {i for op in self._floats for i in fb.outputs(op)}
+        self._activations -= self._alone
+        self._own = [
+            m for m in self._matches if not _is_read_by(m, self._floats)
         ]
-        ties.align(model, states, target.mode)
-    written += _in_float(model, matches, own, target)
-    # Float biases and what stood between the pairs are still there.
-    places = compact(model)
-    written = [
-        dataclasses.replace(
-            record, tensor=places[record.match.constant.graph, record.tensor]
+
+    def _assign_grids(self) -> Solution:
+        """Gives every integer tensor its grid, and fills the tables."""
+        model, target, trained = self._model, self._target, self._trained
+        lookups = self._lookups
+        left = [*self._floats, *(k.operator for k in lookups)]
+        self._rows = regions.rows_of(model, target, left)
+        for each in lookups:
+            place = edit.before(model.subgraphs[0], each.operator)
+            self._rows[place] = lookup.WIDENING
+        ranges = self._ranges
+        tables = {
+            k.table: grid_of_range(target.mode, *ranges[k.result])
+            for k in lookups
+            # On a trained grid a table is made for it.
+            if k.result not in trained and k.result in ranges
+        }
+        tables |= weight_grids.find(model, self._rows, self._own, target)
+        tables |= self._masking
+        self._states = ties.pairs(model, self._state_count)
+        ranges = ties.joined(model, self._rows, ranges, self._states)
+        solution = ties.solve(
+            lambda tied: Solver(
+                model,
+                self._rows,
+                target,
+                self._activations,
+                trained,
+                ranges,
+                tables,
+                self._known,
+                tied,
+            ).solve(),
+            self._states,
+            trained,
         )
-        for record in written
-    ]
-    named = {(r.match.constant.graph, r.tensor) for r in written}
-    slim(model, named, f"msq_tf {target.name}")
-    return IntegerFile(
-        data=fb.dump(model),
-        written=tuple(written),
-        trained=len(set(trained) & activations),
-        activations=len(activations),
-        untrained=untrained,
-        notes=tuple(quantizer.notes),
-        sites={
-            site: places[0, tensor]
-            for site, tensor in sites.items()
-            if (0, tensor) in places
-        },
-    )
+        lookup.fill(model, lookups, solution.tensors)
+        return solution
 
+    def _quantize(self, solution: Solution, integer_io: bool) -> list[Written]:
+        """Writes codes and grids; returns one record per trained weight."""
+        model, target = self._model, self._target
+        quantizer = Quantizer(model, self._rows, self._own, solution, target)
+        written = quantizer.run(integer_io)
+        self._notes = tuple(quantizer.notes)
+        if integer_io:
+            tensors = model.subgraphs[0].tensors
+            self._notes += tuple(
+                f"input '{fb.name(tensors[i])}' stays float: only float "
+                "operators read it"
+                for i in sorted(self._alone)
+                if fb.type_name(tensors[i]) == "FLOAT32"
+            )
+            ties.align(model, self._states, target.mode)
+        return written + _in_float(model, self._matches, self._own, target)
 
-def _apart(
-    model: schema.ModelT,
-    target: Target,
-    trained: Mapping[int, Grid],
-    kept: Sequence[schema.OperatorT],
-    samples: Sequence[np.ndarray] | None,
-) -> list[schema.OperatorT]:
-    """Normalizations of inputs that no grid holds."""
-    chains = affine.find(model, trained, {id(op) for op in kept})
-    return affine.apart(model, target, chains, trained, samples)
+    def _packed(
+        self, written: Sequence[Written], untrained: tuple[str, ...]
+    ) -> IntegerFile:
+        """The file without what nothing reads."""
+        model = self._model
+        # Float biases and what stood between the pairs are still there.
+        places = compact(model)
+        moved = tuple(
+            dataclasses.replace(
+                r, tensor=places[r.match.constant.graph, r.tensor]
+            )
+            for r in written
+        )
+        named = {(r.match.constant.graph, r.tensor) for r in moved}
+        slim(model, named, f"msq_tf {self._target.name}")
+        return IntegerFile(
+            data=fb.dump(model),
+            written=moved,
+            trained=len(set(self._trained) & self._activations),
+            activations=len(self._activations),
+            untrained=untrained,
+            notes=self._notes,
+            sites={
+                site: places[0, tensor]
+                for site, tensor in self._sites.items()
+                if (0, tensor) in places
+            },
+        )
 
 
 def _no_normalization(
@@ -288,47 +354,3 @@ def _producer(model: schema.ModelT, index: int) -> str:
         if index in fb.outputs(op):
             return fb.op_name(model, op)
     return "input"
-
-
-def rows_of(
-    model: schema.ModelT,
-    target: Target,
-    floats: Sequence[schema.OperatorT] = (),
-) -> Rows:
-    """The row of each operator of the main graph.
-
-    `None` where it touches no float tensor that becomes an integer one, as
-    those of `floats`.
-
-    Raises:
-        ExportError: If the target has no row for an operator that does, with
-            the names of all of them.
-    """
-    rows: Rows = []
-    missing: dict[str, str] = {}
-    graph = model.subgraphs[0]
-    for op in graph.operators:
-        name = fb.op_name(model, op)
-        touched = not any(
-            op is kept for kept in floats
-        ) and regions.touches_floats(model, op)
-        row = regions.row_of(model, target, op) if touched else None
-        if touched and row is None:
-            output = graph.tensors[fb.outputs(op)[0]]
-            missing.setdefault(name, fb.name(output))
-        rows.append(row)
-    if missing:
-        listed = ", ".join(f"{k} (tensor '{v}')" for k, v in missing.items())
-        advice = ""
-        if "WHILE" in missing:
-            advice = (
-                " A recurrent layer that runs as a loop has no integer form "
-                "here: build it with unroll=True."
-            )
-        raise ExportError(
-            f"Target '{target.name}' has no policy for the operators "
-            f"{listed} with {target.mode} activations.{advice} Expected "
-            f"operators from {', '.join(sorted(target.operators))}. "
-            f"Received: {', '.join(missing)}"
-        )
-    return rows

@@ -12,9 +12,11 @@ does and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Sequence
 
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
 from tflite_export.integer.trained_grids import as_float32
 from tflite_export.targets import Target
@@ -43,6 +45,50 @@ def row_of(
         if fb.type_name(first) not in row.reads:
             return None
     return row
+
+
+def rows_of(
+    model: schema.ModelT,
+    target: Target,
+    floats: Sequence[schema.OperatorT] = (),
+) -> list[OperatorRow | None]:
+    """The row of each operator of the main graph.
+
+    `None` where it touches no float tensor that becomes an integer one, as
+    those of `floats`.
+
+    Raises:
+        ExportError: If the target has no row for an operator that does, with
+            the names of all of them.
+    """
+    rows: list[OperatorRow | None] = []
+    missing: dict[str, str] = {}
+    graph = model.subgraphs[0]
+    for op in graph.operators:
+        name = fb.op_name(model, op)
+        touched = not any(op is kept for kept in floats) and touches_floats(
+            model, op
+        )
+        row = row_of(model, target, op) if touched else None
+        if touched and row is None:
+            output = graph.tensors[fb.outputs(op)[0]]
+            missing.setdefault(name, fb.name(output))
+        rows.append(row)
+    if missing:
+        listed = ", ".join(f"{k} (tensor '{v}')" for k, v in missing.items())
+        advice = ""
+        if "WHILE" in missing:
+            advice = (
+                " A recurrent layer that runs as a loop has no integer form "
+                "here: build it with unroll=True."
+            )
+        raise ExportError(
+            f"Target '{target.name}' has no policy for the operators "
+            f"{listed} with {target.mode} activations.{advice} Expected "
+            f"operators from {', '.join(sorted(target.operators))}. "
+            f"Received: {', '.join(missing)}"
+        )
+    return rows
 
 
 def touches_floats(model: schema.ModelT, op: schema.OperatorT) -> bool:
