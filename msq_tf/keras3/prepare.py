@@ -72,6 +72,41 @@ def quantize_model(
     qmodel.compile("adam", "sparse_categorical_crossentropy")
     ```
     """
+    _check_float(model)
+    check_filters(filters)
+    if config is None:
+        config = MSQConfig()
+    if not isinstance(config, MSQConfig):
+        raise ValueError(
+            "`config` must be an MSQConfig, such as "
+            "`msq_tf.MSQConfig(activation_bits=8)`, or None. Received: "
+            f"config={config!r}"
+        )
+    check_model(model, config.targets)
+    for lacking in target_limits.not_installed(config.targets):
+        warnings.warn(
+            f"An export on this machine would fail: {lacking}",
+            UserWarning,
+            stacklevel=2,
+        )
+    unread = unread_variables(model, example_inputs)
+    plan = make_plan(model, config, filters, unread)
+    _warn_of(
+        entry.path
+        for entry in plan
+        # Those without channels would have stayed in float in any case.
+        if entry.skip_reason == REASON and entry.channel_axes
+    )
+    activations = None
+    if config.activation_bits is not None:
+        activations = _plan_activations(
+            model, config, config.activation_bits, example_inputs
+        )
+    return MSQModel(model, plan, config.quantizer, activations, config.scale)
+
+
+def _check_float(model: Any) -> None:
+    """Raises a ValueError unless all of a model is built, and in float."""
     if isinstance(model, MSQModel):
         raise ValueError(
             "The model is quantized already. Expected a float Keras model. "
@@ -113,49 +148,27 @@ def quantize_model(
                 "A part of the model is quantized already. Expected a float "
                 f"Keras model. Received: '{path}' inside it"
             )
-    check_filters(filters)
-    if config is None:
-        config = MSQConfig()
-    if not isinstance(config, MSQConfig):
-        raise ValueError(
-            "`config` must be an MSQConfig, such as "
-            "`msq_tf.MSQConfig(activation_bits=8)`, or None. Received: "
-            f"config={config!r}"
+
+
+def _plan_activations(
+    model: keras.Model, config: MSQConfig, bits: int, example_inputs: Any
+) -> ActivationPlan:
+    """Finds the tensors that an integer runtime stores.
+
+    Warns, as of the caller of `quantize_model`, of inputs whose columns a
+    device of the configuration's `targets` loses.
+    """
+    found = trace(model, input_signature(model, example_inputs))
+    sites = find_sites(found, bits)
+    for position, tensor in enumerate(found.inputs):
+        columns.warn_of_devices(
+            columns.narrow(tensor, found, bits),
+            position,
+            bits,
+            config.targets,
+            stacklevel=3,
         )
-    check_model(model, config.targets)
-    for lacking in target_limits.not_installed(config.targets):
-        warnings.warn(
-            f"An export on this machine would fail: {lacking}",
-            UserWarning,
-            stacklevel=2,
-        )
-    unread = unread_variables(model, example_inputs)
-    plan = make_plan(model, config, filters, unread)
-    _warn_of(
-        entry.path
-        for entry in plan
-        # Those without channels would have stayed in float in any case.
-        if entry.skip_reason == REASON and entry.channel_axes
-    )
-    activations = None
-    if config.activation_bits is not None:
-        found = trace(model, input_signature(model, example_inputs))
-        sites = find_sites(found, config.activation_bits)
-        for position, tensor in enumerate(found.inputs):
-            columns.warn_of_devices(
-                columns.narrow(tensor, found, config.activation_bits),
-                position,
-                config.activation_bits,
-                config.targets,
-                stacklevel=2,
-            )
-        activations = ActivationPlan(
-            sites,
-            config.activation_bits,
-            config.ranges,
-            find_biases(found, sites),
-        )
-    return MSQModel(model, plan, config.quantizer, activations, config.scale)
+    return ActivationPlan(sites, bits, config.ranges, find_biases(found, sites))
 
 
 def _is_built(model: Any) -> bool:

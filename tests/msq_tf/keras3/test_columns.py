@@ -86,8 +86,11 @@ def test_what_is_cut_into_bins_is_not_rounded():
 
 def test_a_device_is_warned_of_before_the_training():
     layer = norm(np.zeros(8), SCALES**2)
-    with pytest.warns(UserWarning, match=r"Columns \[0, 1, .*'edgetpu'"):
+    with pytest.warns(
+        UserWarning, match=r"Columns \[0, 1, .*'edgetpu'"
+    ) as told:
         sites(layer, targets=("cpu_int8", "edgetpu"))
+    assert told[0].filename == __file__
     sites(layer, targets=("cpu_int8",))
 
 
