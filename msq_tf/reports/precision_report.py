@@ -88,7 +88,7 @@ class PrecisionReport:
     @property
     def float_bytes(self) -> int:
         """Bytes of the same weights in float32."""
-        return 4 * sum(layer.size for layer in self.layers)
+        return 4 * self._size
 
     def to_json(self, indent: int | None = 2) -> str:
         """All fields, with the byte totals, as JSON.
@@ -120,97 +120,128 @@ class PrecisionReport:
         return as_html(self._tables(), markup=True)
 
     def _tables(self) -> list[Any]:
+        parts = [self._weights(), "\n".join(self._summary())]
+        return [*parts, self._in_float()] if self.skipped else parts
+
+    @property
+    def _wider(self) -> bool:
+        """Whether a packed file, which has no codes of 3 bits, is larger."""
+        return self.container_bytes > self.packed_bytes
+
+    def _weights(self) -> rich.table.Table:
         table = rich.table.Table(title="Precision by layer", **LAYOUT)
         table.add_column("weight")
         table.add_column("layer")
-        # A packed file has no codes of 3 or of 5 to 7 bits.
-        wider = self.container_bytes > self.packed_bytes
-        sizes = ("bytes", "stored") if wider else ("bytes",)
+        sizes = ("bytes", "stored") if self._wider else ("bytes",)
         for name in ("size", "bits", "sensitivity", "LSB≠0", *sizes):
             table.add_column(name, justify="right", no_wrap=True)
         for layer in self.layers:
-            bits = " → ".join(str(width) for _, width in layer.history)
             table.add_row(
                 Name(layer.path),
                 Name(layer.layer),
                 f"{layer.size:,}",
-                bits,
+                " → ".join(str(width) for _, width in layer.history),
                 with_error(layer.sensitivity, layer.sensitivity_error)
                 if layer.sensitivity
                 else "-",
                 f"{layer.lsb_nonzero:.2f}" if layer.lsb_nonzero else "-",
                 f"{layer.packed_bytes:,}",
-                *[f"{layer.container_bytes:,}"] * wider,
+                *[f"{layer.container_bytes:,}"] * self._wider,
             )
         table.add_section()
         table.add_row(
             "total",
             "",
-            f"{sum(layer.size for layer in self.layers):,}",
+            f"{self._size:,}",
             f"{self.average_bits:.2f}",
             "",
             "",
             f"{self.packed_bytes:,}",
-            *[f"{self.container_bytes:,}"] * wider,
+            *[f"{self.container_bytes:,}"] * self._wider,
         )
-        summary = (
+        return table
+
+    def _summary(self) -> list[str]:
+        """Sentences on the whole, one a line."""
+        return [
             f"{self.compression:.2f}x smaller than float32 by stored bits "
             f"(sign counted; {self.paper_bits:.2f} bits in the papers' "
-            "convention, sign not counted)"
-        )
-        if wider:
-            stored = self.float_bytes / self.container_bytes
-            summary += (
-                "\na packed file stores codes of 3 bits in 4, and of 5 to 7 "
-                f"in 8: {self.container_bytes:,} bytes, {stored:.2f}x smaller "
-                "than these weights as floats"
-            )
-        for remark in remarks([s.use for s in self.layers if s.use]):
-            summary += f"\n{remark}"
-        if any(s.sensitivity or s.lsb_nonzero for s in self.layers):
-            summary += f"\n{WORDS}"
+            "convention, sign not counted)",
+            *self._of_containers(),
+            *remarks([s.use for s in self.layers if s.use]),
+            *self._of_statistics(),
+            *self._of_the_search(),
+            *self._of_the_rest(),
+        ]
+
+    def _of_containers(self) -> list[str]:
+        if not self._wider:
+            return []
+        stored = self.float_bytes / self.container_bytes
+        return [
+            "a packed file stores codes of 3 bits in 4, and of 5 to 7 "
+            f"in 8: {self.container_bytes:,} bytes, {stored:.2f}x smaller "
+            "than these weights as floats"
+        ]
+
+    def _of_statistics(self) -> list[str]:
+        """What the columns of the table mean."""
+        lines = []
         known = [bool(layer.sensitivity) for layer in self.layers]
+        if any(known) or any(layer.lsb_nonzero for layer in self.layers):
+            lines.append(WORDS)
         if any(known) and not all(known):
-            summary += (
-                "\nno sensitivity (-): the loss showed no upward curvature "
+            lines.append(
+                "no sensitivity (-): the loss showed no upward curvature "
                 "there, only noise or a saddle"
             )
-        if self.changes:
-            count = len(self.changes)
-            changes = "change" if count == 1 else "changes"
-            summary += (
-                f"\n{count} {changes} of bits: `decisions()` has the reason of "
-                "each"
-            )
+        return lines
+
+    def _of_the_search(self) -> list[str]:
+        if not self.changes:
+            return []
+        count = len(self.changes)
+        changes = "change" if count == 1 else "changes"
+        return [
+            f"{count} {changes} of bits: `decisions()` has the reason of each"
+        ]
+
+    def _of_the_rest(self) -> list[str]:
+        """What has no bits of ours."""
+        lines = []
         if self.products:
             layers = "layer" if self.products == 1 else "layers"
-            summary += (
-                f"\nattention's products of activations ({self.products} "
+            lines.append(
+                f"attention's products of activations ({self.products} "
                 f"{layers}) have no weights and stay as they are"
             )
         if self.skipped:
             left = sum(entry.size for entry in self.skipped)
-            whole = left + sum(layer.size for layer in self.layers)
-            summary += (
-                f"\n{left:,} of {whole:,} weights are left in float, with the "
-                "reason below"
+            lines.append(
+                f"{left:,} of {left + self._size:,} weights are left in "
+                "float, with the reason below"
             )
-        parts = [table, summary]
-        if self.skipped:
-            skipped = rich.table.Table(title="Left in float", **LAYOUT)
-            skipped.add_column("weight")
-            skipped.add_column("layer")
-            skipped.add_column("size", justify="right")
-            skipped.add_column("reason", overflow="fold")
-            for entry in self.skipped:
-                skipped.add_row(
-                    Name(entry.path),
-                    Name(entry.layer),
-                    f"{entry.size:,}",
-                    rich.markup.escape(entry.reason),
-                )
-            parts.append(skipped)
-        return parts
+        return lines
+
+    @property
+    def _size(self) -> int:
+        """Elements of all quantized weights."""
+        return sum(layer.size for layer in self.layers)
+
+    def _in_float(self) -> rich.table.Table:
+        table = rich.table.Table(title="Left in float", **LAYOUT)
+        table.add_column("weight")
+        table.add_column("layer")
+        table.add_column("size", justify="right")
+        table.add_column("reason", overflow="fold")
+        for entry in self.skipped:
+            table.add_row(
+                Name(entry.path),
+                Name(entry.layer),
+                f"{entry.size:,}",
+                rich.markup.escape(entry.reason),
+            )
+        return table
 
     def plot(self, path: str | Path, panels: Sequence[str] = PANELS) -> None:
         """Draws what the search did into an image file.
