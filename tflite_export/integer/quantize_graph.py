@@ -325,9 +325,6 @@ class Quantizer:
                 )
             ),
             channels=found.channels,
-            silenced=found.silenced,
-            rescaled=found.rescaled,
-            change=found.change,
         )
 
     def _float_ports(self) -> None:

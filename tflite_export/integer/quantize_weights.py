@@ -12,6 +12,7 @@ from tflite_export.integer import accumulators
 from tflite_export.integer.accumulators import Fitted
 from tflite_export.integer.accumulators import Use
 from tflite_export.matching.match import Match
+from tflite_export.matching.records import ChannelChanges
 from tflite_export.matching.scales import MUTED_SCALE
 from tflite_export.matching.scales import RELATIVE_TOLERANCE
 from tflite_export.targets import Target
@@ -32,22 +33,16 @@ class IntegerWeight:
         scale: One scale or one per channel.
         axis: Axis of the scales, `None` for one scale.
         container: Weight type.
-        channels: Axis along which operators see channels.
+        channels: What became of its channels.
         fitted: What the channels have room for, `None` of a table.
-        rescaled: Channels whose scale is not the trained one.
-        silenced: Channels whose codes were set to zero.
-        change: By how many units of an output these move at most.
     """
 
     codes: np.ndarray
     scale: np.ndarray
     axis: int | None
     container: str
-    channels: int = 0
+    channels: ChannelChanges = ChannelChanges()
     fitted: Fitted | None = None
-    rescaled: tuple[int, ...] = ()
-    silenced: tuple[int, ...] = ()
-    change: float = 0.0
 
     @property
     def granularity(self) -> str:
@@ -104,9 +99,9 @@ def trained_weight(
         if form is None:
             continue
         change = float(fitted.change.max(initial=0.0))
-        if found is None or change < found.change:
+        if found is None or change < found.channels.units:
             found = _written(codes, scale, axis, container, form, fitted)
-        if found.change <= _UNSEEN:
+        if found.channels.units <= _UNSEEN:
             break
     if found is None:
         raise _no_form(match, uses, bool(per_channel), target)
@@ -147,10 +142,12 @@ def _written(
         scale=fitted.scale[: 1 if whole else None].astype(np.float32),
         axis=None if whole else axis,
         container=container,
-        channels=axis,
+        channels=ChannelChanges(
+            axis,
+            rescaled=tuple(map(int, np.flatnonzero(fitted.scale != scale))),
+            units=float(fitted.change.max(initial=0.0)),
+        ),
         fitted=fitted,
-        rescaled=tuple(map(int, np.flatnonzero(fitted.scale != scale))),
-        change=float(fitted.change.max(initial=0.0)),
     )
 
 
@@ -162,8 +159,8 @@ def _silenced(
     What they contribute can't be seen at the output, whatever the input.
     """
     most = _VISIBLE[target.mode]
-    fitted = found.fitted
-    if fitted is None or found.change <= most:
+    fitted, channels = found.fitted, found.channels
+    if fitted is None or channels.units <= most:
         return found
     over = fitted.change > most
     loud = over & (fitted.quiet > most)
@@ -181,15 +178,18 @@ def _silenced(
             "normalization"
         )
     quiet = found.codes.copy()
-    np.moveaxis(quiet, found.channels, 0)[over] = 0
+    np.moveaxis(quiet, channels.axis, 0)[over] = 0
     silenced = tuple(map(int, np.flatnonzero(over)))
     change = np.where(over, fitted.quiet, fitted.change)
     return dataclasses.replace(
         found,
         codes=quiet,
-        silenced=silenced,
-        rescaled=tuple(k for k in found.rescaled if k not in silenced),
-        change=float(change.max()),
+        channels=ChannelChanges(
+            channels.axis,
+            silenced,
+            tuple(k for k in channels.rescaled if k not in silenced),
+            float(change.max()),
+        ),
     )
 
 
@@ -276,7 +276,7 @@ def fitting_bias(weight: IntegerWeight, use: Use) -> np.ndarray:
             f"{use.op} reads a table, which has no bias. Expected a weight. "
             "Received: a table"
         )
-    rows = channel_rows(weight.codes, weight.channels)
+    rows = channel_rows(weight.codes, weight.channels.axis)
     return accumulators.bias(rows, weight.fitted, use)
 
 

@@ -22,6 +22,26 @@ from tflite_export.targets import Target
 
 
 @dataclasses.dataclass(frozen=True)
+class ChannelChanges:
+    """Changes to a weight's channels for the accumulators of integers.
+
+    Attributes:
+        axis: Axis along which operators of integers see channels.
+        silenced: Channels whose codes are zero in the file, because no scale
+            gives them and their bias room in the accumulator.
+        rescaled: Channels whose codes have another scale than the trained one
+            for that reason.
+        units: By how many units of the integer output these channels move at
+            most, over all inputs.
+    """
+
+    axis: int = 0
+    silenced: tuple[int, ...] = ()
+    rescaled: tuple[int, ...] = ()
+    units: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Written:
     """A weight tensor as it was written.
 
@@ -32,13 +52,7 @@ class Written:
         granularity: `"per_tensor"` or `"per_channel"`.
         payload_bytes: Bytes of the packed codes.
         ops: Operators of the file that read it.
-        channels: Axis along which operators of integers see channels.
-        silenced: Channels whose codes are zero in the file, because no scale
-            gives them and their bias room in the accumulator.
-        rescaled: Channels whose codes have another scale than the trained one
-            for that reason.
-        change: By how many units of the integer output these channels move at
-            most, over all inputs.
+        channels: What became of its channels beside integer activations.
     """
 
     match: Match
@@ -47,10 +61,7 @@ class Written:
     granularity: str
     payload_bytes: int
     ops: tuple[str, ...]
-    channels: int = 0
-    silenced: tuple[int, ...] = ()
-    rescaled: tuple[int, ...] = ()
-    change: float = 0.0
+    channels: ChannelChanges = ChannelChanges()
 
 
 def rewrite(

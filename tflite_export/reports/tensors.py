@@ -33,7 +33,7 @@ def tensor_report(record: Written) -> TensorReport:
     """The row of a weight as it was written."""
     found = record.match
     fit, shape = found.fit, found.constant.value.shape
-    channels = shape[record.channels if fit.axis is None else fit.axis]
+    channels = shape[record.channels.axis if fit.axis is None else fit.axis]
     use = code_use(found.weight)
     return TensorReport(
         name=found.weight.path,
@@ -45,14 +45,14 @@ def tensor_report(record: Written) -> TensorReport:
         granularity=record.granularity,
         bytes=record.payload_bytes,
         distinct_codes=int(np.count_nonzero(count_codes(found.codes))),
-        exact_scale=fit.exact and not record.rescaled,
+        exact_scale=fit.exact and not record.channels.rescaled,
         flipped=int((fit.signs < 0).sum()),
         dead=use.dead,
         # One factor is that of all channels.
         muted=fit.muted * (channels if fit.axis is None else 1),
-        rescaled=len(record.rescaled),
-        silenced=len(record.silenced),
-        change=record.change,
+        rescaled=len(record.channels.rescaled),
+        silenced=len(record.channels.silenced),
+        change=record.channels.units,
         unfolded=fit.columns is not None,
         also=tuple(twin.weight.path for twin in found.twins),
         channels=use.channels,

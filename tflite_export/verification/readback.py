@@ -49,11 +49,12 @@ def check_codes(data: bytes, written: Sequence[Written]) -> None:
         scales = _scales(tensor, codes.ndim, path)
         # A 1x1 convolution may have become FULLY_CONNECTED.
         codes = codes.reshape(match.constant.value.shape)
-        heard = _but(record, record.silenced)
+        silenced = record.channels.silenced
+        heard = _but(record, silenced)
         for held in (match, *match.twins):
             _compare_codes(codes, record.container, held, heard)
         scales = scales.reshape(_at_rank(scales.shape, codes.ndim))
-        others = _but(record, (*record.silenced, *record.rescaled))
+        others = _but(record, (*silenced, *record.channels.rescaled))
         _compare_values(codes, scales, match, others)
 
 
@@ -63,8 +64,9 @@ def _but(record: Written, channels: Sequence[int]) -> np.ndarray:
     rank = [1] * len(shape)
     if not channels:
         return np.ones(rank, np.int64)
-    rank[record.channels] = -1
-    kept = np.ones(shape[record.channels], np.int64)
+    axis = record.channels.axis
+    rank[axis] = -1
+    kept = np.ones(shape[axis], np.int64)
     kept[list(channels)] = 0
     return kept.reshape(rank)
 

@@ -142,7 +142,8 @@ def test_a_bias_beyond_all_that_weights_reach_may_be_smaller(found):
     target = targets.load("cpu_int8")
     weight = quantize_weights.trained_weight(small, [use], 0, target)
     np.testing.assert_array_equal(weight.codes, found.codes)
-    assert weight.change == 0.0 and not weight.silenced
+    channels = weight.channels
+    assert channels.units == 0.0 and not channels.silenced
     bias = quantize_weights.fitting_bias(weight, use)
     units = quantize_weights.integer_bias(bias, weight.steps * 0.1, False, "a")
     rows = quantize_weights.channel_rows(weight.codes, 0)
