@@ -22,10 +22,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tosa setup-docs setup-peers docs demo test test-slow compatibility \
-	lint format build-files bench bench-accuracy bench-faults bench-fuzz \
-	bench-exports bench-large bench-peers bench-workers bench-zoo \
-	readme dist clean
+.PHONY: help setup setup-tosa setup-docs setup-browser setup-peers docs demo \
+	test test-slow compatibility lint format build-files bench \
+	bench-accuracy bench-faults bench-fuzz bench-exports bench-large \
+	bench-peers bench-workers bench-zoo readme dist clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -56,6 +56,9 @@ $(DOCS_STAMP): requirements-docs.txt
 	$(DOCS_VENV)/bin/python -m pip install --quiet \
 		--disable-pip-version-check -r requirements-docs.txt
 	touch $(DOCS_STAMP)
+
+setup-browser: ## Install Chromium, in which tests open pages (Debian, as root).
+	$(PYTHON) -m tools.chromium
 
 setup-peers: $(PEER_STAMPS) ## Create .venv-hgq2 and .venv-qkeras, for peers.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 
 import pytest
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+from tools import chromium as installed
 
 
 @contextlib.contextmanager
@@ -17,9 +16,9 @@ def chromium():
     api = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed"
     )
-    path = next(filter(None, map(shutil.which, _NAMES)), None)
+    path = installed.find()
     if path is None:
-        pytest.skip("no Chromium is installed")
+        pytest.skip("no Chromium is installed: make setup-browser")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path,
