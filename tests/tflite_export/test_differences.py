@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from msq_tf.sensitivity import divergence as of_graphs
 from tflite_export import differences
 
 
@@ -31,3 +32,37 @@ def test_agreement_is_the_share_of_choices_that_are_as_good():
     got = np.array([[0.4, 0.6], [0.4, 0.6], [0.1, 0.9], [0.7, 0.3]])
     assert differences.agreement(got, wanted) == 0.5
     assert differences.agreement(wanted, wanted) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("decision", "values"),
+    [
+        (differences.Decision(), "logits"),
+        (differences.Decision(), "shares"),
+        (differences.Decision(0.0), "logits"),
+        (differences.Decision(0.5), "shares"),
+    ],
+)
+def test_divergence_is_that_of_training(decision, values):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 6, 3, 4)).astype(np.float32)
+    logits = values == "logits"
+    if not logits:
+        a, b = (np.exp(v) / np.exp(v).sum(-1, keepdims=True) for v in (a, b))
+        # What eight bits leave of a distribution.
+        b = np.round(256 * b) / 256
+    logarithms = (
+        of_graphs.log_probabilities
+        if decision.threshold is None
+        else of_graphs.log_both
+    )
+    wanted = of_graphs.kl(logarithms(a, logits), logarithms(b, logits))
+    found = differences.divergence(decision, a, b)
+    assert found == pytest.approx(float(np.mean(wanted)), rel=1e-4) != 0.0
+
+
+def test_numbers_are_apart_by_their_squares():
+    a, b = np.array([[1.0], [2.0]]), np.array([[1.5], [2.0]])
+    # Nor are there classes in a column.
+    for decision in (None, differences.Decision()):
+        assert differences.divergence(decision, a, b) == 0.125

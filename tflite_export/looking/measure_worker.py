@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from tflite_export import files
+from tflite_export.differences import Decision
+from tflite_export.differences import divergence
 from tflite_export.flatbuffer import check_model
 from tflite_export.flatbuffer import model as fb
 from tflite_export.inspect import compare_worker
@@ -74,7 +76,10 @@ def measure(
         floats = {int(index): rest.pop(0) for index in request["floats"]}
         given = [rest.pop(0) for _ in range(request["given"])]
         labels = rest.pop(0) if request["labels"] else None
-        decisions = [answers.Decision(**row) for row in request["decisions"]]
+        decisions = [
+            None if row is None else Decision(**row)
+            for row in request["decisions"]
+        ]
         found: dict[str, Any] = {"missing": {}}
         session = interpreter.Session(data, "xnnpack")
         found["kernels"] = _kernels(data, model, ends, samples)
@@ -178,7 +183,7 @@ def _damage(
     twin: _Twin,
     floats: Mapping[int, np.ndarray],
     samples: Sequence[np.ndarray],
-    decisions: Sequence[answers.Decision],
+    decisions: Sequence[Decision | None],
 ) -> dict[str, float]:
     """What one quantized weight does to the outputs, all others in float."""
     wanted = twin(samples)
@@ -187,7 +192,7 @@ def _damage(
     for tensor in floats:
         others = {k: v for k, v in floats.items() if k != tensor}
         got = twin.with_floats(others, samples)
-        found[str(tensor)] = answers.divergence(decisions, wanted, got)
+        found[str(tensor)] = sum(map(divergence, decisions, wanted, got))
         if time.monotonic() > end:
             break
     return found
