@@ -52,7 +52,11 @@ def changes(first: Side, second: Side, found: Sequence[Pair]) -> list[str]:
         share = second.total / first.total
         told.append(
             f"{second.name} takes {second.total:,} bytes, {first.name} "
-            f"{first.total:,}: {share:.3g} times as many"
+            + (
+                f"{first.total:,}: {share:.3g} times as many"
+                if second.total != first.total
+                else "as many"
+            )
         )
     both = [
         (first.layers[p.first], second.layers[p.second])
@@ -64,13 +68,18 @@ def changes(first: Side, second: Side, found: Sequence[Pair]) -> list[str]:
     told.append(
         f"of {len(both):,} layers that correspond {narrower:,} are narrower in "
         f"{second.name}, and {wider:,} wider"
+        if narrower or wider
+        else f"all {len(both):,} layers that correspond are as wide as before"
     )
     alone = len(found) - len(both)
     if alone:
         told.append(f"{alone:,} layers have none that corresponds")
     for name, words in (
         ("accuracy", "accuracy is {b:.2f} %, and was {a:.2f} %"),
-        ("disagreement", "{b:.2f} % decide otherwise than in float; {a:.2f} %"),
+        (
+            "disagreement",
+            "{b:.2f} % decide otherwise than in float, and {a:.2f} % did",
+        ),
         ("min_snr", "the worst tensor has {b:.1f} dB, and had {a:.1f} dB"),
         ("latency_ms", "a run takes {b:.3g} ms here, and took {a:.3g} ms"),
     ):

@@ -1,5 +1,14 @@
 // Two sides, layer by layer.
 
+// Opens a pair of layers that correspond, each on its side.
+function openPair(place) {
+  const {first, second} = page.pairs[place];
+  [first, second].forEach((layer, side) => {
+    if (known(layer) && openers[side]) openers[side](layer);
+  });
+  document.querySelector('#layers .detail')?.scrollIntoView();
+}
+
 function changesOf() {
   const [one, two] = sides;
   const layerRows = page.pairs.map(({first, second}) => {
@@ -19,12 +28,12 @@ function changesOf() {
   const color = {field: 'side', type: 'nominal', title: null, scale: {
     domain: ['first', 'second'], range: ['var(--first)', 'var(--second)']}};
   const bars = (field, title) => chart(title, {
-    data: {values: both}, title, mark: 'bar',
+    data: {values: both}, title, mark: {type: 'bar', cursor: 'pointer'},
     encoding: {x, xOffset: {field: 'side'}, color,
       y: {field, type: 'quantitative', title: null},
       tooltip: [{field: 'name', title: 'layer'}, {field: 'side'},
         {field, format: ','}]},
-  }, {count: 2 * names.length});
+  }, {count: 2 * names.length, click: (row) => openPair(row.place)});
   const arrow = (a, b, field) => {
     const left = a ? whole(a[field]) : '–';
     const right = b ? whole(b[field]) : '–';
@@ -35,12 +44,14 @@ function changesOf() {
       page.changes.map((text) => element('li', {}, text))) : null,
     bars('bits', 'Width in bits'), bars('bytes', 'Stored bytes'),
     errorsOf(one, two),
-    folded('All layers as a table', table('Layers that correspond',
+    folded('All layers as a table', table('Layers that correspond; a name '
+      + 'opens both below',
       [['layer'], ['bits', true], ['stored bytes', true], ['dead', true]],
-      layerRows.map(({name, a, b}) => ({
+      layerRows.map(({name, a, b}, place) => ({
         class: a && b && a.bits === b.bits ? null : 'marked',
-        cells: [name, arrow(a, b, 'bits'), arrow(a, b, 'stored_bytes'),
-          arrow(a, b, 'dead')]})))),
+        cells: [element('button', {type: 'button',
+          onclick: () => openPair(place)}, name), arrow(a, b, 'bits'),
+        arrow(a, b, 'stored_bytes'), arrow(a, b, 'dead')]})))),
   ];
   return element('div', {}, parts.filter(known));
 }
@@ -50,10 +61,11 @@ function errorsOf(one, two) {
     (known(first) ? one.tensors[first] : two.tensors[second]).name);
   const rows = page.tensor_pairs.flatMap(({first, second}, place) =>
     [[one, first, 'first'], [two, second, 'second']].flatMap(
-      ([side, at, name]) => {
-        const tensor = known(at) ? side.tensors[at] : null;
+      ([side, index, name]) => {
+        const tensor = known(index) ? side.tensors[index] : null;
         return tensor && known(tensor.accumulated) ? [{place,
-          at: at(names, place), side: name, name: tensor.name, snr: tensor.accumulated}] : [];
+          at: at(names, place), side: name, name: tensor.name,
+          snr: tensor.accumulated}] : [];
       }));
   if (!rows.length) return null;
   return chart('Accumulated error of both', {

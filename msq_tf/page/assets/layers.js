@@ -13,6 +13,8 @@ const TOLD = [{field: 'name', title: 'layer'}, {field: 'kind'},
   {field: 'ideal', title: 'ideal bytes', format: ','},
   {field: 'share', title: 'of the whole'}];
 
+const openers = [];  // what opens a layer, by side
+
 function layersOf(side) {
   const rows = rowsOf(side);
   const names = side.layers.map((layer) => layer.name);
@@ -76,6 +78,7 @@ function layersOf(side) {
       element('button', {type: 'button', onclick: step(1)}, 'Next')),
     detail, folded(`All ${names.length} layers as a table`, listed));
   pick(heaviest(side));
+  openers[sides.indexOf(side)] = pick;
   return content;
 }
 

@@ -75,6 +75,74 @@ def test_sections_say_what_they_lack(browser, looked):
     assert page.locator("section .do").count() == 5
 
 
+@pytest.fixture(scope="module")
+def pair(browser, tmp_path_factory):
+    """The page of a float file beside an integer one."""
+    folder = tmp_path_factory.mktemp("pair")
+    paths = [folder / f"{name}.tflite" for name in ("float", "int8")]
+    for path in paths:
+        path.write_bytes(files()[path.stem])
+    output = folder / "pair.html"
+    found = tflite_export.look(
+        *paths, representative_data=images(8), output=output
+    )
+    return found, output
+
+
+def test_two_sides_show_what_changed(browser, pair):
+    found, output = pair
+    opened = Opened(browser, output)
+    page = opened.page
+    told = page.locator("#changes .findings li").all_inner_texts()
+    assert told == list(found.page.changes)
+    assert "of 4 layers that correspond 4 are narrower" in "".join(told)
+    # Each layer twice in bits and bytes, and both lines of the errors.
+    charts = page.locator("#changes .chart")
+    assert charts.count() == 3
+    for place in (0, 1):
+        bars = charts.nth(place).locator("path[aria-label]")
+        assert bars.count() == 8
+    page.locator("#changes summary").click()
+    cells = page.locator("#changes tbody tr").first.locator("td")
+    sizes = [f"{s.layers[0].stored_bytes:,}" for s in found.page.sides]
+    assert cells.all_inner_texts()[1:3] == ["32 → 8", " → ".join(sizes)]
+    # Both sides stand below, and what is left out of one is said there.
+    heads = page.locator("#layers h3").filter(has_text=".tflite")
+    assert heads.all_inner_texts() == ["float.tflite", "int8.tflite"]
+    assert page.locator("#search .missing").count() == 2
+    assert opened.errors == []
+    assert opened.requests == [output.as_uri()]
+
+
+def test_a_pair_of_layers_opens_on_both_sides(browser, pair):
+    found, output = pair
+    opened = Opened(browser, output)
+    page = opened.page
+    details = page.locator("#layers .detail")
+
+    def shown():
+        names = [details.nth(k).locator("h3").first for k in (0, 1)]
+        return [name.inner_text() for name in names]
+
+    def wanted(place):
+        return [side.layers[place].name for side in found.page.sides]
+
+    bars = page.locator("#changes .chart >> nth=0").locator("path[aria-label]")
+    bars.nth(2).click()
+    assert shown() == wanted(1)
+    page.locator("#changes summary").click()
+    page.locator("#changes td button").nth(3).focus()
+    page.keyboard.press("Enter")
+    assert shown() == wanted(3)
+    # A side by itself goes on by itself.
+    page.locator("#layers .chart >> nth=0").locator("path[aria-label]").nth(
+        1
+    ).click()
+    assert shown() == [wanted(1)[0], wanted(3)[1]]
+    page.wait_for_timeout(300)
+    assert opened.errors == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_follows_the_scheme_and_fits_a_phone(browser, looked, scheme):
     _, output = looked
