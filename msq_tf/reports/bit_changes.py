@@ -158,7 +158,7 @@ def describe(change: BitChange) -> str:
         f"{_or_unknown(change.cost, '{:+.2e}')}, nonzero LSBs "
         f"{_or_unknown(share, '{:.1%}')}, sensitivity "
         f"{with_error(change.sensitivity, change.sensitivity_error)}; "
-        f"next in line: {_candidate(change.next_in_line)}"
+        f"next in line: {as_words(change.next_in_line)}"
         + (f"; why: {change.reason}" if change.reason else "")
     )
 
@@ -181,7 +181,7 @@ def _cells(change: BitChange) -> tuple[str, ...]:
         _or_unknown(change.cost, "{:+.1e}"),
         _or_unknown(change.lsb_nonzero, "{:.2f}"),
         with_error(change.sensitivity, change.sensitivity_error),
-        _candidate(change.next_in_line),
+        as_words(change.next_in_line),
     )
 
 
@@ -189,7 +189,8 @@ def _move(change: BitChange) -> str:
     return f"{change.old} → {change.new}"
 
 
-def _candidate(candidate: Candidate | None) -> str:
+def as_words(candidate: Candidate | None) -> str:
+    """A change that may come, with its cost where that is known."""
     if candidate is None:
         return "nothing"
     move = f"{candidate.path} → {candidate.bits}"

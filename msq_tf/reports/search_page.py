@@ -13,6 +13,7 @@ from msq_tf.page.records import Point
 from msq_tf.page.records import Search
 from msq_tf.page.records import Side
 from msq_tf.reports import training_log
+from msq_tf.reports.bit_changes import as_words
 from msq_tf.reports.bit_changes import describe
 from msq_tf.reports.code_use import CodeUse
 from msq_tf.rules.storage import CONTAINERS
@@ -156,13 +157,21 @@ def _below(bits: int) -> int | None:
 
 def why(path: str, report: PrecisionReport) -> tuple[str, ...]:
     """Why a weight has its width: its decisions, in words."""
-    own = [c for c in report.changes if c.path == path]
-    if own:
-        return tuple(describe(change) for change in own)
+    told = [describe(c) for c in report.changes if c.path == path]
     bits = next(x.bits for x in report.layers if x.path == path)
-    if report.changes:
-        return (f"no decision changed it: it began at {bits} bits",)
-    return (f"no search has run: it is at the {bits} bits it was given",)
+    if not report.changes:
+        told.append(f"no search has run: it is at the {bits} bits it was given")
+        return tuple(told)
+    if not told:
+        told.append(f"no decision changed it: it began at {bits} bits")
+    last = report.changes[-1]
+    following = last.next_in_line
+    if following is not None and following.path == path:
+        told.append(
+            f"at the last decision, in step {last.step}, it was next in line: "
+            f"{as_words(following)}"
+        )
+    return tuple(told)
 
 
 def predicted(path: str, report: PrecisionReport) -> float | None:

@@ -18,12 +18,12 @@ from msq_tf.rules.rule import Candidate
 from tests.msq_tf.reports.test_code_use import quiet_model
 from tests.msq_tf.samples import new_model
 
+_NEXT = Candidate("head", 4, 2e-3)
+_LAST = Candidate("head", 2, 5e-3)
 CHANGES = (
-    BitChange(
-        10, 1.5, "conv", 8, 4, 1e-3, 0.5, 2e-2, 1e-3, Candidate("head", 4, 2e-3)
-    ),
+    BitChange(10, 1.5, "conv", 8, 4, 1e-3, 0.5, 2e-2, 1e-3, _NEXT, "cheap"),
     BitChange(20, 2.5, "conv", 4, 2, 3e-3, 0.5, 2e-2, 1e-3, None),
-    BitChange(20, 2.5, "head", 8, 4, math.nan, 0.5, 2e-2, 1e-3, None),
+    BitChange(20, 2.5, "head", 8, 4, math.nan, 0.5, 2e-2, 1e-3, _LAST),
 )
 POINTS = (
     EpochPoint(1.0, 900, 0.9),
@@ -56,6 +56,19 @@ def test_layers_have_their_codes_and_their_decisions(report):
     assert conv.predicted == pytest.approx(4e-3)
     assert head.predicted is None
     assert len(conv.why) == 2 and "next in line: head → 4" in conv.why[0]
+    assert conv.why[0].endswith("; why: cheap")
+    assert len(head.why) == 2
+    assert head.why[1].endswith("it was next in line: head → 2 (+5.0e-03)")
+
+
+def test_a_layer_that_nothing_changed_says_what_was_next(report):
+    changes = (CHANGES[0],)
+    conv, head = search_page.side(
+        dataclasses.replace(report, changes=changes)
+    ).layers
+    assert len(conv.why) == 1
+    assert "no decision changed it" in head.why[0]
+    assert "in step 10, it was next in line: head → 4" in head.why[1]
 
 
 def test_damage_is_predicted_and_measured_epoch_by_epoch(report):
