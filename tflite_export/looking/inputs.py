@@ -42,6 +42,11 @@ def take(
         ValueError: If they don't fit the file.
     """
     given = names(model)
+    if not given:
+        raise ValueError(
+            "representative_data doesn't fit the file. Expected data for a "
+            "file with inputs, or none. Received: a file without inputs"
+        )
     data = samples_lib.opened(data)
     if isinstance(data, dict):
         if set(data) != set(given):

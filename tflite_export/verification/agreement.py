@@ -60,9 +60,10 @@ def decisions(
     losses = [("", False)] * count
     if isinstance(model, CompiledModel) and model.compiled:
         losses = loss_names(model.compiled_losses(), count)
+    operators = last_operators(parsed, outputs[:count])
     found = [
-        _decision(last_operator(parsed, index), *loss, ask)
-        for index, loss in zip(outputs[:count], losses, strict=True)
+        _decision(operator, *loss, ask)
+        for operator, loss in zip(operators, losses, strict=True)
     ]
     return found + [None] * states
 
@@ -79,15 +80,25 @@ def _decision(
     return Decision() if ask and not loss else None
 
 
-def last_operator(model: schema.ModelT, index: int) -> str:
-    """The operator that computes an output."""
+def last_operators(model: schema.ModelT, indices: Sequence[int]) -> list[str]:
+    """The operators that compute outputs; empty for what none computes."""
     writers = fb.writers(model.subgraphs[0])
-    while (op := writers.get(index)) is not None:
-        name = fb.op_name(model, op)
-        if name not in _THROUGH or not fb.inputs(op):
-            return name
-        index = fb.inputs(op)[0]
-    return ""
+    known: dict[int, str] = {}
+    for index in indices:
+        passed = []
+        name = ""
+        while index not in known and (op := writers.get(index)) is not None:
+            passed.append(index)
+            name = fb.op_name(model, op)
+            if name not in _THROUGH or not fb.inputs(op):
+                break
+            index = fb.inputs(op)[0]
+            name = ""
+        # Outputs may lead to one operator by a long way, each again.
+        name = known.get(index, name)
+        known |= dict.fromkeys(passed, name)
+        known.setdefault(index, name)
+    return [known[index] for index in indices]
 
 
 def rows(batches: Sequence[Sequence[np.ndarray]], output: int) -> np.ndarray:

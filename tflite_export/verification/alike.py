@@ -52,7 +52,9 @@ def check(
         trained_ranges=False,
     ).predict(chunks)
     parsed = fb.read(data)
-    indices = fb.outputs(parsed.subgraphs[0])
+    operators = agreement.last_operators(
+        parsed, fb.outputs(parsed.subgraphs[0])
+    )
     for k, port in enumerate(ports.outputs(data)):
         if not alike[k] or port.scale is None:
             continue
@@ -63,7 +65,7 @@ def check(
             continue  # Too small for any grid, so zero is right.
         # What a grid that is made for these numbers shows.
         unit = top / 127.0
-        if agreement.last_operator(parsed, indices[k]) in _FIXED:
+        if operators[k] in _FIXED:
             unit = port.scale
         if moved > even * unit:
             who = "The file's ranges, of representative_data, lose it"
