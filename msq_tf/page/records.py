@@ -150,25 +150,28 @@ class Tensor:
     Attributes:
         key: What it is matched by between two sides.
         name: Its name.
-        operator: Name of the operator that writes it.
+        operator: Name of the operator that writes it, `"INPUT"` where none
+            does.
         position: Place of that operator in the main graph.
         layer: Key of the layer whose weight the operator reads.
         isolated: SNR in decibels where only this operator is quantized.
         accumulated: SNR in decibels where all before it are, too.
         units: Largest difference in units of its grid.
         rim: Share of its values at the ends of its range.
+        clipped: Share of the float model's values that lie beyond its range.
         wrong: Whether it is the first that goes wrong.
     """
 
     key: str
     name: str
     operator: str
-    position: int
+    position: int | None
     layer: str | None = None
     isolated: float | None = None
     accumulated: float | None = None
     units: float | None = None
     rim: float | None = None
+    clipped: float | None = None
     wrong: bool = False
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import msq_tf
 from examples import custom_loop
+from examples import dark_calibration
 from tflite_export import export
 from train.data import datasets
 
@@ -107,3 +108,24 @@ def test_a_loop_decides_and_trains_as_fit(config, examples, tmp_path, capsys):
         representative_data=examples[0][:16],
     )
     assert {tensor.name for tensor in report.tensors} == set(looped.bits)
+
+
+@pytest.mark.slow
+def test_the_page_tells_what_dark_photographs_did(tmp_path):
+    pytest.importorskip("vl_convert", reason="the extra look is not installed")
+    data = datasets.load(
+        "fashion_mnist_mini", train_examples=512, test_examples=128
+    )
+    keras.utils.set_random_seed(0)
+    model = dark_calibration.float_model(data, epochs=2)
+    wrong, right, both = dark_calibration.look(model, data, tmp_path)
+    first = wrong.page.sides[0].tensors[0]
+    assert first.name == "image" and first.wrong and first.clipped > 0.2
+    told = " ".join(wrong.page.sides[0].findings["tensors"])
+    assert "the error begins here" in told and "too narrow" in told
+    (side,) = right.page.sides
+    assert side.tensors[0].clipped == 0.0
+    assert not any(tensor.wrong for tensor in side.tensors)
+    # The widths are the same; what changed is told.
+    assert "all 10 layers that correspond are as wide" in str(both)
+    assert (tmp_path / "wrong_and_right.html").exists()

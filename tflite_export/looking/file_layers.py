@@ -210,10 +210,13 @@ def layer(weight: Weight, total: int) -> Layer:
     values, counts = np.unique(codes, return_counts=True)
     bits = used_bits(values)
     top = max(2 ** (bits - 1) - 1, 1)
-    rim = float(counts[np.abs(values) >= top].sum() / codes.size)
+    at_ends = int(counts[np.abs(values) >= top].sum())
+    rim = at_ends / codes.size
+    # The largest weight of each scale stands there and loses nothing.
+    lost = (at_ends - weight.scales.size) / codes.size
     share = counts / codes.size
     dead, channels = _dead(weight, codes)
-    if rim > _MANY_AT_ENDS and bits >= _ENDS_BITS:
+    if lost > _MANY_AT_ENDS and bits >= _ENDS_BITS:
         remarks = (
             *remarks,
             f"{rim:.0%} of the codes stand at the ends of the grid: large "

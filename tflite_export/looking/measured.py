@@ -25,6 +25,8 @@ _MOST_SECONDS = 600.0
 _LONGEST_NAME = 120
 # Tensors that a page lists.
 _MOST_TENSORS = 2000
+# Share of values beyond a range that is worth a word.
+_MANY_CLIPPED = 0.01
 
 
 def measure(
@@ -33,7 +35,7 @@ def measure(
     floats: Mapping[int, np.ndarray],
     given: Sequence[np.ndarray],
     labels: np.ndarray | None,
-    decisions: Sequence[Mapping[str, Any]],
+    decisions: Sequence[Mapping[str, Any] | None],
     trained: bool = False,
 ) -> dict[str, Any]:
     """Runs a file, see `measure_worker`.
@@ -44,7 +46,7 @@ def measure(
         floats: Float weights by the index of their tensor.
         given: What the float model gives, where the file has no float form.
         labels: True classes; `None` for none.
-        decisions: How each output decides, fields of `answers.Decision`.
+        decisions: How each output decides, fields of a `Decision`.
         trained: Whether the weights were trained in their quantized form: then
             those before rounding need not be a model.
 
@@ -79,6 +81,7 @@ def tensors(
     weights: Sequence[Weight],
     keys: Sequence[str],
     found: Mapping[str, Any],
+    inputs: Sequence[str],
 ) -> tuple[Tensor, ...]:
     """Errors of each tensor, as a page shows them.
 
@@ -87,8 +90,10 @@ def tensors(
         weights: Its weights.
         keys: Their keys.
         found: What `measure` gave.
+        inputs: Names of the file's inputs.
     """
     graph = model.subgraphs[0]
+    called = dict(zip(fb.inputs(graph), inputs, strict=True))
     by_operator = {
         weight.operator: key
         for weight, key in zip(weights, keys, strict=True)
@@ -97,22 +102,32 @@ def tensors(
     rows = []
     counts: dict[str, int] = {}
     for place, row in enumerate(found.get("tensors", ())[:_MOST_TENSORS]):
-        operator = fb.op_name(model, graph.operators[row["operator"]])
+        position = row["operator"]
+        operator = "INPUT"
+        name = called.get(row["tensor"])
+        if position is not None:
+            op = graph.operators[position]
+            operator = fb.op_name(model, op)
+            if operator == "QUANTIZE":
+                name = called.get(fb.inputs(op)[0])
         operator = short(operator, _LONGEST_NAME)
-        name = short(fb.name(graph.tensors[row["tensor"]]), _LONGEST_NAME)
-        layer = by_operator.get(row["operator"])
+        name = short(
+            name or fb.name(graph.tensors[row["tensor"]]), _LONGEST_NAME
+        )
+        layer = by_operator.get(position)
         number = counts[operator] = counts.get(operator, 0) + 1
         rows.append(
             Tensor(
                 key=layer or f"{operator} {number}",
                 name=name or layer or f"{operator} {number}",
                 operator=operator,
-                position=row["operator"],
+                position=position,
                 layer=layer,
                 isolated=row["isolated"],
                 accumulated=row["accumulated"],
                 units=row["units"],
                 rim=row["rim"],
+                clipped=row["clipped"],
                 wrong=place == found.get("wrong"),
             )
         )
@@ -163,7 +178,7 @@ def findings(
         )
     wrong = next((row for row in rows if row.wrong), None)
     if wrong is None:
-        return tuple(told)
+        return (*told, *_clipped(rows))
     text = (
         f"{wrong.name} ({wrong.operator}) is the first tensor of which a third "
         f"or more is error: {wrong.accumulated:.1f} dB"
@@ -173,7 +188,23 @@ def findings(
         text += f". Alone it has {wrong.isolated:.1f} dB: " + (
             "the error begins here" if alone else "most came before it"
         )
-    return (*told, text)
+    return (*told, text, *_clipped(rows))
+
+
+def _clipped(rows: Sequence[Tensor]) -> tuple[str, ...]:
+    """A sentence on ranges that are too narrow for the inputs."""
+    narrow = [row for row in rows if (row.clipped or 0.0) >= _MANY_CLIPPED]
+    if not narrow:
+        return ()
+    first = narrow[0]
+    most = max(narrow, key=lambda row: row.clipped or 0.0)
+    worst = "" if most is first else f", and {most.clipped:.1%} of {most.name}"
+    return (
+        f"ranges are too narrow for these inputs at {len(narrow):,} of "
+        f"{len(rows):,} tensors: {first.clipped:.1%} of the values of "
+        f"{first.name} lie beyond its range{worst}. Calibrate on inputs like "
+        "these",
+    )
 
 
 def without_names(rows: Sequence[Tensor]) -> tuple[Tensor, ...]:

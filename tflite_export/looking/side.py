@@ -116,17 +116,26 @@ class _Collector:
         samples: tuple[Sample, ...] = ()
         if found is not None:
             keys = [layer.key for layer in layers]
-            tensors = measured.tensors(self.model, self.weights, keys, found)
+            names = inputs.names(self.model)
+            tensors = measured.tensors(
+                self.model, self.weights, keys, found, names
+            )
             if joined:
                 tensors = measured.without_names(tensors)
+            if not tensors:
+                self.missing.setdefault(
+                    "tensors", "the file has no activations to compare"
+                )
             samples = measured.samples(
                 found,
-                inputs.names(self.model),
+                names,
                 self.samples,
                 self.given.words,
             )
             self._told(found, tensors)
         self.findings["layers"] = advice.of_layers(layers)
+        if self.report is not None:
+            self.findings["layers"] += search_page.findings(self.report)
         search = self._search(layers)
         self._sizes(layers, joined)
         return Side(
@@ -211,15 +220,9 @@ class _Collector:
         text = f"the file can't be run here: {reason}"
         self.missing |= dict.fromkeys(("tensors", "samples", "run"), text)
 
-    def _decisions(self) -> list[dict[str, Any]]:
+    def _decisions(self) -> list[dict[str, Any] | None]:
         rows = agreement.decisions(self.data, self.given.model, ask=True)
-        return [
-            {
-                "classes": row is not None and row.threshold is None,
-                "threshold": None if row is None else row.threshold,
-            }
-            for row in rows
-        ]
+        return [None if r is None else dataclasses.asdict(r) for r in rows]
 
     def _float_answers(self) -> list[np.ndarray]:
         """What a Keras model answers in float, where that is to be asked.

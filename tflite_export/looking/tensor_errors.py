@@ -19,6 +19,9 @@ from tflite_export.verification import float_twin
 
 # No error at all is as good as this, in decibels.
 _MOST_DECIBELS = 120.0
+# Steps beyond a range from which a value is lost: of the largest value of a
+# softmax one is.
+_BEYOND = 1.5
 # Below this accumulated SNR a tensor has gone wrong: a third is error.
 WRONG_DECIBELS = 10.0
 _ENDS = {"INT8": (-128, 127), "INT16": (-32768, 32767), "UINT8": (0, 255)}
@@ -33,6 +36,7 @@ class _Sums:
     accumulated: float | None = None
     largest: float = 0.0
     ends: int = 0
+    beyond: int = 0
     count: int = 0
 
     def decibels(self, noise: float | None) -> float | None:
@@ -60,10 +64,11 @@ def measure(
         samples: Inputs, one array per input of real values.
 
     Returns:
-        For each tensor that an operator writes, in order: its index, its
-        operator's place, the SNR in decibels where only that operator is
-        quantized and where all before it are, the largest difference in units
-        of its grid and the share of its values at the ends of the grid.
+        For each integer input, and each tensor that an operator writes, in
+        order: its index, its operator's place, the SNR in decibels where only
+        that operator is quantized and where all before it are, the largest
+        difference in units of its grid, the share of its values at the ends
+        of the grid and of the float model's that lie beyond them.
 
     Raises:
         ValueError: If the file has no float model, see `reference`.
@@ -110,12 +115,15 @@ def measure(
             "units": sums[index].largest
             if reference.quantized(graph.tensors[index])
             else None,
-            "rim": sums[index].ends / sums[index].count
-            if sums[index].count
-            else None,
+            "rim": _share(sums[index].ends, sums[index].count),
+            "clipped": _share(sums[index].beyond, sums[index].count),
         }
         for index, place in written
     ]
+
+
+def _share(part: int, count: int) -> float | None:
+    return part / count if count else None
 
 
 class _Shown:
@@ -144,9 +152,12 @@ class _Shown:
 
 def _written(
     model: schema.ModelT, twin: reference.Reference
-) -> Iterator[tuple[int, int]]:
+) -> Iterator[tuple[int, int | None]]:
     """Tensors that are compared, and the place of what writes them."""
     graph = model.subgraphs[0]
+    for index in dict.fromkeys(fb.inputs(graph)):
+        if reference.quantized(graph.tensors[index]):
+            yield index, None
     for place, op in enumerate(graph.operators):
         if fb.op_name(model, op) == "DEQUANTIZE":
             continue  # it gives what it reads
@@ -213,6 +224,9 @@ def _add(
             # Zeros behind a ReLU stand at an end and lose nothing.
             clipped = [end for end in ends if end != zero]
             sums.ends += int(np.isin(got, clipped).sum())
+            low, high = ((end - zero) * scale for end in ends)
+            outside = np.maximum(low - wanted, wanted - high)
+            sums.beyond += int((outside > _BEYOND * scale).sum())
             sums.count += got.size
         real = (real - zero) * scale
     off = np.abs(real - wanted)

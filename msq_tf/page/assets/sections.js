@@ -28,8 +28,9 @@ const SECTIONS = [
     todo: 'A dip of the isolated line is a layer that its width or its range '
       + 'does not suit: give it more bits, or another range. An accumulated '
       + 'line that sinks without a dip is many small errors: all widths are '
-      + 'too narrow. Values at the rim are clipped: calibrate with more '
-      + 'data.'},
+      + 'too narrow. Values at the rim stand at an end of their range, and '
+      + 'clipped ones lie beyond it in float: calibrate on inputs like '
+      + 'these.'},
   {id: 'samples', title: 'Where the answers differ most', make: samplesOf,
     means: 'The inputs on which the float model and the file are furthest '
       + 'apart, and both answers.',
@@ -61,7 +62,7 @@ function fill() {
     element('p', {class: 'do'}, element('b', {}, 'What to do: '), todo)];
   if (sides.length > 1) add('changes', 'What changed', ...words({
     means: 'The two side by side, matched by layer: what changed in bits, '
-      + 'bytes, error and answers.',
+      + 'bytes, error and answers. Click a bar to open that layer of both.',
     todo: 'A layer whose error rose with fewer bits paid for the bytes it '
       + 'saved; one whose error stayed gave them for nothing.'}), changesOf());
   for (const section of SECTIONS) {

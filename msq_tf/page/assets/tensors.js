@@ -7,7 +7,8 @@ function tensorsOf(side) {
     for (const kind of ['isolated', 'accumulated']) {
       if (known(tensor[kind])) rows.push({place, at: at(names, place), kind, snr: tensor[kind],
         name: tensor.name, operator: tensor.operator,
-        units: short(tensor.units), rim: percent(tensor.rim)});
+        units: short(tensor.units), rim: percent(tensor.rim),
+        clipped: percent(tensor.clipped)});
     }
   });
   const first = side.tensors.findIndex((tensor) => tensor.wrong);
@@ -28,7 +29,8 @@ function tensorsOf(side) {
           tooltip: [{field: 'name', title: 'tensor'}, {field: 'operator'},
             {field: 'kind'}, {field: 'snr', title: 'dB', format: '.1f'},
             {field: 'units', title: 'max units'},
-            {field: 'rim', title: 'at the rim'}]}},
+            {field: 'rim', title: 'at the rim'},
+            {field: 'clipped', title: 'clipped'}]}},
       ...(marks.length ? [{data: {values: marks},
         mark: {type: 'rule', color: 'var(--mark)', strokeWidth: 2,
           strokeDash: [4, 3]},
@@ -37,12 +39,12 @@ function tensorsOf(side) {
   }, {count: names.length});
   const listed = table('All tensors', [['tensor'], ['written by'],
     ['isolated', true], ['accumulated', true], ['max units', true],
-    ['at the rim', true]], side.tensors.map((tensor) => ({
+    ['at the rim', true], ['clipped', true]], side.tensors.map((tensor) => ({
     class: tensor.wrong ? 'marked' : null,
     cells: [tensor.name + (tensor.wrong ? ' ← goes wrong here' : ''),
       tensor.operator, decibels(tensor.isolated),
       decibels(tensor.accumulated), short(tensor.units),
-      percent(tensor.rim)]})));
+      percent(tensor.rim), percent(tensor.clipped)]})));
   return element('div', {}, line,
     folded(`All ${names.length} tensors as a table`, listed));
 }

@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 import tflite_export
+from msq_tf.core.bit_history import BitChange
 from msq_tf.page import charts
 from msq_tf.page import document
+from msq_tf.reports.bit_changes import describe
+from msq_tf.rules.rule import Candidate
 from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.samples import quantized
 from tflite_export.cli import main
 from tflite_export.looking import side as side_lib
+from tflite_export.runtime import ports
 
 L = keras.layers
 
@@ -67,6 +71,9 @@ def test_a_file_alone(paths):
         assert sum(count for _, count in layer.codes) == layer.size
         assert layer.next_bits == 4 and 0 < layer.next_noise < 1
         assert layer.next_saves == layer.size - -(-layer.size // 2)
+    # One of nine weights of a channel stands at an end by its scale.
+    depthwise = side.layers[1]
+    assert depthwise.rim >= 1 / 9 and depthwise.remarks == ()
     stored = sum(layer.stored_bytes for layer in side.layers)
     assert sum(x.share for x in side.layers) == pytest.approx(
         stored / (paths / "int8.tflite").stat().st_size
@@ -91,10 +98,11 @@ def test_errors_of_tensors_without_a_model(paths):
     )
     (side,) = found.page.sides
     assert [t.operator for t in side.tensors] == [
-        *("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "ADD", "MAX_POOL_2D"),
-        *("MEAN", "FULLY_CONNECTED", "SOFTMAX"),
+        *("INPUT", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "ADD"),
+        *("MAX_POOL_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX"),
     ]
     for tensor in side.tensors:
+        assert tensor.clipped == 0.0
         assert 20 < tensor.accumulated and 20 < tensor.isolated
         assert tensor.units < 20 and 0 <= tensor.rim < 0.1
         assert not tensor.wrong
@@ -104,6 +112,27 @@ def test_errors_of_tensors_without_a_model(paths):
     assert sample.inputs[0].form == "picture"
     assert sample.answers[0].float_model and sample.answers[0].file
     assert side.figures["max_units"] < 20
+
+
+def test_a_range_that_is_too_narrow_is_told(paths):
+    """On inputs three times as large as those it was measured on."""
+    x = 3 * images(8)
+    found = tflite_export.look(paths / "int8.tflite", representative_data=x)
+    (side,) = found.page.sides
+    image = side.tensors[0]
+    (port,) = ports.inputs(files()["int8"])
+    low, high = port.real(np.array([-128, 127], np.int8))
+    outside = np.maximum(x - high, low - x)
+    assert image.clipped == pytest.approx(
+        (outside > 1.5 * port.scale).mean(), abs=1e-3
+    )
+    lost = np.square(np.maximum(outside, 0)).sum()
+    by_hand = 10 * np.log10(np.square(x).sum() / lost)
+    assert image.isolated == image.accumulated
+    assert image.isolated == pytest.approx(by_hand, abs=0.5)
+    told = side.findings["tensors"][-1]
+    assert told.startswith("ranges are too narrow for these inputs at ")
+    assert f"{image.clipped:.1%} of the values of image lie beyond" in told
 
 
 def test_a_model_tells_what_was_decided_and_has_the_float_weights(trained):
@@ -246,6 +275,32 @@ def test_the_command(trained, library, tmp_path, capsys):
     assert main(["look"]) == 2
     assert main([*arguments, "--fail_if=x>1"]) == 1
     assert "No such limit" in capsys.readouterr().err
+
+
+def test_decisions_of_a_saved_model_are_shown(trained, tmp_path, capsys):
+    """With the reason of each, and what was next in line."""
+    qmodel, path, _ = trained
+    following = Candidate("conv", 4, 0.5)
+    change = BitChange(
+        7, 1.0, "head", 8, 2, 0.25, 0.5, 0.1, 0.01, following, "it is large"
+    )
+    qmodel.search.change(change, qmodel.paths)
+    try:
+        qmodel.save(tmp_path / "m.keras")
+    finally:
+        qmodel.search.restart(qmodel.search.bits.numpy())
+    arguments = ["look", str(path), f"--model={tmp_path / 'm.keras'}"]
+    assert main([*arguments, "--json"]) == 0
+    (side,) = json.loads(capsys.readouterr().out)["sides"]
+    why = {layer["key"]: layer["why"] for layer in side["layers"]}
+    assert why["head"] == [describe(change)]
+    assert "next in line: conv → 4" in why["head"][0]
+    assert why["head"][0].endswith("why: it is large")
+    assert "began at 8 bits" in why["conv"][0]
+    assert "it was next in line: conv → 4 (+5.0e-01)" in why["conv"][1]
+    assert why["depthwise"] == ["no decision changed it: it began at 8 bits"]
+    (move,) = side["search"]["moves"]
+    assert move["text"] == describe(change)
 
 
 def test_what_is_no_argument_is_refused(paths):
