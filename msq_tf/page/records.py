@@ -158,7 +158,8 @@ class Tensor:
         accumulated: SNR in decibels where all before it are, too.
         units: Largest difference in units of its grid.
         rim: Share of its values at the ends of its range.
-        clipped: Share of the float model's values that lie beyond its range.
+        clipped: Share of the values that lie beyond its range, where only the
+            weights are quantized.
         wrong: Whether it is the first that goes wrong.
     """
 

@@ -33,13 +33,14 @@ def compare(
         most: How many samples to return.
 
     Returns:
-        `agreement`, `accuracy` of both and `distance`, where known, and the
-        `samples` that are furthest apart.
+        `agreement`, the share of the `decisions` that are the same, `accuracy`
+        of both and `distance`, where known, and the `samples` that are furthest
+        apart.
     """
     rows = len(wanted[0])
     distance = np.zeros(rows)
     differs = np.zeros(rows, bool)
-    decided = False
+    decided = alike = 0
     for decision, a, b in zip(decisions, wanted, got, strict=True):
         if a.shape != b.shape:
             raise ValueError(
@@ -55,13 +56,15 @@ def compare(
         )
         same = _same(decision, a, b)
         if same is not None:
-            decided = True
-            differs |= ~same
+            decided += same.size
+            alike += int(same.sum())
+            differs |= ~same.all(axis=1)
     # Those that decide differently first, then by distance.
     order = np.lexsort((-distance, ~differs))[:most]
     found: dict[str, Any] = {
         "count": rows,
-        "agreement": float(1 - differs.mean()) if decided else None,
+        "decisions": decided,
+        "agreement": alike / decided if decided else None,
         "distance": float(distance.max(initial=0.0)),
         "samples": [
             {
@@ -88,11 +91,11 @@ def compare(
 def _same(
     decision: Decision | None, wanted: np.ndarray, got: np.ndarray
 ) -> np.ndarray | None:
-    """Which samples are decided alike; `None` where there is nothing to."""
+    """Which decisions are the same, a row a sample; `None` for none."""
     if decision is None or not decision.fits(wanted.shape):
         return None
     same = decision.alike(got, wanted, 0.0)
-    return np.asarray(same.reshape(len(wanted), -1).all(axis=1))
+    return same.reshape(len(wanted), -1)
 
 
 def _answer(
@@ -111,7 +114,7 @@ def _answer(
         "places": places,
         "float_model": [float(a[k]) for k in places],
         "file": [float(b[k]) for k in places],
-        "changed": None if same is None else not same[0],
+        "changed": None if same is None else not same.all(),
     }
 
 
@@ -144,7 +147,7 @@ def alike(
 ) -> float:
     """How much two runs have in common, from 0 to 1.
 
-    The share of samples that are decided alike; where nothing is decided, the
+    The share of decisions that are the same; where nothing is decided, the
     share of the first outputs' power that is no difference.
     """
     shares = []

@@ -15,16 +15,22 @@ from tflite_export.runtime import ports
 
 def names(model: schema.ModelT) -> list[str]:
     """Names of the inputs of a parsed file, those of its signature if any."""
-    graph = model.subgraphs[0]
-    own = [fb.name(graph.tensors[i]) for i in fb.inputs(graph)]
+    return _names(model, fb.inputs(model.subgraphs[0]), "inputs")
+
+
+def output_names(model: schema.ModelT) -> list[str]:
+    """The same of its outputs."""
+    return _names(model, fb.outputs(model.subgraphs[0]), "outputs")
+
+
+def _names(model: schema.ModelT, ends: list[int], kind: str) -> list[str]:
+    tensors = model.subgraphs[0].tensors
     signatures = [s for s in model.signatureDefs or () if not s.subgraphIndex]
+    told: dict[int, str] = {}
     for signature in signatures[:1]:
-        told = {e.tensorIndex: fb.text(e.name) for e in signature.inputs or ()}
-        own = [
-            told.get(i, name)
-            for i, name in zip(fb.inputs(graph), own, strict=True)
-        ]
-    return own
+        for entry in getattr(signature, kind) or ():
+            told[entry.tensorIndex] = fb.text(entry.name)
+    return [told.get(i, fb.name(tensors[i])) for i in ends]
 
 
 def take(

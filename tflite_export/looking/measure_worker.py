@@ -111,7 +111,8 @@ def measure(
                 found["missing"]["tensors"] = _reason(error)
             if floats:
                 found["damage"] = _damage(twin, floats, few, decisions)
-        names = list(session.output_names)
+        places = session.output_names
+        names = sorted(places, key=places.__getitem__)
         if not wanted:
             found["missing"]["samples"] = "there is no float model to look at"
             return found

@@ -25,6 +25,7 @@ from tflite_export.flatbuffer import check_model
 from tflite_export.flatbuffer import model as fb
 from tflite_export.looking import advice
 from tflite_export.looking import file_layers
+from tflite_export.looking import float_answers
 from tflite_export.looking import inputs
 from tflite_export.looking import measured
 from tflite_export.looking import model_join
@@ -230,24 +231,22 @@ class _Collector:
         Of a quantized one the graph of the file tells more, if it can.
         """
         plain, model = self.given.float_model, self.given.model
-        x = self.samples if len(self.samples) > 1 else self.samples[0]
-        if plain is not None:
-            outputs = plain.predict(x, verbose=0)
-        elif model is None:
-            return []
-        else:
+        base = plain
+        if plain is None:
+            if model is None:
+                return []
             try:
                 reference.unquantized(self.data, {})
                 return []
             except ValueError:
-                outputs = model.outputs_at(model.quantized_values(), x)
-        if isinstance(outputs, dict):
-            outputs = list(outputs.values())
-        several = isinstance(outputs, (list, tuple))
-        return [
-            np.asarray(y, np.float32)
-            for y in (outputs if several else [outputs])
-        ]
+                base = model.base
+        x = float_answers.arranged_inputs(base, self.model, self.samples)
+        outputs = (
+            model.outputs_at(model.quantized_values(), x)
+            if plain is None
+            else plain.predict(x, verbose=0)
+        )
+        return float_answers.arranged_outputs(base, self.model, outputs)
 
     def _told(self, found: dict[str, Any], tensors: Sequence[Any]) -> None:
         """Figures and sentences on what was measured."""
@@ -264,7 +263,7 @@ class _Collector:
             self.facts.append(
                 (
                     "decides otherwise than in float",
-                    f"{share:.1f} % of {found['count']:,}",
+                    f"{share:.1f} % of {found['decisions']:,}",
                 )
             )
         if found.get("accuracy"):

@@ -68,7 +68,8 @@ def measure(
         order: its index, its operator's place, the SNR in decibels where only
         that operator is quantized and where all before it are, the largest
         difference in units of its grid, the share of its values at the ends
-        of the grid and of the float model's that lie beyond them.
+        of the grid and of those that lie beyond them where the weights are
+        those of the codes and nothing else is quantized.
 
     Raises:
         ValueError: If the file has no float model, see `reference`.
@@ -78,6 +79,11 @@ def measure(
     model = fb.read(data)
     graph = model.subgraphs[0]
     plain = interpreter.Session(twin.data, "builtin", keep_all=True)
+    # Ranges belong to the weights that the file has.
+    coded = plain
+    if floats:
+        own = reference.unquantized(data, {})
+        coded = interpreter.Session(own.data, "builtin", keep_all=True)
     shown = _Shown(data)
     ends = ports.inputs(data)
     written = list(_written(model, twin))
@@ -91,6 +97,8 @@ def measure(
             for p, x in zip(ends, piece, strict=True)
         ]
         plain(real)
+        if coded is not plain:
+            coded(real)
         shown.run(fed)
         recorded = _recorded(model, twin, plain)
         if alone is None:
@@ -105,6 +113,7 @@ def measure(
                 wanted,
                 shown.value(index),
                 computed.get(index, wanted),
+                coded.tensor(twin.root[index]),
             )
     return [
         {
@@ -204,6 +213,7 @@ def _add(
     wanted: np.ndarray,
     got: np.ndarray | None,
     computed: np.ndarray,
+    coded: np.ndarray,
 ) -> None:
     sums.signal += float(np.square(wanted).sum())
     alone = computed.astype(np.float64)
@@ -225,7 +235,7 @@ def _add(
             clipped = [end for end in ends if end != zero]
             sums.ends += int(np.isin(got, clipped).sum())
             low, high = ((end - zero) * scale for end in ends)
-            outside = np.maximum(low - wanted, wanted - high)
+            outside = np.maximum(low - coded, coded - high)
             sums.beyond += int((outside > _BEYOND * scale).sum())
             sums.count += got.size
         real = (real - zero) * scale

@@ -5,10 +5,12 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tflite_export
 from msq_tf.page import document
 from tests.tflite_export.samples import quantized
+from tflite_export.flatbuffer import model as fb
 from tflite_export.looking import shown
 
 L = keras.layers
@@ -68,6 +70,51 @@ def test_several_inputs_by_name(tmp_path):
     forms = {x.name: x.form for x in side.samples[0].inputs}
     assert forms == {"picture": "picture", "signal": "curves"}
     assert {t.layer for t in side.tensors} >= {"conv", "head"}
+
+
+def swapped(data):
+    """A file whose ends come in the other order."""
+    model = fb.read(data)
+    graph = model.subgraphs[0]
+    graph.inputs, graph.outputs = graph.inputs[::-1], graph.outputs[::-1]
+    return fb.dump(model)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_converters_file_may_have_another_order(named, tmp_path):
+    """Of inputs and outputs: they go by their names."""
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    ends = {"first": L.Dense(2, activation="softmax", name="first")(a)}
+    ends["second"] = L.Dense(2, activation="softmax", name="second")(b)
+    model = keras.Model([a, b], ends if named else list(ends.values()))
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    data = np.random.default_rng(0).normal(size=(2, 8, 3)).astype(np.float32)
+    path, pages = tmp_path / "m.tflite", []
+    for change in (bytes, swapped):
+        path.write_bytes(change(converter.convert()))
+        (side,) = tflite_export.look(
+            path,
+            float_model=model,
+            representative_data={"a": data[0], "b": data[1]},
+        ).page.sides
+        assert side.figures["disagreement"] == 0.0
+        assert ("decides otherwise than in float", "0.0 % of 16") in side.facts
+        sample = side.samples[0]
+        pages.append({answer.name: answer for answer in sample.answers})
+        assert sample.distance < 1e-5
+    assert pages[0].keys() == pages[1].keys()
+
+
+@pytest.mark.slow
+def test_pixels_are_decided_one_by_one(tmp_path):
+    x = inputs = keras.Input((8, 8, 3), name="photo")
+    x = L.Conv2D(4, 3, padding="same", activation="relu")(x)
+    x = L.Conv2D(1, 1, activation="sigmoid", name="mask")(x)
+    data = np.random.default_rng(0).normal(size=(8, 8, 8, 3))
+    _, side = look(keras.Model(inputs, x), data.astype(np.float32), tmp_path)
+    text = dict(side.facts)["decides otherwise than in float"]
+    assert text.endswith(" % of 512")
+    assert 0 < side.figures["disagreement"] < 50
 
 
 @pytest.mark.slow
