@@ -40,7 +40,7 @@ def compare(
     rows = len(wanted[0])
     distance = np.zeros(rows)
     differs = np.zeros(rows, bool)
-    decided = alike = 0
+    decided = agreed = 0
     for decision, a, b in zip(decisions, wanted, got, strict=True):
         if a.shape != b.shape:
             raise ValueError(
@@ -57,14 +57,13 @@ def compare(
         same = _same(decision, a, b)
         if same is not None:
             decided += same.size
-            alike += int(same.sum())
+            agreed += int(same.sum())
             differs |= ~same.all(axis=1)
     # Those that decide differently first, then by distance.
     order = np.lexsort((-distance, ~differs))[:most]
     found: dict[str, Any] = {
-        "count": rows,
         "decisions": decided,
-        "agreement": alike / decided if decided else None,
+        "agreement": agreed / decided if decided else None,
         "distance": float(distance.max(initial=0.0)),
         "samples": [
             {
