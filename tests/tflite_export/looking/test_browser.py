@@ -226,6 +226,9 @@ def test_a_large_model_fits(browser, looked, tmp_path):
     output = tmp_path / "m.html"
     document.save(Page(title="large", sides=(side,)), output)
     assert output.stat().st_size < 3_000_000
+    # What is wider than a phone scrolls by itself.
+    narrow = Opened(browser, output, viewport={"width": 360, "height": 640})
+    assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 360
     opened = Opened(browser, output)
     page = opened.page
     bars = page.locator("#layers .chart >> nth=0").locator("path[aria-label]")
