@@ -15,6 +15,12 @@ Batch = tuple[Any, Any, Any]  # inputs, targets, sample weights
 
 # Samples in a batch of Keras's `fit`, where nothing says otherwise.
 BATCH_SIZE = 32
+# Packages and classes of data sets that Keras takes without importing them.
+_LOADERS = (
+    ("grain", "IterDataset"),
+    ("grain", "MapDataset"),
+    ("torch", "DataLoader"),
+)
 # Bytes of samples that are kept for a whole search.
 _KEPT_BYTES = 1 << 26
 
@@ -83,9 +89,9 @@ def take_samples(data: Any, samples: int, least: int = 1) -> Samples:
     Args:
         data: `(x, y)` or `(x, y, sample_weight)` of arrays, of which evenly
             spaced samples are taken, since arrays may be sorted by class; or
-            a `tf.data.Dataset` or `keras.utils.PyDataset` of batches, of
-            which the first are taken, alone or as the first entry of such a
-            tuple, as `fit` receives it.
+            a `tf.data.Dataset`, a `keras.utils.PyDataset`, or a loader of
+            Grain or PyTorch, of batches, of which the first are taken, alone
+            or as the first entry of such a tuple, as `fit` receives it.
         samples: Samples to take, at most. Of large ones there are fewer, not
             above 64 MiB.
         least: Samples to take however large they are.
@@ -126,6 +132,8 @@ def batch_size_of(x: Any, given: int | None) -> int | None:
     """
     if isinstance(x, tf.data.Dataset):
         return tf.nest.flatten(x.element_spec)[0].shape[0]
+    if _is_loader(x):
+        return None
     if is_stream(x):
         return _count(_triple(x[0])) if len(x) else None
     return (given or BATCH_SIZE) if _indexable((x,)) else None
@@ -138,7 +146,7 @@ def _unwrapped(data: Any) -> Any:
 
 
 def _batches(stream: Any) -> Iterable[Any]:
-    if isinstance(stream, tf.data.Dataset):
+    if isinstance(stream, tf.data.Dataset) or _is_loader(stream):
         return stream
     return (stream[i] for i in range(len(stream)))
 
@@ -220,8 +228,22 @@ def is_stream(data: Any) -> bool:
     Arrays, lists and tuples have no `on_epoch_end`; what either Keras takes
     for a sequence (`PyDataset`, `Sequence`) has.
     """
-    return isinstance(data, tf.data.Dataset) or (
-        hasattr(data, "on_epoch_end") and hasattr(data, "__getitem__")
+    return (
+        isinstance(data, tf.data.Dataset)
+        or (hasattr(data, "on_epoch_end") and hasattr(data, "__getitem__"))
+        or _is_loader(data)
+    )
+
+
+def _is_loader(data: Any) -> bool:
+    """Whether it is a loader of another library that Keras takes.
+
+    Every `iter` of one begins anew. They are known by name, since Keras, too,
+    reads them without a need for either library.
+    """
+    return any(
+        (kind.__module__.split(".")[0], kind.__name__) in _LOADERS
+        for kind in type(data).__mro__
     )
 
 

@@ -80,6 +80,14 @@ class QuantizedNetwork:
     def look_at_columns(self, x: Any) -> None:
         """Warns of columns that the grid of an input loses in these inputs."""
 
+    def prepared_data(self, data: Any) -> Any:
+        """Samples for statistics as the network takes them.
+
+        Args:
+            data: As they were given to a callback.
+        """
+        return data
+
     @property
     def quantizer(self) -> str:
         """`"round_clamp"` or `"dorefa"`."""

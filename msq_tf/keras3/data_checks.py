@@ -14,7 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf import distribute
+from msq_tf.keras3 import columns
+from msq_tf.keras3.activation_sites import INPUT
+from msq_tf.keras3.overlay import flat_inputs
+from msq_tf.keras3.overlay import input_names
 from msq_tf.keras3.overlay import symbolic_inputs
+from msq_tf.sensitivity.fit_inputs import FitInputs
 
 _PARTS = ("x", "y", "sample_weight")
 # Spellings of the loss that takes numbers of classes, as Keras reads them.
@@ -23,21 +29,67 @@ _CLASSES = keras.losses.SparseCategoricalCrossentropy
 
 
 class ChecksItsData:
-    """`evaluate` and `predict` of a model that look at their arguments.
+    """`fit`, `evaluate` and `predict` that look at their arguments.
 
     A mixin, before `keras.Model`.
     """
 
+    activations: Any
     base: Any
+    distribute_strategy: Any
+    fit_inputs: FitInputs
     # What the base replaces of Keras's training.
     _own: frozenset[str]
     has_teacher: bool
+    _told_of_columns: bool
+
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Trains as `keras.Model.fit`.
+
+        While it runs, `fit_inputs` holds the data, so that `MSQCallback` can
+        take its statistics on it.
+
+        Raises:
+            ValueError: Under a strategy over several workers, where Keras's
+                `fit` does not work; if the arguments can't be used to train.
+        """
+        workers = distribute.workers(self.distribute_strategy)
+        if workers > 1:
+            raise ValueError(
+                "Keras's `fit` does not run over several workers. Expected a "
+                "loop with `strategy.run`, as docs/distribution.md has it, or "
+                f"one worker. Received: {workers} workers"
+            )
+        fit = super().fit  # type: ignore[misc]
+        self.check_call(fit, (x, y, *args), kwargs)
+        self.fit_inputs = FitInputs.of(fit, (x, y, *args), kwargs)
+        self.look_at_columns(x)
+        try:
+            return fit(x, y, *args, **kwargs)
+        finally:
+            self.fit_inputs = FitInputs()
+
+    def look_at_columns(self, x: Any) -> None:
+        """Warns, once, of columns that the grid of an input loses."""
+        if self._told_of_columns or self.activations is None:
+            return
+        flat = flat_inputs(x, input_names(self.base)) or ()
+        rounded = {
+            site.call: flat[site.call]
+            for site in self.activations.sites
+            if site.layer == INPUT and site.call < len(flat)
+        }
+        self._told_of_columns = columns.warn_of_data(
+            rounded, self.activations.bits, stacklevel=3
+        )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`."""
         evaluate = super().evaluate  # type: ignore[misc]
         # `fit` has checked what it evaluates on.
-        if self.fit_inputs.data is None:  # type: ignore[attr-defined]
+        if self.fit_inputs.data is None:
             self.check_call(evaluate, args, kwargs)
         return evaluate(*args, **kwargs)
 

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from msq_tf import distribute
 from msq_tf.core import saved
 from msq_tf.core.config import LEARNED
 from msq_tf.core.config import SCALES
@@ -20,10 +19,8 @@ from msq_tf.core.penalty import mark_pull
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.weight_plan import WeightPlan
 from msq_tf.core.weight_set import WeightQuantizers
-from msq_tf.keras3 import columns
 from msq_tf.keras3.activation_overlay import ActivationOverlay
 from msq_tf.keras3.activation_products import count_products
-from msq_tf.keras3.activation_sites import INPUT
 from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.activations import ActivationQuantizers
 from msq_tf.keras3.call_hooks import CallScope
@@ -38,15 +35,13 @@ from msq_tf.keras3.model_statistics import TakesStatistics
 from msq_tf.keras3.overlay import Overlay
 from msq_tf.keras3.overlay import drop_optimizers
 from msq_tf.keras3.overlay import exclude_from_decay
-from msq_tf.keras3.overlay import flat_inputs
 from msq_tf.keras3.overlay import give_back_losses
-from msq_tf.keras3.overlay import input_names
 from msq_tf.keras3.overlay import read_float32
 from msq_tf.keras3.overlay import state_variables
+from msq_tf.keras3.own_loops import HasOwnLoops
 from msq_tf.keras3.own_training import TrainsAsItsBase
 from msq_tf.keras3.own_training import check_methods
 from msq_tf.keras3.own_training import counts_now
-from msq_tf.keras3.own_training import warn_of_fit
 from msq_tf.keras3.planning import match_plan
 from msq_tf.keras3.search_variables import SearchVariables
 from msq_tf.keras3.step_scope import StepScopes
@@ -61,6 +56,7 @@ _REPLICA = "_msq_tf_replica"
 
 @keras.saving.register_keras_serializable(package="msq_tf")
 class MSQModel(
+    HasOwnLoops,
     ChecksItsData,
     HoldsValues,
     HasScopes,
@@ -171,6 +167,7 @@ class MSQModel(
             ),
         )
         self._ports = None
+        self._generator = None
         self._told_of_columns = False
         self.built = True
         self.remember_shapes()
@@ -181,6 +178,8 @@ class MSQModel(
         The scale of a frozen weight is frozen, too.
         """
         super().compile(*args, **kwargs)
+        # Its sampler may be another.
+        self._generator = None
         if self.learned_scales is not None:
             self.learned_scales.follow(self.kernels)
             exclude_from_decay(self.optimizer, self.learned_scales.scale)
@@ -285,49 +284,6 @@ class MSQModel(
         if self._activation_overlay is None:
             return CallScope(None)
         return self._activation_overlay.scope(training, steps)
-
-    def fit(
-        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        """Trains as `keras.Model.fit`.
-
-        While it runs, `fit_inputs` holds the data, so that `MSQCallback` can
-        take its statistics on it.
-
-        Raises:
-            ValueError: Under a strategy over several workers, where Keras's
-                `fit` does not work; if the arguments can't be used to train.
-        """
-        workers = distribute.workers(self.distribute_strategy)
-        if workers > 1:
-            raise ValueError(
-                "Keras's `fit` does not run over several workers. Expected a "
-                "loop with `strategy.run`, as docs/distribution.md has it, or "
-                f"one worker. Received: {workers} workers"
-            )
-        warn_of_fit(self.base)
-        fit = super().fit
-        self.check_call(fit, (x, y, *args), kwargs)
-        self.fit_inputs = FitInputs.of(fit, (x, y, *args), kwargs)
-        self.look_at_columns(x)
-        try:
-            return fit(x, y, *args, **kwargs)
-        finally:
-            self.fit_inputs = FitInputs()
-
-    def look_at_columns(self, x: Any) -> None:
-        """Warns, once, of columns that the grid of an input loses."""
-        if self._told_of_columns or self.activations is None:
-            return
-        flat = flat_inputs(x, input_names(self.base)) or ()
-        rounded = {
-            site.call: flat[site.call]
-            for site in self.activations.sites
-            if site.layer == INPUT and site.call < len(flat)
-        }
-        self._told_of_columns = columns.warn_of_data(
-            rounded, self.activations.bits, stacklevel=3
-        )
 
     @property
     def state_variables(self) -> list[Any]:

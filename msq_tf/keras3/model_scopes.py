@@ -12,7 +12,9 @@ import tensorflow as tf
 
 from msq_tf.core.constants import constant
 from msq_tf.core.quantized_weight import QuantizedWeight
+from msq_tf.keras3 import generation
 from msq_tf.keras3.activation_overlay import ActivationOverlay
+from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.overlay import Aside
 from msq_tf.keras3.overlay import Overlay
 from msq_tf.quantizers.range_average import SiteRange
@@ -23,6 +25,10 @@ class HasScopes:
 
     # Of the other bases.
     _activation_overlay: ActivationOverlay | None
+    _activation_scope: Callable[[bool, Sequence[tf.Tensor]], CallScope]
+    _generator: Any
+    _steps_now: Callable[[], list[tf.Tensor]]
+    _values_now: Callable[[], list[tf.Tensor]]
     base: Any
     kernels: Any
     name: Any
@@ -48,6 +54,36 @@ class HasScopes:
             (variable, constant(weight.values))
             for variable, weight in zip(self.kernels, weights, strict=True)
         )
+
+    @property
+    def generate(self) -> Callable[..., Any]:
+        """The `generate` of a KerasHub language model, with quantized weights.
+
+        Arguments and results are those of the base's own. Bits and weights are
+        those of the moment of the call.
+
+        Raises:
+            AttributeError: If the base has no `generate` of KerasHub.
+        """
+        if not generation.generates(self.base):
+            raise AttributeError(
+                f"'{self.name}' generates nothing. Expected a `CausalLM` or "
+                "`Seq2SeqLM` of KerasHub as the base. Received: "
+                f"{type(self.base).__name__}"
+            )
+        if self._generator is None:
+            made = generation.generator(self.base, self._computing_scope)
+            # Keras would take it for a layer of the model.
+            object.__setattr__(self, "_generator", made)
+        return self._generator.generate
+
+    @contextlib.contextmanager
+    def _computing_scope(self) -> Iterator[None]:
+        """A scope in which values are computed from the variables."""
+        values = zip(self.kernels, self._values_now(), strict=True)
+        steps = self._steps_now()
+        with Overlay(values), self._activation_scope(False, steps):
+            yield
 
     @contextlib.contextmanager
     def integer_scope(

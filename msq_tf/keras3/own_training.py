@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-import warnings
 from typing import Any
 
 import keras
@@ -31,6 +30,8 @@ from msq_tf.core.scoped import scoped
 from msq_tf.keras3.overlay import built_variables
 from msq_tf.keras3.overlay import own_metrics
 from msq_tf.keras3.overlay import share_compiled
+from msq_tf.keras3.own_loops import LOOPS
+from msq_tf.keras3.own_loops import replaces
 from msq_tf.keras3.step_scope import StepScopes
 
 _TRAIN = "train_step"
@@ -62,7 +63,7 @@ def own_methods(model: Any) -> frozenset[str]:
 
     Metrics that it holds count as `"metrics"`.
     """
-    found = {name for name in _NAMES if _replaces(model, name)}
+    found = {name for name in _NAMES if replaces(model, name)}
     if own_metrics(model):
         found.add("metrics")
     return frozenset(found)
@@ -73,7 +74,7 @@ def check_methods(model: Any, learned: bool) -> None:
 
     `learned` says whether scales or ranges are learned.
     """
-    loops = [name for name in _LOOPS if _replaces(model, name)]
+    loops = [name for name in _LOOPS if replaces(model, name)]
     if loops:
         raise ValueError(
             f"`{type(model).__name__}` replaces the loop around its steps, "
@@ -81,7 +82,14 @@ def check_methods(model: Any, learned: bool) -> None:
             "`train_step`, `test_step` or `predict_step` instead, or a loop "
             f"outside of the model, see docs/custom-loops.md. Received: {loops}"
         )
-    if learned and _replaces(model, _TRAIN):
+    bound = [name for name in LOOPS if name in vars(model)]
+    if bound:
+        raise ValueError(
+            f"Loops that are set on the object '{model.name}' train that "
+            "object, and would not see quantized weights. Expected a class "
+            f"that has them. Received: {bound}"
+        )
+    if learned and replaces(model, _TRAIN):
         raise ValueError(
             f"`{type(model).__name__}.train_step` knows no variables but its "
             "own, so learned scales and ranges would stand still. Expected "
@@ -89,27 +97,6 @@ def check_methods(model: Any, learned: bool) -> None:
             "with `compute_loss` instead of `train_step`. Received: learned "
             "ones"
         )
-
-
-def warn_of_fit(model: Any) -> None:
-    """Warns of a `fit` that is not called, such as one that prepares data."""
-    # KerasHub's `fit` does no more than to preprocess.
-    passes_on = getattr(model, "preprocessor", model) is None
-    if _replaces(model, "fit") and not passes_on:
-        warnings.warn(
-            f"`{type(model).__name__}.fit` is not called: what trains is "
-            "Keras's `fit` of the quantized model. Expected data as the "
-            "model's `call` takes it. Received: a model with a `fit` of its "
-            "own",
-            stacklevel=3,
-        )
-
-
-def _replaces(model: Any, name: str) -> bool:
-    if name in vars(model):
-        return True
-    owner = next((k for k in type(model).__mro__ if name in vars(k)), None)
-    return owner is not None and owner.__module__.split(".")[0] != "keras"
 
 
 def counts_now(loss: tf.Tensor) -> bool:

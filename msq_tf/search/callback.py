@@ -249,7 +249,9 @@ class SearchCallback:
     def _take_samples(self) -> None:
         """Takes the samples, in batches of the size of those of training."""
         inputs = self.fit_inputs()
-        data = inputs.data if self.data is None else self.data
+        data = inputs.data
+        if self.data is not None:
+            data = self._qmodel.prepared_data(self.data)
         fixed = self._qmodel.fixed_batch_size
         known = fixed or inputs.trained_batch_size
         least = fixed or self.batch_size or known or 1
@@ -285,9 +287,9 @@ class SearchCallback:
         )
 
     def _held_out_samples(self) -> Samples:
-        data = self.held_out
-        if data is None:
-            data = self.fit_inputs().validation_data
+        data = self.fit_inputs().validation_data
+        if self.held_out is not None:
+            data = self._qmodel.prepared_data(self.held_out)
         if data is None:
             raise ValueError(
                 "A rule with `growth` measures on held-out data. Expected "

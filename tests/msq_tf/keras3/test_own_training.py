@@ -311,14 +311,3 @@ def test_a_loop_of_its_own_is_refused():
 
     with pytest.raises(ValueError, match="Received: .'make_train_function'"):
         msq_tf.quantize_model(functional(Loop))
-
-
-def test_a_fit_of_its_own_is_told_of():
-    class Prepares(keras.Model):
-        def fit(self, x, y, **kwargs):
-            return super().fit(2.0 * x, y, **kwargs)
-
-    qmodel = msq_tf.quantize_model(functional(Prepares))
-    qmodel.compile("sgd", "sparse_categorical_crossentropy")
-    with pytest.warns(UserWarning, match="Prepares.fit. is not called"):
-        qmodel.fit(X, Y, verbose=0)
