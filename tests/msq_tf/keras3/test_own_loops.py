@@ -58,7 +58,11 @@ def test_every_loop_is_the_bases_around_the_quantized_one():
     x = prepared(X)
     histories = [
         model.fit(
-            data, Y, validation_data=(data, Y), epochs=2, shuffle=False,
+            data,
+            Y,
+            validation_data=(data, Y),
+            epochs=2,
+            shuffle=False,
             verbose=0,
         ).history
         for model, data in ((own, X), (plain, x))
@@ -77,9 +81,10 @@ def test_every_loop_is_the_bases_around_the_quantized_one():
         own.predict_on_batch(X), plain.predict_on_batch(x)
     )
     # The float model stays what it was: it predicts with its own weights.
-    assert np.abs(
-        own.base.predict(X, verbose=0) - own.predict(X, verbose=0)
-    ).max() > 1e-3
+    assert (
+        np.abs(own.base.predict(X, verbose=0) - own.predict(X, verbose=0)).max()
+        > 1e-3
+    )
     assert own.base.__class__ is Prepares
 
 
