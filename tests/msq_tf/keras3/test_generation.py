@@ -84,7 +84,7 @@ def by_hand(qmodel, prompt):
     return ids
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [gpt2, gemma, bart], ids=lambda f: f.__name__)
 def test_it_follows_bits_and_leaves_the_base_alone(build):
     keras.utils.set_random_seed(0)
