@@ -44,14 +44,16 @@ def measure(network: Any, steps: int = STEPS) -> dict[str, Any]:
 
     Returns:
         Seconds of a step and of all decisions of a run; MiB at the peak of
-        a step and of the decisions, of those that trace graphs and of those
-        that do not.
+        the first steps, which trace, and of later ones, and of the decisions,
+        of those that trace graphs and of those that do not.
     """
     start = memory.resident()
+    _reset()
     qmodel = methods.build(methods.SEARCHING, network.build())
     x, y = network.batch()
     for _ in range(_TRACED_STEPS):
         qmodel.train_on_batch(x, y)
+    training_mib = memory.peak()
     _reset()
     seconds = []
     for _ in range(_STEPS):
@@ -66,6 +68,7 @@ def measure(network: Any, steps: int = STEPS) -> dict[str, Any]:
     first, *later = decisions
     return {
         "start_mib": round(start, 1),
+        "training_mib": round(training_mib, 1),
         "step_mib": round(step_mib, 1),
         "first_mib": round(first["mib"], 1),
         "later_mib": round(max(entry["mib"] for entry in later), 1),

@@ -26,8 +26,9 @@ from msq_tf.distribute import ReplicaMap
 from msq_tf.sensitivity.finite import ADVICE
 
 # Elements of all blocks from which a probe goes through a part of them at a
-# time, and how many parts that are.
-_GROUPED = 1 << 22
+# time, and how many parts that are. Each part is a graph of its own, which
+# outweighs the vectors of fewer elements.
+_GROUPED = 1 << 24
 _GROUPS = 3
 
 
