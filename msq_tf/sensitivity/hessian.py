@@ -106,19 +106,20 @@ class BlockHessian:
         The probe, which `seed` (int32 of shape (2,)) makes, is zero in all
         other blocks.
         """
-        seeds = tf.random.split(seed, len(values))
+        seeds = tf.unstack(tf.random.split(seed, len(values)))
         watched = [values[i] for i in group]
-        probes = [
-            2.0
-            * tf.cast(
+        # One of each: it is its many operations that make a graph large.
+        zero, two = tf.constant(0), tf.constant(2)
+        ones = {v.dtype: tf.ones((), v.dtype) for v in watched}
+        probes = []
+        for i, value in zip(group, watched, strict=True):
+            draws = tf.cast(
                 tf.random.stateless_uniform(
-                    value.shape, seeds[i], 0, 2, dtype=tf.int32
+                    value.shape, seeds[i], zero, two, dtype=tf.int32
                 ),
                 value.dtype,
             )
-            - 1.0
-            for i, value in zip(group, watched, strict=True)
-        ]
+            probes.append(draws + draws - ones[value.dtype])
         with tf.GradientTape() as outer:
             outer.watch(watched)
             with tf.GradientTape() as inner:
@@ -129,16 +130,12 @@ class BlockHessian:
                 watched,
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
-            directional = tf.add_n(
-                [
-                    tf.reduce_sum(g * v)
-                    for g, v in zip(gradients, probes, strict=True)
-                ]
-            )
-        # A weight whose gradient does not depend on any weight has no row.
+        # The gradient of `sum(g . v)`. A weight whose gradient does not depend
+        # on any weight has no row.
         products = outer.gradient(
-            directional,
+            gradients,
             watched,
+            output_gradients=probes,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         sums = [
