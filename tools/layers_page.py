@@ -80,7 +80,7 @@ def cell(qmodel: Any, x: list[Any], name: str) -> str:
         return "-"
     if lint.severe(lint.check_model(model, name)):
         return "-"
-    return _spelled(model)
+    return spelled(model)
 
 
 def _built(qmodel: Any, x: list[Any], target: targets.Target) -> bytes:
@@ -101,7 +101,8 @@ def _built(qmodel: Any, x: list[Any], target: targets.Target) -> bytes:
     return build.build(converted, matching, target, x, ports).data
 
 
-def _spelled(model: schema.ModelT) -> str:
+def spelled(model: schema.ModelT) -> str:
+    """A cell of the page: the operators of a file."""
     graph = model.subgraphs[0]
     needed = {fb.outputs(graph)[0]}
     words: list[str] = []
@@ -149,6 +150,16 @@ def _shortened(words: list[str]) -> list[str]:
         word if word in ("float(", ")", "table") else f"`{word}`"
         for word in short
     ]
+
+
+def on_page(page: Path = PAGE) -> dict[str, dict[str, str]]:
+    """The cells that the page has, by layer and target."""
+    lines = [line for line in page.read_text().splitlines() if line[:1] == "|"]
+    heads, _, *found = ([c.strip() for c in ln[1:-1].split("|")] for ln in lines)
+    targets_ = [head.strip("`") for head in heads[1:]]
+    return {
+        name: dict(zip(targets_, cells, strict=True)) for name, *cells in found
+    }
 
 
 def rows() -> list[list[str]]:

@@ -307,7 +307,7 @@ def strategy():
     )
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("in_scope", [False, True])
 def test_traces_are_the_same_under_a_mirrored_strategy(in_scope, strategy):
     with strategy.scope():

@@ -131,6 +131,7 @@ def test_codes_at_the_rim(scale, bits, code):
     assert abs(codes[0, 1]) <= limit
 
 
+@pytest.mark.slow
 @hypothesis.settings(laws, max_examples=15)
 @hypothesis.given(weights, widths, st.sampled_from(QUANTIZERS))
 def test_learned_scales_start_at_finite_numbers(w, bits, quantizer):

@@ -90,6 +90,7 @@ def test_bake_refuses_a_model_it_cannot_rebuild():
         msq_tf.bake(msq_tf.quantize_model(model))
 
 
+@pytest.mark.slow
 def test_a_base_that_was_trained_before(tiny, tiny_data, compiled, tmp_path):
     """Its old optimizer is neither saved nor missed."""
     compiled(tiny).fit(*tiny_data, verbose=0)

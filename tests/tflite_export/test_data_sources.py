@@ -97,6 +97,7 @@ def test_functions_for_several_inputs(tmp_path):
         assert written(qmodel, tmp_path / "b.tflite", function)[0] == wanted
 
 
+@pytest.mark.slow
 def test_functions_that_are_none(qmodel, tmp_path):
     for wrong, message in (
         (lambda x: x, "without arguments"),
@@ -140,6 +141,7 @@ def test_a_folder_of_images(folder, kind, tmp_path):
     assert report.inputs == "given"
 
 
+@pytest.mark.slow
 def test_a_model_of_bytes(folder, tmp_path):
     image = keras.Input((8, 6, 3), dtype="uint8", name="image")
     x = L.Flatten()(L.Rescaling(1 / 255.0)(image))

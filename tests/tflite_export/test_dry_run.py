@@ -33,6 +33,7 @@ def test_an_untrained_model_that_can_be_exported(target, bits, tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 def test_an_operator_that_no_layer_tells_of():
     qmodel = quantized(network(lambda x: keras.ops.cumsum(x, axis=1)))
     tflite_export.check(qmodel, "cpu_int8")

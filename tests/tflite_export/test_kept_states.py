@@ -322,12 +322,14 @@ def test_a_state_that_is_an_input_already_stays_as_it_is(tmp_path):
     assert not any("from call to call" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_plain_float_files_have_them():
     session = interpreter.Session(float_tflite(MODELS["bare"][0]()), "builtin")
     assert "bare_state_0" in session.input_names
     assert {"output", "bare_state_0_next"} == set(session.output_names)
 
 
+@pytest.mark.slow
 def test_a_state_that_can_be_no_input_is_refused(tmp_path):
     qmodel = quantized(own(PastKeras()))
     with pytest.raises(ExportError, match="read past Keras.*Received: "):

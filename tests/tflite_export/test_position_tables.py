@@ -41,7 +41,7 @@ def model():
     return keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [8, 4, 2])
 @pytest.mark.parametrize("activations", [8, None])
 def test_a_table_before_a_normalization(width, activations, tmp_path):

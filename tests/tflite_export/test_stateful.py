@@ -145,6 +145,7 @@ def test_integers_step_by_step(target, trained, tmp_path):
     assert np.abs(got - wanted)[steps].max() <= 8 * unit
 
 
+@pytest.mark.slow
 def test_a_counter_that_outputs_depend_on(tmp_path):
     model = keras.Sequential(
         [keras.Input((5,)), L.Dense(3), Counting(), L.Dense(2)]

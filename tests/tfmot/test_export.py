@@ -90,6 +90,7 @@ def test_both_say_the_same_of_every_weight(twins):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["cpu_float", "min_size", "cpu_int8"])
 def test_both_end_in_the_same_bytes(twins, target, tmp_path):
     x = images(12, 12, 3)

@@ -91,6 +91,7 @@ def test_quantize_whole_model(base_model, tmp_path):
     deploy(quant_aware_model, tmp_path, {"dense": 8})
 
 
+@pytest.mark.slow
 def test_quantize_some_layers(base_model, tmp_path):
     def apply_quantization_to_dense(layer):
         if isinstance(layer, tf.keras.layers.Dense):
@@ -105,6 +106,7 @@ def test_quantize_some_layers(base_model, tmp_path):
     deploy(quant_aware_model, tmp_path, {"dense": 4})
 
 
+@pytest.mark.slow
 def test_quantize_some_layers_by_a_scheme(base_model, tmp_path):
     """The guide's line without a configuration; the scheme has it."""
 
@@ -122,6 +124,7 @@ def test_quantize_some_layers_by_a_scheme(base_model, tmp_path):
     deploy(quant_aware_model, tmp_path, {"dense": 5})
 
 
+@pytest.mark.slow
 def test_functional_example(tmp_path):
     i = tf.keras.Input(shape=(20,))
     x = quantize_annotate_layer(
@@ -226,7 +229,7 @@ def custom_model(layer, config):
     )
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config", [DefaultDenseQuantizeConfig, msq.MSQQuantizeConfig]
 )
@@ -259,7 +262,7 @@ class NoActivations(DefaultDenseQuantizeConfig):
         return
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "bits"), [(FourBits, 4), (NoActivations, 8)]
 )

@@ -1,6 +1,7 @@
 """The page of a tf_keras model."""
 
 import numpy as np
+import pytest
 
 import tflite_export
 from msq_tf.page import charts
@@ -9,6 +10,7 @@ from tests.tfmot.samples import msq
 from tests.tfmot.samples import new_model
 
 
+@pytest.mark.slow
 def test_a_page_every_epoch_and_of_the_file(data, monkeypatch, tmp_path):
     monkeypatch.setattr(charts, "javascript", lambda: "")
     monkeypatch.setattr(charts, "check_installed", lambda: None)

@@ -91,6 +91,7 @@ def ends(model):
     }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_never_enters_a_range(value):
     model = msq.quantize_model(small_model())

@@ -32,6 +32,7 @@ def test_bits_of_activations():
     msq.MSQQuantizeScheme(activation_bits=None, targets=["cpu_int16"])
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("layer", "names", "reason"),
     [

@@ -103,6 +103,7 @@ GATED = [
 ]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "layer",
     [

@@ -136,6 +136,7 @@ def test_columns_of_one_of_several_inputs():
         fit(plain(named=True), x)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     "x",
     [
@@ -195,6 +196,7 @@ def test_columns_of_what_a_search_reads(kind, given):
         qmodel.fit(*data, shuffle=False, verbose=0, callbacks=[callback])
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", ["dataset", "sequence"])
 def test_a_stream_is_not_read_for_it(kind):
     data = streamed(table(1.0, 1000.0, 1.0), kind)

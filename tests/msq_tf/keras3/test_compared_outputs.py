@@ -48,6 +48,7 @@ def test_several_outputs_are_compared_by_their_losses(structure):
     assert history["msq_distillation"] == pytest.approx([expected], rel=1e-4)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("activation", "outputs", "expected"),
     [

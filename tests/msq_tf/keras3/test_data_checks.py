@@ -150,6 +150,7 @@ def test_text_that_a_model_reads():
         model().predict(words, verbose=0)
 
 
+@pytest.mark.slow
 def test_structures_inside_of_structures():
     inputs = keras.Input((4,))
     a, b, c = (

@@ -80,6 +80,7 @@ def test_it_learns_from_inputs_alone(mode):
     assert history["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_data_set_of_inputs_alone_and_metrics_that_see_no_label():
     qmodel = prepared()
     qmodel.compile(
@@ -98,6 +99,7 @@ def test_a_data_set_of_inputs_alone_and_metrics_that_see_no_label():
     assert set(found) == {"loss", "accuracy"}
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 @pytest.mark.parametrize("kind", [keras.Model, OwnLoss])
 def test_a_step_is_that_of_both_losses(kind, weight):
@@ -140,6 +142,7 @@ def test_a_step_is_that_of_both_losses(kind, weight):
             )
 
 
+@pytest.mark.slow
 def test_nothing_of_it_is_there_when_off():
     def nodes(qmodel):
         step = tf.function(lambda x: qmodel(x, training=True))
@@ -161,6 +164,7 @@ def test_nothing_of_it_is_there_when_off():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_comes_later_is_heard():
     model = network()
     qmodel = msq_tf.quantize_model(model)

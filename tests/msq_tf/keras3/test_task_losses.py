@@ -55,6 +55,7 @@ def trained(reduction, kind=keras.Model):
     return qmodel.get_weights(), history.history["loss"]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", [keras.Model, OwnLoss])
 def test_a_loss_that_is_not_reduced_trains_as_its_sum(kind):
     weights, loss = trained("none", kind)

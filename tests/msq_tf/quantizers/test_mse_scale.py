@@ -98,6 +98,7 @@ def test_pruned_weights_have_the_scale_of_what_is_left(zeros, bits):
         )
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("size", [6, 300, 40_000, 1_000_000])
 def test_a_scale_follows_its_weights_in_small_steps(size, bits):

@@ -30,6 +30,7 @@ def test_all_rankings_and_no_hessian(ranking, tiny_data):
     assert qmodel.compression >= 8.0
 
 
+@pytest.mark.slow
 def test_an_operation_without_second_derivative(tiny_data):
     @tf.custom_gradient
     def once(x):

@@ -123,7 +123,7 @@ def test_sizes_stay_open_in_float_files(name, tmp_path):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu_int8", "mcu"])
 def test_integer_files_have_the_size_of_the_data(target, tmp_path):
     qmodel = msq_tf.quantize_model(convolution())

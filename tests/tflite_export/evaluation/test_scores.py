@@ -260,6 +260,7 @@ def test_a_file_alone_knows_its_grid(report, tmp_path, capsys):
     assert shown.err.startswith(said) and shown.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_codes_of_a_file_are_on_no_scale(classifier, tmp_path):
     path = tmp_path / "m.tflite"
     integers = export(

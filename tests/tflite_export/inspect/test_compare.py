@@ -67,6 +67,7 @@ def test_bad_inputs(paths, inputs, message):
         compare.compare_files(path, path, inputs)
 
 
+@pytest.mark.slow
 def test_files_of_other_numbers_of_outputs(tmp_path):
     x = keras.Input((3,))
     one, two = keras.layers.Dense(2)(x), keras.layers.Dense(4)(x)

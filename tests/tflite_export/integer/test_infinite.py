@@ -27,7 +27,7 @@ def padded():
     return keras.Model(inputs, L.Flatten()(x))
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [None, 8])
 def test_the_lowest_code_stands_for_it(bits, tmp_path):
     qmodel = msq_tf.quantize_model(

@@ -201,6 +201,7 @@ def test_hostile_names_are_text(browser, looked, tmp_path, name):
         assert name in page.locator("#layers .detail h3").first.text_content()
 
 
+@pytest.mark.slow
 def test_a_large_model_fits(browser, looked, tmp_path):
     """A hundred layers with all that can be shown of each, and two sides."""
     found, _ = looked

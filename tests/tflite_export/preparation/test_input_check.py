@@ -120,7 +120,7 @@ def test_what_may_be_right_is_noted(tmp_path, factor):
     assert "preprocessing" in note and " times " in note
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [255.0, 1 / 255.0])
 def test_files_that_measure_nothing_are_right_all_the_same(tmp_path, factor):
     report = export(

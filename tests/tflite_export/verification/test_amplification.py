@@ -79,6 +79,7 @@ def test_a_right_file_is_explained_on_all_of_its_samples(file, monkeypatch):
     assert sum(seen) == len(inputs[0]) > MOST_AT_ONCE
 
 
+@pytest.mark.slow
 def test_other_tensors_than_those_of_the_file_explain_nothing(
     file, monkeypatch
 ):

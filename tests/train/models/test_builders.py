@@ -57,6 +57,7 @@ def test_transformers_are_those_of_the_papers(name, count):
     assert model.output_shape == (None, 1000)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["vit_micro", "swin_micro"])
 @pytest.mark.parametrize("size", [28, 32])
 def test_small_transformers_take_small_images(name, size):
