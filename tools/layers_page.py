@@ -155,10 +155,12 @@ def _shortened(words: list[str]) -> list[str]:
 def on_page(page: Path = PAGE) -> dict[str, dict[str, str]]:
     """The cells that the page has, by layer and target."""
     lines = [line for line in page.read_text().splitlines() if line[:1] == "|"]
-    heads, _, *found = ([c.strip() for c in ln[1:-1].split("|")] for ln in lines)
-    targets_ = [head.strip("`") for head in heads[1:]]
+    heads, _, *found = (
+        [cell.strip() for cell in line[1:-1].split("|")] for line in lines
+    )
+    names = [head.strip("`") for head in heads[1:]]
     return {
-        name: dict(zip(targets_, cells, strict=True)) for name, *cells in found
+        layer: dict(zip(names, cells, strict=True)) for layer, *cells in found
     }
 
 

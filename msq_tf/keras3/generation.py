@@ -23,6 +23,7 @@ class _Generator:
 
     # Not among the attributes, which are the base's.
     __slots__ = (_COMPILED, "_scope")
+    _scope: Callable[[], Any]
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras would keep the compiled function with the base.
@@ -37,7 +38,7 @@ class _Generator:
 
 
 @functools.cache
-def _class_of(base: type) -> type:
+def _class_of(base: Any) -> Any:
     # KerasHub looks for the task of a backbone among all subclasses.
     return type(base.__name__, (_Generator, base), {"backbone_cls": None})
 
@@ -58,7 +59,8 @@ def generator(base: Any, scope: Callable[[], Any]) -> Any:
         scope: Gives a scope for a step. It is entered in the compiled
             function, where it is traced.
     """
-    made = object.__new__(_class_of(type(base)))
+    kind: Any = type(base)
+    made = object.__new__(_class_of(kind))
     # Keras would track what is set.
     object.__setattr__(made, "__dict__", vars(base))
     object.__setattr__(made, _COMPILED, None)

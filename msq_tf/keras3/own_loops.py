@@ -57,7 +57,7 @@ for _name in (*LOOPS, "__call__"):
 
 
 @functools.cache
-def _class_of(base: type) -> type:
+def _class_of(base: Any) -> Any:
     # KerasHub looks for the task of a backbone among all subclasses.
     hidden = {"backbone_cls": None} if hasattr(base, "backbone_cls") else {}
     return type(base.__name__, (base, _HandsOn), hidden)
@@ -129,7 +129,8 @@ class HasOwnLoops:
 
     def _base_with(self, loops: Callable[[str], Any]) -> Any:
         """The base, with other loops in the place of Keras's."""
-        base = object.__new__(_class_of(type(self.base)))
+        kind: Any = type(self.base)
+        base = object.__new__(_class_of(kind))
         # Keras would track what is set.
         object.__setattr__(base, "__dict__", vars(self.base))
         object.__setattr__(base, "_loops", loops)
