@@ -17,7 +17,7 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # As Debian names them; without a font a page has no text to look at.
 _PACKAGES = ("chromium", "fonts-dejavu-core")
 # Longest time that apt-get may take for one command.
-_SECONDS = 600
+_SECONDS = 240
 
 
 def find() -> str | None:
@@ -36,10 +36,12 @@ def install() -> bool:
         return False
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     arguments = ("install", "-y", "--no-install-recommends", *_PACKAGES)
+    # A mirror that cannot be reached is given up soon.
+    waits = ("-o", "Acquire::http::Timeout=20", "-o", "Acquire::Retries=0")
     for command in (("update", "-q"), arguments):
         try:
             done = subprocess.run(
-                [apt, *command],
+                [apt, *waits, *command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 timeout=_SECONDS,
