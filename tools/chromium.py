@@ -41,7 +41,7 @@ def install() -> bool:
     for command in (("update", "-q"), arguments):
         try:
             done = subprocess.run(
-                [apt, *waits, *command],
+                [apt, *command, *waits],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 timeout=_SECONDS,
