@@ -11,6 +11,7 @@ output has the form that buildifier gives it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import re
 import sys
@@ -100,7 +101,8 @@ def home(path: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(*path.parent.parts[:depth])
 
 
-def targets(root: pathlib.Path) -> list[Target]:
+@functools.cache
+def targets(root: pathlib.Path) -> tuple[Target, ...]:
     """Returns the targets of all source files.
 
     A test that others import is in the library of its folder, too. Importing
@@ -141,7 +143,7 @@ def targets(root: pathlib.Path) -> list[Target]:
         for t in found
     ]
     _check_pinned(root, found)
-    return found
+    return tuple(found)
 
 
 def written_deps(target: Target, graph: Mapping[str, Target]) -> list[str]:

@@ -17,6 +17,9 @@ PACKAGES = (
     "tests",
 )
 
+# What statements are, or stand in.
+_HOLDERS = (ast.stmt, ast.excepthandler, ast.match_case)
+
 
 def source_files(root: pathlib.Path) -> list[pathlib.Path]:
     """Returns every Python file of the project, relative to `root`."""
@@ -72,12 +75,15 @@ def imported_modules(
 def _running(tree: ast.AST, inside: bool) -> Iterator[ast.AST]:
     yield tree
     for child in ast.iter_child_nodes(tree):
+        # An import is a statement, and expressions hold none.
+        if not isinstance(child, _HOLDERS):
+            continue
         if isinstance(child, ast.If) and ast.unparse(child.test).endswith(
             "TYPE_CHECKING"
         ):
             continue
         if inside or not isinstance(
-            child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+            child, ast.FunctionDef | ast.AsyncFunctionDef
         ):
             yield from _running(child, inside)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 
 import pytest
 
@@ -15,14 +16,22 @@ MODULES |= {"pickletools", "shelve"}
 CALLS = {"__import__", "compile", "eval", "exec"}
 
 
+@functools.cache
+def every_call(root):
+    return [
+        (path, node, ast.unparse(node.func))
+        for path in imports.source_files(root)
+        if path.parts[0] in ALL
+        for node in ast.walk(ast.parse((root / path).read_bytes()))
+        if isinstance(node, ast.Call)
+    ]
+
+
 def calls(root, packages):
     """(file, call, dotted name) of every call."""
-    for path in imports.source_files(root):
-        if path.parts[0] in packages:
-            tree = ast.parse((root / path).read_bytes())
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Call):
-                    yield path, node, ast.unparse(node.func)
+    return [
+        found for found in every_call(root) if found[0].parts[0] in packages
+    ]
 
 
 def keyword(node, name):

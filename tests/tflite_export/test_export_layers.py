@@ -182,6 +182,7 @@ def test_codes_and_numbers_survive(build, tmp_path):
             )
 
 
+@pytest.mark.slow
 def test_per_tensor_granularity(tmp_path):
     qmodel = quantized(convolutions(), granularity=msq_tf.PerTensor())
     report = export(qmodel, tmp_path / "m.tflite")

@@ -121,6 +121,7 @@ def test_a_loop_is_left_to_tensorflow(monkeypatch):
     assert graphs and not any(graph.weights for graph in graphs)
 
 
+@pytest.mark.slow
 def test_another_tensorflow_freezes_in_its_own_way(monkeypatch):
     from tensorflow.python.framework import convert_to_constants
 
@@ -134,6 +135,7 @@ def test_another_tensorflow_freezes_in_its_own_way(monkeypatch):
     assert float_file.to_float_file(source).data == wanted
 
 
+@pytest.mark.slow
 def test_trained_values_are_no_constants_of_the_code():
     model = quantized(convolutional())
     source = from_model(model)

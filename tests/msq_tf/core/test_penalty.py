@@ -37,6 +37,7 @@ def pulled(strength):
     return qmodel
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_plain_keras():
     plain = model()
     plain.compile(keras.optimizers.SGD(0.0), "binary_crossentropy")

@@ -45,6 +45,7 @@ def test_ranges_are_those_of_the_data(kind):
         np.testing.assert_array_equal(a, b.numpy())
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_there():
     qmodel = prepared()
     msq_tf.calibrate(qmodel, 100.0 * X)

@@ -130,6 +130,7 @@ def test_columns_that_training_loses_are_named(shape):
     fit(qmodel, x)
 
 
+@pytest.mark.slow
 def test_columns_of_one_of_several_inputs():
     x = {"b": table(1.0, 500.0, 500.0), "a": table(1.0, 1.0, 1.0)}
     with pytest.warns(UserWarning, match=r"Columns \[0\] of input 1"):
@@ -211,6 +212,7 @@ def test_columns_of_what_ranges_are_taken_of(kind):
         msq_tf.calibrate(plain(), data)
 
 
+@pytest.mark.slow
 def test_a_first_batch_norm_without_moments():
     model = keras.Sequential(
         [keras.Input((3,)), L.BatchNormalization(), L.Dense(2)]

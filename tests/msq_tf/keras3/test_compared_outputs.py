@@ -13,6 +13,7 @@ from tests.msq_tf.keras3.test_distillation import network
 L = keras.layers
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("structure", [list, dict])
 def test_several_outputs_are_compared_by_their_losses(structure):
     keras.utils.set_random_seed(0)

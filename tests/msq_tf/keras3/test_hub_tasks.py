@@ -129,6 +129,7 @@ def test_without_a_preprocessor_data_is_as_the_model_takes_it():
     )
 
 
+@pytest.mark.slow
 def test_kerashub_still_finds_its_tasks():
     base = images()
     msq_tf.quantize_model(base).predict(PIXELS, verbose=0)

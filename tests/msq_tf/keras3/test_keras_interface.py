@@ -115,6 +115,7 @@ def test_ports_of_several_inputs(as_dict, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_subclassed_base_has_no_inputs_to_show(tmp_path):
     qmodel = prepared(subclassed())
     for name in ("inputs", "outputs", "input_shape"):

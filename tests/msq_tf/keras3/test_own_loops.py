@@ -61,7 +61,7 @@ def test_every_loop_is_the_bases_around_the_quantized_one():
             data,
             Y,
             validation_data=(data, Y),
-            epochs=2,
+            epochs=1,
             shuffle=False,
             verbose=0,
         ).history
@@ -132,6 +132,7 @@ def test_a_loop_that_is_set_on_the_object_is_refused():
         msq_tf.quantize_model(base)
 
 
+@pytest.mark.slow
 def test_a_loaded_model_keeps_them(tmp_path):
     model = quantized(Prepares)
     model.fit(X, Y, verbose=0)

@@ -101,6 +101,7 @@ def test_a_change_of_bits_or_weights_counts_in_the_next_call(qmodel, tiny_data):
     )
 
 
+@pytest.mark.slow
 def test_a_batch_alone_holds_nothing(qmodel, tiny_data):
     x, y = tiny_data
     qmodel.predict(x, verbose=0)

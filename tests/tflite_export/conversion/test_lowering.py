@@ -141,6 +141,7 @@ def test_layers_that_roll_are_exported(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_along_an_open_axis_it_needs_to_know_the_length(tmp_path):
     x = inputs = keras.Input((None, 3))
     x = keras.ops.roll(L.Dense(4)(x), 1, 1)

@@ -234,6 +234,7 @@ def _classes(path):
     return tflite_export.run(path, X).argmax(1)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("factor", [255.0, 1 / 255.0])
 def test_inputs_on_another_scale_get_a_word(report, factor):
     told = "as large as what the model was trained on|smaller than what the mod"

@@ -132,6 +132,7 @@ def test_columns_alike_are_normalized_in_integers(tmp_path):
     assert "DEPTHWISE_CONV_2D" in names(path)
 
 
+@pytest.mark.slow
 def test_so_are_they_where_nothing_was_trained(tmp_path):
     model, x = normalized(np.logspace(-3, 4, 8))
     path = tmp_path / "m.tflite"

@@ -131,6 +131,7 @@ def test_ends_that_no_unit_reaches(target, trained, size, lone, tmp_path):
     assert not any(tensor.silenced for tensor in report.tensors)
 
 
+@pytest.mark.slow
 def test_softmax_beside_16_bits_is_a_float_one(tmp_path):
     """The 16-bit kernel was off by 22 units for 12 classes."""
     keras.utils.set_random_seed(0)
@@ -170,7 +171,7 @@ def test_finer_grids_divide_the_unit():
     assert finer(grid, float("inf")) is grid
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("squash", ["sigmoid", "tanh"])
 def test_huge_inputs_of_16_bit_tables(squash, tmp_path):
     """The kernels overflow where a unit of the input is 5.4 or more."""

@@ -143,6 +143,7 @@ def test_a_pair_of_layers_opens_on_both_sides(browser, pair):
     assert opened.errors == []
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_follows_the_scheme_and_fits_a_phone(browser, looked, scheme):
     _, output = looked

@@ -78,7 +78,7 @@ def test_an_export_refuses_them_at_once(tmp_path, target, dtype, wrong):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Subclassed, nested])
 def test_so_it_does_where_only_the_file_shows_the_table(tmp_path, make):
     model = make()

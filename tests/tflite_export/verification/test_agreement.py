@@ -65,6 +65,7 @@ def test_a_user_says_that_there_are_classes():
     assert found([L.Dense(10)], "mse", ask=True) is None
 
 
+@pytest.mark.slow
 def test_each_output_has_its_own():
     x = keras.Input((5,))
     outputs = {

@@ -71,6 +71,7 @@ def test_a_file_that_loses_what_training_keeps_is_told(tmp_path):
         alike.check(data, source, [[X]], [True], even=1.0)
 
 
+@pytest.mark.slow
 def test_an_outlier_in_the_data_itself_is_told_before(tmp_path):
     x = X.copy()
     x[3] = 1e12
