@@ -46,6 +46,10 @@ _LAYERS = {
     "SeparableConv2D": _SEPARABLE,
     "EinsumDense": (WeightSpec("kernel", _einsum_output_axes, Layout.EINSUM),),
     "Embedding": (WeightSpec("embeddings", (-1,), Layout.EMBEDDING),),
+    # Where logits have a table of their own, beside that of tokens.
+    "ReversibleEmbedding": (
+        WeightSpec("reverse_embeddings", (-1,), Layout.DENSE),
+    ),
     "LSTMCell": _RECURRENT,
     "GRUCell": _RECURRENT,
     "SimpleRNNCell": _RECURRENT,
@@ -62,7 +66,12 @@ def registry(layers: Any, depthwise_kernel: str) -> Registry:
     """
     depthwise = (WeightSpec(depthwise_kernel, (-2, -1), Layout.DEPTHWISE),)
     named = _LAYERS | dict.fromkeys(_DEPTHWISE, depthwise)
-    return {getattr(layers, name): specs for name, specs in named.items()}
+    # The older Keras lacks some.
+    return {
+        getattr(layers, name): specs
+        for name, specs in named.items()
+        if hasattr(layers, name)
+    }
 
 
 def specs_of(

@@ -342,3 +342,34 @@ def test_models_of_versions_that_did_not_list_it_come_back():
     config["plan"] = [e for e in config["plan"] if e["layer"] == "Dense"]
     loaded = msq_tf.MSQModel.from_config(config)
     assert loaded.bits == qmodel.bits and not loaded.skipped_weights()
+
+
+def language_model(tied):
+    """Logits by the table of the tokens, or by one of their own."""
+    tokens = keras.Input((6,), dtype="int32")
+    table = keras.layers.ReversibleEmbedding(
+        24, 8, tie_weights=tied, name="table"
+    )
+    x = keras.layers.Dense(8, activation="relu", name="hidden")(table(tokens))
+    return keras.Model(tokens, table(x, reverse=True))
+
+
+def test_logits_may_have_a_table_of_their_own():
+    both = {"table/embeddings": 8, "table/reverse_embeddings": 8}
+    qmodel = msq_tf.quantize_model(language_model(tied=False))
+    assert qmodel.bits == {**both, "hidden": 8}
+    assert not qmodel.skipped_weights()
+    tied = msq_tf.quantize_model(language_model(tied=True))
+    assert tied.bits == {"table": 8, "hidden": 8}
+
+
+def test_a_model_that_was_saved_without_it_keeps_it_in_float():
+    qmodel = msq_tf.quantize_model(language_model(tied=False))
+    config = qmodel.get_config()
+    own = config["plan"][1]
+    assert own["attribute"] == "reverse_embeddings"
+    own["quantizable"], own["skip_reason"] = False, "no weight is known"
+    config["plan"][0]["path"] = "table"
+    loaded = msq_tf.MSQModel.from_config(config)
+    assert loaded.bits == {"table": 8, "hidden": 8}
+    assert [w.path for w in loaded.skipped_weights()] == [own["path"]]
