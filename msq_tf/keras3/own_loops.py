@@ -13,6 +13,7 @@ is written, and what it hands on trains the quantized model.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,13 @@ def _class_of(base: Any) -> Any:
     return type(base.__name__, (base, _HandsOn), hidden)
 
 
+def _signed(method: Any) -> Any:
+    """Gives a method the signature that Keras's has, for who looks at it."""
+    plain = getattr(keras.Model, method.__name__)
+    method.__signature__ = inspect.signature(plain)
+    return method
+
+
 class HasOwnLoops:
     """Loops that go through those of the base, where it has its own.
 
@@ -71,26 +79,32 @@ class HasOwnLoops:
 
     base: Any
 
+    @_signed
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.fit`, or as that of the base."""
         return self._loop("fit")(*args, **kwargs)
 
+    @_signed
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`, or as that of the base."""
         return self._loop("evaluate")(*args, **kwargs)
 
+    @_signed
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict`, or as that of the base."""
         return self._loop("predict")(*args, **kwargs)
 
+    @_signed
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_on_batch`, or as that of the base."""
         return self._loop("train_on_batch")(*args, **kwargs)
 
+    @_signed
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.test_on_batch`, or as that of the base."""
         return self._loop("test_on_batch")(*args, **kwargs)
 
+    @_signed
     def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict_on_batch`, or as that of the base."""
         return self._loop("predict_on_batch")(*args, **kwargs)

@@ -1,10 +1,13 @@
 """A base's own `fit`, `evaluate` and `predict` train the quantized model."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
 
 import msq_tf
+from msq_tf.keras3.own_loops import LOOPS
 
 L = keras.layers
 X = np.random.default_rng(0).integers(0, 256, (64, 8)).astype("uint8")
@@ -86,6 +89,13 @@ def test_every_loop_is_the_bases_around_the_quantized_one():
         > 1e-3
     )
     assert own.base.__class__ is Prepares
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_have_the_signatures_of_keras(name):
+    ours = inspect.signature(getattr(quantized(keras.Model), name))
+    theirs = inspect.signature(getattr(keras.Model, name))
+    assert list(ours.parameters) == list(theirs.parameters)[1:]
 
 
 def test_what_it_calls_on_itself_is_quantized():
