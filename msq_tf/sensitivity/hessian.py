@@ -130,6 +130,8 @@ class BlockHessian:
                 watched,
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
+            # Of a table that is looked up the gradient is a few rows.
+            gradients = [tf.convert_to_tensor(g) for g in gradients]
         # The gradient of `sum(g . v)`. A weight whose gradient does not depend
         # on any weight has no row.
         products = outer.gradient(

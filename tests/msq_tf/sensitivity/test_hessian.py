@@ -215,3 +215,15 @@ def test_a_probe_in_groups_estimates_the_same_traces(monkeypatch):
     )
     np.testing.assert_allclose(parts.trace, [12.0, 18.0])
     np.testing.assert_array_equal(parts.error, [0.0, 0.0])
+
+
+def test_a_table_that_is_looked_up_has_a_trace():
+    """Its gradient is a few rows; row 2 is looked up twice, row 1 never."""
+    table = tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+
+    def loss(values, batch):
+        return tf.reduce_sum(tf.gather(values[0], batch) ** 2)
+
+    rows = tf.constant([0, 2, 2])
+    found = BlockHessian(loss).traces([table], [rows], max_probes=2)
+    np.testing.assert_allclose(found.trace, [2 * 2 * 3])
