@@ -171,10 +171,10 @@ class MSQConfig:
             float activations (the default).
         activation_ranges: `"ema"`, a moving average of each batch's extremes,
             or `"learned"`, two trainable scalars a tensor as in PACT. Defaults
-            to `"learned"` below 8 bits, and to `"ema"` at 8 and more. targets:
-            Names of the export targets on which the model will run, such as
-            `("mcu", "edgetpu")`: layers that can't run there are refused before
-            the training. Defaults to none.
+            to `"learned"` below 8 bits, and to `"ema"` at 8 and more.
+        targets: Names of the export targets on which the model will run, such
+            as `("mcu", "edgetpu")`: layers that can't run there are refused
+            before the training. Defaults to none.
         overrides: Per-layer settings. A key is a path as in `MSQModel.bits`, or
             a regular expression that matches a whole path. An exact path beats
             an expression; the first expression that matches wins. If MSQ does
