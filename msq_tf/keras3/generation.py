@@ -10,9 +10,10 @@ and `set_bits` without being traced again. The base's own function is another.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
+
+from msq_tf.keras3.own_loops import sharing
 
 _COMPILED = "generate_function"
 _STEP = "generate_step"
@@ -37,12 +38,6 @@ class _Generator:
             return super().generate_step(*args, **kwargs)  # type: ignore[misc]
 
 
-@functools.cache
-def _class_of(base: Any) -> Any:
-    # KerasHub looks for the task of a backbone among all subclasses.
-    return type(base.__name__, (_Generator, base), {"backbone_cls": None})
-
-
 def generates(base: Any) -> bool:
     """Whether a model has KerasHub's `generate`."""
     kind = type(base)
@@ -59,10 +54,5 @@ def generator(base: Any, scope: Callable[[], Any]) -> Any:
         scope: Gives a scope for a step. It is entered in the compiled
             function, where it is traced.
     """
-    kind: Any = type(base)
-    made = object.__new__(_class_of(kind))
-    # Keras would track what is set.
-    object.__setattr__(made, "__dict__", vars(base))
-    object.__setattr__(made, _COMPILED, None)
-    object.__setattr__(made, "_scope", scope)
-    return made
+    own = {_COMPILED: None, "_scope": scope}
+    return sharing(base, _Generator, type(base), **own)

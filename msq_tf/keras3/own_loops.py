@@ -58,10 +58,24 @@ for _name in (*LOOPS, "__call__"):
 
 
 @functools.cache
-def _class_of(base: Any) -> Any:
+def _joined(name: str, *classes: type) -> Any:
     # KerasHub looks for the task of a backbone among all subclasses.
-    hidden = {"backbone_cls": None} if hasattr(base, "backbone_cls") else {}
-    return type(base.__name__, (base, _HandsOn), hidden)
+    return type(name, classes, {"backbone_cls": None})
+
+
+def sharing(model: Any, *classes: type, **slots: Any) -> Any:
+    """Makes an object that has the attributes of a model, and other methods.
+
+    Args:
+        model: What it shares all attributes with, in both directions.
+        *classes: Its bases, that of the model among them.
+        **slots: Values of what one of them keeps beside the attributes.
+    """
+    made = object.__new__(_joined(type(model).__name__, *classes))
+    # Keras would track what is set.
+    for name, value in {"__dict__": vars(model), **slots}.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 def _signed(method: Any) -> Any:
@@ -143,9 +157,4 @@ class HasOwnLoops:
 
     def _base_with(self, loops: Callable[[str], Any]) -> Any:
         """The base, with other loops in the place of Keras's."""
-        kind: Any = type(self.base)
-        base = object.__new__(_class_of(kind))
-        # Keras would track what is set.
-        object.__setattr__(base, "__dict__", vars(self.base))
-        object.__setattr__(base, "_loops", loops)
-        return base
+        return sharing(self.base, type(self.base), _HandsOn, _loops=loops)
