@@ -99,6 +99,20 @@ def deterministic_sums() -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+@pytest.fixture
+def graphs_as_written(deterministic_sums: None) -> Iterator[None]:
+    """The same operations give the same bits, in whichever graph they are.
+
+    TensorFlow rewrites each graph in its own way, and a last bit that differs
+    can move a weight over the edge of a code.
+    """
+    options = {"disable_meta_optimizer": True}
+    tf.config.optimizer.set_experimental_options(options)
+    yield
+    options["disable_meta_optimizer"] = False
+    tf.config.optimizer.set_experimental_options(options)
+
+
 @pytest.fixture(scope="session")
 def root() -> pathlib.Path:
     """The root of the repository."""
