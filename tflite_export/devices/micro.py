@@ -19,6 +19,7 @@ from tflite_export.devices import command
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import ports
+from tflite_export.runtime.flat_scores import FlatScores
 from tflite_export.targets import Target
 from tflite_export.verification import amplification
 from tflite_export.verification import float_twin
@@ -83,6 +84,7 @@ def run(
         done = space.work("run", space.outputs, arena)
         total = _TOTAL.search(done.stderr)
         if done.returncode or total is None or not space.outputs.exists():
+            _check_scores(data, samples)
             raise ExportError(
                 "TFLite Micro can't run the file. Expected operators that its "
                 "kernels take. Received: "
@@ -91,6 +93,24 @@ def run(
         with np.load(space.outputs) as loaded:
             outputs = [_flat(loaded[name]) for name in loaded.files]
     return MicroRun(outputs, int(total[1]))
+
+
+def _check_scores(data: bytes, samples: Sequence[np.ndarray]) -> None:
+    """Raises an ExportError if flat scores are why a run ended."""
+    flat = FlatScores(data)
+    fed = [
+        _batches(port, array)
+        for port, array in zip(ports.inputs(data), samples, strict=True)
+    ]
+    for batch in zip(*fed, strict=True):
+        reason = flat.find(batch)
+        if reason:
+            raise ExportError(
+                "The given inputs end TFLite Micro, and would end it on the "
+                "device. Expected a model whose output are the scores, with "
+                "the softmax in its loss (`from_logits=True`), or after more "
+                f"training. Received: {reason}"
+            )
 
 
 def explain(

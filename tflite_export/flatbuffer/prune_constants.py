@@ -8,6 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import names
 
 
 def slim(
@@ -17,12 +18,12 @@ def slim(
 ) -> None:
     """Slims a model in place; tensors and operators keep their order.
 
-    Gone are names of intermediate tensors but those of `keep_names`, by
-    subgraph and tensor, unused buffers and operator codes, empty quantization
-    tables and the converter's metadata. Equal buffers become one. Inputs,
-    outputs and signatures keep their names.
+    Gone are the converter's names of tensors but those of `keep_names`, by
+    subgraph and tensor, in whose place `names.give` puts short ones; unused
+    buffers and operator codes, empty quantization tables and the converter's
+    metadata. Equal buffers become one. Inputs, outputs and signatures keep
+    their names.
     """
-    _drop_names(model, set(keep_names))
     model.metadata = model.metadataBuffer = None
     model.description = description.encode()
     _share_buffers(model)
@@ -32,14 +33,8 @@ def slim(
             quantization = tensor.quantization
             if quantization is not None and quantization.scale is None:
                 tensor.quantization = None
-
-
-def _drop_names(model: schema.ModelT, keep: set[tuple[int, int]]) -> None:
-    for number, graph in enumerate(model.subgraphs):
-        public = {*fb.inputs(graph), *fb.outputs(graph)} if not number else ()
-        for index, tensor in enumerate(graph.tensors):
-            if index not in public and (number, index) not in keep:
-                tensor.name = None
+    # Last, for it counts the bytes that are left.
+    names.give(model, keep_names)
 
 
 def _share_buffers(model: schema.ModelT) -> None:

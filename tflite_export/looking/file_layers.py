@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from msq_tf.page.records import Layer
 from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import names
 from tflite_export.flatbuffer import packing
 from tflite_export.targets import CONTAINERS
 from tflite_export.text_tables import printable
@@ -151,7 +152,7 @@ def _weights(model: schema.ModelT) -> Iterator[tuple[Weight, int]]:
                         tensor=index,
                         operator=place,
                         kind=kind,
-                        name=_shown(fb.name(tensor)) or f"{kind} {place}",
+                        name=_shown(names.own(tensor)) or f"{kind} {place}",
                         type=fb.type_name(tensor),
                         shape=fb.shape(tensor),
                         data=data,

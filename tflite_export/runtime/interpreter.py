@@ -17,6 +17,7 @@ from tflite_export import files
 from tflite_export.flatbuffer import check_model
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import table_ids
+from tflite_export.runtime.flat_scores import FlatScores
 
 _T = TypeVar("_T")
 
@@ -65,6 +66,7 @@ class Session:
             if "Didn't find op" not in str(error):
                 raise
             raise RuntimeError(str(error)) from error
+        self._flat = FlatScores(data) if kernels == "reference" else None
         self.inputs = self._interpreter.get_input_details()
         for detail in self.inputs:
             if batch_size is not None and -1 in detail["shape_signature"][:1]:
@@ -153,7 +155,15 @@ class Session:
         return [self.tensor(detail["index"]) for detail in self.outputs]
 
     def invoke(self, arrays: Sequence[np.ndarray]) -> None:
-        """Runs one batch, and leaves what it gives where it is."""
+        """Runs one batch, and leaves what it gives where it is.
+
+        Raises:
+            RuntimeError: If the kernels would end the process.
+        """
+        if self._flat is not None:
+            reason = self._flat.find(arrays)
+            if reason:
+                raise RuntimeError(reason)
         resized = not self._allocated
         for detail, array in zip(self.inputs, arrays, strict=True):
             if tuple(detail["shape"]) != array.shape:

@@ -15,6 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer import names as tensor_names
 
 # Operators that give on the numbers that they get.
 _GIVE_ON = ("CAST", "RESHAPE", "EXPAND_DIMS", "SQUEEZE", "TRANSPOSE", "TILE")
@@ -191,6 +192,6 @@ def _name(
 ) -> str:
     """What a table is called, where it is made of codes the codes'."""
     tensors = model.subgraphs[0].tensors
-    while not fb.name(tensors[table]) and table in writers:
+    while not tensor_names.own(tensors[table]) and table in writers:
         table = fb.inputs(writers[table])[0]
     return fb.name(tensors[table])
