@@ -11,6 +11,8 @@ TOSA_VENV := .venv-tosa
 TOSA_STAMP := $(TOSA_VENV)/.installed
 OLDEST_VENV := .venv-oldest
 OLDEST_STAMP := $(OLDEST_VENV)/.installed
+READERS_VENV := .venv-readers
+READERS_STAMP := $(READERS_VENV)/.installed
 DOCS_VENV := .venv-docs
 DOCS_STAMP := $(DOCS_VENV)/.installed
 PEERS := hgq2 qkeras
@@ -22,8 +24,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tosa setup-docs setup-browser setup-peers docs demo \
-	test test-slow compatibility lint format build-files bench \
+.PHONY: help setup setup-tosa setup-docs setup-readers setup-browser \
+	setup-peers docs demo test test-slow compatibility lint format \
+	build-files bench \
 	bench-accuracy bench-faults bench-fuzz bench-exports bench-large \
 	bench-peers bench-workers bench-zoo readme dist clean
 
@@ -56,6 +59,14 @@ $(DOCS_STAMP): requirements-docs.txt
 	$(DOCS_VENV)/bin/python -m pip install --quiet \
 		--disable-pip-version-check -r requirements-docs.txt
 	touch $(DOCS_STAMP)
+
+setup-readers: $(READERS_STAMP) ## Create .venv-readers: OpenVINO, tf2onnx, Model Explorer (3 GB).
+
+$(READERS_STAMP): requirements-readers.txt
+	$(PYTHON) -m venv $(READERS_VENV)
+	$(READERS_VENV)/bin/python -m pip install --quiet \
+		--disable-pip-version-check -r requirements-readers.txt
+	touch $(READERS_STAMP)
 
 setup-browser: ## Install Chromium, in which tests open pages (Debian, as root).
 	$(PYTHON) -m tools.chromium
