@@ -4,6 +4,7 @@ python readers_worker.py FILE SAMPLES.npz: prints JSON, for each reader the
 outputs that it computes, or the groups of tensors that it shows.
 """
 
+import importlib
 import json
 import sys
 import tempfile
@@ -12,44 +13,36 @@ import numpy as np
 
 
 def openvino(path, x):
-    import openvino
-
-    core = openvino.Core()
+    core = importlib.import_module("openvino").Core()
     hint = {"INFERENCE_PRECISION_HINT": "f32"}
     model = core.compile_model(core.read_model(path), "CPU", hint)
     return model([x])[model.outputs[0]].tolist()
 
 
 def tf2onnx(path, x):
-    import onnxruntime
-    import tf2onnx
-
+    onnxruntime = importlib.import_module("onnxruntime")
+    convert = importlib.import_module("tf2onnx.convert")
     with tempfile.TemporaryDirectory() as folder:
-        tf2onnx.convert.from_tflite(
-            path, opset=18, output_path=f"{folder}/m.onnx"
-        )
+        convert.from_tflite(path, opset=18, output_path=f"{folder}/m.onnx")
         session = onnxruntime.InferenceSession(f"{folder}/m.onnx")
         name = session.get_inputs()[0].name
         return session.run(None, {name: x})[0].tolist()
 
 
 def explorer(path, x):
-    from model_explorer import builtin_tflite_flatbuffer_adapter as flat
-    from model_explorer import builtin_tflite_mlir_adapter as mlir
-
-    return {
-        adapter.__name__: [
+    found = {}
+    for kind in ("Flatbuffer", "Mlir"):
+        module = importlib.import_module(
+            f"model_explorer.builtin_tflite_{kind.lower()}_adapter"
+        )
+        adapter = getattr(module, f"BuiltinTflite{kind}Adapter")()
+        (collection,) = adapter.convert(path, {})["graphCollections"]
+        found[kind] = [
             node["namespace"]
-            for graph in adapter()
-            .convert(path, {})["graphCollections"][0]
-            .graphs
+            for graph in collection.graphs
             for node in graph["nodes"]
         ]
-        for adapter in (
-            flat.BuiltinTfliteFlatbufferAdapter,
-            mlir.BuiltinTfliteMlirAdapter,
-        )
-    }
+    return found
 
 
 def main(path, samples):
