@@ -29,6 +29,7 @@ from tflite_export.output_files import fill
 from tflite_export.output_files import staged
 from tflite_export.preparation import input_check
 from tflite_export.preparation import opening
+from tflite_export.reports import slowness
 from tflite_export.reports.report import ExportReport
 from tflite_export.reports.tensors import float_reports
 from tflite_export.runtime import tensorflow_runtime
@@ -192,6 +193,7 @@ def export(
             *begun.notes,
             *job.notes(kept),
             *built.notes,
+            *slowness.note(chosen, built.written),
             *loading,
             *verified.notes,
             *device.notes,

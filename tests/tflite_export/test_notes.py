@@ -37,3 +37,26 @@ def test_names_stay_whole_and_move_no_cursor():
     text = paragraph(f"note: {LONG}\x1b[2J {LONG}-x-y")
     assert "\x1b" not in text and r"\x1b[2J" in text
     assert f"{LONG}-x-y" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "bits", "told"),
+    [
+        ("min_size", 4, "slow: 1 of 2 weights are stored as INT2 or INT4"),
+        ("min_size", 8, ""),
+        ("cpu_float", 4, ""),
+    ],
+)
+def test_slow_files_say_so_and_what_is_faster(target, bits, told, tmp_path):
+    model = keras.Sequential(
+        [keras.Input((8,)), keras.layers.Dense(8), keras.layers.Dense(2)]
+    )
+    qmodel = msq_tf.quantize_model(model)
+    first, second = qmodel.bits
+    qmodel.set_bits({first: bits, second: 8})
+    report = export(qmodel, tmp_path / "m.tflite", target, verbose=False)
+    found = [note for note in report.notes if "as long as with plain" in note]
+    assert len(found) == bool(told)
+    if told:
+        assert found[0].startswith(told) and "'cpu_int8'" in found[0]
+        assert "slow:" in str(report)

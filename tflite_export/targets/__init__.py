@@ -3,6 +3,7 @@
 from tflite_export.targets.catalog import CONTAINERS as CONTAINERS
 from tflite_export.targets.catalog import GRANULARITIES as GRANULARITIES
 from tflite_export.targets.catalog import Cell as Cell
+from tflite_export.targets.catalog import Slowness as Slowness
 from tflite_export.targets.catalog import Target as Target
 from tflite_export.targets.catalog import known_bad as known_bad
 from tflite_export.targets.catalog import load as load
@@ -14,6 +15,7 @@ __all__ = [
     "CONTAINERS",
     "GRANULARITIES",
     "Cell",
+    "Slowness",
     "Target",
     "known_bad",
     "load",

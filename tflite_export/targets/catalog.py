@@ -49,6 +49,25 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
+class Slowness:
+    """What is slow on a target, as measured.
+
+    Attributes:
+        containers: Weight types that make a layer slow; empty where every
+            file is.
+        of_int8: Least and largest latency of whole networks, in those of the
+            same network with 8-bit integers, on one thread of an x86 core.
+        why: The reason, a clause.
+        instead: What is faster, a clause.
+    """
+
+    containers: tuple[str, ...]
+    of_int8: tuple[int, int]
+    why: str
+    instead: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Target:
     """A runtime or device for which files are written.
 
@@ -71,6 +90,7 @@ class Target:
         dense_as_convolution: Whether dense layers become 1x1 convolutions if
             FULLY_CONNECTED can't hold them.
         options: Further settings of the target, for `devices.finish`.
+        slow: What is slow on it, `None` where nothing is known to be.
     """
 
     name: str
@@ -84,6 +104,7 @@ class Target:
     tables: bool = False
     dense_as_convolution: bool = False
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    slow: Slowness | None = None
 
     @property
     def integer(self) -> bool:
@@ -214,9 +235,19 @@ def parse(table: dict[str, Any]) -> Target:
         tables=table.get("tables", False),
         dense_as_convolution=table.get("dense_as_convolution", False),
         options=dict(table.get("options", {})),
+        slow=_slowness(table.get("slow")),
     )
     _check(target)
     return target
+
+
+def _slowness(row: dict[str, Any] | None) -> Slowness | None:
+    if row is None:
+        return None
+    least, most = row["of_int8"]
+    return Slowness(
+        tuple(row["containers"]), (least, most), row["why"], row["instead"]
+    )
 
 
 @functools.cache

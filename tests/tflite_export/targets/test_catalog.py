@@ -84,3 +84,14 @@ def test_cells_need_evidence(table):
     table["cells"][0]["evidence"] = ""
     with pytest.raises(ValueError, match="without evidence"):
         targets.parse(table)
+
+
+@pytest.mark.parametrize("name", ["min_size", "cpu_int16"])
+def test_what_is_slow_is_what_was_measured(name, root):
+    folder = root / "benchmarks" / "results"
+    runs = json.loads((folder / "targets.json").read_text())["results"]["runs"]
+    times = [run["of_int8"] for run in runs if run["file"] == name]
+    slow = targets.load(name).slow
+    assert len(times) == 3 and slow is not None
+    least, most = slow.of_int8
+    assert least <= min(times) < least + 1 and most - 1 < max(times) <= most

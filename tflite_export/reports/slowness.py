@@ -1,0 +1,35 @@
+"""What a report says of a file that is slower than one of plain integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tflite_export.matching.records import Written
+from tflite_export.targets import Target
+
+
+def note(target: Target, written: Sequence[Written]) -> list[str]:
+    """One sentence if the file, or layers of it, are slow; else none.
+
+    Args:
+        target: Where the file runs.
+        written: Its trained weights.
+    """
+    slow = target.slow
+    if slow is None:
+        return []
+    what = "slow"
+    if slow.containers:
+        count = sum(w.container in slow.containers for w in written)
+        if not count:
+            return []
+        what = (
+            f"slow: {count} of {len(written)} weights are stored as "
+            f"{' or '.join(slow.containers)}"
+        )
+    least, most = slow.of_int8
+    return [
+        f"{what}: {slow.why}; networks took {least} to {most} times as long "
+        "as with plain 8-bit integers (one thread, x86, `make bench`). "
+        f"Faster: {slow.instead}"
+    ]
