@@ -1,4 +1,4 @@
-"""Flat scores end no process but one that reports them."""
+"""A SOFTMAX ends no process: not by flat scores, not by a fine grid."""
 
 import subprocess
 import sys
@@ -117,3 +117,29 @@ def test_no_file_for_a_device_that_they_would_end(qmodel, tmp_path):
             verbose=False,
         )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", ["cpu_int8", "mcu"])
+def test_scores_of_next_to_no_range_have_a_grid_that_kernels_take(
+    target, tmp_path
+):
+    """Below a unit of 2**-26 they end the process when they are set up."""
+    if target == "mcu":
+        pytest.importorskip("tflite_micro", reason="no tflite-micro")
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("f") * 1e-9
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Softmax(name="p")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(hidden))
+    qmodel = msq_tf.quantize_model(model, msq_tf.MSQConfig(activation_bits=8))
+    msq_tf.calibrate(qmodel, x)
+    path = tmp_path / "m.tflite"
+    report = export(qmodel, path, target, x, verbose=False)
+    assert all(check.ran for check in report.checks)
+    found = fb.read(path.read_bytes())
+    graph = found.subgraphs[0]
+    (op,) = [o for o in graph.operators if fb.op_name(found, o) == "SOFTMAX"]
+    (scores,) = fb.inputs(op)
+    assert graph.tensors[scores].quantization.scale[0] >= 2.0**-26
+    np.testing.assert_allclose(
+        interpreter.run(path, x), qmodel.predict(x, verbose=0), atol=1e-2
+    )
