@@ -24,11 +24,11 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tosa setup-docs setup-readers setup-browser \
-	setup-peers docs demo test test-slow compatibility lint format \
-	build-files bench \
-	bench-accuracy bench-faults bench-fuzz bench-exports bench-large \
-	bench-peers bench-workers bench-zoo readme dist clean
+.PHONY: help setup setup-tosa setup-docs setup-readers setup-arm \
+	setup-browser setup-peers docs demo test test-slow compatibility lint \
+	format build-files bench bench-accuracy bench-faults bench-fuzz \
+	bench-exports bench-large bench-peers bench-workers bench-zoo readme \
+	dist clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -68,6 +68,9 @@ $(READERS_STAMP): requirements-readers.txt
 		--disable-pip-version-check -r requirements-readers.txt
 	touch $(READERS_STAMP)
 
+setup-arm: ## Create .venv-arm: emulated ARM cores to verify files on (Debian).
+	$(PYTHON) -m tools.arm .venv-arm
+
 setup-browser: ## Install Chromium, in which tests open pages (Debian, as root).
 	$(PYTHON) -m tools.chromium
 
@@ -80,11 +83,14 @@ $(PEER_STAMPS): .venv-%/.installed: benchmarks/requirements-%.txt
 		--disable-pip-version-check -r $<
 	touch $@
 
+# Where else its files are run; VERIFY_ON=arm after `make setup-arm`.
+VERIFY_ON ?=
 demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
 	$(BIN)/python -m train --model=resnet8 --dataset=fashion_mnist_mini \
 		--target_compression=8 --allowed_bits=8,4,2 \
 		--float_epochs=4 --epochs=3 \
 		--activation_bits=8 --targets=all --max_accuracy_drop=1.5 \
+		--verify_on=$(VERIFY_ON) \
 		--output_dir=out/demo --overwrite
 
 test: $(STAMP) ## Run the test suite.

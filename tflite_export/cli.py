@@ -102,6 +102,7 @@ _SETTINGS = (
     "integer_io",
     "max_units",
     "min_agreement",
+    "verify_on",
 )
 
 
@@ -156,11 +157,7 @@ def _flags() -> flags.FlagValues:
         "data_dir", None, "Folder of prepared TFDS data sets.", **own
     )
     flags.DEFINE_integer(
-        "samples",
-        64,
-        "Largest number of inputs to use.",
-        lower_bound=1,
-        **own,
+        "samples", 64, "Largest number of inputs to use.", 1, **own
     )
     flags.DEFINE_integer(
         "batch_size",
@@ -204,6 +201,9 @@ def _flags() -> flags.FlagValues:
         None,
         "ethos_u: whether Vela may leave operators to the CPU.",
         **own,
+    )
+    flags.DEFINE_list(
+        "verify_on", [], "Where to run the files besides: arm.", **own
     )
     flags.DEFINE_string(
         "c_name", None, "mcu: name of the C array and its files.", **own

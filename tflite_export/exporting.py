@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def export(
     min_agreement: float | None = None,
     save_failure_to: str | os.PathLike[str] | None = None,
     device_options: Mapping[str, Any] | None = None,
+    verify_on: Sequence[str] = (),
     verbose: bool = True,
 ) -> ExportReport:
     """Writes a model as a TFLite file that holds exactly the trained codes.
@@ -100,6 +102,8 @@ def export(
         device_options: Options of the target's tools. `mcu`: `name` of the C
             array. `ethos_u`: `accelerators` to compile for, a list, and
             `allow_cpu`, whether Vela may leave operators to the CPU.
+        verify_on: Where to run the file besides this machine: `("arm",)` for
+            emulated ARM cores, which `make setup-arm` sets up.
         verbose: Whether an export of more than five seconds shows its progress
             on standard error.
 
@@ -132,6 +136,7 @@ def export(
     check_flag("verbose", verbose)
     devices.check_options(target, device_options)
     devices.check_installed(target, device_options)
+    devices.check_verifiers(verify_on)
     check_path("path", path)
     check_folder(path)
     begun = opening.opened(
@@ -173,6 +178,7 @@ def export(
             job.inputs,
             device_options,
             max_units,
+            verify_on,
         )
         for name, content in device.files.items():
             # These are renamed before the file itself.

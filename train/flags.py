@@ -108,6 +108,12 @@ flags.DEFINE_list(
     "Export targets: one .tflite file is written for each; `all` for "
     "all that fit --activation_bits.",
 )
+flags.DEFINE_list(
+    "verify_on",
+    [],
+    "Where to run the files besides this machine: arm, for emulated cores "
+    "(`make setup-arm`).",
+)
 flags.DEFINE_float(
     "max_accuracy_drop",
     None,
@@ -171,6 +177,7 @@ def settings() -> settings_lib.Settings:
         "recipe": recipes.for_dataset(_FLAGS.dataset, **recipe),
         "allowed_bits": _allowed_bits(_FLAGS.allowed_bits, _FLAGS.rule),
         "targets": tuple(_FLAGS.targets),
+        "verify_on": tuple(_FLAGS.verify_on),
         "devices": tuple(_FLAGS.devices) if _FLAGS.devices else None,
     }
     return settings_lib.Settings(**given)

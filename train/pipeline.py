@@ -213,6 +213,7 @@ class _Run:
             representative_data=batches.scaled(
                 images[index], self._settings.pixels
             ).numpy(),
+            verify_on=self._settings.verify_on,
         )
         return self._file_result(name, reference, json.loads(report.to_json()))
 

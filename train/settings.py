@@ -21,6 +21,7 @@ _PLACES = (
     "distribution",
     "devices",
     "worker_timeout",
+    "verify_on",
 )
 
 
@@ -42,6 +43,7 @@ class Settings:
         activation_bits: Bits of activations in MSQ training; None for float.
         rule: One of `RULES`.
         targets: Targets of `tflite_export` to write files for.
+        verify_on: Where to run the files besides, as `export` takes it.
         pixels: Input range of the model: 0..1, -1..1 or 0..255.
         image_size: Size to which images are resized.
         train_examples: Training examples to use; None for all.
@@ -74,6 +76,7 @@ class Settings:
     activation_bits: int | None = None
     rule: str = "budget"
     targets: tuple[str, ...] = ("cpu_float", "min_size")
+    verify_on: tuple[str, ...] = ()
     pixels: str = "unit"
     image_size: int | None = None
     train_examples: int | None = None

@@ -35,11 +35,12 @@ def chosen(settings: Settings) -> tuple[str, ...]:
 
 
 def check_installed(settings: Settings) -> None:
-    """Refuses targets whose tools are not there.
+    """Refuses targets, and places to verify, whose tools are not there.
 
     Raises:
         ValueError: With what to install.
     """
+    devices.check_verifiers(settings.verify_on)
     for name in chosen(settings):
         try:
             devices.check_installed(name)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export import targets
+from tflite_export.devices import arm
 from tflite_export.devices import edgetpu
 from tflite_export.devices import ethos_u
 from tflite_export.devices import mcu
@@ -24,6 +25,24 @@ _STEPS: dict[str, Callable[..., DeviceResult]] = {
     "ethos_u": ethos_u.finish,
     "mcu": mcu.finish,
 }
+# Where else a file can be verified, by the name that `export` takes.
+VERIFIERS = {"arm": arm}
+
+
+def check_verifiers(names: Sequence[str]) -> None:
+    """Raises before any work if a file can't be verified there.
+
+    Raises:
+        ExportError: If something is not installed, with what to do.
+        ValueError: If there is no such place.
+    """
+    if isinstance(names, str) or not all(name in VERIFIERS for name in names):
+        raise ValueError(
+            "`verify_on` must be a sequence of names of "
+            f"{', '.join(VERIFIERS)}. Received: verify_on={names!r}"
+        )
+    for name in names:
+        VERIFIERS[name].installed()
 
 
 def check_options(target: str, options: Mapping[str, Any] | None) -> None:
@@ -74,6 +93,7 @@ def finish(
     inputs: Sequence[np.ndarray],
     options: Mapping[str, Any] | None = None,
     max_units: int | None = None,
+    verify_on: Sequence[str] = (),
 ) -> DeviceResult:
     """Runs the tools of a device over a file; writes nothing.
 
@@ -88,6 +108,7 @@ def finish(
             compile for, `allow_cpu` for operators left to the CPU.
         max_units: Largest difference of an output between runtimes that is
             accepted, `None` for the usual one.
+        verify_on: Keys of `VERIFIERS`: where to run the file besides.
 
     Raises:
         ExportError: If a tool or a rule refuses the file.
@@ -96,18 +117,19 @@ def finish(
     options = dict(options or {})
     check_options(target, options)
     policy = targets.load(target)
-    if not policy.integer:
-        return DeviceResult()
-    step = _STEPS.get(target)
-    result = DeviceResult()
-    if step is not None:
-        if "max_units" in inspect.signature(step).parameters:
-            options["max_units"] = max_units
-        result = step(data, stem, inputs, **options)
-    figures = {
-        **result.figures,
-        "tosa": tosa_check.verify(data, inputs, policy),
-    }
+    result, figures = DeviceResult(), {}
+    if policy.integer:
+        step = _STEPS.get(target)
+        if step is not None:
+            if "max_units" in inspect.signature(step).parameters:
+                options["max_units"] = max_units
+            result = step(data, stem, inputs, **options)
+        figures = {
+            **result.figures,
+            "tosa": tosa_check.verify(data, inputs, policy),
+        }
+    for name in dict.fromkeys(verify_on):
+        figures[name] = VERIFIERS[name].verify(data, inputs, policy)
     return dataclasses.replace(result, figures=figures)
 
 
