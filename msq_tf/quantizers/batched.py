@@ -271,11 +271,13 @@ def values(
         def gradient(*upstream: Any) -> Any:
             if kind == uniform.MAX:
                 return upstream
+            # Those of tables that are looked up are sparse.
+            dense = [tf.convert_to_tensor(d) for d in upstream]
             # Behind a branch: at first all weights are wide.
             return tf.cond(
                 mse_scale.any_narrow(bits),
-                lambda: _inward(given, own, bits, upstream),
-                lambda: [tf.identity(d) for d in upstream],
+                lambda: _inward(given, own, bits, dense),
+                lambda: [tf.identity(d) for d in dense],
             )
 
         return results, gradient
