@@ -244,7 +244,12 @@ class WeightQuantizers:
             )
         else:
             values = batched.values(
-                self._layout, weights, scales, bits, self.quantizer
+                self._layout,
+                weights,
+                scales,
+                bits,
+                self.quantizer,
+                self._scale,
             )
         return values, penalty
 
