@@ -25,13 +25,18 @@ def slim(
     _drop_names(model, set(keep_names))
     model.metadata = model.metadataBuffer = None
     model.description = description.encode()
-    _share_buffers(model)
-    _drop_operator_codes(model)
+    share(model)
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             quantization = tensor.quantization
             if quantization is not None and quantization.scale is None:
                 tensor.quantization = None
+
+
+def share(model: schema.ModelT) -> None:
+    """Makes one of equal buffers, and drops those and codes in no use."""
+    _share_buffers(model)
+    _drop_operator_codes(model)
 
 
 def _drop_names(model: schema.ModelT, keep: set[tuple[int, int]]) -> None:

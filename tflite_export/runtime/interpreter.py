@@ -205,6 +205,7 @@ def run(
     inputs: Any,
     kernels: str = "xnnpack",
     batch_size: int = 64,
+    signature: str | None = None,
 ) -> Any:
     """Runs a TFLite file over many samples.
 
@@ -218,13 +219,15 @@ def run(
             or a dict by their names; samples along the first axis.
         kernels: `"xnnpack"`, `"builtin"` or `"reference"`.
         batch_size: Samples per run, if the file leaves it open.
+        signature: Name of the signature to run, for files that have several;
+            the first graph of the file if `None`.
 
     Returns:
         The output array, or a dict of arrays by name for several outputs.
 
     Raises:
-        ValueError: If the file can't be read or is damaged, or the inputs do
-            not fit it.
+        ValueError: If the file can't be read or is damaged, has no such
+            signature, or the inputs do not fit it.
 
     Examples:
         >>> probabilities = tflite_export.run("model.tflite", images)
@@ -244,16 +247,25 @@ def run(
     )
     loaded = fb.load(data)
     check_model.check_written(loaded)  # refuses what is damaged
-    session = Session(data, kernels)
+    session = _session(data, kernels, signature)
     arrays = in_order(inputs, session)
     names = list(session.input_names)
     for name, detail, array in zip(names, session.inputs, arrays, strict=True):
         table_ids.check_whole(name, np.dtype(detail["dtype"]), array)
-    table_ids.check(table_ids.of_file(loaded), names, arrays, "`inputs`")
+    if signature is None:
+        table_ids.check(table_ids.of_file(loaded), names, arrays, "`inputs`")
     with on_given_values():
         outputs = in_batches(arrays, batch_size, session)
     results = {name: outputs[k] for name, k in session.output_names.items()}
     return next(iter(results.values())) if len(results) == 1 else results
+
+
+def _session(data: bytes, kernels: str, signature: str | None) -> Session:
+    if signature is None:
+        return Session(data, kernels)
+    from tflite_export.runtime.signature_session import SignatureSession
+
+    return SignatureSession(data, kernels, signature)
 
 
 @contextlib.contextmanager
