@@ -30,6 +30,7 @@ from msq_tf.core.search_state import SearchState
 from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.call_hooks import install as hook_layers
+from msq_tf.keras3.lora import Adapters
 from msq_tf.keras3.optimizer_hooks import applied_by
 from msq_tf.keras3.optimizer_hooks import install as hook_optimizers
 from msq_tf.keras3.optimizer_hooks import optimizers_of
@@ -65,6 +66,7 @@ class StepScopes:
     Args:
         base: The float model.
         weights: Its quantized weights.
+        adapters: Factors of theirs.
         search: Their bits and pulls.
         penalty: Where the penalty is counted.
         activations: Gives a scope of quantized activations, whose ranges are
@@ -75,12 +77,14 @@ class StepScopes:
         self,
         base: Any,
         weights: WeightQuantizers,
+        adapters: Adapters,
         search: SearchState,
         penalty: PenaltyMean,
         activations: Callable[[bool], CallScope],
     ):
         self._base = base
         self._weights = weights
+        self._adapters = adapters
         self._search = search
         self._penalty = penalty
         self._activations = activations
@@ -145,13 +149,9 @@ class StepScopes:
     ) -> Any:
         variables = {id(v) for v in getattr(layer, "variables", ())}
         inside = [i for at, i in self._places.items() if at in variables]
-        overlay = Overlay(
-            zip(
-                [self._weights.kernels[i] for i in inside],
-                self._values(inside),
-                strict=True,
-            )
-        )
+        kernels = [self._weights.kernels[i] for i in inside]
+        values = zip(kernels, self._values(inside), strict=True)
+        overlay = Overlay([*values, *self._adapters.silenced(kernels)])
         with overlay, self._activations(training):
             outputs = call()
         give_back_losses(layer, overlay.losses)

@@ -5,12 +5,10 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
 
 import msq_tf
 import tflite_export
 from tests.msq_tf.keras3 import test_generation as models
-from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
 
 hub = pytest.importorskip(
