@@ -53,7 +53,7 @@ BUILDS = [
         image_size=16,
         vision_encoder=None,
     ),
-    causal("SmolLM3", **GROUPED, layer_types=["attention"] * 2),
+    causal("Falcon", **SMALL, num_attention_heads=2),
 ]
 
 
@@ -68,45 +68,47 @@ def quantized(build, bits=(8, 4, 2)):
     return qmodel
 
 
-def generated(path, prompt, chunk):
-    """Greedy tokens of a file, as a LiteRT program makes them."""
-    shapes = tflite_export.inspect_file  # noqa: F841 (a file of several)
+def graphs(path):
+    """The graph of each signature."""
     model = fb.load(path.read_bytes())
-    decode = next(s for s in model.signatureDefs if s.signatureKey == b"decode")
-    graph = model.subgraphs[decode.subgraphIndex]
-    caches = {
-        entry.name.decode(): np.zeros(
-            fb.shape(graph.tensors[entry.tensorIndex]), np.float32
-        )
-        for entry in decode.inputs
-        if b"_cache_" in entry.name
+    return {
+        signature.signatureKey.decode(): model.subgraphs[
+            signature.subgraphIndex
+        ]
+        for signature in model.signatureDefs
     }
-    ids = prompt["token_ids"][:1].astype("int32")
-    known = int(prompt["padding_mask"][:1].sum())
-    for start in range(0, known - 1, chunk):
-        if start + chunk > LENGTH:
-            break
-        caches = tflite_export.run(
-            path,
-            {
-                "token_ids": ids[:, start : start + chunk],
-                "position": np.array([start], np.int32),
-                **caches,
-            },
-            signature="prefill",
-        )
-    for at in range(known - 1, LENGTH - 1):
-        found = tflite_export.run(
-            path,
-            {
-                "token_ids": ids[:, at : at + 1],
-                "position": np.array([at], np.int32),
-                **caches,
-            },
-            signature="decode",
-        )
-        ids[:, at + 1] = found.pop("logits").argmax(-1)
-        caches = found
+
+
+def generated(path, report, prompt, length):
+    """Greedy tokens of a file, as a LiteRT program makes them."""
+    caches = {
+        name: np.zeros(shape, np.float32)
+        for name, shape in report.signatures["decode"].inputs.items()
+        if "_cache_" in name
+    }
+    ids = np.zeros((1, length), np.int32)
+    ids[0, : len(prompt)] = prompt
+
+    def call(signature, at, count, caches):
+        given = {
+            "token_ids": ids[:, at : at + count],
+            "position": np.array([at], np.int32),
+            **caches,
+        }
+        return tflite_export.run(path, given, signature=signature)
+
+    last = len(prompt) - 1
+    chunk = report.prompt_length
+    for start in range(0, last, chunk):
+        if start + chunk <= length:
+            caches = call("prefill", start, chunk, caches)
+        else:
+            for at in range(start, last):
+                caches = call("decode", at, 1, caches)
+                del caches["logits"]
+    for at in range(last, length - 1):
+        caches = call("decode", at, 1, caches)
+        ids[:, at + 1] = caches.pop("logits").argmax(-1)
     return ids
 
 
@@ -116,14 +118,98 @@ def test_a_file_generates_what_keras_generates(build, tmp_path):
     qmodel = quantized(build)
     path = tmp_path / "lm.tflite"
     report = tflite_export.export_generation(
-        qmodel, path, prompt_length=4, max_length=LENGTH
+        qmodel, path, prompt_length=3, max_length=LENGTH
     )
     for signature in report.signatures.values():
         assert all(check.ran for check in signature.checks)
+        assert len(signature.checks) == 3
     assert report.file_bytes == path.stat().st_size
-    prompt = {
-        "token_ids": np.array([[1, 5, 7, 0, 0, 0, 0, 0]]),
-        "padding_mask": np.array([[1, 1, 1, 0, 0, 0, 0, 0]]),
-    }
-    wanted = models.tokens(qmodel.generate, prompt)
-    np.testing.assert_array_equal(generated(path, prompt, 4), wanted)
+    assert not any("more than once" in note for note in report.notes)
+    held = {}
+    for graph in graphs(path).values():
+        for tensor in graph.tensors:
+            if fb.name(tensor) in qmodel.bits:
+                held.setdefault(fb.name(tensor), set()).add(tensor.buffer)
+    assert set(held) == set(qmodel.bits)
+    assert all(len(buffers) == 1 for buffers in held.values())
+    for prompt in ([1, 5, 7], [1, 9, 3, 4, 2, 6, 8], [2]):
+        whole = np.zeros((1, LENGTH), np.int32)
+        whole[0, : len(prompt)] = prompt
+        known = np.arange(LENGTH)[None] < len(prompt)
+        np.testing.assert_array_equal(
+            generated(path, report, prompt, LENGTH),
+            models.by_hand(qmodel, {"token_ids": whole, "padding_mask": known}),
+        )
+
+
+@pytest.mark.slow
+def test_all_widths_and_targets_and_given_tokens(tmp_path):
+    qmodel = quantized(models.gpt2, (2, 8, 4, 3))
+    sizes = {}
+    for target in ("cpu_float", "min_size"):
+        path = tmp_path / f"{target}.tflite"
+        report = tflite_export.export_generation(
+            qmodel,
+            path,
+            target=target,
+            max_length=LENGTH,
+            representative_data=[[1, 2, 3, 4], [5, 6, 7, 8]],
+            verbose=False,
+        )
+        assert report.prompt_length == LENGTH // 2
+        assert {c.samples for c in report.signatures["decode"].checks} == {2}
+        found = {t.name: t.bits for t in report.signatures["decode"].tensors}
+        assert found == qmodel.bits
+        assert f"{report.file_bytes:,}" in str(report)
+        assert '"decode"' in report.to_json()
+        sizes[target] = report.file_bytes
+    assert sizes["min_size"] < sizes["cpu_float"]
+
+
+@pytest.fixture(scope="module")
+def language_model():
+    return quantized(models.gpt2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": "cpu_int8"}, "no trained ranges.*'cpu_int8'"),
+        ({"max_length": 9}, "at most 8"),
+        ({"max_length": 8, "prompt_length": 9}, "prompt_length of at most"),
+        (
+            {"max_length": 8, "representative_data": ["a text"]},
+            "no preprocessor",
+        ),
+        (
+            {"max_length": 8, "representative_data": [[1, 32]]},
+            "ids from 1 to 32",
+        ),
+    ],
+)
+def test_wrong_arguments(arguments, message, language_model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        tflite_export.export_generation(
+            language_model, tmp_path / "m.tflite", **arguments
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_models_are_refused(tmp_path):
+    base = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    qmodel = msq_tf.quantize_model(base)
+    with pytest.raises(ValueError, match="CausalLM.*Received: Sequential"):
+        tflite_export.export_generation(qmodel, tmp_path / "m.tflite")
+
+
+def test_a_missing_signature_is_named(tmp_path):
+    path = tmp_path / "m.tflite"
+    base = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    tflite_export.float_file(base, path)
+    x = np.ones((3, 2), np.float32)
+    np.testing.assert_array_equal(
+        tflite_export.run(path, x, signature="serving_default"),
+        tflite_export.run(path, x),
+    )
+    with pytest.raises(ValueError, match="serving_default.*'decode'"):
+        tflite_export.run(path, x, signature="decode")
