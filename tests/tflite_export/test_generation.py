@@ -45,7 +45,6 @@ BUILDS = [
     causal("Qwen3", **GROUPED, head_dim=8),
     causal("Bloom", **SMALL, num_heads=2, max_sequence_length=LENGTH),
     causal("OPT", **SMALL, num_heads=2, max_sequence_length=LENGTH),
-    causal("GPTNeoX", **SMALL, num_heads=2, max_sequence_length=LENGTH),
     causal(
         "Gemma3",
         **GROUPED,
