@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -22,6 +23,11 @@ import tensorflow as tf
 from msq_tf.core.model_weight import ModelWeight
 from msq_tf.keras3.overlay import Overlay
 from msq_tf.keras3.overlay import read_float32
+
+# From the gradient of what a layer computes with to that of a variable; and the
+# place of the kernel among others, too.
+Pull = Callable[[tf.Tensor], tf.Tensor]
+Mover = tuple[int, Pull]
 
 _TURNING_OFF = threading.RLock()
 
@@ -89,6 +95,18 @@ class Adapters:
         """Whether training moves what a layer computes with."""
         return variable.trainable or self._factors(variable) is not None
 
+    def movers(self, variables: Sequence[Any]) -> dict[int, Mover]:
+        """What training moves of some kernels, by the `id` of a variable."""
+        found: dict[int, Mover] = {}
+        for place, variable in enumerate(variables):
+            found[id(variable)] = place, lambda pull: pull
+            factors = self._factors(variable)
+            if factors is not None:
+                first, second, factor = factors
+                found[id(first)] = place, _to_first(first, second, factor)
+                found[id(second)] = place, _to_second(first, second, factor)
+        return found
+
     def silenced(self, variables: Sequence[Any]) -> list[tuple[Any, tf.Tensor]]:
         """Values for an overlay beside those of some kernels.
 
@@ -130,6 +148,25 @@ def _flat(first: tf.Tensor, second: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Two factors as matrices, of layers whose kernel has more axes, too."""
     rank = second.shape[0]
     return tf.reshape(first, (-1, rank)), tf.reshape(second, (rank, -1))
+
+
+def _to_first(first: Any, second: Any, factor: float) -> Pull:
+    def pull(upstream: tf.Tensor) -> tf.Tensor:
+        _, other = _flat(read_float32(first), read_float32(second))
+        flat = tf.reshape(upstream, (-1, other.shape[1]))
+        found = tf.linalg.matmul(flat, other, transpose_b=True)
+        return factor * tf.reshape(found, first.shape)
+
+    return pull
+
+
+def _to_second(first: Any, second: Any, factor: float) -> Pull:
+    def pull(upstream: tf.Tensor) -> tf.Tensor:
+        other, _ = _flat(read_float32(first), read_float32(second))
+        flat = tf.reshape(upstream, (other.shape[0], -1))
+        return factor * tf.linalg.matmul(other, flat, transpose_a=True)
+
+    return pull
 
 
 def merge(layers: Iterable[Any]) -> None:

@@ -41,7 +41,7 @@ def restore(base: Any, kept: Any) -> None:
     entries = saved.records("lora", kept)
     layers = dict(walk(base)) if entries else {}
     for entry in entries:
-        layer = layers.get(entry.get("path"))
+        layer = layers.get(str(entry.get("path")))
         if layer is None or not hasattr(layer, "enable_lora"):
             raise ValueError(
                 "A saved model is trained by LoRA at a layer that it has not. "

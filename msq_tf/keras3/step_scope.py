@@ -114,7 +114,7 @@ class StepScopes:
         ):
             yield
         self._penalty.count()
-        if not moved and any(k.trainable for k in self._weights.kernels):
+        if not moved and any(map(self._adapters.moves, self._weights.kernels)):
             self.unseen = True
             warnings.warn(
                 "The low bits of no weight are pulled: the model's own "
@@ -189,9 +189,14 @@ class StepScopes:
         plain: Callable[..., None],
     ) -> None:
         """Adds the pulls to gradients, and applies them."""
-        at = [i for i, v in enumerate(variables) if id(v) in self._places]
+        movers = self._adapters.movers(self._weights.kernels)
+        at = [
+            (i, *movers[id(v)])
+            for i, v in enumerate(variables)
+            if id(v) in movers
+        ]
         if at:
-            indices = [self._places[id(variables[i])] for i in at]
+            indices = list(dict.fromkeys(place for _, place, _ in at))
             moved.update(indices)
             pulls, penalty = self._part(indices).pulls(
                 _at(self._search.bits, indices),
@@ -201,8 +206,10 @@ class StepScopes:
             self._penalty.add(penalty)
             # Optimizers sum over replicas.
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            for i, pull in zip(at, pulls, strict=True):
-                pull = optimizer.scale_loss(pull / replicas)
+            of_weights = dict(zip(indices, pulls, strict=True))
+            for i, place, to_variable in at:
+                pull = to_variable(of_weights[place] / replicas)
+                pull = optimizer.scale_loss(pull)
                 if gradients[i] is not None:
                     pull += tf.cast(
                         tf.convert_to_tensor(gradients[i]), pull.dtype

@@ -5,6 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import msq_tf
 import tflite_export
@@ -147,3 +148,38 @@ def test_a_search_decides_about_the_sum():
     )
     qmodel.fit(x, y, epochs=3, batch_size=16, verbose=0, callbacks=[search])
     assert qmodel.compression >= 8.0
+
+
+@keras.saving.register_keras_serializable(package="test_lora")
+class OwnStep(keras.Sequential):
+    """Trains by a step of its own, on a loss without a gradient."""
+
+    def train_step(self, data):
+        x, _ = data
+        with tf.GradientTape() as tape:
+            loss = 0.0 * tf.reduce_sum(self(x, training=True))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss}
+
+
+def test_low_bits_pull_factors_in_a_step_of_ones_own_as_in_fit():
+    """The pull of the sum, by the chain rule; nothing else moves them."""
+    x = np.ones((8, 4), "float32")
+    found = []
+    for kind in (OwnStep, keras.Sequential):
+        keras.utils.set_random_seed(0)
+        base = kind([keras.Input((4,)), keras.layers.Dense(4, name="hidden")])
+        base.layers[0].enable_lora(RANK)
+        base.layers[0].lora_kernel_b.assign(np.ones((RANK, 4)) * 0.1)
+        qmodel = msq_tf.quantize_model(base)
+        qmodel.search.lsb.assign([1])
+        qmodel.search.strength.assign(1.0)
+        qmodel.compile(
+            keras.optimizers.SGD(0.1), loss=lambda _, y: 0.0 * y[..., 0]
+        )
+        qmodel.fit(x, x, batch_size=8, verbose=0)
+        found.append(list(factors(base).values()))
+        assert np.ptp(found[-1][1]) > 0
+    for stepped, fitted in zip(*found, strict=True):
+        np.testing.assert_allclose(stepped, fitted, rtol=1e-6)
