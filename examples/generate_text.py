@@ -135,7 +135,8 @@ def main(argv=None):
 
     model = language_model(len(letters))
     compile_for(model, 5e-3)
-    model.fit(x, y, epochs=flags.epochs, batch_size=32, verbose=2)
+    options = {"batch_size": 32, "verbose": 2, "shuffle": False}
+    model.fit(x, y, epochs=flags.epochs, **options)
 
     qmodel = msq_tf.quantize_model(model)
     compile_for(qmodel, 2e-3)
@@ -143,9 +144,7 @@ def main(argv=None):
         target_compression=flags.compression, allowed_bits=(2, 4, 8)
     )
     search = msq_tf.MSQCallback(rule, interval=1, max_probes=4)
-    qmodel.fit(
-        x, y, epochs=flags.search, batch_size=32, verbose=2, callbacks=[search]
-    )
+    qmodel.fit(x, y, epochs=flags.search, callbacks=[search], **options)
     print(msq_tf.precision_report(qmodel))
 
     report = tflite_export.export_generation(

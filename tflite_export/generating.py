@@ -41,7 +41,7 @@ from tflite_export.reports.tensors import tensor_report
 from tflite_export.runtime import ports
 from tflite_export.runtime import tensorflow_runtime
 from tflite_export.runtime.interpreter import Session
-from tflite_export.runtime.signature_session import SignatureSession
+from tflite_export.runtime.interpreter import SignatureSession
 from tflite_export.targets import Target
 from tflite_export.verification import readback
 

@@ -43,7 +43,7 @@ def network():
     x = inputs = keras.Input((SIZE, SIZE, 1))
     for filters in (16, 32, 48, 64):
         x = keras.layers.Conv2D(filters, 3, 2, "same", use_bias=False)(x)
-        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.BatchNormalization(momentum=0.9)(x)
         x = keras.layers.ReLU()(x)
     x = keras.layers.Flatten()(x)
     outputs = {

@@ -26,14 +26,14 @@ def recordings(count, seed):
     """Waveforms (count, SAMPLES), and which of the words each is."""
     rng = np.random.default_rng(seed)
     time = np.arange(RATE // 4) / RATE
-    sounds = 0.3 * rng.normal(size=(count, SAMPLES))
+    sounds = 0.2 * rng.normal(size=(count, SAMPLES))
     labels = rng.integers(0, len(WORDS), count)
     for sound, label in zip(sounds, labels, strict=True):
         begin = rng.integers(0, SAMPLES - 2 * len(time))
         for place, vowel in enumerate(WORDS[label]):
             at = begin + place * len(time)
             for formant in VOWELS[vowel]:
-                pitch = formant * rng.normal(1.0, 0.05)
+                pitch = formant * rng.normal(1.0, 0.03)
                 tone = np.sin(2 * np.pi * pitch * time + rng.uniform(0, 6))
                 sound[at : at + len(time)] += tone * np.hanning(len(time))
     return sounds.astype("float32"), labels
@@ -51,7 +51,7 @@ def network(shape):
     x = inputs = keras.Input(shape)
     for filters in (16, 32, 32):
         x = keras.layers.Conv2D(filters, 3, 2, "same", use_bias=False)(x)
-        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.BatchNormalization(momentum=0.9)(x)
         x = keras.layers.ReLU()(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, keras.layers.Dense(len(WORDS))(x))

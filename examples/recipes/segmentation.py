@@ -31,7 +31,7 @@ def scenes(images, seed):
 def block(x, filters):
     """A convolution with batch normalization."""
     x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.BatchNormalization(momentum=0.9)(x)
     return keras.layers.ReLU()(x)
 
 

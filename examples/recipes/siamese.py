@@ -96,11 +96,12 @@ def main(path="siamese.tflite", epochs=4, count=1500):
     keras.utils.set_random_seed(0)
     data = datasets.load("fashion_mnist_mini", train_examples=count)
     train, test = pairs(data.train, seed=0), pairs(data.test, seed=1)
-    batches = tf.data.Dataset.from_tensor_slices(train).batch(50)
+    batches = tf.data.Dataset.from_tensor_slices(train)
+    batches = batches.shuffle(count).batch(50)
     model = Siamese()
     model.build((None, 28, 28, 1))
     model.compile(keras.optimizers.Adam(1e-3))
-    model.fit(batches, epochs=epochs, verbose=2)
+    model.fit(batches, epochs=epochs, verbose=2, shuffle=False)
 
     images = data.test.images[:64].astype("float32")
     qmodel = msq_tf.quantize_model(model, example_inputs=images[:1])
@@ -111,7 +112,9 @@ def main(path="siamese.tflite", epochs=4, count=1500):
         interval=1,
         max_probes=2,
     )
-    qmodel.fit(batches, epochs=epochs, verbose=2, callbacks=[search])
+    qmodel.fit(
+        batches, epochs=epochs, verbose=2, shuffle=False, callbacks=[search]
+    )
     ours = accuracy(lambda x: qmodel.predict(x, verbose=0), test)
 
     report = tflite_export.export(qmodel, path, representative_data=images)

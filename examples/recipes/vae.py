@@ -4,7 +4,8 @@ Fashion-MNIST, and a sampling layer that adds the divergence to the loss.
 
 Watch: in inference the sampling layer gives the mean, so the file has no random
 numbers and can be compared with Keras; a layer that draws in inference, too,
-makes a file that draws others at every run.
+makes a file that draws others at every run. `quantize_model` warns that
+inference never reads `log_variance`: rightly, no file needs it.
 
     python -m examples.recipes.vae
 """

@@ -77,7 +77,7 @@ class Adapters:
         }
 
     def read(self, variable: Any) -> tf.Tensor:
-        """What a layer computes with in float: its kernel, factors added.
+        """Reads what a layer computes with in float: its kernel and factors.
 
         A float32 tensor, as of `overlay.read_float32`.
         """
@@ -96,7 +96,7 @@ class Adapters:
         return variable.trainable or self._factors(variable) is not None
 
     def movers(self, variables: Sequence[Any]) -> dict[int, Mover]:
-        """What training moves of some kernels, by the `id` of a variable."""
+        """Returns what training moves of some kernels, by a variable's `id`."""
         found: dict[int, Mover] = {}
         for place, variable in enumerate(variables):
             found[id(variable)] = place, lambda pull: pull

