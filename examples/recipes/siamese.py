@@ -49,7 +49,9 @@ class Siamese(keras.Model):
     def loss_of(self, data, training):
         """Contrastive: equal pairs near, the others at least 1 apart."""
         (left, right), equal = data
-        difference = self(left, training) - self(right, training)
+        difference = self(left, training=training) - self(
+            right, training=training
+        )
         squares = tf.reduce_sum(difference**2, -1)
         apart = tf.maximum(1.0 - tf.sqrt(squares + 1e-9), 0.0) ** 2
         equal = tf.cast(equal, squares.dtype)

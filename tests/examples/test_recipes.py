@@ -22,7 +22,7 @@ SHORT = {
     "super_resolution": ({"epochs": 3, "step": 24}, 24.0, 1e-3),
     "text_classification": ({"epochs": 3, "limit": 300}, 0.7, 0.01),
     "time_series": ({"epochs": 4}, 0.0, 1e-3),
-    "vae": ({"epochs": 2, "count": 600}, 0.0, 1e-4),
+    "vae": ({"epochs": 4, "count": 600}, 0.0, 1e-4),
 }
 
 
@@ -54,5 +54,5 @@ def test_a_recipe_ends_in_a_file(name, tmp_path, capsys):
     if name == "time_series":
         assert found["file"] < 0.9 * found["still"]
     if name == "vae":
-        assert found["file"] < 0.04
+        assert found["file"] < 0.7 * found["mean"]
     capsys.readouterr()

@@ -165,6 +165,44 @@ def test_all_widths_and_targets_and_given_tokens(tmp_path):
     assert sizes["min_size"] < sizes["cpu_float"]
 
 
+@pytest.mark.slow
+def test_lora_of_a_backbone_is_in_the_file(tmp_path):
+    keras.utils.set_random_seed(0)
+    base = models.gemma()
+    base.backbone.enable_lora(2)
+    qmodel = msq_tf.quantize_model(base)
+    paths = [path for path in qmodel.bits if "attention" in path]
+    qmodel.set_bits(dict.fromkeys(paths, 4))
+    qmodel.compile(
+        keras.optimizers.Adam(0.05),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        sampler="greedy",
+    )
+    ids = np.random.default_rng(0).integers(1, 32, (32, LENGTH + 1))
+    ids[:, 1:] = (3 * ids[:, :-1] + 1) % 32
+    given = {
+        "token_ids": ids[:, :-1],
+        "padding_mask": np.ones((32, LENGTH), bool),
+    }
+    factors = [v for v in base.trainable_variables if "lora_" in v.path]
+    before = [np.asarray(v) for v in factors]
+    qmodel.fit(given, ids[:, 1:], epochs=2, shuffle=False, verbose=0)
+    assert len(factors) == 8
+    assert all(
+        (np.asarray(v) != b).any() for v, b in zip(factors, before, strict=True)
+    )
+    path = tmp_path / "lm.tflite"
+    report = tflite_export.export_generation(qmodel, path, max_length=LENGTH)
+    whole = np.zeros((1, LENGTH), np.int32)
+    whole[0, :2] = 5, 7
+    prompt = {"token_ids": whole, "padding_mask": np.arange(LENGTH)[None] < 2}
+    wanted = models.tokens(qmodel.generate, prompt)
+    np.testing.assert_array_equal(wanted, models.by_hand(qmodel, prompt))
+    np.testing.assert_array_equal(
+        generated(path, report, [5, 7], LENGTH), wanted
+    )
+
+
 @pytest.fixture(scope="module")
 def language_model():
     return quantized(models.gpt2)
@@ -195,10 +233,11 @@ def test_wrong_arguments(arguments, message, language_model, tmp_path):
 
 
 def test_other_models_are_refused(tmp_path):
-    base = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    qmodel = msq_tf.quantize_model(base)
-    with pytest.raises(ValueError, match="CausalLM.*Received: Sequential"):
-        tflite_export.export_generation(qmodel, tmp_path / "m.tflite")
+    plain = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    for base, name in ((plain, "Sequential"), (models.bart(), "BartSeq2Seq")):
+        qmodel = msq_tf.quantize_model(base)
+        with pytest.raises(ValueError, match=f"CausalLM.*Received: {name}"):
+            tflite_export.export_generation(qmodel, tmp_path / "m.tflite")
 
 
 def test_a_missing_signature_is_named(tmp_path):

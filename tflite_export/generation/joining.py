@@ -19,7 +19,8 @@ from tflite_export.matching.records import Written
 def join(files: Mapping[str, bytes]) -> bytes:
     """Puts files of one signature each into one, by the signatures' names.
 
-    Constants that are equal byte for byte are stored once.
+    Constants that are equal byte for byte are stored once. Metadata of the
+    converter, which no runtime reads, is left out.
     """
     loaded = [fb.load(data) for data in files.values()]
     joined, *others = loaded
@@ -28,6 +29,8 @@ def join(files: Mapping[str, bytes]) -> bytes:
         signature.signatureKey = name.encode()
     for model in others:
         _append(joined, model)
+    # It counts buffers, which become others.
+    joined.metadata = joined.metadataBuffer = None
     share(joined)
     return fb.dump(joined)
 
