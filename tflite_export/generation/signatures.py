@@ -69,19 +69,19 @@ class View:
 
     @property
     def base(self) -> Any:
-        """The signature."""
+        """Is the signature."""
         return self._base
 
     def quantized_weights(self) -> list[QuantizedWeight]:
-        """Those of the model."""
+        """Returns those of the model."""
         return self._model.quantized_weights()
 
     def skipped_weights(self) -> list[SkippedWeight]:
-        """Those of the model."""
+        """Returns those of the model."""
         return self._model.skipped_weights()
 
     def quantized_scope(self) -> contextlib.AbstractContextManager[Any]:
-        """That of the model."""
+        """Opens the scope of the model."""
         return self._model.quantized_scope()
 
 
