@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tflite_export.exporting import export
     from tflite_export.exporting import float_file
     from tflite_export.exporting import float_tflite
+    from tflite_export.generating import export_generation
+    from tflite_export.generation.report import GenerationReport
     from tflite_export.looking.look import Look
     from tflite_export.looking.look import look
     from tflite_export.reports.report import ExportReport
@@ -27,10 +29,12 @@ __version__ = "0.1.0"
 __all__ = [
     "ExportError",
     "ExportReport",
+    "GenerationReport",
     "Look",
     "check",
     "compare_files",
     "export",
+    "export_generation",
     "float_file",
     "float_tflite",
     "inspect_file",
@@ -61,6 +65,14 @@ def __getattr__(name: str) -> Any:
         from tflite_export.reports import report
 
         return report.ExportReport
+    if name == "export_generation":
+        from tflite_export import generating
+
+        return generating.export_generation
+    if name == "GenerationReport":
+        from tflite_export.generation import report as generation_report
+
+        return generation_report.GenerationReport
     if name in ("Look", "look"):
         from tflite_export.looking import look as look_lib
 

@@ -42,9 +42,9 @@ def quantized_record(
     )
 
 
-def skipped_record(weight: ModelWeight) -> SkippedWeight:
-    """One weight that stays in float."""
-    value = np.asarray(weight.variable, np.float32)
+def skipped_record(weight: ModelWeight, value: tf.Tensor) -> SkippedWeight:
+    """One weight that stays in float, of the value that layers read."""
+    value = np.asarray(value, np.float32)
     return SkippedWeight(
         path=weight.path,
         layer=weight.plan.layer,

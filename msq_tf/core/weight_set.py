@@ -281,4 +281,7 @@ class WeightQuantizers:
 
     def skipped_records(self) -> list[SkippedWeight]:
         """The weights of two or more dimensions that stay in float."""
-        return [skipped_record(weight) for weight in self.skipped]
+        return [
+            skipped_record(weight, self._read(weight.variable))
+            for weight in self.skipped
+        ]

@@ -6,7 +6,10 @@ from typing import Any
 
 import keras
 
+from msq_tf.keras3 import lora_settings
+from msq_tf.keras3.lora import merge
 from msq_tf.keras3.model import MSQModel
+from msq_tf.keras3.overlay import all_layers
 from msq_tf.keras3.planning import match_plan
 
 
@@ -47,6 +50,7 @@ def bake(qmodel: MSQModel) -> Any:
             "`get_config` and `from_config`. Received: "
             f"{type(base).__name__}, {error}"
         ) from error
+    lora_settings.restore(copy, lora_settings.settings(base))
     if len(copy.variables) != len(base.variables):
         raise ValueError(
             "The base model cannot be copied: the copy is not built. "
@@ -55,6 +59,7 @@ def bake(qmodel: MSQModel) -> Any:
             f"{type(base).__name__} with {len(copy.variables)} variables"
         )
     copy.set_weights(base.get_weights())
+    merge(all_layers(copy))
     values = {
         weight.path: weight.values for weight in qmodel.quantized_weights()
     }

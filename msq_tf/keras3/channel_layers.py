@@ -19,6 +19,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from msq_tf.keras3.lora import is_enabled
+
 layers = keras.layers
 
 # Functions of one number at a time.
@@ -120,9 +122,7 @@ def follow(
     if not isinstance(layer, layers.Layer):
         numbers = [x for x in given if isinstance(x, int | float)]
         return _operation(net, kind, flows, len(numbers), len(given))
-    if getattr(layer, "lora_enabled", False) or getattr(
-        layer, "quantization_mode", None
-    ):
+    if is_enabled(layer) or getattr(layer, "quantization_mode", None):
         return None
     if getattr(layer, "data_format", None) == "channels_first":
         return None

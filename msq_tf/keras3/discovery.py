@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from msq_tf.core.weight_spec import WeightSpec
+from msq_tf.keras3.lora import is_enabled
 from msq_tf.keras3.overlay import child_layers
 from msq_tf.keras3.overlay import own_variables
 from msq_tf.keras3.overlay import variable_attributes
@@ -104,7 +105,7 @@ def find_weights(root: Any) -> list[FoundWeight]:
             if key in mine:
                 attribute, spec = mine[key]
                 name = path if len(mine) == 1 else f"{path}/{attribute}"
-                reason = spec.float_reason or _refusal(layer, variable)
+                reason = spec.float_reason or _refusal(variable)
             else:
                 attribute = attributes[key]
                 if key in known_somewhere or _is_no_kernel(
@@ -138,7 +139,7 @@ def _known(layer: Any) -> list[tuple[str, WeightSpec, Any]]:
     known: dict[int, tuple[str, WeightSpec, Any]] = {}
     for spec in specs_of(layer):
         value = getattr(layer, spec.attribute, None)
-        if getattr(layer, "lora_enabled", False):
+        if is_enabled(layer):
             # The attribute is then a sum, no variable.
             value = getattr(layer, f"_{spec.attribute}", value)
         held = variables_in(spec.attribute, value)
@@ -199,9 +200,7 @@ def _is_bias(layer: Any, variable: Any) -> bool:
     return len(long) < 2 or isinstance(layer, KERAS_LAYERS)
 
 
-def _refusal(layer: Any, variable: Any) -> str:
-    if getattr(layer, "lora_enabled", False):
-        return "LoRA is enabled on the layer; merge it first"
+def _refusal(variable: Any) -> str:
     if not keras.backend.is_float_dtype(variable.dtype):
         return f"the weight has dtype {variable.dtype}"
     return ""

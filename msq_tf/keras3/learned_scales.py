@@ -207,7 +207,7 @@ def learn_scales(weights: WeightQuantizers) -> LearnedScales:
     )
     for variable, scale in zip(learned.scale, fitted, strict=True):
         variable.assign(scale)
-    learned.follow(weights.kernels)
+    learned.follow([kernel.trainable for kernel in weights.kernels])
     weights.use_scales(learned.used, values)
     return learned
 
@@ -262,14 +262,14 @@ class LearnedScales(keras.layers.Layer):
             for variable, top in zip(self.scale, largest, strict=True)
         ]
 
-    def follow(self, kernels: Sequence[Any]) -> None:
+    def follow(self, moves: Sequence[bool]) -> None:
         """Freezes the scales of frozen weights, and no others.
 
         Args:
-            kernels: The latent variable of each weight.
+            moves: Of each weight, whether training moves it.
         """
-        for scale, kernel in zip(self.scale, kernels, strict=True):
-            scale.trainable = kernel.trainable
+        for scale, moved in zip(self.scale, moves, strict=True):
+            scale.trainable = moved
 
     def get_config(self) -> dict[str, Any]:
         return {"shapes": self.shapes, "name": self.name}

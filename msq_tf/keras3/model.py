@@ -19,6 +19,7 @@ from msq_tf.core.penalty import mark_pull
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.weight_plan import WeightPlan
 from msq_tf.core.weight_set import WeightQuantizers
+from msq_tf.keras3 import lora_settings
 from msq_tf.keras3.activation_overlay import ActivationOverlay
 from msq_tf.keras3.activation_products import count_products
 from msq_tf.keras3.activations import ActivationPlan
@@ -30,13 +31,12 @@ from msq_tf.keras3.input_ranges import InputRanges
 from msq_tf.keras3.keras_interface import LooksLikeItsBase
 from msq_tf.keras3.learned_scales import LearnedScales
 from msq_tf.keras3.learned_scales import learn_scales
+from msq_tf.keras3.lora import Adapters
 from msq_tf.keras3.model_scopes import HasScopes
 from msq_tf.keras3.model_statistics import TakesStatistics
-from msq_tf.keras3.overlay import Overlay
 from msq_tf.keras3.overlay import drop_optimizers
 from msq_tf.keras3.overlay import exclude_from_decay
 from msq_tf.keras3.overlay import give_back_losses
-from msq_tf.keras3.overlay import read_float32
 from msq_tf.keras3.overlay import state_variables
 from msq_tf.keras3.own_loops import HasOwnLoops
 from msq_tf.keras3.own_training import TrainsAsItsBase
@@ -123,10 +123,12 @@ class MSQModel(
         self.base = base
         self.plan = tuple(plan)
         self.scale = scale
+        weights = match_plan(base, self.plan)
+        self._adapters = Adapters(weights)
         self._weights = WeightQuantizers(
-            match_plan(base, self.plan),
+            weights,
             quantizer,
-            read_float32,
+            self._adapters.read,
             scale=uniform.MAX if scale == LEARNED else scale,
         )
         self.learned_scales: LearnedScales | None = None
@@ -159,6 +161,7 @@ class MSQModel(
             lambda: StepScopes(
                 base,
                 self._weights,
+                self._adapters,
                 self.search,
                 self.penalty,
                 lambda training: self._activation_scope(
@@ -181,8 +184,15 @@ class MSQModel(
         # Its sampler may be another.
         self._generator = None
         if self.learned_scales is not None:
-            self.learned_scales.follow(self.kernels)
+            self.learned_scales.follow(
+                [self._adapters.moves(kernel) for kernel in self.kernels]
+            )
             exclude_from_decay(self.optimizer, self.learned_scales.scale)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """As `keras.Model.make_train_function`."""
+        lora_settings.revive(self.base)
+        return super().make_train_function(force)
 
     def build(self, input_shape: Any = None) -> None:
         """Does nothing: a base model is built before it is wrapped."""
@@ -223,7 +233,7 @@ class MSQModel(
         if steps is None:
             steps = self._steps_now()
         with (
-            Overlay(zip(self.kernels, values, strict=True)) as scope,
+            self._laid(values) as scope,
             watch(self._activation_scope(pull, steps)),
         ):
             outputs = self.base(inputs, training=training)
@@ -304,6 +314,7 @@ class MSQModel(
             "scale": self.scale,
             "activations": self.activations and self.activations.to_config(),
             "optimizers": self._built_optimizers(),
+            "lora": lora_settings.settings(self.base),
         }
 
     @classmethod
@@ -318,6 +329,7 @@ class MSQModel(
         base = keras.saving.deserialize_keras_object(
             config["base"], custom_objects=custom_objects
         )
+        lora_settings.restore(base, config.get("lora", []))
         model = cls(
             base,
             plan,

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from msq_tf.core.constants import constant
 from msq_tf.core.quantized_weight import QuantizedWeight
+from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.keras3 import generation
 from msq_tf.keras3.activation_overlay import ActivationOverlay
 from msq_tf.keras3.call_hooks import CallScope
+from msq_tf.keras3.lora import Adapters
+from msq_tf.keras3.lora import Merged
+from msq_tf.keras3.lora import is_enabled
 from msq_tf.keras3.overlay import Aside
 from msq_tf.keras3.overlay import Overlay
 from msq_tf.quantizers.range_average import SiteRange
@@ -24,6 +30,8 @@ class HasScopes:
     """The scopes of a quantized model. A mixin for it."""
 
     # Of the other bases.
+    _adapters: Adapters
+    _weights: WeightQuantizers
     _activation_overlay: ActivationOverlay | None
     _activation_scope: Callable[[bool, Sequence[tf.Tensor]], CallScope]
     _generator: Any
@@ -50,10 +58,18 @@ class HasScopes:
         return self._overlay_of(self.quantized_weights())
 
     def _overlay_of(self, weights: Sequence[QuantizedWeight]) -> Overlay:
-        return Overlay(
-            (variable, constant(weight.values))
-            for variable, weight in zip(self.kernels, weights, strict=True)
-        )
+        values = [constant(weight.values) for weight in weights]
+        laid = list(zip(self.kernels, values, strict=True))
+        for weight in self._weights.skipped:
+            if is_enabled(weight.layer):
+                value = self._adapters.read(weight.variable)
+                laid.append((weight.variable, constant(np.asarray(value))))
+        return Merged(laid, self._adapters.off())
+
+    def _laid(self, values: Iterable[tf.Tensor]) -> Overlay:
+        """An overlay of values of the quantized weights."""
+        laid = zip(self.kernels, values, strict=True)
+        return Overlay([*laid, *self._adapters.silenced(self.kernels)])
 
     @property
     def generate(self) -> Callable[..., Any]:
@@ -80,9 +96,11 @@ class HasScopes:
     @contextlib.contextmanager
     def _computing_scope(self) -> Iterator[None]:
         """A scope in which values are computed from the variables."""
-        values = zip(self.kernels, self._values_now(), strict=True)
         steps = self._steps_now()
-        with Overlay(values), self._activation_scope(False, steps):
+        with (
+            self._laid(self._values_now()),
+            self._activation_scope(False, steps),
+        ):
             yield
 
     @contextlib.contextmanager
@@ -135,6 +153,6 @@ class HasScopes:
         function of inputs to call.
         """
         overlay: Any = self._activation_overlay
-        values = zip(self.kernels, self.quantized_values(), strict=True)
-        with Aside(), Overlay(values), overlay.observing_scope(see):
+        laid = self._laid(self.quantized_values())
+        with Aside(), laid, overlay.observing_scope(see):
             yield lambda x: self.base(x, training=False)

@@ -30,6 +30,7 @@ from msq_tf.core.search_state import SearchState
 from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.call_hooks import install as hook_layers
+from msq_tf.keras3.lora import Adapters
 from msq_tf.keras3.optimizer_hooks import applied_by
 from msq_tf.keras3.optimizer_hooks import install as hook_optimizers
 from msq_tf.keras3.optimizer_hooks import optimizers_of
@@ -65,6 +66,7 @@ class StepScopes:
     Args:
         base: The float model.
         weights: Its quantized weights.
+        adapters: Factors of theirs.
         search: Their bits and pulls.
         penalty: Where the penalty is counted.
         activations: Gives a scope of quantized activations, whose ranges are
@@ -75,12 +77,14 @@ class StepScopes:
         self,
         base: Any,
         weights: WeightQuantizers,
+        adapters: Adapters,
         search: SearchState,
         penalty: PenaltyMean,
         activations: Callable[[bool], CallScope],
     ):
         self._base = base
         self._weights = weights
+        self._adapters = adapters
         self._search = search
         self._penalty = penalty
         self._activations = activations
@@ -110,7 +114,7 @@ class StepScopes:
         ):
             yield
         self._penalty.count()
-        if not moved and any(k.trainable for k in self._weights.kernels):
+        if not moved and any(map(self._adapters.moves, self._weights.kernels)):
             self.unseen = True
             warnings.warn(
                 "The low bits of no weight are pulled: the model's own "
@@ -145,13 +149,9 @@ class StepScopes:
     ) -> Any:
         variables = {id(v) for v in getattr(layer, "variables", ())}
         inside = [i for at, i in self._places.items() if at in variables]
-        overlay = Overlay(
-            zip(
-                [self._weights.kernels[i] for i in inside],
-                self._values(inside),
-                strict=True,
-            )
-        )
+        kernels = [self._weights.kernels[i] for i in inside]
+        values = zip(kernels, self._values(inside), strict=True)
+        overlay = Overlay([*values, *self._adapters.silenced(kernels)])
         with overlay, self._activations(training):
             outputs = call()
         give_back_losses(layer, overlay.losses)
@@ -189,9 +189,14 @@ class StepScopes:
         plain: Callable[..., None],
     ) -> None:
         """Adds the pulls to gradients, and applies them."""
-        at = [i for i, v in enumerate(variables) if id(v) in self._places]
+        movers = self._adapters.movers(self._weights.kernels)
+        at = [
+            (i, *movers[id(v)])
+            for i, v in enumerate(variables)
+            if id(v) in movers
+        ]
         if at:
-            indices = [self._places[id(variables[i])] for i in at]
+            indices = list(dict.fromkeys(place for _, place, _ in at))
             moved.update(indices)
             pulls, penalty = self._part(indices).pulls(
                 _at(self._search.bits, indices),
@@ -201,8 +206,10 @@ class StepScopes:
             self._penalty.add(penalty)
             # Optimizers sum over replicas.
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            for i, pull in zip(at, pulls, strict=True):
-                pull = optimizer.scale_loss(pull / replicas)
+            of_weights = dict(zip(indices, pulls, strict=True))
+            for i, place, to_variable in at:
+                pull = to_variable(of_weights[place] / replicas)
+                pull = optimizer.scale_loss(pull)
                 if gradients[i] is not None:
                     pull += tf.cast(
                         tf.convert_to_tensor(gradients[i]), pull.dtype

@@ -29,8 +29,8 @@ FLOORS = {
         *("flatbuffer", "targets", "runtime", "quiet", "data", "conversion"),
         *("matching", "integer", "verification", "inspect", "evaluation"),
         "preparation",
-        *("target_file", "devices", "reports", "steps", "exporting"),
-        *("dry_run", "looking"),
+        *("target_file", "devices", "reports", "generation", "steps"),
+        *("exporting", "generating", "dry_run", "looking"),
         *("cli", "__main__"),
     ),
     "train": (

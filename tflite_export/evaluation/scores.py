@@ -17,6 +17,7 @@ from tflite_export.data.data_scale import DataScale
 from tflite_export.data.finite_rows import check_finite
 from tflite_export.evaluation.given_scale import GivenScale
 from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import given
 from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
 from tflite_export.runtime import table_ids
@@ -184,7 +185,7 @@ def _outputs(
     targets, weights = [], []
     seen = 0
     for x, y, weight in batches:
-        arrays = interpreter.in_order(_with_states(x, states, current), session)
+        arrays = given.in_order(_with_states(x, states, current), session)
         rows = len(arrays[0])
         for name, array in zip(names, arrays, strict=True):
             check_finite(array, f"x for '{name}'", seen)

@@ -51,7 +51,7 @@ _BITS = {
     _T.UINT64: 64,
 }
 # Names of the options that hold indices of graphs; -1 is none.
-_CALLS = (
+CALLS = (
     "bodySubgraphIndex",
     "branchSubgraphIndices",
     "calledComputations",
@@ -254,7 +254,7 @@ def calls(op: schema.OperatorT) -> list[int]:
     """Indices of the graphs that an operator runs."""
     found: list[int] = []
     for options in (op.builtinOptions, op.builtinOptions2):
-        for name in _CALLS:
+        for name in CALLS:
             value = getattr(options, name, None)
             if value is not None:
                 found.extend(int(i) for i in np.atleast_1d(value))

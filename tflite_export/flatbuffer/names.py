@@ -69,6 +69,18 @@ def give(model: schema.ModelT, kept: Collection[tuple[int, int]]) -> None:
         _set(model, place, _unique(name, taken))
 
 
+def renumber(model: schema.ModelT) -> None:
+    """Gives numbered tensors the number that they have in this model.
+
+    For files that were joined: each had a graph 0.
+    """
+    for number, graph in enumerate(model.subgraphs):
+        for index, tensor in enumerate(graph.tensors):
+            if not own(tensor):
+                layer = fb.name(tensor).rpartition("#")[0].rstrip("/")
+                tensor.name = _numbered((number, index), layer).encode()
+
+
 def _tensor(model: schema.ModelT, place: tuple[int, int]) -> schema.TensorT:
     return model.subgraphs[place[0]].tensors[place[1]]
 

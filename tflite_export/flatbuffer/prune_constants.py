@@ -26,8 +26,7 @@ def slim(
     """
     model.metadata = model.metadataBuffer = None
     model.description = description.encode()
-    _share_buffers(model)
-    _drop_operator_codes(model)
+    share(model)
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             quantization = tensor.quantization
@@ -35,6 +34,12 @@ def slim(
                 tensor.quantization = None
     # Last, for it counts the bytes that are left.
     names.give(model, keep_names)
+
+
+def share(model: schema.ModelT) -> None:
+    """Makes one of equal buffers, and drops those and codes in no use."""
+    _share_buffers(model)
+    _drop_operator_codes(model)
 
 
 def _share_buffers(model: schema.ModelT) -> None:

@@ -18,6 +18,7 @@ from tflite_export.flatbuffer import check_model
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import table_ids
 from tflite_export.runtime.flat_scores import FlatScores
+from tflite_export.runtime.given import in_order
 
 _T = TypeVar("_T")
 
@@ -210,11 +211,57 @@ class Session:
         return reduce(self._interpreter.tensor(index)())
 
 
+class SignatureSession(Session):
+    """A file loaded for one set of kernels, of which one signature runs.
+
+    Args:
+        data: The bytes of the file.
+        kernels: As of `Session`.
+        signature: Name of the signature.
+
+    Raises:
+        ValueError: If the file has no such signature.
+        RuntimeError: If the kernels can't run the file.
+    """
+
+    def __init__(self, data: bytes, kernels: str, signature: str):
+        super().__init__(data, kernels)
+        known = list(self._interpreter.get_signature_list())
+        if signature not in known:
+            raise ValueError(
+                f"The file has no such signature. Expected one of {known}. "
+                f"Received: signature={signature!r}"
+            )
+        self._runner = self._interpreter.get_signature_runner(signature)
+        found = (
+            self._runner.get_input_details(),
+            self._runner.get_output_details(),
+        )
+        inputs, outputs = ({**ports} for ports in found)
+        self.inputs = [{**inputs[name], "name": name} for name in inputs]
+        self.outputs = [{**outputs[name], "name": name} for name in outputs]
+        self.input_names = {name: k for k, name in enumerate(inputs)}
+        self.output_names = {name: k for k, name in enumerate(outputs)}
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs one batch; arrays in the order of `input_names`."""
+        found = self._runner(
+            **{
+                name: np.asarray(array, detail["dtype"])
+                for name, detail, array in zip(
+                    self.input_names, self.inputs, arrays, strict=True
+                )
+            }
+        )
+        return [found[name] for name in self.output_names]
+
+
 def run(
     model: str | os.PathLike[str] | bytes,
     inputs: Any,
     kernels: str = "xnnpack",
     batch_size: int = 64,
+    signature: str | None = None,
 ) -> Any:
     """Runs a TFLite file over many samples.
 
@@ -228,13 +275,15 @@ def run(
             or a dict by their names; samples along the first axis.
         kernels: `"xnnpack"`, `"builtin"` or `"reference"`.
         batch_size: Samples per run, if the file leaves it open.
+        signature: Name of the signature to run, for files that have several;
+            the first graph of the file if `None`.
 
     Returns:
         The output array, or a dict of arrays by name for several outputs.
 
     Raises:
-        ValueError: If the file can't be read or is damaged, or the inputs do
-            not fit it.
+        ValueError: If the file can't be read or is damaged, has no such
+            signature, or the inputs do not fit it.
 
     Examples:
         >>> probabilities = tflite_export.run("model.tflite", images)
@@ -254,12 +303,17 @@ def run(
     )
     loaded = fb.load(data)
     check_model.check_written(loaded)  # refuses what is damaged
-    session = Session(data, kernels)
+    session = (
+        Session(data, kernels)
+        if signature is None
+        else SignatureSession(data, kernels, signature)
+    )
     arrays = in_order(inputs, session)
     names = list(session.input_names)
     for name, detail, array in zip(names, session.inputs, arrays, strict=True):
         table_ids.check_whole(name, np.dtype(detail["dtype"]), array)
-    table_ids.check(table_ids.of_file(loaded), names, arrays, "`inputs`")
+    if signature is None:
+        table_ids.check(table_ids.of_file(loaded), names, arrays, "`inputs`")
     with on_given_values():
         outputs = in_batches(arrays, batch_size, session)
     results = {name: outputs[k] for name, k in session.output_names.items()}
@@ -319,64 +373,6 @@ def in_batches(
         np.concatenate([np.atleast_1d(array) for array in parts])[:rows]
         for parts in zip(*results, strict=True)
     ]
-
-
-def in_order(inputs: Any, session: Session) -> list[np.ndarray]:
-    """Inputs, as `run` takes them, as arrays in the order of a file.
-
-    Raises:
-        ValueError: If there are others than the file has.
-    """
-    names = list(session.input_names)
-    if isinstance(inputs, dict):
-        if set(inputs) != set(names):
-            raise ValueError(
-                f"`inputs` don't fit the file. Expected inputs {names}. "
-                f"Received: {sorted(map(str, inputs))}"
-            )
-        arrays = [np.asarray(inputs[name]) for name in names]
-    elif isinstance(inputs, (list, tuple)):
-        arrays = [np.asarray(x) for x in inputs]
-    else:
-        arrays = [np.asarray(inputs)]
-    if (
-        len(arrays) != len(names)
-        or any(array.ndim == 0 for array in arrays)
-        or len({len(array) for array in arrays}) != 1
-        or not len(arrays[0])
-    ):
-        raise ValueError(
-            "`inputs` don't fit the file. Expected arrays of equally many "
-            f"samples, one for each of the inputs {names}. Received: shapes "
-            f"{[array.shape for array in arrays]}"
-        )
-    for name, detail, array in zip(names, session.inputs, arrays, strict=True):
-        _check_input(name, detail, array)
-    return arrays
-
-
-def _check_input(name: str, detail: dict[str, Any], array: np.ndarray) -> None:
-    """Refuses samples that aren't of the shape or the kind of an input."""
-    signature = [int(size) for size in detail["shape_signature"]]
-    wanted = tuple(size if size > 0 else None for size in signature[1:])
-    if signature and (
-        array.ndim != len(signature)
-        or any(
-            size is not None and size != got
-            for size, got in zip(wanted, array.shape[1:], strict=True)
-        )
-    ):
-        raise ValueError(
-            f"Samples don't fit the input '{name}'. Expected shape "
-            f"{(None, *wanted)}, samples along the first axis. Received: "
-            f"shape={array.shape}"
-        )
-    numeric = np.issubdtype(detail["dtype"], np.number)
-    if numeric and array.dtype.kind in "SUO":
-        raise ValueError(
-            f"Samples don't fit the input '{name}'. Expected numbers of type "
-            f"{np.dtype(detail['dtype']).name}. Received: dtype={array.dtype}"
-        )
 
 
 def _positions(

@@ -254,7 +254,7 @@ def test_filters_as_in_keras(zoo):
     assert len(by_expression.bits) == 5
 
 
-def test_lora_is_skipped_with_its_reason():
+def test_lora_is_quantized_as_the_sum():
     model = keras.Sequential(
         [
             keras.Input((4,)),
@@ -264,9 +264,17 @@ def test_lora_is_skipped_with_its_reason():
     )
     model.get_layer("adapted").enable_lora(2)
     qmodel = msq_tf.quantize_model(model)
-    assert set(qmodel.bits) == {"plain"}
-    (skipped,) = qmodel.skipped_weights()
-    assert "LoRA" in skipped.reason
+    assert set(qmodel.bits) == {"adapted", "plain"}
+    assert not qmodel.skipped_weights()
+    layer = model.get_layer("adapted")
+    layer.lora_kernel_b.assign(np.random.default_rng(0).normal(size=(2, 4)))
+    merged = keras.models.clone_model(model)
+    merged.set_weights(model.get_weights())
+    adapted = merged.get_layer("adapted")
+    adapted._kernel.assign(layer.kernel)
+    adapted.lora_kernel_b.assign(np.zeros((2, 4)))
+    x = np.eye(4, dtype="float32")
+    np.testing.assert_array_equal(qmodel(x), msq_tf.quantize_model(merged)(x))
 
 
 def test_a_weight_shared_by_two_layers_counts_once():

@@ -1,0 +1,1 @@
+"""Recipes: one kind of model each, from data to a verified file."""

@@ -1,0 +1,1 @@
+"""Files with which a LiteRT program generates text."""
