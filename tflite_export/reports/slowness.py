@@ -1,4 +1,4 @@
-"""What a report says of a file that is slower than one of plain integers."""
+"""The remark of a report on a file slower than one of plain integers."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Slowness:
-    """What is slow on a target, as measured.
+    """Latency of slow files on a target, as measured.
 
     Attributes:
         containers: Weight types that make a layer slow; empty where every
