@@ -55,7 +55,7 @@ def run(row: Row, result: Path) -> None:
         built={"peak_mib": int(memory.peak())},
     )
     expected = model.predict(inputs, verbose=0)
-    clock = _Clock()
+    clock = Clock()
     qmodel = msq_tf.quantize_model(model)
     note(
         prepare=clock.read(),
@@ -131,7 +131,7 @@ def exported(
         `outcome` is `"verified"`, `"refused"` with the exporter's reason, or
         `"failed"` with an error that no one should see.
     """
-    clock = _Clock()
+    clock = Clock()
     facts: dict[str, Any]
     try:
         report = exports.report(qmodel, target, inputs)
@@ -158,7 +158,7 @@ def exported(
     return facts | clock.read()
 
 
-class _Clock:
+class Clock:
     """What a step takes; processor time holds on a busy machine, too."""
 
     def __init__(self) -> None:

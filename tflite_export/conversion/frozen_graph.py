@@ -115,7 +115,7 @@ class FrozenGraph:
         """
         self.seals = find(self._all_uses, self._nodes, paths)
         self._sealed: dict[Edge, str] = {
-            edge: seal.name for seal in self.seals for edge in seal.edges
+            edge: seal.read for seal in self.seals for edge in seal.edges
         }
         if self._sealed:
             self._uses = Uses(
@@ -238,7 +238,7 @@ class FrozenGraph:
             whole = tf.compat.v1.GraphDef(node=map(self._written, nodes))
             stream.write(whole.SerializeToString())
         for seal in self.seals:
-            whole = tf.compat.v1.GraphDef(node=[seal.node()])
+            whole = tf.compat.v1.GraphDef(node=seal.nodes())
             stream.write(whole.SerializeToString())
         rest = tf.compat.v1.GraphDef()
         rest.library.CopyFrom(self._graph.library)
