@@ -25,6 +25,7 @@ import tensorflow as tf
 
 from msq_tf.core.quantized_weight import QuantizedWeight
 from tflite_export.conversion import dilations
+from tflite_export.conversion import tensor_lists
 from tflite_export.conversion import weight_groups
 from tflite_export.conversion.other_floats import drop_casts
 from tflite_export.conversion.seals import find
@@ -95,6 +96,7 @@ class FrozenGraph:
         states: dict[str, Any],
     ):
         drop_casts(graph)
+        tensor_lists.pack(graph)
         self._graph = graph
         self._states = states
         self._captured = captured
