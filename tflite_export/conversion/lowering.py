@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tflite_export.conversion import fourier
 from tflite_export.conversion import volumes
 
 
@@ -20,7 +21,7 @@ def lowered() -> Iterator[None]:
 
     `tf.roll` is traced as slices and concatenations, 3-D pooling as pooling
     along two axes and then along the third, their convolutions as `volumes` has
-    them. What shall be compiled by
+    them, Fourier transforms as `fourier` has them. What shall be compiled by
     itself (Keras has grouped convolutions compiled, for gradients) becomes part
     of the graph, which a function would not. Layers call both themselves, so
     that they are exchanged in TensorFlow's module while the scope is open.
@@ -33,7 +34,8 @@ def lowered() -> Iterator[None]:
     tf.nn.convolution = volumes.convolution(tf.nn.convolution)
     tf.nn.bias_add = volumes.bias_add(tf.nn.bias_add)
     try:
-        yield
+        with fourier.by_matrices():
+            yield
     finally:
         tf.roll, tf.function = originals
         tf.nn.max_pool, tf.nn.avg_pool = pools

@@ -61,9 +61,7 @@ def _written(
     return node.name, [items[place] for place in range(count)]
 
 
-def _constant(
-    nodes: dict[str, tf.compat.v1.NodeDef], read: str
-) -> int | None:
+def _constant(nodes: dict[str, tf.compat.v1.NodeDef], read: str) -> int | None:
     node = nodes.get(_name(read))
     if node is None or node.op != "Const":
         return None
