@@ -117,7 +117,17 @@ def save(qmodel: msq_tf.MSQModel, inputs: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "m.keras")
         qmodel.save(path)
-        loaded = keras.models.load_model(path)
+        try:
+            loaded = keras.models.load_model(path)
+        except ValueError as error:
+            qmodel.base.save(path)
+            try:
+                keras.models.load_model(path)
+            except ValueError as own:
+                raise ValueError(
+                    f"KerasHub does not load its own file either: {own}"
+                ) from error
+            raise
         size = path.stat().st_size
     if loaded.bits != qmodel.bits:
         raise ValueError("other bits after loading")
