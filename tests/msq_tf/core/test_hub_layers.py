@@ -74,6 +74,7 @@ def test_a_bank_has_a_scale_for_each_expert_and_feature(of_keras_hub):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_the_table_names_layers_and_weights_of_keras_hub():
     hub = pytest.importorskip("keras_hub")
     from benchmarks.files import hub_models
@@ -83,10 +84,9 @@ def test_the_table_names_layers_and_weights_of_keras_hub():
         model = hub_models.build(hub_models.row(name))
         for layer in model._flatten_layers():
             for spec in hub_layers.specs_of(type(layer)):
-                found[type(layer).__name__, spec.attribute] = hasattr(
-                    layer, spec.attribute
-                )
+                key = type(layer).__name__, spec.attribute
+                # Only the first layer of T5 has a table, for instance.
+                there = hasattr(layer, spec.attribute)
+                found[key] = found.get(key, False) or there
     assert hub.__version__ and len(found) > 15
-    missing = [key for key, there in found.items() if not there]
-    # Only some of the layers of T5 have a table.
-    assert {kind for kind, _ in missing} <= {"T5MultiHeadAttention"}
+    assert all(found.values())
