@@ -112,15 +112,35 @@ def enliven(model: keras.Model, samples: np.ndarray) -> None:
         samples: Inputs.
     """
     rng = np.random.default_rng(0)
-    normalizations = []
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, keras.layers.Normalization):
             _know_imagenet(layer)
-        if isinstance(layer, keras.layers.BatchNormalization):
-            normalizations.append(layer)
         for variable in layer._trainable_variables:
             if len(variable.shape) == 1:
                 variable.assign(_vector(variable, layer, rng))
+    settle(model, samples, rng)
+
+
+def settle(
+    model: keras.Model,
+    samples: Any,
+    rng: np.random.Generator | None = None,
+) -> None:
+    """Gives batch normalizations statistics near those of `samples`.
+
+    Args:
+        model: A built model; changed in place.
+        samples: Inputs.
+        rng: Draws how far the statistics are off; by default one of seed 0.
+    """
+    rng = rng or np.random.default_rng(0)
+    normalizations = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    if not normalizations:
+        return
     momenta = [layer.momentum for layer in normalizations]
     for layer in normalizations:
         layer.momentum = 0.0

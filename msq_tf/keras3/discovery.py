@@ -104,7 +104,10 @@ def find_weights(root: Any) -> list[FoundWeight]:
                 continue
             if key in mine:
                 attribute, spec = mine[key]
-                name = path if len(mine) == 1 else f"{path}/{attribute}"
+                # One that is float by our own table has no width to be named.
+                ours = bool(spec.float_reason) and not spec.registered
+                alone = len(mine) == 1 and not ours
+                name = path if alone else f"{path}/{attribute}"
                 reason = spec.float_reason or _refusal(variable)
             else:
                 attribute = attributes[key]
