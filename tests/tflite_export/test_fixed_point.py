@@ -128,7 +128,8 @@ def test_constants_alone_as_xnnpack_rounds_them(tmp_path):
     read, written = fb.inputs(op)[0], fb.outputs(op)[0]
     rows = rng.integers(-128, 128, (1, 32, 16)).astype(np.int8)
     table, result = (
-        edit.new_tensor(graph, "INT8", graph.tensors[i]) for i in (read, written)
+        edit.new_tensor(graph, "INT8", graph.tensors[like])
+        for like in (read, written)
     )
     for new, like in ((table, read), (result, written)):
         graph.tensors[new].quantization = graph.tensors[like].quantization
