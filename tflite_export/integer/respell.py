@@ -118,6 +118,25 @@ class _Speller:
         self.found.parts[mean] = (result, 1.0 / count)
         self._replace(op, [first, self._op("MUL", [mean, factor], result)])
 
+    def multiply(self, op: schema.OperatorT) -> None:
+        """A product of two activations, where no constant is the weight."""
+        inputs = [*fb.inputs(op), -1][:3]
+        options = op.builtinOptions
+        tensors = self._graph.tensors
+        if (
+            not self._target.has("BATCH_MATMUL")
+            or fb.raw_data(self._model, tensors[inputs[1]]) is not None
+            or inputs[2] >= 0
+            or options.fusedActivationFunction
+            or len(self._axes(inputs[0])) != len(self._axes(_out(op)))
+        ):
+            return
+        product = self._op(
+            "BATCH_MATMUL", inputs[:2], _out(op), "BatchMatMulOptions"
+        )
+        product.builtinOptions.adjY = True
+        self._replace(op, [product])
+
     def clip(self, op: schema.OperatorT) -> None:
         """The smaller of the upper end, then the larger of the lower."""
         name = fb.op_name(self._model, op)
@@ -350,6 +369,7 @@ _RULES = {
     "BROADCAST_TO": _Speller.tile,
     "CAST": _Speller.cast,
     "DEPTH_TO_SPACE": _Speller.space,
+    "FULLY_CONNECTED": _Speller.multiply,
     "GATHER": _Speller.gather,
     "GATHER_ND": _Speller.gather,
     "HARD_SWISH": _Speller.hard_swish,

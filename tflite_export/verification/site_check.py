@@ -187,8 +187,9 @@ def _arranged(
     for shape, axes in moves:
         if axes is not None and axes.size == codes.ndim:
             codes = codes.transpose(np.argsort(axes))
-        elif axes is None and math.prod(shape[1:]) * len(codes) == codes.size:
-            codes = codes.reshape(len(codes), *shape[1:])
+        elif axes is None and codes.size % max(math.prod(shape[1:]), 1) == 0:
+            # Windows of a picture lie in front, with the batch.
+            codes = codes.reshape(-1, *shape[1:])
         else:
             break
         found.append(codes)
