@@ -355,9 +355,8 @@ class Solver:
                 self._from_training.add(factor.operand)
 
     def _own(self, index: int) -> Grid:
-        whole, factor = self._known.parts.get(index, (index, 1.0))
-        # What computes in float has no grid, whatever its parts have.
-        if whole != index and self._has_grid(whole):
+        if index in self._known.parts:
+            whole, factor = self._known.parts[index]
             grid = self._own(whole)
             return make_grid(self._mode, grid.scale * factor, grid.zero_point)
         if index in self._wanted:
@@ -371,10 +370,6 @@ class Solver:
             f"Received: neither for the tensor '{fb.name(tensor)}', written by "
             f"{self._producer(index)}"
         )
-
-    def _has_grid(self, index: int) -> bool:
-        known = (self._wanted, self._ranges, self._known.parts)
-        return any(index in each for each in known)
 
     def _constant(self, index: int) -> Grid | None:
         if index in self._tables:

@@ -66,8 +66,12 @@ def respell(
     speller = _Speller(model, target)
     copies.resize(model, target, ends)
     for op in list(model.subgraphs[0].operators):
-        rule = _RULES.get(fb.op_name(model, op))
-        if rule is not None and id(op) not in kept:
+        name = fb.op_name(model, op)
+        rule = _RULES.get(name)
+        if rule is None or id(op) in kept:
+            continue
+        # Positions, lengths and masks are computed as they are.
+        if name in _ON_INTEGERS or speller.is_float(_out(op)):
             rule(speller, op)
     if speller.joins:
         copies.join_reshapes(model, ends)
@@ -81,6 +85,10 @@ class _Speller:
         self._graph = model.subgraphs[0]
         self._target = target
         self.joins = False
+
+    def is_float(self, index: int) -> bool:
+        """Whether a tensor is to become an activation."""
+        return fb.type_name(self._graph.tensors[index]) == "FLOAT32"
 
     def square(self, op: schema.OperatorT) -> None:
         """A product with itself."""
@@ -364,6 +372,8 @@ def _out(op: schema.OperatorT) -> int:
     return fb.outputs(op)[0]
 
 
+# Rules that ask themselves what an operator reads.
+_ON_INTEGERS = ("CAST", "GATHER", "GATHER_ND", "SELECT", "SELECT_V2")
 _RULES = {
     "ABS": _Speller.absolute,
     "BROADCAST_TO": _Speller.tile,

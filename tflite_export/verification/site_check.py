@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -94,6 +95,7 @@ def compare(
     chunks: Sequence[Sequence[np.ndarray]],
     sites: Mapping[int, int],
     target: Target,
+    rounded: Collection[int] = (),
 ) -> list[SiteDifference]:
     """Compares all sites, in the order of execution, and then outputs.
 
@@ -104,6 +106,8 @@ def compare(
         chunks: Batches of inputs as the file takes them.
         sites: Tensor of the file by the position of the site.
         target: Where the file shall run.
+        rounded: Weights that Keras has in float, so that what they give can't
+            be compared.
     """
     shown = float_twin.probe(data)
     model = fb.load(shown)
@@ -124,7 +128,7 @@ def compare(
         for index in set(sites.values())
         if (values := _constant(model, index)) is not None
     }
-    segments = _Segments(model, set(sites.values()), source, target)
+    segments = _Segments(model, set(sites.values()), source, target, rounded)
     found: dict[int, SiteDifference] = {}
     file: dict[int, np.ndarray] = {}
 
@@ -237,11 +241,13 @@ class _Segments:
         sites: set[int],
         source: Source,
         target: Target,
+        rounded: Collection[int],
     ):
         self._model = model
         self._graph = model.subgraphs[0]
         self._sites = sites
         self._target = target
+        self._rounded = set(rounded)
         self._rounds_biases = source.rounds_biases
         self._writers = fb.writers(self._graph)
 
@@ -292,7 +298,9 @@ class _Segments:
                 return np.array(1 + extra), ties
         if op is None:
             return np.array(1 + extra), ties
-        if not all(self._known(i, own) for i in self._reads(op)):
+        if self._rounded & set(fb.inputs(op)) or not all(
+            self._known(i, own) for i in self._reads(op)
+        ):
             return None, ties
         units = self._target.operator_units(fb.op_name(self._model, op))
         return units + extra + self._of_bias(op, own), ties
@@ -331,12 +339,16 @@ class _Segments:
     def _moves(self, op: schema.OperatorT) -> bool:
         row = self._target.operators.get(fb.op_name(self._model, op))
         if row is not None and row.output == "same":
-            return not row.mixes
+            # Of one pixel there are copies only.
+            return not row.mixes or self._pixels(fb.inputs(op)[0]) == 1
         return factors.keeps_codes(self._model, op)
 
     def _mixes(self, op: schema.OperatorT) -> bool:
         row = self._target.operators.get(fb.op_name(self._model, op))
-        return row is not None and row.mixes
+        return row is not None and row.mixes and not self._moves(op)
+
+    def _pixels(self, index: int) -> int:
+        return math.prod(fb.axes(self._graph.tensors[index])[1:-1])
 
     def _reads(self, op: schema.OperatorT) -> list[int]:
         """The inputs of an operator that are no constants."""
