@@ -24,6 +24,7 @@ from msq_tf.keras3.discovery import walk
 from msq_tf.keras3.overlay import child_layers
 from msq_tf.keras3.overlay import operations
 from msq_tf.keras3.overlay import symbolic_inputs
+from msq_tf.keras3.places import Places
 
 # Kinds of TensorFlow's operators that only move numbers.
 _MOVING = {
@@ -130,6 +131,14 @@ class Trace:
             )
             for operation in tensor.consumers()
         )
+
+    def is_position(self, tensor: Any) -> bool:
+        """Whether a tensor counts things, and no activation meets it."""
+        return tensor in self._places
+
+    @functools.cached_property
+    def _places(self) -> Places:
+        return Places(self.inputs[0].graph, self.inputs, self.outputs)
 
     @functools.cached_property
     def _written(self) -> set[str]:

@@ -147,7 +147,8 @@ def compare(
 
     def tap(site: int, value: tf.Tensor) -> tf.Tensor:
         index = sites.get(site)
-        if index is None:
+        # What is read in float only has no grid in the file.
+        if index is None or not segments.has_grid(index):
             return value
         real = constants.get(index)
         if real is None:
@@ -358,6 +359,11 @@ class _Segments:
             if i >= 0
             and fb.raw_data(self._model, self._graph.tensors[i]) is None
         ]
+
+    def has_grid(self, index: int) -> bool:
+        """Whether a tensor holds codes."""
+        found = self._graph.tensors[index].quantization
+        return found is not None and found.scale is not None
 
     def _is_integer(self, index: int) -> bool:
         return fb.type_name(self._graph.tensors[index]) in _LIMITS
