@@ -30,6 +30,38 @@ class Near(L.Layer):
 
 
 @keras.saving.register_keras_serializable(package="tests")
+class Turned(L.Layer):
+    """Turns pairs of numbers by angles of their positions."""
+
+    def __init__(self, **named):
+        super().__init__(**named)
+        self.angles = Angles()
+
+    def call(self, x):
+        """Computes as a rotary embedding does."""
+        angle = self.angles(ops.arange(x.shape[1]))
+        half = x.shape[-1] // 2
+        a, b = x[..., :half], x[..., half:]
+        cos, sin = ops.cos(angle), ops.sin(angle)
+        return ops.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Angles(L.Layer):
+    """One angle for each position and pair."""
+
+    def build(self, shape):
+        """Creates the frequencies."""
+        self.frequency = self.add_weight(
+            shape=(4,), initializer="ones", trainable=False
+        )
+
+    def call(self, positions):
+        """Multiplies positions by frequencies."""
+        return ops.cast(positions, "float32")[:, None] * self.frequency
+
+
+@keras.saving.register_keras_serializable(package="tests")
 class Alike(L.Layer):
     """Products of all pairs of two towers' vectors, as in CLIP."""
 
@@ -45,6 +77,15 @@ class Scaled(L.Layer):
     def call(self, x):
         """Computes in float where training rounds the result only."""
         return ops.log(ops.exp(x) * 0.25 + 1.0)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Wide(L.Layer):
+    """Resizes a picture."""
+
+    def call(self, x):
+        """Interpolates."""
+        return ops.image.resize(x, (4, 4), interpolation="bilinear")
 
 
 def words(rng, count=16):
@@ -91,6 +132,77 @@ def test_positions_stay_integers(tmp_path):
     assert not operators(path, "MEAN")
 
 
+def halves(ids, x):
+    """The words that remain of as many when every other frame is left out."""
+    count = ops.sum(ops.cast(ops.not_equal(ids, 0), "int32"), axis=1)
+    frames = ops.floor((ops.cast(count, "float32") * 100.0 - 1.0) / 200.0) + 1.0
+    kept = ops.cast(frames, "int32")
+    shown = ops.less(ops.arange(6)[None], kept[:, None])
+    return ops.where(shown[..., None], x, 0.0)
+
+
+@pytest.mark.parametrize("bits", [8, None])
+def test_lengths_are_exact(bits, tmp_path):
+    """In 8 bits, a length of 600 would be off by one or two."""
+    inputs = keras.Input((6,), dtype="int32")
+    x = L.Embedding(20, 8, embeddings_initializer="normal")(inputs)
+    x = L.Dense(3)(L.Flatten()(halves(inputs, x)))
+    config = msq_tf.MSQConfig(activation_bits=bits)
+    qmodel = msq_tf.quantize_model(keras.Model(inputs, x), config)
+    ids = words(np.random.default_rng(0))
+    if bits:
+        msq_tf.calibrate(qmodel, ids)
+    path = tmp_path / "m.tflite"
+    export(qmodel, path, target="cpu_int8", representative_data=ids)
+    assert operators(path, "FLOOR") == [["FLOAT32", "FLOAT32"]]
+    (cut,) = [
+        kinds for kinds in operators(path, "CAST") if "FLOAT32" in kinds[:1]
+    ]
+    assert cut == ["FLOAT32", "INT32"]
+    # Neither before nor behind it a number of 8 bits.
+    grids = {kinds[-1] for kinds in operators(path, "QUANTIZE")}
+    assert grids <= {"INT8"}
+    for name in ("MUL", "SUB", "DIV"):
+        assert all("INT8" not in kinds for kinds in operators(path, name))
+
+
+def test_angles_have_no_grid(tmp_path):
+    inputs = keras.Input((6, 8))
+    x = L.Dense(3)(Turned()(L.Dense(8)(inputs)))
+    model = keras.Model(inputs, x)
+    data = networks.samples(model)
+    qmodel = trained(model, data)
+    assert not any("angles" in site.path for site in qmodel.activations.sites)
+    export(
+        qmodel,
+        tmp_path / "m.tflite",
+        target="cpu_int8",
+        representative_data=data,
+    )
+
+
+def test_one_pixel_is_copied(monkeypatch, tmp_path):
+    """A mean of a picture beside the picture, as DeepLab resizes it."""
+    strict(monkeypatch)
+    inputs = keras.Input((4, 4, 3))
+    x = L.Conv2D(8, 1, activation="relu")(inputs)
+    mean = L.GlobalAveragePooling2D(keepdims=True)(x)
+    mean = L.Conv2D(8, 1, activation="relu")(mean)
+    wide = Wide()(mean)
+    x = L.Conv2D(3, 3)(L.Concatenate()([x, wide]))
+    model = keras.Model(inputs, x)
+    data = networks.samples(model)
+    report = export(
+        trained(model, data),
+        tmp_path / "m.tflite",
+        target="cpu_int8",
+        representative_data=data,
+    )
+    notes = " ".join(report.notes)
+    assert "differ from Keras, by a unit" in notes
+    assert "can't be compared" not in notes
+
+
 @pytest.mark.parametrize("batch_size", [None, 1])
 def test_products_of_two_towers(batch_size, tmp_path):
     inputs = [keras.Input((6,), name=name) for name in ("image", "text")]
@@ -119,7 +231,7 @@ def test_tables_that_are_looked_up_and_multiplied(soft_cap, tmp_path):
     """A scale for each feature; a cap is folded into the product's weight."""
     inputs = keras.Input((6,), dtype="int32")
     table = L.ReversibleEmbedding(
-        20, 8, embeddings_initializer="normal", reverse_dtype=None
+        20, 8, embeddings_initializer="normal", logit_soft_cap=soft_cap
     )
     outputs = table(L.Dense(8)(table(inputs)), reverse=True)
     ids = words(np.random.default_rng(0))
