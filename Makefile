@@ -148,8 +148,8 @@ bench-large: $(STAMP) ## A model of 100 million parameters, and a long run.
 bench-peers: $(STAMP) ## Cost and accuracy of TFMOT, HGQ2, qkeras-v3 and MSQ.
 	$(BIN)/python -m benchmarks peers
 
-bench-zoo: $(STAMP) ## Export every keras.applications family (30 minutes).
-	$(BIN)/python -m benchmarks zoo
+bench-zoo: $(STAMP) ## Export all of keras.applications and KerasHub (1 hour).
+	$(BIN)/python -m benchmarks zoo hub
 
 docs: $(DOCS_STAMP) ## Build the site into out/site; a warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --quiet \

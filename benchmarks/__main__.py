@@ -13,6 +13,7 @@ from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import export_cost
+from benchmarks.files import hub
 from benchmarks.files import large
 from benchmarks.files import targets
 from benchmarks.files import transformers
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "export_cost": export_cost,
     "faults": kills,
     "fuzz": fuzz,
+    "hub": hub,
     "large": large,
     "long_run": long_run,
     "peers": peers,

@@ -21,6 +21,7 @@ from benchmarks.comparison import figure
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import demo
 from benchmarks.files import export_cost
+from benchmarks.files import hub
 from benchmarks.files import large
 from benchmarks.files import targets
 from benchmarks.files import transformers
@@ -109,7 +110,10 @@ def pages() -> dict[Path, dict[str, str]]:
         "docs/transformers.md": {
             "": transformers.markdown(load("transformers"))
         },
-        "docs/zoo.md": {"": zoo.markdown(load("zoo"))},
+        "docs/zoo.md": {
+            "": zoo.markdown(load("zoo")),
+            "kerashub": hub.markdown(load("hub")),
+        },
     }
     return {_ROOT / name: sections for name, sections in found.items()}
 

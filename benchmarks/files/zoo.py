@@ -8,25 +8,16 @@ is in `results/zoo.json` is not run again; remove it to start anew.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
-
-import rich.console
 
 from benchmarks.files import zoo_run
 from benchmarks.files.zoo_models import ROWS
-from benchmarks.files.zoo_models import Row
-from benchmarks.harness import record
+from benchmarks.harness import processes
 from benchmarks.harness.markdown import page
 from benchmarks.harness.markdown import ran
 from benchmarks.harness.markdown import table
 
 NAME = "zoo"
-_TIMEOUT = 30 * 60
 # Of these a table says what compressors recover.
 _PACKED = ("MobileNetV2", "MobileNetV3Small", "EfficientNetV2B0", "DenseNet121")
 
@@ -37,15 +28,10 @@ def measure() -> dict[str, Any]:
     Returns:
         The entries of `zoo_run`, in the order of the rows; JSON values.
     """
-    console = rich.console.Console()
-    done = _recorded()
-    for row in ROWS:
-        if row.name in done:
-            continue
-        console.print(f"{row.name} ...")
-        done[row.name] = _process(row)
-        record.write(NAME, _in_order(done))
-    return _in_order(done)
+    done = processes.measure(
+        NAME, ROWS, "benchmarks.files.zoo_run", zoo_run.TARGETS
+    )
+    return {"bits": list(zoo_run.BITS)} | processes.content(ROWS, done)
 
 
 def share(run: dict[str, Any]) -> float:
@@ -60,58 +46,11 @@ def peak_mib(run: dict[str, Any]) -> int:
     return max((entry.get("peak_mib", 0) for entry in entries), default=0)
 
 
-def _recorded() -> dict[str, dict[str, Any]]:
-    results = record.read(NAME) or {"models": []}
-    return {run["name"]: run for run in results["models"]}
-
-
-def _in_order(done: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "bits": list(zoo_run.BITS),
-        "timeout_s": _TIMEOUT,
-        "models": [done[row.name] for row in ROWS if row.name in done],
-    }
-
-
-def _process(row: Row) -> dict[str, Any]:
-    """Runs one model in a process of its own, as far as it comes."""
-    reason = ""
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result.json"
-        command = [
-            *(sys.executable, "-m", "benchmarks.files.zoo_run"),
-            *(row.name, str(result)),
-        ]
-        try:
-            status = subprocess.run(
-                command,
-                timeout=_TIMEOUT,
-                check=False,
-                capture_output=True,
-                text=True,
-            )
-            if status.returncode:
-                last = status.stderr.strip().splitlines()[-1:]
-                reason = f"exit status {status.returncode}: {''.join(last)}"
-        except subprocess.TimeoutExpired:
-            reason = f"not done within {_TIMEOUT} s"
-        entry: dict[str, Any] = {"name": row.name, "family": row.family}
-        if result.exists():
-            entry = json.loads(result.read_text())
-    if reason:
-        entry["reason"] = reason
-        for target in zoo_run.TARGETS:
-            entry.setdefault("exports", {}).setdefault(
-                target, {"outcome": "not reached", "reason": reason}
-            )
-    return entry
-
-
 def markdown(content: dict[str, Any]) -> str:
     """What was quantized, and what came of every export, with reasons."""
     environment = content["environment"]
     models = content["results"]["models"]
-    bits = ", ".join(map(str, content["results"]["bits"]))
+    bits = ", ".join(map(str, zoo_run.BITS))
     facts = ran(
         environment,
         f"Keras {environment['versions']['keras']}",
@@ -206,7 +145,7 @@ def packed(content: dict[str, Any]) -> str:
     """What compressors recover of files whose widths are between containers."""
     results = content["results"]
     models = {model["name"]: model for model in results["models"]}
-    bits = ", ".join(map(str, results["bits"]))
+    bits = ", ".join(map(str, zoo_run.BITS))
     rows = []
     for name in _PACKED:
         files = models[name]["exports"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from msq_tf.core import hub_layers
 from msq_tf.core.weight_spec import WeightSpec
 from msq_tf.weight_layout import Layout
 
@@ -80,6 +81,6 @@ def specs_of(
     """The weights of a layer that are known, those of its own class first."""
     specs: dict[str, WeightSpec] = {}
     for ancestor in type(layer).__mro__:
-        for spec in known.get(ancestor, ()):
+        for spec in (*known.get(ancestor, ()), *hub_layers.specs_of(ancestor)):
             specs.setdefault(spec.attribute, spec)
     return tuple(specs.values())

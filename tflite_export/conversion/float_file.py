@@ -26,6 +26,7 @@ from tflite_export.conversion import noise
 from tflite_export.conversion import rounding
 from tflite_export.conversion import seals
 from tflite_export.conversion import states
+from tflite_export.conversion import tensor_lists
 from tflite_export.conversion.converter import Converter
 from tflite_export.conversion.frozen_graph import FrozenGraph
 from tflite_export.conversion.frozen_graph import Traced
@@ -124,9 +125,7 @@ class Conversion:
         traced, self._names = _trace(source)
         graph = traced.function.graph.as_graph_def()
         dynamic = any(spec.shape[0] is None for spec in source.specs)
-        if dynamic and any(
-            node.op == "TensorListReserve" for node in rounding.nodes(graph)
-        ):
+        if tensor_lists.pack(graph) and dynamic:
             # Lists of tensors (recurrent layers) need a known element shape.
             source = _of_one(source)
             traced, self._names = _trace(source)

@@ -25,6 +25,7 @@ import tensorflow as tf
 
 from msq_tf.core.quantized_weight import QuantizedWeight
 from tflite_export.conversion import dilations
+from tflite_export.conversion import tensor_lists
 from tflite_export.conversion import weight_groups
 from tflite_export.conversion.other_floats import drop_casts
 from tflite_export.conversion.seals import find
@@ -95,6 +96,7 @@ class FrozenGraph:
         states: dict[str, Any],
     ):
         drop_casts(graph)
+        tensor_lists.pack(graph)
         self._graph = graph
         self._states = states
         self._captured = captured
@@ -115,7 +117,7 @@ class FrozenGraph:
         """
         self.seals = find(self._all_uses, self._nodes, paths)
         self._sealed: dict[Edge, str] = {
-            edge: seal.name for seal in self.seals for edge in seal.edges
+            edge: seal.read for seal in self.seals for edge in seal.edges
         }
         if self._sealed:
             self._uses = Uses(
@@ -238,7 +240,7 @@ class FrozenGraph:
             whole = tf.compat.v1.GraphDef(node=map(self._written, nodes))
             stream.write(whole.SerializeToString())
         for seal in self.seals:
-            whole = tf.compat.v1.GraphDef(node=[seal.node()])
+            whole = tf.compat.v1.GraphDef(node=seal.nodes())
             stream.write(whole.SerializeToString())
         rest = tf.compat.v1.GraphDef()
         rest.library.CopyFrom(self._graph.library)

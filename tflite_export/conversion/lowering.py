@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tflite_export.conversion import fourier
 from tflite_export.conversion import volumes
 
 
@@ -18,24 +19,27 @@ from tflite_export.conversion import volumes
 def lowered() -> Iterator[None]:
     """A scope to trace layers in.
 
-    `tf.roll` is traced as slices and concatenations, 3-D pooling as pooling
+    `tf.roll` is traced as slices and concatenations, `tf.map_fn` as one
+    computation, 3-D pooling as pooling
     along two axes and then along the third, their convolutions as `volumes` has
-    them. What shall be compiled by
+    them, Fourier transforms as `fourier` has them. What shall be compiled by
     itself (Keras has grouped convolutions compiled, for gradients) becomes part
     of the graph, which a function would not. Layers call both themselves, so
     that they are exchanged in TensorFlow's module while the scope is open.
     """
-    originals = tf.roll, tf.function
+    originals = tf.roll, tf.function, tf.map_fn
     pools = tf.nn.max_pool, tf.nn.avg_pool
     convolves = tf.nn.convolution, tf.nn.bias_add
     tf.roll, tf.function = _roll(tf.roll), _function(tf.function)
+    tf.map_fn = _map(tf.map_fn)
     tf.nn.max_pool, tf.nn.avg_pool = map(_pool, pools)
     tf.nn.convolution = volumes.convolution(tf.nn.convolution)
     tf.nn.bias_add = volumes.bias_add(tf.nn.bias_add)
     try:
-        yield
+        with fourier.by_matrices():
+            yield
     finally:
-        tf.roll, tf.function = originals
+        tf.roll, tf.function, tf.map_fn = originals
         tf.nn.max_pool, tf.nn.avg_pool = pools
         tf.nn.convolution, tf.nn.bias_add = convolves
 
@@ -47,6 +51,22 @@ def _function(original: Callable[..., Any]) -> Callable[..., Any]:
         return func if func is not None else lambda found: found
 
     return function
+
+
+def _map(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of one sample at a time, as one of all of them.
+
+    The converter needs a known batch size for a loop over samples.
+    """
+
+    def map_fn(fn, elems, *args, **options):
+        try:
+            return tf.vectorized_map(fn, elems, fallback_to_while_loop=False)
+        # What it can't do at once it says in several ways.
+        except (ValueError, TypeError, NotImplementedError):
+            return original(fn, elems, *args, **options)
+
+    return map_fn
 
 
 def _roll(original: Callable[..., Any]) -> Callable[..., Any]:

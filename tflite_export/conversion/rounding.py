@@ -23,6 +23,10 @@ FACTOR = 8
 _DRAWS = 2
 _FLOAT = tf.float32.as_datatype_enum
 _DOUBLE = tf.float64.as_datatype_enum
+_FLOATS = {
+    tf.as_dtype(name).as_datatype_enum
+    for name in ("float16", "bfloat16", "float32", "float64")
+}
 Batches = Sequence[Sequence[np.ndarray]]
 
 
@@ -132,16 +136,43 @@ def _widen(value: Any) -> None:
 def _shaken(
     graph: tf.compat.v1.GraphDef, rng: np.random.Generator
 ) -> tf.compat.v1.GraphDef:
-    """A graph whose float constants are off by a unit in the last place."""
+    """A graph whose float constants are off by a unit in the last place.
+
+    But for those that give sizes: `Range` to 4 and a bit has five numbers.
+    """
     shaken = tf.compat.v1.GraphDef()
     shaken.CopyFrom(graph)
+    exact = _counting(graph)
     for node in nodes(shaken):
-        if node.op == "Const":
+        if node.op == "Const" and node.name not in exact:
             tensor = node.attr["value"].tensor
             if tensor.dtype == _FLOAT:
                 array = _moved(tf.make_ndarray(tensor), rng)
                 tensor.CopyFrom(tf.make_tensor_proto(array))
     return shaken
+
+
+def _counting(graph: tf.compat.v1.GraphDef) -> set[str]:
+    """Constants from which alone a graph counts: its ranges and integers."""
+    known = {node.name: node for node in graph.node}
+    found: set[str] = set()
+    for node in graph.node:
+        counts = node.op == "Cast" and node.attr["DstT"].type not in _FLOATS
+        if node.op != "Range" and not counts:
+            continue
+        seen: set[str] = set()
+        waiting = [node.name]
+        while waiting:
+            name = waiting.pop()
+            if name not in seen and name in known:
+                seen.add(name)
+                waiting += [
+                    read.removeprefix("^").split(":")[0]
+                    for read in known[name].input
+                ]
+        if all(known[name].input or known[name].op == "Const" for name in seen):
+            found |= seen
+    return found
 
 
 def _moved(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:

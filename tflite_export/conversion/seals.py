@@ -6,6 +6,9 @@ the codes are lost. So if a weight is not simply multiplied with data, the
 converter gets an input in its place, which it can't fold. Afterwards the input
 becomes a constant again. So it is known which constant holds which weight, and
 what its elements are.
+
+A tensor has its scales along one axis. A bank of experts has one for each
+expert and feature, so that the input is a matrix with these as its rows.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -38,19 +42,61 @@ class Seal:
         name: Name of the input.
         weight: The weight with the elements that are read there.
         edges: Where the input is read.
+        order: Where a tensor has no room for the weight's scales, the axes of
+            what is read in the order in which the input has them, merged to a
+            matrix; empty otherwise.
+        shape: Of what is read.
     """
 
     name: str
     weight: QuantizedWeight
     edges: tuple[Edge, ...]
+    order: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
 
-    def node(self) -> tf.compat.v1.NodeDef:
-        """The input."""
+    @property
+    def read(self) -> str:
+        """Name of the node that is read in the weight's place."""
+        return f"{self.name}_read" if self.order else self.name
+
+    def nodes(self) -> list[tf.compat.v1.NodeDef]:
+        """The input, and what gives it the shape in which it is read."""
         node = tf.compat.v1.NodeDef(name=self.name, op="Placeholder")
         node.attr["dtype"].type = tf.float32.as_datatype_enum
         shape = tf.TensorShape(self.weight.codes.shape)
         node.attr["shape"].shape.CopyFrom(shape.as_proto())
-        return node
+        if not self.order:
+            return [node]
+        split = [self.shape[axis] for axis in self.order]
+        back = np.argsort(self.order).tolist()
+        return [
+            node,
+            _integers(f"{self.name}_split", split),
+            _of_two("Reshape", f"{self.name}_axes", self.name, "split"),
+            _integers(f"{self.name}_back", back),
+            _of_two("Transpose", self.read, f"{self.name}_axes", "back"),
+        ]
+
+
+def _integers(name: str, values: Sequence[int]) -> tf.compat.v1.NodeDef:
+    node = tf.compat.v1.NodeDef(name=name, op="Const")
+    proto = tf.make_tensor_proto(values, tf.int32)
+    node.attr["dtype"].type = proto.dtype
+    node.attr["value"].tensor.CopyFrom(proto)
+    return node
+
+
+def _of_two(
+    op: str, name: str, data: str, integers: str
+) -> tf.compat.v1.NodeDef:
+    """A node that reads data, and integers of the same seal."""
+    seal = data.removesuffix("_axes")
+    node = tf.compat.v1.NodeDef(name=name, op=op)
+    node.input.extend([data, f"{seal}_{integers}"])
+    node.attr["T"].type = tf.float32.as_datatype_enum
+    of = "Tshape" if op == "Reshape" else "Tperm"
+    node.attr[of].type = tf.int32.as_datatype_enum
+    return node
 
 
 def find(
@@ -77,14 +123,47 @@ def find(
             key = b"" if places is None else _key(places)
             groups.setdefault(key, (places, []))[1].append(place)
         for places, edges in groups.values():
+            held = weight if places is None else _selected(weight, places)
+            order = _order(held) if weight.path in paths else ()
             found.append(
                 Seal(
                     f"{_NAME}{len(found)}",
-                    weight if places is None else _selected(weight, places),
+                    _merged(held, order) if order else held,
                     tuple(dict.fromkeys(edges)),
+                    order,
+                    held.codes.shape,
                 )
             )
     return found
+
+
+def _order(weight: QuantizedWeight) -> tuple[int, ...]:
+    """Axes with scales, then the rest; none where one axis can hold them."""
+    step = np.broadcast_to(weight.step, weight.codes.shape)
+    axes = [
+        axis
+        for axis in range(step.ndim)
+        if step.size and (step != step.take([0], axis)).any()
+    ]
+    if len(axes) < 2:
+        return ()
+    return (*axes, *(k for k in range(step.ndim) if k not in axes))
+
+
+def _merged(weight: QuantizedWeight, order: Sequence[int]) -> QuantizedWeight:
+    """A weight as a matrix with a scale for each row."""
+    step = np.broadcast_to(weight.step, weight.codes.shape).transpose(order)
+    rows = 1
+    for axis, length in enumerate(step.shape):
+        if (step != step.take([0], axis)).any():
+            rows *= length
+    return dataclasses.replace(
+        weight,
+        layout=Layout.OTHER,
+        channel_axes=(0,),
+        codes=weight.codes.transpose(order).reshape(rows, -1),
+        step=step.reshape(rows, -1)[:, :1],
+    )
 
 
 def _deepest(

@@ -234,8 +234,9 @@ class Uses:
     ) -> list[np.ndarray]:
         """Arrays computed from constants other than some weights.
 
-        float32 arrays of two or more axes that data meet. `values` has
-        functions that return the values of captured constants.
+        float32 arrays that data meet, and vectors of the graph itself, which
+        the converter may give a second axis. `values` has functions that
+        return the values of captured constants.
         """
         tainted = set(trained)
         waiting = list(tainted)
@@ -249,13 +250,19 @@ class Uses:
             tensor
             for tensor, edges in self._readers.items()
             if tensor[0] in self._fixed - tainted - self._captured
-            and self._nodes[tensor[0]].op != "Const"
+            and not self._is_matrix(tensor[0])
             and any(edge[0] not in self._fixed for edge in edges)
         ]
         needed = self._behind(tensor[0] for tensor in tensors)
         given = {name: values[name]() for name in needed & self._captured}
         found = self._evaluated(tensors, given, tf.float32)
-        return [array for array in found if array.ndim > 1]
+        return [array for array in found if array.ndim > 0]
+
+    def _is_matrix(self, name: str) -> bool:
+        """Whether a node is a constant of two axes or more."""
+        node = self._nodes[name]
+        shape = node.attr["value"].tensor.tensor_shape
+        return node.op == "Const" and len(shape.dim) > 1
 
     def _behind(self, names: Iterable[str]) -> set[str]:
         """Nodes that some nodes are computed from, themselves included."""

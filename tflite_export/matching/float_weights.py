@@ -49,7 +49,12 @@ def float_for(
             weight.layout, weight.value.shape, weight.channel_axes, shape
         ):
             laid_out = arrangement.apply(weight.value, shape)
-            if fitting.fit(constant.value, laid_out, None) is not None:
+            # A factor for each element would explain any vector.
+            if (
+                np.array_equal(laid_out, constant.value)
+                if weight.value.ndim < 2
+                else fitting.fit(constant.value, laid_out, None) is not None
+            ):
                 return weight
     places = sample_places(constant.value.size)
     values = constant.value.reshape(-1)[places]

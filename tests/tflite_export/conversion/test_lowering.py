@@ -33,6 +33,36 @@ def test_equals_roll(shift, axis):
 original = tf.roll
 
 
+def traced_map(function):
+    spec = tf.TensorSpec((None, 3), tf.float32)
+
+    def mapped(x):
+        return tf.map_fn(function, x)
+
+    traced = tf.function(mapped, input_signature=[spec], autograph=False)
+    with lowered():
+        found = traced.get_concrete_function()
+    return found, {op.type for op in found.graph.get_operations()}
+
+
+def test_a_map_over_samples_is_no_loop():
+    traced, operations = traced_map(lambda row: tf.gather(row, [2, 0]) * 2.0)
+    x = tf.reshape(tf.range(6.0), (2, 3))
+    np.testing.assert_array_equal(traced(x), [[4, 0], [10, 6]])
+    assert not operations & {"While", "StatelessWhile"}
+
+
+def test_a_map_that_needs_its_loop_keeps_it():
+    def halved(row):
+        return tf.while_loop(
+            lambda y: tf.reduce_sum(y) > 1.0, lambda y: [y / 2.0], [row]
+        )[0]
+
+    traced, _ = traced_map(halved)
+    x = tf.constant([[1.0, 1.0, 2.0], [0.0, 0.5, 0.0]])
+    np.testing.assert_allclose(traced(x), [[0.25, 0.25, 0.5], [0.0, 0.5, 0.0]])
+
+
 def test_what_is_compiled_by_itself_is_traced_as_it_is():
     def traced():
         @tf.function(jit_compile=True)

@@ -7,6 +7,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import msq_tf
 from tests.tflite_export.samples import quantized
@@ -177,3 +178,24 @@ def test_a_graph_that_keras_does_not_compute_explains_nothing(monkeypatch):
             None,
             found.graph,
         )
+
+
+def test_constants_that_give_sizes_are_not_moved():
+    """`Range` to 4 and a bit has five numbers."""
+    spec = tf.TensorSpec((None, 4), tf.float32)
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def function(x):
+        # What is known is not computed while tracing.
+        four = tf.raw_ops.Range(start=0.0, limit=4.0, delta=1.0)
+        half = tf.cast(tf.constant(8.0) * tf.constant(0.5), tf.int32)
+        return x * four + tf.reshape(x, (-1, half)) * 0.1
+
+    graph = function.get_concrete_function().graph.as_graph_def()
+    shaken = rounding._shaken(graph, np.random.default_rng(0))
+    values = {
+        float(tf.make_ndarray(node.attr["value"].tensor))
+        for node in shaken.node
+        if node.op == "Const" and node.attr["dtype"].type == rounding._FLOAT
+    }
+    assert {4.0, 8.0, 0.5} <= values and 0.1 not in values

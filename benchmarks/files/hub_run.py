@@ -1,0 +1,188 @@
+"""Takes one of KerasHub's models through every step, in a process of its own.
+
+    python -m benchmarks.files.hub_run MODEL RESULT
+
+`RESULT` is written anew after every step, so that whoever waits for the
+process knows how far it came. A step that fails leaves its reason, and the
+next is tried.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import msq_tf
+from benchmarks.files import hub_models
+from benchmarks.files.hub_rows import Row
+from benchmarks.files.zoo_run import BITS
+from benchmarks.files.zoo_run import TARGETS
+from benchmarks.files.zoo_run import Clock
+from benchmarks.files.zoo_run import coverage
+from benchmarks.files.zoo_run import exported
+from benchmarks.harness import child
+from benchmarks.harness import memory
+
+_SAMPLES = 8
+# Fewer bits than these are not needed for it.
+_COMPRESSION = 6.0
+
+
+def run(row: Row, result: Path, targets: tuple[str, ...] = TARGETS) -> None:
+    """Fills `result` step by step.
+
+    Args:
+        row: Which model.
+        result: A JSON file.
+        targets: Those to export for.
+    """
+    entry: dict[str, Any] = {
+        "name": row.name,
+        "family": row.family,
+        "kind": row.kind,
+        "model": (row.task or row.backbone).of,
+    }
+
+    def note(**facts: Any) -> None:
+        entry.update(facts)
+        child.write(result, entry)
+
+    model = hub_models.build(row)
+    inputs = hub_models.inputs(row, _SAMPLES, seed=2)
+    expected = model(inputs)
+    note(
+        parameters=model.count_params(),
+        built={"peak_mib": int(memory.peak())},
+    )
+    clock = Clock()
+    qmodel = msq_tf.quantize_model(model)
+    outputs = qmodel(inputs)
+    note(
+        prepare=clock.read(),
+        coverage=coverage(model, qmodel),
+        difference=difference(expected, outputs),
+    )
+    widths = itertools.cycle(BITS)
+    qmodel.set_bits({path: next(widths) for path in qmodel.paths})
+    note(average_bits=round(qmodel.average_bits, 3), exports={})
+    for target in targets:
+        entry["exports"][target] = exported(qmodel, target, inputs)
+        note()
+    note(saved=step(lambda: save(qmodel, inputs)))
+    note(fit=step(lambda: fit(row)))
+    note(done=True)
+
+
+def difference(wanted: Any, got: Any) -> float:
+    """Largest difference of all outputs, each of the range of `wanted`."""
+    largest = 0.0
+    for whole, other in zip(
+        keras.tree.flatten(wanted), keras.tree.flatten(got), strict=True
+    ):
+        values = np.asarray(whole, np.float64)
+        if not values.size:
+            continue
+        off = np.abs(np.asarray(other, np.float64) - values)
+        spread = np.ptp(values) or 1.0
+        largest = max(largest, float(off.max() / spread))
+    return largest
+
+
+def step(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a step found, or why it failed, and what it took."""
+    clock = Clock()
+    try:
+        facts: dict[str, Any] = {"outcome": "works", **action()}
+    except Exception as error:  # the table says so
+        facts = {
+            "outcome": "failed",
+            "reason": f"{type(error).__name__}: {error}",
+        }
+    return facts | clock.read()
+
+
+def save(qmodel: msq_tf.MSQModel, inputs: Any) -> dict[str, Any]:
+    """Saves and loads, and compares bits and outputs.
+
+    Raises:
+        ValueError: If they are not those of before.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "m.keras")
+        qmodel.save(path)
+        try:
+            loaded = keras.models.load_model(path)
+        except ValueError as error:
+            qmodel.base.save(path)
+            try:
+                keras.models.load_model(path)
+            except ValueError as own:
+                raise ValueError(
+                    f"KerasHub does not load its own file either: {own}"
+                ) from error
+            raise
+        size = path.stat().st_size
+    if loaded.bits != qmodel.bits:
+        raise ValueError("other bits after loading")
+    pairs = zip(
+        keras.tree.flatten(qmodel(inputs)),
+        keras.tree.flatten(loaded(inputs)),
+        strict=True,
+    )
+    if not all(np.array_equal(*map(np.asarray, pair)) for pair in pairs):
+        raise ValueError("other outputs after loading")
+    return {"bytes": size}
+
+
+def fit(row: Row) -> dict[str, Any]:
+    """Trains for two epochs, with a search.
+
+    Classifiers learn classes, language models the tokens that they read, and
+    everything else what it computed with other weights.
+
+    Raises:
+        ValueError: If the search did not reach its budget.
+    """
+    base = hub_models.build(row, task=row.kind != "detection")
+    inputs = hub_models.inputs(row, 16, seed=3)
+    outputs = base(inputs)
+    loss: Any = "mse"
+    if row.classes or row.kind == "language model":
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        targets = np.argmax(np.asarray(outputs), axis=-1)
+    else:
+        targets = keras.tree.map_structure(np.asarray, outputs)
+    qmodel = msq_tf.quantize_model(base)
+    qmodel.compile(keras.optimizers.Adam(1e-3), loss)
+    search = msq_tf.MSQCallback(
+        msq_tf.BudgetRule(target_compression=_COMPRESSION),
+        interval=1,
+        max_probes=2,
+        verbose=0,
+    )
+    history = qmodel.fit(
+        inputs, targets, epochs=2, batch_size=8, verbose=0, callbacks=[search]
+    )
+    if not np.isfinite(history.history["loss"]).all():
+        raise ValueError("the loss is not finite")
+    if qmodel.compression < _COMPRESSION:
+        raise ValueError(f"compression {qmodel.compression:.2f}")
+    return {"compression": round(qmodel.compression, 2)}
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the model that the command line names."""
+    name, result = arguments
+    run(hub_models.row(name), Path(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
