@@ -27,6 +27,18 @@ from tflite_export.targets.operator_rows import OperatorRow
 # They multiply activations, which is what integers are for.
 _HEAVY = {"BATCH_MATMUL"}
 _AFFINE = {"ADD", "DIV", "MUL", "SUB"}
+# They give the numbers of a weight in another order.
+_CARRYING = {
+    "EXPAND_DIMS",
+    "RESHAPE",
+    "SLICE",
+    "SPLIT",
+    "SPLIT_V",
+    "SQUEEZE",
+    "STRIDED_SLICE",
+    "TRANSPOSE",
+    "UNPACK",
+}
 _RANGES = {
     "LOGISTIC": (0.0, 1.0),
     "SOFTMAX": (0.0, 1.0),
@@ -157,10 +169,26 @@ class _Search:
         for op in self._graph.operators:
             if self._is_seed(op, known):
                 self._found.add(id(op))
+        self._carry()
         while self._grow():
             pass
         found = self._found | self._fixed
         return [op for op in self._graph.operators if id(op) in found]
+
+    def _carry(self) -> None:
+        """Takes in what reads a weight that was moved in float.
+
+        A grid of its own would round the trained codes anew.
+        """
+        carried = set(self._weights)
+        for op in self._graph.operators:
+            if not carried & set(fb.inputs(op)) or id(op) in self._fixed:
+                continue
+            self._found.add(id(op))
+            if fb.op_name(self._model, op) in _CARRYING and carried >= set(
+                self._floats(fb.inputs(op))
+            ):
+                carried.update(fb.outputs(op))
 
     def _known(self) -> set[int]:
         """Tensors whose grid training knows, also where it only moves on."""

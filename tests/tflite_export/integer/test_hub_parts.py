@@ -307,3 +307,42 @@ def test_windows_in_the_order_of_the_picture():
     ]
     got = site_check._arranged(windows, own, moves)
     np.testing.assert_array_equal(got, own)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Distances(L.Layer):
+    """Adds what a dense layer makes of a table."""
+
+    def build(self, shape):
+        """Creates the table; fewer bits than 8 would hold it."""
+        self.table = self.add_weight(shape=(6, 16), initializer="normal")
+        self.dense = L.Dense(shape[-1])
+        self.dense.build((6, 16))
+
+    def call(self, x):
+        """Multiplies the table, which no data changes."""
+        return x + self.dense(ops.convert_to_tensor(self.table))
+
+
+def test_no_weight_is_rounded_twice(tmp_path):
+    """The converter may multiply the other way round, and move the kernel."""
+    inputs = keras.Input((6, 8))
+    model = keras.Model(inputs, L.Dense(3)(Distances()(inputs)))
+    data = networks.samples(model)
+    qmodel = trained(model, data)
+    path = tmp_path / "m.tflite"
+    export(qmodel, path, target="cpu_int8", representative_data=data)
+    file = fb.load(path.read_bytes())
+    graph = file.subgraphs[0]
+    moved = {"DEQUANTIZE"}
+    kept = set()
+    for op in graph.operators:
+        name = fb.op_name(file, op)
+        reads = fb.inputs(op)
+        weight = fb.raw_data(file, graph.tensors[reads[0]]) is not None
+        if (name in moved and weight) or (
+            name in ("TRANSPOSE", "RESHAPE") and reads[0] in kept
+        ):
+            kept.update(fb.outputs(op))
+        assert name != "QUANTIZE" or reads[0] not in kept
+    assert kept
