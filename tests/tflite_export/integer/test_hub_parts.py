@@ -10,8 +10,8 @@ import msq_tf
 from tests.tflite_export.integer import networks
 from tflite_export import export
 from tflite_export.flatbuffer import model as fb
+from tflite_export.verification import arrangement
 from tflite_export.verification import keras_agreement
-from tflite_export.verification import site_check
 
 L, ops = keras.layers, keras.ops
 
@@ -305,7 +305,7 @@ def test_windows_in_the_order_of_the_picture():
         (cut.shape, axes),
         ((1, 4, 4, 3), None),
     ]
-    got = site_check._arranged(windows, own, moves)
+    got = arrangement.arranged(windows, own, moves)
     np.testing.assert_array_equal(got, own)
 
 
