@@ -22,6 +22,8 @@ BOTH = ["T5", "Whisper", "Moonshine"]
 PICTURES = ["ViT", "SwinTransformer", "CLIP", "SegFormer", "DeepLabV3"]
 
 
+# What KerasHub's T5 says of its own masks.
+@pytest.mark.filterwarnings("ignore:.*does not support masking:UserWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*ENCODERS, *DECODERS, *BOTH, *PICTURES])
 @pytest.mark.parametrize("bits", [8, None], ids=["trained", "measured"])
