@@ -13,7 +13,7 @@ Move = tuple[tuple[int, ...], np.ndarray | None]
 def arranged(
     codes: np.ndarray, own: np.ndarray, moves: Sequence[Move]
 ) -> np.ndarray:
-    """What a file has at a site, in the order of numbers that Keras has there.
+    """Puts what a file has at a site into the order that Keras has there.
 
     The converter moves the rounding of a site behind a RESHAPE or TRANSPOSE.
     Shapes do not always say behind which; the closest arrangement does.
