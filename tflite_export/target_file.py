@@ -77,6 +77,7 @@ class Built:
         notes: Sentences for the report.
         sites: Tensor of an integer file by the position of the site in
             training.
+        rounded: Weights of an integer file that are float in training.
     """
 
     data: bytes
@@ -85,6 +86,7 @@ class Built:
     untrained: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     sites: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    rounded: frozenset[int] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +184,7 @@ class Integer:
             made.untrained,
             made.notes,
             made.sites,
+            made.rounded,
         )
 
     def verify(self, built: Built, samples: Sequence[np.ndarray]) -> Verified:
@@ -220,5 +223,6 @@ class Integer:
             decisions,
             built.untrained,
             built.sites,
+            built.rounded,
         )
         return Verified(tuple(checks), tuple(rows), (*amplified, *notes))

@@ -168,7 +168,7 @@ def find_sites(found: Trace, bits: int = 8) -> tuple[Site, ...]:
         ):
             add(tensor, _numbered("input", i), INPUT, i)
     for call in found.calls:
-        if not call.output.dtype.is_floating:
+        if not call.output.dtype.is_floating or found.is_position(call.output):
             continue
         path = _numbered(found.paths[call.index], call.number)
         place = call.index, call.number

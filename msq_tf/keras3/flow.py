@@ -24,6 +24,7 @@ from msq_tf.keras3.discovery import walk
 from msq_tf.keras3.overlay import child_layers
 from msq_tf.keras3.overlay import operations
 from msq_tf.keras3.overlay import symbolic_inputs
+from msq_tf.keras3.places import Places
 
 # Kinds of TensorFlow's operators that only move numbers.
 _MOVING = {
@@ -48,6 +49,10 @@ PRODUCTS = {
 }
 # What else a runtime computes from the grid that it reads.
 _COMPUTING = PRODUCTS | {"Add", "AddV2", "Mul", "Sub"}
+
+
+# Lengths to try where a layer needs one.
+_SIZES = (16, 64)
 
 
 @dataclasses.dataclass
@@ -130,6 +135,14 @@ class Trace:
             )
             for operation in tensor.consumers()
         )
+
+    def is_position(self, tensor: Any) -> bool:
+        """Whether a tensor counts things, and no activation meets it."""
+        return tensor in self._places
+
+    @functools.cached_property
+    def _places(self) -> Places:
+        return Places(self.inputs[0].graph, self.inputs, self.outputs)
 
     @functools.cached_property
     def _written(self) -> set[str]:
@@ -256,7 +269,43 @@ def input_signature(base: Any, example_inputs: Any = None) -> Any:
 
 
 def trace(base: Any, signature: Any) -> Trace:
-    """Runs a model in inference mode and notes what flows through it."""
+    """Runs a model in inference mode and notes what flows through it.
+
+    Some layers take no open length, as they loop over it in Python. What flows
+    where is the same for any length.
+    """
+    sizes = [signature, *(_closed(signature, size) for size in _SIZES)]
+    if not any(
+        None in spec.shape[1:] for spec in keras.tree.flatten(signature)
+    ):
+        del sizes[1:]
+    for number, sized in enumerate(sizes):
+        try:
+            return _traced(base, sized)
+        # What a layer says of it is of no single kind.
+        except Exception:
+            if number + 1 == len(sizes):
+                # In its own words for what the model has.
+                return _traced(base, signature)
+    raise AssertionError("there is one at least")
+
+
+def _closed(signature: Any, size: int) -> Any:
+    """A signature without open sizes; the batch stays open."""
+    return keras.tree.map_structure(
+        lambda spec: tf.TensorSpec(
+            [
+                size if k and length is None else length
+                for k, length in enumerate(spec.shape)
+            ],
+            spec.dtype,
+            spec.name,
+        ),
+        signature,
+    )
+
+
+def _traced(base: Any, signature: Any) -> Trace:
     named = hookable(base)
     install(layer for _, layer in named)
     attention.install(base)

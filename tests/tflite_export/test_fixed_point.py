@@ -1,5 +1,7 @@
 """The builtin kernels' arithmetic, to the bit."""
 
+import copy
+
 import hypothesis
 import hypothesis.strategies as st
 import keras
@@ -8,6 +10,7 @@ import pytest
 
 import msq_tf
 from tflite_export import export
+from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
@@ -104,3 +107,48 @@ def test_channels_beside_the_vectors(channels, multiplier, tmp_path):
         (want,) = interpreter.Session(data, kernels)(quantized)
         (got,) = fixed_point.FixedPoint(data, kernels)(quantized)
         np.testing.assert_array_equal(got, want)
+
+
+def test_constants_alone_as_xnnpack_rounds_them(tmp_path):
+    """DeBERTa multiplies a table of distances by trained weights."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 16))
+    model = keras.Model(inputs, keras.layers.Dense(64)(inputs))
+    qmodel = msq_tf.quantize_model(model)
+    qmodel.set_bits(dict.fromkeys(qmodel.paths, 3))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 32, 16)).astype(np.float32)
+    path = tmp_path / "m.tflite"
+    export(qmodel, path, target="cpu_int8", representative_data=x)
+    file = fb.load(path.read_bytes())
+    graph = file.subgraphs[0]
+    op = next(
+        o for o in graph.operators if fb.op_name(file, o) == "FULLY_CONNECTED"
+    )
+    read, written = fb.inputs(op)[0], fb.outputs(op)[0]
+    rows = rng.integers(-128, 128, (1, 32, 16)).astype(np.int8)
+    table, result = (
+        edit.new_tensor(graph, "INT8", graph.tensors[like])
+        for like in (read, written)
+    )
+    for new, like in ((table, read), (result, written)):
+        graph.tensors[new].quantization = graph.tensors[like].quantization
+        graph.tensors[new].type = graph.tensors[like].type
+        graph.tensors[new].shape = np.array(
+            [1, *fb.shape(graph.tensors[like])[1:]], np.int32
+        )
+        graph.tensors[new].shapeSignature = None
+    graph.tensors[table].buffer = edit.new_buffer(file, rows)
+    second = copy.copy(op)
+    second.inputs = np.array([table, *fb.inputs(op)[1:]], np.int32)
+    second.outputs = np.array([result], np.int32)
+    graph.operators.append(second)
+    graph.outputs = np.array([*fb.outputs(graph), result], np.int32)
+    file.signatureDefs = None
+    data = fb.dump(file)
+    want = interpreter.Session(data, "xnnpack")([x])[1]
+    other = interpreter.Session(data, "builtin")([x])[1]
+    assert (other != want).any()
+    everything = frozenset(range(len(graph.operators)))
+    got = fixed_point.FixedPoint(data, "builtin", everything)([x])[1]
+    np.testing.assert_array_equal(got, want)

@@ -51,6 +51,7 @@ class IntegerFile:
         untrained: Operators that round to a grid which training doesn't know.
         notes: Sentences for the report.
         sites: The tensor of each site of training, by the site's position.
+        rounded: Constants that are weights in float in training.
     """
 
     data: bytes
@@ -60,6 +61,7 @@ class IntegerFile:
     untrained: tuple[str, ...]
     notes: tuple[str, ...]
     sites: Mapping[int, int]
+    rounded: frozenset[int]
 
 
 def build(
@@ -232,6 +234,7 @@ class _Build:
         quantizer = Quantizer(model, self._rows, self._own, solution, target)
         written = quantizer.run(integer_io)
         self._notes = tuple(quantizer.notes)
+        self._rounded = quantizer.rounded
         if integer_io:
             tensors = model.subgraphs[0].tensors
             self._notes += tuple(
@@ -270,6 +273,7 @@ class _Build:
                 for site, tensor in self._sites.items()
                 if (0, tensor) in places
             },
+            rounded=frozenset(places[0, i] for i in self._rounded),
         )
 
 

@@ -65,6 +65,8 @@ def keeps_codes(model: schema.ModelT, op: schema.OperatorT) -> bool:
     read, written = (
         tensors[i].quantization for i in (found.operand, fb.outputs(op)[0])
     )
+    if any(grid is None or grid.scale is None for grid in (read, written)):
+        return False  # between operators that compute in float
     return int(read.zeroPoint[0]) == int(written.zeroPoint[0]) and bool(
         np.isclose(
             float(written.scale[0]),

@@ -39,6 +39,8 @@ class Quantizer:
         target: Target,
     ):
         self.notes: list[str] = []
+        # Weights that training does not know as the codes that they become.
+        self.rounded: set[int] = set()
         self._model = model
         self._graph = model.subgraphs[0]
         self._rows = rows
@@ -110,6 +112,7 @@ class Quantizer:
                 )
             self._weights[index] = found
             if found.differs_from(value):
+                self.rounded.add(index)
                 self.notes.append(
                     f"weight '{name}' was not trained with MSQ: rounded to 8 "
                     "bits"

@@ -1,8 +1,9 @@
 """Which operators of an integer graph compute in float.
 
-Four kinds compute in float: operators without a kernel for the target's
+Five kinds compute in float: operators without a kernel for the target's
 activations; layer normalizations (see `float_islands`); operators that
-normalize an input which training does not round; and delicate operators, such
+normalize an input which training does not round; what computes positions, such
+as lengths and angles, from integers alone; and delicate operators, such
 as EXP and DIV, if training has no grid for their input or output, as one unit
 there would become many behind it. Operators between them and the next tensor
 that training rounds compute in float, too. So the file rounds where training
@@ -18,6 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
+from tflite_export.integer import positions
 from tflite_export.integer.trained_grids import as_float32
 from tflite_export.targets import Target
 from tflite_export.targets.operator_rows import OperatorRow
@@ -25,6 +27,18 @@ from tflite_export.targets.operator_rows import OperatorRow
 # They multiply activations, which is what integers are for.
 _HEAVY = {"BATCH_MATMUL"}
 _AFFINE = {"ADD", "DIV", "MUL", "SUB"}
+# They give the numbers of a weight in another order.
+_CARRYING = {
+    "EXPAND_DIMS",
+    "RESHAPE",
+    "SLICE",
+    "SPLIT",
+    "SPLIT_V",
+    "SQUEEZE",
+    "STRIDED_SLICE",
+    "TRANSPOSE",
+    "UNPACK",
+}
 _RANGES = {
     "LOGISTIC": (0.0, 1.0),
     "SOFTMAX": (0.0, 1.0),
@@ -150,13 +164,31 @@ class _Search:
 
     def run(self) -> list[schema.OperatorT]:
         known = self._known()
+        if self._target.float_regions:
+            self._found |= positions.find(self._model)
         for op in self._graph.operators:
             if self._is_seed(op, known):
                 self._found.add(id(op))
+        self._carry()
         while self._grow():
             pass
         found = self._found | self._fixed
         return [op for op in self._graph.operators if id(op) in found]
+
+    def _carry(self) -> None:
+        """Takes in what reads a weight that was moved in float.
+
+        A grid of its own would round the trained codes anew.
+        """
+        carried = set(self._weights)
+        for op in self._graph.operators:
+            if not carried & set(fb.inputs(op)) or id(op) in self._fixed:
+                continue
+            self._found.add(id(op))
+            if fb.op_name(self._model, op) in _CARRYING and carried >= set(
+                self._floats(fb.inputs(op))
+            ):
+                carried.update(fb.outputs(op))
 
     def _known(self) -> set[int]:
         """Tensors whose grid training knows, also where it only moves on."""

@@ -66,8 +66,12 @@ def respell(
     speller = _Speller(model, target)
     copies.resize(model, target, ends)
     for op in list(model.subgraphs[0].operators):
-        rule = _RULES.get(fb.op_name(model, op))
-        if rule is not None and id(op) not in kept:
+        name = fb.op_name(model, op)
+        rule = _RULES.get(name)
+        if rule is None or id(op) in kept:
+            continue
+        # Positions, lengths and masks are computed as they are.
+        if name in _ON_INTEGERS or speller.is_float(_out(op)):
             rule(speller, op)
     if speller.joins:
         copies.join_reshapes(model, ends)
@@ -81,6 +85,10 @@ class _Speller:
         self._graph = model.subgraphs[0]
         self._target = target
         self.joins = False
+
+    def is_float(self, index: int) -> bool:
+        """Whether a tensor is to become an activation."""
+        return fb.type_name(self._graph.tensors[index]) == "FLOAT32"
 
     def square(self, op: schema.OperatorT) -> None:
         """A product with itself."""
@@ -117,6 +125,25 @@ class _Speller:
         factor = self._constant(count)
         self.found.parts[mean] = (result, 1.0 / count)
         self._replace(op, [first, self._op("MUL", [mean, factor], result)])
+
+    def multiply(self, op: schema.OperatorT) -> None:
+        """A product of two activations, where no constant is the weight."""
+        inputs = [*fb.inputs(op), -1][:3]
+        options = op.builtinOptions
+        tensors = self._graph.tensors
+        if (
+            not self._target.has("BATCH_MATMUL")
+            or fb.raw_data(self._model, tensors[inputs[1]]) is not None
+            or inputs[2] >= 0
+            or options.fusedActivationFunction
+            or len(self._axes(inputs[0])) != len(self._axes(_out(op)))
+        ):
+            return
+        product = self._op(
+            "BATCH_MATMUL", inputs[:2], _out(op), "BatchMatMulOptions"
+        )
+        product.builtinOptions.adjY = True
+        self._replace(op, [product])
 
     def clip(self, op: schema.OperatorT) -> None:
         """The smaller of the upper end, then the larger of the lower."""
@@ -345,11 +372,14 @@ def _out(op: schema.OperatorT) -> int:
     return fb.outputs(op)[0]
 
 
+# Rules that ask themselves what an operator reads.
+_ON_INTEGERS = ("CAST", "GATHER", "GATHER_ND", "SELECT", "SELECT_V2")
 _RULES = {
     "ABS": _Speller.absolute,
     "BROADCAST_TO": _Speller.tile,
     "CAST": _Speller.cast,
     "DEPTH_TO_SPACE": _Speller.space,
+    "FULLY_CONNECTED": _Speller.multiply,
     "GATHER": _Speller.gather,
     "GATHER_ND": _Speller.gather,
     "HARD_SWISH": _Speller.hard_swish,

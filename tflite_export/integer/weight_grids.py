@@ -23,9 +23,11 @@ _READ_AS_DATA = ("activation", "same")
 def unreadable(
     model: schema.ModelT, matches: Sequence[Match], target: Target
 ) -> set[int]:
-    """Trained weights that operators can't read as activations as they are.
+    """Trained weights that integer operators can't read as they are.
 
-    They have a scale per channel, or are beside 16-bit activations.
+    As activations, they have a scale per channel, or are beside 16-bit ones.
+    As weights, their scales lie along another axis than the operator's; a
+    table of tokens has one for each feature, which its product sums over.
     """
     found = set()
     for match in matches:
@@ -36,9 +38,16 @@ def unreadable(
             if match.constant.graph or row is None:
                 continue
             for place, read in enumerate(fb.inputs(op)):
-                if read != index or row.role(place) not in _READ_AS_DATA:
+                role = row.role(place)
+                if read != index or role not in (*_READ_AS_DATA, "weight"):
                     continue
-                if (
+                if role == "weight":
+                    if (
+                        match.fit.axis not in (None, row.channel_axis)
+                        and (scale != scale[0]).any()
+                    ):
+                        found.add(index)
+                elif (
                     target.mode != "int8"
                     or (scale != scale[0]).any()
                     or not target.allows(row.name, "INT8", "per_tensor")

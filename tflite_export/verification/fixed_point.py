@@ -134,6 +134,16 @@ class FixedPoint:
     ) -> dict[int, np.ndarray]:
         """Runs one operator on its own."""
         reads = [i for i in dict.fromkeys(fb.inputs(op)) if i in values]
+        if position in self._delegated and not reads:
+            # Of constants alone XNNPACK makes a constant, and then has nothing
+            # to run: such a file of one operator fails, or ends the process.
+            values = dict(values)
+            for index in fb.inputs(op)[:1]:
+                tensor = self._model.subgraphs[0].tensors[index]
+                value = fb.constant(self._model, tensor)
+                if value is not None:
+                    values[index] = value
+                    reads = [index]
         shapes = tuple(values[index].shape for index in reads)
         key = (position, shapes)
         if key not in self._sessions:
@@ -142,8 +152,6 @@ class FixedPoint:
                     self._model, op, dict(zip(reads, shapes, strict=True))
                 )
             kernels = self._kernels
-            # Of constants alone XNNPACK makes a constant, and then has nothing
-            # to run: such a file of one operator fails, or ends the process.
             if position in self._delegated and reads:
                 kernels = "xnnpack"
             self._sessions[key] = interpreter.Session(
@@ -169,6 +177,7 @@ def _single(
     for index, shape in reads.items():
         graph.tensors[places[index]].shape = np.array(shape, np.int32)
         graph.tensors[places[index]].shapeSignature = None
+        graph.tensors[places[index]].buffer = 0
     tensors = model.subgraphs[0].tensors
     needed = {tensors[i].buffer for i in fb.inputs(op) if i >= 0}
     for body in model.subgraphs[1:]:  # of a loop

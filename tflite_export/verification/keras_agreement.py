@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -90,6 +91,7 @@ def against_keras(
     decisions: agreement.Decisions,
     untrained: Sequence[str],
     sites: Mapping[int, int],
+    rounded: Collection[int] = (),
 ) -> list[str]:
     """Runs the file, on XNNPACK or as its float twin, and the Keras model.
 
@@ -104,6 +106,7 @@ def against_keras(
         decisions: How each output decides.
         untrained: Operators of the file that round where Keras does not.
         sites: Tensor of the file by the position of the site in training.
+        rounded: Weights of the file that are float in training.
 
     Returns:
         Sentences for the report.
@@ -161,13 +164,16 @@ def against_keras(
     explained, why = False, "max_units was given, and holds"
     if limits.max_units is None:
         explained, why = site_check.explanation(
-            site_check.compare(data, source, kernels, chunks, sites, target),
-            partly=bool(untrained),
+            site_check.compare(
+                data, source, kernels, chunks, sites, target, rounded
+            ),
+            partly=bool(untrained or rounded),
         )
     elif untrained:
         return notes
     if explained:
-        word = "where the two can be compared, they agree" * bool(untrained)
+        word = "where the two can be compared, they agree"
+        word *= bool(untrained or rounded)
         return [
             *notes,
             f"that is more than {most} units, but {word or 'right'}: {why}",

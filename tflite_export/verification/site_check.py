@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from tflite_export.integer import factors
 from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
 from tflite_export.targets import Target
+from tflite_export.verification import arrangement
 from tflite_export.verification import float_twin
 from tflite_export.verification.amplification import MOST_ON_AVERAGE
 
@@ -34,6 +36,17 @@ from tflite_export.verification.amplification import MOST_ON_AVERAGE
 _FEW = 2
 # An average of two or four integers is a tie every second or fourth time.
 _TIES = 0.5
+# What a weight passes on its way.
+_OF_TABLES = {
+    "BROADCAST_TO",
+    "DEQUANTIZE",
+    "EXPAND_DIMS",
+    "QUANTIZE",
+    "RESHAPE",
+    "SLICE",
+    "STRIDED_SLICE",
+    "TRANSPOSE",
+}
 # What rounding is off by, on average, where what follows averages it.
 _ROUNDING = 0.25
 
@@ -94,6 +107,7 @@ def compare(
     chunks: Sequence[Sequence[np.ndarray]],
     sites: Mapping[int, int],
     target: Target,
+    rounded: Collection[int] = (),
 ) -> list[SiteDifference]:
     """Compares all sites, in the order of execution, and then outputs.
 
@@ -104,6 +118,8 @@ def compare(
         chunks: Batches of inputs as the file takes them.
         sites: Tensor of the file by the position of the site.
         target: Where the file shall run.
+        rounded: Weights that Keras has in float, so that what they give can't
+            be compared.
     """
     shown = float_twin.probe(data)
     model = fb.load(shown)
@@ -124,7 +140,7 @@ def compare(
         for index in set(sites.values())
         if (values := _constant(model, index)) is not None
     }
-    segments = _Segments(model, set(sites.values()), source, target)
+    segments = _Segments(model, set(sites.values()), source, target, rounded)
     found: dict[int, SiteDifference] = {}
     file: dict[int, np.ndarray] = {}
 
@@ -137,13 +153,14 @@ def compare(
             own = np.round(value / np.float64(scale))
             low, high = _LIMITS[fb.type_name(graph.tensors[index])]
             own = np.clip(own, low - zero, high - zero).astype(np.int64)
-            codes = _arranged(codes, own, segments.moves(index))
+            codes = arrangement.arranged(codes, own, segments.moves(index))
             found[index].add(codes, own.reshape(codes.shape))
         return (codes * np.float64(scale)).astype(np.float32)
 
     def tap(site: int, value: tf.Tensor) -> tf.Tensor:
         index = sites.get(site)
-        if index is None:
+        # What is read in float only has no grid in the file.
+        if index is None or not segments.has_grid(index):
             return value
         real = constants.get(index)
         if real is None:
@@ -173,34 +190,6 @@ def compare(
     return list(found.values())
 
 
-def _arranged(
-    codes: np.ndarray, own: np.ndarray, moves: Sequence[_Move]
-) -> np.ndarray:
-    """What a file has at a site, in the order of numbers that Keras has there.
-
-    The converter moves the rounding of a site behind a RESHAPE or TRANSPOSE.
-    Shapes do not always say behind which; the closest arrangement does.
-    `moves` has each operator that the rounding may have been moved behind, the
-    last first: the shape that it reads, and axes of a TRANSPOSE.
-    """
-    found = [codes]
-    for shape, axes in moves:
-        if axes is not None and axes.size == codes.ndim:
-            codes = codes.transpose(np.argsort(axes))
-        elif axes is None and math.prod(shape[1:]) * len(codes) == codes.size:
-            codes = codes.reshape(len(codes), *shape[1:])
-        else:
-            break
-        found.append(codes)
-    if len(found) == 1:
-        return found[0]
-    return min(
-        (x.reshape(own.shape) for x in found),
-        key=lambda x: np.abs(x - own).sum(),
-    )
-
-
-_Move = tuple[tuple[int, ...], np.ndarray | None]
 _LIMITS = {"INT8": (-128, 127), "INT16": (-32768, 32767)}
 
 
@@ -236,11 +225,13 @@ class _Segments:
         sites: set[int],
         source: Source,
         target: Target,
+        rounded: Collection[int],
     ):
         self._model = model
         self._graph = model.subgraphs[0]
         self._sites = sites
         self._target = target
+        self._rounded = set(rounded)
         self._rounds_biases = source.rounds_biases
         self._writers = fb.writers(self._graph)
 
@@ -250,11 +241,15 @@ class _Segments:
         op = self._writers.get(index)
         kind = "input" if op is None else fb.op_name(self._model, op)
         limit, ties = self._limit(index)
+        if self._is_table(index):
+            # The grid was learned from these few values, which are ties at its
+            # ends: Keras breaks them upwards, QUANTIZE away from zero.
+            ties = max(ties, _TIES)
         return SiteDifference(name, kind, limit, max(MOST_ON_AVERAGE, ties))
 
-    def moves(self, index: int) -> list[_Move]:
+    def moves(self, index: int) -> list[arrangement.Move]:
         """The operators that move a tensor before it is written."""
-        found: list[_Move] = []
+        found: list[arrangement.Move] = []
         while (op := self._writers.get(index)) is not None:
             name = fb.op_name(self._model, op)
             if name not in ("RESHAPE", "TRANSPOSE"):
@@ -277,8 +272,10 @@ class _Segments:
             name = fb.op_name(self._model, op)
             if len(reads) != 1:
                 break
+            between = 0.0
             if name == "QUANTIZE" and self._is_integer(reads[0]):
-                extra += math.ceil(self._scale(reads[0]) / own)
+                between = self._scale(reads[0]) / own
+                extra += math.ceil(between)
             elif self._mixes(op):
                 # It averages what it reads, errors as well, and rounds anew.
                 units = self._scale(at) / own
@@ -289,9 +286,14 @@ class _Segments:
             at = reads[0]
             if at in self._sites:
                 return np.array(1 + extra), ties
+            if between:
+                # On a grid that training does not know it was rounded before.
+                ties += between * _ROUNDING + MOST_ON_AVERAGE
         if op is None:
             return np.array(1 + extra), ties
-        if not all(self._known(i, own) for i in self._reads(op)):
+        if self._rounded & set(fb.inputs(op)) or not all(
+            self._known(i, own) for i in self._reads(op)
+        ):
             return None, ties
         units = self._target.operator_units(fb.op_name(self._model, op))
         return units + extra + self._of_bias(op, own), ties
@@ -330,12 +332,16 @@ class _Segments:
     def _moves(self, op: schema.OperatorT) -> bool:
         row = self._target.operators.get(fb.op_name(self._model, op))
         if row is not None and row.output == "same":
-            return not row.mixes
+            # Of one pixel there are copies only.
+            return not row.mixes or self._pixels(fb.inputs(op)[0]) == 1
         return factors.keeps_codes(self._model, op)
 
     def _mixes(self, op: schema.OperatorT) -> bool:
         row = self._target.operators.get(fb.op_name(self._model, op))
-        return row is not None and row.mixes
+        return row is not None and row.mixes and not self._moves(op)
+
+    def _pixels(self, index: int) -> int:
+        return math.prod(fb.axes(self._graph.tensors[index])[1:-1])
 
     def _reads(self, op: schema.OperatorT) -> list[int]:
         """The inputs of an operator that are no constants."""
@@ -345,6 +351,19 @@ class _Segments:
             if i >= 0
             and fb.raw_data(self._model, self._graph.tensors[i]) is None
         ]
+
+    def _is_table(self, index: int) -> bool:
+        """Whether a tensor holds a weight, whatever the data is."""
+        while (op := self._writers.get(index)) is not None:
+            if fb.op_name(self._model, op) not in _OF_TABLES:
+                return False
+            index = fb.inputs(op)[0]
+        return fb.raw_data(self._model, self._graph.tensors[index]) is not None
+
+    def has_grid(self, index: int) -> bool:
+        """Whether a tensor holds codes."""
+        found = self._graph.tensors[index].quantization
+        return found is not None and found.scale is not None
 
     def _is_integer(self, index: int) -> bool:
         return fb.type_name(self._graph.tensors[index]) in _LIMITS

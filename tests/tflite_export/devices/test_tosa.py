@@ -103,6 +103,21 @@ def one_quantize(kind: str) -> bytes:
     return fb.dump(model)
 
 
+def two_quantizes() -> bytes:
+    """A file that quantizes an example and three rows."""
+    model = fb.load(one_quantize("INT8"))
+    graph = model.subgraphs[0]
+    (op,) = graph.operators
+    read, written = fb.inputs(op)[0], fb.outputs(op)[0]
+    source = edit.new_tensor(graph, "FLOAT32", shape=(3, 2))
+    result = edit.new_tensor(graph, "INT8", shape=(3, 2))
+    graph.tensors[result].quantization = edit.quantization(np.array(0.5), 3)
+    second = edit.conversion(model, "QUANTIZE", "INT8", source, result)
+    graph.operators.append(second)
+    graph.inputs, graph.outputs = [read, source], [written, result]
+    return fb.dump(model)
+
+
 def one_cast(zero: int) -> bytes:
     """A file that gives the codes of an input."""
     model, graph = schema.ModelT(), schema.SubGraphT()
@@ -138,6 +153,15 @@ def test_floats_beyond_a_grid_stop_at_its_ends(tools):
     x = np.array([[-1e4, -66.0, -65.5, 0.0, 62.0, 62.5, 1e4]], np.float32)
     wanted = [[-128, -128, -128, 3, 127, 127, 127]]
     assert tosa.run(one_quantize("INT8"), [x])[0].tolist() == wanted
+
+
+def test_inputs_of_several_lengths(tools):
+    """Not every input of a file has as many rows as there are samples."""
+    x = np.arange(14, dtype=np.float32).reshape(2, 7)
+    rows = np.arange(12, dtype=np.float32).reshape(6, 2)
+    first, second = tosa.run(two_quantizes(), [x, rows])
+    np.testing.assert_array_equal(first, 2 * x + 3)
+    np.testing.assert_array_equal(second, 2 * rows + 3)
 
 
 def test_limits_change_nothing_for_litert():
