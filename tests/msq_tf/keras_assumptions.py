@@ -361,6 +361,10 @@ _FREEZING = (
 # Of other packages: name -> why it is no danger.
 NOT_OF_KERAS = {
     "_FunctionConverterDataInEager": _FREEZING,
+    "_build_cache": (
+        "KerasHub's: what its `generate` makes caches with, so every test of "
+        "a file that generates goes through it"
+    ),
     "_exit": "Python's",
     "_experimental_use_buffer_offset": (
         "the TFLite converter's; where it is gone, it looks for equal "

@@ -340,7 +340,9 @@ def test_unsupported_operator_is_named(tmp_path):
 
 def test_inputs_that_show_nothing_are_remarked(model, tmp_path):
     same = np.ones((4, 6), np.float32)
-    report = export(model, tmp_path / "m.tflite", representative_data=same)
+    report = export(
+        model, tmp_path / "m.tflite", "cpu_float", representative_data=same
+    )
     (note,) = report.notes
     assert "'output' is the same for all 4" in note
     assert note in " ".join(str(report).split())
