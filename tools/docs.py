@@ -16,7 +16,6 @@ from pathlib import Path
 from benchmarks.accuracy import accuracy
 from benchmarks.accuracy import channels
 from benchmarks.accuracy import figures
-from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.comparison import figure
 from benchmarks.comparison.peers import run as peers
@@ -77,7 +76,6 @@ def pages() -> dict[Path, dict[str, str]]:
         "docs/accuracy.md": {
             "": accuracy.markdown(load("accuracy")),
             "the start": start.markdown(load("start")),
-            "the scales": scales.markdown(load("scales")),
         },
         "docs/algorithm.md": {"": kept(load("strength"))},
         "docs/channels.md": {"": channels.markdown(load("channels"))},

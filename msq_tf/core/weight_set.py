@@ -244,12 +244,7 @@ class WeightQuantizers:
             )
         else:
             values = batched.values(
-                self._layout,
-                weights,
-                scales,
-                bits,
-                self.quantizer,
-                self._scale,
+                self._layout, weights, scales, bits, self.quantizer
             )
         return values, penalty
 

@@ -241,14 +241,8 @@ def values(
     scales: tf.Tensor,
     bits: tf.Tensor,
     quantizer: str,
-    kind: str = uniform.MAX,
 ) -> list[tf.Tensor]:
     """`uniform.quantize(...).value` of every weight.
-
-    The gradient is the identity, but where `kind` is `"mse"` and a weight of
-    few bits lies beyond the clip: there it is zero if a step along it would
-    take the weight further out. Such a step changes no value, it only widens
-    the scale that follows from the weights. `max|w|` clips nothing.
 
     Args:
         layout: Where the scales of each weight are.
@@ -256,10 +250,10 @@ def values(
         scales: float32 positive vector. No gradient.
         bits: int32 tensor of shape (weights,), stored bits.
         quantizer: `"round_clamp"` or `"dorefa"`.
-        kind: Where the scales are from, as in `ScaleLayout.scales`.
 
     Returns:
-        float32 tensors in the weights' shapes, the same to the bit.
+        float32 tensors in the weights' shapes, the same to the bit, with the
+        identity as gradient.
     """
     own = steps(layout, scales, bits, quantizer)
 
@@ -267,41 +261,9 @@ def values(
     def apply(*given: tf.Tensor) -> Any:
         found = zip(codes(given, own, bits), own, strict=True)
         results = [integers * step for integers, step in found]
-
-        def gradient(*upstream: Any) -> Any:
-            if kind == uniform.MAX:
-                return upstream
-            # Those of tables that are looked up are sparse.
-            dense = [tf.convert_to_tensor(d) for d in upstream]
-            # Behind a branch: at first all weights are wide.
-            return tf.cond(
-                mse_scale.any_narrow(bits),
-                lambda: _inward(given, own, bits, dense),
-                lambda: [tf.identity(d) for d in dense],
-            )
-
-        return results, gradient
+        return results, lambda *upstream: upstream
 
     return apply(*weights)
-
-
-def _inward(
-    weights: Sequence[tf.Tensor],
-    own: Sequence[tf.Tensor],
-    bits: tf.Tensor,
-    upstream: Sequence[tf.Tensor],
-) -> list[tf.Tensor]:
-    """Gradients without what moves weights of few bits away from the clip."""
-    limit = tf.where(
-        mse_scale.is_narrow(bits), uniform.code_limit(bits), float("inf")
-    )
-    return [
-        # The step is against the gradient.
-        tf.where((tf.abs(w) > clip * step) & (w * d < 0.0), 0.0, d)
-        for w, step, clip, d in zip(
-            weights, own, tf.unstack(limit), upstream, strict=True
-        )
-    ]
 
 
 def penalized(

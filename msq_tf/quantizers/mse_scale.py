@@ -114,14 +114,9 @@ def _units(count: int) -> float:
     return 2.0 ** min(23, (52 - max(count - 1, 1).bit_length()) // 2)
 
 
-def is_narrow(bits: tf.Tensor) -> tf.Tensor:
-    """Whether the scale of each width follows from moments, bools."""
-    return bits <= max(COEFFICIENTS)
-
-
 def any_narrow(bits: tf.Tensor) -> tf.Tensor:
     """Whether the scale of any width follows from moments, a bool scalar."""
-    return tf.reduce_any(is_narrow(bits))
+    return tf.reduce_any(bits <= max(COEFFICIENTS))
 
 
 def scale(

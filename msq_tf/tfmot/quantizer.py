@@ -166,9 +166,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         layout = batched.ScaleLayout([w.shape], [self.scale_axes(len(w.shape))])
         bits = tf.convert_to_tensor(weights["bits"])[None]
         scales = layout.scales([w], bits, self.quantizer, self.scale)
-        (value,) = batched.values(
-            layout, [w], scales, bits, self.quantizer, self.scale
-        )
+        (value,) = batched.values(layout, [w], scales, bits, self.quantizer)
         return tf.cast(value, dtype)
 
     def _penalty(self, weight: Any, variables: Mapping[str, Any]) -> tf.Tensor:

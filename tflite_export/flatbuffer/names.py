@@ -51,8 +51,11 @@ def give(model: schema.ModelT, kept: Collection[tuple[int, int]]) -> None:
         for index in range(len(graph.tensors))
     ]
     # Files without signatures go by the names of inputs and outputs, so these
-    # come before weights of the same name.
-    public = sorted(named, key=lambda place: place in set(kept))
+    # come before weights of the same name; inputs first, as states are inputs
+    # and outputs of one name.
+    order = {(0, i): 0 for i in fb.outputs(main)}
+    order |= {(0, i): -1 for i in fb.inputs(main)}
+    public = sorted(named, key=lambda place: (order.get(place, 1), place))
     taken: set[str] = set()
     for place in public:
         _set(model, place, _unique(fb.name(_tensor(model, place)), taken))

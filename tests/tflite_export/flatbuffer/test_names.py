@@ -86,7 +86,7 @@ def test_a_large_file_has_layers(subclassed, tmp_path):
 
 
 def test_names_that_are_taken():
-    """An input, a weight and a number of one name."""
+    """An input, an output, a weight and a number of one name."""
 
     def tensor(name):
         made = schema.TensorT()
@@ -94,21 +94,23 @@ def test_names_that_are_taken():
         return made
 
     graph = schema.SubGraphT()
-    graph.tensors = [tensor(n) for n in ("a", "a", "b/c/d", "#2", "#2:2")]
-    graph.inputs = np.array([0, 3], np.int32)
-    graph.outputs = np.array([4], np.int32)
+    texts = ("a", "a", "b/c/d", "#2", "#2:2", "a")
+    graph.tensors = [tensor(n) for n in texts]
+    graph.inputs = np.array([5, 3], np.int32)
+    graph.outputs = np.array([4, 1], np.int32)
     graph.operators = []
     model = schema.ModelT()
     model.subgraphs, model.buffers = [graph], [schema.BufferT()]
-    names.give(model, {(0, 1)})
+    names.give(model, {(0, 0)})
     assert [fb.name(t) for t in graph.tensors] == [
-        "a",
+        "a:3",
         "a:2",
         "#2:3",
         "#2",
         "#2:2",
+        "a",
     ]
-    assert names.own(graph.tensors[1]) == "a:2"
+    assert names.own(graph.tensors[0]) == "a:3"
 
 
 @pytest.mark.parametrize(
