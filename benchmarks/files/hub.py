@@ -148,6 +148,8 @@ def _refused(models: list[Run]) -> Iterable[tuple[str, str]]:
 def _short(reason: str) -> str:
     """A reason in one line, without what only one run has."""
     words = " ".join(reason.split()).replace("|", "\\|")
+    # No link of Markdown.
+    words = words.replace("](", "] (")
     return words if len(words) <= 300 else words[:297] + "..."
 
 
