@@ -10,6 +10,7 @@ next is tried.
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,6 +34,8 @@ from benchmarks.harness import memory
 _SAMPLES = 8
 # Fewer bits than these are not needed for it.
 _COMPRESSION = 6.0
+# A line of a traceback, which names files of one machine.
+_FRAME = re.compile(r'\s*File "[^"]*", line \d+, in \S+')
 
 
 def run(row: Row, result: Path, targets: tuple[str, ...] = TARGETS) -> None:
@@ -103,7 +106,7 @@ def step(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except Exception as error:  # the table says so
         facts = {
             "outcome": "failed",
-            "reason": f"{type(error).__name__}: {error}",
+            "reason": f"{type(error).__name__}: {_FRAME.sub('', str(error))}",
         }
     return facts | clock.read()
 
