@@ -204,9 +204,6 @@ def _prepared(
         )
     held_out = data.train.images[-study.held_out :]
     images = batches.scaled(data.train.images[:512], study.pixels)
-    options: dict[str, Any] = {}
-    if row.lsb_strength is not None:
-        options["lsb_strength"] = row.lsb_strength
     search = msq_tf.MSQCallback(
         rule,
         data=(images, data.train.labels[:512]),
@@ -216,7 +213,7 @@ def _prepared(
         ),
         hessian=row.hessian,
         ranking=row.ranking,
-        **options,
+        lsb_strength=row.lsb_strength,
     )
     return qmodel, [search]
 

@@ -25,7 +25,7 @@ class Row:
         rule: `"budget"` or `"threshold"`.
         quantizer: `"round_clamp"` or `"dorefa"`.
         scale: `"max"`, `"mse"` or `"learned"`.
-        lsb_strength: The regularizer's lambda; `None` for the default.
+        lsb_strength: The regularizer's lambda; today's default is 0.
         hessian: Whether Hessian traces are taken.
         ranking: As `MSQCallback` takes it.
         most: Widths that may go in one decision.
@@ -42,7 +42,7 @@ class Row:
     rule: str = "budget"
     quantizer: str = "round_clamp"
     scale: str = "max"
-    lsb_strength: float | None = None
+    lsb_strength: float = 0.05
     hessian: bool = True
     ranking: str = "auto"
     most: int = 2

@@ -95,6 +95,8 @@ class BudgetRule(Rule):
     growth: int = 0
 
     limited_by: ClassVar[str] = "min_bits, allowed_bits, device"
+    # Its plan needs no cleared bits, and clearing them gained no accuracy.
+    lsb_strength: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -49,9 +49,10 @@ class SearchCallback:
 
     At every interval of the rule's phase, the callback gathers statistics on a
     few fixed batches, asks the rule, and applies the decision to the model's
-    variables; nothing is recompiled. Between decisions, the LSB penalty moves
-    the low bits that go next to zero. Once the target is reached, the penalty
-    ends, and training continues as plain fine-tuning at the frozen bits.
+    variables; nothing is recompiled. Between decisions, an LSB penalty, if
+    there is one, moves the low bits that go next to zero. Once the target is
+    reached, the penalty ends, and training continues as plain fine-tuning at
+    the frozen bits.
 
     All decisions come at ends of training batches, and all state is in the
     model. So `keras.callbacks.BackupAndRestore` may stand anywhere in the list,
@@ -81,7 +82,9 @@ class SearchCallback:
         interval: Training steps between decisions. Defaults to a tenth of
             the rule's phase.
         lsb_strength: The strength of the LSB penalty, lambda; `LSBRegularizer`
-            explains its unit. 0 turns the penalty off.
+            explains its unit. 0 turns the penalty off. Defaults to that of the
+            rule: 0.05, and 0 with `BudgetRule`, whose accuracy it does not
+            raise.
         ranking: The prediction of a candidate's cost. `"divergence"`: how far
             the outputs move if this one weight changes. `"measured"`: the
             increase of the loss. `"hessian"`: the trace times the squared
@@ -132,7 +135,7 @@ class SearchCallback:
         samples: int = 256,
         batch_size: int | None = None,
         interval: int | None = None,
-        lsb_strength: float = 0.05,
+        lsb_strength: float | None = None,
         ranking: str = AUTO,
         hessian: bool = True,
         hessian_every: int = 4,
@@ -153,6 +156,8 @@ class SearchCallback:
         check_integer("samples", samples, 1)
         check_integer("batch_size", batch_size, 1, optional=True)
         check_integer("interval", interval, 1, optional=True)
+        if lsb_strength is None:
+            lsb_strength = rule.lsb_strength
         check_number("lsb_strength", lsb_strength, 0)
         check_choice("ranking", ranking, RANKINGS)
         check_flag("hessian", hessian)

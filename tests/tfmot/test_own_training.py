@@ -29,7 +29,8 @@ def functional(kind=tf_keras.Model, batch_size=None):
 
 def search(**options):
     rule = msq_tf.BudgetRule(target_compression=6)
-    options = {"data": (X, Y), "hessian": False, **options}
+    options = {"data": (X, Y), "lsb_strength": 0.05, **options}
+    options = {"hessian": False, **options}
     return msq.MSQCallback(rule, verbose=0, **options)
 
 

@@ -24,7 +24,12 @@ def searched(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
     model = new_model()
     callback = msq.MSQCallback(
-        budget(), data, interval=2, log_dir=str(folder), verbose=1
+        budget(),
+        data,
+        interval=2,
+        lsb_strength=0.05,
+        log_dir=str(folder),
+        verbose=1,
     )
     seen = []
 

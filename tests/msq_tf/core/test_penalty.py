@@ -49,6 +49,20 @@ def test_the_loss_is_that_of_plain_keras():
     assert qmodel.penalty.logs()["msq_penalty"] > 100.0
 
 
+def test_a_rule_says_whether_it_needs_the_penalty():
+    class Own(msq_tf.ThresholdRule):
+        lsb_strength = 0.2
+
+    rules = [msq_tf.BudgetRule, msq_tf.ThresholdRule, Own]
+    strengths = [
+        msq_tf.MSQCallback(rule(target_compression=6)).lsb_strength
+        for rule in rules
+    ]
+    assert strengths == [0.0, 0.05, 0.2]
+    given = msq_tf.MSQCallback(rules[0](target_compression=6), lsb_strength=1)
+    assert given.lsb_strength == 1.0
+
+
 def test_the_pull_is_what_it_was():
     """A step with the penalty apart moves weights as one with it inside."""
     moved = []

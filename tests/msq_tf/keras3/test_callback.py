@@ -141,7 +141,9 @@ def test_a_resumed_search_equals_an_uninterrupted_one(
 ):
     def callbacks():
         pair = [
-            msq_tf.MSQCallback(budget(), interval=1, hessian_every=3),
+            msq_tf.MSQCallback(
+                budget(), interval=1, hessian_every=3, lsb_strength=0.05
+            ),
             keras.callbacks.BackupAndRestore(
                 tmp_path / "backup", delete_checkpoint=False
             ),
@@ -152,7 +154,9 @@ def test_a_resumed_search_equals_an_uninterrupted_one(
     fit(
         whole,
         tiny_data,
-        msq_tf.MSQCallback(budget(), interval=1, hessian_every=3),
+        msq_tf.MSQCallback(
+            budget(), interval=1, hessian_every=3, lsb_strength=0.05
+        ),
     )
 
     killed = new_model()
@@ -185,7 +189,9 @@ def test_a_resumed_search_on_data_of_unknown_length(first, tiny_data, tmp_path):
     def run(folder, *stop):
         qmodel = new_model()
         pair = [
-            msq_tf.MSQCallback(budget(), data=tiny_data, interval=1),
+            msq_tf.MSQCallback(
+                budget(), data=tiny_data, interval=1, lsb_strength=0.05
+            ),
             keras.callbacks.BackupAndRestore(folder, delete_checkpoint=False),
         ]
         callbacks = pair if first == "msq" else pair[::-1]

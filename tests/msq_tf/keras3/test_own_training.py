@@ -17,6 +17,7 @@ def search(compression=6.0, **options):
     rule = msq_tf.BudgetRule(
         target_compression=compression, allowed_bits=range(2, 9)
     )
+    options = {"lsb_strength": 0.05, **options}
     return msq_tf.MSQCallback(rule, verbose=0, **options)
 
 
