@@ -17,7 +17,7 @@ from benchmarks.harness.markdown import ran
 from benchmarks.harness.markdown import table
 
 NAME = "scales"
-_KINDS = ("max", "mse", "learned")
+_KINDS = ("max", "mse", "held", "learned")
 
 
 def measure() -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Row:
             the float model where `target` is `None` too.
         rule: `"budget"` or `"threshold"`.
         quantizer: `"round_clamp"` or `"dorefa"`.
-        scale: `"max"`, `"mse"` or `"learned"`.
+        scale: `"max"`, `"mse"`, `"held"` or `"learned"`.
         lsb_strength: The regularizer's lambda; today's default is 0.
         hessian: Whether Hessian traces are taken.
         ranking: As `MSQCallback` takes it.
@@ -150,7 +150,7 @@ RATES = {
     "AdamW": (0.01, 0.001, 0.0001),
     "Lion": (0.001, 0.0001, 0.00001),
 }
-_SCALES = ("max", "mse", "learned")
+_SCALES = ("max", "mse", "held", "learned")
 
 
 def _scales() -> tuple[Row, ...]:

@@ -160,10 +160,12 @@ class MSQConfig:
             `PerTensor()` the Edge TPU keeps them FULLY_CONNECTED, and TFLite
             Micro stores them in 4 bits. Defaults to `granularity`.
         quantizer: `"round_clamp"` (the default) or the baseline `"dorefa"`.
-        scale: The scales of weights. `"mse"` (the default): at 2 to 4 bits a
-            statistic of the weights that keeps their squared error small, at 5
-            bits and more the largest magnitude. `"max"`: always the largest
-            magnitude. Both follow the weights and add no parameter.
+        scale: The scales of weights. `"held"` (the default): at 2 to 4 bits a
+            statistic of the weights that keeps their squared error small,
+            taken when a weight gets its bits and held from there on; at 5 bits
+            and more the largest magnitude, which follows the weights. `"mse"`:
+            the same statistic, which follows the weights, too. `"max"`: the
+            largest magnitude at all bits. These add no trainable parameter.
             `"learned"`: a trainable scale as in LSQ, which starts from the
             weights at preparation, so load trained weights before.
         activation_bits: Bits of activations: 8 or 16 as integer runtimes store
@@ -202,7 +204,7 @@ class MSQConfig:
     granularity: Granularity = PerChannel()
     dense_granularity: Granularity | None = None
     quantizer: str = ROUND_CLAMP
-    scale: str = uniform.MSE
+    scale: str = uniform.HELD
     activation_bits: int | None = None
     activation_ranges: str | None = None
     targets: tuple[str, ...] = ()

@@ -69,6 +69,13 @@ class ModelWeight:
         return self.channel_axes if per_channel else None
 
     @property
+    def scales(self) -> int:
+        """Number of its scales."""
+        return math.prod(
+            self.variable.shape[axis] for axis in self.scale_axes or ()
+        )
+
+    @property
     def kind(self) -> str:
         """The kind of operator that reads it, one of `storage.KINDS`."""
         return kind_of(self.layer, self.spec.layout, self.variable.shape)

@@ -147,6 +147,8 @@ class QuantizedNetwork:
     def set_bits(self, bits: Mapping[str, int]) -> None:
         """Sets stored bits by hand. Nothing retraces.
 
+        Held scales are taken anew, of all weights.
+
         Args:
             bits: Maps paths, as in `bits`, to widths from 2 to 8. Paths that
                 are left out keep theirs.
@@ -168,6 +170,16 @@ class QuantizedNetwork:
             check_bits(f"bits[{path!r}]", width)
             current[self.paths.index(path)] = width
         self.search.restart(current)
+        self.hold_scales(anew=True)
+
+    def hold_scales(self, anew: bool = False) -> None:
+        """Takes the scales of today's weights for `scale="held"`.
+
+        Args:
+            anew: Whether to take those of all weights, not only of those with
+                other bits than when their scales were taken.
+        """
+        self._weights.hold(self.search.bits.numpy(), anew)
 
     def history_of_bits(self) -> list[BitChange]:
         """The changes of widths so far, in the order of time.

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf import bit_widths
 from msq_tf.core.config import check_bits
+from msq_tf.core.held_scales import HeldScales
 from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.core.quantized_weight import SkippedWeight
@@ -32,7 +34,8 @@ class WeightQuantizers:
         quantizer: `"round_clamp"` or `"dorefa"`.
         read: Function of a latent variable that returns its stored value, a
             float32 tensor.
-        scale: `"max"` or `"mse"`; see `use_scales` for others.
+        scale: One of `uniform.STATISTICS`; see `use_scales` for others.
+        held: The scales that `"held"` holds.
 
     Attributes:
         quantizer: As given.
@@ -50,9 +53,11 @@ class WeightQuantizers:
         quantizer: str,
         read: Callable[[Any], tf.Tensor],
         scale: str = uniform.MAX,
+        held: HeldScales | None = None,
     ):
         self.quantizer = quantizer
         self._scale = scale
+        self._held = held
         self._read = read
         weights = tuple(weights)
         self.quantized = tuple(w for w in weights if w.quantized)
@@ -93,7 +98,7 @@ class WeightQuantizers:
         return self._used is not None
 
     def subset(self, indices: Sequence[int]) -> WeightQuantizers:
-        """Some of the quantized weights, without scales of their own.
+        """Some of the quantized weights, without trained scales.
 
         Args:
             indices: Their places in `paths`.
@@ -103,6 +108,35 @@ class WeightQuantizers:
             self.quantizer,
             self._read,
             self._scale,
+            self._held and self._held.part(indices),
+        )
+
+    def hold(
+        self, bits: Sequence[int] | np.ndarray, anew: bool = False
+    ) -> None:
+        """Takes the scales of small squared error of today's weights.
+
+        Does nothing unless `scale` is `"held"`.
+
+        Args:
+            bits: Stored bits of each weight.
+            anew: Whether to take those of all weights, not only of those whose
+                bits are not the ones that their scales are held for.
+        """
+        if self._held is None:
+            return
+        widths = np.asarray(bits, np.int32)
+        moved = self._held.widths().numpy() != widths
+        if anew:
+            moved[:] = True
+        if not moved.any():
+            return
+        now = self._layout.scales(
+            self.latent(), tf.constant(widths), self.quantizer, self._scale
+        )
+        replaced = self._layout.spread(tf.constant(moved))
+        self._held.assign(
+            tf.where(replaced, now, self._held.scales()).numpy(), widths
         )
 
     def pulls(
@@ -163,6 +197,14 @@ class WeightQuantizers:
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The vector of all scales, and those that have a gradient."""
         found = self._layout.scales(weights, bits, self.quantizer, self._scale)
+        if self._held is not None:
+            found = batched.held_scales(
+                self._layout,
+                found,
+                bits,
+                self._held.scales(),
+                self._held.widths(),
+            )
         if self._used is None:
             return found, []
         learned = self._used(self._layout.split(found))
@@ -177,10 +219,16 @@ class WeightQuantizers:
         """
         weights = self.latent()
         start = [weight.plan.start_bits for weight in self.quantized]
-        own = None if self._used is None else self.scales(start)
+        held = None if self._held is None else self._held.widths().numpy()
+        own = None
+        if held is not None:
+            # Where a width is not held yet, any does.
+            own = self.scales(np.maximum(held, bit_widths.MIN_BITS))
+        elif self._used is not None:
+            own = self.scales(start)
 
         def scale(index: int, bits: int) -> tf.Tensor:
-            if own is not None:
+            if own is not None and (held is None or held[index] == bits):
                 return own[index]
             weight = self.quantized[index]
             return mse_scale.scale_by(

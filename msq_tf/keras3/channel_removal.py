@@ -94,8 +94,7 @@ def remove_channels(qmodel: MSQModel, channels: ByPath) -> MSQModel:
         name=qmodel.name,
     )
     _take_over(qmodel, smaller)
-    if qmodel.learned_scales is not None:
-        _take_scales(qmodel, smaller, own, gone)
+    _take_scales(qmodel, smaller, own, gone)
     _check(wanted, smaller.quantized_weights())
     return smaller
 
@@ -248,6 +247,7 @@ def _take_over(qmodel: MSQModel, smaller: MSQModel) -> None:
     for name in (*PER_WEIGHT, *SHARED):
         value = getattr(qmodel.search, name).numpy()
         getattr(smaller.search, name).assign(value)
+    smaller.search.reasons.load(qmodel.search.reasons.to_array())
     old, new = qmodel.activation_quantizers, smaller.activation_quantizers
     if old is not None and new is not None:
         for one, other in zip(old.variables, new.variables, strict=True):
@@ -260,16 +260,28 @@ def _take_over(qmodel: MSQModel, smaller: MSQModel) -> None:
 def _take_scales(
     qmodel: MSQModel, smaller: MSQModel, own: Channels, gone: set[int]
 ) -> None:
+    def cut(scales: Sequence[Any]) -> list[np.ndarray]:
+        values = []
+        for kernel, one in zip(qmodel.kernels, scales, strict=True):
+            value = np.asarray(one)
+            for axis, kept in own.places(gone, kernel).items():
+                value = _along(value, axis, kept)
+            values.append(value)
+        return values
+
     old, new = qmodel.learned_scales, smaller.learned_scales
-    if old is None or new is None:
-        return
-    for kernel, one, other in zip(
-        qmodel.kernels, old.scale, new.scale, strict=True
-    ):
-        value = np.asarray(one)
-        for axis, kept in own.places(gone, kernel).items():
-            value = _along(value, axis, kept)
-        other.assign(value)
+    if old is not None and new is not None:
+        for value, other in zip(cut(old.scale), new.scale, strict=True):
+            other.assign(value)
+    was, now = qmodel.held_scales, smaller.held_scales
+    if was is not None and now is not None:
+        scales = np.split(was.scales().numpy(), np.cumsum(was.counts())[:-1])
+        shaped = [
+            scale.reshape(like.shape)
+            for scale, like in zip(scales, qmodel.scales(), strict=True)
+        ]
+        joined = np.concatenate([np.ravel(value) for value in cut(shaped)])
+        now.assign(joined, was.widths().numpy())
 
 
 def _check(

@@ -27,6 +27,7 @@ from msq_tf.keras3.activations import ActivationQuantizers
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.data_checks import ChecksItsData
 from msq_tf.keras3.distillation import LearnsFromTeacher
+from msq_tf.keras3.held_scales import HeldScales
 from msq_tf.keras3.input_ranges import InputRanges
 from msq_tf.keras3.keras_interface import LooksLikeItsBase
 from msq_tf.keras3.learned_scales import LearnedScales
@@ -83,7 +84,7 @@ class MSQModel(
         quantizer: `"round_clamp"` or `"dorefa"`.
         activations: How activations are quantized; `None` for float
             activations.
-        scale: `"max"`, `"mse"` or `"learned"`.
+        scale: `"max"`, `"mse"`, `"held"` or `"learned"`.
         name: Name of the model. Defaults to `"msq_"` and the base's name.
 
     Raises:
@@ -125,11 +126,18 @@ class MSQModel(
         self.scale = scale
         weights = match_plan(base, self.plan)
         self._adapters = Adapters(weights)
+        self.held_scales: HeldScales | None = None
+        if scale == uniform.HELD:
+            self.held_scales = HeldScales(
+                [weight.scales for weight in weights if weight.quantized],
+                name="held_scales",
+            )
         self._weights = WeightQuantizers(
             weights,
             quantizer,
             self._adapters.read,
             scale=uniform.MAX if scale == LEARNED else scale,
+            held=self.held_scales,
         )
         self.learned_scales: LearnedScales | None = None
         if scale == LEARNED:
@@ -138,6 +146,7 @@ class MSQModel(
             start_bits=[w.plan.start_bits for w in self.planned_weights],
             name="search",
         )
+        self.hold_scales()
         self.activations = activations
         self.activation_quantizers: ActivationQuantizers | None = None
         self._activation_overlay: ActivationOverlay | None = None

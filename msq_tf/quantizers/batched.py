@@ -51,12 +51,13 @@ class ScaleLayout:
         shapes: Shape of each weight.
         channel_axes: Axes over which each has scales, non-negative; `None`
             for one scale.
-        counts: How many weights of each share a scale, see
+        shared: How many weights of each share a scale, see
             `mse_scale.moments`; 0 for those that are there.
 
     Attributes:
         shapes: Shape of the scales of each weight, which broadcasts against
             it.
+        counts: How many scales each weight has.
         reduced: For each weight the axes that share a scale.
         size: Elements of all weights.
     """
@@ -65,9 +66,9 @@ class ScaleLayout:
         self,
         shapes: Sequence[Sequence[int]],
         channel_axes: Sequence[Sequence[int] | None],
-        counts: Sequence[int] | None = None,
+        shared: Sequence[int] | None = None,
     ):
-        self._shared = counts or [0] * len(shapes)
+        self._shared = shared or [0] * len(shapes)
         self.size = sum(int(np.prod(shape)) for shape in shapes)
         kept = [set(axes or ()) for axes in channel_axes]
         self.reduced = [
@@ -78,8 +79,8 @@ class ScaleLayout:
             [size if axis in keep else 1 for axis, size in enumerate(shape)]
             for shape, keep in zip(shapes, kept, strict=True)
         ]
-        self._counts = [int(np.prod(shape)) for shape in self.shapes]
-        self._owners = np.repeat(np.arange(len(kept)), self._counts)
+        self.counts = [int(np.prod(shape)) for shape in self.shapes]
+        self._owners = np.repeat(np.arange(len(kept)), self.counts)
 
     def max_scales(self, weights: Sequence[tf.Tensor]) -> tf.Tensor:
         """`uniform.max_scale` of every weight.
@@ -127,7 +128,7 @@ class ScaleLayout:
             weights: float32 tensors.
             bits: int32 tensor of shape (weights,), stored bits.
             quantizer: `"round_clamp"` or `"dorefa"`.
-            kind: `"max"` for `uniform.max_scale` of every weight, `"mse"` for
+            kind: `"max"` for `uniform.max_scale` of every weight, else
                 `mse_scale.mse_scale`.
 
         Returns:
@@ -179,7 +180,7 @@ class ScaleLayout:
     def _sums(self, scales: tf.Tensor) -> tf.Tensor:
         # XLA has no sorted one.
         return tf.math.unsorted_segment_sum(
-            scales, self._owners, len(self._counts)
+            scales, self._owners, len(self.counts)
         )
 
     def spread(self, per_weight: tf.Tensor) -> tf.Tensor:
@@ -192,11 +193,34 @@ class ScaleLayout:
 
     def split(self, scales: tf.Tensor) -> list[tf.Tensor]:
         """The scales of each weight, which broadcast against it."""
-        parts = tf.split(scales, self._counts)
+        parts = tf.split(scales, self.counts)
         return [
             tf.reshape(part, shape)
             for part, shape in zip(parts, self.shapes, strict=True)
         ]
+
+
+def held_scales(
+    layout: ScaleLayout,
+    now: tf.Tensor,
+    bits: tf.Tensor,
+    scales: tf.Tensor,
+    widths: tf.Tensor,
+) -> tf.Tensor:
+    """Held scales where they are of the widths, and those of now elsewhere.
+
+    Args:
+        layout: Where the scales of each weight are.
+        now: float32 vector from `ScaleLayout.scales`.
+        bits: int32 tensor of shape (weights,), stored bits.
+        scales: float32 vector, the scales that are held.
+        widths: int32 tensor of shape (weights,), the bits that they are of.
+
+    Returns:
+        float32 vector, no gradient.
+    """
+    held = mse_scale.narrow(bits) & (bits == widths)
+    return tf.where(layout.spread(held), mse_scale.near(scales, now), now)
 
 
 def steps(

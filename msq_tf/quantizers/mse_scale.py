@@ -44,6 +44,9 @@ COEFFICIENTS = {
 LEAST_SHARE = 2.0**-4
 # A weight counts as zero below this share of max|w|.
 ZERO_SHARE = 2.0**-13
+# How far the scale of small squared error may move away, as a factor, before a
+# held one follows it. Powers of two divide without rounding.
+SLACK = 2.0
 # Clips are whole numbers of this share of max|w|, so that no compiler fuses a
 # product into a sum.
 _FINENESS = 2.0**30
@@ -114,9 +117,27 @@ def _units(count: int) -> float:
     return 2.0 ** min(23, (52 - max(count - 1, 1).bit_length()) // 2)
 
 
+def narrow(bits: tf.Tensor) -> tf.Tensor:
+    """Whether the scale of each width follows from moments, bools."""
+    return bits <= max(COEFFICIENTS)
+
+
 def any_narrow(bits: tf.Tensor) -> tf.Tensor:
     """Whether the scale of any width follows from moments, a bool scalar."""
-    return tf.reduce_any(bits <= max(COEFFICIENTS))
+    return tf.reduce_any(narrow(bits))
+
+
+def near(held: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+    """A held scale, or what is nearest to it and `SLACK` from today's.
+
+    Args:
+        held: float32 tensor, scales that were taken before.
+        now: The same, those of the weights as they are.
+
+    Returns:
+        float32 tensor, no gradient.
+    """
+    return tf.stop_gradient(tf.clip_by_value(held, now / SLACK, now * SLACK))
 
 
 def scale(
@@ -186,7 +207,7 @@ def scale_by(
     quantizer: str,
     count: int = 0,
 ) -> tf.Tensor:
-    """`uniform.max_scale` for `"max"`, `mse_scale` for `"mse"`."""
+    """`uniform.max_scale` for `"max"`, else `mse_scale`."""
     if kind == uniform.MAX:
         return uniform.max_scale(w, channel_axes)
     return mse_scale(w, bits, channel_axes, quantizer, count)

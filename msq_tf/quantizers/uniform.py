@@ -41,7 +41,8 @@ QUANTIZERS = (ROUND_CLAMP, DOREFA)
 # Where scales come from that follow from weights and widths.
 MAX = "max"
 MSE = "mse"
-STATISTICS = (MAX, MSE)
+HELD = "held"
+STATISTICS = (MAX, MSE, HELD)
 
 # Up to this a channel counts as dead: its step at 8 bits would be at most
 # 2**-100, which is what the exporter writes for a channel that says nothing.

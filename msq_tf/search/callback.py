@@ -212,6 +212,7 @@ class SearchCallback:
                 f"compiled={self._qmodel.compiled}, params={self.params}"
             )
         self._check_loss()
+        self._qmodel.hold_scales()
         self._take_samples()
         one_search.begin(self.model, self)
         self._decider = Decider(

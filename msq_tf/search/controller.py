@@ -155,6 +155,7 @@ class Decider:
                 paths = self._qmodel.paths
                 rows = bit_history.newer(before, search.logged())
                 changes = [bit_history.from_row(row, paths) for row in rows]
+        self._qmodel.hold_scales()
         return changes
 
     def _announce(self, portions: Portions) -> None:

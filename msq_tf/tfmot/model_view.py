@@ -18,6 +18,7 @@ from msq_tf.core.penalty import PenaltyMean
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.quantized_weight import SkippedWeight
 from msq_tf.core.weight_set import WeightQuantizers
+from msq_tf.quantizers import uniform
 from msq_tf.quantizers.range_average import SiteRange
 from msq_tf.tfmot.calibrate import site_ranges
 from msq_tf.tfmot.calibrate import watched
@@ -33,6 +34,7 @@ from msq_tf.tfmot.model_state import state_variables
 from msq_tf.tfmot.own_training import keep_penalty_apart
 from msq_tf.tfmot.own_training import own_methods
 from msq_tf.tfmot.quantizer import given_values
+from msq_tf.tfmot.search_variables import WrapperScales
 from msq_tf.tfmot.search_variables import WrapperState
 from msq_tf.tfmot.strip import check_model
 from msq_tf.tfmot.strip import copy_weights
@@ -120,6 +122,9 @@ class ModelView(QuantizedNetwork):
             quantizer,
             lambda variable: tf.cast(variable, tf.float32),
             scale,
+            WrapperScales([entry.variables or {} for entry in ours])
+            if scale == uniform.HELD
+            else None,
         )
         self._by_tfmot = [
             entry

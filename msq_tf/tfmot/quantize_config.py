@@ -58,7 +58,7 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
             an activation need it. By default it is on if the layer has an
             activation that TFMOT cannot quantize inside of it.
         quantizer: `"round_clamp"` or `"dorefa"`.
-        scale: `"mse"` or `"max"`, as in `MSQConfig`.
+        scale: `"held"`, `"mse"` or `"max"`, as in `MSQConfig`.
 
     Raises:
         ValueError: If an argument is out of its range; in `quantize_apply`,
@@ -83,7 +83,7 @@ class MSQQuantizeConfig(tfmot.QuantizeConfig):
         activation_bits: int | None = 8,
         quantize_output: bool | None = None,
         quantizer: str = uniform.ROUND_CLAMP,
-        scale: str = uniform.MSE,
+        scale: str = uniform.HELD,
     ):
         check_widths(start_bits, min_bits)
         check_choice("quantizer", quantizer, uniform.QUANTIZERS)

@@ -69,7 +69,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         channel_axes: Axes of the weight with a scale for each entry; `None`
             for one scale. Defaults to the last axis.
         quantizer: `"round_clamp"` or `"dorefa"`.
-        scale: `"mse"` or `"max"`, as in `MSQConfig`.
+        scale: `"held"`, `"mse"` or `"max"`, as in `MSQConfig`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -88,7 +88,7 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         min_bits: int = 2,
         channel_axes: Sequence[int] | None = (-1,),
         quantizer: str = uniform.ROUND_CLAMP,
-        scale: str = uniform.MSE,
+        scale: str = uniform.HELD,
     ):
         check_choice("scale", scale, uniform.STATISTICS)
         check_widths(start_bits, min_bits)
@@ -134,8 +134,12 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
                 f"named '{name}' among {[w.name for w in named]}"
             )
         weight = found[0]
+        layout = self._layout(weight)
         variables = search_variables.make_variables(
-            layer, name, self.start_bits
+            layer,
+            name,
+            self.start_bits,
+            sum(layout.counts) if self.scale == uniform.HELD else 0,
         )
         layer.add_loss(lambda: self._penalty(weight, variables))
         return variables
@@ -162,26 +166,47 @@ class RoundClampQuantizer(tfmot.quantizers.Quantizer):
         # Codes are those of the float32 weight.
         with without_autocast():
             w = tf.cast(tf.convert_to_tensor(inputs), tf.float32)
-        # One weight is a list of one.
-        layout = batched.ScaleLayout([w.shape], [self.scale_axes(len(w.shape))])
-        bits = tf.convert_to_tensor(weights["bits"])[None]
-        scales = layout.scales([w], bits, self.quantizer, self.scale)
+        layout = self._layout(w)
+        scales, bits = self._scales(layout, w, weights)
         (value,) = batched.values(layout, [w], scales, bits, self.quantizer)
         return tf.cast(value, dtype)
 
     def _penalty(self, weight: Any, variables: Mapping[str, Any]) -> tf.Tensor:
         w = tf.cast(tf.convert_to_tensor(weight), tf.float32)
-        layout = batched.ScaleLayout([w.shape], [self.scale_axes(len(w.shape))])
-        bits = variables["bits"][None]
+        layout = self._layout(w)
+        scales, bits = self._scales(layout, w, variables)
         _, penalty = batched.penalized(
             layout,
             [w],
-            layout.scales([w], bits, self.quantizer, self.scale),
+            scales,
             bits,
             variables["lsb"][None],
             self.quantizer,
         )
         return penalty_loss(weight, variables["strength"] * penalty)
+
+    def _layout(self, w: Any) -> batched.ScaleLayout:
+        """One weight as a list of one."""
+        return batched.ScaleLayout([w.shape], [self.scale_axes(len(w.shape))])
+
+    def _scales(
+        self,
+        layout: batched.ScaleLayout,
+        w: tf.Tensor,
+        variables: Mapping[str, Any],
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The vector of scales, and the bits, of shape (1,)."""
+        bits = tf.convert_to_tensor(variables["bits"])[None]
+        now = layout.scales([w], bits, self.quantizer, self.scale)
+        if self.scale != uniform.HELD:
+            return now, bits
+        held = search_variables.WrapperScales([variables])
+        return (
+            batched.held_scales(
+                layout, now, bits, held.scales(), held.widths()
+            ),
+            bits,
+        )
 
     def scale_axes(self, rank: int) -> tuple[int, ...] | None:
         """`channel_axes` of a weight of this rank, as non-negatives."""

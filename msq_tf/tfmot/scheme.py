@@ -53,7 +53,7 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
         per_channel: A scale for each output channel, or one for the tensor.
         activation_bits: 8, or `None` for float activations.
         quantizer: `"round_clamp"` or `"dorefa"`.
-        scale: `"mse"` or `"max"`, as in `MSQConfig`.
+        scale: `"held"`, `"mse"` or `"max"`, as in `MSQConfig`.
         targets: Names of the export targets on which the model will run, such
             as `("mcu", "edgetpu")`: layers that can't run there are refused
             before the training. Defaults to none.
@@ -78,7 +78,7 @@ class MSQQuantizeScheme(tfmot.QuantizeScheme):
         per_channel: bool = True,
         activation_bits: int | None = 8,
         quantizer: str = uniform.ROUND_CLAMP,
-        scale: str = uniform.MSE,
+        scale: str = uniform.HELD,
         targets: Sequence[str] = (),
     ):
         target_limits.check_names(targets)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.core.held_scales import HeldScales
 from msq_tf.core.search_state import PER_WEIGHT
 from msq_tf.core.search_state import SHARED
 from msq_tf.core.search_state import SearchState
@@ -23,6 +24,8 @@ _FIELDS = {
     if name not in _IN_GRAPH
 }
 _STATE = "state"
+_HELD = "held"
+_HELD_WIDTH = "held_width"
 
 
 def _slices() -> dict[str, slice]:
@@ -37,11 +40,20 @@ def _slices() -> dict[str, slice]:
 _SLICES = _slices()
 
 
-def make_variables(wrapper: Any, name: str, bits: int) -> dict[str, Any]:
+def make_variables(
+    wrapper: Any, name: str, bits: int, held: int = 0
+) -> dict[str, Any]:
     """Adds the variables of one weight to its wrapper.
 
     They are `"bits"` and `"lsb"`, int32 scalars, `"strength"`, a float32
     scalar, and `"state"`, a float64 vector of what the graph does not read.
+
+    Args:
+        wrapper: The wrapper.
+        name: Name of the weight.
+        bits: Its stored bits.
+        held: How many scales are held; they are `"held"`, a float32 vector,
+            and `"held_width"`, the int32 bits that they are of.
     """
     fresh = fresh_values([bits])
     state = np.concatenate([np.ravel(fresh[field]) for field in _FIELDS])
@@ -51,6 +63,11 @@ def make_variables(wrapper: Any, name: str, bits: int) -> dict[str, Any]:
         "strength": np.array(0.0, np.float32),
         _STATE: state.astype(np.float64),
     }
+    if held:
+        values |= {
+            _HELD: np.zeros(held, np.float32),
+            _HELD_WIDTH: np.array(0, np.int32),
+        }
     return {
         key: wrapper.add_weight(
             name=f"{name}_msq_{key}",
@@ -70,6 +87,34 @@ class WrapperState(SearchState):
     def __init__(self, variables: Sequence[Mapping[str, Any]]):
         for name in PER_WEIGHT | SHARED:
             setattr(self, name, _Field(name, variables))
+
+
+class WrapperScales(HeldScales):
+    """The held scales of a model, in the variables of its wrappers.
+
+    Args:
+        variables: Of each weight, from `make_variables`.
+    """
+
+    def __init__(self, variables: Sequence[Mapping[str, Any]]):
+        self._variables = variables
+
+    def scales(self) -> tf.Tensor:
+        return tf.concat([entry[_HELD] for entry in self._variables], 0)
+
+    def widths(self) -> tf.Tensor:
+        return tf.stack([entry[_HELD_WIDTH] for entry in self._variables])
+
+    def counts(self) -> Sequence[int]:
+        return [int(entry[_HELD].shape[0]) for entry in self._variables]
+
+    def assign(self, scales: np.ndarray, widths: np.ndarray) -> None:
+        ends = np.cumsum(self.counts())[:-1]
+        for entry, part, width in zip(
+            self._variables, np.split(scales, ends), widths, strict=True
+        ):
+            entry[_HELD].assign(part)
+            entry[_HELD_WIDTH].assign(width)
 
 
 class _Field:

@@ -81,7 +81,7 @@ def network(inputs, first, blocks, flat):
         elif kind == "join":
             x = layers.Concatenate()([x, layers.Conv2D(count, 1)(x)])
         elif kind == "pool" and x.shape[1] > 1:
-            x = layers.AveragePooling2D()(x)
+            x = layers.AveragePooling2D(2)(x)
         else:
             x = layers.Activation("sigmoid")(x)
     x = layers.Flatten()(x) if flat else layers.GlobalAveragePooling2D()(x)
@@ -99,7 +99,7 @@ def network(inputs, first, blocks, flat):
     bits=st.integers(2, 8),
     granularity=st.sampled_from([msq_tf.PerTensor(), msq_tf.PerChannel()]),
     quantizer=st.sampled_from(["round_clamp", "dorefa"]),
-    scale=st.sampled_from(["mse", "max", "learned"]),
+    scale=st.sampled_from(["held", "mse", "max", "learned"]),
     seed=st.integers(0, 100),
 )
 def test_any_graph(

@@ -32,15 +32,6 @@ def all_at(qmodel, bits):
     qmodel.set_bits(dict.fromkeys(qmodel.paths, bits))
 
 
-def test_it_is_the_default_and_adds_no_variable():
-    qmodel = quantized()
-    assert qmodel.scale == "mse"
-    assert qmodel.get_config()["scale"] == "mse"
-    assert len(qmodel.trainable_variables) == len(
-        tiny_model().trainable_variables
-    )
-
-
 def test_wide_weights_are_those_of_the_largest_magnitude():
     one, other = quantized(), quantized(scale="max")
     for bits in (8, 5):
@@ -62,7 +53,7 @@ def test_wide_weights_are_those_of_the_largest_magnitude():
 def test_everything_computes_with_one_scale(data):
     """Layers in training and prediction, records, reports and costs."""
     x, y = data
-    qmodel = quantized()
+    qmodel = quantized(scale="mse")
     qmodel.set_bits(BITS)
     qmodel.fit(x, y, batch_size=16, verbose=0)
     at = qmodel.scales_at_widths()
@@ -86,7 +77,7 @@ def test_everything_computes_with_one_scale(data):
     )
 
 
-@pytest.mark.parametrize("scale", ["max", "mse"])
+@pytest.mark.parametrize("scale", ["max", "mse", "held"])
 def test_it_is_saved_with_the_model(scale, data, tmp_path):
     qmodel = quantized(scale=scale)
     qmodel.set_bits(BITS)
@@ -100,7 +91,7 @@ def test_it_is_saved_with_the_model(scale, data, tmp_path):
 def test_a_fall_to_two_bits_hurts_less(data):
     """Squared errors of the values, for every weight."""
     errors = []
-    for scale in ("mse", "max"):
+    for scale in ("held", "max"):
         qmodel = quantized(scale=scale)
         all_at(qmodel, 2)
         errors.append(
