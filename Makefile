@@ -93,9 +93,12 @@ demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
 		--verify_on=$(VERIFY_ON) \
 		--output_dir=out/demo --overwrite
 
+# Which part of the slow tests to run beside the others, such as 2/3.
+SLOW ?=
+CHOSEN := $(if $(SLOW),--part=$(SLOW),-m "not slow")
 test: $(STAMP) ## Run the test suite.
-	$(PYTEST) -m "not slow"
-	$(PYTEST) -m "not slow" tests/tfmot
+	$(PYTEST) $(CHOSEN)
+	$(PYTEST) $(CHOSEN) tests/tfmot
 
 # Which part of the slow tests, such as 2/4; a test is always in the same one.
 PART ?= 1/1

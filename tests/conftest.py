@@ -58,8 +58,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--part",
         default="1/1",
-        help="run one of several parts of the tests, as 2/4; a test is always "
-        "in the same one",
+        help="of the slow tests, run one of several parts, as 2/4; a test is "
+        "always in the same one",
     )
 
 
@@ -67,7 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Marks what `first` leaves to the slow tests, and takes a part."""
+    """Marks what `first` leaves to the slow tests, and takes a part of them."""
     seen: collections.Counter[str] = collections.Counter()
     for item in items:
         first = item.get_closest_marker("first")
@@ -78,6 +78,8 @@ def pytest_collection_modifyitems(
     part, parts = map(int, config.getoption("--part").split("/"))
 
     def is_in(item: pytest.Item) -> bool:
+        if item.get_closest_marker("slow") is None:
+            return True
         return zlib.crc32(item.nodeid.encode()) % parts == part % parts
 
     config.hook.pytest_deselected(items=[i for i in items if not is_in(i)])
