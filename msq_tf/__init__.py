@@ -24,6 +24,7 @@ from msq_tf.keras3.channel_removal import remove_channels as remove_channels
 from msq_tf.keras3.channels import ChannelGroup as ChannelGroup
 from msq_tf.keras3.channels import channel_groups as channel_groups
 from msq_tf.keras3.distillation import distill as distill
+from msq_tf.keras3.from_file import from_tflite as from_tflite
 from msq_tf.keras3.loading import load_model as load_model
 from msq_tf.keras3.model import MSQModel as MSQModel
 from msq_tf.keras3.pareto_checkpoint import ParetoCheckpoint as ParetoCheckpoint
@@ -68,6 +69,7 @@ __all__ = [
     "calibrate",
     "channel_groups",
     "distill",
+    "from_tflite",
     "load_model",
     "pareto_front",
     "plan_channels",

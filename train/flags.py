@@ -35,8 +35,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "start_from",
     None,
-    "A saved Keras model (.keras or .h5) to quantize, in place of the float "
-    "training.",
+    "A model to quantize, in place of the float training: one saved by Keras "
+    "(.keras or .h5) or a .tflite file.",
 )
 flags.DEFINE_integer("seed", 0, "Seed of everything random.")
 flags.DEFINE_bool(

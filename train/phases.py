@@ -47,7 +47,7 @@ def check(context: Context) -> keras.Model | None:
     trained = settings.start_from is not None
     # One that will be removed is none.
     if trained or (not settings.overwrite and _float_file_exists(context)):
-        model = load_model(_float_file(context))
+        model = _loaded(context)
         _check_outputs(model, context)
         qmodel = _check_search(model, settings)
         if trained:
@@ -95,7 +95,7 @@ def float_model(context: Context, untrained: keras.Model | None) -> keras.Model:
                 untrained.save(path)
     # From the file even if it was written just now: what follows then starts
     # from the same, in this run and in a resumed one.
-    return load_model(_float_file(context))
+    return _loaded(context)
 
 
 def quantized_model(context: Context) -> msq_tf.MSQModel | None:
@@ -112,10 +112,10 @@ def quantized_model(context: Context) -> msq_tf.MSQModel | None:
     settings, recipe = context.settings, context.settings.recipe
     distribution = context.distribution
     finished = context.workspace.path(MODEL)
-    logits = _check_outputs(load_model(_float_file(context)), context)
+    logits = _check_outputs(_loaded(context), context)
     if not distribution.chiefs(_finished(context, MODEL)):
         with distribution.scope():
-            model = load_model(_float_file(context))
+            model = _loaded(context)
             qmodel = msq_tf.quantize_model(model, config(settings))
             compile_model(
                 qmodel, context, recipe.learning_rate, 0, logits=logits
@@ -183,6 +183,14 @@ def _sensitivity_data(context: Context) -> tuple[tf.Tensor, tf.Tensor]:
     index = spread(len(train), _SENSITIVITY_EXAMPLES)
     images = batches.scaled(train.images[index], context.settings.pixels)
     return images, tf.constant(train.labels[index])
+
+
+def _loaded(context: Context) -> keras.Model:
+    """The float model, from a file of Keras or of TFLite."""
+    path = _float_file(context)
+    if path.suffix == ".tflite":
+        return msq_tf.from_tflite(path)
+    return load_model(path)
 
 
 def _float_file(context: Context) -> pathlib.Path:

@@ -35,7 +35,8 @@ class Settings:
         dataset: Name of a data set, as `train.data.datasets.load` takes it.
         recipe: How to train.
         data_dir: Folder of prepared data sets.
-        start_from: A saved Keras model to use instead of float training.
+        start_from: A saved Keras model, or a `.tflite` file, to use instead of
+            float training.
         seed: Seed of everything random.
         target_compression: Compression over 32-bit weights to reach.
         allowed_bits: Widths that a layer may end with; None for all.

@@ -49,10 +49,9 @@ class SearchCallback:
 
     At every interval of the rule's phase, the callback gathers statistics on a
     few fixed batches, asks the rule, and applies the decision to the model's
-    variables; nothing is recompiled. Between decisions, an LSB penalty, if
-    there is one, moves the low bits that go next to zero. Once the target is
-    reached, the penalty ends, and training continues as plain fine-tuning at
-    the frozen bits.
+    variables; nothing is recompiled. Between decisions, an LSB penalty may
+    move the low bits that go next to zero. Once the target is reached, training
+    continues as plain fine-tuning at the frozen bits.
 
     All decisions come at ends of training batches, and all state is in the
     model. So `keras.callbacks.BackupAndRestore` may stand anywhere in the list,
@@ -82,9 +81,8 @@ class SearchCallback:
         interval: Training steps between decisions. Defaults to a tenth of
             the rule's phase.
         lsb_strength: The strength of the LSB penalty, lambda; `LSBRegularizer`
-            explains its unit. 0 turns the penalty off. Defaults to that of the
-            rule: 0.05, and 0 with `BudgetRule`, whose accuracy it does not
-            raise.
+            explains its unit. 0 turns the penalty off. Defaults to the rule's:
+            0 with `BudgetRule`, which gains nothing by it, else 0.05.
         ranking: The prediction of a candidate's cost. `"divergence"`: how far
             the outputs move if this one weight changes. `"measured"`: the
             increase of the loss. `"hessian"`: the trace times the squared
@@ -100,8 +98,7 @@ class SearchCallback:
         max_probes: Largest number of Hutchinson probes per estimate.
         tolerance: Relative standard error at which probing stops.
         seed: Seed of the probes.
-        log_dir: Where to write TensorBoard summaries per layer; `None` for
-            none.
+        log_dir: Folder for TensorBoard summaries per layer, if any.
         verbose: 0 for silence, 1 for a line per epoch with decisions, `"auto"`
             to follow `fit`.
 
@@ -156,9 +153,7 @@ class SearchCallback:
         check_integer("samples", samples, 1)
         check_integer("batch_size", batch_size, 1, optional=True)
         check_integer("interval", interval, 1, optional=True)
-        if lsb_strength is None:
-            lsb_strength = rule.lsb_strength
-        check_number("lsb_strength", lsb_strength, 0)
+        check_number("lsb_strength", lsb_strength, 0, optional=True)
         check_choice("ranking", ranking, RANKINGS)
         check_flag("hessian", hessian)
         check_integer("hessian_every", hessian_every, 1)
@@ -172,7 +167,8 @@ class SearchCallback:
         self.samples = samples
         self.batch_size = batch_size
         self.interval = interval
-        self.lsb_strength = float(lsb_strength)
+        own = rule.lsb_strength
+        self.lsb_strength = float(own if lsb_strength is None else lsb_strength)
         self.ranking = ranking
         self.hessian = hessian
         self.hessian_every = hessian_every
@@ -212,7 +208,6 @@ class SearchCallback:
                 f"compiled={self._qmodel.compiled}, params={self.params}"
             )
         self._check_loss()
-        self._qmodel.hold_scales()
         self._take_samples()
         one_search.begin(self.model, self)
         self._decider = Decider(
@@ -313,8 +308,8 @@ class SearchCallback:
         self._epoch = epoch
         self._qmodel.penalty.reset()
         self._printer.flush()
-        # Not in on_train_begin: BackupAndRestore may load its state there
-        # after this callback's turn.
+        # Not in on_train_begin, where BackupAndRestore may load its state later.
+        self._qmodel.hold_scales()
         search = self._qmodel.search
         state = search.rule_state
         fresh = self.rule.start(search_stats(self._qmodel))

@@ -41,6 +41,27 @@ def test_the_readmes_example_runs(root, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+def test_the_page_on_files_runs(root, tmp_path, monkeypatch):
+    blocks = python_blocks(root / "docs/from-a-file.md")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "published.tflite").write_bytes(
+        tflite_export.float_tflite(tiny_model())
+    )
+    rng = np.random.default_rng(0)
+    names = {
+        "x": rng.normal(size=(64, 8, 8, 1)).astype(np.float32),
+        "y": rng.integers(0, 4, 64),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    }
+    for block in blocks:
+        exec(compile(block, "from-a-file.md", "exec"), names)
+        assert names["qmodel"].compression >= 8.0
+    assert (tmp_path / "small.tflite").stat().st_size < (
+        tmp_path / "published.tflite"
+    ).stat().st_size
+
+
+@pytest.mark.slow
 def test_the_page_for_users_of_the_converter_runs(root, tmp_path, monkeypatch):
     converter, *blocks = python_blocks(root / "docs/from-tflite-converter.md")
     assert "TFLiteConverter" in converter

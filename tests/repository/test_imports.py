@@ -26,7 +26,8 @@ FLOORS = {
     "tflite_export": (
         *("errors", "text_tables", "differences", "files", "output_files"),
         "progress",
-        *("flatbuffer", "targets", "runtime", "quiet", "data", "conversion"),
+        *("flatbuffer", "importing", "targets", "runtime", "quiet", "data"),
+        "conversion",
         *("matching", "integer", "verification", "inspect", "evaluation"),
         "preparation",
         *("target_file", "devices", "reports", "generation", "steps"),

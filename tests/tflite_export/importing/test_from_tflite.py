@@ -1,0 +1,316 @@
+"""Keras models of files: the same outputs, and all that a model can do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+import msq_tf
+import tflite_export
+from tflite_export.flatbuffer import model as flat
+
+L = keras.layers
+
+
+def conv(x, filters, size=3, strides=1):
+    x = L.Conv2D(filters, size, strides, "same", use_bias=False)(x)
+    return L.ReLU(6.0)(L.BatchNormalization()(x))
+
+
+def separable(x, filters, strides=1):
+    x = L.DepthwiseConv2D(3, strides, "same", use_bias=False)(x)
+    return conv(L.ReLU()(L.BatchNormalization()(x)), filters, 1)
+
+
+def keyword():
+    """As the DS-CNN of MLPerf Tiny: a padding of its own, uneven kernels."""
+    x = inputs = keras.Input((25, 10, 1))
+    x = L.ZeroPadding2D(((4, 5), (1, 1)))(x)
+    x = L.Conv2D(8, (10, 4), 2, "valid", activation="relu")(x)
+    x = separable(x, 8)
+    x = L.AveragePooling2D((5, 2))(x)
+    x = L.Dense(12, activation="softmax")(L.Flatten()(x))
+    return keras.Model(inputs, x)
+
+
+def autoencoder():
+    return keras.Sequential(
+        [keras.Input((32,))]
+        + [L.Dense(size, activation="relu") for size in (16, 4, 16)]
+        + [L.Dense(32)]
+    )
+
+
+def detector():
+    """As BlazeFace: additions, two scales, two outputs."""
+    x = inputs = keras.Input((16, 16, 3))
+    x = separable(conv(x, 8, 3, 2), 8)
+    x = L.Add()([x, conv(x, 8)])
+    y = L.Concatenate()([L.MaxPooling2D()(x), conv(x, 4, 3, 2)])
+    boxes = [L.Reshape((-1, 4))(L.Conv2D(8, 1)(z)) for z in (x, y)]
+    scores = L.Dense(3)(L.GlobalAveragePooling2D()(y))
+    return keras.Model(inputs, [L.Concatenate(1)(boxes), scores])
+
+
+def segmenter():
+    x = inputs = keras.Input((8, 8, 3))
+    x = conv(x, 4)
+    y = L.MaxPooling2D()(x)
+    up = L.Conv2DTranspose(4, 3, 2, "same", activation="relu")(y)
+    wide = L.UpSampling2D(2, interpolation="bilinear")(y)
+    return keras.Model(inputs, L.Conv2D(2, 1)(L.Concatenate()([up, wide, x])))
+
+
+def mobile():
+    """As MobileNetV3: gates, slopes, groups."""
+    x = inputs = keras.Input((8, 8, 4))
+    x = L.PReLU(shared_axes=[1, 2])(L.Conv2D(8, 3, 2, "same")(x))
+    x = L.Activation("hard_silu")(x)
+    gate = L.Conv2D(8, 1, activation="hard_sigmoid")(
+        L.GlobalAveragePooling2D(keepdims=True)(x)
+    )
+    x = L.Conv2D(8, 3, groups=2)(L.Multiply()([x, gate]))
+    return keras.Model(inputs, L.Dense(4)(L.GlobalMaxPooling2D()(x)))
+
+
+def text():
+    x = inputs = keras.Input((6,), dtype="int32")
+    x = L.Embedding(50, 8)(x)
+    x = L.LayerNormalization()(x + L.MultiHeadAttention(2, 4)(x, x))
+    x = L.Dense(16, activation="gelu")(x)
+    return keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling1D()(x)))
+
+
+def series():
+    x = inputs = keras.Input((6, 4))
+    x = L.Conv1D(4, 3, padding="same", activation="relu")(x)
+    return keras.Model(inputs, L.Dense(3)(L.GRU(4, unroll=True)(x)))
+
+
+NETWORKS = [*(keyword, autoencoder, detector, segmenter, mobile, text, series)]
+
+
+def settle(model):
+    """Statistics and biases that no initializer gives."""
+    rng = np.random.default_rng(1)
+    for v in model.weights:
+        if "gamma" in v.path or "variance" in v.path:
+            v.assign(rng.uniform(0.5, 1.5, v.shape))
+        elif any(part in v.path for part in ("beta", "mean", "bias", "alpha")):
+            v.assign(0.2 * rng.normal(size=v.shape))
+    return model
+
+
+def samples(model, count):
+    rng = np.random.default_rng(2)
+    shape = (count, *model.input_shape[1:])
+    if model.inputs[0].dtype == "int32":
+        return rng.integers(0, 50, shape).astype(np.int32)
+    return rng.normal(size=shape).astype(np.float32)
+
+
+@contextlib.contextmanager
+def quiet():
+    """The converter writes to the error stream from native code."""
+    with open(os.devnull, "w") as null:
+        saved = os.dup(2)
+        os.dup2(null.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def convert(model, kind, path):
+    """As a user of TensorFlow makes a file."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if kind != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if kind == "int8":
+        x = samples(model, 50)
+        converter.representative_dataset = lambda: (
+            [x[i : i + 1]] for i in range(len(x))
+        )
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        path.write_bytes(converter.convert())
+    return path
+
+
+def outputs_of_file(path, x):
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    details = interpreter.get_output_details()
+    found = []
+    for sample in x:
+        interpreter.set_tensor(
+            interpreter.get_input_details()[0]["index"], sample[None]
+        )
+        interpreter.invoke()
+        found.append(
+            [interpreter.get_tensor(entry["index"])[0] for entry in details]
+        )
+    return [np.stack(column) for column in zip(*found, strict=True)]
+
+
+def apart(path, model, count=4):
+    """Largest difference to the file, in shares of its range, by output."""
+    x = samples(model, count)
+    wanted = outputs_of_file(path, x)
+    batch = model.input_shape[0] or count
+    got = [
+        keras.tree.flatten(model(x[i : i + batch]))
+        for i in range(0, count, batch)
+    ]
+    joined = [np.concatenate(column) for column in zip(*got, strict=True)]
+    return [
+        float(np.abs(a - b).max() / np.abs(a).max())
+        for a, b in zip(wanted, joined, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        n if n in (keyword, mobile) else pytest.param(n, marks=pytest.mark.slow)
+        for n in NETWORKS
+    ],
+)
+def test_a_float_file(network, tmp_path):
+    plain = settle(network())
+    path = convert(plain, "float32", tmp_path / "m.tflite")
+    model = msq_tf.from_tflite(path)
+    assert model.name == "m"
+    assert model.input_shape[0] is None
+    assert model.input_shape[1:] == plain.input_shape[1:]
+    assert max(apart(path, model)) <= 1e-5
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    x = samples(model, 1)
+    for a, b in zip(
+        keras.tree.flatten(model(x)), keras.tree.flatten(loaded(x)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    # Kernels round activations of these, to 8 bits, as they compute.
+    [("float16", 1e-5), ("dynamic", 0.02), ("int8", 0.08)],
+)
+def test_files_of_other_types(network, kind, most, tmp_path):
+    plain = settle(network())
+    path = convert(plain, kind, tmp_path / "m.tflite")
+    model = msq_tf.from_tflite(path)
+    assert max(apart(path, model)) <= most
+
+
+@pytest.mark.first(1)
+@pytest.mark.parametrize("target", ["min_size", "cpu_float", "cpu_int8"])
+def test_our_own_files_give_the_same_codes(target, tmp_path):
+    config = msq_tf.MSQConfig(activation_bits=8)
+    qmodel = msq_tf.quantize_model(settle(keyword()), config)
+    x = samples(qmodel.base, 32)
+    qmodel.set_bits(dict(zip(qmodel.paths, (8, 4, 2, 4), strict=True)))
+    msq_tf.calibrate(qmodel, x)
+    path = tmp_path / "m.tflite"
+    tflite_export.export(
+        qmodel, path, target=target, batch_size=1, representative_data=x
+    )
+    model = msq_tf.from_tflite(path)
+    kernels = [
+        np.asarray(v) for v in model.trainable_variables if len(v.shape) > 1
+    ]
+    assert len(kernels) == len(qmodel.paths)
+    for weight, kernel in zip(qmodel.quantized_weights(), kernels, strict=True):
+        # Batch norms are folded into scales, which divides by a channel.
+        flat = kernel.reshape(weight.codes.shape)
+        step = _steps(flat, weight)
+        codes = flat / step
+        np.testing.assert_allclose(codes, np.round(codes), atol=1e-3)
+        np.testing.assert_array_equal(
+            np.abs(np.round(codes)), np.abs(weight.codes)
+        )
+
+
+def _steps(kernel, weight):
+    """What one code of each channel stands for in a file."""
+    codes = weight.codes.astype(np.float64)
+    axes = tuple(i for i, n in enumerate(weight.step.shape) if n == 1)
+    own = np.sum(kernel * codes, axes, keepdims=True)
+    squares = np.sum(codes * codes, axes, keepdims=True)
+    return own / np.where(squares > 0, squares, 1.0) + (squares == 0)
+
+
+@pytest.mark.slow
+def test_it_trains_searches_and_exports(tmp_path):
+    path = convert(settle(keyword()), "int8", tmp_path / "m.tflite")
+    model = msq_tf.from_tflite(path)
+    qmodel = msq_tf.quantize_model(model)
+    qmodel.compile("adam", "sparse_categorical_crossentropy")
+    x = samples(model, 64)
+    y = np.argmax(outputs_of_file(path, x)[0], -1)
+    qmodel.fit(
+        x,
+        y,
+        epochs=4,
+        verbose=0,
+        callbacks=[msq_tf.MSQCallback(msq_tf.BudgetRule(target_compression=8))],
+    )
+    assert qmodel.compression >= 8
+    report = tflite_export.export(
+        qmodel, tmp_path / "q.tflite", target="min_size"
+    )
+    assert report.file_bytes < path.stat().st_size
+    again = msq_tf.from_tflite(tmp_path / "q.tflite")
+    np.testing.assert_allclose(
+        again(x), qmodel.predict(x, verbose=0), atol=1e-5
+    )
+
+
+def test_what_is_missing_is_named(tmp_path):
+    inputs = keras.Input((8,))
+    values, _ = keras.ops.top_k(inputs, 2)
+    path = convert(
+        keras.Model(inputs, values), "float32", tmp_path / "m.tflite"
+    )
+    with pytest.raises(ValueError, match=r"TOPK_V2 \(1, the first writes '.+'"):
+        msq_tf.from_tflite(path)
+
+
+def test_integers_of_a_grid_are_no_numbers(tmp_path):
+    """As a table of a function in an integer file takes them."""
+    inputs = keras.Input((4,), dtype="int32")
+    x = L.Dense(2)(keras.ops.cast(inputs, "float32"))
+    path = convert(keras.Model(inputs, x), "float32", tmp_path / "m.tflite")
+    assert max(apart(path, msq_tf.from_tflite(path))) <= 1e-5
+    model = flat.load(path.read_bytes())
+    graph = model.subgraphs[0]
+    grid = schema.QuantizationParametersT()
+    grid.scale, grid.zeroPoint = [0.5], [0]
+    graph.tensors[flat.inputs(graph)[0]].quantization = grid
+    path.write_bytes(flat.dump(model))
+    with pytest.raises(ValueError, match="CAST: it takes integers of a grid"):
+        msq_tf.from_tflite(path)
+
+
+def test_no_file_of_tflite(tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"a text of some length")
+    with pytest.raises(ValueError, match="Not a TFLite file"):
+        msq_tf.from_tflite(path)
+    with pytest.raises(ValueError, match="Received"):
+        msq_tf.from_tflite(tmp_path / "none.tflite")
