@@ -44,7 +44,9 @@ def dense_to_convolutions(
         ]
         if others or fb.raw_data(model, graph.tensors[index]) is None:
             continue
-        if any(min(output_axes(graph, op)[1:], default=1) < 1 for op in readers):
+        if any(
+            min(output_axes(graph, op)[1:], default=1) < 1 for op in readers
+        ):
             continue
         graph.tensors[index].shape = np.array(
             (shape[0], 1, 1, shape[1]), np.int32
