@@ -43,8 +43,9 @@ Flags:
 # What a device step takes, and the flag for it.
 _DEVICE_FLAGS = {
     "accelerators": ("ethos_u", "accelerators"),
-    "allow_cpu": ("ethos_u", "allow_cpu"),
+    "allow_cpu": ("ethos_u,qualcomm_npu", "allow_cpu"),
     "name": ("mcu", "c_name"),
+    "socs": ("qualcomm_npu", "socs"),
 }
 
 
@@ -199,7 +200,13 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_boolean(
         "allow_cpu",
         None,
-        "ethos_u: whether Vela may leave operators to the CPU.",
+        "ethos_u, qualcomm_npu: whether operators may be left to the CPU.",
+        **own,
+    )
+    flags.DEFINE_list(
+        "socs",
+        None,
+        "qualcomm_npu: SoCs to compile for, such as SM8650.",
         **own,
     )
     flags.DEFINE_list(
@@ -298,7 +305,7 @@ def _device_options(target: str, values: flags.FlagValues) -> dict[str, Any]:
     options = {
         option: values[flag].value
         for option, (owner, flag) in _DEVICE_FLAGS.items()
-        if owner == target and values[flag].value is not None
+        if target in owner.split(",") and values[flag].value is not None
     }
     devices.check_options(target, options)
     devices.check_installed(target, options)
@@ -308,10 +315,11 @@ def _device_options(target: str, values: flags.FlagValues) -> dict[str, Any]:
 def _check_owners(wanted: Sequence[str], values: flags.FlagValues) -> None:
     """Refuses flags of targets that are not asked for."""
     for owner, flag in _DEVICE_FLAGS.values():
-        if values[flag].value is not None and owner not in wanted:
+        owners = owner.split(",")
+        if values[flag].value is not None and not {*owners} & {*wanted}:
             raise ValueError(
-                f"--{flag} is for target '{owner}'. Expected it among the "
-                f"targets, or no such flag. Received: "
+                f"--{flag} is for target '{' or '.join(owners)}'. Expected it "
+                f"among the targets, or no such flag. Received: "
                 f"--target={','.join(wanted)}"
             )
 

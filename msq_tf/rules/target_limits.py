@@ -88,6 +88,24 @@ _ON_EDGE_TPU = {
     "GroupedQueryAttention": _NO_PRODUCT,
     "MultiHeadAttention": _NO_PRODUCT,
 }
+_ON_QUALCOMM_NPU = {
+    **_DEVICE,
+    **_NO_OPERATIONS,
+    **dict.fromkeys(
+        (
+            *("Ceil", "Cos", "Exp", "Floor", "Logsumexp", "Power", "Round"),
+            *("Sign", "Sin"),
+        ),
+        _NO_OPERATION,
+    ),
+}
+_QUALCOMM_NPU_ACTIVATIONS = dict.fromkeys(
+    (
+        *("celu", "exponential", "log_sigmoid", "log_softmax", "mish", "selu"),
+        *("softplus", "sparse_plus"),
+    ),
+    "its compiler has no exponential function; use relu, gelu or silu",
+)
 _AXES = (
     "it computes with three axes beside the batch's, so a sequence of images "
     "can't run"
@@ -181,6 +199,10 @@ _OWN: dict[str, dict[str, Any]] = {
         "narrow": _ETHOS_U_NARROW,
         "narrow_activations": _U85_ACTIVATIONS,
         "narrow_settings": ((_has_threshold, _ON_U85),),
+    },
+    "qualcomm_npu": {
+        "layers": _ON_QUALCOMM_NPU,
+        "activations": _QUALCOMM_NPU_ACTIVATIONS,
     },
     "edgetpu": {
         "layers": _ON_EDGE_TPU,

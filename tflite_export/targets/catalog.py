@@ -111,6 +111,11 @@ class Target:
         """Whether activations are integers."""
         return self.mode in operator_rows.ACTIVATIONS
 
+    @property
+    def optional(self) -> bool:
+        """Whether its tools are an environment that not everyone makes."""
+        return bool(self.options.get("optional", False))
+
     def has(self, op: str) -> bool:
         """Whether an operator runs with this target's activations."""
         row = self.operators.get(op)
