@@ -31,7 +31,11 @@ from tflite_export.targets import lint
 from tools import layer_cases
 
 PAGE = Path("docs/targets/layers.md")
-TARGETS = ("cpu_int8", "cpu_int16", "mcu", "ethos_u", "edgetpu")
+TARGETS = (
+    *("cpu_int8", "cpu_int16", "mcu", "ethos_u", "edgetpu"),
+    "qualcomm_npu",
+)
+_ONLY = "runs on Ethos-U85 only"
 _TITLE = "# Layers\n"
 _TEXT = """
 This page lists the operators that the exporter writes for each layer in a file
@@ -44,10 +48,16 @@ for `cpu_int16`) and were trained without regard to a target.
   `GATHER`).
 - `-` means that the layer can't run there; `MSQConfig(targets=(...,))` or the
   export says why.
-- The column `ethos_u` has what the exporter writes. Vela decides which
-  accelerator runs it (comparisons and `GATHER` run on Ethos-U85 only).
+- The column `ethos_u` has what the exporter writes, and `U85:` where Vela
+  compiles it for Ethos-U85 only. It leaves the `GATHER` of an `Embedding` to
+  the CPU, which the option `allow_cpu` allows.
+- The column `qualcomm_npu` has what its compiler takes whole; the tests of a
+  machine with `make setup-qnn` compile and emulate every cell.
 
-`cpu_float` and `min_size` run all of these layers in float.
+`cpu_float` and `min_size` run all of these layers in float. Weights have the
+same codes in every file: a Dense of an Edge TPU is a convolution of one pixel;
+a table with a scale per feature is one of codes, with a depthwise convolution
+behind it; a table that also makes the scores stands in the file once.
 
 Written by `python -m tools.layers_page`.
 
@@ -78,9 +88,10 @@ def cell(qmodel: Any, x: list[Any], name: str) -> str:
         model = fb.load(_built(qmodel, x, target))
     except ExportError:
         return "-"
-    if lint.severe(lint.check_model(model, name)):
+    severe = lint.severe(lint.check_model(model, name))
+    if any(_ONLY not in text for text in severe):
         return "-"
-    return spelled(model)
+    return f"U85: {spelled(model)}" if severe else spelled(model)
 
 
 def _built(qmodel: Any, x: list[Any], target: targets.Target) -> bytes:
