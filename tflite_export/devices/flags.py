@@ -8,7 +8,8 @@ from typing import Any
 from absl import flags
 
 from tflite_export import targets
-from tflite_export.devices import finish
+from tflite_export.devices.finish import check_installed
+from tflite_export.devices.finish import check_options
 
 # What a device step takes: its targets, and the flag for it.
 _FLAGS = {
@@ -57,8 +58,8 @@ def options(target: str, values: flags.FlagValues) -> dict[str, Any]:
         for option, (owners, flag) in _FLAGS.items()
         if target in owners and values[flag].value is not None
     }
-    finish.check_options(target, found)
-    finish.check_installed(target, found)
+    check_options(target, found)
+    check_installed(target, found)
     return found
 
 
