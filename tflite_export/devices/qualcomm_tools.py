@@ -226,10 +226,16 @@ def emulate(
                 f"{''.join(lines[-1:])[:200]} (exit code {done.returncode})"
             )
         names = [name for name, _, _ in description["outputs"]]
-        order = [names.index(port.name) for port in ports.outputs(compiled)]
         with np.load(paths["out.npz"]) as loaded:
             return [
-                [loaded[f"{i}_{k}"] for k in order] for i in range(len(batches))
+                [
+                    loaded[f"{i}_{names.index(port.name)}"]
+                    if port.name in names
+                    # An input that is an output, too.
+                    else batch[places[port.name]]
+                    for port in ports.outputs(compiled)
+                ]
+                for i, batch in enumerate(batches)
             ]
 
 
