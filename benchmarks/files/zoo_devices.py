@@ -31,6 +31,7 @@ NAME = "zoo_devices"
 _SAMPLES = 4
 _SOC = "SM8650"
 _ARM, _NPU = "arm", "qualcomm_npu"
+_NOT_RUN = {"outcome": "not run yet"}
 # How each is exported: the target, and the arguments besides.
 _HOW: dict[str, tuple[str, dict[str, Any]]] = {
     _ARM: ("cpu_int8", {"verify_on": ("arm",), "batch_size": 1}),
@@ -102,7 +103,11 @@ def markdown(content: dict[str, Any]) -> str:
                     f"- {model['name']}, `{name}`, {entry['outcome']}: {words}"
                 )
         rows.append(
-            (model["name"], *_on_arm(found[_ARM]), *_on_npu(found[_NPU]))
+            (
+                model["name"],
+                *_on_arm(found.get(_ARM, _NOT_RUN)),
+                *_on_npu(found.get(_NPU, _NOT_RUN)),
+            )
         )
     known = {model["name"] for model in models}
     missing = [row.name for row in ROWS if row.name not in known]
@@ -117,7 +122,7 @@ def markdown(content: dict[str, Any]) -> str:
         "NPU: read an inference",
     )
     return page(
-        f"{ran(content['environment'])} ARM: `cpu_int8` on "
+        f"{ran(content['environment'])}. ARM: `cpu_int8` on "
         f"{', '.join(arm.CORES)}, the largest difference from the same kernels "
         "on x86, in units of the output; NPU: `qualcomm_npu`, the difference "
         "from XNNPACK.",
