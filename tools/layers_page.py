@@ -49,8 +49,9 @@ for `cpu_int16`) and were trained without regard to a target.
 - `-` means that the layer can't run there; `MSQConfig(targets=(...,))` or the
   export says why.
 - The column `ethos_u` has what the exporter writes, and `U85:` where Vela
-  compiles it for Ethos-U85 only. It leaves the `GATHER` of an `Embedding` to
-  the CPU, which the option `allow_cpu` allows.
+  compiles it for Ethos-U85 only. Comparisons are written for U85, too, and an
+  `Embedding` with the option `allow_cpu`, as its `GATHER` stays on the CPU;
+  they have `-`, since not every accelerator runs them.
 - The column `qualcomm_npu` has what its compiler takes whole; the tests of a
   machine with `make setup-qnn` compile and emulate every cell.
 

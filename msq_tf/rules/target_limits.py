@@ -306,7 +306,7 @@ def _activation(layer: Any) -> str:
 def narrow(
     layers: Sequence[tuple[str, Any]], names: Sequence[str]
 ) -> list[str]:
-    """What an export needs for layers that not all devices of a target run.
+    """Lists what exports need for layers that not all devices of a target run.
 
     Args:
         layers: Paths and layers of a model.
