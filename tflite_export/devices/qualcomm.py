@@ -218,8 +218,9 @@ class _Comparison:
                 for a, b in zip(ours, outputs, strict=False)
             ):
                 return None
-            recorded = dict(zip(fb.inputs(graph), batch, strict=True))
-            recorded |= dict(zip(fb.outputs(graph), outputs, strict=True))
+            recorded = dict(zip(fb.outputs(graph), outputs, strict=True))
+            # What was given, not what a faulty device says that it got.
+            recorded |= dict(zip(fb.inputs(graph), batch, strict=True))
             for found in compared(recorded):
                 if found.units > _OPERATOR_UNITS:
                     return None

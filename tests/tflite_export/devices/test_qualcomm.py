@@ -166,6 +166,26 @@ def test_what_differs_there_is_refused(compiler, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_what_single_units_explain_is_accepted(compiler, tmp_path, monkeypatch):
+    """As if no difference were accepted without looking inside."""
+    monkeypatch.setattr(qualcomm, "_UNITS", -1)
+    report = exported(tmp_path / "m.tflite", ["SM8650"])
+    (note,) = (n for n in report.notes if "on the emulated NPU" in n)
+    assert "values inside are off by a unit" in note
+    # With a limit of the caller's own, nothing is explained.
+    with pytest.raises(ExportError, match="emulated NPU"):
+        export(
+            network(),
+            tmp_path / "m.tflite",
+            "qualcomm_npu",
+            -IMAGES,
+            device_options={"socs": ["SM8650"]},
+            max_units=0,
+            verbose=False,
+        )
+
+
+@pytest.mark.slow
 def test_a_file_that_the_compiler_fails_on_is_an_error(compiler, tmp_path):
     """Weights that a DEQUANTIZE unpacks, with a scale per channel."""
     path = tmp_path / "m.tflite"
