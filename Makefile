@@ -11,6 +11,8 @@ TOSA_VENV := .venv-tosa
 TOSA_STAMP := $(TOSA_VENV)/.installed
 OLDEST_VENV := .venv-oldest
 OLDEST_STAMP := $(OLDEST_VENV)/.installed
+QNN_VENV := .venv-qnn
+QNN_STAMP := $(QNN_VENV)/.installed
 READERS_VENV := .venv-readers
 READERS_STAMP := $(READERS_VENV)/.installed
 DOCS_VENV := .venv-docs
@@ -24,7 +26,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tosa setup-docs setup-readers setup-arm \
+.PHONY: help setup setup-tosa setup-docs setup-readers setup-arm setup-qnn \
 	setup-browser setup-peers docs demo test test-slow compatibility lint \
 	format build-files bench bench-accuracy bench-faults bench-fuzz \
 	bench-exports bench-large bench-peers bench-workers bench-zoo readme \
@@ -67,6 +69,17 @@ $(READERS_STAMP): requirements-readers.txt
 	$(READERS_VENV)/bin/python -m pip install --quiet \
 		--disable-pip-version-check -r requirements-readers.txt
 	touch $(READERS_STAMP)
+
+setup-qnn: $(QNN_STAMP) ## Create .venv-qnn: Qualcomm's compiler and emulator (600 MB).
+
+# Its libraries are Qualcomm's, under a licence of their own.
+$(QNN_STAMP): requirements-qnn.txt
+	$(PYTHON) -m venv $(QNN_VENV)
+	$(QNN_VENV)/bin/python -m pip install --quiet \
+		--disable-pip-version-check -r requirements-qnn.txt
+	@echo "Using it accepts Qualcomm's licence:" \
+		$(QNN_VENV)/lib/python3*/site-packages/onnxruntime_qnn/*LICENSE*.pdf
+	touch $(QNN_STAMP)
 
 setup-arm: ## Create .venv-arm: emulated ARM cores to verify files on (Debian).
 	$(PYTHON) -m tools.arm .venv-arm
@@ -186,6 +199,6 @@ dist: $(STAMP) ## Build the wheel and the sdist.
 
 clean: ## Remove results, caches and environments.
 	rm -rf out build dist *.egg-info $(VENV) $(TOSA_VENV) \
-		$(DOCS_VENV) $(OLDEST_VENV) $(PEERS:%=.venv-%) .mypy_cache \
+		$(DOCS_VENV) $(QNN_VENV) $(OLDEST_VENV) $(PEERS:%=.venv-%) .mypy_cache \
 		.pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

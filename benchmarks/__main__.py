@@ -12,13 +12,16 @@ from benchmarks.accuracy import channels
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.comparison.peers import run as peers
+from benchmarks.files import convolutions
 from benchmarks.files import export_cost
 from benchmarks.files import hub
 from benchmarks.files import large
+from benchmarks.files import qualcomm
 from benchmarks.files import targets
 from benchmarks.files import transformers
 from benchmarks.files import vela
 from benchmarks.files import zoo
+from benchmarks.files import zoo_devices
 from benchmarks.harness import record
 from benchmarks.reliability import crafted
 from benchmarks.reliability import fuzz
@@ -34,6 +37,7 @@ from benchmarks.training_cost import step
 # page's section from the record. `make bench` runs the first; others take long.
 BENCHMARKS = {
     "cost": step,
+    "convolutions": convolutions,
     "accuracy": accuracy,
     "channels": channels,
     "crafted": crafted,
@@ -45,6 +49,7 @@ BENCHMARKS = {
     "large": large,
     "long_run": long_run,
     "peers": peers,
+    "qualcomm": qualcomm,
     "scales": scales,
     "scaling": scaling,
     "start": start,
@@ -54,6 +59,7 @@ BENCHMARKS = {
     "vela": vela,
     "workers": workers,
     "zoo": zoo,
+    "zoo_devices": zoo_devices,
 }
 
 

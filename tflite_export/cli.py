@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags
 
 from tflite_export import quiet
+from tflite_export.devices import flags as device_flags
 from tflite_export.evaluation import command as evaluate_command
 from tflite_export.looking import command as look_command
 
@@ -40,12 +41,6 @@ Targets:
 
 Flags:
 {flags}"""
-# What a device step takes, and the flag for it.
-_DEVICE_FLAGS = {
-    "accelerators": ("ethos_u", "accelerators"),
-    "allow_cpu": ("ethos_u", "allow_cpu"),
-    "name": ("mcu", "c_name"),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,23 +185,9 @@ def _flags() -> flags.FlagValues:
         upper_bound=1.0,
         **own,
     )
-    flags.DEFINE_list(
-        "accelerators",
-        None,
-        "ethos_u: accelerators to compile for, such as ethos-u55-128.",
-        **own,
-    )
-    flags.DEFINE_boolean(
-        "allow_cpu",
-        None,
-        "ethos_u: whether Vela may leave operators to the CPU.",
-        **own,
-    )
+    device_flags.define(own)
     flags.DEFINE_list(
         "verify_on", [], "Where to run the files besides: arm.", **own
-    )
-    flags.DEFINE_string(
-        "c_name", None, "mcu: name of the C array and its files.", **own
     )
     evaluate_command.define(values, __name__)
     look_command.define(values, __name__)
@@ -241,8 +222,8 @@ def _export(positional: Sequence[str], values: flags.FlagValues) -> int:
     if values.output is not None and len(wanted) > 1:
         return _fail("several targets need --output_dir", 2)
     # Cheap mistakes first: loading TensorFlow and a model takes a while.
-    options = {name: _device_options(name, values) for name in wanted}
-    _check_owners(wanted, values)
+    options = {name: device_flags.options(name, values) for name in wanted}
+    device_flags.check_owners(wanted, values)
     if not os.path.exists(values.model):
         raise ValueError(
             "No such model. Expected a file that `model.save` wrote. "
@@ -288,32 +269,6 @@ def _import(names: Sequence[str]) -> None:
                 f"A module can't be imported ({error}). Expected one that is "
                 f"installed or in the working directory. Received: {name!r}"
             ) from error
-
-
-def _device_options(target: str, values: flags.FlagValues) -> dict[str, Any]:
-    from tflite_export import devices
-    from tflite_export import targets
-
-    targets.load(target)
-    options = {
-        option: values[flag].value
-        for option, (owner, flag) in _DEVICE_FLAGS.items()
-        if owner == target and values[flag].value is not None
-    }
-    devices.check_options(target, options)
-    devices.check_installed(target, options)
-    return options
-
-
-def _check_owners(wanted: Sequence[str], values: flags.FlagValues) -> None:
-    """Refuses flags of targets that are not asked for."""
-    for owner, flag in _DEVICE_FLAGS.values():
-        if values[flag].value is not None and owner not in wanted:
-            raise ValueError(
-                f"--{flag} is for target '{owner}'. Expected it among the "
-                f"targets, or no such flag. Received: "
-                f"--target={','.join(wanted)}"
-            )
 
 
 def _paths(wanted: Sequence[str], values: flags.FlagValues) -> dict[str, Path]:

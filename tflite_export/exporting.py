@@ -65,8 +65,8 @@ def export(
     Args:
         model: A model of `msq_tf.quantize_model`, or for tf_keras a
             `msq_tf.tfmot.ModelView`.
-        path: Where to write. An existing file is replaced; `mcu` and
-            `ethos_u` write further files beside it.
+        path: Where to write. An existing file is replaced; `mcu`,
+            `ethos_u` and `qualcomm_npu` write further files beside it.
         target: Name of a target, see `tflite_export.targets.names()`.
         representative_data: Inputs to verify with: an array, a list or dict of
             arrays for several inputs, a `tf.data.Dataset` or an iterable of
@@ -102,6 +102,7 @@ def export(
         device_options: Options of the target's tools. `mcu`: `name` of the C
             array. `ethos_u`: `accelerators` to compile for, a list, and
             `allow_cpu`, whether Vela may leave operators to the CPU.
+            `qualcomm_npu`: `socs` to compile for, a list, and `allow_cpu`.
         verify_on: Where to run the file besides this machine: `("arm",)` for
             emulated ARM cores, which `make setup-arm` sets up.
         verbose: Whether an export of more than five seconds shows its progress
@@ -137,6 +138,7 @@ def export(
     devices.check_options(target, device_options)
     devices.check_installed(target, device_options)
     devices.check_verifiers(verify_on)
+    chosen = devices.narrowed(chosen, device_options)
     check_path("path", path)
     check_folder(path)
     begun = opening.opened(

@@ -28,8 +28,11 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 
-# Modules in environments of their own: of peers and of the site.
-ELSEWHERE = ("griffe", "hgq", "markdown", "mkdocs", "qkeras")
+# Modules in environments of their own: of peers, of the site and of devices.
+ELSEWHERE = (
+    *("griffe", "hgq", "markdown", "mkdocs", "qkeras"),
+    *("onnx", "onnxruntime", "onnxruntime_qnn"),
+)
 
 # Packages of which each folder is a target, so that Bazel holds the order of
 # their rooms.

@@ -19,14 +19,17 @@ from benchmarks.accuracy import figures
 from benchmarks.accuracy import start
 from benchmarks.comparison import figure
 from benchmarks.comparison.peers import run as peers
+from benchmarks.files import convolutions
 from benchmarks.files import demo
 from benchmarks.files import export_cost
 from benchmarks.files import hub
 from benchmarks.files import large
+from benchmarks.files import qualcomm
 from benchmarks.files import targets
 from benchmarks.files import transformers
 from benchmarks.files import vela
 from benchmarks.files import zoo
+from benchmarks.files import zoo_devices
 from benchmarks.harness.markdown import kept
 from benchmarks.harness.record import load
 from benchmarks.reliability import crafted
@@ -106,12 +109,19 @@ def pages() -> dict[Path, dict[str, str]]:
             "": targets.markdown(load("targets")),
             "one run": demo.markdown(json.loads(demo.RESULTS.read_text())),
         },
+        "docs/targets/mcu.md": {
+            "": convolutions.markdown(load("convolutions"))
+        },
+        "docs/targets/qualcomm_npu.md": {
+            "": qualcomm.markdown(load("qualcomm"))
+        },
         "docs/targets/ethos_u.md": {"": vela.markdown(load("vela"))},
         "docs/transformers.md": {
             "": transformers.markdown(load("transformers"))
         },
         "docs/zoo.md": {
             "": zoo.markdown(load("zoo")),
+            "devices": zoo_devices.markdown(load("zoo_devices")),
             "kerashub": hub.markdown(load("hub")),
         },
     }

@@ -37,6 +37,13 @@ def _tokens(dtype: str) -> Any:
     return keras.Model(inputs, L.Embedding(9, 4)(inputs))
 
 
+def _tied() -> Any:
+    """Tokens to vectors and back, by one table."""
+    inputs = keras.Input((6,), dtype="int32")
+    table = L.ReversibleEmbedding(9, 4)
+    return keras.Model(inputs, table(L.Dense(4)(table(inputs)), reverse=True))
+
+
 def _bytes() -> Any:
     inputs = keras.Input(IMAGE, dtype="uint8")
     x = L.Rescaling(1 / 255.0)(inputs)
@@ -72,14 +79,53 @@ CASES: dict[str, Callable[[], Any]] = {
         SEQUENCE, lambda x: L.EinsumDense("abc,cd->abd", (None, 3))(x)
     ),
     "Conv1D": _on(SEQUENCE, lambda x: L.Conv1D(3, 2)(x)),
+    "Conv1D, dilated": _on(
+        SEQUENCE, lambda x: L.Conv1D(3, 2, padding="causal", dilation_rate=2)(x)
+    ),
     "Conv2D": _on(IMAGE, lambda x: L.Conv2D(3, 3, activation="relu")(x)),
+    "Conv2D, 1x1": _on(IMAGE, lambda x: L.Conv2D(3, 1)(x)),
+    "Conv2D, grouped": _on(IMAGE, lambda x: L.Conv2D(4, 3, groups=2)(x)),
+    "Conv2D, dilated": _on(
+        IMAGE, lambda x: L.Conv2D(3, 3, dilation_rate=(1, 2))(x)
+    ),
     "Conv3D": _on(VOLUME, lambda x: L.Conv3D(3, 2)(x)),
+    "Conv1DTranspose": _on(SEQUENCE, lambda x: L.Conv1DTranspose(3, 2, 2)(x)),
+    "Conv3DTranspose": _on(VOLUME, lambda x: L.Conv3DTranspose(3, 2, 2)(x)),
     "Conv2DTranspose": _on(IMAGE, lambda x: L.Conv2DTranspose(3, 2, 2)(x)),
+    "DepthwiseConv1D": _on(SEQUENCE, lambda x: L.DepthwiseConv1D(3)(x)),
+    "SeparableConv1D": _on(SEQUENCE, lambda x: L.SeparableConv1D(3, 3)(x)),
     "DepthwiseConv2D": _on(IMAGE, lambda x: L.DepthwiseConv2D(3)(x)),
     "SeparableConv2D": _on(IMAGE, lambda x: L.SeparableConv2D(3, 3)(x)),
     "Embedding": lambda: _tokens("int32"),
     "Embedding, float tokens": lambda: _tokens("float32"),
+    "Embedding, tied": _tied,
     "LSTM": _on(SEQUENCE, lambda x: L.LSTM(3)(x)),
+    "LSTM, unrolled": _on(SEQUENCE, lambda x: L.LSTM(3, unroll=True)(x)),
+    "GRU": _on(SEQUENCE, lambda x: L.GRU(3)(x)),
+    "GRU, unrolled": _on(SEQUENCE, lambda x: L.GRU(3, unroll=True)(x)),
+    "SimpleRNN": _on(SEQUENCE, lambda x: L.SimpleRNN(3)(x)),
+    "SimpleRNN, unrolled": _on(
+        SEQUENCE, lambda x: L.SimpleRNN(3, unroll=True)(x)
+    ),
+    "Bidirectional": _on(SEQUENCE, lambda x: L.Bidirectional(L.LSTM(3))(x)),
+    "ConvLSTM1D": _on((3, 6, 2), lambda x: L.ConvLSTM1D(3, 2)(x)),
+    "ConvLSTM2D": _on((3, 6, 6, 2), lambda x: L.ConvLSTM2D(3, 2)(x)),
+    "ConvLSTM2D, unrolled": _on(
+        (3, 6, 6, 2), lambda x: L.ConvLSTM2D(3, 2, unroll=True)(x)
+    ),
+    "TimeDistributed": _on(
+        SEQUENCE, lambda x: L.TimeDistributed(L.Dense(3))(x)
+    ),
+    "TimeDistributed, images": _on(
+        (3, 6, 6, 2), lambda x: L.TimeDistributed(L.Conv2D(3, 3))(x)
+    ),
+    "SpectralNormalization": _on(
+        VECTOR, lambda x: L.SpectralNormalization(L.Dense(3))(x)
+    ),
+    "BatchNormalization": _on(IMAGE, lambda x: L.BatchNormalization()(x)),
+    "Conv2D, BatchNormalization": _on(
+        IMAGE, lambda x: L.ReLU()(L.BatchNormalization()(L.Conv2D(3, 3)(x)))
+    ),
     "MaxPooling2D": _on(IMAGE, lambda x: L.MaxPooling2D(2)(x)),
     "AveragePooling2D": _on(IMAGE, lambda x: L.AveragePooling2D(2)(x)),
     "GlobalAveragePooling2D": _on(
@@ -116,9 +162,17 @@ CASES: dict[str, Callable[[], Any]] = {
     "MultiHeadAttention": _on(
         SEQUENCE, lambda x: L.MultiHeadAttention(2, 4)(x, x)
     ),
+    "GroupQueryAttention": _on(
+        SEQUENCE, lambda x: L.GroupQueryAttention(4, 4, 2)(x, x)
+    ),
+    "AdditiveAttention": _on(SEQUENCE, lambda x: L.AdditiveAttention()([x, x])),
     "ELU": _on(VECTOR, lambda x: L.ELU()(x)),
     "LeakyReLU": _on(VECTOR, lambda x: L.LeakyReLU()(x)),
     "PReLU": _on(VECTOR, lambda x: L.PReLU()(x)),
+    "PReLU, a slope a channel": _on(
+        IMAGE, lambda x: L.PReLU("uniform", shared_axes=[1, 2])(x)
+    ),
+    "PReLU, a slope a pixel": _on(IMAGE, lambda x: L.PReLU("uniform")(x)),
     "ReLU with a threshold": _on(
         VECTOR,
         lambda x: L.ReLU(max_value=4, negative_slope=0.1, threshold=0.2)(x),

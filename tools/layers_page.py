@@ -18,6 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 import msq_tf
 from benchmarks.harness.markdown import table
+from msq_tf.keras3 import target_checks
 from msq_tf.rules import target_limits
 from tflite_export import targets
 from tflite_export.conversion import float_file
@@ -31,7 +32,11 @@ from tflite_export.targets import lint
 from tools import layer_cases
 
 PAGE = Path("docs/targets/layers.md")
-TARGETS = ("cpu_int8", "cpu_int16", "mcu", "ethos_u", "edgetpu")
+TARGETS = (
+    *("cpu_int8", "cpu_int16", "mcu", "ethos_u", "edgetpu"),
+    "qualcomm_npu",
+)
+_ONLY = "runs on Ethos-U85 only"
 _TITLE = "# Layers\n"
 _TEXT = """
 This page lists the operators that the exporter writes for each layer in a file
@@ -44,10 +49,17 @@ for `cpu_int16`) and were trained without regard to a target.
   `GATHER`).
 - `-` means that the layer can't run there; `MSQConfig(targets=(...,))` or the
   export says why.
-- The column `ethos_u` has what the exporter writes. Vela decides which
-  accelerator runs it (comparisons and `GATHER` run on Ethos-U85 only).
+- The column `ethos_u` has what the exporter writes, and `U85:` where Vela
+  compiles it for Ethos-U85 only. Comparisons are written for U85, too, and an
+  `Embedding` with the option `allow_cpu`, as its `GATHER` stays on the CPU;
+  they have `-`, since not every accelerator runs them.
+- The column `qualcomm_npu` has what its compiler takes whole; the tests of a
+  machine with `make setup-qnn` compile and emulate every cell.
 
-`cpu_float` and `min_size` run all of these layers in float.
+`cpu_float` and `min_size` run all of these layers in float. Weights have the
+same codes in every file: a Dense of an Edge TPU is a convolution of one pixel;
+a table with a scale per feature is one of codes, with a depthwise convolution
+behind it; a table that also makes the scores stands in the file once.
 
 Written by `python -m tools.layers_page`.
 
@@ -75,12 +87,19 @@ def cell(qmodel: Any, x: list[Any], name: str) -> str:
     """How a target's file spells the case; `-` where it can't hold it."""
     target = targets.load(name)
     try:
+        # What compiles and is wrong on the emulated NPU, training refuses.
+        if target.optional:
+            target_checks.check_model(qmodel.base, (name,))
+    except ValueError:
+        return "-"
+    try:
         model = fb.load(_built(qmodel, x, target))
     except ExportError:
         return "-"
-    if lint.severe(lint.check_model(model, name)):
+    severe = lint.severe(lint.check_model(model, name))
+    if any(_ONLY not in text for text in severe):
         return "-"
-    return spelled(model)
+    return f"U85: {spelled(model)}" if severe else spelled(model)
 
 
 def _built(qmodel: Any, x: list[Any], target: targets.Target) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from msq_tf.rules import storage
 from tflite_export import targets
@@ -46,6 +47,20 @@ def _widths(target: Target, kind: str) -> list[int]:
     ]
 
 
+def _socs(target: Target) -> dict[str, Any]:
+    """What SoCs store, of a target that knows some."""
+    socs = target.options.get("socs")
+    if socs is None:
+        return {}
+    return {
+        "socs": {
+            name: [targets.CONTAINERS[kind] for kind in row["containers"]]
+            for name, row in socs.items()
+        },
+        "default_socs": target.options["default_socs"],
+    }
+
+
 def text() -> str:
     """The file's text."""
     facts = {}
@@ -54,6 +69,7 @@ def text() -> str:
         facts[name] = {
             "activation_bits": _BITS.get(target.mode),
             "float_regions": not target.integer or bool(target.float_regions),
+            **_socs(target),
             "widths": {kind: _widths(target, kind) for kind in storage.KINDS},
         }
     return json.dumps(facts, indent=2) + "\n"

@@ -12,6 +12,8 @@ ALL = ("all",)
 def chosen(settings: Settings) -> tuple[str, ...]:
     """Returns the targets to write files for; `all` resolved.
 
+    Targets whose tools are an environment of their own have to be named.
+
     Raises:
         ValueError: If there is no such target, or none.
     """
@@ -21,8 +23,11 @@ def chosen(settings: Settings) -> tuple[str, ...]:
         return tuple(
             name
             for name in tflite_export.targets.names()
-            if settings.activation_bits is None
-            or tflite_export.targets.load(name).mode in modes
+            if not tflite_export.targets.load(name).optional
+            and (
+                settings.activation_bits is None
+                or tflite_export.targets.load(name).mode in modes
+            )
         )
     known = tflite_export.targets.names()
     if not names or set(names) - set(known):

@@ -19,7 +19,7 @@ from benchmarks.harness.markdown import page
 from benchmarks.harness.markdown import table
 from train.models import builders
 
-_MODELS: dict[str, tuple[tuple[int, int, int], int, float]] = {
+MODELS: dict[str, tuple[tuple[int, int, int], int, float]] = {
     "resnet8": ((28, 28, 1), 10, 1.0),
     "resnet20": ((32, 32, 3), 10, 1.0),
     "mobilenet_v2": ((96, 96, 3), 1000, 0.5),
@@ -46,10 +46,10 @@ def measure() -> dict[str, Any]:
     """
     demo = json.loads(_SEARCHED.read_text())
     runs = []
-    for name, (shape, classes, alpha) in _MODELS.items():
+    for name, (shape, classes, alpha) in MODELS.items():
         keras.utils.set_random_seed(0)
         model = builders.build(name, shape, classes, alpha)
-        _as_if_trained(model)
+        as_if_trained(model)
         qmodel = msq_tf.quantize_model(model)
         schemes = {str(n): dict.fromkeys(qmodel.bits, n) for n in _BITS}
         if name == demo["run"]["model"]:
@@ -87,7 +87,7 @@ def _compiled(
     ]
 
 
-def _as_if_trained(model: keras.Model) -> None:
+def as_if_trained(model: keras.Model) -> None:
     """Gives kernels and normalizations values like those of trained models."""
     rng = np.random.default_rng(0)
     for variable in model.variables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +15,14 @@ from msq_tf.rules import target_limits
 
 
 def check_model(model: Any, names: Sequence[str]) -> None:
-    """Raises a ValueError for layers that can't run on the named targets."""
-    target_limits.check_layers(list(_layers(model)), names, keras.layers)
+    """Raises a ValueError for layers that can't run on the named targets.
+
+    Warns of those that only a part of a target's devices runs.
+    """
+    layers = list(_layers(model))
+    target_limits.check_layers(layers, names, keras.layers)
+    for need in target_limits.narrow(layers, names):
+        warnings.warn(need, UserWarning, stacklevel=3)
 
 
 def _layers(model: Any) -> Iterator[tuple[str, Any]]:

@@ -74,9 +74,11 @@ class BudgetRule(Rule):
             device for those that a packed file stores: 8, 4 and 2 bits. There,
             codes of 3 bits take 4, and codes of 5 to 7 take 8. A layer's
             `min_bits` is allowed, too.
-        device: Name of an export target, such as `"min_size"`. The search
-            then uses only widths that pay there and counts bytes as its
-            files store them; `target_bytes` is the size of the whole file.
+        device: Name of an export target, such as `"min_size"`, for
+            Qualcomm's NPU with a SoC behind it if only one counts, such as
+            `"qualcomm_npu:SM8650"`. The search then uses only widths that pay
+            there and counts bytes as its files store them; `target_bytes` is
+            the size of the whole file.
         growth: How often a search may give a layer a wider width again; 0 for
             never.
 

@@ -65,6 +65,33 @@ class Device:
         )
 
 
+# Of what Qualcomm's NPU runs (benchmarks/results/qualcomm.json): bytes of a
+# channel, of a layer, and of an empty context.
+_CONTEXT = (24.5, 1024.0, 51934.0)
+
+
+def _on_socs() -> list[Device]:
+    """Qualcomm's NPU: by itself what every SoC stores that it is for.
+
+    Others have more widths, or none below 8 bits.
+    """
+    facts = FACTS["qualcomm_npu"]
+    found = []
+    for soc, containers in facts.socs.items():
+        widths = {
+            kind: tuple(w for w in bits if w in containers)
+            for kind, bits in facts.widths.items()
+        }
+        if max(map(len, widths.values())) > 1:
+            found.append(Device(f"qualcomm_npu:{soc}", widths, *_CONTEXT))
+    usual = [facts.socs[soc] for soc in facts.default_socs]
+    widths = {
+        kind: tuple(w for w in bits if all(w in known for known in usual))
+        for kind, bits in facts.widths.items()
+    }
+    return [Device("qualcomm_npu", widths, *_CONTEXT), *found]
+
+
 # Vela stores n-bit codes in about n bits, without containers.
 _ANY = dict.fromkeys(KINDS, tuple(range(MAX_BITS, MIN_BITS - 1, -1)))
 # Bytes besides codes were fitted to exported files of ResNet-8, ResNet-20 and
@@ -77,6 +104,7 @@ DEVICES = {
         Device("mcu", FACTS["mcu"].widths, 15.43, 191.0, 2232.0),
         # Bytes are those of the encoded weights.
         Device("ethos_u", _ANY, 0.0, 0.0, 0.0),
+        *_on_socs(),
     )
 }
 

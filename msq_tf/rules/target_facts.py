@@ -22,11 +22,17 @@ class TargetFacts:
         float_regions: Whether parts of a file may compute in float.
         widths: Bits of the containers of a weight, by its kind as in
             `storage.KINDS`, widest first.
+        socs: Bits of the containers by the name of a SoC, where these differ.
+        default_socs: The SoCs that files are for if none is named.
     """
 
     activation_bits: int | None
     float_regions: bool
     widths: Mapping[str, tuple[int, ...]]
+    socs: Mapping[str, tuple[int, ...]] = dataclasses.field(
+        default_factory=dict
+    )
+    default_socs: tuple[str, ...] = ()
 
 
 def _read() -> dict[str, TargetFacts]:
@@ -36,6 +42,8 @@ def _read() -> dict[str, TargetFacts]:
             facts["activation_bits"],
             facts["float_regions"],
             {kind: tuple(bits) for kind, bits in facts["widths"].items()},
+            {soc: tuple(bits) for soc, bits in facts.get("socs", {}).items()},
+            tuple(facts.get("default_socs", ())),
         )
         for name, facts in json.loads(file.read_text("utf-8")).items()
     }

@@ -10,6 +10,7 @@ exporter's tables, see `target_facts`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -32,8 +33,53 @@ _DEVICE = {
     "LayerNormalization": _NORM,
     "RMSNormalization": _NORM,
 }
-_ON_EDGE_TPU = {
+_NO_OPERATION = "it has no such operator; compute it outside of the model"
+# Operations between layers, by the names of Keras' classes.
+_NO_OPERATIONS = dict.fromkeys(("Cumsum", "TopK"), _NO_OPERATION)
+_ON_ETHOS_U = {
     **_DEVICE,
+    **_NO_OPERATIONS,
+    **dict.fromkeys(
+        (
+            *("Ceil", "Cos", "Floor", "Norm", "Power", "Round", "Sign", "Sin"),
+            *("Logsumexp", "Sqrt", "Std"),
+        ),
+        _NO_OPERATION,
+    ),
+}
+_ON_U85 = (
+    "of the Ethos-U only U85 has its operators: export with "
+    "device_options={'accelerators': ['ethos-u85-256']}"
+)
+_ON_ITS_CPU = (
+    "Vela leaves the search for rows to the CPU: export with "
+    "device_options={'allow_cpu': True}"
+)
+_ETHOS_U_NARROW = {
+    "Embedding": _ON_ITS_CPU,
+    "Take": _ON_ITS_CPU,
+    "Greater": _ON_U85,
+    "GreaterEqual": _ON_U85,
+    "Less": _ON_U85,
+    "LessEqual": _ON_U85,
+    "TrueDivide": _ON_U85,
+    "Divide": _ON_U85,
+    "Where": _ON_U85,
+}
+_ETHOS_U_ACTIVATIONS = dict.fromkeys(
+    ("gelu", "log_softmax", "squareplus"), _NO_KERNEL
+)
+_U85_ACTIVATIONS = dict.fromkeys(("hard_shrink", "selu", "softsign"), _ON_U85)
+_ON_EDGE_TPU = {
+    **_ON_ETHOS_U,
+    **dict.fromkeys(
+        (
+            *("Divide", "Exp", "Flip", "Greater", "GreaterEqual", "Less"),
+            *("LessEqual", "Log", "Take", "TrueDivide", "Where"),
+        ),
+        _NO_OPERATION,
+    ),
+    "Matmul": _NO_PRODUCT,
     "AdditiveAttention": _NO_PRODUCT,
     "Attention": _NO_PRODUCT,
     "Dot": _NO_PRODUCT,
@@ -42,6 +88,71 @@ _ON_EDGE_TPU = {
     "GroupedQueryAttention": _NO_PRODUCT,
     "MultiHeadAttention": _NO_PRODUCT,
 }
+_ON_QUALCOMM_NPU = {
+    **_DEVICE,
+    **_NO_OPERATIONS,
+    **dict.fromkeys(
+        (
+            *("Ceil", "Cos", "Exp", "Floor", "Logsumexp", "Power", "Round"),
+            *("Sign", "Sin"),
+        ),
+        _NO_OPERATION,
+    ),
+}
+_QUALCOMM_NPU_ACTIVATIONS = dict.fromkeys(
+    (
+        *("celu", "exponential", "log_sigmoid", "log_softmax", "mish", "selu"),
+        *("softplus", "sparse_plus"),
+    ),
+    "its compiler has no exponential function; use relu, gelu or silu",
+)
+_AXES = (
+    "it computes with three axes beside the batch's, so a sequence of images "
+    "can't run"
+)
+_DILATION = "its convolutions have the same dilation along both axes"
+_THRESHOLD = "it can't compare; use a ReLU without a threshold"
+_REFLECT = "it pads with zeros only"
+
+
+def _uneven(layer: Any) -> bool:
+    """Whether a convolution is dilated by different steps along its axes."""
+    rates = getattr(layer, "dilation_rate", 1)
+    sizes = getattr(layer, "kernel_size", 1)
+    if not isinstance(rates, Sequence) or not isinstance(sizes, Sequence):
+        return False
+    # Along a kernel of one pixel there is nothing to dilate.
+    wide = {r for r, n in zip(rates, sizes, strict=True) if n > 1}
+    return len(wide) > 1
+
+
+def _deep(layer: Any) -> bool:
+    """Whether a layer reads sequences of images."""
+    if not hasattr(layer, "get_build_config"):
+        return False
+    shape = (layer.get_build_config() or {}).get("input_shape")
+    return isinstance(shape, Sequence) and len(shape) > 4
+
+
+def _is_unrolled(layer: Any) -> bool:
+    """Whether gates are cut out of a product, some of which nobody reads."""
+    return bool(getattr(layer, "unroll", False)) and (
+        type(layer).__name__ in ("LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D")
+    )
+
+
+def _has_threshold(layer: Any) -> bool:
+    return type(layer).__name__ == "ReLU" and bool(
+        getattr(layer, "threshold", 0)
+    )
+
+
+def _reflects(layer: Any) -> bool:
+    return type(layer).__name__ == "Pad" and (
+        getattr(layer, "mode", "constant") != "constant"
+    )
+
+
 _EDGE_TPU_ACTIVATIONS = dict.fromkeys(
     (
         *("celu", "elu", "exponential", "gelu", "hard_shrink"),
@@ -65,6 +176,11 @@ class Limits:
             of recurrent layers do.
         extra: What an export needs to be installed, one of
             `extras.MODULES`; empty for nothing.
+        settings: Reasons by what is asked of a layer.
+        narrow: What to do, by the name of a layer's class, where only a part
+            of the devices runs it, or an option is needed.
+        narrow_activations: The same by the name of an activation function.
+        narrow_settings: The same by what is asked of a layer.
     """
 
     activation_bits: int | None = None
@@ -72,15 +188,42 @@ class Limits:
     activations: Mapping[str, str] = dataclasses.field(default_factory=dict)
     float_regions: bool = True
     extra: str = ""
+    settings: Sequence[tuple[Callable[[Any], bool], str]] = ()
+    narrow: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    narrow_activations: Mapping[str, str] = dataclasses.field(
+        default_factory=dict
+    )
+    narrow_settings: Sequence[tuple[Callable[[Any], bool], str]] = ()
 
 
 # What is said of a target beyond the exporter's tables.
 _OWN: dict[str, dict[str, Any]] = {
-    "mcu": {"layers": _DEVICE, "extra": "mcu"},
-    "ethos_u": {"layers": _DEVICE, "extra": "ethos"},
+    "mcu": {"layers": {**_DEVICE, **_NO_OPERATIONS}, "extra": "mcu"},
+    "ethos_u": {
+        "layers": _ON_ETHOS_U,
+        "activations": _ETHOS_U_ACTIVATIONS,
+        "extra": "ethos",
+        "narrow": _ETHOS_U_NARROW,
+        "narrow_activations": _U85_ACTIVATIONS,
+        "narrow_settings": ((_has_threshold, _ON_U85),),
+    },
+    "qualcomm_npu": {
+        "layers": _ON_QUALCOMM_NPU,
+        "activations": _QUALCOMM_NPU_ACTIVATIONS,
+        "settings": (
+            (_deep, "it computes wrong numbers on five axes (255 units off)"),
+            (_is_unrolled, "its emulator can't run unrolled gates"),
+        ),
+    },
     "edgetpu": {
         "layers": _ON_EDGE_TPU,
         "activations": _EDGE_TPU_ACTIVATIONS,
+        "settings": (
+            (_uneven, _DILATION),
+            (_deep, _AXES),
+            (_has_threshold, _THRESHOLD),
+            (_reflects, _REFLECT),
+        ),
     },
 }
 TARGETS = {
@@ -160,6 +303,50 @@ def _against(layer: Any, limits: Limits, kinds: Any) -> str | None:
     loops = isinstance(layer, kinds.RNN) and not unrolled
     if loops and not limits.float_regions:
         return _LOOP
+    for applies, reason in limits.settings:
+        if applies(layer):
+            return reason
+    return limits.activations.get(_activation(layer))
+
+
+def _activation(layer: Any) -> str:
     function = getattr(layer, "activation", None)
-    name = getattr(function, "__name__", None)
-    return limits.activations.get(name) if name else None
+    return str(getattr(function, "__name__", ""))
+
+
+def narrow(
+    layers: Sequence[tuple[str, Any]], names: Sequence[str]
+) -> list[str]:
+    """Lists what exports need for layers that not all devices of a target run.
+
+    Args:
+        layers: Paths and layers of a model.
+        names: Names of targets.
+
+    Returns:
+        One sentence a layer and target.
+    """
+    found = []
+    for name in names:
+        limits = TARGETS[name]
+        for path, layer in layers:
+            texts = [
+                limits.narrow[ancestor.__name__]
+                for ancestor in type(layer).__mro__
+                if ancestor.__name__ in limits.narrow
+            ]
+            texts += [
+                text
+                for applies, text in limits.narrow_settings
+                if applies(layer)
+            ]
+            texts += [
+                limits.narrow_activations[function]
+                for function in (_activation(layer),)
+                if function in limits.narrow_activations
+            ]
+            if texts:
+                found.append(
+                    f"'{path}' ({type(layer).__name__}) on '{name}': {texts[0]}"
+                )
+    return found

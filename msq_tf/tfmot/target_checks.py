@@ -20,7 +20,10 @@ def check_targets(model: Any, names: Sequence[str], bits: int | None) -> None:
     Warns of tools that an export would lack, and of inputs that a device can't
     normalize.
     """
-    target_limits.check_layers(list(_layers(model)), names, tf_keras.layers)
+    layers = list(_layers(model))
+    target_limits.check_layers(layers, names, tf_keras.layers)
+    for need in target_limits.narrow(layers, names):
+        warnings.warn(need, UserWarning, stacklevel=2)
     for lacking in target_limits.not_installed(names):
         warnings.warn(
             f"An export on this machine would fail: {lacking}",

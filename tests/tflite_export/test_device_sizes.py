@@ -1,5 +1,7 @@
 """`BudgetRule(device=)` promises what the files of that target keep."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -54,4 +56,33 @@ def test_predicted_bytes_are_within_three_percent(name, resnet8, tmp_path):
 
 
 def test_devices_are_targets():
-    assert set(storage.DEVICES) <= set(targets.names())
+    names = {name.partition(":")[0] for name in storage.DEVICES}
+    assert names <= set(targets.names())
+
+
+@pytest.mark.parametrize("name", storage.DEVICES)
+def test_no_width_is_taken_that_saves_nothing(name):
+    """A width below another one is smaller in the file, at every kind."""
+    device = storage.device(name)
+    for kind, widths in device.widths.items():
+        stored = [device.stored(kind, bits) for bits in widths]
+        assert stored == sorted(set(stored), reverse=True), kind
+        # Codes in between take the next container, so no search offers them.
+        assert stored == list(widths)
+
+
+def test_the_npus_bytes_are_those_of_its_compiler(root):
+    """Of the three networks that the constants were fitted to."""
+    path = root / "benchmarks" / "results" / "qualcomm.json"
+    runs = json.loads(path.read_text())["results"]["runs"]
+    for run in runs:
+        if run["architecture"] != "v75":
+            continue
+        device = storage.device(f"qualcomm_npu:{run['soc']}")
+        rest = (
+            device.base_bytes
+            + device.layer_bytes * run["layers"]
+            + device.channel_bytes * run["channels"]
+        )
+        predicted = run["stored_bits"] / 8 + rest
+        assert predicted == pytest.approx(run["context_bytes"], rel=0.07)

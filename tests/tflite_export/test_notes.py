@@ -45,6 +45,8 @@ def test_names_stay_whole_and_move_no_cursor():
         ("min_size", 4, "slow: 1 of 2 weights are stored as INT2 or INT4"),
         ("min_size", 8, ""),
         ("cpu_float", 4, ""),
+        # Only its convolutions are slow on INT4.
+        ("mcu", 4, ""),
     ],
 )
 def test_slow_files_say_so_and_what_is_faster(target, bits, told, tmp_path):
@@ -60,3 +62,21 @@ def test_slow_files_say_so_and_what_is_faster(target, bits, told, tmp_path):
     if told:
         assert found[0].startswith(told) and "'cpu_int8'" in found[0]
         assert "slow:" in str(report)
+
+
+@pytest.mark.slow
+def test_convolutions_on_int4_say_so(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((6, 6, 4)), keras.layers.Conv2D(8, 3)]
+    )
+    qmodel = msq_tf.quantize_model(model)
+    for bits, told in ((4, True), (8, False)):
+        qmodel.set_bits(dict.fromkeys(qmodel.bits, bits))
+        report = export(qmodel, tmp_path / "m", "mcu", verbose=False)
+        found = [note for note in report.notes if "as long as with" in note]
+        assert len(found) == told
+        if told:
+            (note,) = found
+            assert "1 of 1 weights are stored as INT4" in note
+            assert "no microcontroller was timed" in note
+            assert "Faster: 8 bits" in note

@@ -4,6 +4,7 @@ from tflite_export.devices.finish import check_installed
 from tflite_export.devices.finish import check_options
 from tflite_export.devices.finish import check_verifiers
 from tflite_export.devices.finish import finish
+from tflite_export.devices.finish import narrowed
 from tflite_export.devices.result import DeviceResult
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "check_options",
     "check_verifiers",
     "finish",
+    "narrowed",
 ]

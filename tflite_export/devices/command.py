@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +17,12 @@ def run(
     seconds: float,
     folder: Path | None = None,
     purpose: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command for some seconds at most.
 
     It does not check whether the command failed. `name` and `purpose` are for
-    the error.
+    the error; `environment` has variables to set besides.
 
     Raises:
         ExportError: If it takes too long.
@@ -30,7 +33,9 @@ def run(
             cwd=folder,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=seconds,
+            env={**os.environ, **(environment or {})},
             check=False,
         )
     except subprocess.TimeoutExpired as error:

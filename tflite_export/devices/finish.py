@@ -17,6 +17,7 @@ from tflite_export.devices import edgetpu
 from tflite_export.devices import ethos_u
 from tflite_export.devices import mcu
 from tflite_export.devices import micro
+from tflite_export.devices import qualcomm
 from tflite_export.devices import tosa_check
 from tflite_export.devices.result import DeviceResult
 
@@ -24,6 +25,7 @@ _STEPS: dict[str, Callable[..., DeviceResult]] = {
     "edgetpu": edgetpu.finish,
     "ethos_u": ethos_u.finish,
     "mcu": mcu.finish,
+    "qualcomm_npu": qualcomm.finish,
 }
 # Where else a file can be verified, by the name that `export` takes.
 VERIFIERS = {"arm": arm}
@@ -67,6 +69,8 @@ def check_options(target: str, options: Mapping[str, Any] | None) -> None:
         )
     if "accelerators" in options:
         ethos_u.check_accelerators(options["accelerators"])
+    if options.get("socs") is not None:
+        qualcomm.check_socs(options["socs"])
     if "name" in options:
         mcu.check_name(options["name"])
     if options.get("allow_cpu", False) not in (True, False):
@@ -84,6 +88,17 @@ def check_installed(
         micro.check_installed()
     elif target == "ethos_u":
         ethos_u.check_installed((options or {}).get("accelerators"))
+    elif target == qualcomm.NAME:
+        qualcomm.check_installed((options or {}).get("socs"))
+
+
+def narrowed(
+    target: targets.Target, options: Mapping[str, Any] | None
+) -> targets.Target:
+    """The target as the chosen devices have it, see `qualcomm.narrowed`."""
+    if target.name == qualcomm.NAME:
+        return qualcomm.narrowed(target, options)
+    return target
 
 
 def finish(
@@ -106,6 +121,7 @@ def finish(
         inputs: Samples to run, one array per input.
         options: `mcu`: `name` of the C array. `ethos_u`: `accelerators` to
             compile for, `allow_cpu` for operators left to the CPU.
+            `qualcomm_npu`: `socs` to compile for, and `allow_cpu`.
         max_units: Largest difference of an output between runtimes that is
             accepted, `None` for the usual one.
         verify_on: Keys of `VERIFIERS`: where to run the file besides.

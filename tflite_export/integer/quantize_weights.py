@@ -88,7 +88,7 @@ def trained_weight(
     scale = np.broadcast_to(scale if per_channel else scale[:1], count)
     rows = channel_rows(codes, axis)
     found: IntegerWeight | None = None
-    for container in target.containers_for(match.weight.bits):
+    for container in target.containers_for(match.stored_bits):
         ops = [use.op for use in uses]
         fitted = _fitted(rows, scale, uses, container, target)
         form = _form(match, ops, container, fitted, target)
@@ -219,7 +219,7 @@ def _no_form(
     match: Match, uses: Sequence[Use], per_channel: bool, target: Target
 ) -> ExportError:
     ops = [use.op for use in uses]
-    kinds = ", ".join(target.containers_for(match.weight.bits))
+    kinds = ", ".join(target.containers_for(match.stored_bits))
     remedy = "Leave the layer out of quantize_model (filters=)"
     if per_channel and _rounded(ops, target) == "per_tensor":
         remedy = "Train the layer with LayerConfig(granularity=PerTensor())"

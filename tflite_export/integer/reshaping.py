@@ -1,14 +1,7 @@
-"""Layers as convolutions of one pixel, if only those can hold them.
-
-A dense layer is a 1x1 convolution. A table with a scale per channel becomes a
-table of codes and a depthwise 1x1 convolution with the scales as its weights:
-it multiplies the result of the GATHER by the scales and rounds once, as
-training does.
-"""
+"""Dense layers as convolutions of one pixel, if only those can hold them."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +12,7 @@ from tflite_export.flatbuffer import model as fb
 from tflite_export.matching.match import Match
 from tflite_export.targets import Target
 
-_FULLY_CONNECTED = "FULLY_CONNECTED"
+FULLY_CONNECTED = "FULLY_CONNECTED"
 # The rule of devices that take only vectors there.
 _VECTORS = "one_dimensional_output"
 
@@ -31,16 +24,16 @@ def dense_to_convolutions(
     graph = model.subgraphs[0]
     found = {m.constant.tensor: m for m in matches if not m.constant.graph}
     rules = target.options.get("rules", {}).get("operators", {})
-    vectors = _VECTORS in rules.get(_FULLY_CONNECTED, ())
+    vectors = _VECTORS in rules.get(FULLY_CONNECTED, ())
     weights: dict[int, list[schema.OperatorT]] = {}
     for op in graph.operators:
-        if fb.op_name(model, op) == _FULLY_CONNECTED:
+        if fb.op_name(model, op) == FULLY_CONNECTED:
             weights.setdefault(fb.inputs(op)[1], []).append(op)
     for index, readers in weights.items():
         shape = fb.shape(graph.tensors[index])
         match = found.get(index)
         wide = vectors and any(
-            any(n > 1 for n in _output(graph, op)[:-1]) for op in readers
+            any(n > 1 for n in output_axes(graph, op)[:-1]) for op in readers
         )
         if not wide and (match is None or _fits(match, target)):
             continue
@@ -51,7 +44,9 @@ def dense_to_convolutions(
         ]
         if others or fb.raw_data(model, graph.tensors[index]) is None:
             continue
-        if any(min(_output(graph, op)[1:], default=1) < 1 for op in readers):
+        if any(
+            min(output_axes(graph, op)[1:], default=1) < 1 for op in readers
+        ):
             continue
         graph.tensors[index].shape = np.array(
             (shape[0], 1, 1, shape[1]), np.int32
@@ -60,7 +55,10 @@ def dense_to_convolutions(
             _to_convolution(model, op, shape)
 
 
-def _output(graph: schema.SubGraphT, op: schema.OperatorT) -> tuple[int, ...]:
+def output_axes(
+    graph: schema.SubGraphT, op: schema.OperatorT
+) -> tuple[int, ...]:
+    """Axes of what an operator writes, -1 for an open one."""
     return fb.axes(graph.tensors[fb.outputs(op)[0]])
 
 
@@ -70,7 +68,7 @@ def _fits(match: Match, target: Target) -> bool:
     granularity = "per_channel" if (scale != scale[0]).any() else "per_tensor"
     inputs = match.constant.value.shape[-1]
     return any(
-        target.allows(_FULLY_CONNECTED, kind, granularity, inputs)
+        target.allows(FULLY_CONNECTED, kind, granularity, inputs)
         for kind in target.containers_for(match.weight.bits)
     )
 
@@ -80,12 +78,12 @@ def _to_convolution(
 ) -> None:
     graph = model.subgraphs[0]
     result = fb.outputs(op)[0]
-    rows = _output(graph, op)[:-1]
+    rows = output_axes(graph, op)[:-1]
     pixels = (rows[0], int(np.prod(rows[1:], dtype=int)), 1)
     if rows[0] > 1:
         # Rows in one image: devices have no batches.
         pixels = (1, rows[0] * pixels[1], 1)
-    source = _as_image(model, fb.inputs(op)[0], (*pixels, weight[1]), op)
+    source = as_image(model, fb.inputs(op)[0], (*pixels, weight[1]), op)
     image = new_tensor(graph, (*pixels, weight[0]))
     options = schema.Conv2DOptionsT()
     options.padding = schema.Padding.VALID
@@ -97,86 +95,11 @@ def _to_convolution(
     op.builtinOptions = options
     inputs = [source, *fb.inputs(op)[1:]]
     if len(inputs) < 3 or inputs[2] < 0:
-        inputs[2:] = [_zeros(model, weight[0])]
+        inputs[2:] = [zeros(model, weight[0])]
     op.inputs = np.array(inputs, np.int32)
     op.outputs = np.array([image], np.int32)
     back = edit.reshape(model, image, result)
     graph.operators.insert(edit.before(graph, op) + 1, back)
-
-
-def take_out_features(
-    model: schema.ModelT, match: Match, target: Target
-) -> Match:
-    """Makes a table with a scale per channel one of codes, where it helps.
-
-    Returns the match of the table as it is then.
-    """
-    scale, index = match.fit.scale, match.constant.tensor
-    graph = model.subgraphs[0]
-    readers = fb.readers(graph, index)
-    if (
-        match.constant.graph
-        or target.mode != "int8"
-        or match.constant.value.ndim != 2
-        or match.fit.axis != 1
-        or not (scale != scale[0]).any()
-        or match.fit.columns is not None
-        or not target.allows("GATHER", "INT8", "per_tensor")
-        or not target.allows("DEPTHWISE_CONV_2D", "INT8", "per_channel")
-        or not all(_looks_up(model, op, index) for op in readers)
-    ):
-        return match
-    columns = scale * match.fit.signs
-    # The table holds codes; the signs of their factors went to the scales.
-    codes = match.codes * match.fit.signs
-    tensor = graph.tensors[index]
-    tensor.buffer = edit.new_buffer(model, codes.astype(np.float32))
-    for op in readers:
-        _scale_features(model, op, columns)
-    one = np.ones(1)
-    fit = dataclasses.replace(
-        match.fit,
-        axis=None,
-        scale=one.astype(np.float32),
-        signs=one.astype(np.int8),
-        columns=columns,
-    )
-    return dataclasses.replace(match, fit=fit)
-
-
-def _looks_up(model: schema.ModelT, op: schema.OperatorT, table: int) -> bool:
-    """Whether an operator finds whole rows of a table, in a known shape."""
-    result = _output(model.subgraphs[0], op)
-    return (
-        fb.op_name(model, op) == "GATHER"
-        and fb.inputs(op)[0] == table
-        and op.builtinOptions.axis == 0
-        and not op.builtinOptions.batchDims
-        and len(result) > 1
-        and min(result[1:]) > 0
-    )
-
-
-def _scale_features(
-    model: schema.ModelT, op: schema.OperatorT, columns: np.ndarray
-) -> None:
-    graph = model.subgraphs[0]
-    result = fb.outputs(op)[0]
-    rows, count = _output(graph, op)[:-1], len(columns)
-    pixels = (rows[0], int(np.prod(rows[1:], dtype=int)), 1, count)
-    plain = new_tensor(graph, _output(graph, op))
-    op.outputs = np.array([plain], np.int32)
-    image, scaled = new_tensor(graph, pixels), new_tensor(graph, pixels)
-    scales = columns.astype(np.float32).reshape(1, 1, 1, count)
-    weight = edit.new_constant(model, scales)
-    reads = [image, weight, _zeros(model, count)]
-    convolution = depthwise(model, reads, scaled)
-    after = edit.before(graph, op) + 1
-    graph.operators[after:after] = [
-        edit.reshape(model, plain, image),
-        convolution,
-        edit.reshape(model, scaled, result),
-    ]
 
 
 def depthwise(
@@ -198,11 +121,12 @@ def depthwise(
     return op
 
 
-def _zeros(model: schema.ModelT, count: int) -> int:
+def zeros(model: schema.ModelT, count: int) -> int:
+    """A new constant of zeros, such as a bias that changes nothing."""
     return edit.new_constant(model, np.zeros(count, np.float32))
 
 
-def _as_image(
+def as_image(
     model: schema.ModelT,
     index: int,
     shape: tuple[int, ...],

@@ -17,6 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.integer import copies
+from tflite_export.integer import device_rules
 from tflite_export.integer import indices
 from tflite_export.integer import pieces
 from tflite_export.integer import shrinking
@@ -64,6 +65,7 @@ def respell(
         What is known of the tensors that came in between.
     """
     speller = _Speller(model, target)
+    device_rules.follow(model, target)
     copies.resize(model, target, ends)
     for op in list(model.subgraphs[0].operators):
         name = fb.op_name(model, op)

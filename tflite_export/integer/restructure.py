@@ -15,6 +15,7 @@ from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer.operators import KEEPS_AXES
 from tflite_export.integer import reshaping
+from tflite_export.integer import tied_tables
 from tflite_export.matching.match import Match
 from tflite_export.targets import CONTAINERS
 from tflite_export.targets import Target
@@ -36,7 +37,7 @@ def prepare(
             _take_out_columns(model, graph, match)
         if target.pointwise_as_fully_connected:
             _to_fully_connected(model, graph, match, target)
-        prepared.append(reshaping.take_out_features(model, match, target))
+        prepared += tied_tables.take_out_features(model, match, target)
     if target.dense_as_convolution:
         reshaping.dense_to_convolutions(model, prepared, target)
     return prepared

@@ -44,6 +44,7 @@ class Match:
         fit: Factors and signs.
         twins: Further weights that the same tensor holds, because the
             converter merged equal constants.
+        least_bits: Width of the narrowest container to take.
     """
 
     constant: Constant
@@ -51,6 +52,12 @@ class Match:
     arrangement: Arrangement
     fit: fitting.Fit
     twins: tuple[Match, ...] = ()
+    least_bits: int = 0
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits that its container has at least."""
+        return max(self.weight.bits, self.least_bits)
 
     @property
     def codes(self) -> np.ndarray:

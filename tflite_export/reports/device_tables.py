@@ -18,6 +18,13 @@ _COLUMNS = {
     "estimated_ms": "ms",
     "compiled_bytes": "file",
 }
+_ON_SOCS = {
+    "context_bytes": "context",
+    "read_bytes": "read",
+    "compiled_bytes": "file",
+    "max_units": "units",
+}
+_OWN_TABLES = ("accelerators", "socs")
 
 
 def tables(figures: dict[str, Any]) -> list[rich.table.Table]:
@@ -35,7 +42,20 @@ def tables(figures: dict[str, Any]) -> list[rich.table.Table]:
             cells = [_cell(values[key]) for key in _COLUMNS]
             rows.add_row(name, *cells, _cell(values["cpu_operators"]))
         found.append(rows)
-    rest = {k: v for k, v in figures.items() if k != "accelerators"}
+    socs = figures.get("socs")
+    if socs:
+        rows = table(
+            "Qualcomm NPU: bytes of what it runs, of what an inference reads "
+            "from memory, and of the file; units from LiteRT's kernels",
+            ["SoC"],
+            list(_ON_SOCS.values()),
+            ["on the CPU"],
+        )
+        for name, values in socs.items():
+            cells = [_cell(values[key]) for key in _ON_SOCS]
+            rows.add_row(name, *cells, _cell(values["cpu_operators"]))
+        found.append(rows)
+    rest = {k: v for k, v in figures.items() if k not in _OWN_TABLES}
     if rest:
         rows = table("device", ["what", "figure"])
         for name, value in _flat(rest):

@@ -20,7 +20,11 @@ def note(target: Target, written: Sequence[Written]) -> list[str]:
         return []
     what = "slow"
     if slow.containers:
-        count = sum(w.container in slow.containers for w in written)
+        count = sum(
+            w.container in slow.containers
+            and (not slow.ops or not {*slow.ops}.isdisjoint(w.ops))
+            for w in written
+        )
         if not count:
             return []
         what = (
@@ -30,6 +34,6 @@ def note(target: Target, written: Sequence[Written]) -> list[str]:
     least, most = slow.of_int8
     return [
         f"{what}: {slow.why}; networks took {least} to {most} times as long "
-        "as with plain 8-bit integers (one thread, x86, `make bench`). "
+        f"as with plain 8-bit integers ({slow.on}). "
         f"Faster: {slow.instead}"
     ]

@@ -59,12 +59,16 @@ class Slowness:
             same network with 8-bit integers, on one thread of an x86 core.
         why: The reason, a clause.
         instead: What is faster, a clause.
+        ops: Operators that are slow with them; empty where all are.
+        on: Where that was measured, a clause.
     """
 
     containers: tuple[str, ...]
     of_int8: tuple[int, int]
     why: str
     instead: str
+    ops: tuple[str, ...] = ()
+    on: str = "one thread, x86, `make bench`"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +114,11 @@ class Target:
     def integer(self) -> bool:
         """Whether activations are integers."""
         return self.mode in operator_rows.ACTIVATIONS
+
+    @property
+    def optional(self) -> bool:
+        """Whether its tools are an environment that not everyone makes."""
+        return bool(self.options.get("optional", False))
 
     def has(self, op: str) -> bool:
         """Whether an operator runs with this target's activations."""
@@ -245,8 +254,16 @@ def _slowness(row: dict[str, Any] | None) -> Slowness | None:
     if row is None:
         return None
     least, most = row["of_int8"]
+    given = {
+        "ops": tuple(row.get("ops", ())),
+        "on": row.get("on", Slowness.on),
+    }
     return Slowness(
-        tuple(row["containers"]), (least, most), row["why"], row["instead"]
+        tuple(row["containers"]),
+        (least, most),
+        row["why"],
+        row["instead"],
+        **given,
     )
 
 

@@ -195,6 +195,11 @@ def _alpha_along_depth(node: Node) -> str | None:
     return None
 
 
+def _four_axes(node: Node) -> str | None:
+    shape = node.input_shape(0)
+    return f"reads {len(shape)} axes, of shape {shape}" if shape[4:] else None
+
+
 def _has_bias(node: Node) -> str | None:
     return None if node.input(2) is not None else "has no bias"
 
@@ -257,6 +262,7 @@ RESTRICTIONS: dict[str, Callable[[Node], str | None]] = {
         _axes_not_batch,
         _default_weights_format,
         _depth_mean_by_4,
+        _four_axes,
         _has_bias,
         _large_reshape,
         _leading_ones,

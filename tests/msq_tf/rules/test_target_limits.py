@@ -78,6 +78,13 @@ def test_bits_of_activations(bits, names):
             ("edgetpu", "mcu"),
             "'odd' .Dense. on 'edgetpu'",
         ),
+        (L.Activation("gelu", name="odd"), ("ethos_u",), "'odd'.*no such"),
+        (L.Activation("mish", name="odd"), ("qualcomm_npu",), "'odd'.*expon"),
+        (
+            L.TimeDistributed(L.Dense(3), name="odd"),
+            ("edgetpu", "mcu"),
+            None,
+        ),
         (
             L.Bidirectional(L.GRU(3), name="odd"),
             ("mcu",),
@@ -87,8 +94,42 @@ def test_bits_of_activations(bits, names):
 )
 def test_layers(layer, names, reason):
     config = msq_tf.MSQConfig(activation_bits=8, targets=names)
+    if reason is None:
+        msq_tf.quantize_model(model(layer), config)
+        return
     with pytest.raises(ValueError, match=reason):
         msq_tf.quantize_model(model(layer), config)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "reason"),
+    [
+        (L.Conv2D(3, 3, dilation_rate=(1, 2)), (8, 8, 2), "same dilation"),
+        (L.Conv2D(3, (1, 3), dilation_rate=(1, 2)), (8, 8, 2), None),
+        (L.Conv1D(3, 3, dilation_rate=2), (8, 2), None),
+        (L.TimeDistributed(L.Conv2D(3, 3)), (3, 6, 6, 2), "three axes"),
+        (L.ReLU(threshold=0.5), (8,), "can't compare"),
+    ],
+)
+def test_what_is_asked_of_a_layer(layer, shape, reason):
+    base = keras.Sequential(
+        [keras.Input(shape), layer, L.Flatten(), L.Dense(2)]
+    )
+    config = msq_tf.MSQConfig(targets=("edgetpu",))
+    if reason is None:
+        msq_tf.quantize_model(base, config)
+        return
+    with pytest.raises(ValueError, match=f"{reason}.*"):
+        msq_tf.quantize_model(base, config)
+
+
+def test_what_one_accelerator_runs_is_said():
+    base = keras.Sequential([keras.Input((4,)), L.Dense(3, activation="selu")])
+    with pytest.warns(UserWarning, match="'dense.*only U85.*accelerators"):
+        msq_tf.quantize_model(base, msq_tf.MSQConfig(targets=("ethos_u",)))
+    tokens = keras.Sequential([keras.Input((4,)), L.Embedding(9, 3)])
+    with pytest.warns(UserWarning, match="'embedding.*allow_cpu"):
+        msq_tf.quantize_model(tokens, msq_tf.MSQConfig(targets=("ethos_u",)))
 
 
 def test_what_runs_everywhere_is_not_refused():

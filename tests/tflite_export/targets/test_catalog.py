@@ -86,7 +86,7 @@ def test_cells_need_evidence(table):
         targets.parse(table)
 
 
-@pytest.mark.parametrize("name", ["min_size", "cpu_int16"])
+@pytest.mark.parametrize("name", ["min_size", "cpu_int16", "mcu"])
 def test_what_is_slow_is_what_was_measured(name, root):
     folder = root / "benchmarks" / "results"
     runs = json.loads((folder / "targets.json").read_text())["results"]["runs"]
