@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +16,12 @@ def run(
     seconds: float,
     folder: Path | None = None,
     purpose: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command for some seconds at most.
 
     It does not check whether the command failed. `name` and `purpose` are for
-    the error.
+    the error; `environment` is all of it, `None` for that of this process.
 
     Raises:
         ExportError: If it takes too long.
@@ -28,6 +30,7 @@ def run(
         return subprocess.run(
             arguments,
             cwd=folder,
+            env=environment,
             capture_output=True,
             text=True,
             timeout=seconds,
