@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import re
@@ -88,7 +89,22 @@ def run(
             array = raw.view(dtype).reshape(shape)
             results[_position(output_names, name)] = array
         found.append([results[k] for k in sorted(results)])
+    _without_farewell()
     return found, model.is_fully_accelerated()
+
+
+@functools.cache
+def _without_farewell() -> None:
+    """Keeps LiteRT from logging as the very last of a process.
+
+    It has an object that lives until then, and no setting of its log. What is
+    registered after the object was made is called before its end: standard
+    error is closed there, after Python has ended.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "__cxa_atexit"):
+        close = ctypes.cast(libc.close, ctypes.c_void_p)
+        getattr(libc, "__cxa_atexit")(close, ctypes.c_void_p(2), None)  # noqa: B009
 
 
 def _position(names: Mapping[str, int], name: str) -> int:
