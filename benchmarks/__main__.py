@@ -12,6 +12,7 @@ from benchmarks.accuracy import channels
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.comparison.peers import run as peers
+from benchmarks.files import accelerators
 from benchmarks.files import export_cost
 from benchmarks.files import hub
 from benchmarks.files import large
@@ -34,6 +35,7 @@ from benchmarks.training_cost import step
 # page's section from the record. `make bench` runs the first; others take long.
 BENCHMARKS = {
     "cost": step,
+    "accelerators": accelerators,
     "accuracy": accuracy,
     "channels": channels,
     "crafted": crafted,

@@ -49,7 +49,7 @@ def measure() -> dict[str, Any]:
     for name, (shape, classes, alpha) in _MODELS.items():
         keras.utils.set_random_seed(0)
         model = builders.build(name, shape, classes, alpha)
-        _as_if_trained(model)
+        as_if_trained(model)
         qmodel = msq_tf.quantize_model(model)
         schemes = {str(n): dict.fromkeys(qmodel.bits, n) for n in _BITS}
         if name == demo["run"]["model"]:
@@ -87,8 +87,12 @@ def _compiled(
     ]
 
 
-def _as_if_trained(model: keras.Model) -> None:
-    """Gives kernels and normalizations values like those of trained models."""
+def as_if_trained(model: keras.Model) -> None:
+    """Gives kernels and normalizations values like those of trained models.
+
+    Args:
+        model: A float model; its variables are assigned.
+    """
     rng = np.random.default_rng(0)
     for variable in model.variables:
         shape = tuple(variable.shape)

@@ -103,6 +103,7 @@ def run(
             "batches": len(batches),
             "input_names": session.input_names,
             "output_names": session.output_names,
+            "output_places": session.output_places,
             "loader": found["loader"],
         }
         Path(folder, "request.json").write_text(json.dumps(request))
@@ -156,13 +157,17 @@ def verify(
 
     Returns:
         `gpu`, its name; `samples`; `fully_accelerated`; `left`, what is left
-        to the CPU; `difference`, as of `compiled_model.verify`. JSON values.
+        to the CPU; `difference`, as of `compiled_model.verify`. Or `skipped`,
+        with the reason. JSON values.
 
     Raises:
         ExportError: If it can't run the file, or an output differs by more
             than kernel sets may.
         ValueError: If there are fewer samples than a batch takes.
     """
+    reason = ports.passed_through(data)
+    if reason:
+        return {"skipped": reason}
     few = ports.whole_batches(data, samples, _SAMPLES)
     session = interpreter.Session(data, "xnnpack")
     batches = list(interpreter.chunks(ports.quantized(data, few), 1, session))

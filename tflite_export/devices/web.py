@@ -71,18 +71,22 @@ def installed() -> Path:
 def finish(
     data: bytes, stem: str, inputs: Sequence[np.ndarray]
 ) -> DeviceResult:
-    """Checks what LiteRT.js takes: closed axes, and types of its tensors.
+    """Checks what LiteRT.js takes, such as closed axes and types of tensors.
 
     Raises:
         ExportError: If a page can't run the file.
     """
     del stem, inputs
     severe = lint.severe(lint.check(data, "web"))
+    passed = ports.passed_through(data)
+    if passed:
+        severe.append(passed)
     if severe:
         raise ExportError(
             "LiteRT.js can't run the file (argument target). Expected a "
-            "fixed batch size, and inputs and outputs of the types "
-            f"{', '.join(TYPES)}. Received: {'; '.join(severe)}"
+            "fixed batch size, outputs that are computed, and inputs and "
+            f"outputs of the types {', '.join(TYPES)}. Received: "
+            f"{'; '.join(severe)}"
         )
     return DeviceResult()
 
@@ -128,7 +132,7 @@ def run(
             }
             for k, array in enumerate(batches[0])
         ],
-        "outputs": [places[k] for k in range(len(results))],
+        "outputs": [places[k] for k in session.output_places],
     }
     with tempfile.TemporaryDirectory() as temporary:
         Path(temporary, "model.tflite").write_bytes(data)
@@ -241,4 +245,4 @@ def _against(data: bytes) -> str | None:
                 f"'{port.name}' has the shape {list(port.axes)}, and LiteRT.js "
                 "runs no open axes"
             )
-    return None
+    return ports.passed_through(data)

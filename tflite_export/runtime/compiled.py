@@ -32,6 +32,7 @@ def run(
     batches: Sequence[Sequence[np.ndarray]],
     input_names: Mapping[str, int],
     output_names: Mapping[str, int],
+    output_places: Sequence[int],
     gpu: bool = False,
 ) -> tuple[list[list[np.ndarray]], bool]:
     """Runs batches of one size.
@@ -43,6 +44,8 @@ def run(
         batches: Arrays as the file takes them, in the order of its inputs.
         input_names: Position of each input by its name in the signature.
         output_names: Position of each output likewise.
+        output_places: For each output of the file, the first that is the same
+            tensor.
         gpu: Whether the GPU computes what it can, in float32, instead of
             XNNPACK on one thread.
 
@@ -88,7 +91,7 @@ def run(
             raw = buffer.read(count * dtype.itemsize, np.int8)
             array = raw.view(dtype).reshape(shape)
             results[_position(output_names, name)] = array
-        found.append([results[k] for k in sorted(results)])
+        found.append([results[k] for k in output_places])
     _without_farewell()
     return found, model.is_fully_accelerated()
 
@@ -190,6 +193,7 @@ def main(folder: str) -> None:
                 batches,
                 request["input_names"],
                 request["output_names"],
+                request["output_places"],
                 gpu=True,
             )
         answer["whole"] = whole
