@@ -27,8 +27,8 @@ export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tosa setup-docs setup-readers setup-arm \
-	setup-browser setup-web setup-peers docs demo test test-slow compatibility lint \
-	format build-files bench bench-accuracy bench-faults bench-fuzz \
+	setup-browser setup-web setup-peers docs demo web-page test test-slow \
+	compatibility lint format build-files bench bench-accuracy bench-faults bench-fuzz \
 	bench-exports bench-large bench-peers bench-workers bench-zoo readme \
 	dist clean
 
@@ -103,6 +103,10 @@ demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
 		--activation_bits=8 --targets=all --max_accuracy_drop=1.5 \
 		--verify_on=$(VERIFY_ON) \
 		--output_dir=out/demo --overwrite
+
+web-page: $(STAMP) $(WEB_STAMP) ## Make out/web of the demo's file: a page that runs it.
+	$(BIN)/python -m tools.web_page out/demo/web.tflite out/web \
+		--labels=train/data/fashion_mnist_mini/1.0.0/label.labels.txt
 
 test: $(STAMP) ## Run the test suite.
 	$(PYTEST) -m "not slow"

@@ -203,7 +203,10 @@ def _flags() -> flags.FlagValues:
         **own,
     )
     flags.DEFINE_list(
-        "verify_on", [], "Where to run the files besides: arm.", **own
+        "verify_on",
+        [],
+        "Where to run the files besides: some of arm, gpu, web.",
+        **own,
     )
     flags.DEFINE_string(
         "c_name", None, "mcu: name of the C array and its files.", **own

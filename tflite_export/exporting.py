@@ -102,8 +102,10 @@ def export(
         device_options: Options of the target's tools. `mcu`: `name` of the C
             array. `ethos_u`: `accelerators` to compile for, a list, and
             `allow_cpu`, whether Vela may leave operators to the CPU.
-        verify_on: Where to run the file besides this machine: `("arm",)` for
-            emulated ARM cores, which `make setup-arm` sets up.
+        verify_on: Where to run the file besides this machine's kernels, some
+            of `"arm"`, emulated ARM cores (`make setup-arm`); `"web"`,
+            LiteRT.js in Node (`make setup-web`); `"gpu"`, LiteRT's GPU
+            accelerator, on a GPU or on Chromium's SwiftShader.
         verbose: Whether an export of more than five seconds shows its progress
             on standard error.
 

@@ -19,6 +19,7 @@ from benchmarks.accuracy import figures
 from benchmarks.accuracy import start
 from benchmarks.comparison import figure
 from benchmarks.comparison.peers import run as peers
+from benchmarks.files import accelerators
 from benchmarks.files import demo
 from benchmarks.files import export_cost
 from benchmarks.files import hub
@@ -107,6 +108,13 @@ def pages() -> dict[Path, dict[str, str]]:
             "one run": demo.markdown(json.loads(demo.RESULTS.read_text())),
         },
         "docs/targets/ethos_u.md": {"": vela.markdown(load("vela"))},
+        "docs/targets/gpu.md": {
+            "files": accelerators.files(load("accelerators")),
+            "layers": accelerators.layers(load("accelerators")),
+        },
+        "docs/targets/web.md": {
+            "": accelerators.browsers(load("accelerators"))
+        },
         "docs/transformers.md": {
             "": transformers.markdown(load("transformers"))
         },

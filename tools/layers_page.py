@@ -17,6 +17,7 @@ import keras
 from ai_edge_litert import schema_py_generated as schema
 
 import msq_tf
+from benchmarks.harness import layer_cases
 from benchmarks.harness.markdown import table
 from msq_tf.rules import target_limits
 from tflite_export import targets
@@ -28,7 +29,6 @@ from tflite_export.integer import build
 from tflite_export.matching.explained import explained
 from tflite_export.preparation import preconditions
 from tflite_export.targets import lint
-from tools import layer_cases
 
 PAGE = Path("docs/targets/layers.md")
 TARGETS = ("cpu_int8", "cpu_int16", "mcu", "ethos_u", "edgetpu")

@@ -19,6 +19,7 @@ import numpy as np
 import msq_tf
 import tflite_export
 from benchmarks.files.vela import as_if_trained
+from benchmarks.harness import layer_cases
 from benchmarks.harness.markdown import page
 from benchmarks.harness.markdown import ran
 from benchmarks.harness.markdown import table
@@ -26,7 +27,6 @@ from tflite_export import targets
 from tflite_export.devices import compiled_model
 from tflite_export.devices import gpu
 from tflite_export.devices import web
-from tools import layer_cases
 from train.models import builders
 
 _MODELS: dict[str, tuple[tuple[int, int, int], int, float]] = {
@@ -130,8 +130,8 @@ def _verified(
 
 
 def markdown(content: dict[str, Any]) -> str:
-    """Both tables."""
-    return page(files(content), layers(content))
+    """All tables."""
+    return page(files(content), browsers(content), layers(content))
 
 
 def files(content: dict[str, Any]) -> str:
@@ -142,18 +142,36 @@ def files(content: dict[str, Any]) -> str:
             f"`{row['target']}`",
             f"{row['bytes']:,}",
             _cell(row["compiled_model"], ("difference",)),
-            _cell(row["web"], tuple(web.KERNELS)),
             _cell(row["gpu"], ("difference",)),
-            _left(row["gpu"]),
+            left(row["gpu"]),
         )
-        for row in content["results"]["files"]
-        if "bytes" in row
+        for row in _written(content)
     ]
     heads = (
         *("model", "file", "bytes", "`CompiledModel`, CPU"),
-        *("LiteRT.js, WebAssembly", "GPU", "left to the CPU there"),
+        *("GPU", "left to the CPU there"),
     )
     return page(_ran(content), table(heads, rows, left=len(heads)))
+
+
+def browsers(content: dict[str, Any]) -> str:
+    """A row a file in LiteRT.js: both builds against XNNPACK."""
+    rows = [
+        (
+            row["model"],
+            f"`{row['target']}`",
+            f"{row['bytes']:,}",
+            *(_cell(row["web"], (build,)) for build in web.KERNELS),
+        )
+        for row in _written(content)
+        if row["target"] not in ("edgetpu",)
+    ]
+    heads = ("model", "file", "bytes", *web.KERNELS)
+    return page(_ran(content), table(heads, rows, left=len(heads)))
+
+
+def _written(content: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in content["results"]["files"] if "bytes" in row]
 
 
 def layers(content: dict[str, Any]) -> str:
@@ -165,7 +183,7 @@ def layers(content: dict[str, Any]) -> str:
             row["layer"],
             _cell(row["web"], tuple(web.KERNELS)),
             _cell(row["gpu"], ("difference",)),
-            _left(row["gpu"]),
+            left(row["gpu"]),
         )
         for row in found
         if not row["gpu"].get("fully_accelerated")
@@ -214,7 +232,8 @@ def _apart(value: Any) -> str:
     return f"{number:g} units" if number else "equal"
 
 
-def _left(found: dict[str, Any]) -> str:
+def left(found: dict[str, Any]) -> str:
+    """What a GPU's compiler said of the operators that it left, a cell."""
     if "refused" in found:
         return found["refused"].partition("Received: ")[2].replace("|", "/")
     return "; ".join(found.get("left", ()))

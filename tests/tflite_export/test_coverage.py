@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import msq_tf
+from benchmarks.harness import layer_cases
 from msq_tf.keras3 import target_checks
 from tests.tflite_export.integer.test_float_islands import types
 from tflite_export import ExportError
@@ -15,7 +16,6 @@ from tflite_export import inspect_file
 from tflite_export.devices import ethos_u
 from tflite_export.devices import micro
 from tflite_export.flatbuffer import model as fb
-from tools import layer_cases
 from tools import layers_page
 
 L = keras.layers

@@ -172,10 +172,8 @@ def verify(
                 continue
             why = None
             if files[kernels] is shown:
-                why = beside.operators(
-                    data, shown, batches, got, target, where
-                )
+                why = beside.operators(data, shown, batches, got, target, where)
             figures[name] = beside.units(
-                data, got, wanted[kernels], target, where, lambda why=why: why
+                data, got, wanted[kernels], target, where, why
             )
     return figures

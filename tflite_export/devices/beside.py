@@ -31,7 +31,7 @@ def units(
     wanted: Batches,
     target: Target,
     where: str,
-    explained: Callable[[], str | None],
+    explained: Callable[[], str | None] | str | None = None,
 ) -> float | str:
     """Largest difference of an integer file's outputs, in their units.
 
@@ -42,8 +42,8 @@ def units(
         wanted: Outputs of a set of kernels here.
         target: Where the file shall run.
         where: The other runtime, for an error.
-        explained: Says why a difference beyond the limit is accepted, `None`
-            if it isn't.
+        explained: Why a difference beyond the limit is accepted, or what finds
+            it out; `None` if it isn't.
 
     Returns:
         The difference, with the reason where it is large.
@@ -58,7 +58,7 @@ def units(
     )
     if worst <= END_UNITS[target.mode]:
         return worst
-    why = explained()
+    why = explained() if callable(explained) else explained
     if why is None:
         raise ExportError(
             f"{where} computes something else. Expected outputs within "

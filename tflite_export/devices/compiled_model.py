@@ -79,9 +79,7 @@ def verify(
         figures["left"] = sorted(set(left))
     where = "CompiledModel"
     if target.integer:
-        apart: Any = beside.units(
-            data, got, wanted, target, where, lambda: None
-        )
+        apart: Any = beside.units(data, got, wanted, target, where)
     else:
         apart = beside.relative(got, wanted, where)
     return {**figures, "difference": apart}

@@ -167,9 +167,7 @@ def run(
             arrays.append(array.reshape(port.shape))
             start += size
         count = len(results)
-        outputs = [
-            arrays[i : i + count] for i in range(0, len(arrays), count)
-        ]
+        outputs = [arrays[i : i + count] for i in range(0, len(arrays), count)]
         found[name] = outputs, one
     return found
 
@@ -223,9 +221,7 @@ def verify(
     for name, (got, _) in found.items():
         where = f"LiteRT.js ({name})"
         if target.integer:
-            figures[name] = beside.units(
-                data, got, wanted, target, where, lambda: None
-            )
+            figures[name] = beside.units(data, got, wanted, target, where)
         else:
             figures[name] = beside.relative(got, wanted, where)
     whole = all(details["whole"] for _, details in found.values())

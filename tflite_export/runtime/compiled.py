@@ -142,7 +142,7 @@ def quiet() -> Iterator[list[str]]:
 
 
 def left_to_cpu(lines: Sequence[str]) -> list[str]:
-    """What the GPU's compiler says that it can't take, an operator a line."""
+    """Words of the GPU's compiler on each kind of operator that it refuses."""
     found: list[str] = []
     inside = False
     for line in lines:
@@ -157,7 +157,7 @@ def left_to_cpu(lines: Sequence[str]) -> list[str]:
 
 
 def adapter(lines: Sequence[str]) -> str:
-    """What the GPU calls itself; empty if it was not said."""
+    """Name of the GPU; empty if nothing was said of it."""
     for line in lines:
         _, _, name = line.partition(_ADAPTER)
         if name:

@@ -115,7 +115,7 @@ def outputs(data: bytes) -> list[Port]:
 
 
 def passed_through(data: bytes) -> str | None:
-    """Why `CompiledModel` computes wrong outputs of a file, if it does.
+    """Reason why `CompiledModel` computes wrong outputs; `None` for right ones.
 
     It does where an input is an output, too: then all of them are wrong, in
     LiteRT 2.3.0 and LiteRT.js 2.5.3, on CPU and GPU. The interpreter is right.

@@ -36,7 +36,9 @@ def test_it_is_equal_to_the_bit(target, whole, tmp_path, capfd):
     assert found["difference"] == 0.0
     assert found["fully_accelerated"] is whole
     assert found.get("left", []) == (
-        [] if whole else ["CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE"]
+        []
+        if whole
+        else ["CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE"]
         + ["FULLY_CONNECTED"]
     )
     assert "compiled model: fully accelerated" in str(report)

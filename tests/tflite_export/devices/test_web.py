@@ -84,9 +84,7 @@ def test_the_target_packs_and_is_closed(tmp_path):
 def test_what_no_page_can_load_is_refused(tmp_path):
     path = tmp_path / "m.tflite"
     with pytest.raises(ExportError, match="LiteRT.js.*'image': is INT8"):
-        export(
-            network(), path, "web", IMAGES, integer_io=True, verbose=False
-        )
+        export(network(), path, "web", IMAGES, integer_io=True, verbose=False)
     assert not path.exists()
     export(network(), path, "cpu_int8", IMAGES, verbose=False)
     (finding,) = lint(path, "web")

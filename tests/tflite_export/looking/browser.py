@@ -8,7 +8,6 @@ import pytest
 
 from tools import chromium as installed
 
-
 # As root, in a container, without a GPU.
 PLAIN = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu")
 # The same with WebGPU, on SwiftShader.

@@ -1,0 +1,151 @@
+"""Which spellings of weights LiteRT's GPU accelerator takes, one layer a file.
+
+Each file is run on SwiftShader. `claimed` files say of their DEQUANTIZE that
+it is of version 3, the last that the accelerator takes, whatever it unpacks.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import msq_tf
+import tflite_export
+from benchmarks.files.accelerators import left
+from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import ran
+from benchmarks.harness.markdown import table
+from tflite_export import targets
+from tflite_export.devices import gpu
+from tflite_export.flatbuffer import model as fb
+
+_LAYERS: dict[str, Callable[[], keras.layers.Layer]] = {
+    "Dense": lambda: keras.layers.Dense(32),
+    "Conv2D": lambda: keras.layers.Conv2D(8, 3),
+    "DepthwiseConv2D": lambda: keras.layers.DepthwiseConv2D(3),
+}
+_SHAPES = {"Dense": (64,)}
+_IMAGE = (12, 12, 8)
+_TARGETS = ("cpu_float", "min_size", "cpu_int8", "mcu")
+_BITS = (8, 4, 2)
+_SCALES = {
+    "one": msq_tf.PerTensor(),
+    "per channel": msq_tf.PerChannel(),
+}
+_NEWEST = 3
+
+
+def measure() -> dict[str, Any]:
+    """Runs every file on the GPU.
+
+    Returns:
+        By layer, width, scales and target what the accelerator said, JSON
+        values.
+    """
+    rows = []
+    for name, make in _LAYERS.items():
+        shape = _SHAPES.get(name, _IMAGE)
+        x = np.random.default_rng(0).normal(size=(8, *shape)).astype("f")
+        for scales, granularity in _SCALES.items():
+            for bits in _BITS:
+                keras.utils.set_random_seed(0)
+                model = keras.Sequential([keras.Input(shape), make()])
+                qmodel = msq_tf.quantize_model(
+                    model,
+                    msq_tf.MSQConfig(
+                        granularity=granularity,
+                        dense_granularity=granularity,
+                        activation_bits=8,
+                    ),
+                )
+                qmodel.set_bits(dict.fromkeys(qmodel.bits, bits))
+                msq_tf.calibrate(qmodel, x)
+                for target in _TARGETS:
+                    row = {"layer": name, "scales": scales, "bits": bits}
+                    rows += _cells({**row, "target": target}, qmodel, x)
+    return {"rows": rows}
+
+
+def _cells(
+    row: dict[str, Any], qmodel: msq_tf.MSQModel, x: np.ndarray
+) -> list[dict[str, Any]]:
+    target = targets.load(row["target"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "m.tflite")
+        integer_io = False if target.integer else None
+        try:
+            report = tflite_export.export(
+                qmodel,
+                path,
+                target.name,
+                x,
+                batch_size=1,
+                integer_io=integer_io,
+                verbose=False,
+            )
+        except ValueError as error:
+            return [{**row, "refused": str(error)}]
+        row["container"] = report.tensors[0].container
+        data = path.read_bytes()
+        found = [{**row, "claimed": False, "gpu": _run(data, x, target)}]
+        other = _claimed(data)
+        if other is not None:
+            found.append(
+                {**row, "claimed": True, "gpu": _run(other, x, target)}
+            )
+    return found
+
+
+def _claimed(data: bytes) -> bytes | None:
+    model = fb.load(data)
+    codes = [
+        code
+        for code in model.operatorCodes
+        if fb.code_name(code) == "DEQUANTIZE" and code.version > _NEWEST
+    ]
+    for code in codes:
+        code.version = _NEWEST
+    return fb.dump(model) if codes else None
+
+
+def _run(data: bytes, x: np.ndarray, target: targets.Target) -> dict[str, Any]:
+    try:
+        return gpu.verify(data, [x], target)
+    except ValueError as error:
+        return {"refused": str(error)}
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """A row for each way to store a weight."""
+    rows = []
+    for row in content["results"]["rows"]:
+        if "gpu" not in row:
+            continue
+        found = row["gpu"]
+        verdict = (
+            "not loaded"
+            if "refused" in found
+            else "whole"
+            if found["fully_accelerated"]
+            else "partly"
+        )
+        spelled = f"`{row['target']}`, {row['container']}"
+        rows.append(
+            (
+                row["layer"],
+                spelled + ", version claimed" * row["claimed"],
+                row["scales"],
+                verdict,
+                left(found)[:160],
+            )
+        )
+    rows = list(dict.fromkeys(rows))
+    heads = ("layer", "file, weight", "scales", "on the GPU", "it says")
+    return page(
+        f"{ran(content['environment'])}:", table(heads, rows, left=len(heads))
+    )
