@@ -14,6 +14,7 @@ from benchmarks.accuracy import start
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import accelerators
 from benchmarks.files import export_cost
+from benchmarks.files import gpu_cells
 from benchmarks.files import hub
 from benchmarks.files import large
 from benchmarks.files import targets
@@ -43,6 +44,7 @@ BENCHMARKS = {
     "export_cost": export_cost,
     "faults": kills,
     "fuzz": fuzz,
+    "gpu_cells": gpu_cells,
     "hub": hub,
     "large": large,
     "long_run": long_run,

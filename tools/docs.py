@@ -22,6 +22,7 @@ from benchmarks.comparison.peers import run as peers
 from benchmarks.files import accelerators
 from benchmarks.files import demo
 from benchmarks.files import export_cost
+from benchmarks.files import gpu_cells
 from benchmarks.files import hub
 from benchmarks.files import large
 from benchmarks.files import targets
@@ -111,6 +112,7 @@ def pages() -> dict[Path, dict[str, str]]:
         "docs/targets/gpu.md": {
             "files": accelerators.files(load("accelerators")),
             "layers": accelerators.layers(load("accelerators")),
+            "weights": gpu_cells.markdown(load("gpu_cells")),
         },
         "docs/targets/web.md": {
             "": accelerators.browsers(load("accelerators"))

@@ -1,0 +1,76 @@
+"""Other operators where LiteRT's GPU accelerator computes wrong numbers.
+
+It takes the operators, says that it runs the file whole, and is wrong without
+an error; measured with LiteRT 2.3.0 and LiteRT.js 2.5.3 on SwiftShader, see
+`benchmarks/files/gpu_cells.py`. What is written instead computes the same.
+"""
+
+from __future__ import annotations
+
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export.flatbuffer import edit
+from tflite_export.flatbuffer import model as fb
+from tflite_export.integer.reshaping import new_tensor
+
+_BROADCAST = (
+    *("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM"),
+    "SQUARED_DIFFERENCE",
+)
+
+
+def avoid(model: schema.ModelT) -> None:
+    """Changes a float model without pairs in place; tensors keep their indices.
+
+    - int8 convolutions of one pixel ignore their strides. A pooling of one
+      pixel takes them over.
+    - An activation of fewer axes than the other operand, which the converter
+      makes by a RESHAPE where the batch is 1, is spread along wrong axes.
+    """
+    graph = model.subgraphs[0]
+    for op in list(graph.operators):
+        name = fb.op_name(model, op)
+        if name == "CONV_2D":
+            _strides_apart(model, graph, op)
+        elif name in _BROADCAST:
+            _whole_operands(model, graph, op)
+
+
+def _strides_apart(
+    model: schema.ModelT, graph: schema.SubGraphT, op: schema.OperatorT
+) -> None:
+    source, weight = fb.inputs(op)[:2]
+    options = op.builtinOptions
+    strides = (options.strideH, options.strideW)
+    if fb.shape(graph.tensors[weight])[1:3] != (1, 1) or strides == (1, 1):
+        return
+    batch, _, _, channels = fb.axes(graph.tensors[source])
+    _, height, width, _ = fb.axes(graph.tensors[fb.outputs(op)[0]])
+    taken = new_tensor(graph, (batch, height, width, channels))
+    pool = edit.new_operator(
+        model, "MAX_POOL_2D", 1, [source], [taken], "Pool2DOptions"
+    )
+    pool.builtinOptions.padding = options.padding
+    pool.builtinOptions.strideH, pool.builtinOptions.strideW = strides
+    pool.builtinOptions.filterHeight = pool.builtinOptions.filterWidth = 1
+    graph.operators.insert(edit.before(graph, op), pool)
+    edit.set_input(op, 0, taken)
+    options.strideH = options.strideW = 1
+
+
+def _whole_operands(
+    model: schema.ModelT, graph: schema.SubGraphT, op: schema.OperatorT
+) -> None:
+    writers = fb.writers(graph)
+    rank = len(fb.axes(graph.tensors[fb.outputs(op)[0]]))
+    for position, index in enumerate(fb.inputs(op)):
+        reshape = writers.get(index)
+        if reshape is None or fb.op_name(model, reshape) != "RESHAPE":
+            continue
+        source = fb.inputs(reshape)[0]
+        axes = fb.axes(graph.tensors[source])
+        short = fb.axes(graph.tensors[index])
+        if rank < len(axes) or axes != (1,) * (len(axes) - len(short)) + short:
+            continue
+        edit.set_input(op, position, source)
+        edit.drop_unread(graph, [index])
