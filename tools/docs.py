@@ -112,6 +112,7 @@ def pages() -> dict[Path, dict[str, str]]:
         "docs/targets/gpu.md": {
             "files": accelerators.files(load("accelerators")),
             "layers": accelerators.layers(load("accelerators")),
+            "faults": gpu_cells.faults(load("gpu_cells")),
             "weights": gpu_cells.markdown(load("gpu_cells")),
         },
         "docs/targets/web.md": {

@@ -17,6 +17,7 @@ import numpy as np
 import msq_tf
 import tflite_export
 from benchmarks.files.accelerators import left
+from benchmarks.harness import layer_cases
 from benchmarks.harness.markdown import page
 from benchmarks.harness.markdown import ran
 from benchmarks.harness.markdown import table
@@ -38,6 +39,15 @@ _SCALES = {
     "per channel": msq_tf.PerChannel(),
 }
 _NEWEST = 3
+# What the accelerator computes wrong, and `web` writes in another way.
+_FAULTS = {
+    "Conv2D of 1x1, strides of 2": lambda: keras.Sequential(
+        [keras.Input(_IMAGE), keras.layers.Conv2D(16, 1, strides=2)]
+    ),
+    "Add of two inputs": layer_cases.CASES["Add"],
+    "matrix times itself": layer_cases.CASES["ops.matmul"],
+    "a part of a split": layer_cases.CASES["ops.split"],
+}
 
 
 def measure() -> dict[str, Any]:
@@ -68,7 +78,29 @@ def measure() -> dict[str, Any]:
                 for target in _TARGETS:
                     row = {"layer": name, "scales": scales, "bits": bits}
                     rows += _cells({**row, "target": target}, qmodel, x)
-    return {"rows": rows}
+    return {"rows": rows, "faults": _faults()}
+
+
+def _faults() -> list[dict[str, Any]]:
+    rows = []
+    for name, make in _FAULTS.items():
+        keras.utils.set_random_seed(0)
+        model = make()
+        x = layer_cases.samples(model)
+        fed = x if len(x) > 1 else x[0]
+        qmodel = msq_tf.quantize_model(
+            model, msq_tf.MSQConfig(activation_bits=8)
+        )
+        qmodel(fed, training=True)
+        for target in ("cpu_int8", "web"):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, "m.tflite")
+                tflite_export.export(
+                    qmodel, path, target, fed, batch_size=1, verbose=False
+                )
+                found = _run(path.read_bytes(), list(x), targets.load(target))
+            rows.append({"what": name, "target": target, "gpu": found})
+    return rows
 
 
 def _cells(
@@ -92,11 +124,11 @@ def _cells(
             return [{**row, "refused": str(error)}]
         row["container"] = report.tensors[0].container
         data = path.read_bytes()
-        found = [{**row, "claimed": False, "gpu": _run(data, x, target)}]
+        found = [{**row, "claimed": False, "gpu": _run(data, [x], target)}]
         other = _claimed(data)
         if other is not None:
             found.append(
-                {**row, "claimed": True, "gpu": _run(other, x, target)}
+                {**row, "claimed": True, "gpu": _run(other, [x], target)}
             )
     return found
 
@@ -113,11 +145,40 @@ def _claimed(data: bytes) -> bytes | None:
     return fb.dump(model) if codes else None
 
 
-def _run(data: bytes, x: np.ndarray, target: targets.Target) -> dict[str, Any]:
+def _run(
+    data: bytes, x: list[np.ndarray], target: targets.Target
+) -> dict[str, Any]:
     try:
-        return gpu.verify(data, [x], target)
+        return gpu.verify(data, x, target)
     except ValueError as error:
         return {"refused": str(error)}
+
+
+def faults(content: dict[str, Any]) -> str:
+    """What the accelerator computes wrong, and how `web` is written."""
+    rows = [
+        (
+            row["what"],
+            f"`{row['target']}`",
+            _verdict(row["gpu"]),
+            left(row["gpu"]),
+        )
+        for row in content["results"]["faults"]
+    ]
+    heads = ("what", "file", "on the GPU", "units, or why")
+    return page(
+        f"{ran(content['environment'])}:", table(heads, rows, left=len(heads))
+    )
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    if "refused" not in found:
+        return "whole, right" if found["fully_accelerated"] else "partly, right"
+    if "process" in found["refused"]:
+        return "ends the process"
+    if "something else" in found["refused"]:
+        return "wrong"
+    return "not loaded"
 
 
 def markdown(content: dict[str, Any]) -> str:
@@ -127,20 +188,13 @@ def markdown(content: dict[str, Any]) -> str:
         if "gpu" not in row:
             continue
         found = row["gpu"]
-        verdict = (
-            "not loaded"
-            if "refused" in found
-            else "whole"
-            if found["fully_accelerated"]
-            else "partly"
-        )
         spelled = f"`{row['target']}`, {row['container']}"
         rows.append(
             (
                 row["layer"],
                 spelled + ", version claimed" * row["claimed"],
                 row["scales"],
-                verdict,
+                _verdict(found),
                 left(found)[:160],
             )
         )
