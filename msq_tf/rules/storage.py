@@ -108,9 +108,7 @@ def kind_of(layer: Any, layout: Layout, shape: Sequence[int]) -> str:
         return DEPTHWISE
     if layout != Layout.CONV:
         return OTHER
-    pointwise = (
-        math.prod(shape[:-2]) == 1 and getattr(layer, "groups", 1) == 1
-    )
+    pointwise = math.prod(shape[:-2]) == 1 and getattr(layer, "groups", 1) == 1
     if not (pointwise and packs):
         return CONV
     strides = set(getattr(layer, "strides", (1,)))

@@ -112,11 +112,11 @@ def test_one_model_goes_everywhere(tmp_path, monkeypatch):
         ]
     )
     qmodel, x = trained(
-        model, targets=("mcu", "edgetpu", "ethos_u", "cpu_int8")
+        model, targets=("mcu", "edgetpu", "ethos_u", "cpu_int8", "web")
     )
     qmodel.set_bits(dict.fromkeys(qmodel.bits, 4))
     for target in (
-        *("cpu_float", "min_size", "cpu_int8"),
+        *("cpu_float", "min_size", "cpu_int8", "web"),
         *("mcu", "ethos_u", "edgetpu"),
     ):
         export(qmodel, tmp_path / target, target, x)
