@@ -183,22 +183,25 @@ def _verdict(found: dict[str, Any]) -> str:
 
 def markdown(content: dict[str, Any]) -> str:
     """A row for each way to store a weight."""
-    rows = []
+    cells: dict[tuple[str, ...], list[str]] = {}
     for row in content["results"]["rows"]:
         if "gpu" not in row:
             continue
         found = row["gpu"]
         spelled = f"`{row['target']}`, {row['container']}"
-        rows.append(
-            (
-                row["layer"],
-                spelled + ", version claimed" * row["claimed"],
-                row["scales"],
-                _verdict(found),
-                left(found)[:160],
-            )
+        key = (
+            row["layer"],
+            spelled + ", version claimed" * row["claimed"],
+            _verdict(found),
+            left(found),
         )
-    rows = list(dict.fromkeys(rows))
+        scales = cells.setdefault(key, [])
+        if row["scales"] not in scales:
+            scales.append(row["scales"])
+    rows = [
+        (layer, spelled, " or ".join(scales), verdict, says)
+        for (layer, spelled, verdict, says), scales in cells.items()
+    ]
     heads = ("layer", "file, weight", "scales", "on the GPU", "it says")
     return page(
         f"{ran(content['environment'])}:", table(heads, rows, left=len(heads))

@@ -132,10 +132,10 @@ def run(
             )
         answer = json.loads(path.read_text())
         if "reason" in answer:
-            said = " ".join([*answer["said"], *answer["reason"].split()])
+            said = " ".join(answer["said"] or answer["reason"].split())
             raise ExportError(
                 "LiteRT's GPU accelerator can't run the file. Expected "
-                f"operators that it has. Received: {said[-600:]}"
+                f"operators that it has. Received: {said[:600]}"
             )
         with np.load(Path(folder, "out.npz")) as loaded:
             outputs = [

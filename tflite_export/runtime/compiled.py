@@ -156,6 +156,18 @@ def left_to_cpu(lines: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def complaints(lines: Sequence[str]) -> list[str]:
+    """Errors among the lines, but those of libraries that were not found."""
+    found = []
+    for line in lines:
+        text = line.removeprefix("ERROR: ").strip()
+        error = text != line.strip() or "mismatch" in line.lower()
+        if error and ".so" not in line and _HEAD not in line:
+            # Without time, process and place in the source.
+            found.append(re.sub(r"^[EF]\d{4} [\d:.]+\s+\d+ \S+\] ", "", text))
+    return list(dict.fromkeys(found))
+
+
 def adapter(lines: Sequence[str]) -> str:
     """Name of the GPU; empty if nothing was said of it."""
     for line in lines:
@@ -209,7 +221,7 @@ def main(folder: str) -> None:
     answer |= {
         "adapter": adapter(lines),
         "left": left_to_cpu(lines),
-        "said": [line for line in lines if "rror" in line or "match" in line],
+        "said": complaints(lines),
     }
     with open(
         os.path.join(folder, "answer.json"), "w", encoding="utf-8"

@@ -114,6 +114,22 @@ def test_what_the_compiler_says():
     assert compiled.left_to_cpu([]) == []
 
 
+def test_errors_have_no_paths():
+    lines = [
+        "WARNING: [compiler_plugin.cc:312] Failed to load /x/y.so with error",
+        "INFO: no error",
+        "ERROR: Shape mismatch: {bhwc, {64, 1}} vs {bhwc, {1, 64}}",
+        "E0000 00:00:17.4 1 x.cc:9] Shape mismatch",
+        "ERROR: Failed to initialize kernel.",
+        "ERROR: Failed to initialize kernel.",
+    ]
+    assert compiled.complaints(lines) == [
+        "Shape mismatch: {bhwc, {64, 1}} vs {bhwc, {1, 64}}",
+        "Shape mismatch",
+        "Failed to initialize kernel.",
+    ]
+
+
 def test_bytes_of_any_type():
     values = np.array([[1, -2]], np.int64)
     np.testing.assert_array_equal(
