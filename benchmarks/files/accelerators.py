@@ -61,6 +61,7 @@ def _files() -> list[dict[str, Any]]:
         keras.utils.set_random_seed(0)
         model = builders.build(name, shape, classes, alpha)
         as_if_trained(model)
+        with_biases(model)
         x = np.random.default_rng(0).normal(size=(_SAMPLES, *shape))
         for bits in (8, 16):
             config = msq_tf.MSQConfig(activation_bits=bits)
@@ -75,6 +76,18 @@ def _files() -> list[dict[str, Any]]:
                     row = _everywhere(qmodel, [x.astype(np.float32)], target)
                     rows.append({"model": name, "target": target, **row})
     return rows
+
+
+def with_biases(model: keras.Model) -> None:
+    """Gives biases other values than zeros, which hide that one is left out.
+
+    Args:
+        model: A float model; its variables are assigned.
+    """
+    rng = np.random.default_rng(1)
+    for variable in model.variables:
+        if variable.path.endswith("bias"):
+            variable.assign(rng.normal(0, 0.5, tuple(variable.shape)))
 
 
 def _layers() -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ import numpy as np
 import msq_tf
 import tflite_export
 from benchmarks.files.accelerators import left
+from benchmarks.files.accelerators import with_biases
 from benchmarks.harness import layer_cases
 from benchmarks.harness.markdown import page
 from benchmarks.harness.markdown import ran
@@ -65,6 +66,7 @@ def measure() -> dict[str, Any]:
             for bits in _BITS:
                 keras.utils.set_random_seed(0)
                 model = keras.Sequential([keras.Input(shape), make()])
+                with_biases(model)
                 qmodel = msq_tf.quantize_model(
                     model,
                     msq_tf.MSQConfig(

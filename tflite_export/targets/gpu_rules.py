@@ -40,6 +40,11 @@ def notes(node: Node, name: str, rules: Mapping[str, Any]) -> Iterator[str]:
     }
     for kind in sorted(kinds & set(rules["types"])):
         yield f"a GPU leaves {kind} to the CPU"
+    if name == "FULLY_CONNECTED" and _drops_bias(node):
+        yield (
+            "wrong on a GPU, without an error: it drops the bias where the "
+            "weight is unpacked at run time"
+        )
     if "INT8" in kinds:
         wrong = _wrong(node, name)
         if wrong:
@@ -71,6 +76,15 @@ def _wrong(node: Node, name: str) -> str | None:
     if name in _PIECES and not _read(node).issuperset(node.outputs):
         return "an output that nothing reads may end the process"
     return None
+
+
+def _drops_bias(node: Node) -> bool:
+    weight, bias = node.input(1), node.input(2)
+    return (
+        weight is not None
+        and bias is not None
+        and fb.raw_data(node.model, weight) is None
+    )
 
 
 def _read(node: Node) -> set[int]:

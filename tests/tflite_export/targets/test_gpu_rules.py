@@ -7,6 +7,7 @@ import pytest
 import msq_tf
 from tests.tflite_export.integer.test_for_gpu import CASES
 from tests.tflite_export.integer.test_for_gpu import exported
+from tflite_export import ExportError
 from tflite_export import export
 from tflite_export import lint
 from tflite_export import targets
@@ -63,6 +64,26 @@ def left(data):
         for code in fb.load(data).operatorCodes
         if code.version > known.get(fb.code_name(code), code.version)
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_dense_layer_of_floats_loses_its_bias(bias, tmp_path):
+    if gpu.vulkan() is None:
+        pytest.skip("no Vulkan; `make setup-browser` brings SwiftShader")
+    layer = keras.layers.Dense(4, use_bias=bias, bias_initializer="ones")
+    qmodel = msq_tf.quantize_model(keras.Sequential([keras.Input((8,)), layer]))
+    x = np.random.default_rng(0).normal(size=(8, 8)).astype("f")
+    path = tmp_path / "m"
+    export(qmodel, path, "cpu_float", x, verbose=False)
+    noted = any("drops the bias" in text for text in notes(lint(path, "web")))
+    assert noted is bias
+    if bias:
+        # Where it is right, the note can go.
+        with pytest.raises(ExportError, match="computes something else"):
+            gpu.verify(path.read_bytes(), [x], targets.load("cpu_float"))
+    else:
+        gpu.verify(path.read_bytes(), [x], targets.load("cpu_float"))
 
 
 @pytest.mark.slow
