@@ -24,6 +24,7 @@ from tflite_export.runtime import compiled
 from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
 from tflite_export.targets import Target
+from tflite_export.targets import lint
 from tflite_export.verification import float_twin
 
 # Vulkan's own variables: files of drivers, by their paths.
@@ -36,6 +37,8 @@ _CHROMIUM = (
 )
 _DRIVER, _LOADER = "vk_swiftshader_icd.json", "libvulkan.so.1"
 _SAMPLES = 4
+# Known faults that an error names.
+_FAULTS = 3
 # A GPU sums in another order; measured up to 1e-6 on SwiftShader.
 _LIMIT = 1e-3
 _TIMEOUT_SECONDS = 300
@@ -169,6 +172,25 @@ def verify(
     if reason:
         return {"skipped": reason}
     few = ports.whole_batches(data, samples, _SAMPLES)
+    try:
+        return _compared(data, few, target)
+    except ExportError as error:
+        faults = [
+            str(finding)
+            for finding in lint.check(data, "web")
+            if finding.rule == "gpu" and "wrong" in finding.message
+        ]
+        if not faults:
+            raise
+        raise ExportError(
+            f"{error}. What is known of it: {'; '.join(faults[:_FAULTS])}. "
+            "Files of the target 'web' avoid these"
+        ) from error
+
+
+def _compared(
+    data: bytes, few: Sequence[np.ndarray], target: Target
+) -> dict[str, Any]:
     session = interpreter.Session(data, "xnnpack")
     batches = list(interpreter.chunks(ports.quantized(data, few), 1, session))
     wanted = [session(batch) for batch in batches]

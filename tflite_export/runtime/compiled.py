@@ -152,7 +152,10 @@ def left_to_cpu(lines: Sequence[str]) -> list[str]:
             inside = True
         elif inside:
             # Without the tensor that it stumbled over.
-            found.append(re.sub(r"\s*[^\s#]*#\d+$", "", line.strip()))
+            text = re.sub(r"\s*[^\s#]*#\d+$", "", line.strip())
+            if ". " in text and not text.endswith("."):
+                text = text[: text.rindex(". ") + 1]
+            found.append(text)
     return list(dict.fromkeys(found))
 
 

@@ -101,6 +101,8 @@ def test_what_the_compiler_says():
         "ERROR: Following operations are not supported by GPU delegate:",
         "CONV_2D: Tensor type(INT16) is not supported. block/conv_1/#95",
         "CONV_2D: Tensor type(INT16) is not supported. #7",
+        "CONV_2D: Tensor type(INT16) is not supported. input",
+        "GATHER: Only support 1D indices",
         "DEQUANTIZE: Max version supported: 3. Requested version 5.",
         "No operations will run on the GPU, and all 8 will run on the CPU.",
         "something else",
@@ -109,6 +111,7 @@ def test_what_the_compiler_says():
     assert compiled.adapter(lines[1:]) == ""
     assert compiled.left_to_cpu(lines) == [
         "CONV_2D: Tensor type(INT16) is not supported.",
+        "GATHER: Only support 1D indices",
         "DEQUANTIZE: Max version supported: 3. Requested version 5.",
     ]
     assert compiled.left_to_cpu([]) == []
