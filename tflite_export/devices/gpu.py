@@ -183,8 +183,9 @@ def verify(
         if not faults:
             raise
         raise ExportError(
-            f"{error}. What is known of it: {'; '.join(faults[:_FAULTS])}. "
-            "Files of the target 'web' avoid these"
+            "The file has operators that LiteRT's GPU accelerator computes "
+            f"wrong: {'; '.join(faults[:_FAULTS])}. Expected a file of the "
+            f"target 'web', which avoids them. Received: {error}"
         ) from error
 
 

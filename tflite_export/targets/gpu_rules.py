@@ -1,4 +1,4 @@
-"""Where LiteRT's GPU accelerator leaves a file, or computes it wrong.
+"""Rules of LiteRT's GPU accelerator: what it leaves, or computes wrong.
 
 The table of a target has what was measured, see `benchmarks/files/gpu_cells.py`
 and `integer/for_gpu.py`. All of it is notes: on a CPU the file is right.
@@ -18,7 +18,7 @@ _PIECES = ("SPLIT", "SPLIT_V", "UNPACK")
 
 
 def notes(node: Node, name: str, rules: Mapping[str, Any]) -> Iterator[str]:
-    """What a GPU makes of an operator.
+    """Remarks on what a GPU makes of an operator.
 
     Args:
         node: The operator.
