@@ -219,12 +219,13 @@ def _ran(content: dict[str, Any]) -> str:
     }
     return (
         f"{ran(content['environment'], *sorted(gpus))}; `all`: an accelerator "
-        "runs all operators; units are steps of the output's grid, percent "
-        "are of the range of a float output."
+        "runs all operators; units are steps of the output's grid."
     )
 
 
 def _cell(found: dict[str, Any], keys: tuple[str, ...]) -> str:
+    if "something else" in found.get("refused", ""):
+        return "wrong"
     if "refused" in found:
         return "refused"
     if "skipped" in found:
@@ -248,5 +249,9 @@ def _apart(value: Any) -> str:
 def left(found: dict[str, Any]) -> str:
     """What a GPU's compiler said of the operators that it left, a cell."""
     if "refused" in found:
-        return found["refused"].partition("Received: ")[2].replace("|", "/")
+        _, _, said = found["refused"].rpartition("Received: ")
+        if "something else" in found["refused"]:
+            ranged = "of their range" in found["refused"]
+            return f"{said} {'of the range' if ranged else 'units'} off"
+        return said.replace("|", "/")
     return "; ".join(found.get("left", ()))
