@@ -15,6 +15,8 @@ QNN_VENV := .venv-qnn
 QNN_STAMP := $(QNN_VENV)/.installed
 READERS_VENV := .venv-readers
 READERS_STAMP := $(READERS_VENV)/.installed
+WEB_FOLDER := .venv-web
+WEB_STAMP := $(WEB_FOLDER)/.installed
 DOCS_VENV := .venv-docs
 DOCS_STAMP := $(DOCS_VENV)/.installed
 PEERS := hgq2 qkeras
@@ -27,8 +29,9 @@ export KERAS_BACKEND := tensorflow
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tosa setup-docs setup-readers setup-arm setup-qnn \
-	setup-browser setup-peers docs demo test test-slow compatibility lint \
-	format build-files bench bench-accuracy bench-faults bench-fuzz \
+	setup-browser setup-web setup-peers docs demo web-page test test-slow \
+	compatibility lint format build-files bench bench-accuracy bench-faults \
+	bench-fuzz \
 	bench-exports bench-large bench-peers bench-workers bench-zoo readme \
 	dist clean
 
@@ -87,6 +90,14 @@ setup-arm: ## Create .venv-arm: emulated ARM cores to verify files on (Debian).
 setup-browser: ## Install Chromium, in which tests open pages (Debian, as root).
 	$(PYTHON) -m tools.chromium
 
+setup-web: $(WEB_STAMP) ## Create .venv-web: LiteRT.js, to verify files for browsers (Node, npm).
+
+$(WEB_STAMP): tools/web/package.json tools/web/package-lock.json
+	mkdir -p $(WEB_FOLDER)
+	cp $^ $(WEB_FOLDER)
+	cd $(WEB_FOLDER) && npm ci --silent --no-audit --no-fund
+	touch $(WEB_STAMP)
+
 setup-peers: $(PEER_STAMPS) ## Create .venv-hgq2 and .venv-qkeras, for peers.
 
 # Two, for HGQ2 ships a package that is named as qkeras-v3's.
@@ -96,7 +107,8 @@ $(PEER_STAMPS): .venv-%/.installed: benchmarks/requirements-%.txt
 		--disable-pip-version-check -r $<
 	touch $@
 
-# Where else its files are run; VERIFY_ON=arm after `make setup-arm`.
+# Where else its files are run; VERIFY_ON=arm,web after `make setup-arm` and
+# `make setup-web`, gpu where a Vulkan is found.
 VERIFY_ON ?=
 demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
 	$(BIN)/python -m train --model=resnet8 --dataset=fashion_mnist_mini \
@@ -105,6 +117,10 @@ demo: $(STAMP) ## Train, quantize, export and verify a ResNet-8 (3 minutes).
 		--activation_bits=8 --targets=all --max_accuracy_drop=1.5 \
 		--verify_on=$(VERIFY_ON) \
 		--output_dir=out/demo --overwrite
+
+web-page: $(STAMP) $(WEB_STAMP) ## Make out/web of the demo's file: a page that runs it.
+	$(BIN)/python -m tools.web_page out/demo/web.tflite out/web \
+		--labels=train/data/fashion_mnist_mini/1.0.0/label.labels.txt
 
 # Which part of the slow tests to run beside the others, such as 2/3.
 SLOW ?=
@@ -199,6 +215,7 @@ dist: $(STAMP) ## Build the wheel and the sdist.
 
 clean: ## Remove results, caches and environments.
 	rm -rf out build dist *.egg-info $(VENV) $(TOSA_VENV) \
-		$(DOCS_VENV) $(QNN_VENV) $(OLDEST_VENV) $(PEERS:%=.venv-%) .mypy_cache \
+		$(WEB_FOLDER) $(DOCS_VENV) $(QNN_VENV) $(OLDEST_VENV) \
+		$(PEERS:%=.venv-%) .mypy_cache \
 		.pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

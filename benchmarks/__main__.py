@@ -12,8 +12,10 @@ from benchmarks.accuracy import channels
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.comparison.peers import run as peers
+from benchmarks.files import accelerators
 from benchmarks.files import convolutions
 from benchmarks.files import export_cost
+from benchmarks.files import gpu_cells
 from benchmarks.files import hub
 from benchmarks.files import large
 from benchmarks.files import qualcomm
@@ -37,6 +39,7 @@ from benchmarks.training_cost import step
 # page's section from the record. `make bench` runs the first; others take long.
 BENCHMARKS = {
     "cost": step,
+    "accelerators": accelerators,
     "convolutions": convolutions,
     "accuracy": accuracy,
     "channels": channels,
@@ -45,6 +48,7 @@ BENCHMARKS = {
     "export_cost": export_cost,
     "faults": kills,
     "fuzz": fuzz,
+    "gpu_cells": gpu_cells,
     "hub": hub,
     "large": large,
     "long_run": long_run,

@@ -187,7 +187,10 @@ def _flags() -> flags.FlagValues:
     )
     device_flags.define(own)
     flags.DEFINE_list(
-        "verify_on", [], "Where to run the files besides: arm.", **own
+        "verify_on",
+        [],
+        "Where to run the files besides: some of arm, gpu, web.",
+        **own,
     )
     evaluate_command.define(values, __name__)
     look_command.define(values, __name__)

@@ -103,8 +103,10 @@ def export(
             array. `ethos_u`: `accelerators` to compile for, a list, and
             `allow_cpu`, whether Vela may leave operators to the CPU.
             `qualcomm_npu`: `socs` to compile for, a list, and `allow_cpu`.
-        verify_on: Where to run the file besides this machine: `("arm",)` for
-            emulated ARM cores, which `make setup-arm` sets up.
+        verify_on: Where to run the file besides this machine's kernels, some
+            of `"arm"`, emulated ARM cores (`make setup-arm`); `"web"`,
+            LiteRT.js in Node (`make setup-web`); `"gpu"`, LiteRT's GPU
+            accelerator, on a GPU or on Chromium's SwiftShader.
         verbose: Whether an export of more than five seconds shows its progress
             on standard error.
 

@@ -55,6 +55,7 @@ DATA = {
     "msq_tf/page": 'glob(["assets/*"])',
     "tests/saved": 'glob(["*.*"])',
     "tflite_export": '["py.typed"]',
+    "tflite_export/devices": '["web_worker.mjs"]',
     "tflite_export/targets": 'glob(["tables/*.json"])',
     "train": 'glob(["data/fashion_mnist_mini/**"])',
 }

@@ -19,9 +19,11 @@ from benchmarks.accuracy import figures
 from benchmarks.accuracy import start
 from benchmarks.comparison import figure
 from benchmarks.comparison.peers import run as peers
+from benchmarks.files import accelerators
 from benchmarks.files import convolutions
 from benchmarks.files import demo
 from benchmarks.files import export_cost
+from benchmarks.files import gpu_cells
 from benchmarks.files import hub
 from benchmarks.files import large
 from benchmarks.files import qualcomm
@@ -116,6 +118,15 @@ def pages() -> dict[Path, dict[str, str]]:
             "": qualcomm.markdown(load("qualcomm"))
         },
         "docs/targets/ethos_u.md": {"": vela.markdown(load("vela"))},
+        "docs/targets/gpu.md": {
+            "files": accelerators.files(load("accelerators")),
+            "layers": accelerators.layers(load("accelerators")),
+            "faults": gpu_cells.faults(load("gpu_cells")),
+            "weights": gpu_cells.markdown(load("gpu_cells")),
+        },
+        "docs/targets/web.md": {
+            "": accelerators.browsers(load("accelerators"))
+        },
         "docs/transformers.md": {
             "": transformers.markdown(load("transformers"))
         },

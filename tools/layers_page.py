@@ -17,6 +17,7 @@ import keras
 from ai_edge_litert import schema_py_generated as schema
 
 import msq_tf
+from benchmarks.harness import layer_cases
 from benchmarks.harness.markdown import table
 from msq_tf.keras3 import target_checks
 from msq_tf.rules import target_limits
@@ -29,7 +30,6 @@ from tflite_export.integer import build
 from tflite_export.matching.explained import explained
 from tflite_export.preparation import preconditions
 from tflite_export.targets import lint
-from tools import layer_cases
 
 PAGE = Path("docs/targets/layers.md")
 TARGETS = (

@@ -25,6 +25,7 @@ _DENSE, _CONV = "FULLY_CONNECTED", "CONV_2D"
 _OPERATORS = {
     storage.DENSE: ((_DENSE, storage.PACKED_ROWS),),
     storage.POINTWISE: ((_CONV, storage.PACKED_ROWS),),
+    storage.STRIDED: ((_CONV, storage.PACKED_ROWS),),
     storage.CONV: ((_CONV, 1),),
     storage.DEPTHWISE: (("DEPTHWISE_CONV_2D", 1),),
     storage.OTHER: ((_DENSE, 1), ("TRANSPOSE_CONV", 1)),
@@ -33,7 +34,9 @@ _OPERATORS = {
 
 def _widths(target: Target, kind: str) -> list[int]:
     operators = _OPERATORS[kind]
-    if kind == storage.POINTWISE and target.pointwise_as_fully_connected:
+    if target.pointwise_as_fully_connected and (
+        kind == storage.POINTWISE or kind == storage.STRIDED and target.gpu
+    ):
         operators = _OPERATORS[storage.DENSE]
     return [
         targets.CONTAINERS[container]

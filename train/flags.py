@@ -112,7 +112,8 @@ flags.DEFINE_list(
     "verify_on",
     [],
     "Where to run the files besides this machine: arm, for emulated cores "
-    "(`make setup-arm`).",
+    "(`make setup-arm`); web, for LiteRT.js in Node (`make setup-web`); gpu, "
+    "for LiteRT's GPU accelerator, where there is a Vulkan.",
 )
 flags.DEFINE_float(
     "max_accuracy_drop",

@@ -88,7 +88,11 @@ def _compiled(
 
 
 def as_if_trained(model: keras.Model) -> None:
-    """Gives kernels and normalizations values like those of trained models."""
+    """Gives kernels and normalizations values like those of trained models.
+
+    Args:
+        model: A float model; its variables are assigned.
+    """
     rng = np.random.default_rng(0)
     for variable in model.variables:
         shape = tuple(variable.shape)

@@ -85,8 +85,8 @@ class LayerStats:
         bits: Stored bits now.
         min_bits: Fewest stored bits allowed.
         kind: What computes with it: `"dense"` (a matrix product), `"pointwise"`
-            (a convolution that is one per pixel), `"conv"`, `"depthwise"` or
-            `"other"`.
+            (a convolution that is one per pixel), `"strided_pointwise"`,
+            `"conv"`, `"depthwise"` or `"other"`.
         channels: Number of output channels.
         sensitivity: `Omega = Tr(H) / N * ||Q_next(w) - w||**2` at one bit
             less (HAWQ-V2's form): loss per weight tensor.

@@ -23,10 +23,11 @@ from msq_tf.weight_layout import Layout
 # multiple of four.
 DENSE = "dense"
 POINTWISE = "pointwise"  # a convolution that is such a product per pixel
+STRIDED = "strided_pointwise"  # the same of some pixels alone
 CONV = "conv"
 DEPTHWISE = "depthwise"
 OTHER = "other"
-KINDS = (DENSE, POINTWISE, CONV, DEPTHWISE, OTHER)
+KINDS = (DENSE, POINTWISE, STRIDED, CONV, DEPTHWISE, OTHER)
 
 # What a packed file stores codes in, and so the widths that make it smaller.
 CONTAINERS = (8, 4, 2)
@@ -101,6 +102,8 @@ DEVICES = {
     for device in (
         Device("min_size", FACTS["min_size"].widths, 11.54, 182.0, 2182.0),
         Device("cpu_int8", FACTS["cpu_int8"].widths, 15.42, 196.0, 2333.0),
+        # Files of cpu_int8, but for strides of 1x1 convolutions.
+        Device("web", FACTS["web"].widths, 15.42, 196.0, 2333.0),
         Device("mcu", FACTS["mcu"].widths, 15.43, 191.0, 2232.0),
         # Bytes are those of the encoded weights.
         Device("ethos_u", _ANY, 0.0, 0.0, 0.0),
@@ -133,9 +136,8 @@ def kind_of(layer: Any, layout: Layout, shape: Sequence[int]) -> str:
         return DEPTHWISE
     if layout != Layout.CONV:
         return OTHER
-    pointwise = (
-        math.prod(shape[:-2]) == 1
-        and set(getattr(layer, "strides", (1,))) == {1}
-        and getattr(layer, "groups", 1) == 1
-    )
-    return POINTWISE if pointwise and packs else CONV
+    pointwise = math.prod(shape[:-2]) == 1 and getattr(layer, "groups", 1) == 1
+    if not (pointwise and packs):
+        return CONV
+    strides = set(getattr(layer, "strides", (1,)))
+    return POINTWISE if strides == {1} else STRIDED

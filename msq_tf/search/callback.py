@@ -308,7 +308,7 @@ class SearchCallback:
         self._epoch = epoch
         self._qmodel.penalty.reset()
         self._printer.flush()
-        # Not in on_train_begin, where BackupAndRestore may load its state later.
+        # Not in on_train_begin: BackupAndRestore may load its state after it.
         self._qmodel.hold_scales()
         search = self._qmodel.search
         state = search.rule_state

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import msq_tf
+from benchmarks.harness import layer_cases
 from msq_tf.core import layer_registry
 from msq_tf.keras3 import target_checks
 from tests.tflite_export.integer.test_float_islands import types
@@ -20,7 +21,6 @@ from tflite_export.devices import ethos_u
 from tflite_export.devices import micro
 from tflite_export.devices import qualcomm_tools
 from tflite_export.flatbuffer import model as fb
-from tools import layer_cases
 from tools import layers_page
 
 L = keras.layers
@@ -143,11 +143,11 @@ def test_one_model_goes_everywhere(tmp_path, monkeypatch):
         ]
     )
     qmodel, x = trained(
-        model, targets=("mcu", "edgetpu", "ethos_u", "cpu_int8")
+        model, targets=("mcu", "edgetpu", "ethos_u", "cpu_int8", "web")
     )
     qmodel.set_bits(dict.fromkeys(qmodel.bits, 4))
     for target in (
-        *("cpu_float", "min_size", "cpu_int8"),
+        *("cpu_float", "min_size", "cpu_int8", "web"),
         *("mcu", "ethos_u", "edgetpu"),
     ):
         export(qmodel, tmp_path / target, target, x)

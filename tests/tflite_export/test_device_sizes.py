@@ -31,7 +31,7 @@ def resnet8():
 
 
 @pytest.mark.first(1)
-@pytest.mark.parametrize("name", ["min_size", "cpu_int8", "mcu"])
+@pytest.mark.parametrize("name", ["min_size", "cpu_int8", "mcu", "web"])
 def test_predicted_bytes_are_within_three_percent(name, resnet8, tmp_path):
     qmodel, images = resnet8
     layers = layer_outlines(qmodel)

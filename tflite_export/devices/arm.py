@@ -18,16 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from tflite_export.devices import beside
 from tflite_export.devices import command
 from tflite_export.errors import ExportError
-from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
 from tflite_export.targets import Target
-from tflite_export.verification import amplification
 from tflite_export.verification import float_twin
-from tflite_export.verification.integer_outputs import END_UNITS
-from tflite_export.verification.per_operator import Recorded
 
 # By what QEMU calls them. QEMU 7.2 computes SVE wrongly.
 CORES = {
@@ -40,8 +37,6 @@ ENVIRONMENT = "MSQ_TF_ARM_DIR"
 _DEFAULT = Path(".venv-arm")
 _WORKER = Path(__file__).with_name("arm_worker.py")
 _SAMPLES = 4
-# Of the range of an output, for float activations.
-_LIMIT = 1e-4
 _TIMEOUT_SECONDS = 600
 
 
@@ -171,91 +166,14 @@ def verify(
     for core in CORES:
         for kernels, got in run(files, batches, core).items():
             name = f"{core} {kernels}"
+            where = f"ARM ({name})"
             if not target.integer:
-                figures[name] = _relative(got, wanted[kernels], name)
+                figures[name] = beside.relative(got, wanted[kernels], where)
                 continue
             why = None
             if files[kernels] is shown:
-                why = _operators(data, shown, batches, got, target, name)
-            figures[name] = _units(
-                data, got, wanted[kernels], target, name, why
+                why = beside.operators(data, shown, batches, got, target, where)
+            figures[name] = beside.units(
+                data, got, wanted[kernels], target, where, why
             )
     return figures
-
-
-def _units(
-    data: bytes,
-    got: Sequence[Sequence[np.ndarray]],
-    wanted: Sequence[Sequence[np.ndarray]],
-    target: Target,
-    name: str,
-    why: str | None,
-) -> float | str:
-    outputs = ports.outputs(data)
-    # What is shown comes after the outputs.
-    worst = max(
-        ports.units(outputs, a[: len(outputs)], b)
-        for a, b in zip(got, wanted, strict=True)
-    )
-    if worst <= END_UNITS[target.mode]:
-        return worst
-    if why is None:
-        raise ExportError(
-            f"Kernels of ARM compute something else ({name}). Expected "
-            f"outputs within {END_UNITS[target.mode]} units of those on this "
-            f"machine. Received: {worst:g}"
-        )
-    return f"{worst:g}: {why}"
-
-
-def _operators(
-    data: bytes,
-    shown: bytes,
-    batches: Sequence[Sequence[np.ndarray]],
-    got: Sequence[Sequence[np.ndarray]],
-    target: Target,
-    name: str,
-) -> str | None:
-    """How single units inside explain a difference, if they do.
-
-    Raises:
-        ExportError: If an operator is beyond its own limit.
-    """
-    graph = fb.read(shown).subgraphs[0]
-    compared = Recorded(data)
-    off, total, size = 0, 0, 0
-    for batch, outputs in zip(batches, got, strict=True):
-        recorded = dict(zip(fb.inputs(graph), batch, strict=True))
-        recorded |= dict(zip(fb.outputs(graph), outputs, strict=True))
-        for found in compared(recorded):
-            most = target.operator_units(found.step.name)
-            if found.units > most:
-                raise ExportError(
-                    f"{found.step.name} (operator {found.step.position}) "
-                    f"computes something else on ARM ({name}). Expected at "
-                    f"most {most} units from float arithmetic. Received: "
-                    f"{found.units}"
-                )
-            off += found.off
-            total += found.total
-            size += found.size
-    return amplification.explanation(off, total, size)
-
-
-def _relative(
-    got: Sequence[Sequence[np.ndarray]],
-    wanted: Sequence[Sequence[np.ndarray]],
-    name: str,
-) -> float:
-    worst = 0.0
-    for ours, theirs in zip(got, wanted, strict=True):
-        for a, b in zip(ours, theirs, strict=True):
-            spread = float(np.ptp(b)) or 1.0
-            worst = max(worst, float(np.abs(a - b).max()) / spread)
-    if not worst <= _LIMIT:
-        raise ExportError(
-            f"Kernels of ARM compute something else ({name}). Expected "
-            f"outputs within {_LIMIT:g} of their range of those on this "
-            f"machine. Received: {worst:.3g}"
-        )
-    return worst

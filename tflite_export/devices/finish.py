@@ -13,12 +13,15 @@ import numpy as np
 
 from tflite_export import targets
 from tflite_export.devices import arm
+from tflite_export.devices import compiled_model
 from tflite_export.devices import edgetpu
 from tflite_export.devices import ethos_u
+from tflite_export.devices import gpu
 from tflite_export.devices import mcu
 from tflite_export.devices import micro
 from tflite_export.devices import qualcomm
 from tflite_export.devices import tosa_check
+from tflite_export.devices import web
 from tflite_export.devices.result import DeviceResult
 
 _STEPS: dict[str, Callable[..., DeviceResult]] = {
@@ -26,9 +29,12 @@ _STEPS: dict[str, Callable[..., DeviceResult]] = {
     "ethos_u": ethos_u.finish,
     "mcu": mcu.finish,
     "qualcomm_npu": qualcomm.finish,
+    "web": web.finish,
 }
+# Runtimes of their own; LiteRT runs the files of all others.
+_NOT_LITERT = ("edgetpu", "ethos_u", "mcu")
 # Where else a file can be verified, by the name that `export` takes.
-VERIFIERS = {"arm": arm}
+VERIFIERS = {"arm": arm, "gpu": gpu, "web": web}
 
 
 def check_verifiers(names: Sequence[str]) -> None:
@@ -112,7 +118,8 @@ def finish(
 ) -> DeviceResult:
     """Runs the tools of a device over a file; writes nothing.
 
-    Integer files also run on the TOSA reference model, where it is installed.
+    Integer files also run on the TOSA reference model, where it is installed,
+    and files for LiteRT in its `CompiledModel`.
 
     Args:
         target: Name of a target.
@@ -144,6 +151,8 @@ def finish(
             **result.figures,
             "tosa": tosa_check.verify(data, inputs, policy),
         }
+    if target not in _NOT_LITERT:
+        figures["compiled_model"] = compiled_model.verify(data, inputs, policy)
     for name in dict.fromkeys(verify_on):
         figures[name] = VERIFIERS[name].verify(data, inputs, policy)
     return dataclasses.replace(result, figures=figures)

@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer.operators import KEEPS_AXES
+from tflite_export.integer import for_gpu
 from tflite_export.integer import reshaping
 from tflite_export.integer import tied_tables
 from tflite_export.matching.match import Match
@@ -30,6 +31,8 @@ def prepare(
 
     Returns the matches as they are from now on.
     """
+    if target.gpu:
+        for_gpu.avoid(model)
     prepared = []
     for match in matches:
         graph = model.subgraphs[match.constant.graph]

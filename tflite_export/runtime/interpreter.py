@@ -99,6 +99,12 @@ class Session:
             if -1 in detail["shape_signature"][1:]
         ]
 
+    @property
+    def output_places(self) -> list[int]:
+        """For each output, the first that is the same tensor."""
+        indices = [detail["index"] for detail in self.outputs]
+        return [indices.index(index) for index in indices]
+
     def delegated(self) -> int | None:
         """Number of pieces a delegate took over, `None` if not known."""
         details = getattr(self._interpreter, "_get_ops_details", None)

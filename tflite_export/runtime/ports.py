@@ -114,6 +114,22 @@ def outputs(data: bytes) -> list[Port]:
     return ports
 
 
+def passed_through(data: bytes) -> str | None:
+    """Reason why `CompiledModel` computes wrong outputs; `None` for right ones.
+
+    It does where an input is an output, too: then all of them are wrong, in
+    LiteRT 2.3.0 and LiteRT.js 2.5.3, on CPU and GPU. The interpreter is right.
+    """
+    graph = fb.read(data).subgraphs[0]
+    for index in set(fb.inputs(graph)) & set(fb.outputs(graph)):
+        return (
+            f"the input '{fb.name(graph.tensors[index])}' is an output, too: "
+            "LiteRT's CompiledModel gives wrong values for all outputs of "
+            "such a file, and its interpreter right ones"
+        )
+    return None
+
+
 def quantized(data: bytes, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Samples as a file takes them, see `Port.quantize`."""
     return [

@@ -93,6 +93,8 @@ class Target:
             results, see `integer.lookup`.
         dense_as_convolution: Whether dense layers become 1x1 convolutions if
             FULLY_CONNECTED can't hold them.
+        gpu: Whether files keep to what LiteRT's GPU accelerator computes right,
+            see `integer.for_gpu`.
         options: Further settings of the target, for `devices.finish`.
         slow: What is slow on it, `None` where nothing is known to be.
     """
@@ -107,6 +109,7 @@ class Target:
     float_regions: str = ""
     tables: bool = False
     dense_as_convolution: bool = False
+    gpu: bool = False
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     slow: Slowness | None = None
 
@@ -243,6 +246,7 @@ def parse(table: dict[str, Any]) -> Target:
         float_regions=table.get("float_regions", ""),
         tables=table.get("tables", False),
         dense_as_convolution=table.get("dense_as_convolution", False),
+        gpu=table.get("gpu", False),
         options=dict(table.get("options", {})),
         slow=_slowness(table.get("slow")),
     )

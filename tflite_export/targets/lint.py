@@ -15,6 +15,7 @@ from tflite_export import files
 from tflite_export import targets
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import operators
+from tflite_export.targets import gpu_rules
 from tflite_export.targets.restrictions import RESTRICTIONS
 from tflite_export.targets.restrictions import Node
 from tflite_export.text_tables import add_rows
@@ -130,6 +131,9 @@ class _Linter:
                 where = f"{name} (operator {prefix}{position})"
                 node = Node(self.model, graph, op, self.constants)
                 yield from self._operator(where, name, node)
+                if "gpu" in self.rules:
+                    for text in gpu_rules.notes(node, name, self.rules["gpu"]):
+                        yield Finding(where, "gpu", text, False)
 
     def _ports(self, graph: schema.SubGraphT) -> Iterator[Finding]:
         allowed = self.rules.get("ports")

@@ -34,13 +34,20 @@ def test_what_the_facts_say():
     assert storage.device("cpu_int8").widths == {
         "dense": (8, 4, 2),
         "pointwise": (8, 4, 2),
+        "strided_pointwise": (8,),
         "conv": (8,),
         "depthwise": (8,),
         "other": (8,),
     }
+    # It takes strides apart, see `tflite_export.integer.for_gpu`.
+    assert storage.device("web").widths == {
+        **storage.device("cpu_int8").widths,
+        "strided_pointwise": (8, 4, 2),
+    }
     assert storage.device("mcu").widths == {
         "dense": (8,),
         "pointwise": (8, 4),
+        "strided_pointwise": (8, 4),
         "conv": (8, 4),
         "depthwise": (8, 4),
         "other": (8,),

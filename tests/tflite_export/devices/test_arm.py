@@ -70,7 +70,10 @@ def test_a_file_is_run_on_every_core_and_kernel(target, machine, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernels", "words"),
-    [("xnnpack", "Kernels of ARM compute"), ("builtin", "on ARM .*at most 1")],
+    [
+        ("xnnpack", "ARM .*computes something"),
+        ("builtin", "on ARM .*at most 1"),
+    ],
 )
 def test_what_differs_there_is_refused(
     kernels, words, machine, tmp_path, monkeypatch

@@ -8,9 +8,20 @@ import pytest
 
 from tools import chromium as installed
 
+# As root, in a container, without a GPU.
+PLAIN = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu")
+# The same with WebGPU, on SwiftShader.
+WEBGPU = (
+    *PLAIN[:2],
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+    "--use-vulkan=swiftshader",
+)
+
 
 @contextlib.contextmanager
-def chromium():
+def chromium(arguments=PLAIN):
     """A browser of Playwright; skips the test where there is none."""
     pytest.importorskip("vl_convert", reason="the extra look is not installed")
     api = pytest.importorskip(
@@ -21,9 +32,7 @@ def chromium():
         pytest.skip("no Chromium is installed: make setup-browser")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=path,
-            # As root, in a container, without a GPU.
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+            executable_path=path, args=list(arguments)
         )
         try:
             yield browser

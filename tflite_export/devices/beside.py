@@ -1,0 +1,133 @@
+"""Outputs of another runtime, beside those of the kernels here.
+
+Integer files may differ by units: by as many as between kernel sets, or by
+more where every operator is within its own limit and single units inside
+explain the rest. Files of floats may differ by a share of their range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import numpy as np
+
+from tflite_export.errors import ExportError
+from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import ports
+from tflite_export.targets import Target
+from tflite_export.verification import amplification
+from tflite_export.verification.integer_outputs import END_UNITS
+from tflite_export.verification.per_operator import Recorded
+
+Batches = Sequence[Sequence[np.ndarray]]
+# Of the range of an output, for float activations.
+LIMIT = 1e-4
+
+
+def units(
+    data: bytes,
+    got: Batches,
+    wanted: Batches,
+    target: Target,
+    where: str,
+    explained: Callable[[], str | None] | str | None = None,
+) -> float | str:
+    """Largest difference of an integer file's outputs, in their units.
+
+    Args:
+        data: The bytes of the file.
+        got: Outputs of the other runtime by batch; what is shown besides
+            comes after them.
+        wanted: Outputs of a set of kernels here.
+        target: Where the file shall run.
+        where: The other runtime, for an error.
+        explained: Why a difference beyond the limit is accepted, or what finds
+            it out; `None` if it isn't.
+
+    Returns:
+        The difference, with the reason where it is large.
+
+    Raises:
+        ExportError: If it is too large.
+    """
+    outputs = ports.outputs(data)
+    worst = max(
+        ports.units(outputs, a[: len(outputs)], b)
+        for a, b in zip(got, wanted, strict=True)
+    )
+    if worst <= END_UNITS[target.mode]:
+        return worst
+    why = explained() if callable(explained) else explained
+    if why is None:
+        raise ExportError(
+            f"{where} computes something else. Expected outputs within "
+            f"{END_UNITS[target.mode]} units of those on this machine. "
+            f"Received: {worst:g}"
+        )
+    return f"{worst:g}: {why}"
+
+
+def operators(
+    data: bytes,
+    shown: bytes,
+    batches: Batches,
+    got: Batches,
+    target: Target,
+    where: str,
+) -> str | None:
+    """How single units inside explain a difference, if they do.
+
+    Args:
+        data: The bytes of the file.
+        shown: Those of the same file with all activations as outputs.
+        batches: Inputs.
+        got: Outputs of `shown` on the other runtime.
+        target: Where the file shall run.
+        where: The other runtime, for an error.
+
+    Raises:
+        ExportError: If an operator is beyond its own limit.
+    """
+    graph = fb.read(shown).subgraphs[0]
+    compared = Recorded(data)
+    off, total, size = 0, 0, 0
+    for batch, outputs in zip(batches, got, strict=True):
+        recorded = dict(zip(fb.inputs(graph), batch, strict=True))
+        recorded |= dict(zip(fb.outputs(graph), outputs, strict=True))
+        for found in compared(recorded):
+            most = target.operator_units(found.step.name)
+            if found.units > most:
+                raise ExportError(
+                    f"{found.step.name} (operator {found.step.position}) "
+                    f"computes something else on {where}. Expected at most "
+                    f"{most} units from float arithmetic. Received: "
+                    f"{found.units}"
+                )
+            off += found.off
+            total += found.total
+            size += found.size
+    return amplification.explanation(off, total, size)
+
+
+def relative(
+    got: Batches, wanted: Batches, where: str, limit: float = LIMIT
+) -> float:
+    """Largest difference of outputs as a share of their range.
+
+    Raises:
+        ExportError: If it is more than `limit`.
+    """
+    worst = 0.0
+    for ours, theirs in zip(got, wanted, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+            spread = float(np.ptp(b)) or 1.0
+            worst = max(worst, float(apart.max(initial=0.0)) / spread)
+    if not worst <= limit:
+        raise ExportError(
+            f"{where} computes something else. Expected outputs within "
+            f"{limit:g} of their range of those on this machine. Received: "
+            f"{worst:.3g}"
+        )
+    return worst

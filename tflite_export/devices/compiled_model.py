@@ -1,0 +1,85 @@
+"""`CompiledModel` beside the interpreter: the same file, LiteRT's newer way.
+
+It takes the same kernels on a CPU, so that its outputs are the same to the
+bit, and it says whether an accelerator runs all of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tflite_export.devices import beside
+from tflite_export.errors import ExportError
+from tflite_export.runtime import compiled
+from tflite_export.runtime import interpreter
+from tflite_export.runtime import ports
+from tflite_export.targets import Target
+
+_SAMPLES = 2
+
+
+def verify(
+    data: bytes, samples: Sequence[np.ndarray], target: Target
+) -> dict[str, Any]:
+    """Compares `CompiledModel` on this CPU with the interpreter.
+
+    Args:
+        data: The bytes of a file.
+        samples: Inputs, one float array per input.
+        target: Where the file shall run.
+
+    Returns:
+        `fully_accelerated`, `left` (operators that XNNPACK leaves to the
+        builtin kernels), `samples` and `difference`: of an output in units
+        of its grid, or for float activations relative to its range. Or
+        `skipped`, with the reason. JSON values.
+
+    Raises:
+        ExportError: If an output differs by more than kernel sets may.
+    """
+    reason = ports.passed_through(data)
+    if reason:
+        return {"skipped": reason}
+    session = interpreter.Session(data, "xnnpack")
+    few = ports.whole_batches(data, samples, _SAMPLES)
+    batches = list(interpreter.chunks(ports.quantized(data, few), 1, session))
+    wanted = [session(batch) for batch in batches]
+    left = session.not_delegated()
+    ports_of_it = (
+        session.input_names,
+        session.output_names,
+        session.output_places,
+    )
+    del session
+    with compiled.quiet():
+        try:
+            got, whole = compiled.run(data, batches, *ports_of_it)
+        except (RuntimeError, ValueError) as error:
+            got, reason = [], " ".join(str(error).split())
+    if not got:
+        return {"skipped": f"CompiledModel doesn't take the file: {reason}"}
+    if any(
+        a.shape != b.shape
+        for ours, theirs in zip(got, wanted, strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+    ):
+        raise ExportError(
+            "CompiledModel gives outputs of other shapes. Expected "
+            f"{[a.shape for a in wanted[0]]}. Received: "
+            f"{[a.shape for a in got[0]]}"
+        )
+    figures: dict[str, Any] = {
+        "samples": len(few[0]),
+        "fully_accelerated": whole,
+    }
+    if left and not whole:
+        figures["left"] = sorted(set(left))
+    where = "CompiledModel"
+    if target.integer:
+        apart: Any = beside.units(data, got, wanted, target, where)
+    else:
+        apart = beside.relative(got, wanted, where)
+    return {**figures, "difference": apart}

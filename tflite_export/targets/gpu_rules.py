@@ -1,0 +1,98 @@
+"""Rules of LiteRT's GPU accelerator: what it leaves, or computes wrong.
+
+The table of a target has what was measured, see `benchmarks/files/gpu_cells.py`
+and `integer/for_gpu.py`. All of it is notes: on a CPU the file is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+from tflite_export.flatbuffer import model as fb
+from tflite_export.targets.restrictions import Node
+
+_BINARY = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM")
+_PIECES = ("SPLIT", "SPLIT_V", "UNPACK")
+
+
+def notes(node: Node, name: str, rules: Mapping[str, Any]) -> Iterator[str]:
+    """Remarks on what a GPU makes of an operator.
+
+    Args:
+        node: The operator.
+        name: Its name.
+        rules: `versions`, the newest of an operator that the accelerator
+            takes, and `types` that it doesn't.
+    """
+    version = fb.op_code(node.model, node.op).version
+    newest = rules["versions"].get(name, version)
+    if version > newest:
+        yield (
+            f"a GPU leaves version {version} to the CPU, it takes {newest} at "
+            "most"
+        )
+    kinds = {
+        fb.type_name(node.graph.tensors[i])
+        for i in (*node.inputs, *node.outputs)
+        if i >= 0
+    }
+    for kind in sorted(kinds & set(rules["types"])):
+        yield f"a GPU leaves {kind} to the CPU"
+    if name == "FULLY_CONNECTED" and _drops_bias(node):
+        yield (
+            "wrong on a GPU, without an error: it drops the bias where the "
+            "weight is unpacked at run time"
+        )
+    if "INT8" in kinds:
+        wrong = _wrong(node, name)
+        if wrong:
+            yield f"wrong on a GPU, without an error: {wrong}"
+
+
+def _wrong(node: Node, name: str) -> str | None:
+    options = node.op.builtinOptions
+    if name == "CONV_2D":
+        weight = node.input(1)
+        strides = {getattr(options, side, 1) for side in ("strideH", "strideW")}
+        if weight and fb.shape(weight)[1:3] == (1, 1) and strides != {1}:
+            return "it ignores the strides of 1x1 convolutions"
+    if name in _BINARY:
+        ranks = {
+            len(fb.shape(node.graph.tensors[i])) for i in node.inputs if i >= 0
+        }
+        computed = [
+            tensor
+            for tensor in map(node.input, range(len(node.inputs)))
+            if tensor is not None
+            and fb.raw_data(node.model, tensor) is None
+            and len(fb.shape(tensor)) < max(ranks)
+        ]
+        if computed:
+            return "it spreads an operand of fewer axes along others"
+    if name == "BATCH_MATMUL" and len(set(node.inputs)) < len(node.inputs):
+        return "a matrix times itself ends the process"
+    if name in _PIECES and not _read(node).issuperset(node.outputs):
+        return "an output that nothing reads may end the process"
+    return None
+
+
+def _drops_bias(node: Node) -> bool:
+    weight, bias = node.input(1), node.input(2)
+    return (
+        weight is not None
+        and bias is not None
+        and fb.raw_data(node.model, weight) is None
+    )
+
+
+def _read(node: Node) -> set[int]:
+    """All tensors that something reads in the node's graph."""
+    key = ("read", id(node.graph))
+    if key not in node.known:
+        found = set(fb.outputs(node.graph))
+        for op in node.graph.operators or ():
+            found.update(fb.inputs(op))
+        node.known[key] = found
+    return node.known[key]
