@@ -15,6 +15,7 @@ from benchmarks.comparison.peers import run as peers
 from benchmarks.files import export_cost
 from benchmarks.files import hub
 from benchmarks.files import large
+from benchmarks.files import large_hub
 from benchmarks.files import targets
 from benchmarks.files import transformers
 from benchmarks.files import vela
@@ -43,6 +44,7 @@ BENCHMARKS = {
     "fuzz": fuzz,
     "hub": hub,
     "large": large,
+    "large_hub": large_hub,
     "long_run": long_run,
     "peers": peers,
     "scales": scales,

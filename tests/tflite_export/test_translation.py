@@ -58,7 +58,7 @@ def quantized(build, bits=(8, 4, 2)):
 
 
 def written(path, report, read, prompt):
-    """Greedy tokens of a file, as a LiteRT program makes them."""
+    """Greedy tokens of a file, as a LiteRT program makes them, and logits."""
     ids = np.zeros((1, SOURCE), np.int32)
     ids[0, : len(read)] = read
     mask = (np.arange(SOURCE)[None] < len(read)).astype(np.int32)
@@ -83,7 +83,7 @@ def written(path, report, read, prompt):
         logits = caches.pop("logits")
         if at + 1 >= len(prompt):
             found[:, at + 1] = logits.argmax(-1)
-    return found
+    return found, logits
 
 
 def by_hand(qmodel, read, prompt):
@@ -105,7 +105,7 @@ def by_hand(qmodel, read, prompt):
             }
         )
         found[0, at] = np.argmax(np.asarray(logits)[0, at - 1])
-    return found
+    return found, np.asarray(logits)[:, LENGTH - 2]
 
 
 # KerasHub warns of layers that it builds late, and of masks that it drops.
@@ -130,18 +130,21 @@ def test_a_file_writes_what_keras_writes(build, tmp_path):
                 tensors.setdefault(fb.name(tensor), set()).add(tensor.buffer)
     assert set(tensors) == set(qmodel.bits)
     assert all(len(buffers) == 1 for buffers in tensors.values())
-    outputs = []
+    scores = []
     for read, prompt in (
         ([1, 5, 7, 3, 9, 2], [1]),
         ([1, 5, 7], [1, 4, 6]),
         ([8], [2]),
+        ([1, 5, 8, 3, 9, 2], [1]),
     ):
-        outputs.append(written(path, report, read, prompt))
-        np.testing.assert_array_equal(
-            outputs[-1], by_hand(qmodel, read, prompt)
-        )
+        tokens, logits = written(path, report, read, prompt)
+        wanted, right = by_hand(qmodel, read, prompt)
+        np.testing.assert_array_equal(tokens, wanted)
+        spread = np.ptp(right)
+        np.testing.assert_allclose(logits, right, atol=1e-4 * spread)
+        scores.append(logits)
     # What was read matters.
-    assert (outputs[0] != written(path, report, [1, 5, 8, 3, 9, 2], [1])).any()
+    assert np.abs(scores[0] - scores[3]).max() > 1e-3 * np.ptp(scores[0])
 
 
 @pytest.fixture(scope="module")
