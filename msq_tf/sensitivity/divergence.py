@@ -64,12 +64,14 @@ def output_divergence(
     """
     if compiled.divergence is not None:
         return compiled.divergence
-    functions = {
-        id(part): _divergence(part, compiled.module)
-        for part in leaves(compiled.loss)
-        if part is not None
-    }
-    if not functions or None in functions.values():
+    functions: dict[int, Function] = {}
+    for part in leaves(compiled.loss):
+        function = _divergence(part, compiled.module)
+        if function is not None:
+            functions[id(part)] = function
+        elif part is not None:
+            return None
+    if not functions:
         return None
 
     def divergence(reference: Any, outputs: Any) -> tf.Tensor:

@@ -255,10 +255,10 @@ def samples(
                 }
             )
     whole = {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
-    wanted = {ENCODE: Encode(translator), DECODE: Decode(translator)}
+    read, write = Encode(translator).specs, Decode(translator).specs
     return {
-        key: {name: whole[name] for name in function.specs}
-        for key, function in wanted.items()
+        ENCODE: {name: whole[name] for name in read},
+        DECODE: {name: whole[name] for name in write},
     }
 
 
