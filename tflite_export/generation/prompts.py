@@ -77,8 +77,9 @@ def translations(
                 "'encoder_token_ids' and 'decoder_token_ids'. Received: "
                 f"representative_data of type {type(data).__name__}"
             )
+        # Tokenizers take lists, where `fit` takes arrays.
         data = preprocessor.generate_preprocess(
-            data,
+            _listed(data),
             encoder_sequence_length=source,
             decoder_sequence_length=length,
         )
@@ -98,6 +99,12 @@ def translations(
         "encoder_padding_mask": seen.astype(np.int32),
         "decoder_token_ids": np.where(known, written, drawn).astype(np.int32),
     }
+
+
+def _listed(texts: Any) -> Any:
+    if isinstance(texts, dict):
+        return {name: _listed(side) for name, side in texts.items()}
+    return np.atleast_1d(np.asarray(texts)).tolist()
 
 
 def _random(
