@@ -137,6 +137,7 @@ ROWS = (
         ),
         # Its task needs a tokenizer; the backbone gives logits, too.
         {"images": pixels(16, 32)} | text(),
+        classes=WORDS - 2,
     ),
     Row(
         "BLIP2",

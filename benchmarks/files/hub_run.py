@@ -191,7 +191,7 @@ def fit(row: Row) -> dict[str, Any]:
 
 def goals(row: Row, outputs: Any) -> tuple[Any, Any]:
     """A loss for each output and what it has to be, in their structure."""
-    towers = row.kind == "image and text" and row.task is None
+    towers = row.kind == "image and text" and not (row.task or row.classes)
     if towers or row.classes or row.task and row.kind in _SPEAKING:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

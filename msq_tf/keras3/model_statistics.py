@@ -76,7 +76,7 @@ class TakesStatistics:
         return outputs
 
     def mixes_samples(self, x: Any) -> bool:
-        known = getattr(self.base, "_outputs_struct", None)
+        known = getattr(self.base, "outputs", None)
         if not self.has_loss or (known is not None and not _open(known)):
             return False
 
