@@ -116,16 +116,18 @@ def _explanation(
 ) -> str | None:
     """How single units inside explain a difference at the output, if they do.
 
-    On every sample, each operator of LiteRT's reference kernels has to be
-    within its own limit of the TOSA reference model on the same inputs, and
-    all of them off by less than `amplification.MOST_ON_AVERAGE` units on
-    average. Operators in float between integers count as one, up to where
-    they are quantized.
+    On every sample, each operator of LiteRT's reference kernels, or of the
+    builtin ones where those lack an operator, has to be within its own limit of
+    the TOSA reference model on the same inputs, and all of them off by less
+    than `amplification.MOST_ON_AVERAGE` units on average. Operators in float
+    between integers count as one, up to where they are quantized.
 
     Raises:
         ExportError: If one of the tools fails.
     """
-    session = interpreter.Session(float_twin.probe(data), "reference")
+    session = _session(float_twin.probe(data))
+    if session is None:
+        return None
     apart = _apart(data)
     fed = ports.quantized(data, samples)
     off, total, size = 0, 0, 0
@@ -144,6 +146,16 @@ def _explanation(
             total += int(difference.sum())
             size += difference.size
     return amplification.explanation(off, total, size)
+
+
+def _session(data: bytes) -> interpreter.Session | None:
+    """The file on the first kernels that hold all of its operators."""
+    for kernels in ("reference", "builtin"):
+        try:
+            return interpreter.Session(data, kernels)
+        except RuntimeError:
+            continue
+    return None
 
 
 def _apart(data: bytes) -> _Apart:

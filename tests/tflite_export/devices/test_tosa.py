@@ -238,3 +238,21 @@ def test_units_that_are_off_too_often_explain_nothing(tools, deep, monkeypatch):
     monkeypatch.setattr(tosa_check.amplification, "MOST_ON_AVERAGE", 1e-6)
     with pytest.raises(ExportError, match="single units inside"):
         tosa_check.verify(data, [x], TARGET)
+
+
+def test_kernels_that_lack_an_operator_explain_by_others(monkeypatch):
+    """LiteRT's reference kernels have no TILE of integers."""
+    asked = []
+
+    class Session:
+        def __init__(self, data, kernels):
+            asked.append(kernels)
+            if kernels in lacking:
+                raise RuntimeError("no TILE")
+
+    monkeypatch.setattr(tosa_check.interpreter, "Session", Session)
+    lacking = {"reference"}
+    assert isinstance(tosa_check._session(b""), Session)
+    assert asked == ["reference", "builtin"]
+    lacking = {"reference", "builtin"}
+    assert tosa_check._session(b"") is None
