@@ -140,14 +140,30 @@ def save(qmodel: msq_tf.MSQModel, inputs: Any) -> dict[str, Any]:
         size = path.stat().st_size
     if loaded.bits != qmodel.bits:
         raise ValueError("other bits after loading")
-    pairs = zip(
-        keras.tree.flatten(qmodel(inputs)),
-        keras.tree.flatten(loaded(inputs)),
-        strict=True,
-    )
-    if not all(np.array_equal(*map(np.asarray, pair)) for pair in pairs):
+    if not alike(qmodel(inputs), loaded(inputs)):
+        again = reloaded(qmodel.base)
+        if not alike(qmodel.base(inputs), again(inputs)):
+            raise ValueError(
+                "KerasHub's own model has other outputs after loading, too"
+            )
         raise ValueError("other outputs after loading")
     return {"bytes": size}
+
+
+def alike(wanted: Any, got: Any) -> bool:
+    """Whether all outputs are the same to the bit."""
+    pairs = zip(
+        keras.tree.flatten(wanted), keras.tree.flatten(got), strict=True
+    )
+    return all(np.array_equal(*map(np.asarray, pair)) for pair in pairs)
+
+
+def reloaded(model: keras.Model) -> keras.Model:
+    """A model after saving and loading."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "m.keras")
+        model.save(path)
+        return keras.models.load_model(path)
 
 
 def fit(row: Row) -> dict[str, Any]:
