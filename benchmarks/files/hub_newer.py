@@ -246,10 +246,10 @@ ROWS = (
             "image": Port((16, 16), -1.0, 1.0),
             "image_ids": Port((16, 3), 0.0, 4.0),
             "text": Port((LENGTH, 16), -1.0, 1.0),
-            "text_ids": Port((LENGTH, 3), form="zeros"),
+            "text_ids": Port((LENGTH, 3), 0.0, 4.0),
             "y": Port((16,), -1.0, 1.0),
             "timesteps": Port((), 0.0, 1.0),
-            "guidance": Port((), form="ones"),
+            "guidance": Port((), 1.0, 4.0),
         },
     ),
 )
