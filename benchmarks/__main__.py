@@ -18,6 +18,7 @@ from benchmarks.files import export_cost
 from benchmarks.files import gpu_cells
 from benchmarks.files import hub
 from benchmarks.files import large
+from benchmarks.files import large_hub
 from benchmarks.files import qualcomm
 from benchmarks.files import targets
 from benchmarks.files import transformers
@@ -51,6 +52,7 @@ BENCHMARKS = {
     "gpu_cells": gpu_cells,
     "hub": hub,
     "large": large,
+    "large_hub": large_hub,
     "long_run": long_run,
     "peers": peers,
     "qualcomm": qualcomm,

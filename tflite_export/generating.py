@@ -23,9 +23,11 @@ from tflite_export import targets
 from tflite_export.conversion.source import QuantizedModel
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
+from tflite_export.generation import encoder_decoder
 from tflite_export.generation import joining
 from tflite_export.generation.caches import Caches
 from tflite_export.generation.prompts import token_ids
+from tflite_export.generation.prompts import translations
 from tflite_export.generation.report import GenerationReport
 from tflite_export.generation.report import SignatureReport
 from tflite_export.generation.signatures import DECODE
@@ -72,21 +74,28 @@ def export_generation(
       caches and `logits`, float32 of shape (1, vocabulary), of the token
       behind it. It begins at the last token of the prompt.
 
+    The file of a `Seq2SeqLM`, which reads a text and writes another one, has
+    `encode` in place of `prefill`. It takes `encoder_token_ids` and
+    `encoder_padding_mask`, int32 of shape (1, prompt_length), ones for tokens,
+    and gives `k_cross_0`, `v_cross_0` and so on, keys and values of the text.
+    `decode` takes these, the mask and the caches.
+
     Each signature is verified as `export` verifies a file, and the file
     appears at `path` only if both compute, bit for bit, what they computed
     alone.
 
     Args:
-        model: A model of `msq_tf.quantize_model` whose base is a `CausalLM` of
-            KerasHub.
+        model: A model of `msq_tf.quantize_model` whose base is a `CausalLM` or
+            a `Seq2SeqLM` of KerasHub.
         path: Where to write. An existing file is replaced.
         target: `"min_size"` or `"cpu_float"`: a target with float activations.
-        prompt_length: Tokens that a call of `prefill` takes. `None` for half
-            of `max_length`.
-        max_length: Tokens of a text, prompt included.
+        prompt_length: Tokens that a call of `prefill` or `encode` takes. `None`
+            for half of `max_length`.
+        max_length: Tokens of a text that is written, prompt included.
         representative_data: Texts to verify with: what `generate` takes,
-            strings or, without a preprocessor, a dictionary; or token ids of
-            shape (text, token). Random tokens if `None`.
+            strings or, without a preprocessor, a dictionary; or, for a
+            `CausalLM`, token ids of shape (text, token). Random tokens if
+            `None`.
         max_relative_error: As in `export`.
         samples: Largest number of texts to verify with.
         verbose: As in `export`.
@@ -97,8 +106,8 @@ def export_generation(
     Raises:
         ExportError: As in `export`, or if the model keeps something else than
             keys and values from token to token. No file remains.
-        ValueError: If an argument is wrong, the model is no `CausalLM` of
-            KerasHub, or the disk is full or can't be written.
+        ValueError: If an argument is wrong, the model is neither of KerasHub's
+            two, or the disk is full or can't be written.
 
     Examples:
         >>> report = export_generation(qmodel, "lm.tflite", max_length=64)
@@ -111,23 +120,12 @@ def export_generation(
     check_integer("prompt_length", prompt_length, 1, optional=True)
     check_integer("samples", samples, 1)
     check_flag("verbose", verbose)
-    chunk = max_length // 2 if prompt_length is None else prompt_length
-    if chunk > max_length:
-        raise ValueError(
-            "A prompt is a part of the text. Expected a prompt_length of at "
-            f"most max_length={max_length}. Received: "
-            f"prompt_length={prompt_length}"
-        )
     check_path("path", path)
     check_folder(path)
-    base = model.base
-    caches = Caches(base, max_length)
-    views = {
-        name: View(model, Signature(base, caches, length, name == DECODE))
-        for name, length in ((PREFILL, chunk), (DECODE, 1))
-    }
-    ids = token_ids(base, representative_data, samples, max_length)
-    given = samples_of(views[DECODE], caches, ids, max_length, chunk)
+    chunk = max_length // 2 if prompt_length is None else prompt_length
+    views, given = _functions(
+        model, chunk, max_length, representative_data, samples
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(fb.parsed_once())
         stack.enter_context(
@@ -158,6 +156,32 @@ def export_generation(
         float_file_bytes=max(one.float_bytes for one in made.values()),
         notes=(*notes, *_repeated(data, written), *_unread(made)),
     )
+
+
+def _functions(
+    model: Any, chunk: int, length: int, data: Any, count: int
+) -> tuple[dict[str, View], dict[str, dict[str, np.ndarray]]]:
+    """The functions of the file by name, and inputs of each to verify with."""
+    base = model.base
+    if encoder_decoder.reads_and_writes(base):
+        translator = encoder_decoder.Translator(base, chunk, length)
+        texts = translations(base, data, count, chunk, length)
+        return (
+            encoder_decoder.views(model, translator),
+            encoder_decoder.samples(model, translator, texts),
+        )
+    if chunk > length:
+        raise ValueError(
+            "A prompt is a part of the text. Expected a prompt_length of at "
+            f"most max_length={length}. Received: prompt_length={chunk}"
+        )
+    caches = Caches(base, length)
+    views = {
+        name: View(model, Signature(base, caches, tokens, name == DECODE))
+        for name, tokens in ((PREFILL, chunk), (DECODE, 1))
+    }
+    ids = token_ids(base, data, count, length)
+    return views, samples_of(views[DECODE], caches, ids, length, chunk)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,14 +225,15 @@ def _check_model(model: Any) -> None:
             "Expected a model of msq_tf.quantize_model. Received: "
             f"model={model!r}"
         )
-    if not all(
+    causal = all(
         callable(getattr(model.base, name, None))
         for name in ("call_with_cache", "_build_cache")
-    ):
+    )
+    if not causal and not encoder_decoder.reads_and_writes(model.base):
         raise ValueError(
-            "The model has no `call_with_cache`. Expected a `CausalLM` of "
-            "KerasHub as the base of the quantized model; `export` writes "
-            "other models as one function. Received: "
+            "The model has no `call_with_cache`. Expected a `CausalLM` or "
+            "`Seq2SeqLM` of KerasHub as the base of the quantized model; "
+            "`export` writes other models as one function. Received: "
             f"{type(model.base).__name__}"
         )
 
@@ -224,7 +249,12 @@ def _made(
     """Makes and verifies the file of one signature."""
     progress.step(f"converting {name}")
     begun = opening.opened(
-        view, target, samples, view.base.specs, 1, len(samples["token_ids"])
+        view,
+        target,
+        samples,
+        view.base.specs,
+        1,
+        len(next(iter(samples.values()))),
     )
     job = steps.convert(view, begun, Path(path).parent)
     plan = job.plan(target, limits)

@@ -26,6 +26,7 @@ from benchmarks.files import export_cost
 from benchmarks.files import gpu_cells
 from benchmarks.files import hub
 from benchmarks.files import large
+from benchmarks.files import large_hub
 from benchmarks.files import qualcomm
 from benchmarks.files import targets
 from benchmarks.files import transformers
@@ -96,6 +97,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "scaling": scaling.markdown(load("scaling")),
             "a profile": kept(load("step_profile")),
             "a large model": large.markdown(load("large")),
+            "large transformers": large_hub.markdown(load("large_hub")),
             "a long run": long_run.markdown(load("long_run")),
             "statistics": statistics.markdown(load("statistics")),
             "exports": export_cost.markdown(load("export_cost")),

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from benchmarks.files import hub_newer
 from benchmarks.files import hub_scenes
 from benchmarks.files import hub_text
 from benchmarks.files import hub_vision
@@ -16,7 +17,12 @@ from benchmarks.files.hub_rows import Port
 from benchmarks.files.hub_rows import Row
 from benchmarks.files.zoo_models import settle
 
-ROWS = (*hub_text.ROWS, *hub_vision.ROWS, *hub_scenes.ROWS)
+ROWS = (
+    *hub_text.ROWS,
+    *hub_newer.ROWS,
+    *hub_vision.ROWS,
+    *hub_scenes.ROWS,
+)
 
 Inputs = np.ndarray | dict[str, np.ndarray]
 
@@ -68,13 +74,18 @@ def _part(part: Part) -> Any:
         key: _part(value) if isinstance(value, Part) else value
         for key, value in part.config.items()
     }
-    for place in (keras_hub.models, keras_hub.layers):
-        if hasattr(place, part.of):
-            return getattr(place, part.of)(**config)
-    # Not public, as an argument of what is.
+    # The last two are not public, as parts of what is.
     from keras_hub.src.models.retinanet import retinanet_label_encoder
+    from keras_hub.src.models.vae import vae_backbone
 
-    return getattr(retinanet_label_encoder, part.of)(**config)
+    places = (
+        keras_hub.models,
+        keras_hub.layers,
+        retinanet_label_encoder,
+        vae_backbone,
+    )
+    place = next(place for place in places if hasattr(place, part.of))
+    return getattr(place, part.of)(**config)
 
 
 def _enliven(model: keras.Model, samples: Inputs) -> None:

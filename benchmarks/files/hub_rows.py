@@ -36,7 +36,8 @@ class Port:
         high: For floats the greatest value, for integers that plus one.
         dtype: Name of the data type.
         form: `"random"`; `"mask"` is ones, then zeros, of a length that
-            differs between examples; `"ones"`; `"zeros"`.
+            differs between examples; `"places"` counts from zero; `"ones"`;
+            `"zeros"`.
     """
 
     shape: tuple[int, ...]
@@ -53,6 +54,10 @@ class Port:
             kept = np.r_[self.shape[0], rng.integers(3, self.shape[0], count)]
             mask = np.arange(self.shape[0]) < kept[:count, np.newaxis]
             return mask.astype(self.dtype)
+        if self.form == "places":
+            return np.broadcast_to(np.arange(self.shape[0]), shape).astype(
+                self.dtype
+            )
         if self.form != "random":
             return np.full(shape, self.form == "ones", self.dtype)
         if np.issubdtype(self.dtype, np.integer):
@@ -72,8 +77,8 @@ class Row:
         name: Unique, as in file names.
         family: Heading in tables.
         kind: `"text"`, `"language model"`, `"sequence to sequence"`,
-            `"image"`, `"detection"`, `"segmentation"`, `"audio"` or `"image
-            and text"`.
+            `"image"`, `"detection"`, `"segmentation"`, `"audio"`, `"image and
+            text"` or `"diffusion"`.
         backbone: The model without a head.
         ports: Inputs as `call` takes them.
         task: The model that users train, with the key "backbone" for the

@@ -36,6 +36,19 @@ _TRACED_STEPS, _STEPS, _DECISIONS = 2, 3, 3
 _SMALL = (24, 1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is measured.
+
+    Attributes:
+        build: Builds the float model.
+        batch: Random examples and targets, of a number of them.
+    """
+
+    build: Callable[[], keras.Model]
+    batch: Callable[[int], tuple[Any, np.ndarray]]
+
+
 def network(width: int, depth: int) -> keras.Model:
     """A vision transformer on images of 16 patches."""
     keras.utils.set_random_seed(0)
@@ -57,20 +70,20 @@ def run(part: str, width: int, depth: int) -> dict[str, Any]:
         Parameters, bytes of the float weights and what each phase took; JSON
         values.
     """
-    PARTS[part](lambda: network(*_SMALL))
-    measured = PARTS[part](lambda: network(width, depth))
+    PARTS[part](Subject(lambda: network(*_SMALL), _batch))
+    measured = PARTS[part](Subject(lambda: network(width, depth), _batch))
     return {"part": part, "width": width, "depth": depth, **measured}
 
 
-def _float(build: Callable[[], keras.Model]) -> dict[str, Any]:
-    model, phases = _built(build)
+def _float(subject: Subject) -> dict[str, Any]:
+    model, phases = _built(subject)
     facts = _size(model)
-    _steps(compiled(model), phases)
+    _steps(compiled(model), subject, phases)
     return {**facts, "phases": phases}
 
 
-def _msq(build: Callable[[], keras.Model]) -> dict[str, Any]:
-    model, phases = _built(build)
+def _msq(subject: Subject) -> dict[str, Any]:
+    model, phases = _built(subject)
     qmodel, phases["prepare"] = memory.over(
         lambda: msq_tf.quantize_model(model)
     )
@@ -79,17 +92,17 @@ def _msq(build: Callable[[], keras.Model]) -> dict[str, Any]:
     # As in the middle of a search, with every weight pulled.
     qmodel.search.lsb.assign([4] * len(qmodel.paths))
     qmodel.search.strength.assign(0.05)
-    _steps(qmodel, phases)
+    _steps(qmodel, subject, phases)
     qmodel.search.restart([8] * len(qmodel.paths))
-    _, phases["search"] = memory.over(lambda: _search(qmodel))
+    _, phases["search"] = memory.over(lambda: _search(qmodel, subject))
     state = qmodel.search.rule_state
     facts["decisions"] = int(state.decisions)
     facts["changes"] = len(qmodel.history_of_bits())
     return {**facts, "phases": phases}
 
 
-def _search(qmodel: msq_tf.MSQModel) -> None:
-    x, y = _batch(BATCH * (_DECISIONS + 1))
+def _search(qmodel: msq_tf.MSQModel, subject: Subject) -> None:
+    x, y = subject.batch(BATCH * (_DECISIONS + 1))
     rule = msq_tf.BudgetRule(target_compression=8.0, end=1.0)
     callback = msq_tf.MSQCallback(
         rule, samples=BATCH, batch_size=BATCH, interval=1, max_probes=2
@@ -100,8 +113,8 @@ def _search(qmodel: msq_tf.MSQModel) -> None:
         qmodel.fit(x, y, batch_size=BATCH, verbose=0, callbacks=[callback])
 
 
-def _export(build: Callable[[], keras.Model]) -> dict[str, Any]:
-    model, phases = _built(build)
+def _export(subject: Subject) -> dict[str, Any]:
+    model, phases = _built(subject)
     qmodel = msq_tf.quantize_model(model)
     widths = {p: _BITS[i % len(_BITS)] for i, p in enumerate(qmodel.paths)}
     qmodel.set_bits(widths)
@@ -115,7 +128,7 @@ def _export(build: Callable[[], keras.Model]) -> dict[str, Any]:
                 qmodel,
                 Path(folder) / "m.tflite",
                 target=TARGET,
-                representative_data=_batch(BATCH)[0],
+                representative_data=subject.batch(BATCH)[0],
             )
         )
     rest = max(parts.outside_mib, memory.peak(), whole["peak_mib"])
@@ -177,16 +190,14 @@ class _Parts:
         return measured
 
 
-def _built(
-    build: Callable[[], keras.Model],
-) -> tuple[keras.Model, dict[str, Any]]:
-    model, phase = memory.over(build)
+def _built(subject: Subject) -> tuple[keras.Model, dict[str, Any]]:
+    model, phase = memory.over(subject.build)
     return model, {"build": phase}
 
 
-def _steps(model: Any, phases: dict[str, Any]) -> None:
+def _steps(model: Any, subject: Subject, phases: dict[str, Any]) -> None:
     """The first steps, with their tracing, and those that follow."""
-    x, y = _batch(BATCH)
+    x, y = subject.batch(BATCH)
 
     def step(count: int) -> None:
         for _ in range(count):

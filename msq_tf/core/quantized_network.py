@@ -262,6 +262,15 @@ class QuantizedNetwork:
         """The outputs in inference mode, `values` in place of `kernels`."""
         raise NotImplementedError
 
+    def mixes_samples(self, x: Any) -> bool:
+        """Whether the shape of an output depends on the size of the batch.
+
+        Such a model compares the samples of a batch with each other, so that
+        a part of the batch has another loss.
+        """
+        del x
+        return False
+
     def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
         """The compiled loss in inference mode, `values` in place of `kernels`.
 

@@ -35,6 +35,7 @@ class TakesStatistics:
     metrics_variables: Any
     distribute_strategy: tf.distribute.Strategy
     has_loss: bool
+    kernels: Sequence[Any]
     _own: frozenset[str]
 
     def loss_at(self, values: Sequence[tf.Tensor], batch: Any) -> tf.Tensor:
@@ -74,6 +75,27 @@ class TakesStatistics:
         self._add_losses_here(scope.losses)
         return outputs
 
+    def mixes_samples(self, x: Any) -> bool:
+        known = getattr(self.base, "outputs", None)
+        if not self.has_loss or (known is not None and not _open(known)):
+            return False
+
+        def spec(array: Any) -> tf.TensorSpec:
+            dtype = tf.as_dtype(array.dtype)
+            return tf.TensorSpec((None, *array.shape[1:]), dtype)
+
+        try:
+            traced = tf.function(
+                self.outputs_at, autograph=False
+            ).get_concrete_function(
+                [tf.TensorSpec(k.shape, k.dtype) for k in self.kernels],
+                tf.nest.map_structure(spec, x),
+            )
+            return _open(traced.structured_outputs)
+        # It takes no batch of an open size, or its outputs have no known rank.
+        except (TypeError, ValueError, tf.errors.OpError):
+            return False
+
     def statistics_batch(self, batch: Batch) -> Batch:
         # A step of the model's own knows what is in its data.
         return batch if self.has_loss else (_packed(batch), None, None)
@@ -109,6 +131,15 @@ class TakesStatistics:
         ]
         with distribute.values_kept(parts):
             yield
+
+
+def _open(outputs: Any) -> bool:
+    """Whether an axis behind the first has no known length."""
+    return any(
+        None in tuple(output.shape)[1:]
+        for output in tf.nest.flatten(outputs)
+        if output is not None and len(output.shape) > 1
+    )
 
 
 def _packed(batch: Batch) -> Any:

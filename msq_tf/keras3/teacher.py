@@ -74,7 +74,7 @@ class Teacher:
         names = _names(outputs, compiled.output_names)
         chosen = distillation.measures(
             compiled,
-            names,
+            outputs,
             [_activation(student.base, name) for name in names],
             self._temperature,
             self._meaning,

@@ -26,6 +26,7 @@ smoothly as float32 does: a last bit of a weight moves a scale by a last bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,9 @@ SLACK = 2.0
 # Clips are whole numbers of this share of max|w|, so that no compiler fuses a
 # product into a sum.
 _FINENESS = 2.0**30
+# Elements whose moments are taken at once. A table of tokens has many times as
+# many; most kernels have fewer.
+_PART = 1 << 21
 
 
 def clips(first: tf.Tensor, second: tf.Tensor, bits: Any) -> tf.Tensor:
@@ -97,14 +101,54 @@ def moments(
     """
     here = w.shape.num_elements() // largest.shape.num_elements()
     units = _units(max(count, here))
+    sums: list[tf.Tensor] = []
+    for start, stop, axis in _cuts(w.shape, axes):
+        # One part at a time: in float64 they are several times the weight.
+        with tf.control_dependencies(sums):
+            part = w if axis is None else _between(w, start, stop, axis)
+            more = _sums(part, largest, axes, units)
+        if sums:
+            more = [a + b for a, b in zip(sums, more, strict=True)]
+        sums = more
+    live, first, second = sums
+    live = tf.maximum(live, 1.0)
+    return first / units / live, second / units**2 / live
+
+
+def _sums(
+    w: tf.Tensor, largest: tf.Tensor, axes: Sequence[int], units: float
+) -> list[tf.Tensor]:
+    """How many weights count, the sum of them and that of their squares."""
     share = tf.abs(w) / largest
     counted = tf.cast(share > ZERO_SHARE, tf.float64)
     # Whole numbers, of which every sum is exact.
     x = tf.cast(tf.round(share * units), tf.float64) * counted
-    live = tf.maximum(tf.reduce_sum(counted, axes, keepdims=True), 1.0)
-    first = tf.reduce_sum(x, axes, keepdims=True)
-    second = tf.reduce_sum(x * x, axes, keepdims=True)
-    return first / units / live, second / units**2 / live
+    return [
+        tf.reduce_sum(summed, axes, keepdims=True)
+        for summed in (counted, x, x * x)
+    ]
+
+
+def _cuts(
+    shape: Sequence[int], axes: Sequence[int]
+) -> list[tuple[int, int, int | None]]:
+    """First and last place of each part of a weight, and along which axis."""
+    size = math.prod(shape)
+    axis = max(axes, key=lambda i: shape[i], default=None)
+    if axis is None or size < 2 * _PART:
+        return [(0, 0, None)]
+    length = shape[axis]
+    most = max(1, _PART * length // size)
+    return [
+        (start, min(start + most, length), axis)
+        for start in range(0, length, most)
+    ]
+
+
+def _between(w: tf.Tensor, start: int, stop: int, axis: int) -> tf.Tensor:
+    places = [slice(None)] * len(w.shape)
+    places[axis] = slice(start, stop)
+    return w[tuple(places)]
 
 
 def _units(count: int) -> float:

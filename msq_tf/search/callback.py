@@ -261,7 +261,8 @@ class SearchCallback:
         warn_of_data(self.data, samples)
         trained = known or samples.batch_size or self.batch_size or BATCH_SIZE
         size = fixed or self.batch_size or trained
-        self._sizes = Sizes(trained, size, fixed is not None)
+        mixed = self._qmodel.mixes_samples(samples.parts[0])
+        self._sizes = Sizes(trained, size, mixed or fixed is not None)
         self._samples = samples
         self._qmodel.look_at_columns(samples.parts[0])
         grows = self.rule.uses_growth

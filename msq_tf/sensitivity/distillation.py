@@ -60,7 +60,7 @@ class Measure:
 
 def measures(
     compiled: CompiledLosses,
-    names: Sequence[str | int],
+    outputs: Any,
     activations: Sequence[str],
     temperature: float,
     meaning: str = AUTO,
@@ -69,10 +69,9 @@ def measures(
 
     Args:
         compiled: The losses that the student was compiled with.
-        names: The outputs as they are flattened, by key or name, or by
-            their place where they have none.
-        activations: Name of the activation that each comes from; empty where
-            that is not known.
+        outputs: What the student computes.
+        activations: Name of the activation that each output comes from, as
+            they are flattened; empty where that is not known.
         temperature: Of classes.
         meaning: One of `MEANINGS`, which decides in place of the losses.
 
@@ -81,21 +80,21 @@ def measures(
         have one.
     """
     found: list[Measure | None] = []
-    for place, (name, activation) in enumerate(
-        zip(names, activations, strict=True)
+    for losses, activation in zip(
+        compiled.by_output(outputs), activations, strict=True
     ):
-        loss = _of_output(compiled.loss, name, place)
-        if loss is None and compiled.loss is not None:
+        if not losses and compiled.loss is not None:
             found.append(None)
             continue
-        weight = _of_output(compiled.weights, name, place)
+        # Of several losses of one output the first says what it means.
+        loss, weight = losses[0] if losses else (None, 1.0)
         measure = _said(meaning, activation, temperature)
         measure = measure or _by_loss(loss, compiled.module, temperature)
         measure = measure or _by_activation(activation, temperature)
         found.append(
             dataclasses.replace(
                 measure or _values(),
-                weight=1.0 if weight is None else float(weight),
+                weight=weight,
             )
         )
     return found
@@ -129,15 +128,6 @@ def distance(
 def _shapes(outputs: Any) -> list[list[int | None]]:
     # Of the batch a trace may know the size on one side only.
     return [list(leaf.shape)[1:] for leaf in tf.nest.flatten(outputs)]
-
-
-def _of_output(structure: Any, name: str | int, place: int) -> Any:
-    """The entry of an output in what `compile` takes."""
-    if isinstance(structure, dict):
-        return structure.get(name)
-    if isinstance(structure, list | tuple):
-        return structure[place] if place < len(structure) else None
-    return structure
 
 
 def _said(meaning: str, activation: str, temperature: float) -> Measure | None:

@@ -18,12 +18,12 @@ labels. `docs/sensitivity.md` has how it ranks layers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from msq_tf.core.compiled_losses import CompiledLosses
+from msq_tf.core.compiled_losses import leaves
 
 Function = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -64,35 +64,29 @@ def output_divergence(
     """
     if compiled.divergence is not None:
         return compiled.divergence
-    loss, output_names = compiled.loss, compiled.output_names
-    parts = _flat(loss)
-    functions = [_divergence(part, compiled.module) for part in parts]
-    if not any(functions) or any(
-        function is None and part is not None
-        for function, part in zip(functions, parts, strict=True)
-    ):
+    functions: dict[int, Function] = {}
+    for part in leaves(compiled.loss):
+        function = _divergence(part, compiled.module)
+        if function is not None:
+            functions[id(part)] = function
+        elif part is not None:
+            return None
+    if not functions:
         return None
-    weights = [1.0] * len(parts)
-    if compiled.weights is not None:
-        weights = [
-            1.0 if w is None else float(w) for w in _flat(compiled.weights)
-        ]
 
     def divergence(reference: Any, outputs: Any) -> tf.Tensor:
         pairs = zip(
-            _outputs(reference, loss, output_names),
-            _outputs(outputs, loss, output_names),
-            strict=True,
+            tf.nest.flatten(reference), tf.nest.flatten(outputs), strict=True
         )
         total = tf.constant(0.0, tf.float32)
-        for (a, b), function, weight in zip(
-            pairs, functions, weights, strict=True
+        for (a, b), losses in zip(
+            pairs, compiled.by_output(outputs), strict=True
         ):
-            if function is not None:
-                a, b = tf.cast(a, tf.float32), tf.cast(b, tf.float32)
+            a, b = tf.cast(a, tf.float32), tf.cast(b, tf.float32)
+            for loss, weight in losses:
                 # A loss may compute in a type of its own.
-                apart = tf.cast(tf.reduce_mean(function(a, b)), tf.float32)
-                total += weight * apart
+                apart = tf.reduce_mean(functions[id(loss)](a, b))
+                total += weight * tf.cast(apart, tf.float32)
         return total
 
     return divergence
@@ -153,15 +147,6 @@ def _flat(structure: Any) -> list[Any]:
     if isinstance(structure, list | tuple):
         return list(structure)
     return [structure]
-
-
-def _outputs(outputs: Any, loss: Any, names: Sequence[str] | None) -> list[Any]:
-    """Outputs in the order of `_flat(loss)`."""
-    if isinstance(loss, dict):
-        if not isinstance(outputs, dict):
-            outputs = dict(zip(names or (), _flat(outputs), strict=True))
-        return [outputs[key] for key in sorted(loss)]
-    return _flat(outputs)
 
 
 def _divergence(loss: Any, module: Any) -> Function | None:

@@ -23,7 +23,8 @@ class Sizes(NamedTuple):
     Attributes:
         training: Of a training step.
         statistics: Of a forward pass for statistics, at most.
-        fixed: Whether the model takes batches of that size only.
+        fixed: Whether the model takes batches of that size only, or has
+            another loss for a part of a batch.
     """
 
     training: int

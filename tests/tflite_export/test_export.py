@@ -118,6 +118,8 @@ def test_kinds_of_data(model, tmp_path, data):
     [
         (X[:, :5], "doesn't fit the input 'x'"),
         ({"y": X}, "lacks inputs"),
+        (np.array(["a text"] * 4), "holds texts.*preprocessor"),
+        ({"text": ["a text"] * 4}, "holds texts.*preprocessor"),
         ([], "no sample"),
         (7, "Expected representative_data"),
     ],

@@ -234,7 +234,7 @@ def test_wrong_arguments(arguments, message, language_model, tmp_path):
 
 def test_other_models_are_refused(tmp_path):
     plain = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    for base, name in ((plain, "Sequential"), (models.bart(), "BartSeq2Seq")):
+    for base, name in ((plain, "Sequential"),):
         qmodel = msq_tf.quantize_model(base)
         with pytest.raises(ValueError, match=f"CausalLM.*Received: {name}"):
             tflite_export.export_generation(qmodel, tmp_path / "m.tflite")

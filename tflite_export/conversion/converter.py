@@ -5,8 +5,11 @@ This is the only place that holds it, so that its successor can replace it.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
 from collections.abc import Container
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -63,9 +66,30 @@ class Converter:
         if self.frozen is not None:
             self.frozen.shown = shown
         try:
-            return self._converter.convert()
+            with _without_collections():
+                return self._converter.convert()
         except Exception as error:  # the converter raises several kinds
             raise ExportError(_message(str(error))) from error
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Drops TensorFlow's warnings of collections that no file has.
+
+    KerasHub's tokenizers leave such a collection in the graph.
+    """
+
+    def other(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(
+            "Issue encountered when serializing"
+        )
+
+    logger = tf.get_logger()
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
 
 
 def _message(text: str) -> str:

@@ -167,6 +167,7 @@ def _flatten(
     batch: Any, structure: Any, specs: Sequence[tf.TensorSpec], seen: int
 ) -> list[np.ndarray]:
     inputs = _inputs_of(batch)
+    _check_no_text(inputs)
     if isinstance(inputs, dict):
         names = (
             sorted(structure)
@@ -210,6 +211,18 @@ def _flatten(
         _converted(array, spec, seen)
         for array, spec in zip(flat, specs, strict=True)
     ]
+
+
+def _check_no_text(inputs: Any) -> None:
+    """Raises a ValueError for texts, which a preprocessor makes numbers of."""
+    for array in map(np.asarray, keras.tree.flatten(inputs)):
+        if array.dtype.kind in "USOT":
+            raise ValueError(
+                "representative_data holds texts. Expected the numbers that "
+                "the model is called with, as of `model.base.preprocessor("
+                "texts)` of a task of KerasHub. Received: "
+                f"dtype={array.dtype}"
+            )
 
 
 def _converted(array: np.ndarray, spec: tf.TensorSpec, seen: int) -> np.ndarray:

@@ -61,6 +61,46 @@ class Stacked:
         return self._parts[0].dtype
 
 
+class Layers:
+    """Keys and values of all layers in one tensor, as tensors by name.
+
+    Args:
+        shape: (1, layer, 2, position, head, feature).
+        label: What is in their names.
+
+    Attributes:
+        shapes: Shapes by name, such as `k_cache_0`.
+    """
+
+    def __init__(self, shape: Sequence[int], label: str):
+        row, self._layers, _, *rest = shape
+        self.shapes = {
+            f"{kind}_{label}_{layer}": (row, *rest)
+            for layer in range(self._layers)
+            for kind in "kv"
+        }
+
+    def taken(self, ports: Mapping[str, Any]) -> Stacked:
+        """The tensor that a model takes, of tensors by name."""
+        leaves = [ports[name] for name in self.shapes]
+        pairs = [Stacked(leaves[2 * k :][:2]) for k in range(self._layers)]
+        return Stacked(pairs)
+
+    def given(self, cache: Any) -> dict[str, Any]:
+        """Tensors by name, of the tensor that a model gives."""
+        leaves = [
+            part for layer in _unstacked(cache) for part in _unstacked(layer)
+        ]
+        return dict(zip(self.shapes, leaves, strict=True))
+
+    def empty(self) -> dict[str, np.ndarray]:
+        """Those before the first token."""
+        return {
+            name: np.zeros(shape, np.float32)
+            for name, shape in self.shapes.items()
+        }
+
+
 class Caches:
     """The form of a model's cache.
 
@@ -146,15 +186,25 @@ def _unstacked(stack: Any) -> list[Any]:
     return tf.unstack(stack, axis=1)
 
 
-def _built(model: Any, length: int) -> Any:
-    """The structure of a model's cache, of tensors that hold nothing."""
+def check_positions(model: Any, name: str, length: int) -> None:
+    """Raises a ValueError if a model has not so many positions.
+
+    Args:
+        model: A language model.
+        name: Of the argument that has the number.
+        length: The number.
+    """
     most = getattr(model.backbone, "max_sequence_length", None)
     if most is not None and length > most:
         raise ValueError(
             "The model has no positions for so many tokens (argument "
-            f"max_length). Expected at most {most}. Received: "
-            f"max_length={length}"
+            f"{name}). Expected at most {most}. Received: {name}={length}"
         )
+
+
+def _built(model: Any, length: int) -> Any:
+    """The structure of a model's cache, of tensors that hold nothing."""
+    check_positions(model, "max_length", length)
     build = model._build_cache
 
     def built(ids: tf.Tensor) -> Any:

@@ -188,3 +188,20 @@ def test_there_is_no_gradient():
         tape.watch(w)
         scale = mse_scale.mse_scale(w, 2)
     assert tape.gradient(scale, w) is None
+
+
+@pytest.mark.parametrize("axes", [None, (0,), (1,), (0, 1)])
+def test_parts_of_a_large_weight_have_its_moments_to_the_bit(axes, monkeypatch):
+    rng = np.random.default_rng(0)
+    w = rng.standard_t(3, size=(70, 30)).astype(np.float32)
+    w[::3, ::2] = 0.0
+    w = tf.constant(w)
+    whole = mse_scale.mse_scale(w, 2, axes)
+    monkeypatch.setattr(mse_scale, "_PART", 100)
+    traced = tf.function(lambda: mse_scale.mse_scale(w, 2, axes))
+    for found in (mse_scale.mse_scale(w, 2, axes), traced()):
+        np.testing.assert_array_equal(found, whole)
+    cuts = mse_scale._cuts((70, 30), [0])
+    assert len(cuts) > 1
+    assert [c[0] for c in cuts[1:]] == [c[1] for c in cuts[:-1]]
+    assert (cuts[0][0], cuts[-1][1]) == (0, 70)

@@ -114,3 +114,73 @@ def test_several_outputs_and_their_weights():
         divergence = output_divergence(compiled(named, weights, ["y", "x"]))
         both = divergence(outputs(a), outputs(b))
         assert both.numpy() == pytest.approx(2 * first + 0.5 * second, rel=1e-4)
+
+
+LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+VALUES, CLASSES = np.mean((A - B) ** 2), kl(P, Q)
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights", "outputs", "expected"),
+    [
+        # One loss of all outputs.
+        ("mse", None, lambda v: [v, v, v], 3 * VALUES),
+        ("mse", None, lambda v: {"x": v, "y": (v, v)}, 3 * VALUES),
+        # Several losses of one output.
+        (["mse", LOGITS], None, lambda v: v, VALUES + CLASSES),
+        (["mse", LOGITS], [2.0, 0.5], lambda v: v, 2 * VALUES + CLASSES / 2),
+        # A list for a dict, in the order of its keys.
+        (
+            ["mse", LOGITS],
+            [3.0, 1.0],
+            lambda v: {"b": v, "a": 2 * v},
+            3 * 4 * VALUES + CLASSES,
+        ),
+        # Nested, and not for all.
+        (
+            {"x": {"b": LOGITS, "a": "mse"}, "z": None},
+            {"x": {"b": 0.5, "a": 2.0}, "z": None},
+            lambda v: {"x": {"a": v, "b": v}, "y": v, "z": v},
+            2 * VALUES + CLASSES / 2,
+        ),
+        (
+            [["mse", LOGITS], None],
+            None,
+            lambda v: [[v, v], v],
+            VALUES + CLASSES,
+        ),
+        # Weights in another structure, by the order of the keys.
+        (
+            {"y": LOGITS, "x": "mse"},
+            [2.0, 0.5],
+            lambda v: {"x": v, "y": v},
+            2 * VALUES + CLASSES / 2,
+        ),
+    ],
+)
+def test_losses_belong_to_outputs_as_in_keras(loss, weights, outputs, expected):
+    divergence = output_divergence(compiled(loss, weights))
+    a, b = outputs(tf.constant(A)), outputs(tf.constant(B))
+    assert divergence(a, b).numpy() == pytest.approx(expected, rel=1e-4)
+
+
+STRUCTURES = [
+    ("mse", None, False),
+    (["mse", "mae", "mse"], [1.0, 2.0, 3.0], False),
+    ({"b": "mae", "c": None}, {"b": 3.0, "c": None}, False),
+    ({"a": "mse", "c": {"d": "mae"}}, None, True),
+]
+
+
+@pytest.mark.parametrize(("loss", "weights", "nested"), STRUCTURES)
+def test_losses_sum_up_as_keras_sums_them(loss, weights, nested):
+    def outputs(v):
+        last = {"d": 3 * v} if nested else 3 * v
+        return {"c": last, "a": v, "b": 2 * v}
+
+    a, b = outputs(tf.constant(A)), outputs(tf.constant(B))
+    model = keras.Model()
+    model.compile(loss=loss, loss_weights=weights)
+    total = model.compute_loss(None, a, b)
+    divergence = output_divergence(compiled(loss, weights))
+    assert divergence(a, b).numpy() == pytest.approx(float(total), rel=1e-5)
