@@ -50,11 +50,12 @@ for `cpu_int16`) and were trained without regard to a target.
 - `-` means that the layer can't run there; `MSQConfig(targets=(...,))` or the
   export says why.
 - The column `ethos_u` has what the exporter writes, and `U85:` where Vela
-  compiles it for Ethos-U85 only. Some cells have `-` because not every accelerator
-  runs them: comparisons, which the exporter also writes for U85, and an `Embedding`,
-  which it writes with the option `allow_cpu`, as its `GATHER` stays on the CPU.
-- `web` has no column: it writes what `cpu_int8` writes, with a fixed batch size, but
-  for what a GPU [computes wrong](gpu.md#wrong-numbers).
+  compiles it for Ethos-U85 only. Some cells have `-` because not every
+  accelerator runs them: comparisons, which the exporter also writes for U85,
+  and an `Embedding`, which it writes with the option `allow_cpu`, as its
+  `GATHER` stays on the CPU.
+- `web` has no column: it writes what `cpu_int8` writes, with a fixed batch
+  size, but for what a GPU [computes wrong](gpu.md#wrong-numbers).
 - The column `qualcomm_npu` has what its compiler takes whole; the tests of a
   machine with `make setup-qnn` compile and emulate every cell.
 
