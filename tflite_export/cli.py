@@ -13,8 +13,8 @@ from typing import Any
 
 from absl import flags
 
+from tflite_export import device_flags
 from tflite_export import quiet
-from tflite_export.devices import flags as device_flags
 from tflite_export.evaluation import command as evaluate_command
 from tflite_export.looking import command as look_command
 

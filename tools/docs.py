@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.accuracy import accuracy
 from benchmarks.accuracy import channels
 from benchmarks.accuracy import figures
+from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.comparison import figure
 from benchmarks.comparison.peers import run as peers
@@ -81,6 +82,7 @@ def pages() -> dict[Path, dict[str, str]]:
         "README.md": {"": readme},
         "docs/accuracy.md": {
             "": accuracy.markdown(load("accuracy")),
+            "scales": scales.markdown(load("scales")),
             "the start": start.markdown(load("start")),
         },
         "docs/algorithm.md": {"": kept(load("strength"))},

@@ -49,6 +49,7 @@ def rows(runs: list[dict[str, Any]]) -> list[list[str]]:
     lines = []
     for (bits, optimizer, rate), by_scale in found.items():
         apart = max(max(a) - min(a) for a in by_scale.values())
+        seeds = max(map(len, by_scale.values()))
         kinds = ("max",) if bits == 32 else _KINDS
         lines.append(
             [
@@ -61,7 +62,7 @@ def rows(runs: list[dict[str, Any]]) -> list[list[str]]:
                     else ""
                     for kind in _KINDS
                 ),
-                f"{apart:.1f}",
+                f"{apart:.1f}" if seeds > 1 else "",
             ]
         )
     return lines
@@ -98,6 +99,7 @@ def markdown(content: dict[str, Any]) -> str:
         f"{budget['epochs']} x {budget['steps']} steps of "
         f"{budget['batch_size']}, cosine from the rate",
         f"{seeds} seed{'s' * (seeds > 1)}",
+        f"{len(entry['runs'])} of the {len(SCALES.runs())} runs of the plan",
     )
     return page(
         f"{facts}. Test accuracy in percent by where scales come from:",

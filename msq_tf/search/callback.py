@@ -60,9 +60,9 @@ class SearchCallback:
     stored bits), `msq_compression`, `msq_lsb_nonzero` and `msq_penalty` (the
     mean of the LSB penalty over the epoch, which is not part of `loss`).
 
-    Under a `tf.distribute` strategy over several workers, give every worker
-    this callback, with the same arguments and the same `data`. The chief
-    decides, prints and writes; the others apply its decisions.
+    Under a `tf.distribute` strategy of several workers, give every worker this
+    callback, with the same arguments and `data`. The chief decides, prints and
+    writes; the others follow.
 
     Args:
         rule: A `BudgetRule`, a `ThresholdRule` or a `rules.Rule` of your own.
@@ -80,9 +80,8 @@ class SearchCallback:
             with a fixed size, as with `Input(batch_size=16)`, keeps it.
         interval: Training steps between decisions. Defaults to a tenth of
             the rule's phase.
-        lsb_strength: The strength of the LSB penalty, lambda; `LSBRegularizer`
-            explains its unit. 0 turns the penalty off. Defaults to the rule's:
-            0 with `BudgetRule`, which gains nothing by it, else 0.05.
+        lsb_strength: Lambda of the LSB penalty, see `LSBRegularizer`. Defaults
+            to the rule's: 0 with `BudgetRule`, which gains nothing, else 0.05.
         ranking: The prediction of a candidate's cost. `"divergence"`: how far
             the outputs move if this one weight changes. `"measured"`: the
             increase of the loss. `"hessian"`: the trace times the squared
@@ -309,7 +308,7 @@ class SearchCallback:
         self._epoch = epoch
         self._qmodel.penalty.reset()
         self._printer.flush()
-        # Not in on_train_begin: BackupAndRestore may load its state after it.
+        # BackupAndRestore may load its state after on_train_begin.
         self._qmodel.hold_scales()
         search = self._qmodel.search
         state = search.rule_state

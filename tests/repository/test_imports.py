@@ -31,7 +31,7 @@ FLOORS = {
         *("matching", "integer", "verification", "inspect", "evaluation"),
         "preparation",
         *("target_file", "devices", "reports", "generation", "steps"),
-        *("exporting", "generating", "dry_run", "looking"),
+        *("exporting", "generating", "dry_run", "looking", "device_flags"),
         *("cli", "__main__"),
     ),
     "train": (

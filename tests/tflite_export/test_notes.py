@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import keras
+import numpy as np
 import pytest
 
 import msq_tf
@@ -54,9 +55,16 @@ def test_slow_files_say_so_and_what_is_faster(target, bits, told, tmp_path):
         [keras.Input((8,)), keras.layers.Dense(8), keras.layers.Dense(2)]
     )
     qmodel = msq_tf.quantize_model(model)
+    x = np.eye(8, dtype=np.float32) if target == "mcu" else None
     first, second = qmodel.bits
     qmodel.set_bits({first: bits, second: 8})
-    report = export(qmodel, tmp_path / "m.tflite", target, verbose=False)
+    report = export(
+        qmodel,
+        tmp_path / "m.tflite",
+        target,
+        representative_data=x,
+        verbose=False,
+    )
     found = [note for note in report.notes if "as long as with plain" in note]
     assert len(found) == bool(told)
     if told:
@@ -72,7 +80,15 @@ def test_convolutions_on_int4_say_so(tmp_path):
     qmodel = msq_tf.quantize_model(model)
     for bits, told in ((4, True), (8, False)):
         qmodel.set_bits(dict.fromkeys(qmodel.bits, bits))
-        report = export(qmodel, tmp_path / "m", "mcu", verbose=False)
+        report = export(
+            qmodel,
+            tmp_path / "m",
+            "mcu",
+            representative_data=np.eye(144, dtype=np.float32).reshape(
+                144, 6, 6, 4
+            ),
+            verbose=False,
+        )
         found = [note for note in report.notes if "as long as with" in note]
         assert len(found) == told
         if told:

@@ -23,6 +23,7 @@ from tflite_export.devices import qualcomm
 from tflite_export.devices import tosa_check
 from tflite_export.devices import web
 from tflite_export.devices.result import DeviceResult
+from tflite_export.runtime import ports
 
 _STEPS: dict[str, Callable[..., DeviceResult]] = {
     "edgetpu": edgetpu.finish,
@@ -151,10 +152,14 @@ def finish(
             **result.figures,
             "tosa": tosa_check.verify(data, inputs, policy),
         }
+    runtimes = {name: VERIFIERS[name].verify for name in verify_on}
     if target not in _NOT_LITERT:
-        figures["compiled_model"] = compiled_model.verify(data, inputs, policy)
-    for name in dict.fromkeys(verify_on):
-        figures[name] = VERIFIERS[name].verify(data, inputs, policy)
+        runtimes = {"compiled_model": compiled_model.verify, **runtimes}
+    reason = ports.draws(data)
+    for name, verify in runtimes.items():
+        figures[name] = (
+            {"skipped": reason} if reason else verify(data, inputs, policy)
+        )
     return dataclasses.replace(result, figures=figures)
 
 

@@ -20,6 +20,9 @@ _DTYPES = {
     "UINT8": np.dtype(np.uint8),
 }
 
+# Operators whose numbers no run repeats.
+_RANDOM = ("MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM")
+
 
 @dataclasses.dataclass(frozen=True)
 class Port:
@@ -127,6 +130,17 @@ def passed_through(data: bytes) -> str | None:
             "LiteRT's CompiledModel gives wrong values for all outputs of "
             "such a file, and its interpreter right ones"
         )
+    return None
+
+
+def draws(data: bytes) -> str | None:
+    """Reason why two runs of a file differ; `None` for one that repeats."""
+    model = fb.read(data)
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            kind = fb.op_name(model, op)
+            if kind in _RANDOM:
+                return f"{kind} draws new numbers at every run"
     return None
 
 

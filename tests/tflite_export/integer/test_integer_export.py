@@ -284,7 +284,7 @@ def test_operators_without_a_policy_are_named(tmp_path):
         (lambda x: x * np.nan, "finite numbers"),
         (lambda x: x * 0, "different values"),
         (lambda x: x[:0], "no sample|Expected"),
-        (lambda x: x.astype("U4"), "Expected numbers"),
+        (lambda x: x.astype("U4"), "Expected the numbers"),
         (lambda x: x[:, :4], "doesn't fit"),
     ],
 )

@@ -8,8 +8,6 @@ from typing import Any
 from absl import flags
 
 from tflite_export import targets
-from tflite_export.devices.finish import check_installed
-from tflite_export.devices.finish import check_options
 
 # What a device step takes: its targets, and the flag for it.
 _FLAGS = {
@@ -52,14 +50,17 @@ def options(target: str, values: flags.FlagValues) -> dict[str, Any]:
         ExportError: If its tools are not installed.
         ValueError: If there is no such target, or an option is wrong.
     """
+    # TensorFlow takes seconds to load, and whoever only reads needs none.
+    from tflite_export import devices
+
     targets.load(target)
     found = {
         option: values[flag].value
         for option, (owners, flag) in _FLAGS.items()
         if target in owners and values[flag].value is not None
     }
-    check_options(target, found)
-    check_installed(target, found)
+    devices.check_options(target, found)
+    devices.check_installed(target, found)
     return found
 
 
