@@ -27,17 +27,21 @@ LENGTH, CLASSES = 16, 10
 _FOLDER = Path("out", "large_hub")
 
 
+def _sizes(words: int, width: int, depth: int) -> dict[str, int]:
+    return {
+        "vocabulary_size": words,
+        "num_layers": depth,
+        "num_heads": width // 16,
+        "hidden_dim": width,
+        "intermediate_dim": 4 * width,
+        "max_sequence_length": LENGTH,
+    }
+
+
 def _bert(words: int, width: int, depth: int) -> keras.Model:
     import keras_hub
 
-    backbone = keras_hub.models.BertBackbone(
-        vocabulary_size=words,
-        num_layers=depth,
-        num_heads=width // 16,
-        hidden_dim=width,
-        intermediate_dim=4 * width,
-        max_sequence_length=LENGTH,
-    )
+    backbone = keras_hub.models.BertBackbone(**_sizes(words, width, depth))
     return keras_hub.models.BertTextClassifier(
         backbone, num_classes=CLASSES, preprocessor=None
     )
@@ -46,14 +50,7 @@ def _bert(words: int, width: int, depth: int) -> keras.Model:
 def _gpt2(words: int, width: int, depth: int) -> keras.Model:
     import keras_hub
 
-    backbone = keras_hub.models.GPT2Backbone(
-        vocabulary_size=words,
-        num_layers=depth,
-        num_heads=width // 16,
-        hidden_dim=width,
-        intermediate_dim=4 * width,
-        max_sequence_length=LENGTH,
-    )
+    backbone = keras_hub.models.GPT2Backbone(**_sizes(words, width, depth))
     return keras_hub.models.GPT2CausalLM(backbone, preprocessor=None)
 
 

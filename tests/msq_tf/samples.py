@@ -97,6 +97,13 @@ def compile_model(model, optimizer=None, **kwargs):
     return model
 
 
+def quantized(**options):
+    """`tiny_model` with codes, compiled; options of `MSQConfig`."""
+    keras.utils.set_random_seed(3)
+    config = msq_tf.MSQConfig(**options)
+    return compile_model(msq_tf.quantize_model(tiny_model(), config))
+
+
 def budget(**kwargs):
     """A rule that most tests use, of any width."""
     options = {"allowed_bits": range(2, 9), **kwargs}

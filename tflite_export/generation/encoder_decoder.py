@@ -155,8 +155,8 @@ class Translator:
         return logits, self.own.given(cache)
 
 
-class Encode(keras.Model):
-    """The function that reads a text."""
+class _Function(keras.Model):
+    """A function of a translator, with the model as its only part."""
 
     def __init__(self, translator: Translator):
         model = translator.model
@@ -164,6 +164,10 @@ class Encode(keras.Model):
         self.model = model
         self._translator = translator
         self.built = True
+
+
+class Encode(_Function):
+    """The function that reads a text."""
 
     @property
     def specs(self) -> dict[str, tf.TensorSpec]:
@@ -177,15 +181,8 @@ class Encode(keras.Model):
         return self._translator.encode(inputs[SOURCE], inputs[MASK])
 
 
-class Decode(keras.Model):
+class Decode(_Function):
     """The function that writes the next token of a text."""
-
-    def __init__(self, translator: Translator):
-        model = translator.model
-        super().__init__(name=model.name, dtype=model.dtype_policy)
-        self.model = model
-        self._translator = translator
-        self.built = True
 
     @property
     def specs(self) -> dict[str, tf.TensorSpec]:

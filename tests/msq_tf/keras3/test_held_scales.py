@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import msq_tf
 from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
-from tests.msq_tf.samples import compile_model
+from tests.msq_tf.samples import quantized
 from tests.msq_tf.samples import tiny_model
 
 BITS = {"conv": 4, "dw": 3, "head": 2}
@@ -23,12 +23,6 @@ def data():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(32, 8, 8, 1)).astype(np.float32)
     return x, rng.integers(0, 4, 32)
-
-
-def quantized(**options):
-    keras.utils.set_random_seed(3)
-    config = msq_tf.MSQConfig(**options)
-    return compile_model(msq_tf.quantize_model(tiny_model(), config))
 
 
 def scales(qmodel):
