@@ -216,6 +216,7 @@ dist: $(STAMP) ## Build the wheel and the sdist.
 clean: ## Remove results, caches and environments.
 	rm -rf out build dist *.egg-info $(VENV) $(TOSA_VENV) \
 		$(WEB_FOLDER) $(DOCS_VENV) $(QNN_VENV) $(OLDEST_VENV) \
+		$(READERS_VENV) .venv-arm \
 		$(PEERS:%=.venv-%) .mypy_cache \
 		.pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

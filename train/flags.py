@@ -106,7 +106,7 @@ flags.DEFINE_list(
     "targets",
     ["cpu_float", "min_size"],
     "Export targets: one .tflite file is written for each; `all` for "
-    "all that fit --activation_bits.",
+    "all that fit --activation_bits and need no tools of a vendor.",
 )
 flags.DEFINE_list(
     "verify_on",

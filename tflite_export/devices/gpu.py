@@ -53,7 +53,9 @@ def vulkan() -> dict[str, str] | None:
     """
     for variable in _DRIVERS:
         if os.environ.get(variable):
-            beside_driver = Path(os.environ[variable]).with_name(_LOADER)
+            # It may be a list.
+            first = os.environ[variable].partition(os.pathsep)[0]
+            beside_driver = Path(first).with_name(_LOADER)
             loader = str(beside_driver) if beside_driver.exists() else ""
             return {"loader": loader, "drivers": os.environ[variable]}
     for folder in _CHROMIUM:

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import files
@@ -20,6 +21,9 @@ from tflite_export.importing import shapes
 from tflite_export.importing import weighted
 from tflite_export.importing.operator import NeedsFixedBatch
 from tflite_export.importing.operator import Operator
+
+# Of an axis that is open, where a model is tried out.
+_LENGTH = 32
 
 _OPERATORS = weighted.OPERATORS | elementwise.OPERATORS | shapes.OPERATORS
 
@@ -32,29 +36,34 @@ def from_tflite(
     model = flat.read(data)
     name = name or os.path.splitext(os.path.basename(os.fspath(path)))[0]
     _check_operators(model)
-    first = {flat.shape(tensor)[:1] for tensor in _inputs(model)}
-    if first <= {(1,)}:
+    graph = model.subgraphs[0]
+    given = [graph.tensors[i] for i in flat.inputs(graph)]
+    if {flat.shape(tensor)[:1] for tensor in given} <= {(1,)}:
         with contextlib.suppress(NeedsFixedBatch):
             made = _made(model, name, fixed=False)
             if _samples_are_apart(made):
                 return made
+    for tensor in given:
+        if -1 in flat.axes(tensor)[1:]:
+            raise ValueError(
+                "The file's graph depends on axes that are open. Expected open "
+                "axes that it passes on, or inputs of one size. Received: the "
+                f"input '{flat.name(tensor)}' of axes {flat.axes(tensor)}"
+            )
     return _made(model, name, fixed=True)
-
-
-def _inputs(model: schema.ModelT) -> list[schema.TensorT]:
-    graph = model.subgraphs[0]
-    return [graph.tensors[i] for i in flat.inputs(graph)]
 
 
 def _samples_are_apart(model: keras.Model) -> bool:
     """Whether a sample gives among others what it gives alone."""
     rng = np.random.default_rng(0)
-    two = [
-        rng.normal(size=(2, *x.shape[1:])).astype(np.float32)
-        if x.dtype == "float32"
-        else rng.integers(0, 2, (2, *x.shape[1:])).astype(x.dtype)
-        for x in model.inputs
-    ]
+    two = []
+    for x in model.inputs:
+        shape = (2, *(_LENGTH if n is None else n for n in x.shape[1:]))
+        two.append(
+            rng.normal(size=shape).astype(np.float32)
+            if x.dtype == "float32"
+            else rng.integers(0, 2, shape).astype(x.dtype)
+        )
     try:
         both = keras.tree.flatten(model(two if len(two) > 1 else two[0]))
         one = [x[:1] for x in two]
@@ -99,7 +108,7 @@ def _made(model: schema.ModelT, name: str, fixed: bool) -> keras.Model:
         batches.update(shape[:1])
         inputs.append(
             keras.Input(
-                shape[1:],
+                [None if n == -1 else n for n in flat.axes(tensor)[1:]],
                 batch_size=shape[0] if fixed else None,
                 dtype=_input_type(tensor),
                 name=_plain(flat.name(tensor)) or f"input_{i}",
@@ -160,6 +169,9 @@ def _outputs(
         shapes=[flat.shape(tensor) for tensor in written],
         output=flat.name(written[0]),
         batch=batch,
+        lengths_open=any(
+            -1 in flat.axes(graph.tensors[i])[1:] for i in flat.inputs(graph)
+        ),
         anchor=next(iter(values.values())),
         constants=tuple(
             i for i in read if i >= 0 and isinstance(values[i], np.ndarray)
@@ -170,6 +182,9 @@ def _outputs(
     with _named(operator):
         found = _OPERATORS[kind](operator)
     several = found if isinstance(found, list) else [found]
+    for value in several:
+        if isinstance(value, keras.KerasTensor):
+            operator.check_size(n for n in value.shape if n is not None)
     return [
         value if isinstance(value, keras.KerasTensor) else np.asarray(value)
         for value in several
@@ -181,7 +196,10 @@ def _named(operator: Operator) -> Iterator[None]:
     """Errors of Keras with the operator that they are about."""
     try:
         yield
-    except (TypeError, IndexError, AttributeError) as error:
+    except (
+        *(TypeError, IndexError, AttributeError, ArithmeticError),
+        *(MemoryError, tf.errors.OpError),
+    ) as error:
         raise operator.unknown(str(error)) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,10 @@ _ACTIVATIONS = {
     schema.ActivationFunctionType.RELU6: "relu6",
     schema.ActivationFunctionType.TANH: "tanh",
 }
+
+
+# Elements of a sample beyond which a file is damaged, or made up.
+LARGEST = 1 << 26
 
 
 class NeedsFixedBatch(Exception):
@@ -38,6 +43,7 @@ class Operator:
         shapes: Shapes of its outputs in the file.
         output: Name of its first output, for messages.
         batch: The batch size that the model is made for; `None` for any.
+        lengths_open: Whether other axes than the batch are open, too.
         anchor: An input of the model, which says how many samples there are.
         constants: Places in the file of the inputs that are constants.
         layers: Layers that were made for constants, by operator and constants;
@@ -54,10 +60,17 @@ class Operator:
     shapes: list[tuple[int, ...]]
     output: str
     batch: int | None
+    lengths_open: bool
     anchor: Any
     constants: tuple[int, ...]
     layers: dict[Any, keras.layers.Layer]
     weights: list[tuple[keras.layers.Layer, list[np.ndarray]]]
+
+    def check_size(self, shape: Iterable[int]) -> None:
+        """Raises a ValueError for a size that no sample has."""
+        size = math.prod(max(axis, 1) for axis in shape)
+        if size > LARGEST:
+            raise self.unknown(f"{size} elements")
 
     def constant(self, index: int) -> np.ndarray:
         """An input that has to be a constant.
@@ -82,8 +95,11 @@ class Operator:
 
     def leaves_batch(self, axes: Iterable[int], x: Any) -> None:
         """Raises `NeedsFixedBatch` if an open batch is among axes of `x`."""
-        if any(x.shape[axis] is None for axis in axes):
-            raise NeedsFixedBatch
+        for axis in axes:
+            # Where lengths are open, too, the batch stays first.
+            moved = axis % len(x.shape) == 0 or not self.lengths_open
+            if x.shape[axis] is None and moved:
+                raise NeedsFixedBatch
 
     def layer(
         self,

@@ -57,6 +57,8 @@ def transpose(op: Operator) -> Any:
         return x.transpose(order)
     if order[0] == 0:
         return layers.Permute(order[1:], name=op.name)(x)
+    if op.lengths_open:
+        raise NeedsFixedBatch
     return ops.transpose(x, order)
 
 
@@ -96,6 +98,10 @@ def pad(op: Operator) -> Any:
     """PAD and PADV2."""
     x = op.inputs[0]
     widths = op.constant(1).reshape(-1, 2).tolist()
+    op.check_size(
+        (length or 1) + sum(width)
+        for length, width in zip(x.shape, widths, strict=True)
+    )
     value = 0.0
     if len(op.inputs) > 2:
         value = float(np.ravel(op.constant(2))[0])
@@ -158,6 +164,11 @@ def _of_all_samples(op: Operator, index: list[Any]) -> tuple[Any, ...]:
         if length is None:
             own = index[axis]
             if not isinstance(own, slice) or own.start or own.step != 1:
+                raise NeedsFixedBatch
+            # Up to the end of the file's one sample; of an axis that is open
+            # the file has no end.
+            ends = (None,) if op.lengths_open else (None, op.given[0][axis])
+            if own.stop not in ends:
                 raise NeedsFixedBatch
             index[axis] = slice(None)
     return tuple(index)
@@ -229,12 +240,16 @@ def fill(op: Operator) -> Any:
     if -1 in shape[1:]:
         raise op.unknown(f"shape {shape}")
     rows = [1 if axis == -1 else axis for axis in shape]
+    op.check_size(rows)
     return np.full(rows, np.ravel(op.constant(1))[0])
 
 
 def tile(op: Operator) -> Any:
     """TILE."""
-    return ops.tile(op.inputs[0], op.integers(1))
+    x, times = op.inputs[0], op.integers(1)
+    if isinstance(x, np.ndarray):
+        op.check_size([*x.shape, *times])
+    return ops.tile(x, times)
 
 
 def broadcast_to(op: Operator) -> Any:
@@ -242,6 +257,7 @@ def broadcast_to(op: Operator) -> Any:
     x, shape = op.inputs[0], op.integers(1)
     if op.batch is None and (-1 in shape or not isinstance(x, np.ndarray)):
         raise NeedsFixedBatch
+    op.check_size(shape)
     if isinstance(x, np.ndarray):
         return np.broadcast_to(x, shape)
     return ops.broadcast_to(x, shape)

@@ -39,7 +39,7 @@ def avoid(model: schema.ModelT) -> None:
             _whole_operands(model, graph, op)
         elif name == "BATCH_MATMUL":
             _two_operands(model, graph, op)
-        elif name in ("SPLIT", "UNPACK"):
+        elif name in ("SPLIT", "SPLIT_V", "UNPACK"):
             _read_pieces(model, graph, op)
 
 
@@ -104,21 +104,25 @@ def _read_pieces(
     for other in graph.operators:
         kept.update(fb.inputs(other))
     pieces = fb.outputs(op)
-    split = fb.op_name(model, op) == "SPLIT"
-    source = fb.inputs(op)[1 if split else 0]
+    split = fb.op_name(model, op) != "UNPACK"
+    source = fb.inputs(op)[1 if fb.op_name(model, op) == "SPLIT" else 0]
     axes = fb.axes(graph.tensors[source])
     axis = _axis(model, graph, op)
     if axis is None or kept.issuperset(pieces) or -1 in axes:
         return
     axis %= len(axes)
-    length = axes[axis] // len(pieces)
-    whole = (*axes[:axis], length, *axes[axis + 1 :])
+    # An UNPACK takes pieces of one, without the axis.
+    lengths = [
+        fb.axes(graph.tensors[piece])[axis] if split else 1 for piece in pieces
+    ]
+    starts = np.cumsum([0, *lengths[:-1]])
     made = []
-    for number, piece in enumerate(pieces):
+    for place, length, piece in zip(starts, lengths, pieces, strict=True):
         if piece not in kept:
             continue
+        whole = (*axes[:axis], length, *axes[axis + 1 :])
         start = np.zeros(len(axes), np.int32)
-        start[axis] = number * length
+        start[axis] = place
         inputs = [
             source,
             edit.new_constant(model, start, graph),
@@ -132,14 +136,16 @@ def _read_pieces(
         )
         if not split:
             made.append(edit.reshape(model, result, piece))
-    place = edit.before(graph, op)
-    graph.operators[place : place + 1] = made
+    at = edit.before(graph, op)
+    graph.operators[at : at + 1] = made
 
 
 def _axis(
     model: schema.ModelT, graph: schema.SubGraphT, op: schema.OperatorT
 ) -> int | None:
-    if fb.op_name(model, op) == "UNPACK":
+    name = fb.op_name(model, op)
+    if name == "UNPACK":
         return int(op.builtinOptions.axis)
-    place = fb.constant(model, graph.tensors[fb.inputs(op)[0]])
+    source = fb.inputs(op)[0 if name == "SPLIT" else 2]
+    place = fb.constant(model, graph.tensors[source])
     return None if place is None else int(place.reshape(-1)[0])

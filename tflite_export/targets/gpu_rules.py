@@ -13,7 +13,10 @@ from typing import Any
 from tflite_export.flatbuffer import model as fb
 from tflite_export.targets.restrictions import Node
 
-_BINARY = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM")
+_BINARY = (
+    *("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM"),
+    "SQUARED_DIFFERENCE",
+)
 _PIECES = ("SPLIT", "SPLIT_V", "UNPACK")
 
 

@@ -307,6 +307,61 @@ def test_integers_of_a_grid_are_no_numbers(tmp_path):
         msq_tf.from_tflite(path)
 
 
+def opened(path, axes):
+    """Says in a file that axes of its input are open."""
+    model = flat.load(path.read_bytes())
+    graph = model.subgraphs[0]
+    graph.tensors[flat.inputs(graph)[0]].shapeSignature = axes
+    path.write_bytes(flat.dump(model))
+
+
+def test_axes_that_are_open_stay_open(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = L.MaxPooling2D()(L.Conv2D(4, 3, activation="relu")(inputs))
+    plain = keras.Model(inputs, L.GlobalAveragePooling2D()(x))
+    path = convert(plain, "float32", tmp_path / "m.tflite")
+    opened(path, [-1, -1, -1, 3])
+    model = msq_tf.from_tflite(path)
+    assert model.input_shape == (None, None, None, 3)
+    x = np.random.default_rng(0).normal(size=(2, 12, 10, 3))
+    assert model(x.astype(np.float32)).shape == (2, 4)
+    small = samples(plain, 2)
+    np.testing.assert_allclose(model(small), plain(small), atol=1e-5)
+
+
+def test_a_graph_that_depends_on_an_open_axis_is_refused(tmp_path):
+    inputs = keras.Input((8, 3))
+    path = convert(
+        keras.Model(inputs, L.Dense(2)(L.Flatten()(inputs))),
+        "float32",
+        tmp_path / "m.tflite",
+    )
+    opened(path, [-1, -1, 3])
+    with pytest.raises(ValueError, match="depends on axes that are open"):
+        msq_tf.from_tflite(path)
+
+
+@pytest.mark.slow
+def test_damaged_files_are_refused_or_read(tmp_path):
+    """Whatever a byte says, there is a model or a ValueError."""
+    path = convert(settle(keyword()), "float32", tmp_path / "m.tflite")
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    # Tables stand behind the weights.
+    places = rng.integers(0, len(data), 150)
+    refused = 0
+    for place in places:
+        changed = bytearray(data)
+        changed[place] = rng.integers(256)
+        path.write_bytes(changed)
+        try:
+            msq_tf.from_tflite(path)
+        except ValueError as error:
+            assert "Received" in str(error) or "expected" in str(error).lower()
+            refused += 1
+    assert 0 < refused < len(places)
+
+
 def test_no_file_of_tflite(tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(b"a text of some length")
