@@ -24,6 +24,12 @@ def _strided(size=9, strides=2, padding="valid", **options):
     return keras.Model(inputs, x)
 
 
+def _uneven():
+    inputs = keras.Input((6, 8))
+    _, part, _ = keras.ops.split(inputs, [2, 5], axis=-1)
+    return keras.Model(inputs, L.Dense(4)(part))
+
+
 CASES = {
     "strides": _strided,
     "strides of 3, padded": lambda: _strided(10, 3, "same", activation="relu"),
@@ -32,6 +38,7 @@ CASES = {
     "average": layer_cases.CASES["Average"],
     "a matrix with itself": layer_cases.CASES["ops.matmul"],
     "a part of a split": layer_cases.CASES["ops.split"],
+    "a part of uneven ones": _uneven,
     "a part of unstack": layer_cases.CASES["ops.unstack"],
 }
 

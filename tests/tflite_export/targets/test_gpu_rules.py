@@ -23,6 +23,7 @@ WORDS = {
     "average": "fewer axes",
     "a matrix with itself": "times itself",
     "a part of a split": "nothing reads",
+    "a part of uneven ones": "nothing reads",
     "a part of unstack": "nothing reads",
 }
 
