@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 # Where `make demo` leaves its results.
 FOLDER = _ROOT / "out" / "demo"
 RESULTS = _ROOT / "docs" / "results" / "demo.json"
-_PICTURE = _ROOT / "docs" / "images" / "bits.png"
 _KEPT = (
     "dataset",
     "test_examples",
@@ -31,7 +29,7 @@ _KEPT = (
 
 
 def collect() -> None:
-    """Keeps the demo's report, without its details, and its picture."""
+    """Keeps the demo's report, without its details."""
     report = json.loads((FOLDER / "report.json").read_text())
     kept = {name: report[name] for name in _KEPT}
     for file in (kept["float_file"], *kept["files"].values()):
@@ -43,7 +41,6 @@ def collect() -> None:
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(content, indent=2) + "\n")
-    shutil.copyfile(FOLDER / "bits.png", _PICTURE)
 
 
 def markdown(demo: dict[str, Any]) -> str:
