@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import flags
 
+from tflite_export import quiet
 from tflite_export import targets
 
 # What a device step takes: its targets, and the flag for it.
@@ -51,7 +52,8 @@ def options(target: str, values: flags.FlagValues) -> dict[str, Any]:
         ValueError: If there is no such target, or an option is wrong.
     """
     # TensorFlow takes seconds to load, and whoever only reads needs none.
-    from tflite_export import devices
+    with quiet.start():
+        from tflite_export import devices
 
     targets.load(target)
     found = {

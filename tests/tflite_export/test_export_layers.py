@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -141,7 +143,9 @@ def stored_codes(path):
                     bits,
                     int(np.prod(fb.shape(tensor))),
                 )
-                found.setdefault(fb.name(tensor), []).append(codes)
+                # Names are unique: pieces of a weight have a number behind.
+                name = re.sub(r":\d+$", "", fb.name(tensor))
+                found.setdefault(name, []).append(codes)
     return found
 
 
