@@ -25,8 +25,8 @@ POINTS = (
 )
 SETTINGS = {
     # A search that goes on after its first checkpoint.
-    "recipe": dataclasses.replace(RECIPE, epochs=8),
-    "target_compression": 12.0,
+    "recipe": dataclasses.replace(RECIPE, epochs=12),
+    "target_compression": 15.0,
     "targets": ("min_size",),
     "resume": True,
 }
