@@ -29,7 +29,7 @@ def arguments(argv=None):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=20, help="in float")
-    parser.add_argument("--search", type=int, default=10, help="epochs")
+    parser.add_argument("--search", type=int, default=20, help="epochs")
     parser.add_argument("--compression", type=float, default=8.0)
     parser.add_argument("--prompt", default=PROMPT)
     parser.add_argument("--output", default="generate_text.tflite")

@@ -22,7 +22,8 @@ def recurrent(layer, batch=2):
 
 
 def both_ways():
-    return L.Bidirectional(L.GRU(3, stateful=True, unroll=True, name="gru"))
+    gru = L.GRU(3, stateful=True, unroll=True, name="gru")
+    return L.Bidirectional(gru, name="bidirectional")
 
 
 LAYERS = {

@@ -121,8 +121,10 @@ def relative(
     worst = 0.0
     for ours, theirs in zip(got, wanted, strict=True):
         for a, b in zip(ours, theirs, strict=True):
-            apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
-            spread = float(np.ptp(b)) or 1.0
+            # Booleans, too, which have no difference.
+            exact = b.astype(np.float64)
+            apart = np.abs(a.astype(np.float64) - exact)
+            spread = float(np.ptp(exact)) or 1.0
             worst = max(worst, float(apart.max(initial=0.0)) / spread)
     if not worst <= limit:
         raise ExportError(

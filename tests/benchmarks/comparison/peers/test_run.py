@@ -163,7 +163,7 @@ def test_the_batches_are_those_of_the_accuracy_benchmark():
         data.train.images[: -study.held_out],
         data.train.labels[: -study.held_out],
     )
-    theirs = accuracy_run._batches(study, fitted, 3, skip=0)
+    theirs = accuracy_run.training_data(study, fitted, 3, 0)
     scale = np.float32(prepare.budget()["pixel_scale"])
     for n, (images, labels) in enumerate(theirs.take(3)):
         np.testing.assert_array_equal(ours["labels"][n], labels)
