@@ -51,16 +51,16 @@ def options(target: str, values: flags.FlagValues) -> dict[str, Any]:
         ExportError: If its tools are not installed.
         ValueError: If there is no such target, or an option is wrong.
     """
-    # TensorFlow takes seconds to load, and whoever only reads needs none.
-    with quiet.start():
-        from tflite_export import devices
-
     targets.load(target)
     found = {
         option: values[flag].value
         for option, (owners, flag) in _FLAGS.items()
         if target in owners and values[flag].value is not None
     }
+    # TensorFlow takes seconds to load, and whoever only reads needs none.
+    with quiet.start():
+        from tflite_export import devices
+
     devices.check_options(target, found)
     devices.check_installed(target, found)
     return found

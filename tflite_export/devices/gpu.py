@@ -122,10 +122,7 @@ def run(
             "LiteRT on the GPU",
             [sys.executable, "-P", str(Path(compiled.__file__)), folder],
             _TIMEOUT_SECONDS,
-            environment={
-                **os.environ,
-                **dict.fromkeys(_DRIVERS, found["drivers"]),
-            },
+            environment=dict.fromkeys(_DRIVERS, found["drivers"]),
         )
         path = Path(folder, "answer.json")
         if done.returncode or not path.exists():
