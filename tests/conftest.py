@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import os
 import pathlib
 import zlib
@@ -84,6 +85,15 @@ def pytest_collection_modifyitems(
 
     config.hook.pytest_deselected(items=[i for i in items if not is_in(i)])
     items[:] = filter(is_in, items)
+
+
+def pytest_collection_finish() -> None:
+    """Spares what is imported by now, TensorFlow, from garbage collections.
+
+    They go through millions of its objects otherwise, test after test.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,9 @@ from tflite_export.conversion.uses import Uses
 # shape, such as queries, keys and values, get numbers of their own. Many
 # numbers would be many weights in the file.
 _STAND_INS = (0.5, 0.5625, 0.625, 0.6875)
+# Bytes that are worth the time to look for them among all objects of a process,
+# which is a third of the export of a small model.
+_WORTH_COLLECTING = 1 << 24
 
 
 @dataclasses.dataclass(eq=False)
@@ -335,14 +338,19 @@ def freeze(converter: Any, traced: Traced) -> FrozenGraph | None:
     # Nor the lines of code that nodes come from, a stack trace for each: its
     # words for users are those of `converter`.
     converter._funcs = [SimpleNamespace(graph=None)]
+    held = graph.ByteSize() + sum(
+        (outer.shape.num_elements() or 0) * outer.dtype.size
+        for outer, _ in function.graph.captures
+    )
     with contextlib.suppress(AttributeError):
         function.graph.function_captures.reset_captures([], [])
         # It remembers those that it was asked for last.
         del function.graph.captures[:]
     traced.function = None
-    # Functions are in cycles.
     del function
-    gc.collect()
+    if held > _WORTH_COLLECTING:
+        # Functions are in cycles.
+        gc.collect()
     return frozen
 
 
