@@ -108,6 +108,8 @@ def load(data: bytes | mmap.mmap) -> schema.ModelT:
     """
     if not isinstance(data, mmap.mmap):
         data = bytes(data)
+    if (known := (_parsed.get() or {}).get(_key(data))) is not None:
+        return _copied(known[1])
     check_identifier(data[:8], len(data))
     try:
         check_bytes.verify(data)
@@ -135,15 +137,19 @@ def check_identifier(head: bytes, size: int) -> None:
         )
 
 
-# Parsed files while `parsed_once` is entered: the bytes and the model.
-_parsed: contextvars.ContextVar[dict[int, tuple[Any, schema.ModelT]] | None] = (
-    contextvars.ContextVar("parsed", default=None)
-)
+# Parsed files while `parsed_once` is entered: the bytes and the model, by the
+# bytes, or by the identity of those that are mapped.
+_parsed: contextvars.ContextVar[
+    dict[int | bytes, tuple[bytes | mmap.mmap, schema.ModelT]] | None
+] = contextvars.ContextVar("parsed", default=None)
 
 
 @contextlib.contextmanager
 def parsed_once() -> Iterator[None]:
-    """Lets `read` parse each file once for all who only look at it."""
+    """Lets `read` parse each file once for all who only look at it.
+
+    What is known by then `load` copies instead of parsing it again.
+    """
     token = _parsed.set({})
     try:
         yield
@@ -159,9 +165,25 @@ def read(data: bytes | mmap.mmap) -> schema.ModelT:
     known = _parsed.get()
     if known is None:
         return load(data)
-    if id(data) not in known:
-        known[id(data)] = data, load(data)
-    return known[id(data)][1]
+    key = _key(data)
+    if key not in known:
+        known[key] = data, load(data)
+    return known[key][1]
+
+
+def _key(data: bytes | mmap.mmap) -> int | bytes:
+    return data if isinstance(data, bytes) else id(data)
+
+
+def _copied(node: Any) -> Any:
+    """A tree of objects of its own; arrays, which nobody writes, are shared."""
+    if isinstance(node, list):
+        return [_copied(each) for each in node]
+    if not hasattr(node, "__dict__"):
+        return node
+    copy = object.__new__(type(node))
+    copy.__dict__ = {key: _copied(each) for key, each in vars(node).items()}
+    return copy
 
 
 def dump(model: schema.ModelT) -> bytes:
