@@ -377,7 +377,7 @@ def _spec(item: Any, name: str, batch_size: int | None) -> tf.TensorSpec:
             f"Input '{name}' has no batch axis. Expected a shape whose first "
             f"axis is the batch. Received: shape={item.shape}"
         )
-    dtype = tf.as_dtype(item.dtype)
+    dtype = tf.as_dtype(item.dtype or "float32")  # as keras.InputSpec means
     if dtype.name in other_floats.NAMES:
         dtype = tf.float32
     if dtype == tf.string:

@@ -52,6 +52,7 @@ def verify(
         session.input_names,
         session.output_names,
         session.output_places,
+        [array.nbytes for array in wanted[0]],
     )
     del session
     with compiled.quiet():

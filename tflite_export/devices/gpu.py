@@ -109,6 +109,7 @@ def run(
             "input_names": session.input_names,
             "output_names": session.output_names,
             "output_places": session.output_places,
+            "output_bytes": [array.nbytes for array in session(batches[0])],
             "loader": found["loader"],
         }
         Path(folder, "request.json").write_text(json.dumps(request))

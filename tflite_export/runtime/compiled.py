@@ -33,6 +33,7 @@ def run(
     input_names: Mapping[str, int],
     output_names: Mapping[str, int],
     output_places: Sequence[int],
+    output_bytes: Sequence[int],
     gpu: bool = False,
 ) -> tuple[list[list[np.ndarray]], bool]:
     """Runs batches of one size.
@@ -46,6 +47,7 @@ def run(
         output_names: Position of each output likewise.
         output_places: For each output of the file, the first that is the same
             tensor.
+        output_bytes: Bytes of each output of the file for such a batch.
         gpu: Whether the GPU computes what it can, in float32, instead of
             XNNPACK on one thread.
 
@@ -54,7 +56,8 @@ def run(
         accelerator took over all operators.
 
     Raises:
-        RuntimeError: If LiteRT can't load or run the file.
+        RuntimeError: If LiteRT can't load or run the file, or would write
+            beyond an output's buffer.
     """
     kinds = litert.HardwareAccelerator
     options = litert.Options(
@@ -81,6 +84,15 @@ def run(
             buffer.write(_bytes(batch[_position(input_names, name)]))
         if outputs is None:
             outputs = model.create_output_buffers(0)
+            for k, name in enumerate(signature["outputs"]):
+                needed = output_bytes[_position(output_names, name)]
+                room = model.get_output_buffer_requirements(k)["buffer_size"]
+                # It would write all of it, over whatever comes behind.
+                if room < needed:
+                    raise RuntimeError(
+                        f"it keeps {room} bytes for output '{name}' of "
+                        f"{needed}, whose size follows from values inside"
+                    )
         model.run_by_index(0, inputs, outputs)
         details = model.get_output_tensor_details(key)
         results: dict[int, np.ndarray] = {}
@@ -209,6 +221,7 @@ def main(folder: str) -> None:
                 request["input_names"],
                 request["output_names"],
                 request["output_places"],
+                request["output_bytes"],
                 gpu=True,
             )
         answer["whole"] = whole

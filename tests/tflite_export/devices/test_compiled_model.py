@@ -117,3 +117,26 @@ def test_several_inputs_and_outputs_keep_their_order(tmp_path):
     path = tmp_path / "m.tflite"
     report = export(qmodel, path, "cpu_float", data, verbose=False)
     assert report.device["compiled_model"]["difference"] == 0.0
+
+
+@pytest.mark.slow
+def test_an_output_beyond_its_buffer_is_not_computed(tmp_path):
+    """LiteRT learns its size in the middle of a run, and writes all of it."""
+    inputs = keras.Input((None, 4))
+    x = keras.layers.Conv1D(4, 3, dilation_rate=2)(inputs)
+    outputs = keras.layers.Dense(3)(x)
+    qmodel = msq_tf.quantize_model(keras.Model(inputs, outputs))
+    data = np.random.default_rng(0).normal(size=(4, 12, 4)).astype("f")
+    report = export(
+        qmodel, tmp_path / "m.tflite", "min_size", data, verbose=False
+    )
+    assert "keeps 12 bytes" in report.device["compiled_model"]["skipped"]
+    report = export(
+        qmodel,
+        tmp_path / "m.tflite",
+        "min_size",
+        data,
+        input_signature=keras.InputSpec(shape=(None, 12, 4)),
+        verbose=False,
+    )
+    assert report.device["compiled_model"]["difference"] < 1e-5
