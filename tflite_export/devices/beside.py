@@ -73,41 +73,42 @@ def operators(
     shown: bytes,
     batches: Batches,
     got: Batches,
-    target: Target,
+    most: Callable[[str], int],
     where: str,
-) -> str | None:
-    """How single units inside explain a difference, if they do.
+    arm: bool = False,
+) -> amplification.Tally:
+    """What the operators differ by, one by one, on what each read there.
 
     Args:
         data: The bytes of the file.
         shown: Those of the same file with all activations as outputs.
         batches: Inputs.
         got: Outputs of `shown` on the other runtime.
-        target: Where the file shall run.
+        most: How many units an operator of a name may differ by.
         where: The other runtime, for an error.
+        arm: Whether it has the builtin kernels of ARM.
 
     Raises:
         ExportError: If an operator is beyond its own limit.
     """
     graph = fb.read(shown).subgraphs[0]
-    compared = Recorded(data)
-    off, total, size = 0, 0, 0
+    compared = Recorded(data, arm)
+    tally = amplification.Tally()
     for batch, outputs in zip(batches, got, strict=True):
-        recorded = dict(zip(fb.inputs(graph), batch, strict=True))
-        recorded |= dict(zip(fb.outputs(graph), outputs, strict=True))
+        recorded = dict(zip(fb.outputs(graph), outputs, strict=True))
+        # What was given, not what a faulty device says that it got.
+        recorded |= dict(zip(fb.inputs(graph), batch, strict=True))
         for found in compared(recorded):
-            most = target.operator_units(found.step.name)
-            if found.units > most:
+            limit = most(found.step.name)
+            if found.unexplained > limit:
                 raise ExportError(
                     f"{found.step.name} (operator {found.step.position}) "
                     f"computes something else on {where}. Expected at most "
-                    f"{most} units from float arithmetic. Received: "
+                    f"{limit} units from float arithmetic. Received: "
                     f"{found.units}"
                 )
-            off += found.off
-            total += found.total
-            size += found.size
-    return amplification.explanation(off, total, size)
+            tally.add(found)
+    return tally
 
 
 def relative(

@@ -54,9 +54,10 @@ def verify(
         session.output_places,
     )
     del session
+    file = ports.closed(data, batches[0], wanted[0])
     with compiled.quiet():
         try:
-            got, whole = compiled.run(data, batches, *ports_of_it)
+            got, whole = compiled.run(file, batches, *ports_of_it)
         except (RuntimeError, ValueError) as error:
             got, reason = [], " ".join(str(error).split())
     if not got:

@@ -194,14 +194,17 @@ def _compared(
     session = interpreter.Session(data, "xnnpack")
     batches = list(interpreter.chunks(ports.quantized(data, few), 1, session))
     wanted = [session(batch) for batch in batches]
-    got, answer = run(data, batches)
+    got, answer = run(ports.closed(data, batches[0], wanted[0]), batches)
     where = f"LiteRT's GPU accelerator ({answer['adapter'] or 'GPU'})"
     if target.integer:
 
         def explained() -> str | None:
             shown = float_twin.probe(data)
-            inside, _ = run(shown, batches)
-            return beside.operators(data, shown, batches, inside, target, where)
+            all_of_it = interpreter.Session(shown, "builtin")(batches[0])
+            inside, _ = run(ports.closed(shown, batches[0], all_of_it), batches)
+            return beside.operators(
+                data, shown, batches, inside, target.operator_units, where
+            ).explanation()
 
         apart: Any = beside.units(data, got, wanted, target, where, explained)
     else:

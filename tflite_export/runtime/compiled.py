@@ -40,7 +40,8 @@ def run(
     What native code prints on the way is left to the caller.
 
     Args:
-        data: The bytes of a file with one signature, or none.
+        data: The bytes of a file with one signature, or none; with the shapes
+            of its outputs, by which LiteRT makes room for them.
         batches: Arrays as the file takes them, in the order of its inputs.
         input_names: Position of each input by its name in the signature.
         output_names: Position of each output likewise.
