@@ -14,6 +14,7 @@ import numpy as np
 
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
 from tflite_export.targets import Target
 from tflite_export.verification import amplification
@@ -23,6 +24,34 @@ from tflite_export.verification.per_operator import Recorded
 Batches = Sequence[Sequence[np.ndarray]]
 # Of the range of an output, for float activations.
 LIMIT = 1e-4
+
+
+def here(
+    data: bytes, samples: Sequence[np.ndarray], most: int
+) -> tuple[interpreter.Session, list[list[np.ndarray]], list[list[np.ndarray]]]:
+    """Runs the first samples on XNNPACK, in batches of the file.
+
+    Args:
+        data: The bytes of a file.
+        samples: Inputs, one float array per input.
+        most: How many samples, where a batch has no more.
+
+    Returns:
+        The session, the batches as the file takes them, and their outputs.
+
+    Raises:
+        ValueError: If there are fewer samples than a batch takes.
+    """
+    few = ports.whole_batches(data, samples, most)
+    session = interpreter.Session(data, "xnnpack")
+    fed = ports.quantized(data, few)
+    # What a session gives may be its own memory.
+    batches = [
+        [np.array(array) for array in batch]
+        for batch in interpreter.chunks(fed, 1, session)
+    ]
+    wanted = [[np.array(array) for array in session(b)] for b in batches]
+    return session, batches, wanted
 
 
 def units(

@@ -14,7 +14,6 @@ import numpy as np
 from tflite_export.devices import beside
 from tflite_export.errors import ExportError
 from tflite_export.runtime import compiled
-from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
 from tflite_export.targets import Target
 
@@ -43,10 +42,7 @@ def verify(
     reason = ports.passed_through(data)
     if reason:
         return {"skipped": reason}
-    session = interpreter.Session(data, "xnnpack")
-    few = ports.whole_batches(data, samples, _SAMPLES)
-    batches = list(interpreter.chunks(ports.quantized(data, few), 1, session))
-    wanted = [session(batch) for batch in batches]
+    session, batches, wanted = beside.here(data, samples, _SAMPLES)
     left = session.not_delegated()
     ports_of_it = (
         session.input_names,
@@ -73,7 +69,7 @@ def verify(
             f"{[a.shape for a in got[0]]}"
         )
     figures: dict[str, Any] = {
-        "samples": len(few[0]),
+        "samples": sum(len(batch[0]) for batch in batches),
         "fully_accelerated": whole,
     }
     if left and not whole:

@@ -15,7 +15,6 @@ from tflite_export.devices import qualcomm_tools
 from tflite_export.devices.result import DeviceResult
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
-from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
 from tflite_export.targets import Target
 from tflite_export.verification import float_twin
@@ -220,17 +219,9 @@ class _Comparison:
         ).explanation()
 
     def _run(self) -> None:
-        few = ports.whole_batches(self._data, self._inputs, _SAMPLES)
-        session = interpreter.Session(self._data, "xnnpack")
-        fed = ports.quantized(self._data, few)
-        self._batches = [
-            [np.array(array) for array in batch]
-            for batch in interpreter.chunks(fed, 1, session)
-        ]
-        self._wanted = [
-            [np.array(array) for array in session(batch)]
-            for batch in self._batches
-        ]
+        _, self._batches, self._wanted = beside.here(
+            self._data, self._inputs, _SAMPLES
+        )
 
 
 def _fused(data: bytes) -> set[int]:

@@ -205,11 +205,8 @@ def verify(
     if reason:
         return {"skipped": reason}
     is_open = any(-1 in port.axes for port in ports.inputs(data))
-    few = ports.whole_batches(data, samples, _SAMPLES)
-    session = interpreter.Session(data, "xnnpack")
-    batches = list(interpreter.chunks(ports.quantized(data, few), 1, session))
-    wanted = [session(batch) for batch in batches]
-    figures: dict[str, Any] = {"samples": len(few[0])}
+    _, batches, wanted = beside.here(data, samples, _SAMPLES)
+    figures: dict[str, Any] = {"samples": sum(len(b[0]) for b in batches)}
     if is_open:
         data = closed(ports.closed(data, batches[0], wanted[0]))
         figures["batch"] = "closed to 1, as LiteRT.js runs no open one"

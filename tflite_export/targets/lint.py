@@ -123,8 +123,14 @@ class _Linter:
             yield Finding("file", "subgraphs", f"has {count} subgraphs")
         yield from self._open_axes()
         yield from self._passed_through()
+        entries = {0} | {
+            signature.subgraphIndex
+            for signature in self.model.signatureDefs or ()
+        }
         for number, graph in enumerate(self.model.subgraphs):
-            yield from self._ports(graph)
+            # Bodies of loops are fed by the file itself.
+            if number in entries:
+                yield from self._ports(graph)
             yield from self._shapes(graph)
             prefix = f"{number}." if number else ""
             for position, op in enumerate(graph.operators or ()):

@@ -78,11 +78,13 @@ class Tally:
 
     def add(self, found: Difference) -> None:
         """Adds what one operator gave in one run."""
-        self.add_values(found.off, found.total, found.size)
-        if found.units > max(1, found.unexplained):
-            step = found.step
-            name = f"{step.name} (operator {step.position})"
-            self.coarse[name] = max(self.coarse.get(name, 0), found.units)
+        if not found.coarse:
+            self.add_values(found.off, found.total, found.size)
+            return
+        # To the bit what its kernel computes: no question of how much is off.
+        step = found.step
+        name = f"{step.name} (operator {step.position})"
+        self.coarse[name] = max(self.coarse.get(name, 0), found.units)
 
     def add_values(self, off: int, total: int, size: int) -> None:
         """Adds `off` of `size` values that differ, by `total` units."""
@@ -92,10 +94,21 @@ class Tally:
 
     def explanation(self) -> str | None:
         """Why outputs may be apart; `None` if none differs or all too much."""
-        if not self._off or self._total > MOST_ON_AVERAGE * self._size:
+        found = self._off or self.coarse
+        if not found or self._total > MOST_ON_AVERAGE * self._size:
             return None
-        return (
+        known = [
+            f"{name} rounds coarsely there, by up to {units} units"
+            for name, units in self.coarse.items()
+        ]
+        inside = (
             f"{self._off} of {self._size:,} values inside are off by a unit or "
-            "so, and the network amplifies that; each operator was compared on "
-            "what it read in these very runs"
+            "so, and the network amplifies that"
+        )
+        return "; ".join(
+            (
+                *known,
+                *([inside] if self._off else ()),
+                "each operator was compared on what it read in these very runs",
+            )
         )

@@ -3,10 +3,10 @@
 LiteRT's builtin DEPTHWISE_CONV_2D has a fast path of its own for ARM: filters
 of 3x3 over a multiple of eight channels. It rounds sums before it shifts them
 to the left. So where a channel's factor (the scales of input and weight over
-that of the output) is beyond 1, its results are multiples of 2 units, beyond 2
-of 4, and so on; elsewhere it computes what x86 does, to the bit (LiteRT 2.3.0,
-emulated, see docs/integers.md). XNNPACK has no such rounding, and takes these
-operators first.
+that of the output) is 1 or more, its results are multiples of 2 units, from 2
+on of 4, and so on; elsewhere it computes what x86 does, to the bit (LiteRT
+2.3.0, emulated, see docs/integers.md). XNNPACK has no such rounding, and takes
+these operators first.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def computed(
 
     Returns:
         Codes of the output, or `None` if the kernel is another one or its
-        factors are within 1, where it rounds as others do.
+        factors are below 1, where it rounds as others do.
     """
     op = model.subgraphs[0].operators[position]
     if fb.op_name(model, op) != _COARSE:
         return None
     sums = fixed_point.sums(model, op, recorded)
-    if sums is None or float(np.max(sums.real)) <= 1:
+    if sums is None or np.max(fixed_point.multiplier(sums.real)[1]) <= 0:
         return None
     return sums.codes(rescale(sums.total, sums.real))
 

@@ -110,6 +110,7 @@ def check(
             checks.append(not_run(kernels, error))
             continue
         _refuse_operators(found, kernels, target, data, failure)
+        notes += [_coarse(d, kernels) for d in found if d.coarse]
         rows += _summarize(found, kernels)
         exact = _in_fixed_point(data, kernels, target)
         if exact:
@@ -130,6 +131,15 @@ def _amplified(check: Check, most: int, why: str) -> str:
     return (
         f"on the {check.kernels} kernels the output is up to "
         f"{check.max_units} units from the simulation instead of {most}: {why}"
+    )
+
+
+def _coarse(difference: Difference, kernels: str) -> str:
+    step = difference.step
+    return (
+        f"{step.name} (operator {step.position}) is {difference.units} units "
+        f"from float arithmetic on the {kernels} kernels, which for ARM round "
+        "its sums before they shift them; XNNPACK does not"
     )
 
 

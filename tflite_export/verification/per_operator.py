@@ -49,6 +49,11 @@ class Difference:
     inputs: tuple[np.ndarray, ...]
     unexplained: int
 
+    @property
+    def coarse(self) -> bool:
+        """Whether the kernel's known arithmetic is off by several units."""
+        return self.units > max(1, self.unexplained)
+
     def joined(self, other: Difference) -> Difference:
         """The difference over the samples of both."""
         worse = max(self, other, key=lambda found: found.units)

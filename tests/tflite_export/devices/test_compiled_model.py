@@ -117,3 +117,14 @@ def test_several_inputs_and_outputs_keep_their_order(tmp_path):
     path = tmp_path / "m.tflite"
     report = export(qmodel, path, "cpu_float", data, verbose=False)
     assert report.device["compiled_model"]["difference"] == 0.0
+
+
+def test_two_open_axes(tmp_path):
+    """It makes room by the file's shapes, and would write past their end."""
+    layers = [keras.Input((None, 4)), keras.layers.Dense(64)]
+    qmodel = msq_tf.quantize_model(keras.Sequential(layers))
+    x = np.random.default_rng(0).normal(size=(8, 500, 4)).astype("f")
+    report = export(
+        qmodel, tmp_path / "m.tflite", "cpu_float", x, verbose=False
+    )
+    assert report.device["compiled_model"]["difference"] == 0.0
