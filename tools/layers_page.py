@@ -33,7 +33,7 @@ from tflite_export.targets import lint
 
 PAGE = Path("docs/targets/layers.md")
 TARGETS = (
-    *("cpu_int8", "cpu_int16", "mcu", "ethos_u", "edgetpu"),
+    *("cpu_int8", "web", "cpu_int16", "mcu", "ethos_u", "edgetpu"),
     "qualcomm_npu",
 )
 _ONLY = "runs on Ethos-U85 only"
@@ -54,8 +54,8 @@ for `cpu_int16`) and were trained without regard to a target.
   accelerator runs them: comparisons, which the exporter also writes for U85,
   and an `Embedding`, which it writes with the option `allow_cpu`, as its
   `GATHER` stays on the CPU.
-- `web` has no column: it writes what `cpu_int8` writes, with a fixed batch
-  size, but for what a GPU [computes wrong](gpu.md#wrong-numbers).
+- `web` writes what `cpu_int8` writes, with a fixed batch size, but for what a
+  GPU [computes wrong](gpu.md#wrong-numbers).
 - The column `qualcomm_npu` has what its compiler takes whole; the tests of a
   machine with `make setup-qnn` compile and emulate every cell.
 
@@ -186,24 +186,24 @@ def on_page(page: Path = PAGE) -> dict[str, dict[str, str]]:
     }
 
 
-def rows() -> list[list[str]]:
-    """One row per case: its name, and a cell per target."""
-    found = []
-    for name in layer_cases.CASES:
-        models = {bits: prepared(name, bits) for bits in (8, 16)}
-        cells = [
-            cell(*models[target_limits.TARGETS[target].activation_bits], target)
-            for target in TARGETS
-        ]
-        found.append([name, *cells])
-        keras.backend.clear_session()
+def cells(name: str) -> dict[str, str]:
+    """The cells of a case, by target."""
+    models = {bits: prepared(name, bits) for bits in (8, 16)}
+    found = {
+        target: cell(
+            *models[target_limits.TARGETS[target].activation_bits], target
+        )
+        for target in TARGETS
+    }
+    keras.backend.clear_session()
     return found
 
 
 def main() -> None:
     """Writes the page, or compares it."""
     heads = ["layer", *(f"`{name}`" for name in TARGETS)]
-    lines = table(heads, rows(), left=len(heads))
+    rows = [[name, *cells(name).values()] for name in layer_cases.CASES]
+    lines = table(heads, rows, left=len(heads))
     text = _TITLE + _TEXT + "\n".join(lines) + "\n"
     if "--check" in sys.argv:
         if PAGE.read_text() != text:

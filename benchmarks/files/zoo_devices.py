@@ -1,6 +1,6 @@
-"""The zoo on kernels that this machine does not have: ARM's, and an NPU.
+"""The zoo on what this machine does not have: ARM, an NPU, and a browser.
 
-Both are emulated, so outputs are compared and nothing is timed. Models, widths
+All are emulated, so outputs are compared and nothing is timed. Models, widths
 and processes are those of `zoo`; the scores are what is compared, without the
 softmax, which would flatten the differences of random weights.
 """
@@ -21,26 +21,28 @@ from benchmarks.files.zoo_models import images
 from benchmarks.harness import child
 from benchmarks.harness import exports
 from benchmarks.harness import processes
+from benchmarks.harness import record
 from benchmarks.harness.markdown import page
 from benchmarks.harness.markdown import ran
 from benchmarks.harness.markdown import table
-from tflite_export import ExportError
 from tflite_export.devices import arm
+from tflite_export.devices import web
 
 NAME = "zoo_devices"
 _SAMPLES = 4
 _SOC = "SM8650"
-_ARM, _NPU = "arm", "qualcomm_npu"
+_ARM, _NPU, _WEB = "arm", "qualcomm_npu", "web"
 _NOT_RUN = {"outcome": "not run yet"}
 # How each is exported: the target, and the arguments besides.
 _HOW: dict[str, tuple[str, dict[str, Any]]] = {
     _ARM: ("cpu_int8", {"verify_on": ("arm",), "batch_size": 1}),
     _NPU: (_NPU, {"device_options": {"socs": [_SOC]}}),
+    _WEB: (_WEB, {"verify_on": ("web",)}),
 }
 
 
 def measure() -> dict[str, Any]:
-    """Runs the models that are missing, one after the other.
+    """Runs the models and exports that are missing, one after the other.
 
     Returns:
         What each export's report says, in the order of the rows; JSON values.
@@ -58,33 +60,31 @@ def run(row: Row, result: Path) -> None:
         row: Which model.
         result: A JSON file.
     """
+    recorded = record.read(NAME) or {"models": []}
+    known = {run["name"]: run for run in recorded["models"]}
     entry: dict[str, Any] = {
         "name": row.name,
         "family": row.family,
         "soc": _SOC,
-        "exports": {},
+        "exports": known.get(row.name, {}).get("exports", {}),
     }
     qmodel = msq_tf.quantize_model(build(row))
     widths = itertools.cycle(zoo_run.BITS)
     qmodel.set_bits({path: next(widths) for path in qmodel.paths})
     inputs = images(row, _SAMPLES, seed=2)
     for name, (target, options) in _HOW.items():
-        entry["exports"][name] = _exported(qmodel, target, inputs, options)
+        if name not in entry["exports"]:
+            entry["exports"][name] = _exported(qmodel, target, inputs, options)
         child.write(result, entry)
 
 
 def _exported(
     qmodel: msq_tf.MSQModel, target: str, inputs: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
-    try:
-        report = exports.report(qmodel, target, inputs, **options)
-    except ExportError as error:
-        return {"outcome": "refused", "reason": str(error)}
-    except Exception as error:  # the table says so
-        reason = f"{type(error).__name__}: {error}"
-        return {"outcome": "failed", "reason": reason}
-    return {
-        "outcome": "verified",
+    report, facts = exports.outcome(qmodel, target, inputs, **options)
+    if report is None:
+        return facts
+    return facts | {
         "bytes": report.file_bytes,
         "device": {k: v for k, v in report.device.items() if k != "tosa"},
     }
@@ -107,6 +107,7 @@ def markdown(content: dict[str, Any]) -> str:
                 model["name"],
                 *_on_arm(found.get(_ARM, _NOT_RUN)),
                 *_on_npu(found.get(_NPU, _NOT_RUN)),
+                *_in_browsers(found.get(_WEB, _NOT_RUN)),
             )
         )
     known = {model["name"] for model in models}
@@ -120,12 +121,15 @@ def markdown(content: dict[str, Any]) -> str:
         f"NPU {_SOC}: units",
         "NPU: bytes",
         "NPU: read an inference",
+        "`web`: LiteRT.js",
+        "`web`: bytes",
     )
     return page(
         f"{ran(content['environment'])}. ARM: `cpu_int8` on "
         f"{', '.join(arm.CORES)}, the largest difference from the same kernels "
         "on x86, in units of the output; NPU: `qualcomm_npu`, the difference "
-        "from XNNPACK.",
+        "from XNNPACK; `web` in LiteRT.js on Node, both builds, the difference "
+        "from XNNPACK, and whether XNNPACK runs all operators.",
         table(heads, rows),
         reasons,
     )
@@ -158,13 +162,17 @@ def _on_npu(entry: dict[str, Any]) -> list[str]:
     ]
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the model that the command line names."""
-    name, result = arguments
-    row = next(row for row in ROWS if row.name == name)
-    run(row, Path(result))
-    return 0
+def _in_browsers(entry: dict[str, Any]) -> list[str]:
+    if entry["outcome"] != "verified":
+        return [entry["outcome"], ""]
+    found = entry["device"]["web"]
+    if "skipped" in found:
+        return ["-", f"{entry['bytes']:,}"]
+    worst = max(float(str(found[kind]).split(":")[0]) for kind in web.KERNELS)
+    apart = f"{worst:g} units" if worst else "equal"
+    words = "all" if found["fully_accelerated"] else "partly"
+    return [f"{words}, {apart}", f"{entry['bytes']:,}"]
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(processes.run_one(ROWS, run, sys.argv[1:]))

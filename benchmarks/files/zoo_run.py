@@ -25,7 +25,7 @@ from benchmarks.files.zoo_models import images
 from benchmarks.harness import child
 from benchmarks.harness import exports
 from benchmarks.harness import memory
-from tflite_export import ExportError
+from benchmarks.harness import processes
 from tflite_export import differences
 
 TARGETS = ("cpu_float", "min_size", "cpu_int8")
@@ -131,15 +131,12 @@ def exported(
     """Exports for one target.
 
     Returns:
-        `outcome` is `"verified"`, `"refused"` with the exporter's reason, or
-        `"failed"` with an error that no one should see.
+        What `exports.outcome` and the report say, and what it took.
     """
     clock = Clock()
-    facts: dict[str, Any]
-    try:
-        report = exports.report(qmodel, target, inputs)
-        facts = {
-            "outcome": "verified",
+    report, facts = exports.outcome(qmodel, target, inputs)
+    if report is not None:
+        facts |= {
             "bytes": report.file_bytes,
             "deflated_bytes": report.deflated_bytes,
             "float_bytes": report.float_file_bytes,
@@ -150,13 +147,6 @@ def exported(
                 if check.ran
             },
             "notes": list(report.notes),
-        }
-    except ExportError as error:
-        facts = {"outcome": "refused", "reason": str(error)}
-    except Exception as error:  # the table says so
-        facts = {
-            "outcome": "failed",
-            "reason": f"{type(error).__name__}: {error}",
         }
     return facts | clock.read()
 
@@ -177,13 +167,5 @@ class Clock:
         }
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the model that the command line names."""
-    name, result = arguments
-    row = next(row for row in ROWS if row.name == name)
-    run(row, Path(result))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(processes.run_one(ROWS, run, sys.argv[1:]))

@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from typing import Protocol
+from typing import TypeVar
 
 import rich.console
 
@@ -30,12 +32,15 @@ class Row(Protocol):
         """Heading in tables."""
 
 
+R = TypeVar("R", bound=Row)
+
+
 def measure(
     name: str, rows: Sequence[Row], module: str, targets: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Runs the models that are missing, one after the other.
 
-    What is in the results is not run again.
+    What the results have with all of its exports is not run again.
 
     Args:
         name: Of the results, which are written after every model.
@@ -51,7 +56,7 @@ def measure(
     results = record.read(name) or {"models": []}
     done = {run["name"]: run for run in results["models"]}
     for row in rows:
-        if row.name in done:
+        if set(targets) <= set(done.get(row.name, {}).get("exports", ())):
             continue
         console.print(f"{row.name} ...")
         done[row.name] = _process(row, module, targets)
@@ -67,6 +72,21 @@ def content(
         "timeout_s": TIMEOUT,
         "models": [done[row.name] for row in rows if row.name in done],
     }
+
+
+def run_one(
+    rows: Sequence[R], run: Callable[[R, Path], None], arguments: list[str]
+) -> int:
+    """Runs the model that a command line names; for the module of `measure`.
+
+    Args:
+        rows: The models.
+        run: Takes one of them, and the path of its JSON file.
+        arguments: A name and a path.
+    """
+    name, result = arguments
+    run(next(row for row in rows if row.name == name), Path(result))
+    return 0
 
 
 def _process(row: Row, module: str, targets: Sequence[str]) -> dict[str, Any]:

@@ -134,13 +134,6 @@ def _deep(layer: Any) -> bool:
     return isinstance(shape, Sequence) and len(shape) > 4
 
 
-def _is_unrolled(layer: Any) -> bool:
-    """Whether gates are cut out of a product, some of which nobody reads."""
-    return bool(getattr(layer, "unroll", False)) and (
-        type(layer).__name__ in ("LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D")
-    )
-
-
 def _has_threshold(layer: Any) -> bool:
     return type(layer).__name__ == "ReLU" and bool(
         getattr(layer, "threshold", 0)
@@ -212,7 +205,6 @@ _OWN: dict[str, dict[str, Any]] = {
         "activations": _QUALCOMM_NPU_ACTIVATIONS,
         "settings": (
             (_deep, "it computes wrong numbers on five axes (255 units off)"),
-            (_is_unrolled, "its emulator can't run unrolled gates"),
         ),
     },
     "edgetpu": {

@@ -172,7 +172,13 @@ def verify(
                 continue
             why = None
             if files[kernels] is shown:
-                why = beside.operators(data, shown, batches, got, target, where)
+                tally = beside.operators(
+                    *(data, shown, batches, got, target.operator_units, where),
+                    arm=kernels == "builtin",
+                )
+                why = tally.explanation()
+                if tally.coarse:
+                    figures["rounds coarsely"] = tally.coarse
             figures[name] = beside.units(
                 data, got, wanted[kernels], target, where, why
             )

@@ -14,6 +14,7 @@ import numpy as np
 
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
 from tflite_export.targets import Target
 from tflite_export.verification import amplification
@@ -23,6 +24,34 @@ from tflite_export.verification.per_operator import Recorded
 Batches = Sequence[Sequence[np.ndarray]]
 # Of the range of an output, for float activations.
 LIMIT = 1e-4
+
+
+def here(
+    data: bytes, samples: Sequence[np.ndarray], most: int
+) -> tuple[interpreter.Session, list[list[np.ndarray]], list[list[np.ndarray]]]:
+    """Runs the first samples on XNNPACK, in batches of the file.
+
+    Args:
+        data: The bytes of a file.
+        samples: Inputs, one float array per input.
+        most: How many samples, where a batch has no more.
+
+    Returns:
+        The session, the batches as the file takes them, and their outputs.
+
+    Raises:
+        ValueError: If there are fewer samples than a batch takes.
+    """
+    few = ports.whole_batches(data, samples, most)
+    session = interpreter.Session(data, "xnnpack")
+    fed = ports.quantized(data, few)
+    # What a session gives may be its own memory.
+    batches = [
+        [np.array(array) for array in batch]
+        for batch in interpreter.chunks(fed, 1, session)
+    ]
+    wanted = [[np.array(array) for array in session(b)] for b in batches]
+    return session, batches, wanted
 
 
 def units(
@@ -73,41 +102,42 @@ def operators(
     shown: bytes,
     batches: Batches,
     got: Batches,
-    target: Target,
+    most: Callable[[str], int],
     where: str,
-) -> str | None:
-    """How single units inside explain a difference, if they do.
+    arm: bool = False,
+) -> amplification.Tally:
+    """What the operators differ by, one by one, on what each read there.
 
     Args:
         data: The bytes of the file.
         shown: Those of the same file with all activations as outputs.
         batches: Inputs.
         got: Outputs of `shown` on the other runtime.
-        target: Where the file shall run.
+        most: How many units an operator of a name may differ by.
         where: The other runtime, for an error.
+        arm: Whether it has the builtin kernels of ARM.
 
     Raises:
         ExportError: If an operator is beyond its own limit.
     """
     graph = fb.read(shown).subgraphs[0]
-    compared = Recorded(data)
-    off, total, size = 0, 0, 0
+    compared = Recorded(data, arm)
+    tally = amplification.Tally()
     for batch, outputs in zip(batches, got, strict=True):
-        recorded = dict(zip(fb.inputs(graph), batch, strict=True))
-        recorded |= dict(zip(fb.outputs(graph), outputs, strict=True))
+        recorded = dict(zip(fb.outputs(graph), outputs, strict=True))
+        # What was given, not what a faulty device says that it got.
+        recorded |= dict(zip(fb.inputs(graph), batch, strict=True))
         for found in compared(recorded):
-            most = target.operator_units(found.step.name)
-            if found.units > most:
+            limit = most(found.step.name)
+            if found.unexplained > limit:
                 raise ExportError(
                     f"{found.step.name} (operator {found.step.position}) "
                     f"computes something else on {where}. Expected at most "
-                    f"{most} units from float arithmetic. Received: "
+                    f"{limit} units from float arithmetic. Received: "
                     f"{found.units}"
                 )
-            off += found.off
-            total += found.total
-            size += found.size
-    return amplification.explanation(off, total, size)
+            tally.add(found)
+    return tally
 
 
 def relative(

@@ -14,7 +14,6 @@ import numpy as np
 from tflite_export.devices import beside
 from tflite_export.errors import ExportError
 from tflite_export.runtime import compiled
-from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
 from tflite_export.targets import Target
 
@@ -35,7 +34,8 @@ def verify(
         `fully_accelerated`, `left` (operators that XNNPACK leaves to the
         builtin kernels), `samples` and `difference`: of an output in units
         of its grid, or for float activations relative to its range. Or
-        `skipped`, with the reason. JSON values.
+        `skipped`, with the reason. `fixed` if only a copy of the file with
+        fixed sizes can run there, and why. JSON values.
 
     Raises:
         ExportError: If an output differs by more than kernel sets may.
@@ -43,10 +43,7 @@ def verify(
     reason = ports.passed_through(data)
     if reason:
         return {"skipped": reason}
-    session = interpreter.Session(data, "xnnpack")
-    few = ports.whole_batches(data, samples, _SAMPLES)
-    batches = list(interpreter.chunks(ports.quantized(data, few), 1, session))
-    wanted = [session(batch) for batch in batches]
+    session, batches, wanted = beside.here(data, samples, _SAMPLES)
     left = session.not_delegated()
     ports_of_it = (
         session.input_names,
@@ -55,9 +52,19 @@ def verify(
         [array.nbytes for array in wanted[0]],
     )
     del session
+    fixed = ""
     with compiled.quiet():
         try:
-            got, whole = compiled.run(data, batches, *ports_of_it)
+            try:
+                got, whole = compiled.run(data, batches, *ports_of_it)
+            except compiled.NoRoomError as error:
+                fixed = (
+                    f"in a copy of fixed sizes, as it makes {error}: apps need "
+                    "the interpreter, or a file with an `input_signature` of "
+                    "fixed sizes"
+                )
+                file = ports.closed(data, batches[0], wanted[0])
+                got, whole = compiled.run(file, batches, *ports_of_it)
         except (RuntimeError, ValueError) as error:
             got, reason = [], " ".join(str(error).split())
     if not got:
@@ -73,9 +80,11 @@ def verify(
             f"{[a.shape for a in got[0]]}"
         )
     figures: dict[str, Any] = {
-        "samples": len(few[0]),
+        "samples": sum(len(batch[0]) for batch in batches),
         "fully_accelerated": whole,
     }
+    if fixed:
+        figures["fixed"] = fixed
     if left and not whole:
         figures["left"] = sorted(set(left))
     where = "CompiledModel"

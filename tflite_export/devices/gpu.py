@@ -171,9 +171,8 @@ def verify(
     reason = ports.passed_through(data)
     if reason:
         return {"skipped": reason}
-    few = ports.whole_batches(data, samples, _SAMPLES)
     try:
-        return _compared(data, few, target)
+        return _compared(data, samples, target)
     except ExportError as error:
         faults = [
             str(finding)
@@ -190,26 +189,27 @@ def verify(
 
 
 def _compared(
-    data: bytes, few: Sequence[np.ndarray], target: Target
+    data: bytes, samples: Sequence[np.ndarray], target: Target
 ) -> dict[str, Any]:
-    session = interpreter.Session(data, "xnnpack")
-    batches = list(interpreter.chunks(ports.quantized(data, few), 1, session))
-    wanted = [session(batch) for batch in batches]
-    got, answer = run(data, batches)
+    _, batches, wanted = beside.here(data, samples, _SAMPLES)
+    got, answer = run(ports.closed(data, batches[0], wanted[0]), batches)
     where = f"LiteRT's GPU accelerator ({answer['adapter'] or 'GPU'})"
     if target.integer:
 
         def explained() -> str | None:
             shown = float_twin.probe(data)
-            inside, _ = run(shown, batches)
-            return beside.operators(data, shown, batches, inside, target, where)
+            all_of_it = interpreter.Session(shown, "builtin")(batches[0])
+            inside, _ = run(ports.closed(shown, batches[0], all_of_it), batches)
+            return beside.operators(
+                data, shown, batches, inside, target.operator_units, where
+            ).explanation()
 
         apart: Any = beside.units(data, got, wanted, target, where, explained)
     else:
         apart = beside.relative(got, wanted, where, _LIMIT)
     return {
         "gpu": answer["adapter"],
-        "samples": len(few[0]),
+        "samples": sum(len(batch[0]) for batch in batches),
         "fully_accelerated": answer["whole"],
         **({"left": answer["left"]} if answer["left"] else {}),
         "difference": apart,

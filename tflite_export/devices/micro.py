@@ -143,16 +143,14 @@ def explain(
         shape = fb.shape(graph.tensors[index])
         arrays[index] = array.reshape(len(fed[0]), *shape)
     compared = Recorded(data)
-    off, total, size = 0, 0, 0
+    tally = amplification.Tally()
     for batch in range(len(fed[0])):
         recorded = {index: array[batch] for index, array in arrays.items()}
         for found in compared(recorded):
             if found.units > target.operator_units(found.step.name):
                 return None
-            off += found.off
-            total += found.total
-            size += found.size
-    return amplification.explanation(off, total, size)
+            tally.add(found)
+    return tally.explanation()
 
 
 def smallest_arena(

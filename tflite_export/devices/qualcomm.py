@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 
 from tflite_export import targets
+from tflite_export.devices import beside
 from tflite_export.devices import qualcomm_tools
 from tflite_export.devices.result import DeviceResult
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
-from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
 from tflite_export.targets import Target
-from tflite_export.verification import amplification
 from tflite_export.verification import float_twin
-from tflite_export.verification.per_operator import Recorded
 
 NAME = "qualcomm_npu"
 # The NPU rounds once, and in other places than the kernels of CPUs.
@@ -27,6 +25,8 @@ _UNITS = 2
 # What one operator may differ by; depthwise convolutions differed by 2.
 _OPERATOR_UNITS = 2
 _SAMPLES = 8
+# Operators that the compiler fuses with a HARD_SWISH behind them.
+_FUSED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def known_socs() -> dict[str, dict[str, Any]]:
@@ -195,49 +195,52 @@ class _Comparison:
     ) -> str | None:
         """How single units inside explain a difference, if they do.
 
-        A copy of the file that shows all of its tensors is compiled, too. It
-        has to give what the file gave, bit for bit; each of its operators has
-        to be near the float arithmetic of what it read on the NPU.
+        A copy of the file that shows its tensors is compiled, too. It has to
+        give what the file gave, bit for bit; each of its operators has to be
+        near the float arithmetic of what it read on the NPU. What the compiler
+        fuses is not shown: it would be computed in another way then.
         """
-        shown = float_twin.probe(self._data)
+        shown = float_twin.probe(self._data, _fused(self._data))
         compiled = qualcomm_tools.compile_file(shown, soc)
         if compiled.left or compiled.parts != 1:
             return None
-        graph = fb.read(shown).subgraphs[0]
-        compared = Recorded(self._data)
-        off, total, size = 0, 0, 0
-        for batch, ours, outputs in zip(
-            self._batches,
-            got,
-            qualcomm_tools.emulate(compiled.data, self._batches),
-            strict=True,
+        inside = qualcomm_tools.emulate(compiled.data, self._batches)
+        # What is shown comes after the outputs.
+        if not all(
+            np.array_equal(a, b)
+            for ours, outputs in zip(got, inside, strict=True)
+            for a, b in zip(ours, outputs, strict=False)
         ):
-            # What is shown comes after the outputs.
-            if not all(
-                np.array_equal(a, b)
-                for a, b in zip(ours, outputs, strict=False)
-            ):
-                return None
-            recorded = dict(zip(fb.outputs(graph), outputs, strict=True))
-            # What was given, not what a faulty device says that it got.
-            recorded |= dict(zip(fb.inputs(graph), batch, strict=True))
-            for found in compared(recorded):
-                if found.units > _OPERATOR_UNITS:
-                    return None
-                off += found.off
-                total += found.total
-                size += found.size
-        return amplification.explanation(off, total, size)
+            return None
+        return beside.operators(
+            *(self._data, shown, self._batches, inside),
+            lambda _: _OPERATOR_UNITS,
+            f"the emulated NPU ({soc})",
+        ).explanation()
 
     def _run(self) -> None:
-        few = ports.whole_batches(self._data, self._inputs, _SAMPLES)
-        session = interpreter.Session(self._data, "xnnpack")
-        fed = ports.quantized(self._data, few)
-        self._batches = [
-            [np.array(array) for array in batch]
-            for batch in interpreter.chunks(fed, 1, session)
-        ]
-        self._wanted = [
-            [np.array(array) for array in session(batch)]
-            for batch in self._batches
-        ]
+        _, self._batches, self._wanted = beside.here(
+            self._data, self._inputs, _SAMPLES
+        )
+
+
+def _fused(data: bytes) -> set[int]:
+    """Tensors that are never rounded, as the compiler fuses what reads them.
+
+    It makes one operator of a convolution or a dense layer and the HARD_SWISH
+    that alone reads its result (QAIRT 2.51, emulated).
+    """
+    model = fb.read(data)
+    graph = model.subgraphs[0]
+    readers: dict[int, list[str]] = {}
+    for op in graph.operators:
+        for index in fb.inputs(op):
+            readers.setdefault(index, []).append(fb.op_name(model, op))
+    return {
+        index
+        for op in graph.operators
+        if fb.op_name(model, op) in _FUSED
+        for index in fb.outputs(op)
+        if readers.get(index) == ["HARD_SWISH"]
+        and index not in fb.outputs(graph)
+    }

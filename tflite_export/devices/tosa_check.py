@@ -132,7 +132,7 @@ def _explanation(
     session = interpreter.Session(float_twin.probe(data), kernels)
     apart = _apart(data)
     fed = ports.quantized(data, samples)
-    off, total, size = 0, 0, 0
+    tally = amplification.Tally()
     for chunk in interpreter.chunks(fed, 1, session):
         session(chunk)
         read = [session.tensor(index) for index in apart.inputs]
@@ -144,10 +144,12 @@ def _explanation(
             difference = np.abs(got - exact.astype(np.int64))
             if difference.max(initial=0) > target.operator_units(step.name):
                 return None
-            off += int((difference > 0).sum())
-            total += int(difference.sum())
-            size += difference.size
-    return amplification.explanation(off, total, size)
+            tally.add_values(
+                int((difference > 0).sum()),
+                int(difference.sum()),
+                difference.size,
+            )
+    return tally.explanation()
 
 
 def _apart(data: bytes) -> _Apart:

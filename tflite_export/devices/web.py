@@ -78,9 +78,6 @@ def finish(
     """
     del stem, inputs
     severe = lint.severe(lint.check(data, "web"))
-    passed = ports.passed_through(data)
-    if passed:
-        severe.append(passed)
     if severe:
         raise ExportError(
             "LiteRT.js can't run the file (argument target). Expected a "
@@ -208,14 +205,10 @@ def verify(
     if reason:
         return {"skipped": reason}
     is_open = any(-1 in port.axes for port in ports.inputs(data))
+    _, batches, wanted = beside.here(data, samples, _SAMPLES)
+    figures: dict[str, Any] = {"samples": sum(len(b[0]) for b in batches)}
     if is_open:
-        data = closed(data)
-    few = ports.whole_batches(data, samples, _SAMPLES)
-    session = interpreter.Session(data, "xnnpack")
-    batches = list(interpreter.chunks(ports.quantized(data, few), 1, session))
-    wanted = [session(batch) for batch in batches]
-    figures: dict[str, Any] = {"samples": len(few[0])}
-    if is_open:
+        data = closed(ports.closed(data, batches[0], wanted[0]))
         figures["batch"] = "closed to 1, as LiteRT.js runs no open one"
     found = run(data, batches)
     for name, (got, _) in found.items():

@@ -17,6 +17,7 @@ from tflite_export.flatbuffer.operators import KEEPS_AXES
 from tflite_export.integer import for_gpu
 from tflite_export.integer import reshaping
 from tflite_export.integer import tied_tables
+from tflite_export.integer import unread_pieces
 from tflite_export.matching.match import Match
 from tflite_export.targets import CONTAINERS
 from tflite_export.targets import Target
@@ -33,6 +34,8 @@ def prepare(
     """
     if target.gpu:
         for_gpu.avoid(model)
+    if not target.unread_outputs:
+        unread_pieces.cut(model)
     prepared = []
     for match in matches:
         graph = model.subgraphs[match.constant.graph]

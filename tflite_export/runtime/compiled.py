@@ -27,6 +27,10 @@ _TAIL = "operations will run on the GPU"
 _ADAPTER = "Selected adapter: "
 
 
+class NoRoomError(RuntimeError):
+    """A file would write beyond the buffer of an output."""
+
+
 def run(
     data: bytes,
     batches: Sequence[Sequence[np.ndarray]],
@@ -41,7 +45,8 @@ def run(
     What native code prints on the way is left to the caller.
 
     Args:
-        data: The bytes of a file with one signature, or none.
+        data: The bytes of a file with one signature, or none; with the shapes
+            of its outputs, by which LiteRT makes room for them.
         batches: Arrays as the file takes them, in the order of its inputs.
         input_names: Position of each input by its name in the signature.
         output_names: Position of each output likewise.
@@ -56,8 +61,8 @@ def run(
         accelerator took over all operators.
 
     Raises:
-        RuntimeError: If LiteRT can't load or run the file, or would write
-            beyond an output's buffer.
+        NoRoomError: If LiteRT would write beyond an output's buffer.
+        RuntimeError: If it can't load or run the file.
     """
     kinds = litert.HardwareAccelerator
     options = litert.Options(
@@ -89,9 +94,8 @@ def run(
                 room = model.get_output_buffer_requirements(k)["buffer_size"]
                 # It would write all of it, over whatever comes behind.
                 if room < needed:
-                    raise RuntimeError(
-                        f"it keeps {room} bytes for output '{name}' of "
-                        f"{needed}, whose size follows from values inside"
+                    raise NoRoomError(
+                        f"room of {room} bytes for output '{name}' of {needed}"
                     )
         model.run_by_index(0, inputs, outputs)
         details = model.get_output_tensor_details(key)

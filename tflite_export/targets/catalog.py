@@ -95,6 +95,8 @@ class Target:
             FULLY_CONNECTED can't hold them.
         gpu: Whether files keep to what LiteRT's GPU accelerator computes right,
             see `integer.for_gpu`.
+        unread_outputs: Whether an operator may have outputs that nothing reads,
+            see `integer.unread_pieces`.
         options: Further settings of the target, for `devices.finish`.
         slow: What is slow on it, `None` where nothing is known to be.
     """
@@ -110,6 +112,7 @@ class Target:
     tables: bool = False
     dense_as_convolution: bool = False
     gpu: bool = False
+    unread_outputs: bool = True
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     slow: Slowness | None = None
 
@@ -247,6 +250,7 @@ def parse(table: dict[str, Any]) -> Target:
         tables=table.get("tables", False),
         dense_as_convolution=table.get("dense_as_convolution", False),
         gpu=table.get("gpu", False),
+        unread_outputs=table.get("unread_outputs", True),
         options=dict(table.get("options", {})),
         slow=_slowness(table.get("slow")),
     )

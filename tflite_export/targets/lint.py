@@ -122,8 +122,15 @@ class _Linter:
         if count > self.rules.get("subgraphs", count):
             yield Finding("file", "subgraphs", f"has {count} subgraphs")
         yield from self._open_axes()
+        yield from self._passed_through()
+        entries = {0} | {
+            signature.subgraphIndex
+            for signature in self.model.signatureDefs or ()
+        }
         for number, graph in enumerate(self.model.subgraphs):
-            yield from self._ports(graph)
+            # Bodies of loops are fed by the file itself.
+            if number in entries:
+                yield from self._ports(graph)
             yield from self._shapes(graph)
             prefix = f"{number}." if number else ""
             for position, op in enumerate(graph.operators or ()):
@@ -175,6 +182,16 @@ class _Linter:
                 "static shapes",
                 f"has an open axis in {count:,} tensor{'s' * (count > 1)}, "
                 f"first in '{_name(found[0])}'; export with batch_size=1",
+            )
+
+    def _passed_through(self) -> Iterator[Finding]:
+        note = self.rules.get("computed_outputs")
+        for index in sorted(self.inputs & self.outputs) if note else ():
+            tensor = self.model.subgraphs[0].tensors[index]
+            yield Finding(
+                f"input '{_name(tensor)}'",
+                "computed outputs",
+                f"is an output, too: {note}",
             )
 
     def _shapes(self, graph: schema.SubGraphT) -> Iterator[Finding]:

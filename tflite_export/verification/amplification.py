@@ -26,6 +26,7 @@ from tflite_export.data.effort import effort
 from tflite_export.runtime import interpreter
 from tflite_export.targets import Target
 from tflite_export.verification import float_twin
+from tflite_export.verification.per_operator import Difference
 from tflite_export.verification.per_operator import differences
 
 # Units, over the values of all operators. Rounding itself is off by a quarter
@@ -54,28 +55,60 @@ def explain(
         shown = probe(chunk)[: len(outputs)]
         if not all(map(np.array_equal, outputs, shown)):
             return None
-    off, total, size = 0, 0, 0
+    tally = Tally()
     for found in differences(data, inputs, kernels):
-        if found.units > target.operator_units(found.step.name):
+        if found.unexplained > target.operator_units(found.step.name):
             return None
-        if found.step.position in exact:
-            continue
-        off += found.off
-        total += found.total
-        size += found.size
-    return explanation(off, total, size)
+        if found.step.position not in exact:
+            tally.add(found)
+    return tally.explanation()
 
 
-def explanation(off: int, total: int, size: int) -> str | None:
-    """Judges results of operators, each of which is within its own limit.
+class Tally:
+    """Results of operators, each of which is within its own limit, summed up.
 
-    `off` of `size` values differ, by `total` units. `None` if none differs or
-    all do too much.
+    Attributes:
+        coarse: Operators of a kernel whose arithmetic is coarser than the
+            limit, and known: their largest difference.
     """
-    if not off or total > MOST_ON_AVERAGE * size:
-        return None
-    return (
-        f"{off} of {size:,} values inside are off by a unit or so, and the "
-        "network amplifies that; each operator was compared on what it read "
-        "in these very runs"
-    )
+
+    def __init__(self) -> None:
+        self.coarse: dict[str, int] = {}
+        self._off = self._total = self._size = 0
+
+    def add(self, found: Difference) -> None:
+        """Adds what one operator gave in one run."""
+        if not found.coarse:
+            self.add_values(found.off, found.total, found.size)
+            return
+        # To the bit what its kernel computes: no question of how much is off.
+        step = found.step
+        name = f"{step.name} (operator {step.position})"
+        self.coarse[name] = max(self.coarse.get(name, 0), found.units)
+
+    def add_values(self, off: int, total: int, size: int) -> None:
+        """Adds `off` of `size` values that differ, by `total` units."""
+        self._off += off
+        self._total += total
+        self._size += size
+
+    def explanation(self) -> str | None:
+        """Why outputs may be apart; `None` if none differs or all too much."""
+        found = self._off or self.coarse
+        if not found or self._total > MOST_ON_AVERAGE * self._size:
+            return None
+        known = [
+            f"{name} rounds coarsely there, by up to {units} units"
+            for name, units in self.coarse.items()
+        ]
+        inside = (
+            f"{self._off} of {self._size:,} values inside are off by a unit or "
+            "so, and the network amplifies that"
+        )
+        return "; ".join(
+            (
+                *known,
+                *([inside] if self._off else ()),
+                "each operator was compared on what it read in these very runs",
+            )
+        )

@@ -20,6 +20,7 @@ which a chain of layer normalizations can make many units of.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Container
 from collections.abc import Mapping
@@ -218,13 +219,42 @@ def _gathered(
     return [buffers[number] for number in used]
 
 
-def _convolved(
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """What an int8 convolution adds up, before it is rescaled.
+
+    Attributes:
+        total: int64 sums, the bias among them.
+        real: The factor to units of the output, one a channel or one for all.
+        zero: The output's zero point.
+        low: Least code of the output.
+        high: Greatest one.
+    """
+
+    total: np.ndarray
+    real: np.ndarray
+    zero: int
+    low: float
+    high: float
+
+    def codes(self, scaled: np.ndarray) -> np.ndarray:
+        """The output's codes, of rescaled sums."""
+        result = np.clip(scaled + self.zero, self.low, self.high)
+        return result.astype(np.int8)
+
+
+def sums(
     model: schema.ModelT,
     op: schema.OperatorT,
     values: Mapping[int, np.ndarray],
-    ties_up: bool,
-) -> np.ndarray | None:
-    """The result of an int8 convolution, `None` for anything else."""
+) -> Sums | None:
+    """What a convolution adds up, `None` if it is no int8 one.
+
+    Args:
+        model: A file.
+        op: One of its operators.
+        values: Tensors of the file by their index.
+    """
     convolve = _CONVOLUTIONS.get(fb.op_name(model, op))
     tensors = model.subgraphs[0].tensors
     if convolve is None or fb.inputs(op)[0] not in values:
@@ -237,22 +267,41 @@ def _convolved(
         return None
     x = values[fb.inputs(op)[0]].astype(np.float64)
     x -= source.quantization.zeroPoint[0]
-    sums = convolve(x, codes, op.builtinOptions)
-    if sums is None:
+    found = convolve(x, codes, op.builtinOptions)
+    if found is None:
         return None
-    total = sums.astype(np.int64)
+    total = found.astype(np.int64)
     if len(fb.inputs(op)) > 2 and fb.inputs(op)[2] >= 0:
         bias = fb.constant(model, tensors[fb.inputs(op)[2]])
         if bias is None:
             return None
         total += bias.astype(np.int64)
     unit = _scales(target)[0]
-    real = _scales(source)[0] * _scales(weight) / unit
     zero = int(target.quantization.zeroPoint[0])
     low, high = (
         zero + round(end / unit) if math.isfinite(end) else end
         for end in _ACTIVATIONS[op.builtinOptions.fusedActivationFunction]
     )
+    return Sums(
+        total,
+        _scales(source)[0] * _scales(weight) / unit,
+        zero,
+        max(low, -128),
+        min(high, 127),
+    )
+
+
+def _convolved(
+    model: schema.ModelT,
+    op: schema.OperatorT,
+    values: Mapping[int, np.ndarray],
+    ties_up: bool,
+) -> np.ndarray | None:
+    """The result of an int8 convolution, `None` for anything else."""
+    found = sums(model, op, values)
+    if found is None:
+        return None
+    total, real = found.total, found.real
     scaled = rescale(total, real)
     if ties_up:
         # The optimized depthwise kernel takes eight channels at a time; it
@@ -260,8 +309,7 @@ def _convolved(
         eights = fb.op_name(model, op) == "DEPTHWISE_CONV_2D"
         count = scaled.shape[-1] // 8 * 8 if eights else scaled.shape[-1]
         scaled[..., :count] = rescale(total, real, True)[..., :count]
-    result = np.clip(scaled + zero, max(low, -128), min(high, 127))
-    return result.astype(np.int8)
+    return found.codes(scaled)
 
 
 def _scales(tensor: schema.TensorT) -> np.ndarray:

@@ -9,6 +9,7 @@ isolated twin it reads what a kernel recorded.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 from collections.abc import Mapping
 
 import numpy as np
@@ -77,21 +78,26 @@ def steps(model: schema.ModelT) -> list[Step]:
     return found
 
 
-def probe(data: bytes) -> bytes:
-    """The same file with every activation as an output.
+def probe(data: bytes, hidden: Container[int] = ()) -> bytes:
+    """The same file with every activation as an output, but for `hidden` ones.
 
     A delegate hides what happens inside; what is an output it has to show.
     """
     model = fb.load(data)
     graph = model.subgraphs[0]
-    shown = [*fb.outputs(graph), *activations(model)]
+    inside = (index for index in activations(model) if index not in hidden)
+    shown = [*fb.outputs(graph), *inside]
     graph.outputs = np.array(list(dict.fromkeys(shown)), np.int32)
     model.signatureDefs = None
     return fb.dump(model)
 
 
 def isolated(data: bytes, recorded: Mapping[int, np.ndarray]) -> Twin:
-    """The twin in which every operator reads recorded tensors, by index."""
+    """The twin in which every operator reads recorded tensors, by index.
+
+    What reads an activation that isn't among them, reads what the twin computed
+    in its place.
+    """
     return _Builder(data, recorded).build()
 
 
@@ -118,6 +124,9 @@ class _Builder:
         self._model = fb.load(data)
         self._graph = self._model.subgraphs[0]
         self._isolate = recorded is not None
+        self._inside: set[int] = set()
+        if recorded is not None:
+            self._inside = set(activations(self._model)) - set(recorded)
         for index, array in (recorded or {}).items():
             tensor = self._graph.tensors[index]
             tensor.shape = np.array(array.shape, np.int32)
@@ -147,10 +156,18 @@ class _Builder:
                     read += [i for i in fb.inputs(op) if i in known]
             else:
                 read += step.reads
-                outputs += [i for i in fb.outputs(op) if i in known]
+                outputs += [
+                    i
+                    for i in fb.outputs(op)
+                    if i in known and i not in self._inside
+                ]
                 results += self._simulate(op, known)
         if self._isolate:
-            ports = list(dict.fromkeys((*ports, *read)))
+            ports = [
+                index
+                for index in dict.fromkeys((*ports, *read))
+                if index not in self._inside
+            ]
             graph.inputs = np.array(ports, np.int32)
             graph.outputs = np.array(results, np.int32)
         else:
@@ -167,6 +184,7 @@ class _Builder:
         """Appends the float form of an operator."""
         inputs = [self._float(i, known) if i >= 0 else i for i in fb.inputs(op)]
         results, floats, behind = [], [], []
+        last = -1
         for index in fb.outputs(op):
             if index not in known:
                 floats.append(index)
@@ -179,10 +197,15 @@ class _Builder:
                 self._graph.tensors[result].type = tensor.type
                 self._graph.tensors[result].quantization = tensor.quantization
             floats.append(plain)
+            if index in self._inside:
+                # Nobody rounds what a device fuses with what reads it.
+                self._floats[index] = plain
+                continue
             results.append(result)
             behind.append(self._converted("QUANTIZE", plain, result))
+            last = result
         if fb.op_name(self._model, op) == "QUANTIZE":
-            behind = [self._converted("QUANTIZE", inputs[0], results[0])]
+            behind = [self._converted("QUANTIZE", inputs[0], last)]
         else:
             op.inputs = np.array(inputs, np.int32)
             op.outputs = np.array(floats, np.int32)

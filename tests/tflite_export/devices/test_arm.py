@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import msq_tf
+from tests.tflite_export.integer import one_operator
 from tflite_export import ExportError
 from tflite_export import export
 from tflite_export import targets
@@ -136,6 +137,20 @@ def test_an_export_on_arm_accepts_right_files(machine, tmp_path, monkeypatch):
     assert units["builtin"] <= 2
     # The arithmetic is another than the one of x86.
     assert any(row.units for row in rows if row.kernels == "builtin")
+
+
+@pytest.mark.slow
+def test_depthwise_convolutions_that_round_coarsely(machine):
+    """Factors beyond 1, at both sides of a power of two; each core the same."""
+    data = one_operator.depthwise(np.geomspace(0.2, 7.0, 16))
+    codes = np.random.default_rng(1).integers(-12, 5, (4, 4, 4, 16))
+    found = arm.verify(
+        data, [codes * np.float32(0.02)], targets.load("cpu_int8")
+    )
+    assert "cortex-a76 builtin" in found and found["max reference"] == 0.0
+    (name,) = found["rounds coarsely"]
+    assert name.startswith("DEPTHWISE_CONV_2D")
+    assert 2 <= found["rounds coarsely"][name] <= 4
 
 
 def test_without_a_machine_it_is_said_before_any_work(tmp_path, monkeypatch):

@@ -119,24 +119,36 @@ def test_several_inputs_and_outputs_keep_their_order(tmp_path):
     assert report.device["compiled_model"]["difference"] == 0.0
 
 
+def test_two_open_axes(tmp_path):
+    """It makes room by the file's shapes, and would write past their end."""
+    layers = [keras.Input((None, 4)), keras.layers.Dense(64)]
+    qmodel = msq_tf.quantize_model(keras.Sequential(layers))
+    x = np.random.default_rng(0).normal(size=(8, 500, 4)).astype("f")
+    report = export(
+        qmodel, tmp_path / "m.tflite", "cpu_float", x, verbose=False
+    )
+    found = report.device["compiled_model"]
+    assert found["difference"] == 0.0 and "128000" in found["fixed"]
+
+
 @pytest.mark.slow
-def test_an_output_beyond_its_buffer_is_not_computed(tmp_path):
-    """LiteRT learns its size in the middle of a run, and writes all of it."""
+def test_a_length_that_follows_from_values_inside(tmp_path):
     inputs = keras.Input((None, 4))
     x = keras.layers.Conv1D(4, 3, dilation_rate=2)(inputs)
     outputs = keras.layers.Dense(3)(x)
     qmodel = msq_tf.quantize_model(keras.Model(inputs, outputs))
     data = np.random.default_rng(0).normal(size=(4, 12, 4)).astype("f")
-    report = export(
-        qmodel, tmp_path / "m.tflite", "min_size", data, verbose=False
-    )
-    assert "keeps 12 bytes" in report.device["compiled_model"]["skipped"]
+    path = tmp_path / "m.tflite"
+    report = export(qmodel, path, "min_size", data, verbose=False)
+    found = report.device["compiled_model"]
+    assert found["difference"] < 1e-5 and "12 bytes" in found["fixed"]
     report = export(
         qmodel,
-        tmp_path / "m.tflite",
+        path,
         "min_size",
         data,
         input_signature=keras.InputSpec(shape=(None, 12, 4)),
         verbose=False,
     )
-    assert report.device["compiled_model"]["difference"] < 1e-5
+    found = report.device["compiled_model"]
+    assert found["difference"] < 1e-5 and "fixed" not in found

@@ -81,3 +81,18 @@ def test_summary():
     assert "nothing" in lint.summary("mcu", [])
     text = lint.summary("mcu", lint.check(files()["float"], "mcu"))
     assert "refused" in text and "note" in text
+
+
+def test_an_input_that_is_an_output():
+    model = fb.load(files()["int8"])
+    graph = model.subgraphs[0]
+    graph.outputs = [*fb.outputs(graph), *fb.inputs(graph)]
+    found = [
+        finding
+        for finding in lint.check(fb.dump(model), "web")
+        if finding.rule == "computed outputs"
+    ]
+    assert len(found) == 1 and found[0].severe
+    assert "is an output, too" in str(found[0])
+    # The interpreter is right.
+    assert not any("too:" in x for x in messages(fb.dump(model), "cpu_int8"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import msq_tf
+from benchmarks.harness import layer_cases
 from msq_tf.rules import storage
 from tflite_export import ExportError
 from tflite_export import export
@@ -161,7 +162,9 @@ def test_what_differs_there_is_refused(compiler, tmp_path, monkeypatch):
         "emulate",
         lambda data, batches: real(data, [[-x for x in b] for b in batches]),
     )
-    with pytest.raises(ExportError, match="emulated NPU .SM8650. computes"):
+    with pytest.raises(
+        ExportError, match="computes something else on the emulated NPU"
+    ):
         exported(tmp_path / "m.tflite", ["SM8650"])
 
 
@@ -183,6 +186,42 @@ def test_what_single_units_explain_is_accepted(compiler, tmp_path, monkeypatch):
             max_units=0,
             verbose=False,
         )
+
+
+def _fused():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, 3))
+    x = L.Conv2D(8, 3, activation="hard_silu")(inputs)
+    x = L.DepthwiseConv2D(3, activation="hard_silu")(x)
+    x = L.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, L.Dense(5)(L.Dense(8, "hard_silu")(x)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fused", "LSTM, unrolled", "ops.split"])
+def test_fused_operators_and_unread_pieces(
+    name, compiler, tmp_path, monkeypatch
+):
+    """The last one is right to the bit; the others are looked into."""
+    if name != "ops.split":
+        monkeypatch.setattr(qualcomm, "_UNITS", -1)
+    model = _fused() if name == "fused" else layer_cases.CASES[name]()
+    (x,) = layer_cases.samples(model)
+    report = export(
+        msq_tf.quantize_model(model),
+        tmp_path / "m.tflite",
+        "qualcomm_npu",
+        x,
+        device_options={"socs": ["SM8650"]},
+        verbose=False,
+    )
+    data = (tmp_path / "m.tflite").read_bytes()
+    assert len(qualcomm._fused(data)) == (3 if name == "fused" else 0)
+    told = [note for note in report.notes if "on the emulated NPU" in note]
+    if name == "ops.split":
+        assert report.device["socs"]["SM8650"]["max_units"] == 0 and not told
+    else:
+        assert len(told) == 1 and "each operator was compared" in told[0]
 
 
 @pytest.mark.slow

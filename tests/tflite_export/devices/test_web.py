@@ -205,3 +205,19 @@ def test_the_lock_has_one_version_of_the_package(root):
     assert found["version"] == version and found["integrity"]
     source = targets.load("web").options["rules"]["source"]
     assert f"@litertjs/core {version}" in source
+
+
+@pytest.mark.slow
+def test_a_loop_runs_there(packages, tmp_path):
+    """Its condition is a boolean, which no tensor of LiteRT.js holds."""
+    layers = [keras.Input((5, 4)), keras.layers.GRU(6), keras.layers.Dense(3)]
+    x = np.random.default_rng(0).normal(size=(8, 5, 4)).astype("f")
+    path = tmp_path / "m.tflite"
+    report = export(
+        msq_tf.quantize_model(keras.Sequential(layers)),
+        *(path, "web", x),
+        verify_on=("web",),
+        verbose=False,
+    )
+    assert report.device["web"]["SIMD"] == 0.0
+    assert not [f for f in lint(path, "web") if f.severe]

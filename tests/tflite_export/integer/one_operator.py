@@ -131,3 +131,40 @@ def scaled(op, factor, kernels):
     return error(
         op, "INT8", "INT8", _codes("INT8"), scales, bias, (0.02, 1e-3), kernels
     )
+
+
+def depthwise(factors, size=4):
+    """The bytes of a DEPTHWISE_CONV_2D of 3x3, with codes of -1, 0 and 1.
+
+    Args:
+        factors: From sums to units of the output, one a channel.
+        size: Height and width of the image.
+    """
+    rng = np.random.default_rng(0)
+    model = _empty()
+    channels, units = len(factors), (0.02, 0.03)
+    scales = (np.asarray(factors) * units[1] / units[0]).astype(np.float32)
+    codes = rng.integers(-1, 2, (1, 3, 3, channels)).astype(np.int8)
+    x = _tensor(model, "INT8", (1, size, size, channels), units[0])
+    w = _tensor(model, "INT8", codes.shape, scales, codes)
+    b = _tensor(
+        model,
+        "INT32",
+        (channels,),
+        np.float32(units[0]) * scales,
+        rng.integers(-5, 6, channels).astype(np.int32),
+    )
+    y = _tensor(model, "INT8", (1, size, size, channels), units[1])
+    graph = model.subgraphs[0]
+    graph.tensors[w].quantization.quantizedDimension = 3
+    operator = edit.new_operator(
+        *(model, "DEPTHWISE_CONV_2D", 3, [x, w, b], [y]),
+        "DepthwiseConv2DOptions",
+    )
+    options = operator.builtinOptions
+    options.padding = schema.Padding.SAME
+    options.strideH = options.strideW = options.depthMultiplier = 1
+    options.dilationHFactor = options.dilationWFactor = 1
+    graph.operators.append(operator)
+    graph.inputs, graph.outputs = np.array([x]), np.array([y])
+    return fb.dump(model)

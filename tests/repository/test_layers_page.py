@@ -1,0 +1,34 @@
+"""The table of layers says what the exporter writes."""
+
+import pytest
+
+from benchmarks.harness import layer_cases
+from msq_tf.rules import target_limits
+from tflite_export import targets
+from tools import layers_page
+
+# What each way of writing is for: rows of a table, other operators for GPUs and
+# NPUs, a mask; two of them are quick.
+SOME = (
+    *("ops.split", "Dense", "Conv2D, dilated", "Embedding, tied"),
+    *("Conv1DTranspose", "LSTM", "Average", "activation softplus"),
+    *("UpSampling2D", "ops.matmul", "mask by comparison", "ops.absolute"),
+    *("MultiHeadAttention", "LayerNormalization", "ops.top_k", "Conv3D"),
+)
+
+
+def test_the_page_has_every_case_and_every_integer_target():
+    page = layers_page.on_page()
+    assert list(page) == list(layer_cases.CASES)
+    integer = {n for n in targets.names() if targets.load(n).integer}
+    assert set(layers_page.TARGETS) == integer
+    assert set(layers_page.TARGETS) <= set(target_limits.TARGETS)
+    for layer, row in page.items():
+        assert list(row) == list(layers_page.TARGETS), layer
+        assert all(row.values()), layer
+
+
+@pytest.mark.first(2)
+@pytest.mark.parametrize("name", SOME)
+def test_rows_are_what_is_written(name):
+    assert layers_page.cells(name) == layers_page.on_page()[name]
