@@ -8,6 +8,9 @@ per channel (or one in all). `fit` finds the factors and checks every element.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +23,9 @@ _ABSOLUTE_TOLERANCE = 2.0**-120
 # Scale of a channel whose folded factor is zero: codes stay readable, no
 # output moves, and runtimes that want a normal positive scale accept it.
 MUTED_SCALE = np.float32(2.0**-100)
+# Elements that are in memory in float64, several times; all of a large table
+# would take more than the rest of its export.
+_AT_ONCE = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,10 +90,15 @@ def residual(tensor: np.ndarray, codes: np.ndarray) -> tuple[float, int | None]:
     """
     best: tuple[float, int | None] = (np.inf, None)
     for axis in (None, *_long_axes(tensor.shape)):
-        rows, known = _rows(tensor, axis), _rows(codes, axis)
-        error = relative(rows, known * _least_squares(rows, known)[:, None])
-        if error < best[0]:
-            best = (error, axis)
+        _, _, factor = _least_squares(tensor, codes, axis)
+        error = top = 0.0
+        for part in _parts(tensor.shape, axis):
+            rows, known = _rows(tensor, part), _rows(codes, part)
+            product = known * factor[part.channels][:, None]
+            error = max(error, _largest(rows - product))
+            top = max(top, _largest(rows))
+        if error / (top or 1.0) < best[0]:
+            best = (error / (top or 1.0), axis)
     return best
 
 
@@ -98,19 +109,21 @@ def fit_axis(
     axis: int | None,
 ) -> Fit | None:
     """`fit` with factors along one given axis, or one factor for `None`."""
-    rows, known = _rows(tensor, axis), _rows(codes, axis)
-    alive = known.any(axis=1)
-    muted = alive & ~rows.any(axis=1)
-    heard = ~muted
-    if not np.array_equal(rows[heard] == 0, known[heard] == 0):
-        return None
-    factor = _trained_factor(tensor, codes, step, axis)
-    exact = factor is not None and not muted.any()
-    if factor is None:
-        factor = _least_squares(rows, known).astype(np.float32)
-    product = known * factor.astype(np.float64)[:, None]
-    if not close(rows, product):
-        return None
+    alive, heard, fitted = _least_squares(tensor, codes, axis)
+    muted = alive & ~heard
+    trained = _trained_factor(tensor, codes, step, axis)
+    exact = trained is not None and not muted.any()
+    factor = fitted.astype(np.float32) if trained is None else trained
+    error = top = 0.0
+    for part in _parts(tensor.shape, axis):
+        rows, known = _rows(tensor, part), _rows(codes, part)
+        zero = known == 0
+        zero[muted[part.channels]] = True
+        product = known * factor[part.channels].astype(np.float64)[:, None]
+        if not np.array_equal(rows == 0, zero) or not close(rows, product):
+            return None
+        error = max(error, _largest(rows - product))
+        top = max(top, _largest(rows))
     scale = np.abs(factor)
     scale[muted] = MUTED_SCALE
     used = alive & ~muted
@@ -125,7 +138,7 @@ def fit_axis(
         scale=scale,
         signs=np.where(factor < 0, -1, 1).astype(np.int8),
         exact=exact,
-        residual=relative(rows, product),
+        residual=error / (top or 1.0),
         dead=int((~alive).sum()),
         muted=int(muted.sum()),
     )
@@ -137,27 +150,78 @@ def _trained_factor(
     step: np.ndarray | None,
     axis: int | None,
 ) -> np.ndarray | None:
+    """The trained steps, if there is one a channel and the tensor is theirs."""
     if step is None:
         return None
-    steps = _rows(step, axis, np.float32)
-    if (steps != steps[:, :1]).any():
-        return None
-    product = codes.astype(np.float32) * step
-    return steps[:, 0].copy() if np.array_equal(product, tensor) else None
+    found = np.zeros(1 if axis is None else tensor.shape[axis], np.float32)
+    for number, part in enumerate(_parts(tensor.shape, axis)):
+        steps = _rows(step, part, np.float32)
+        if axis is not None or number == 0:
+            found[part.channels] = steps[:, 0]
+        if (steps != found[part.channels][:, None]).any():
+            return None
+        product = _rows(codes, part, np.float32) * steps
+        if not np.array_equal(product, _rows(tensor, part, np.float32)):
+            return None
+    return found
 
 
-def _least_squares(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
-    power = (known * known).sum(axis=1)
-    return (rows * known).sum(axis=1) / np.where(power == 0, 1, power)
+def _least_squares(
+    tensor: np.ndarray, codes: np.ndarray, axis: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each channel, whether codes and elements are not all zero; its factor.
+
+    The factor is a float64, zero where the codes are.
+    """
+    count = 1 if axis is None else tensor.shape[axis]
+    alive, heard = np.zeros(count, bool), np.zeros(count, bool)
+    power, shared = np.zeros(count), np.zeros(count)
+    for part in _parts(tensor.shape, axis):
+        rows, known = _rows(tensor, part), _rows(codes, part)
+        alive[part.channels] |= known.any(axis=1)
+        heard[part.channels] |= rows.any(axis=1)
+        power[part.channels] += (known * known).sum(axis=1)
+        shared[part.channels] += (rows * known).sum(axis=1)
+    return alive, heard, shared / np.where(power == 0, 1, power)
+
+
+class _Part(NamedTuple):
+    """Elements of a tensor that are looked at together.
+
+    Attributes:
+        index: Where they are.
+        axis: The axis of the factors, `None` for one factor.
+        channels: The factors that they have.
+    """
+
+    index: tuple[slice, ...]
+    axis: int | None
+    channels: slice
+
+
+def _parts(shape: tuple[int, ...], axis: int | None) -> Iterator[_Part]:
+    """A tensor in parts of about `_AT_ONCE` elements, in order."""
+    if not shape:
+        yield _Part((), axis, slice(0, 1))
+        return
+    along = int(np.argmax(shape)) if axis is None else axis
+    length = shape[along]
+    size = max(1, _AT_ONCE * length // max(math.prod(shape), 1))
+    for start in range(0, length, size):
+        taken = slice(start, start + size)
+        index = (*(slice(None),) * along, taken)
+        yield _Part(index, axis, slice(0, 1) if axis is None else taken)
 
 
 def _rows(
-    array: np.ndarray, axis: int | None, dtype: type = np.float64
+    array: np.ndarray, part: _Part, dtype: type = np.float64
 ) -> np.ndarray:
-    wide: np.ndarray = array.astype(dtype)
-    if axis is None:
-        return wide.reshape(1, -1)
-    return np.moveaxis(wide, axis, 0).reshape(array.shape[axis], -1)
+    """The elements of a part, a row for each factor."""
+    taken = array[part.index]
+    if part.axis is None:
+        return taken.astype(dtype).reshape(1, -1)
+    taken = np.moveaxis(taken, part.axis, 0)
+    return taken.astype(dtype, order="C").reshape(len(taken), -1)
 
 
 def _long_axes(shape: tuple[int, ...]) -> list[int]:
@@ -181,6 +245,11 @@ def relative(rows: np.ndarray, product: np.ndarray) -> float:
     """Largest error relative to the largest element."""
     top = np.abs(rows).max(initial=0.0)
     return float(np.abs(rows - product).max(initial=0.0) / (top or 1.0))
+
+
+def _largest(values: np.ndarray) -> float:
+    """The largest absolute value."""
+    return float(np.abs(values).max(initial=0.0))
 
 
 def _sane_step(step: np.ndarray | None) -> np.float32:

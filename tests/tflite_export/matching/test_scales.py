@@ -123,3 +123,45 @@ def test_rows_and_columns_refuse_a_wrong_code():
     tensor = folded(codes, rng.uniform(1, 2, (7, 1)), rng.uniform(1, 2, (1, 9)))
     codes[3, 4] += 1
     assert input_scales.fit_rows_and_columns(tensor, codes) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    axis=st.integers(-1, 3),
+    at_once=st.sampled_from([1, 3, 7, 1 << 20]),
+    known_step=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_parts_of_a_large_tensor_are_one_fit(
+    shape, axis, at_once, known_step, seed
+):
+    rng = np.random.default_rng(seed)
+    axis = axis if 0 <= axis < len(shape) else None
+    lengths = [n if k == axis else 1 for k, n in enumerate(shape)]
+    step = rng.uniform(0.01, 1, lengths).astype(np.float32)
+    codes = rng.integers(-3, 4, shape)
+    right = codes.astype(np.float32) * step
+    wrong = right.copy()
+    wrong.ravel()[-1] *= 1.01
+    steps = np.broadcast_to(step, shape) if known_step else None
+    with pytest.MonkeyPatch().context() as patched:
+        patched.setattr(fitting, "_AT_ONCE", at_once)
+        parts = [
+            fitting.fit_axis(t, codes, steps, axis) for t in (right, wrong)
+        ]
+    whole = [fitting.fit_axis(t, codes, steps, axis) for t in (right, wrong)]
+    assert parts[0].exact == known_step
+    assert parts[0].dead == (~codes.any(axis=_other(axis, codes.ndim))).sum()
+    for one, other in zip(parts, whole, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_allclose(one.scale, other.scale, rtol=1e-6)
+            np.testing.assert_array_equal(one.signs, other.signs)
+            assert (one.exact, one.dead, one.muted, one.axis) == (
+                *(other.exact, other.dead, other.muted, other.axis),
+            )
+
+
+def _other(axis, rank):
+    return tuple(k for k in range(rank) if k != axis)
