@@ -30,7 +30,7 @@ from tflite_export.flatbuffer.prune import compact
 # a share, for every conversion takes some seconds whatever it is given.
 LEAST = 1 << 26
 _SHARE = 8
-_LEAST_PART = 3 << 24
+_LEAST_PART = 1 << 24
 # Where an operator or the graph (-1) reads a tensor: subgraph, operator, place.
 _Place = tuple[int, int, int]
 

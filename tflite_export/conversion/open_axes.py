@@ -186,8 +186,10 @@ def _why_not(
     Asked of a float file, as neither converter nor kernels say before what
     they make of an axis without a length.
     """
+    # As the export does, so that the converter holds no copies of tables.
+    trained = source.model.quantized_weights() if source.model else ()
     try:
-        data = bytes(float_file.to_float_file(source).data)
+        data = bytes(float_file.to_float_file(source, trained).data)
         if noise.find(data).tensors:
             return "it draws random numbers, which are compared at one size"
         for kernels in interpreter.KERNELS:
