@@ -21,6 +21,7 @@ WORDS = {
     "unequal strides": "ignores the strides",
     "operands of fewer axes": "fewer axes",
     "average": "fewer axes",
+    "a matrix of fewer axes": "fewer axes",
     "a matrix with itself": "times itself",
     "a part of a split": "nothing reads",
     "a part of uneven ones": "nothing reads",
