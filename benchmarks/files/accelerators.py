@@ -217,9 +217,12 @@ def _ran(content: dict[str, Any]) -> str:
         for row in content["results"]["files"]
         if row.get("gpu", {}).get("gpu")
     }
+    # Where it was not recorded in one run.
+    steps = content["results"].get("steps", "")
     return (
         f"{ran(content['environment'], *sorted(gpus))}; `all`: an accelerator "
         "runs all operators; units are steps of the output's grid."
+        + (f" {steps}" if steps else "")
     )
 
 

@@ -24,8 +24,9 @@ def avoid(model: schema.ModelT) -> None:
 
     - int8 convolutions of one pixel ignore their strides. A pooling of one
       pixel takes them over.
-    - An activation of fewer axes than the other operand, which the converter
-      makes by a RESHAPE where the batch is 1, is spread along wrong axes.
+    - An activation of fewer axes than the other operand is spread along wrong
+      axes. The converter makes such by a RESHAPE where the batch is 1; a model
+      may have others, and LiteRT.js is wrong on them on WebAssembly, too.
     - A product of a matrix with itself ends the process.
     """
     graph = model.subgraphs[0]
@@ -68,15 +69,27 @@ def _whole_operands(
     rank = len(fb.axes(graph.tensors[fb.outputs(op)[0]]))
     for position, index in enumerate(fb.inputs(op)):
         reshape = writers.get(index)
-        if reshape is None or fb.op_name(model, reshape) != "RESHAPE":
-            continue
-        source = fb.inputs(reshape)[0]
-        axes = fb.axes(graph.tensors[source])
         short = fb.axes(graph.tensors[index])
-        if rank < len(axes) or axes != (1,) * (len(axes) - len(short)) + short:
-            continue
-        edit.set_input(op, position, source)
-        edit.drop_unread(graph, [index])
+        if reshape is not None and fb.op_name(model, reshape) == "RESHAPE":
+            source = fb.inputs(reshape)[0]
+            axes = fb.axes(graph.tensors[source])
+            if rank >= len(axes) and axes == _whole(short, len(axes)):
+                edit.set_input(op, position, source)
+                edit.drop_unread(graph, [index])
+                short = axes
+        computed = fb.raw_data(model, graph.tensors[index]) is None
+        if computed and len(short) < rank and -1 not in short:
+            whole = new_tensor(graph, _whole(short, rank))
+            graph.operators.insert(
+                edit.before(graph, op),
+                edit.reshape(model, fb.inputs(op)[position], whole),
+            )
+            edit.set_input(op, position, whole)
+
+
+def _whole(axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """The same shape with as many axes; the first are 1."""
+    return (1,) * (rank - len(axes)) + axes
 
 
 def _two_operands(

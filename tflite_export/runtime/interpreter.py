@@ -16,6 +16,7 @@ from ai_edge_litert import interpreter as litert
 from tflite_export import files
 from tflite_export.flatbuffer import check_model
 from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import batches
 from tflite_export.runtime import table_ids
 from tflite_export.runtime.flat_scores import FlatScores
 from tflite_export.runtime.given import in_order
@@ -373,12 +374,11 @@ def in_batches(
     arrays: Sequence[np.ndarray], batch_size: int, session: Session
 ) -> list[np.ndarray]:
     """The outputs for all samples, which run in the batches of `chunks`."""
-    results = [session(piece) for piece in chunks(arrays, batch_size, session)]
-    rows = len(arrays[0])
-    return [
-        np.concatenate([np.atleast_1d(array) for array in parts])[:rows]
-        for parts in zip(*results, strict=True)
-    ]
+    results, fed = [], 0
+    for piece in chunks(arrays, batch_size, session):
+        results.append(session(piece))
+        fed += len(np.atleast_1d(piece[0]))
+    return batches.joined(results, len(arrays[0]), fed)
 
 
 def _positions(

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
+from ai_edge_litert import schema_py_generated as schema
+
 from tflite_export.flatbuffer import model as fb
 from tflite_export.targets.restrictions import Node
 
@@ -61,6 +63,9 @@ def _wrong(node: Node, name: str) -> str | None:
         strides = {getattr(options, side, 1) for side in ("strideH", "strideW")}
         if weight and fb.shape(weight)[1:3] == (1, 1) and strides != {1}:
             return "it ignores the strides of 1x1 convolutions"
+        source = node.input(0)
+        if weight and source and _channels(weight) != _channels(source):
+            return "it computes grouped convolutions as if they were others"
     if name in _BINARY:
         ranks = {
             len(fb.shape(node.graph.tensors[i])) for i in node.inputs if i >= 0
@@ -79,6 +84,10 @@ def _wrong(node: Node, name: str) -> str | None:
     if name in _PIECES and not _read(node).issuperset(node.outputs):
         return "an output that nothing reads may end the process"
     return None
+
+
+def _channels(tensor: schema.TensorT) -> tuple[int, ...]:
+    return fb.shape(tensor)[-1:]
 
 
 def _drops_bias(node: Node) -> bool:

@@ -16,6 +16,7 @@ from tflite_export.data.effort import effort
 from tflite_export.differences import spread
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
+from tflite_export.runtime import batches
 from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
 from tflite_export.targets import Target
@@ -181,13 +182,11 @@ def _own_arithmetic(
     simulation = fixed_point.FixedPoint(
         data, kernels, frozenset(range(count)) - exact, singles
     )
-    parts = [
-        simulation(chunk)
-        for chunk in interpreter.chunks(inputs, at_once, session)
-    ]
-    # The last part may be filled up.
-    rows = len(inputs[0])
-    return [agreement.rows(parts, k)[:rows] for k in range(len(parts[0]))]
+    parts, fed = [], 0
+    for chunk in interpreter.chunks(inputs, at_once, session):
+        parts.append(simulation(chunk))
+        fed += len(np.atleast_1d(chunk[0]))
+    return batches.joined(parts, len(inputs[0]), fed)
 
 
 def _end_check(

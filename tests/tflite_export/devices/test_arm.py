@@ -13,6 +13,7 @@ from tflite_export.devices import arm
 from tflite_export.runtime import interpreter
 from tflite_export.verification import float_twin
 from tflite_export.verification import integer_outputs
+from tflite_export.verification import per_operator
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 12, 12, 3)).astype("f")
 
@@ -129,7 +130,7 @@ def test_an_export_on_arm_accepts_right_files(machine, tmp_path, monkeypatch):
             return super().tensor(index)
 
     monkeypatch.setattr(interpreter, "Session", Emulated)
-    monkeypatch.setattr(integer_outputs.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(per_operator.platform, "machine", lambda: "aarch64")
     checks, rows, _ = integer_outputs.check(
         data, [IMAGES], targets.load("cpu_int8")
     )

@@ -30,12 +30,20 @@ def _uneven():
     return keras.Model(inputs, L.Dense(4)(part))
 
 
+def _of_fewer_axes():
+    inputs = keras.Input((6, 4))
+    x = keras.ops.expand_dims(L.Dense(4)(inputs), 2)
+    x = x + keras.ops.expand_dims(inputs, 1)
+    return keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
+
+
 CASES = {
     "strides": _strided,
     "strides of 3, padded": lambda: _strided(10, 3, "same", activation="relu"),
     "unequal strides": lambda: _strided(8, (1, 2)),
     "operands of fewer axes": layer_cases.CASES["Add"],
     "average": layer_cases.CASES["Average"],
+    "a matrix of fewer axes": _of_fewer_axes,
     "a matrix with itself": layer_cases.CASES["ops.matmul"],
     "a part of a split": layer_cases.CASES["ops.split"],
     "a part of uneven ones": _uneven,

@@ -21,6 +21,7 @@ WORDS = {
     "unequal strides": "ignores the strides",
     "operands of fewer axes": "fewer axes",
     "average": "fewer axes",
+    "a matrix of fewer axes": "fewer axes",
     "a matrix with itself": "times itself",
     "a part of a split": "nothing reads",
     "a part of uneven ones": "nothing reads",
@@ -85,6 +86,24 @@ def test_a_dense_layer_of_floats_loses_its_bias(bias, tmp_path):
             gpu.verify(path.read_bytes(), [x], targets.load("cpu_float"))
     else:
         gpu.verify(path.read_bytes(), [x], targets.load("cpu_float"))
+
+
+@pytest.mark.slow
+def test_grouped_convolutions_are_noted_in_every_file(tmp_path):
+    """There is no other operator with the same codes yet."""
+    layer = keras.layers.Conv2D(8, 3, groups=2)
+    model = keras.Sequential([keras.Input((8, 8, 4)), layer])
+    qmodel = msq_tf.quantize_model(model)
+    x = np.random.default_rng(0).normal(size=(8, 8, 8, 4)).astype("f")
+    path = tmp_path / "m"
+    export(qmodel, path, "web", x, verbose=False)
+    (note,) = notes(lint(path, "web"))
+    assert note.startswith("wrong on a GPU") and "grouped" in note
+    if gpu.vulkan() is None:
+        pytest.skip("no Vulkan; `make setup-browser` brings SwiftShader")
+    # Where it is right, the note can go.
+    with pytest.raises(ExportError, match="grouped.*something else"):
+        gpu.verify(path.read_bytes(), [x], targets.load("web"))
 
 
 @pytest.mark.slow
