@@ -202,6 +202,24 @@ ROWS = (
         Part("BLIP2CausalLM", {}),
     ),
     Row(
+        "EdRec",
+        "EdRec",
+        "sequence to sequence",
+        Part(
+            "EdRecBackbone",
+            {
+                "vocab_size": WORDS,
+                "num_layers_enc": 2,
+                "num_layers_dec": 2,
+                "hidden_dim": 32,
+                "intermediate_dim": 64,
+                "num_heads": 2,
+            },
+        ),
+        translation(),
+        Part("EdRecSeq2SeqLM", {}),
+    ),
+    Row(
         "VAE",
         "VAE",
         "diffusion",
