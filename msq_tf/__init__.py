@@ -39,6 +39,7 @@ from msq_tf.reports.precision_report import precision_report as precision_report
 from msq_tf.rules.budget import BudgetRule as BudgetRule
 from msq_tf.rules.rule import Candidate as Candidate
 from msq_tf.rules.threshold import ThresholdRule as ThresholdRule
+from msq_tf.rules.tolerance import ToleranceRule as ToleranceRule
 from msq_tf.weight_layout import Layout as Layout
 
 __version__ = "0.1.0"
@@ -65,6 +66,7 @@ __all__ = [
     "ReportCallback",
     "SkippedWeight",
     "ThresholdRule",
+    "ToleranceRule",
     "bake",
     "calibrate",
     "channel_groups",

@@ -24,8 +24,8 @@ from msq_tf.core.config import check_choice
 from msq_tf.keras3.model import MSQModel
 from msq_tf.reports import terminal
 from msq_tf.reports.precision_report import precision_report
-from msq_tf.search.monitored import direction
-from msq_tf.search.monitored import value_of
+from msq_tf.rules.monitored import direction
+from msq_tf.rules.monitored import value_of
 
 INDEX = "pareto.json"
 # Files of ours.
@@ -236,7 +236,7 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         self._tested = self.model.bits
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        metric = value_of(self.monitor, logs or {})
+        metric = value_of(self.monitor, logs or {}, "ParetoCheckpoint")
         step = int(self.model.optimizer.iterations.numpy())
         entry = ParetoEntry(
             path=self.directory / f"epoch-{epoch + 1:04d}-step-{step}.keras",

@@ -192,6 +192,8 @@ class Rule(abc.ABC):
         most: Number of widths, 1 or 2, that a layer of at most the mean
             sensitivity may drop in one decision; any other layer drops one.
         uses_cost: Whether `decide` reads `LayerStats.cost`.
+        costs_once: Whether costs are measured at the first decision alone,
+            and are known of wider widths than the present one, too.
         lsb_strength: The strength of the LSB penalty for a callback that is
             given none.
         limited_by: The arguments that say how few bits a layer may have.
@@ -205,6 +207,7 @@ class Rule(abc.ABC):
     most: int = 2
 
     uses_cost: ClassVar[bool] = True
+    costs_once: ClassVar[bool] = False
     lsb_strength: ClassVar[float] = 0.05
     limited_by: ClassVar[str] = "min_bits"
 
