@@ -28,7 +28,7 @@ class KeptStates:
 
     Args:
         directory: Folder; `None` for memory.
-        writes: Whether this process writes, as one of several workers.
+        writes: Whether this process keeps them, as one of several workers.
     """
 
     def __init__(self, directory: str | None, writes: bool = True):
@@ -38,10 +38,12 @@ class KeptStates:
 
     def save(self, epoch: int, arrays: Sequence[np.ndarray]) -> None:
         """Keeps the state after an epoch."""
+        if not self._writes:
+            return
         if self._folder is None:
             # Copies: an array may be a view of the variable itself.
             self._in_memory[epoch] = [np.array(array) for array in arrays]
-        elif self._writes:
+        else:
             with replacing(self._path(epoch)) as path:
                 with open(path, "wb") as file:
                     np.savez(file, *map(_as_bytes, arrays))
@@ -58,10 +60,10 @@ class KeptStates:
         Raises:
             ValueError: If it is not there, or is that of another model.
         """
-        if self._folder is None:
-            return self._in_memory[epoch]
         if not self._writes:
             return None
+        if self._folder is None:
+            return self._in_memory[epoch]
         path = self._path(epoch)
         try:
             with np.load(path, allow_pickle=False) as file:

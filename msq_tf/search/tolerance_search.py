@@ -153,6 +153,10 @@ class ToleranceSearch:
 
     def end(self) -> None:
         """Hands the smallest model that kept the promise."""
+        state = self._network.search.rule_state
+        if self._journal is None and state.started and not state.done:
+            # Broken off between the last epoch and this.
+            self.begin_epoch(self._epochs)
         if self._journal is None or not self._journal.records:
             return
         rule, journal = self._rule, self._journal
