@@ -34,8 +34,11 @@ _LATE = 0.6
 _LEFT = 0.1
 # Share of the promise that a new size aims for.
 _AIM = 0.9
-# How many times the promise a size may lose to be tried once more at the end.
-_NEAR = 2.0
+# Share of what a size lost in a short round, at a high learning rate, that it
+# may lose in a long one at the end; and how far apart the sizes that passed and
+# failed may be for that to count.
+_REGAINED = 0.5
+_NARROW = 2
 # Where in a bracket a new size may lie.
 _INNER = 0.35
 _OUTER = 0.75
@@ -214,10 +217,40 @@ class Course:
         trials = self.trials() if trials is None else trials
         low, high = self._bracket(trials)
         room = high - low
+        if room <= _NARROW and self._turns_late(trials) and self._has(low):
+            trials = [
+                t._replace(drop=min(t.drop, t.drop * _REGAINED)) for t in trials
+            ]
+            # At the least the one that failed, which is lost nothing by.
+            low = max(low, high - 1)
+            high = max(
+                self._bracket(trials)[1], min(high + 1, len(self.ladder))
+            )
+            room = high - low
+            if room > 1:
+                return self._inside(trials, low, high)
+            return low
         if room <= 1:
             return self._again(trials, low, high)
+        return self._inside(trials, low, high)
+
+    def _turns_late(self, trials: Sequence[Trial]) -> bool:
+        """Whether the long rounds, at low learning rates, begin."""
+        late = _LATE * self.epochs
+        ends = [end for end in round_ends(self.epochs) if end >= late]
+        return bool(trials) and trials[-1].epoch == ends[0] != self.epochs
+
+    def _has(self, rung: int) -> bool:
+        """Whether a model of a size, or a smaller one, kept the promise."""
+        best = self.best()
+        return best is not None and best.rung >= rung
+
+    def _inside(self, trials: Sequence[Trial], low: int, high: int) -> int:
+        """A size between one that passes and one that fails."""
+        room = high - low
         at_low, at_high = self._drop(trials, low), self._drop(trials, high)
-        if high < len(self.ladder) and math.isfinite(at_high):
+        tried = any(t.rung == high for t in trials)
+        if tried and math.isfinite(at_high):
             guess = self._between(low, high, at_low, at_high)
             least, most = _INNER * room, (1.0 - _INNER) * room
         elif high < len(self.ladder):
@@ -235,16 +268,11 @@ class Course:
         is worth most at the smaller one, for as long as that comes nearer.
         """
         at_high = [t.drop for t in trials if t.rung == high]
-        best = self.best()
-        if not at_high or best is None or best.rung < low:
+        if not at_high or not self._has(low):
             return low
         if len(at_high) < 2 or at_high[-1] < min(at_high[:-1]):
             return high
-        # The long rounds are another matter than the short ones.
-        late = _LATE * self.epochs
-        tried = any(t.rung == high and t.epoch > late for t in trials)
-        near = min(at_high) <= _NEAR * self.max_drop
-        return high if near and trials[-1].epoch >= late and not tried else low
+        return low
 
     def _between(
         self, low: int, high: int, at_low: float, at_high: float

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import struct
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 from typing import ClassVar
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from msq_tf.rules.rule import Decision
 from msq_tf.rules.rule import LayerStats
 from msq_tf.rules.rule import RuleState
 from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.rule import mean_sensitivity
 from msq_tf.rules.sized import EXPONENT
 from msq_tf.rules.sized import SizedRule
 
@@ -80,7 +82,9 @@ class ToleranceRule(SizedRule):
             and the float model has 0 to 1; else it has to be given.
         reference: The metric of the float model. `None` measures it before
             training, on the same data.
-        begin: Not used; nor are `end`, `most` and the targets of other rules.
+        most: Number of widths, 1 or 2, that a layer of at most the mean
+            sensitivity may drop in one decision; any other layer drops one.
+        begin: Not used; nor are `end` and the targets of other rules.
         allowed_bits: As for `BudgetRule`.
         device: As for `BudgetRule`; sizes are then those of the whole file.
 
@@ -202,8 +206,8 @@ class ToleranceRule(SizedRule):
     def due(
         self, progress: float, average_bits: float, state: RuleState
     ) -> bool:
-        """Never within an epoch: what is decided follows from a metric."""
-        return False
+        """Whether the model is on its way to a smaller size."""
+        return average_bits > state.target_bits + EPSILON and not state.done
 
     def start(self, stats: SearchStats) -> RuleState:
         """The state at the start of a search: the widest size."""
@@ -232,20 +236,49 @@ class ToleranceRule(SizedRule):
     def decide(
         self, stats: SearchStats, state: RuleState
     ) -> tuple[Decision, RuleState]:
-        """Plans the widths of the size that the state aims for."""
+        """Goes towards the size that the state aims for.
+
+        A layer drops one width, or `most` if its sensitivity is at most the
+        mean; what gets wider does so at once.
+        """
+        mean = mean_sensitivity(stats.layers)
+        return self._towards(
+            stats,
+            state,
+            {
+                layer.path: self.most if layer.sensitivity <= mean else 1
+                for layer in stats.layers
+            },
+        )
+
+    def decide_at_once(
+        self, stats: SearchStats, state: RuleState
+    ) -> tuple[Decision, RuleState]:
+        """Goes to the size that the state aims for in one decision."""
+        return self._towards(stats, state, {})
+
+    def _towards(
+        self, stats: SearchStats, state: RuleState, most: Mapping[str, int]
+    ) -> tuple[Decision, RuleState]:
         options = self.options(stats)
         plan = self._plan(stats, options, state.target_bits)
         changes = []
         for layer in stats.layers:
-            option = options[layer.path][plan[layer.path]]
-            if option.bits != layer.bits:
-                cost = option.cost - layer.cost.get(layer.bits, 0.0)
+            row = options[layer.path]
+            to = plan[layer.path]
+            widths = [option.bits for option in row]
+            if layer.bits in widths and layer.path in most:
+                now = widths.index(layer.bits)
+                to = min(to, now + most[layer.path])
+            if row[to].bits != layer.bits:
+                cost = row[to].cost - layer.cost.get(layer.bits, 0.0)
                 changes.append(
                     Change(
                         layer.path,
                         layer.bits,
-                        option.bits,
-                        f"predicted loss {cost:+.2e}",
+                        row[to].bits,
+                        f"predicted loss {cost:+.2e}, on the way to "
+                        f"{state.target_bits:.2f} bits on average",
                         cost,
                     )
                 )

@@ -26,7 +26,7 @@ from msq_tf.search.controller import search_stats
 from msq_tf.search.fit_samples import TakesSamples
 from msq_tf.search.held_out import HeldOutMetric
 from msq_tf.search.kept_states import KeptStates
-from msq_tf.search.tolerance_search import ToleranceOutcome
+from msq_tf.search.tolerance_outcome import ToleranceOutcome
 from msq_tf.search.tolerance_search import ToleranceSearch
 from msq_tf.sensitivity.effort import Effort
 from msq_tf.sensitivity.effort import Run
@@ -37,6 +37,8 @@ from msq_tf.sensitivity.statistics import StatisticsGatherer
 
 # Decisions in the search phase when no interval is given.
 _DECISIONS = 10
+# Those of a search for a tolerance: three for each size that it tries.
+_TOLERANCE_DECISIONS = 24
 # Steps of an epoch for statistics that are taken before its length is known.
 _UNKNOWN_STEPS = 100
 _UNBEGUN = (
@@ -245,8 +247,8 @@ class SearchCallback(TakesSamples):
                 ),
                 KeptStates(self.directory, chief),
                 int(self.params.get("epochs") or 0),
-                self._decide_between,
-                lambda line: self._printer.say(line),
+                self._decide_after,
+                self._say,
             )
 
     @property
@@ -320,7 +322,10 @@ class SearchCallback(TakesSamples):
     def _search(self, step: int, epoch: float) -> None:
         """Takes the decisions that are due after a training step."""
         search = self._qmodel.search
-        if search.rule_state.done or self._tolerance is not None:
+        if self._tolerance is not None:
+            self._tolerance.within_epoch(epoch, step, self._steps)
+            return
+        if search.rule_state.done:
             return
         if self._decider is None or not search.rule_state.started:
             raise ValueError(_UNBEGUN)
@@ -354,21 +359,27 @@ class SearchCallback(TakesSamples):
             self._held_out,
         )
 
-    def _decide_between(self, epoch: int, choose: Choose) -> list[BitChange]:
-        """Takes a decision between two epochs, after so many of them."""
+    def _decide_after(self, epoch: float, choose: Choose) -> list[BitChange]:
+        """Takes a decision of another's choice after so many epochs."""
         if self._decider is None:
             raise ValueError(_UNBEGUN)
         epochs = self.params.get("epochs") or 1
         with self._qmodel.state_kept():
             changes = self._decider.decide(
                 min(epoch / epochs, 1.0),
-                epoch * self._steps,
+                round(epoch * self._steps),
                 float(epoch),
-                self._portions(_DECISIONS),
+                self._portions(_TOLERANCE_DECISIONS),
                 choose,
             )
         self._tell(changes)
         return changes
+
+    def _say(self, lines: str) -> None:
+        """Shows lines to the user, and writes them to the log."""
+        if distribute.is_chief(self._qmodel.distribute_strategy):
+            bit_changes.log_text(lines)
+            self._printer.say(lines)
 
     def _tell(self, changes: list[BitChange]) -> None:
         if not distribute.is_chief(self._qmodel.distribute_strategy):

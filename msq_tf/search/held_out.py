@@ -90,12 +90,15 @@ class HeldOutMetric:
         monitor = self._rule.monitor
         if not isinstance(monitor, str) or self._own_data:
             return self.now()
+        if monitor not in logs and self.can_measure:
+            return self.now()  # an epoch that `fit` does not validate
         return value_of(monitor, logs, "ToleranceRule")
 
     def _of(self, model: Any) -> float:
         monitor = self._rule.monitor
         if not isinstance(monitor, str):
-            return value_of("", {"": monitor(model)}, "ToleranceRule")
+            name = self._rule.name
+            return value_of(name, {name: monitor(model)}, "ToleranceRule")
         data, named = self._data, dict(self._named)
         parts = {"x": data}
         if isinstance(data, tuple | list):

@@ -26,7 +26,8 @@ class Record(NamedTuple):
         epoch: Epochs of this search, from 1.
         rung: Place of its size in the ladder.
         value: The metric.
-        decisions: Decisions of the search after it; 0 if it took none.
+        decisions: Decisions of the search once what follows from it is done;
+            0 if nothing does.
     """
 
     epoch: int

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from msq_tf import distribute
-from msq_tf.bit_widths import MIN_BITS
 from msq_tf.core.bit_history import BitChange
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.rules import course
@@ -26,48 +25,27 @@ from msq_tf.rules.course import Course
 from msq_tf.rules.rule import Decision
 from msq_tf.rules.rule import RuleState
 from msq_tf.rules.rule import SearchStats
-from msq_tf.rules.tolerance import Rung
 from msq_tf.rules.tolerance import ToleranceRule
 from msq_tf.search import tolerance_journal as journals
 from msq_tf.search.controller import Choose
 from msq_tf.search.controller import search_stats
 from msq_tf.search.held_out import HeldOutMetric
 from msq_tf.search.kept_states import KeptStates
+from msq_tf.search.tolerance_before import measure_untrained
+from msq_tf.search.tolerance_before import stats_with_costs
 from msq_tf.search.tolerance_journal import Journal
 from msq_tf.search.tolerance_journal import Record
+from msq_tf.search.tolerance_outcome import ToleranceOutcome
 from msq_tf.search.tolerance_words import Words
 from msq_tf.sensitivity.statistics import layer_outlines
 
-# Places in the ladder that are measured before training, as shares.
-_BEFORE = (0.0, 0.25, 0.5, 0.75, 1.0)
+# The way to a smaller size: decisions in an epoch, and the share of it after
+# which the rest goes at once.
+_DECISIONS = 12
+_WAY = 0.5
 
 # Takes a decision: epochs trained, and what to ask in the rule's place.
-Decide = Callable[[int, Choose], list[BitChange]]
-
-
-@dataclasses.dataclass(frozen=True)
-class ToleranceOutcome:
-    """How a search for a tolerance ended.
-
-    Attributes:
-        kept: Whether the model that it handed over keeps the promise.
-        epoch: The epoch that the model is of; 0 for before training.
-        value: Its metric on held-out data.
-        reference: The metric of the float model.
-        drop: What it lost, in `unit`.
-        unit: As `ToleranceRule.unit`.
-        bytes: Its size; of the whole file where the rule has a device.
-        trials: `(epoch, bytes, drop)` of every epoch that was measured.
-    """
-
-    kept: bool
-    epoch: int
-    value: float
-    reference: float
-    drop: float
-    unit: str
-    bytes: float
-    trials: tuple[tuple[int, float, float], ...]
+Decide = Callable[[float, Choose], list[BitChange]]
 
 
 class ToleranceSearch:
@@ -102,6 +80,8 @@ class ToleranceSearch:
         self._tell = tell
         self._journal: Journal | None = None
         self._rung = 0
+        # Whether the widths may not be those of the size yet.
+        self._travels = True
         self.outcome: ToleranceOutcome | None = None
 
     @property
@@ -115,21 +95,42 @@ class ToleranceSearch:
         return self._journal
 
     def begin_epoch(self, epoch: int) -> None:
-        """Begins a search, or goes on with one that was broken off.
+        """Begins a search, goes on with one, or moves to another size.
+
+        A size changes here and not at an epoch's end, so that whatever saves
+        the model then saves what was measured.
 
         Args:
             epoch: Epochs of `fit` before.
         """
-        if self._journal is not None:
+        if self._journal is None:
+            self._begin_or_resume(epoch)
+        records = self._known.records
+        taken = int(self._network.search.rule_state.decisions)
+        if not records or records[-1].decisions <= taken:
             return
+        last = records[-1]
+        known = self._known.course(self._rule)
+        move = known.next_move()
+        drop = known.measured[-1].drop
+        why = self._words(known).moved(last.epoch, last.value, drop, move)
+        self._tell(why)
+        if move.back_to is not None:
+            self._go_back(move.back_to)
+        self._move(last.epoch, move.rung, why)
+
+    def _begin_or_resume(self, epoch: int) -> None:
         state = self._network.search.rule_state
-        if not state.started or state.done or not (epoch or self._is_known()):
-            self._begin(epoch)
+        if not state.started or state.done:
+            self._begin(epoch, self._rule.reference)
             return
         found = journals.from_chief(
             self._network.distribute_strategy, self._states.read_journal()
         )
-        if found is None:
+        if found is not None and (epoch or not found.get("records")):
+            self._resume(epoch, found)
+            return
+        if epoch:
             raise ValueError(
                 "A search for a tolerance was broken off, and what it had "
                 "measured and stored is gone. Expected the folder that the "
@@ -137,10 +138,46 @@ class ToleranceSearch:
                 "directory=...)`, or a training from its first epoch. "
                 f"Received: epoch {epoch + 1} and no journal"
             )
-        self._resume(epoch, found)
+        reference = self._rule.reference
+        if reference is None and found is not None:
+            reference = Journal.from_json(found).reference
+        if reference is None:
+            warnings.warn(
+                "A search for a tolerance was broken off and begins anew. The "
+                "weights were trained in the meantime, and what is measured as "
+                "the float model now is another one. Expected "
+                "`ToleranceRule(reference=...)`, or a model as it was before. "
+                "Received: reference=None",
+                stacklevel=2,
+            )
+        self._begin(epoch, reference)
+
+    def within_epoch(self, epoch: float, step: int, steps: int) -> None:
+        """Goes on to the size of a round, where that takes several decisions.
+
+        Args:
+            epoch: Epochs of `fit` that are over, a fraction in one.
+            step: Training steps taken.
+            steps: Those of an epoch.
+        """
+        rule, state = self._rule, self._network.search.rule_state
+        if self._journal is None or state.done:
+            return
+        # What is measured at the epoch's end shall have been trained before.
+        late = step % steps >= steps * _WAY
+        if not late and step < state.last_step + max(1, steps // _DECISIONS):
+            return
+        if self._travels and self._is_on_its_way():
+            self._decide(epoch, rule.decide_at_once if late else rule.decide)
+            self._travels = self._is_on_its_way()
+
+    def _is_on_its_way(self) -> bool:
+        stats = search_stats(self._network)
+        state = self._network.search.rule_state
+        return self._rule.due(0.0, self._rule.average(stats), state)
 
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
-        """Measures an epoch, and moves to another size at a round's end.
+        """Measures an epoch.
 
         Args:
             epoch: Epochs of `fit` that are over.
@@ -156,7 +193,7 @@ class ToleranceSearch:
         state = self._network.search.rule_state
         if self._journal is None and state.started and not state.done:
             # Broken off between the last epoch and this.
-            self.begin_epoch(self._epochs)
+            self._begin_or_resume(self._epochs)
         if self._journal is None or not self._journal.records:
             return
         rule, journal = self._rule, self._journal
@@ -167,7 +204,12 @@ class ToleranceSearch:
         value = journal.value(best.epoch)
         if best.epoch != last.epoch or best.rung != self._rung:
             self._go_back(best.epoch)
-            self._move(last.epoch, best.rung, words.back_to(best.epoch))
+            self._move(
+                last.epoch,
+                best.rung,
+                words.back_to(best.epoch),
+                self._rule.decide_at_once,
+            )
             if self._metric.can_measure:
                 value = self._of_chief(self._metric.now())
         drop = rule.drop(value, journal.reference)
@@ -195,14 +237,7 @@ class ToleranceSearch:
             said = rule.keeps(best.drop)
             warnings.warn(words.broken(best, value, drop, said), stacklevel=2)
 
-    def _is_known(self) -> bool:
-        """Whether the folder has what a run was that began like this one."""
-        found = journals.from_chief(
-            self._network.distribute_strategy, self._states.read_journal()
-        )
-        return found is not None
-
-    def _begin(self, epoch: int) -> None:
+    def _begin(self, epoch: int, reference: float | None) -> None:
         rule, network = self._rule, self._network
         epochs = self._epochs - epoch
         if epochs < course.LEAST_EPOCHS:
@@ -212,7 +247,6 @@ class ToleranceSearch:
                 "close. Expected more epochs, which may be shorter ones "
                 f"(`fit(steps_per_epoch=...)`). Received: epochs={epochs}"
             )
-        reference = rule.reference
         if reference is None:
             reference = self._of_chief(self._metric.of_float())
         if not math.isfinite(reference):
@@ -233,57 +267,19 @@ class ToleranceSearch:
         network.search.rule_state = rule.start(search_stats(network))
         # Measures the costs, which make the ladder.
         self._decide(epoch, rule.decide)
-        ladder = rule.ladder(self._stats())
+        ladder = rule.ladder(stats_with_costs(network))
         self._journal = Journal(
             settings=journals.settings_of(rule, self._epochs),
             first=epoch,
             reference=float(reference),
             ladder=ladder,
-            untrained=self._measure_untrained(ladder),
+            untrained=measure_untrained(
+                rule, network, self._metric, ladder, self._of_chief
+            ),
         )
         self._states.save(0, self._arrays())
         self._states.write_journal(self._known.to_json())
         self._tell("\n".join(self._words(self._known.course(rule)).expected()))
-
-    def _measure_untrained(
-        self, ladder: tuple[Rung, ...]
-    ) -> tuple[tuple[int, float], ...]:
-        if not self._metric.can_measure:
-            return ()
-        search, found = self._network.search, []
-        before = np.array(search.bits.numpy())
-        places = [round(share * (len(ladder) - 1)) for share in _BEFORE]
-        for rung in dict.fromkeys(places):
-            aims = search.rule_state._replace(target_bits=ladder[rung].budget)
-            decision, _ = self._rule.decide(self._stats(), aims)
-            widths = self._network.bits | {
-                change.path: change.new for change in decision.changes
-            }
-            search.bits.assign([widths[path] for path in self._network.paths])
-            self._network.hold_scales()
-            try:
-                found.append((rung, self._of_chief(self._metric.now())))
-            finally:
-                search.bits.assign(before)
-        self._network.hold_scales()
-        return tuple(found)
-
-    def _stats(self) -> SearchStats:
-        """Statistics with the costs that the model holds."""
-        costs = self._network.search.cost.numpy()
-        layers = [
-            dataclasses.replace(
-                layer,
-                cost={
-                    bits: float(row[bits])
-                    for bits in range(MIN_BITS, layer.start_bits + 1)
-                },
-            )
-            for layer, row in zip(
-                layer_outlines(self._network), costs, strict=True
-            )
-        ]
-        return search_stats(self._network, layers)
 
     def _note(self, epoch: int, value: float) -> None:
         """Takes what was measured after an epoch of the search."""
@@ -298,21 +294,15 @@ class ToleranceSearch:
         known = self._journal.course(rule)
         if epoch in known.stored:
             self._states.save(epoch, self._arrays())
-        # Before the model changes, so that no change is without a record.
         self._states.write_journal(self._journal.to_json())
-        if moves:
-            move = known.next_move()
-            drop = rule.drop(value, self._journal.reference)
-            why = self._words(known).moved(epoch, value, drop, move)
-            self._tell(why)
-            if move.back_to is not None:
-                self._go_back(move.back_to)
-            self._move(epoch, move.rung, why)
         # A backup may be of one epoch before.
         self._states.keep_only({*before.stored, *known.stored})
 
-    def _move(self, epoch: int, rung: int, why: str) -> None:
-        """Gives the model the widths of another size."""
+    def _move(
+        self, epoch: int, rung: int, why: str, how: Choose | None = None
+    ) -> None:
+        """Gives the model the widths of another size, or begins to."""
+        how = how or self._rule.decide
         search, known = self._network.search, self._known
         search.rule_state = search.rule_state._replace(
             target_bits=known.ladder[rung].budget
@@ -321,7 +311,7 @@ class ToleranceSearch:
         def choose(
             stats: SearchStats, state: RuleState
         ) -> tuple[Decision, RuleState]:
-            decision, after = self._rule.decide(stats, state)
+            decision, after = how(stats, state)
             changes = tuple(
                 dataclasses.replace(change, reason=f"{why}; {change.reason}")
                 for change in decision.changes
@@ -330,6 +320,7 @@ class ToleranceSearch:
 
         self._decide(epoch + known.first, choose)
         self._rung = rung
+        self._travels = self._is_on_its_way()
 
     def _arrays(self) -> list[np.ndarray]:
         return [v.numpy() for v in self._network.training_state()]
@@ -373,19 +364,14 @@ class ToleranceSearch:
                 f"{dict(journal.settings)}. Received: {mine}"
             )
         epoch -= journal.first
-        ends = course.round_ends(journal.epochs)
         taken = int(self._network.search.rule_state.decisions)
-        records = [r for r in journal.records if r.epoch <= epoch]
-        self._journal = dataclasses.replace(journal, records=())
-        for record in records:
-            if record.decisions > taken:
-                # The backup came before the search's own end of the epoch.
-                self._note(record.epoch, record.value)
-                return
-            self._journal = self._journal.with_record(record)
-            self._rung = record.rung
-            if record.epoch in ends and record.epoch != ends[-1]:
-                self._rung = self._journal.course(rule).next_move().rung
+        records = tuple(r for r in journal.records if r.epoch <= epoch)
+        self._journal = dataclasses.replace(journal, records=records)
+        if records:
+            last = records[-1]
+            moved = 0 < last.decisions <= taken
+            known = self._journal.course(rule)
+            self._rung = known.next_move().rung if moved else last.rung
         if epoch > (records[-1].epoch if records else 0):
             if not self._metric.can_measure:
                 raise ValueError(

@@ -86,12 +86,12 @@ class Words:
             f"{self._size(now)}"
         )
         allowed = self.course.allowance(epoch)
-        if not self.rule.keeps(drop) and move.passed:
+        if not self.rule.keeps(drop) and self.rule.keeps(drop - allowed):
             found += (
                 f" (training alone costs {self._amount(allowed)} at this time)"
             )
         if move.rung == now:
-            follows = "stays"
+            follows = "stays" if move.passed else "goes on there"
         elif move.rung > now:
             follows = f"on to {self._size(move.rung)}"
         else:
@@ -133,6 +133,12 @@ class Words:
     ) -> str:
         """What a user has to know where the promise is not kept."""
         of = self._of_epoch(best.epoch)
+        if measured and not math.isfinite(value):
+            return (
+                f"The promise of {self._amount(self.rule.max_drop)} is NOT "
+                f"verified: {self.rule.name} gave no number when it was "
+                f"measured again of the model {of}, which had kept it."
+            )
         if measured:
             return (
                 f"The promise of {self._amount(self.rule.max_drop)} is NOT "

@@ -167,7 +167,8 @@ class ModelView(QuantizedNetwork):
     def training_state(self) -> list[Any]:
         bits = [
             variable
-            for entry in self._weights.quantized
+            for entry in self._found
+            if entry.by_msq
             for name, variable in (entry.variables or {}).items()
             if name not in HELD_NAMES
         ]

@@ -76,7 +76,9 @@ def search(**rule):
     return msq_tf.MSQCallback(msq_tf.ToleranceRule(**rule), hessian=False)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(
+    "optimizer", ["adam", pytest.param("sgd", marks=pytest.mark.slow)]
+)
 def test_what_is_handed_over_keeps_the_promise(trained, optimizer):
     qmodel = quantized(trained, optimizer=optimizer)
     callback = search(max_drop=3.0)
@@ -152,9 +154,15 @@ class _Kill(keras.callbacks.Callback):
         if epoch == self.epoch:
             raise _Killed
 
+    def on_epoch_end(self, epoch, logs=None):
+        # After the last backup; nothing but the hand-over is left.
+        if epoch + 1 == self.epoch == _EPOCHS:
+            raise _Killed
 
+
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["search", "backup"])
-@pytest.mark.parametrize("epoch", [1, 4])
+@pytest.mark.parametrize("epoch", [1, 4, _EPOCHS])
 def test_a_resumed_search_decides_as_the_uninterrupted_one(
     trained, tmp_path, first, epoch
 ):

@@ -191,6 +191,18 @@ def test_a_size_that_fails_later_takes_smaller_ones_along():
     assert known.best().rung == 20
 
 
+def test_what_fails_at_a_high_rate_is_tried_again_at_the_end():
+    """As a network whose smallest size needs a rate near zero."""
+
+    def drop_at(epoch, rung):
+        if rung < 31:
+            return 0.0
+        return 60.0 if epoch < 18 else 0.5
+
+    known, *_ = run(new_course(range(_RUNGS), 20), drop_at)
+    assert known.best().rung == 31
+
+
 def test_the_ladder_may_have_one_size():
     known, rung, _ = run(new_course([0.0], 5), lambda *_: 0.0)
     assert rung == 0 and known.best().rung == 0

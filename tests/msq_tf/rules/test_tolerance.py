@@ -46,11 +46,18 @@ def test_any_size_is_reached_from_any_other(drawn, data):
     for _ in range(4):
         rung = data.draw(st.sampled_from(ladder))
         # The costs are those of the start, whatever the bits are now.
-        decision, state = rule.decide(
-            now, state._replace(target_bits=rung.budget)
-        )
-        now = dataclasses.replace(now, layers=apply(now.layers, decision))
+        state = state._replace(target_bits=rung.budget)
+        while True:
+            decision, state = rule.decide(now, state)
+            for change in decision.changes:
+                # 8, 4, 2: one at a time, or two where that is cheap.
+                assert change.old / change.new <= 4
+            now = dataclasses.replace(now, layers=apply(now.layers, decision))
+            if not rule.due(0.5, rule.average(now), state):
+                break
         assert rule.average(now) == pytest.approx(rung.average)
+        decision, state = rule.decide_at_once(now, state)
+        assert not decision.changes
         assert not state.done
 
 
@@ -148,5 +155,21 @@ def test_the_mode_follows_from_the_name():
     assert msq_tf.ToleranceRule(monitor="val_depth", mode="max").mode == "max"
 
 
-def test_it_decides_nothing_within_an_epoch():
-    assert not msq_tf.ToleranceRule().due(0.5, 8.0, RuleState(started=1.0))
+def test_a_sensitive_layer_drops_one_width_at_a_time():
+    now = stats(
+        layer("a", cost=0.0, sensitivity=2.0), layer("b", sensitivity=0.0)
+    )
+    rule = msq_tf.ToleranceRule()
+    state = rule.start(now)._replace(target_bits=2.0)
+    decision, _ = rule.decide(now, state)
+    assert {c.path: c.new for c in decision.changes} == {"a": 4, "b": 2}
+    decision, _ = rule.decide_at_once(now, state)
+    assert {c.path: c.new for c in decision.changes} == {"a": 2, "b": 2}
+
+
+def test_it_is_due_on_the_way_down_alone():
+    rule = msq_tf.ToleranceRule()
+    state = RuleState(started=1.0, target_bits=4.0)
+    assert rule.due(0.5, 8.0, state)
+    assert not rule.due(0.5, 4.0, state)
+    assert not rule.due(0.5, 8.0, state._replace(done=1.0))
