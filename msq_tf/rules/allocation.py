@@ -185,7 +185,7 @@ def _fall(row: Sequence[Option], index: int) -> tuple[float, float] | None:
 def total_cost(
     options: Options, chosen: Mapping[str, int], exponent: float = 1.0
 ) -> float:
-    """What `allocate` adds up for a choice: costs evened out and raised."""
+    """The sum that `allocate` makes of a choice's costs, evened and raised."""
     return sum(
         _monotone(options[path][: index + 1], exponent)[-1].cost
         for path, index in chosen.items()

@@ -71,6 +71,11 @@ class BudgetRule(SizedRule):
             the size of the whole file.
         growth: How often a search may give a layer a wider width again; 0 for
             never.
+        stages: Number of sizes on the way, evenly spaced by their ratio, the
+            target the last. Each gets an equal share of the training after
+            `begin`: bits fall in its first part, of which `end` is the share,
+            and fine-tuning takes the rest. With a `ParetoCheckpoint` one run
+            leaves a model of every size.
 
     Raises:
         ValueError: If not exactly one target is given, or a value is out of
@@ -83,6 +88,7 @@ class BudgetRule(SizedRule):
     """
 
     growth: int = 0
+    stages: int = 1
 
     # Its plan needs no cleared bits, and clearing them gained no accuracy.
     lsb_strength: ClassVar[float] = 0.0
@@ -90,6 +96,7 @@ class BudgetRule(SizedRule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("growth", self.growth, 0)
+        check_integer("stages", self.stages, 1)
 
     @property
     def uses_growth(self) -> bool:
@@ -110,11 +117,33 @@ class BudgetRule(SizedRule):
 
     def budget(self, progress: float, state: RuleState) -> float:
         """Average stored bits allowed at `progress` (0 to 1) of training."""
-        phase = (progress - self.begin) / (self.end - self.begin)
-        left = 1.0 - min(max(phase, 0.0), 1.0)
-        return state.target_bits + (state.start_bits - state.target_bits) * (
-            left**3
+        if self.stages == 1:
+            phase = (progress - self.begin) / (self.end - self.begin)
+            return _cubic(phase, state.start_bits, state.target_bits)
+        stage, part = self._stage(progress)
+        return _cubic(
+            part / self.end,
+            self._level(stage - 1, state),
+            self._level(stage, state),
         )
+
+    def span(self) -> tuple[float, float]:
+        if self.stages == 1:
+            return super().span()
+        stage = (1.0 - self.begin) / self.stages
+        return stage * self.end, 1.0 - stage * (1.0 - self.end)
+
+    def _stage(self, progress: float) -> tuple[int, float]:
+        """The number of the stage, from 0, and how much of it is over."""
+        share = (progress - self.begin) / (1.0 - self.begin) * self.stages
+        # Rounding must not put the end of a stage before it.
+        stage = min(max(int(share + 1e-9), 0), self.stages - 1)
+        return stage, share - stage
+
+    def _level(self, stage: int, state: RuleState) -> float:
+        """Average stored bits after a stage; before the first, the start."""
+        ratio = state.target_bits / state.start_bits
+        return float(state.start_bits * ratio ** ((stage + 1) / self.stages))
 
     def due(
         self, progress: float, average_bits: float, state: RuleState
@@ -127,6 +156,11 @@ class BudgetRule(SizedRule):
     def decide(
         self, stats: SearchStats, state: RuleState
     ) -> tuple[Decision, RuleState]:
+        whole = state
+        if self.stages > 1:
+            # The best plan for this stage's size, of which models are kept.
+            stage, _ = self._stage(stats.progress)
+            state = state._replace(target_bits=self._level(stage, whole))
         stats, grown = self._grow(stats, state)
         options = self.options(stats)
         plan = self._plan(stats, state, options)
@@ -137,7 +171,7 @@ class BudgetRule(SizedRule):
             )
         steps = _steps(options, plan)
         most = self._most(stats)
-        excess = self._excess(stats, self.budget(stats.progress, state))
+        excess = self._excess(stats, self.budget(stats.progress, whole))
         taken: dict[str, int] = {}
         while excess > 0:
             # A layer's first step comes before its second.
@@ -174,7 +208,7 @@ class BudgetRule(SizedRule):
                     following,
                 )
             )
-        after = self.after(stats, state, changes)._replace(
+        after = self.after(stats, whole, changes)._replace(
             grown=state.grown + len(grown)
         )
         pulls = {} if after.done else _pulls(options, plan, taken)
@@ -261,6 +295,11 @@ class BudgetRule(SizedRule):
             stats = best[1]
             changes.append(best[2])
         return stats, changes
+
+
+def _cubic(phase: float, start: float, target: float) -> float:
+    left = 1.0 - min(max(phase, 0.0), 1.0)
+    return target + (start - target) * left**3
 
 
 class _Step(NamedTuple):

@@ -59,7 +59,7 @@ class Measured(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What a round found: the loss of a size, less what training cost."""
+    """The finding of a round: a size's loss, less what training cost."""
 
     epoch: int
     rung: int
@@ -67,7 +67,7 @@ class Trial(NamedTuple):
 
 
 class Move(NamedTuple):
-    """What to do after a round.
+    """The step after a round.
 
     Attributes:
         rung: The size of the next round.
@@ -138,7 +138,7 @@ class Course:
         return (*self.untrained[:1], *self.measured)
 
     def allowance(self, epoch: int) -> float:
-        """What training costs by itself at an epoch."""
+        """The loss that training makes by itself at an epoch."""
         first = round_ends(self.epochs)[0]
         drops = [m.drop for m in self.measured if m.epoch <= first]
         if not drops or epoch < first:
@@ -152,7 +152,7 @@ class Course:
         return lost * left
 
     def trials(self) -> list[Trial]:
-        """What the rounds that are over found, in their order."""
+        """The findings of the rounds that are over, in their order."""
         found, begin = [], 0
         for end in round_ends(self.epochs):
             drops = [m for m in self.measured if begin < m.epoch <= end]
@@ -169,7 +169,7 @@ class Course:
         return found
 
     def next_move(self) -> Move:
-        """What to do now, at the end of a round that is not the last."""
+        """The step to take at the end of a round that is not the last."""
         trials = self.trials()
         last = trials[-1]
         passed = self.keeps(last.drop)

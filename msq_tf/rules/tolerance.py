@@ -182,7 +182,7 @@ class ToleranceRule(SizedRule):
         )
 
     def drop(self, value: float, reference: float) -> float:
-        """What a value of the metric has lost, in the unit of `max_drop`.
+        """Computes what a metric has lost, in the unit of `max_drop`.
 
         Negative where it is better than the float model's; infinite where it
         is no number.

@@ -332,9 +332,10 @@ class SearchCallback(TakesSamples):
         rule = self.rule
         epochs = self.params.get("epochs") or 1
         progress = min(epoch / epochs, 1.0)
-        phase = (rule.end - rule.begin) * epochs * self._steps
+        share, end = rule.span()
+        phase = share * epochs * self._steps
         interval = self.interval or max(1, int(phase / _DECISIONS))
-        over = progress >= rule.end
+        over = progress >= end
         state = search.rule_state
         if state.decisions and step < state.last_step + interval and not over:
             return

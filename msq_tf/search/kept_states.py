@@ -44,7 +44,7 @@ class KeptStates:
             # Copies: an array may be a view of the variable itself.
             self._in_memory[epoch] = [np.array(array) for array in arrays]
         else:
-            with replacing(self._path(epoch)) as path:
+            with replacing(_path(self._folder, epoch)) as path:
                 with open(path, "wb") as file:
                     np.savez(file, *map(_as_bytes, arrays))
 
@@ -64,7 +64,7 @@ class KeptStates:
             return None
         if self._folder is None:
             return self._in_memory[epoch]
-        path = self._path(epoch)
+        path = _path(self._folder, epoch)
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = [file[f"arr_{i}"] for i in range(len(file.files))]
@@ -133,10 +133,9 @@ class KeptStates:
             if name == JOURNAL or _OURS.fullmatch(name):
                 path.unlink(missing_ok=True)
 
-    def _path(self, epoch: int) -> pathlib.Path:
-        if self._folder is None:
-            raise ValueError("States in memory have no files.")
-        return self._folder / f"epoch-{epoch:04d}.npz"
+
+def _path(folder: pathlib.Path, epoch: int) -> pathlib.Path:
+    return folder / f"epoch-{epoch:04d}.npz"
 
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:

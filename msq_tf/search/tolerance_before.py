@@ -1,4 +1,4 @@
-"""What is measured before a search for a tolerance trains anything."""
+"""Measurements before a search for a tolerance trains anything."""
 
 from __future__ import annotations
 

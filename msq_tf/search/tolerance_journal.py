@@ -1,4 +1,4 @@
-"""What a search for a tolerance knows, as a resumed run has to know it."""
+"""The knowledge of a search for a tolerance, for a run that resumes it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Journal:
         return dataclasses.replace(self, records=(*self.records, record))
 
     def course(self, rule: ToleranceRule) -> Course:
-        """What follows from the measurements."""
+        """The course that follows from the measurements."""
         course = Course(
             ladder=self.ladder,
             epochs=self.epochs,
@@ -141,7 +141,7 @@ class Journal:
 
 
 def settings_of(rule: ToleranceRule, epochs: int) -> dict[str, Any]:
-    """What a run and the one that resumes it have to agree on."""
+    """The settings that a run and the one that resumes it agree on."""
     return {
         "max_drop": rule.max_drop,
         "monitor": rule.name,

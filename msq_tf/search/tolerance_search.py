@@ -44,6 +44,10 @@ from msq_tf.sensitivity.statistics import layer_outlines
 _DECISIONS = 12
 _WAY = 0.5
 
+# Part of an epoch that is over when it begins: what changes then is no part of
+# the epoch before, whose metric is known.
+_BEGUN = 1e-6
+
 # Takes a decision: epochs trained, and what to ask in the rule's place.
 Decide = Callable[[float, Choose], list[BitChange]]
 
@@ -117,7 +121,7 @@ class ToleranceSearch:
         self._tell(why)
         if move.back_to is not None:
             self._go_back(move.back_to)
-        self._move(last.epoch, move.rung, why)
+        self._move(last.epoch + _BEGUN, move.rung, why)
 
     def _begin_or_resume(self, epoch: int) -> None:
         state = self._network.search.rule_state
@@ -299,7 +303,7 @@ class ToleranceSearch:
         self._states.keep_only({*before.stored, *known.stored})
 
     def _move(
-        self, epoch: int, rung: int, why: str, how: Choose | None = None
+        self, epoch: float, rung: int, why: str, how: Choose | None = None
     ) -> None:
         """Gives the model the widths of another size, or begins to."""
         how = how or self._rule.decide

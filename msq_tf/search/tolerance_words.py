@@ -1,4 +1,4 @@
-"""What a search for a tolerance says, in words for a person."""
+"""The words of a search for a tolerance, for a person."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Words:
         return self.bytes_at(self.course.ladder[rung].average)
 
     def expected(self) -> list[str]:
-        """What to expect, before training."""
+        """Says what to expect, before training."""
         rule, known = self.rule, self.course
         name = rule.name
         least = "at most" if rule.mode == "min" else "at least"
@@ -111,7 +111,7 @@ class Words:
         return f"the model of epoch {epoch + self.first} is handed over"
 
     def handed(self, best: Measured, value: float, drop: float) -> str:
-        """What the search ends with, where the promise is kept."""
+        """Says what the search ends with, where the promise is kept."""
         of = self._of_epoch(best.epoch)
         line = (
             f"MSQ: hands over the model {of}: {self.rule.name} "
@@ -131,7 +131,7 @@ class Words:
     def broken(
         self, best: Measured, value: float, drop: float, measured: bool
     ) -> str:
-        """What a user has to know where the promise is not kept."""
+        """Warns that the promise is not kept."""
         of = self._of_epoch(best.epoch)
         if measured and not math.isfinite(value):
             return (
@@ -165,7 +165,7 @@ class Words:
         )
 
     def constant(self, value: float) -> str:
-        """What a user has to know of a metric that never moves."""
+        """Warns of a metric that never moves."""
         return (
             f"{self.rule.name} was {value:.4f} after every epoch, at all "
             f"sizes. Expected a metric that tells models apart. Received: the "

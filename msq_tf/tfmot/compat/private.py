@@ -100,7 +100,7 @@ def output_quantizer_vars(wrapper: Any) -> Any:
 
 
 def compile_arguments(model: Any) -> dict[str, Any]:
-    """What `compile` takes of a compiled model, but for its optimizer."""
+    """The arguments that a model was compiled with, but for its optimizer."""
     given = dict(model._compile_config.config)
     given.pop("optimizer", None)
     return given

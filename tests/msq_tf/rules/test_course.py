@@ -197,7 +197,7 @@ def test_what_fails_at_a_high_rate_is_tried_again_at_the_end():
     def drop_at(epoch, rung):
         if rung < 31:
             return 0.0
-        return 60.0 if epoch < 18 else 0.5
+        return 60.0 if epoch < 15 else 0.5
 
     known, *_ = run(new_course(range(_RUNGS), 20), drop_at)
     assert known.best().rung == 31
