@@ -233,6 +233,8 @@ class ToleranceSearch:
         )
         search = self._network.search
         search.rule_state = search.rule_state._replace(done=1.0)
+        # A backup may be from before the last epoch was counted.
+        search.epoch.assign(float(last.epoch + journal.first))
         if kept:
             self._tell(words.handed(best, value, drop))
             if len({m.drop for m in known.measured}) == 1 and best.rung:
