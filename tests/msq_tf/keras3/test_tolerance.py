@@ -98,6 +98,7 @@ def test_what_is_handed_over_keeps_the_promise(trained, optimizer):
     assert qmodel.search.rule_state.done
 
 
+@pytest.mark.slow
 def test_a_promise_that_cannot_be_kept_is_said(trained, capsys):
     qmodel = quantized(trained)
     callback = search(max_drop=0.0, reference=0.9999)
@@ -189,3 +190,119 @@ def test_a_resumed_search_decides_as_the_uninterrupted_one(
     assert resumed.bits == whole.bits
     for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_loop_of_ones_own_logs_the_metric(trained):
+    qmodel = quantized(trained)
+    search = msq_tf.MSQCallback(
+        msq_tf.ToleranceRule(max_drop=3.0, reference=accuracy(trained)),
+        data=data()[0],
+        hessian=False,
+    )
+    (x, y), _ = data()
+    callbacks = keras.callbacks.CallbackList(
+        [search], model=qmodel, epochs=4, steps=4, verbose=0
+    )
+    callbacks.on_train_begin()
+    for epoch in range(4):
+        callbacks.on_epoch_begin(epoch)
+        for batch in range(4):
+            part = slice(64 * batch, 64 * (batch + 1))
+            qmodel.train_on_batch(x[part], y[part])
+            callbacks.on_train_batch_end(batch)
+        callbacks.on_epoch_end(epoch, {"val_accuracy": accuracy(qmodel)})
+    callbacks.on_train_end()
+    assert search.outcome.kept
+    assert search.outcome.value == pytest.approx(accuracy(qmodel))
+    assert search.outcome.bytes < 960
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "message"),
+    [
+        ({}, {"validation_data": None}, "reference=.*Received: none"),
+        ({"monitor": "val_f1"}, {}, "val_accuracy.*Received: monitor='val_f1'"),
+        ({"monitor": "val_loss"}, {}, "unit='metric'.*unit=None"),
+        ({}, {"epochs": 2}, "needs 3 .*Received: epochs=2"),
+        ({}, {"epochs": 9, "initial_epoch": 7}, "Received: epochs=2"),
+        (
+            {"monitor": lambda model: float("nan"), "mode": "max"},
+            {},
+            "no number.*=nan of the float model",
+        ),
+        (
+            {"monitor": lambda model: [1.0, 2.0], "mode": "max"},
+            {},
+            r"is no number.*\[1.0, 2.0\]",
+        ),
+    ],
+)
+def test_what_cannot_be_promised_is_refused_at_once(
+    trained, rule, options, message
+):
+    qmodel = quantized(trained)
+    before = qmodel.get_weights()
+    with pytest.raises(ValueError, match=message):
+        fit(qmodel, search(**rule), **options)
+    # No step was taken.
+    assert qmodel.optimizer.iterations.numpy() == 0
+    for a, b in zip(qmodel.base.get_weights(), before, strict=False):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_metric_that_never_moves_is_told_of(trained):
+    qmodel = quantized(trained)
+    with pytest.warns(UserWarning, match="the same value 3 times"):
+        fit(
+            qmodel,
+            search(monitor=lambda model: 0.5, mode="max"),
+            epochs=3,
+            validation_data=None,
+        )
+    assert qmodel.compression == 16.0
+
+
+@pytest.mark.slow
+def test_a_metric_that_becomes_no_number_hands_over_what_was_stored(trained):
+    values = iter([0.9, 0.9, 0.8, 0.7, 0.6, 0.5, 0.89, 0.2, 0.91])
+
+    def score(model):
+        return next(values, float("nan"))
+
+    qmodel = quantized(trained)
+    callback = search(monitor=score)
+    with pytest.warns(UserWarning, match="NOT verified"):
+        fit(qmodel, callback, epochs=6, validation_data=None)
+    assert not callback.outcome.kept
+
+
+@pytest.mark.slow
+def test_a_folder_of_another_promise_is_refused(trained, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise _Killed
+
+    qmodel = quantized(trained)
+
+    def train(max_drop, *others):
+        callback = msq_tf.MSQCallback(
+            msq_tf.ToleranceRule(max_drop=max_drop),
+            hessian=False,
+            directory=tmp_path,
+        )
+        fit(qmodel, callback, *others, epochs=3, initial_epoch=others == ())
+
+    with pytest.raises(_Killed):
+        train(2.0, Stop())
+    with pytest.raises(ValueError, match="another tolerance.*'max_drop': 1"):
+        train(1.0)
+    (tmp_path / "tolerance.json").unlink()
+    with pytest.raises(ValueError, match="no journal"):
+        train(2.0)
+    (tmp_path / "tolerance.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot be read.*Received: "):
+        train(2.0)
+    (tmp_path / "tolerance.json").write_text('{"settings": 3}')
+    with pytest.raises(ValueError, match="does not fit.*Received: "):
+        train(2.0)
