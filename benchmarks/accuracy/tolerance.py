@@ -303,7 +303,10 @@ def rows(runs: list[dict[str, Any]]) -> list[list[str]]:
     lines = []
     for subject, seed in dict.fromkeys((r["subject"], r["seed"]) for r in runs):
         mine = [r for r in runs if (r["subject"], r["seed"]) == (subject, seed)]
-        grid = [r for r in mine if r["target"] is not None]
+        grid = sorted(
+            (r for r in mine if r["target"] is not None),
+            key=lambda r: r["target"],
+        )
         ours = next((r for r in mine if r["target"] is None), None)
         if ours is None or not grid:
             continue
@@ -324,7 +327,7 @@ def rows(runs: list[dict[str, Any]]) -> list[list[str]]:
                 else f"{ours['bytes'] / by_hand['bytes'] - 1:+.0%}",
                 f"{ours['steps']:,}",
                 f"{sum(r['steps'] for r in grid):,}",
-                str(len(grid)),
+                ", ".join(f"{r['target']:g}" for r in grid),
             ]
         )
     return lines
@@ -342,11 +345,12 @@ def markdown(content: dict[str, Any]) -> str:
         f"{facts}. Weights quantized to 8, 4 or 2 bits, activations in float; "
         f"at most {promise:g} point of accuracy lost on {_HELD_OUT:,} held-out "
         "examples. `by hand` is the smallest size of a grid of budgets, each "
-        "trained by itself, whose last model keeps that:",
+        "trained by itself, whose last model keeps that; `tried` are the "
+        "compressions of the grid:",
         table(
             (
                 *("network", "seed", "float", "bytes", "points lost"),
-                *("by hand", "beside it", "steps", "steps by hand", "budgets"),
+                *("by hand", "beside it", "steps", "steps by hand", "tried"),
             ),
             rows(results["runs"]),
         ),
