@@ -11,6 +11,7 @@ from benchmarks.accuracy import accuracy
 from benchmarks.accuracy import channels
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
+from benchmarks.accuracy import tolerance
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import accelerators
 from benchmarks.files import convolutions
@@ -61,6 +62,7 @@ BENCHMARKS = {
     "start": start,
     "statistics": statistics,
     "targets": targets,
+    "tolerance": tolerance,
     "transformers": transformers,
     "vela": vela,
     "workers": workers,

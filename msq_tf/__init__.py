@@ -28,8 +28,8 @@ from msq_tf.keras3.from_file import from_tflite as from_tflite
 from msq_tf.keras3.loading import load_model as load_model
 from msq_tf.keras3.model import MSQModel as MSQModel
 from msq_tf.keras3.pareto_checkpoint import ParetoCheckpoint as ParetoCheckpoint
-from msq_tf.keras3.pareto_checkpoint import ParetoEntry as ParetoEntry
-from msq_tf.keras3.pareto_checkpoint import pareto_front as pareto_front
+from msq_tf.keras3.pareto_front import ParetoEntry as ParetoEntry
+from msq_tf.keras3.pareto_front import pareto_front as pareto_front
 from msq_tf.keras3.prepare import quantize_model as quantize_model
 from msq_tf.keras3.registry import register_float as register_float
 from msq_tf.keras3.registry import register_quantizable as register_quantizable
@@ -39,6 +39,8 @@ from msq_tf.reports.precision_report import precision_report as precision_report
 from msq_tf.rules.budget import BudgetRule as BudgetRule
 from msq_tf.rules.rule import Candidate as Candidate
 from msq_tf.rules.threshold import ThresholdRule as ThresholdRule
+from msq_tf.rules.tolerance import ToleranceRule as ToleranceRule
+from msq_tf.search.tolerance_outcome import ToleranceOutcome as ToleranceOutcome
 from msq_tf.weight_layout import Layout as Layout
 
 __version__ = "0.1.0"
@@ -65,6 +67,8 @@ __all__ = [
     "ReportCallback",
     "SkippedWeight",
     "ThresholdRule",
+    "ToleranceOutcome",
+    "ToleranceRule",
     "bake",
     "calibrate",
     "channel_groups",

@@ -18,6 +18,7 @@ from benchmarks.accuracy import channels
 from benchmarks.accuracy import figures
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
+from benchmarks.accuracy import tolerance
 from benchmarks.comparison import figure
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import accelerators
@@ -111,6 +112,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "workers": workers.markdown(load("workers")),
         },
         "docs/sensitivity.md": {"": kept(load("predictions"))},
+        "docs/tolerance.md": {"": tolerance.markdown(load("tolerance"))},
         "docs/targets/README.md": {
             "": targets.markdown(load("targets")),
             "one run": demo.markdown(json.loads(demo.RESULTS.read_text())),

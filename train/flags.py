@@ -81,6 +81,14 @@ flags.DEFINE_float(
     "Compression to reach: 32 divided by the mean stored bits of an element, "
     "the sign included.",
 )
+flags.DEFINE_float(
+    "max_drop",
+    None,
+    "Points of accuracy that the model may lose against the float model, in "
+    "place of --target_compression: the run ends with the smallest model that "
+    "keeps it on training examples that are held out. Takes twice the epochs "
+    "of fine-tuning, unless --epochs says how many.",
+)
 flags.DEFINE_list(
     "allowed_bits",
     None,
@@ -165,17 +173,30 @@ def settings() -> settings_lib.Settings:
             f"--output_dir=<folder>. Received: output_dir={_FLAGS.output_dir}"
         )
     # Those without a default here have one in the data set's recipe.
-    recipe = {
-        field.name: _FLAGS[field.name].value
-        for field in dataclasses.fields(recipes.Recipe)
-    }
+    recipe = recipes.for_dataset(
+        _FLAGS.dataset,
+        **{
+            field.name: _FLAGS[field.name].value
+            for field in dataclasses.fields(recipes.Recipe)
+        },
+    )
+    if _FLAGS.max_drop is not None:
+        if _FLAGS["target_compression"].present:
+            raise ValueError(
+                "The size follows from a tolerance. Expected one of "
+                "--max_drop and --target_compression. Received: "
+                f"max_drop={_FLAGS.max_drop:g}, "
+                f"target_compression={_FLAGS.target_compression:g}"
+            )
+        if _FLAGS.epochs is None:
+            recipe = dataclasses.replace(recipe, epochs=2 * recipe.epochs)
     given = {
         field.name: _FLAGS[field.name].value
         for field in dataclasses.fields(settings_lib.Settings)
         if field.name != "recipe"
     }
     given |= {
-        "recipe": recipes.for_dataset(_FLAGS.dataset, **recipe),
+        "recipe": recipe,
         "allowed_bits": _allowed_bits(_FLAGS.allowed_bits, _FLAGS.rule),
         "targets": tuple(_FLAGS.targets),
         "verify_on": tuple(_FLAGS.verify_on),

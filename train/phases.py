@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,10 +26,13 @@ from train.fitting import fit
 from train.folder import seals
 from train.folder.workspace import FLOAT_MODEL
 from train.folder.workspace import MODEL
+from train.folder.workspace import TOLERANCE
 from train.models import builders
 from train.progress import WORDS
 from train.settings import Settings
 
+# Examples of a batch of what is held out.
+_BATCH = 250
 # Examples on which MSQ measures the sensitivity of the layers.
 _SENSITIVITY_EXAMPLES = 256
 
@@ -121,10 +126,12 @@ def quantized_model(context: Context) -> msq_tf.MSQModel | None:
                 qmodel, context, recipe.learning_rate, 0, logits=logits
             )
         search = msq_tf.MSQCallback(
-            rule(settings),
+            rule(settings, _held_out_accuracy(context)),
             data=_sensitivity_data(context),
             batch_size=recipe.batch_size,
-            verbose=0,
+            directory=_tolerance_folder(context),
+            # A search for a tolerance says what it expects and does.
+            verbose=0 if settings.max_drop is None else 1,
         )
         context.console.print(WORDS, highlight=False)
         fit(qmodel, context, "msq", recipe.epochs, [search])
@@ -161,16 +168,57 @@ def config(settings: Settings) -> msq_tf.MSQConfig:
     )
 
 
-def rule(settings: Settings) -> msq_tf.BudgetRule | msq_tf.ThresholdRule:
-    """Returns the rule by which bits are chosen."""
+def rule(
+    settings: Settings, metric: Callable[[Any], float] | None = None
+) -> msq_tf.rules.Rule:
+    """Returns the rule by which bits are chosen.
+
+    Args:
+        settings: Of the run.
+        metric: What a tolerance is about; not needed to look at the rule.
+    """
+    allowed = settings.allowed_bits or range(MIN_BITS, MAX_BITS + 1)
+    if settings.max_drop is not None:
+        return msq_tf.ToleranceRule(
+            max_drop=settings.max_drop,
+            monitor=metric or "val_accuracy",
+            mode="max",
+            unit="points",
+            allowed_bits=allowed,
+        )
     if settings.rule == "threshold":
         return msq_tf.ThresholdRule(
             target_compression=settings.target_compression
         )
     return msq_tf.BudgetRule(
         target_compression=settings.target_compression,
-        allowed_bits=settings.allowed_bits or range(MIN_BITS, MAX_BITS + 1),
+        allowed_bits=allowed,
     )
+
+
+def _held_out_accuracy(context: Context) -> Callable[[Any], float] | None:
+    """The accuracy on what is held out, if anything is."""
+    held_out = context.data.held_out
+    if held_out is None:
+        return None
+
+    def held_out_accuracy(model: Any) -> float:
+        # Batch by batch, without a strategy: each worker measures alike.
+        pixels = context.settings.pixels
+        right = 0
+        for images, labels in batches.test_batches(held_out, _BATCH, pixels):
+            outputs = np.asarray(model(images, training=False))
+            right += int((outputs.argmax(-1) == np.asarray(labels)).sum())
+        return right / len(held_out)
+
+    return held_out_accuracy
+
+
+def _tolerance_folder(context: Context) -> str | None:
+    """Where a search for a tolerance keeps weights, on the chief."""
+    if context.settings.max_drop is None or not context.distribution.chief:
+        return None
+    return str(context.workspace.path(TOLERANCE))
 
 
 def spread(count: int, wanted: int) -> np.ndarray:

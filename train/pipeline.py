@@ -72,6 +72,8 @@ def run(
             settings.train_examples,
             settings.test_examples,
         )
+        if settings.max_drop is not None:
+            data = datasets.with_held_out(data)
         batches.steps_per_epoch(data.train, settings.recipe.batch_size)
         batches.check_shift(data.train, settings.recipe.shift)
         keras.utils.set_random_seed(settings.seed)
@@ -143,7 +145,8 @@ class _Run:
             checks=(),
             seconds=self._seconds,
         )
-        results = dataclasses.replace(results, checks=self._checks(results))
+        checks = self._checks(results, model, qmodel)
+        results = dataclasses.replace(results, checks=checks)
         self._write(results, precision)
         console.print(precision)
         results_lib.print_results(console, results)
@@ -228,14 +231,28 @@ class _Run:
         return results_lib.FileResult(name, path.stat().st_size, score, export)
 
     def _checks(
-        self, results: results_lib.Results
+        self,
+        results: results_lib.Results,
+        model: keras.Model,
+        qmodel: msq_tf.MSQModel,
     ) -> tuple[results_lib.Check, ...]:
-        settings = self._settings
-        checks = [
-            results_lib.compression_check(
+        settings, held_out = self._settings, self._context.data.held_out
+        if settings.max_drop is None or held_out is None:
+            check = results_lib.compression_check(
                 results.compression, settings.target_compression
             )
-        ]
+        else:
+            before, after = (
+                scores.accuracy(
+                    scores.outputs(each, held_out, settings.pixels),
+                    held_out.labels,
+                )
+                for each in (model, qmodel)
+            )
+            check = results_lib.tolerance_check(
+                before, after, settings.max_drop, len(held_out)
+            )
+        checks = [check]
         if settings.max_accuracy_drop is not None:
             checks.append(
                 results_lib.accuracy_check(results, settings.max_accuracy_drop)

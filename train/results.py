@@ -109,6 +109,19 @@ def compression_check(compression: float, target: float) -> Check:
     )
 
 
+def tolerance_check(
+    before: float, after: float, most: float, examples: int
+) -> Check:
+    """Verifies that what was promised of held-out examples is kept."""
+    lost = 100 * (before - after)
+    return Check(
+        "tolerance",
+        lost <= most + 1e-5,
+        f"{lost:.2f} points below float on {examples:,} held-out training "
+        f"examples, at most {most:g} expected",
+    )
+
+
 def accuracy_check(results: Results, most: float) -> Check:
     """Verifies that quantization costs at most so many points of accuracy."""
     lost = 100 * (results.float_accuracy - results.msq_accuracy)

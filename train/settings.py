@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+from msq_tf.rules.course import LEAST_EPOCHS
 from tflite_export.data.dataset_samples import PIXELS as PIXELS
 from train.recipes import Recipe
 
@@ -39,6 +40,9 @@ class Settings:
             float training.
         seed: Seed of everything random.
         target_compression: Compression over 32-bit weights to reach.
+        max_drop: Points of accuracy, on training examples that are held out,
+            that the smallest model may lose; None to go for
+            `target_compression` instead.
         allowed_bits: Widths that a layer may end with; None for all.
         min_bits: Least bits of a layer.
         activation_bits: Bits of activations in MSQ training; None for float.
@@ -72,6 +76,7 @@ class Settings:
     start_from: str | None = None
     seed: int = 0
     target_compression: float = 8.0
+    max_drop: float | None = None
     allowed_bits: tuple[int, ...] | None = None
     min_bits: int = 2
     activation_bits: int | None = None
@@ -117,6 +122,7 @@ class Settings:
                 f"allowed_bits={self.allowed_bits}"
             )
         self._check_target()
+        self._check_tolerance()
         self._check_distribution()
         if not 0 <= self.seed < 2**31:
             raise ValueError(
@@ -169,6 +175,27 @@ class Settings:
                 f"target_compression of at most {most:g}. Received: "
                 f"target_compression={self.target_compression:g}, "
                 f"min_bits={self.min_bits}, allowed_bits={self.allowed_bits}"
+            )
+
+    def _check_tolerance(self) -> None:
+        if self.max_drop is None:
+            return
+        if not 0 <= self.max_drop < math.inf:
+            raise ValueError(
+                "`max_drop` is no number of points. Expected at least 0, such "
+                f"as 1. Received: max_drop={self.max_drop}"
+            )
+        if self.rule != "budget":
+            raise ValueError(
+                "A tolerance is a rule of its own. Expected no rule with "
+                f"max_drop. Received: rule={self.rule}, "
+                f"max_drop={self.max_drop:g}"
+            )
+        if self.recipe.epochs < LEAST_EPOCHS:
+            raise ValueError(
+                "A tolerance takes an epoch for every size that is tried. "
+                f"Expected epochs of at least {LEAST_EPOCHS}. Received: "
+                f"epochs={self.recipe.epochs}"
             )
 
     def _check_distribution(self) -> None:

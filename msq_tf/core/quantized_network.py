@@ -282,6 +282,25 @@ class QuantizedNetwork:
         """The losses that the model was compiled with."""
         raise NotImplementedError
 
+    def float_model(
+        self, compiled: bool
+    ) -> contextlib.AbstractContextManager[Any]:
+        """A context with a model that computes with the latent weights.
+
+        Args:
+            compiled: Whether `evaluate` shall work, with the losses and the
+                metrics of the quantized model.
+        """
+        raise NotImplementedError
+
+    def training_state(self) -> list[Any]:
+        """The variables that training moves, and that a search goes back to.
+
+        Weights, states of layers and slots of optimizers; no bits, nor what
+        tells how long the training has been.
+        """
+        raise NotImplementedError
+
     def state_kept(self) -> contextlib.AbstractContextManager[None]:
         """A context that undoes what statistics do to states of layers."""
         return contextlib.nullcontext()

@@ -27,6 +27,7 @@ from msq_tf.keras3.activations import ActivationQuantizers
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.data_checks import ChecksItsData
 from msq_tf.keras3.distillation import LearnsFromTeacher
+from msq_tf.keras3.float_scope import ComputesInFloat
 from msq_tf.keras3.held_scales import HeldScales
 from msq_tf.keras3.input_ranges import InputRanges
 from msq_tf.keras3.keras_interface import LooksLikeItsBase
@@ -62,6 +63,7 @@ class MSQModel(
     HoldsValues,
     HasScopes,
     LearnsFromTeacher,
+    ComputesInFloat,
     TakesStatistics,
     TrainsAsItsBase,
     LooksLikeItsBase,
@@ -224,6 +226,8 @@ class MSQModel(
         to use.
         """
         self.check_kernels()
+        if self._is_float:
+            return self.base(inputs, training=training)
         pull = bool(training)
         given = given_values()
         penalty: tf.Tensor | None = None

@@ -7,8 +7,6 @@ import json
 import math
 import os
 import pathlib
-import re
-from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,113 +20,16 @@ from msq_tf.atomic_files import left_over
 from msq_tf.atomic_files import replacing
 from msq_tf.core.config import check_choice
 from msq_tf.keras3.model import MSQModel
+from msq_tf.keras3.pareto_front import INDEX
+from msq_tf.keras3.pareto_front import OURS
+from msq_tf.keras3.pareto_front import ParetoEntry
+from msq_tf.keras3.pareto_front import ParetoFront
+from msq_tf.keras3.pareto_front import front_of
+from msq_tf.keras3.pareto_front import read_index
 from msq_tf.reports import terminal
 from msq_tf.reports.precision_report import precision_report
-from msq_tf.search.monitored import direction
-from msq_tf.search.monitored import value_of
-
-INDEX = "pareto.json"
-# Files of ours.
-_OURS = re.compile(r"epoch-\d+-step-\d+\.keras")
-
-
-@dataclasses.dataclass(frozen=True)
-class ParetoEntry:
-    """One kept model.
-
-    Attributes:
-        path: Its `.keras` file.
-        epoch: Number of trained epochs of `fit`.
-        step: Number of trained steps of the optimizer.
-        metric: Value of the monitored metric.
-        packed_bytes: Bytes of the codes of all quantized weights at their
-            stored bits, as `PrecisionReport.packed_bytes`. Scales, biases and
-            weights left in float come on top; they are the same throughout a
-            search.
-        compression: 32 divided by the average stored bits.
-        bits: Stored bits of every quantized weight.
-    """
-
-    path: pathlib.Path
-    epoch: int
-    step: int
-    metric: float
-    packed_bytes: int
-    compression: float
-    bits: Mapping[str, int]
-
-    def load(self, **options: Any) -> MSQModel:
-        """Loads the model, with optimizer and the history of its bits.
-
-        Args:
-            **options: As `keras.models.load_model` takes them. `safe_mode` is
-                on if it is not among them.
-
-        Returns:
-            The model, compiled as it was.
-        """
-        options = {"safe_mode": True, **options}
-        return keras.models.load_model(self.path, **options)
-
-
-class ParetoFront(list[ParetoEntry]):
-    """Kept models by bytes, the smallest first: the more bytes, the better."""
-
-    def best(self, max_bytes: int | None = None) -> ParetoEntry:
-        """The model with the best metric.
-
-        Args:
-            max_bytes: Most `packed_bytes` it may have; `None` for any number.
-
-        Returns:
-            Its entry, whose `load()` gives the model.
-
-        Raises:
-            ValueError: If no kept model is that small.
-        """
-        fitting = [
-            entry
-            for entry in self
-            if max_bytes is None or entry.packed_bytes <= max_bytes
-        ]
-        if not fitting:
-            sizes = ", ".join(f"{entry.packed_bytes:,}" for entry in self)
-            raise ValueError(
-                "No kept model is that small. Expected the bytes of one: "
-                f"{sizes or 'none was kept'}. Received: max_bytes={max_bytes}"
-            )
-        return fitting[-1]
-
-
-def pareto_front(directory: str | os.PathLike[str]) -> ParetoFront:
-    """Lists the models that a `ParetoCheckpoint` kept, also during training.
-
-    Args:
-        directory: Its `directory`.
-
-    Returns:
-        A list of `ParetoEntry`, the smallest first; `best(max_bytes=)` picks
-        one and its `load()` gives the model.
-
-    Raises:
-        ValueError: If the directory has no readable index.
-
-    Example:
-    ```python
-    for entry in msq_tf.pareto_front("kept"):
-        print(entry.packed_bytes, entry.metric, entry.bits)
-    qmodel = msq_tf.pareto_front("kept").best(max_bytes=20_000).load()
-    ```
-    """
-    check_path("directory", directory)
-    folder = pathlib.Path(directory)
-    index = _read(folder)
-    if index is None:
-        raise ValueError(
-            f"There is no {INDEX}. Expected the directory of a "
-            f"ParetoCheckpoint. Received: directory={directory}"
-        )
-    return _front(folder, index)
+from msq_tf.rules.monitored import direction
+from msq_tf.rules.monitored import value_of
 
 
 class ParetoCheckpoint(keras.callbacks.Callback):
@@ -177,7 +78,7 @@ class ParetoCheckpoint(keras.callbacks.Callback):
             msq_tf.ParetoCheckpoint("kept"),
         ],
     )
-    qmodel = msq_tf.pareto_front("kept").best(max_bytes=20_000).load()
+    qmodel = msq_tf.paretofront_of("kept").best(max_bytes=20_000).load()
     ```
     """
 
@@ -215,17 +116,17 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         if verbose == "auto":
             verbose = self.params.get("verbose", 1)
         self._console = terminal.Console(quiet=not verbose)
-        index = _read(self.directory)
+        index = read_index(self.directory)
         self._kept = ParetoFront()
         if index is not None:
             self._check_same(index)
-            self._kept = _front(self.directory, index)
+            self._kept = front_of(self.directory, index)
         self._write(self._kept)
         self._sweep()
         # What a kill left, of models and of the index.
         for path in left_over(self.directory):
             name = PARTIAL.sub("", path.name, count=1)
-            if name == INDEX or _OURS.fullmatch(name):
+            if name == INDEX or OURS.fullmatch(name):
                 path.unlink(missing_ok=True)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -236,7 +137,7 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         self._tested = self.model.bits
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        metric = value_of(self.monitor, logs or {})
+        metric = value_of(self.monitor, logs or {}, "ParetoCheckpoint")
         step = int(self.model.optimizer.iterations.numpy())
         entry = ParetoEntry(
             path=self.directory / f"epoch-{epoch + 1:04d}-step-{step}.keras",
@@ -311,7 +212,7 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         """Removes the models that the index does not name."""
         kept = {entry.path for entry in self._kept}
         for path in self.directory.iterdir():
-            if _OURS.fullmatch(path.name) and path not in kept:
+            if OURS.fullmatch(path.name) and path not in kept:
                 path.unlink()
 
     def _check_same(self, index: Mapping[str, Any]) -> None:
@@ -328,41 +229,3 @@ class ParetoCheckpoint(keras.callbacks.Callback):
         if self._line:
             self._console.print(self._line, highlight=False)
             self._line = ""
-
-
-def _read(folder: pathlib.Path) -> dict[str, Any] | None:
-    """The index of a folder, `None` where there is none."""
-    try:
-        index = json.loads((folder / INDEX).read_text())
-        if not index.keys() >= {"monitor", "mode", "models"}:
-            raise ValueError("fields are missing")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{INDEX} cannot be read. Expected the JSON that a "
-            f"ParetoCheckpoint writes. Received: directory={folder} ({error})"
-        ) from error
-    return index
-
-
-def _front(folder: pathlib.Path, index: Mapping[str, Any]) -> ParetoFront:
-    """What an index names and its folder holds."""
-    models: Iterable[Mapping[str, Any]] = index["models"]
-    try:
-        entries = [_entry(folder, model) for model in models]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{INDEX} names something else than models that a "
-            "ParetoCheckpoint kept beside it. Received: "
-            f"directory={folder} ({error})"
-        ) from error
-    return ParetoFront(entry for entry in entries if entry.path.exists())
-
-
-def _entry(folder: pathlib.Path, model: Mapping[str, Any]) -> ParetoEntry:
-    # An index says what is loaded: nothing outside of its folder.
-    name = str(model["path"])
-    if not _OURS.fullmatch(name):
-        raise ValueError(f"path={name!r}")
-    return ParetoEntry(**{**model, "path": folder / name})

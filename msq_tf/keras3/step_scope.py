@@ -92,6 +92,8 @@ class StepScopes:
         self._parts: dict[tuple[int, ...], WeightQuantizers] = {}
         # Whether a training step applied gradients where nobody could see.
         self.unseen = False
+        # Whether calls compute with the latent weights.
+        self.plain = False
         hook_layers(all_layers(base))
 
     def calls(
@@ -101,6 +103,8 @@ class StepScopes:
 
         `outputs` gets what calls return that stand in no other call.
         """
+        if self.plain:
+            return CallScope(None)
         return CallScope(None, functools.partial(self._call, training, outputs))
 
     @contextlib.contextmanager

@@ -139,6 +139,12 @@ def as_text(renderable: Any) -> str:
     return terminal.fitting(capture.get(), console.encoding)
 
 
+def log_text(lines: str) -> None:
+    """Writes what a search says to the logger `msq_tf`, a record a line."""
+    for line in lines.splitlines():
+        _logger.info("%s", line)
+
+
 def log(changes: Sequence[BitChange]) -> None:
     """Writes a record for each change just made to the logger `msq_tf`.
 

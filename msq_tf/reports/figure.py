@@ -37,7 +37,39 @@ def save(
             folder for the file.
     """
     check_path("path", path)
-    figure = draw(report, panels)
+    _write(draw(report, panels), path)
+
+
+def save_points(
+    path: str | os.PathLike[str],
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    axes: tuple[str, str],
+) -> None:
+    """Draws named points, joined by a line, into an image file.
+
+    Args:
+        path: Where to write; the suffix chooses the format.
+        points: Their places.
+        names: What stands beside each.
+        axes: What is to the right, and what is upwards.
+
+    Raises:
+        ValueError: If there is no such format, or no folder for the file.
+    """
+    figure = Figure(figsize=(_WIDTH / 2, _PANEL), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.add_subplot()
+    panel.plot(*zip(*points, strict=True), marker="o")
+    for point, name in zip(points, names, strict=True):
+        panel.annotate(name, point, textcoords="offset points", xytext=(4, -12))
+    panel.set_xlabel(axes[0])
+    panel.set_ylabel(axes[1])
+    panel.grid(alpha=0.3)
+    _write(figure, path)
+
+
+def _write(figure: Figure, path: str | os.PathLike[str]) -> None:
     known = sorted(figure.canvas.get_supported_filetypes())
     if Path(path).suffix.removeprefix(".").lower() not in ("", *known):
         raise ValueError(

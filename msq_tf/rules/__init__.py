@@ -12,6 +12,7 @@ from msq_tf.rules.rule import Rule as Rule
 from msq_tf.rules.rule import RuleState as RuleState
 from msq_tf.rules.rule import SearchStats as SearchStats
 from msq_tf.rules.threshold import ThresholdRule as ThresholdRule
+from msq_tf.rules.tolerance import ToleranceRule as ToleranceRule
 
 __all__ = [
     "BudgetRule",
@@ -23,4 +24,5 @@ __all__ = [
     "RuleState",
     "SearchStats",
     "ThresholdRule",
+    "ToleranceRule",
 ]

@@ -180,3 +180,13 @@ def _fall(row: Sequence[Option], index: int) -> tuple[float, float] | None:
         return None
     now, after = row[index], row[index + 1]
     return after.cost - now.cost, now.stored - after.stored
+
+
+def total_cost(
+    options: Options, chosen: Mapping[str, int], exponent: float = 1.0
+) -> float:
+    """The sum that `allocate` makes of a choice's costs, evened and raised."""
+    return sum(
+        _monotone(options[path][: index + 1], exponent)[-1].cost
+        for path, index in chosen.items()
+    )

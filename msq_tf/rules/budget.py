@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 from typing import ClassVar
 from typing import NamedTuple
 
 from msq_tf.arguments import check_integer
-from msq_tf.bit_widths import MAX_BITS
-from msq_tf.bit_widths import MIN_BITS
 from msq_tf.rules import allocation
-from msq_tf.rules import storage
 from msq_tf.rules.allocation import Option
 from msq_tf.rules.rule import EPSILON
 from msq_tf.rules.rule import Candidate
 from msq_tf.rules.rule import Change
 from msq_tf.rules.rule import Decision
 from msq_tf.rules.rule import LayerStats
-from msq_tf.rules.rule import Rule
 from msq_tf.rules.rule import RuleState
 from msq_tf.rules.rule import SearchStats
 from msq_tf.rules.rule import mean_sensitivity
-
-# Between a squared distance of the outputs, which a divergence is, and a
-# distance. Fine-tuning wins back much of one layer's large damage and little
-# of many layers' small ones, so damages are not added as they are.
-EXPONENT = 0.75
+from msq_tf.rules.sized import EXPONENT
+from msq_tf.rules.sized import SizedRule
 
 
 @dataclasses.dataclass(frozen=True)
-class BudgetRule(Rule):
+class BudgetRule(SizedRule):
     """Follows a size budget and drops the cheapest bits first (ours).
 
     The budget falls from the starting size to the target along a cubic, as
@@ -81,6 +71,11 @@ class BudgetRule(Rule):
             the size of the whole file.
         growth: How often a search may give a layer a wider width again; 0 for
             never.
+        stages: Number of sizes on the way, evenly spaced by their ratio, the
+            target the last. Each gets an equal share of the training after
+            `begin`: bits fall in its first part, of which `end` is the share,
+            and fine-tuning takes the rest. With a `ParetoCheckpoint` one run
+            leaves a model of every size.
 
     Raises:
         ValueError: If not exactly one target is given, or a value is out of
@@ -92,72 +87,63 @@ class BudgetRule(Rule):
     ```
     """
 
-    allowed_bits: Sequence[int] | None = None
-    device: str | None = None
     growth: int = 0
+    stages: int = 1
 
-    limited_by: ClassVar[str] = "min_bits, allowed_bits, device"
     # Its plan needs no cleared bits, and clearing them gained no accuracy.
     lsb_strength: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.device is not None:
-            storage.device(self.device)
         check_integer("growth", self.growth, 0)
-        if self.allowed_bits is not None:
-            allowed = _widths(self.allowed_bits)
-            object.__setattr__(self, "allowed_bits", allowed)
+        check_integer("stages", self.stages, 1)
 
     @property
     def uses_growth(self) -> bool:
         return self.growth > 0
 
-    def overhead(self, stats: SearchStats) -> float:
-        if self.device is None:
-            return 0.0
-        return storage.device(self.device).overhead(stats.layers)
-
-    def stored(self, layer: LayerStats, bits: int) -> int:
-        if self.device is None:
-            return bits
-        return storage.device(self.device).stored(layer.kind, bits)
-
     def widths(self, layer: LayerStats) -> tuple[int, ...]:
         if layer.grown:  # what was given back stays
             return ()
-        return tuple(
-            width
-            for width in self._allowed(layer)
-            if layer.min_bits <= width < layer.bits
-        )
+        return self.narrower(layer, layer.bits)
 
     def wider(self, layer: LayerStats) -> int | None:
         above = [
             width
-            for width in (*self._allowed(layer), layer.start_bits)
+            for width in (*self.allowed(layer), layer.start_bits)
             if layer.bits < width <= layer.start_bits
         ]
         return min(above) if above and self.growth else None
 
-    def _allowed(self, layer: LayerStats) -> tuple[int, ...]:
-        given = self.allowed_bits
-        if self.device is not None:
-            pay = storage.device(self.device).widths[layer.kind]
-            return tuple(w for w in pay if given is None or w in given)
-        if given is not None:
-            return tuple(given)
-        return tuple(
-            sorted({*storage.CONTAINERS, layer.min_bits}, reverse=True)
-        )
-
     def budget(self, progress: float, state: RuleState) -> float:
         """Average stored bits allowed at `progress` (0 to 1) of training."""
-        phase = (progress - self.begin) / (self.end - self.begin)
-        left = 1.0 - min(max(phase, 0.0), 1.0)
-        return state.target_bits + (state.start_bits - state.target_bits) * (
-            left**3
+        if self.stages == 1:
+            phase = (progress - self.begin) / (self.end - self.begin)
+            return _cubic(phase, state.start_bits, state.target_bits)
+        stage, part = self._stage(progress)
+        return _cubic(
+            part / self.end,
+            self._level(stage - 1, state),
+            self._level(stage, state),
         )
+
+    def span(self) -> tuple[float, float]:
+        if self.stages == 1:
+            return super().span()
+        stage = (1.0 - self.begin) / self.stages
+        return stage * self.end, 1.0 - stage * (1.0 - self.end)
+
+    def _stage(self, progress: float) -> tuple[int, float]:
+        """The number of the stage, from 0, and how much of it is over."""
+        share = (progress - self.begin) / (1.0 - self.begin) * self.stages
+        # Rounding must not put the end of a stage before it.
+        stage = min(max(int(share + 1e-9), 0), self.stages - 1)
+        return stage, share - stage
+
+    def _level(self, stage: int, state: RuleState) -> float:
+        """Average stored bits after a stage; before the first, the start."""
+        ratio = state.target_bits / state.start_bits
+        return float(state.start_bits * ratio ** ((stage + 1) / self.stages))
 
     def due(
         self, progress: float, average_bits: float, state: RuleState
@@ -170,6 +156,11 @@ class BudgetRule(Rule):
     def decide(
         self, stats: SearchStats, state: RuleState
     ) -> tuple[Decision, RuleState]:
+        whole = state
+        if self.stages > 1:
+            # The best plan for this stage's size, of which models are kept.
+            stage, _ = self._stage(stats.progress)
+            state = state._replace(target_bits=self._level(stage, whole))
         stats, grown = self._grow(stats, state)
         options = self.options(stats)
         plan = self._plan(stats, state, options)
@@ -180,7 +171,7 @@ class BudgetRule(Rule):
             )
         steps = _steps(options, plan)
         most = self._most(stats)
-        excess = self._excess(stats, self.budget(stats.progress, state))
+        excess = self._excess(stats, self.budget(stats.progress, whole))
         taken: dict[str, int] = {}
         while excess > 0:
             # A layer's first step comes before its second.
@@ -217,7 +208,7 @@ class BudgetRule(Rule):
                     following,
                 )
             )
-        after = self.after(stats, state, changes)._replace(
+        after = self.after(stats, whole, changes)._replace(
             grown=state.grown + len(grown)
         )
         pulls = {} if after.done else _pulls(options, plan, taken)
@@ -306,23 +297,9 @@ class BudgetRule(Rule):
         return stats, changes
 
 
-def _widths(given: Any) -> tuple[int, ...]:
-    """`allowed_bits`, widest first, checked."""
-    widths = (
-        [*given]
-        if isinstance(given, Iterable) and not isinstance(given, str)
-        else []
-    )
-    if not widths or not all(
-        isinstance(width, numbers.Integral)
-        and MIN_BITS <= int(width) <= MAX_BITS
-        for width in widths
-    ):
-        raise ValueError(
-            f"`allowed_bits` must be widths from {MIN_BITS} to {MAX_BITS}, "
-            f"such as (8, 4, 2). Received: allowed_bits={given!r}"
-        )
-    return tuple(sorted({int(width) for width in widths}, reverse=True))
+def _cubic(phase: float, start: float, target: float) -> float:
+    left = 1.0 - min(max(phase, 0.0), 1.0)
+    return target + (start - target) * left**3
 
 
 class _Step(NamedTuple):

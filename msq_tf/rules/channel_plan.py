@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from msq_tf.rules import allocation
-from msq_tf.rules.budget import EXPONENT
 from msq_tf.rules.budget import BudgetRule
 from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.sized import EXPONENT
 
 # Rounding must not keep the search alive.
 _GAIN = 1e-9

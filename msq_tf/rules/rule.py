@@ -192,6 +192,7 @@ class Rule(abc.ABC):
         most: Number of widths, 1 or 2, that a layer of at most the mean
             sensitivity may drop in one decision; any other layer drops one.
         uses_cost: Whether `decide` reads `LayerStats.cost`.
+        costs_once: Whether costs are measured once, and known of wider widths.
         lsb_strength: The strength of the LSB penalty for a callback that is
             given none.
         limited_by: The arguments that say how few bits a layer may have.
@@ -205,6 +206,7 @@ class Rule(abc.ABC):
     most: int = 2
 
     uses_cost: ClassVar[bool] = True
+    costs_once: ClassVar[bool] = False
     lsb_strength: ClassVar[float] = 0.05
     limited_by: ClassVar[str] = "min_bits"
 
@@ -230,6 +232,10 @@ class Rule(abc.ABC):
                 f"end={self.end}"
             )
         check_integer("most", self.most, 1, 2)
+
+    def span(self) -> tuple[float, float]:
+        """Shares of the training: of a phase, and at the end of the last."""
+        return self.end - self.begin, self.end
 
     def average_target(self, stats: SearchStats) -> float:
         """The target as average stored bits of an element."""

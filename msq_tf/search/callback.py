@@ -10,9 +10,6 @@ from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
 from msq_tf.arguments import check_path
-from msq_tf.core.batches import BATCH_SIZE
-from msq_tf.core.batches import Samples
-from msq_tf.core.batches import take_samples
 from msq_tf.core.bit_history import BitChange
 from msq_tf.core.config import check_choice
 from msq_tf.core.quantized_network import QuantizedNetwork
@@ -20,31 +17,37 @@ from msq_tf.reports import bit_changes
 from msq_tf.reports.progress import ProgressPrinter
 from msq_tf.reports.progress import SummaryWriter
 from msq_tf.rules.rule import Rule
+from msq_tf.rules.tolerance import ToleranceRule
 from msq_tf.search import one_search
+from msq_tf.search.controller import Choose
 from msq_tf.search.controller import Decider
 from msq_tf.search.controller import Probing
 from msq_tf.search.controller import search_stats
+from msq_tf.search.fit_samples import TakesSamples
+from msq_tf.search.held_out import HeldOutMetric
+from msq_tf.search.kept_states import KeptStates
+from msq_tf.search.tolerance_outcome import ToleranceOutcome
+from msq_tf.search.tolerance_search import ToleranceSearch
 from msq_tf.sensitivity.effort import Effort
 from msq_tf.sensitivity.effort import Run
-from msq_tf.sensitivity.finite import warn_of_data
-from msq_tf.sensitivity.fit_inputs import FitInputs
-from msq_tf.sensitivity.fit_inputs import weigh_classes
 from msq_tf.sensitivity.portions import Portions
-from msq_tf.sensitivity.portions import Sizes
 from msq_tf.sensitivity.statistics import AUTO
-from msq_tf.sensitivity.statistics import MEASURED
 from msq_tf.sensitivity.statistics import RANKINGS
 from msq_tf.sensitivity.statistics import StatisticsGatherer
 
 # Decisions in the search phase when no interval is given.
 _DECISIONS = 10
+# Those of a search for a tolerance: three for each size that it tries.
+_TOLERANCE_DECISIONS = 24
+# Steps of an epoch for statistics that are taken before its length is known.
+_UNKNOWN_STEPS = 100
 _UNBEGUN = (
     "MSQCallback was not told that training began. Expected `on_train_begin` "
     "and `on_epoch_begin`, as `fit` calls them. Received: what comes after them"
 )
 
 
-class SearchCallback:
+class SearchCallback(TakesSamples):
     """Finds a bit width for every layer while the model trains.
 
     At every interval of the rule's phase, the callback gathers statistics on a
@@ -65,7 +68,8 @@ class SearchCallback:
     writes; the others follow.
 
     Args:
-        rule: A `BudgetRule`, a `ThresholdRule` or a `rules.Rule` of your own.
+        rule: A `BudgetRule`, a `ToleranceRule`, a `ThresholdRule` or a
+            `rules.Rule` of your own.
         data: Data for statistics: `(x, y)` or `(x, y, sample_weight)` of
             arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
             batches. Arrays give evenly spaced samples, data sets their first
@@ -92,8 +96,11 @@ class SearchCallback:
             layers count as equally sensitive.
         hessian_every: Decisions between two estimates of the traces.
         held_out: Data, as for `data`, on which a rule with `growth` measures
-            what bits were worth. Defaults to the `validation_data` of `fit`, or
-            the share of `validation_split`.
+            what bits were worth, and a `ToleranceRule` its metric. Defaults to
+            the `validation_data` of `fit`, or the share of `validation_split`.
+        directory: Folder where a `ToleranceRule` keeps what it measured and
+            the weights that it may go back to; without it, they are in memory,
+            and the search cannot be resumed. Give each run its own.
         max_probes: Largest number of Hutchinson probes per estimate.
         tolerance: Relative standard error at which probing stops.
         seed: Seed of the probes.
@@ -140,6 +147,7 @@ class SearchCallback:
         tolerance: float = 0.1,
         seed: int = 0,
         log_dir: str | None = None,
+        directory: str | None = None,
         verbose: int | str = "auto",
     ):
         super().__init__()
@@ -160,6 +168,7 @@ class SearchCallback:
         check_number("tolerance", tolerance, 0)
         check_integer("seed", seed)
         check_path("log_dir", log_dir, optional=True)
+        check_path("directory", directory, optional=True)
         check_choice("verbose", verbose, ("auto", 0, 1, 2))
         self.rule = rule
         self.data = data
@@ -176,11 +185,10 @@ class SearchCallback:
         self.tolerance = tolerance
         self.seed = seed
         self.log_dir = log_dir
+        self.directory = directory
         self.verbose = verbose
         self._decider: Decider | None = None
-        self._sizes: Sizes
-        self._samples: Samples
-        self._held_out: Samples | None = None
+        self._tolerance: ToleranceSearch | None = None
         self._qmodel: Any = None
         self._epoch = 0
         self._steps = 0
@@ -191,10 +199,6 @@ class SearchCallback:
     def network(self) -> QuantizedNetwork:
         """The model that is trained, checked."""
         raise NotImplementedError
-
-    def fit_inputs(self) -> FitInputs:
-        """The data of `fit`, where it is known."""
-        return FitInputs()
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._qmodel = self.network()
@@ -230,76 +234,27 @@ class SearchCallback:
         self._printer = ProgressPrinter(enabled=bool(verbose) and chief)
         if self.log_dir is not None and chief:
             self._writer = SummaryWriter(self.log_dir)
-
-    def _check_loss(self) -> None:
-        """Raises a ValueError for statistics of a loss that is not known."""
-        needed = {
-            "`ranking='measured'`": self.ranking == MEASURED,
-            "a rule with `growth`": self.rule.uses_growth,
-        }
-        asked = [what for what, is_asked in needed.items() if is_asked]
-        if asked and not self._qmodel.has_loss:
-            raise ValueError(
-                "The loss is known to the model's own `train_step` alone. "
-                "Expected `ranking='auto'` and a rule without `growth`, or a "
-                "model with `compute_loss`, or `compile(loss=...)`. Received: "
-                f"{' and '.join(asked)}"
+        if isinstance(self.rule, ToleranceRule):
+            self._tolerance = ToleranceSearch(
+                self.rule,
+                self._qmodel,
+                HeldOutMetric(
+                    self.rule,
+                    self.model,
+                    self._qmodel,
+                    self.fit_inputs(),
+                    self.held_out,
+                ),
+                KeptStates(self.directory, chief),
+                int(self.params.get("epochs") or 0),
+                self._decide_after,
+                self._say,
             )
 
-    def _take_samples(self) -> None:
-        """Takes the samples, in batches of the size of those of training."""
-        inputs = self.fit_inputs()
-        data = inputs.data
-        if self.data is not None:
-            data = self._qmodel.prepared_data(self.data)
-        fixed = self._qmodel.fixed_batch_size
-        known = fixed or inputs.trained_batch_size
-        least = fixed or self.batch_size or known or 1
-        weights = inputs.class_weight if self.data is None else None
-        samples = self._samples_of(data, least, fixed, weights)
-        warn_of_data(self.data, samples)
-        trained = known or samples.batch_size or self.batch_size or BATCH_SIZE
-        size = fixed or self.batch_size or trained
-        mixed = self._qmodel.mixes_samples(samples.parts[0])
-        self._sizes = Sizes(trained, size, mixed or fixed is not None)
-        self._samples = samples
-        self._qmodel.look_at_columns(samples.parts[0])
-        grows = self.rule.uses_growth
-        self._held_out = self._held_out_samples() if grows else None
-
-    def _samples_of(
-        self,
-        data: Any,
-        least: int,
-        fixed: int | None,
-        class_weight: Any = None,
-    ) -> Samples:
-        taken = take_samples(data, max(self.samples, fixed or 1), least)
-        if fixed and len(taken) < fixed:
-            raise ValueError(
-                f"The model takes batches of {fixed} samples only. Expected "
-                "at least as many for statistics, from `fit` or "
-                f"`MSQCallback(data=...)`. Received: {len(taken)}"
-            )
-        return taken.prepared(
-            lambda batch: self._qmodel.statistics_batch(
-                weigh_classes([batch], class_weight)[0]
-            )
-        )
-
-    def _held_out_samples(self) -> Samples:
-        data = self.fit_inputs().validation_data
-        if self.held_out is not None:
-            data = self._qmodel.prepared_data(self.held_out)
-        if data is None:
-            raise ValueError(
-                "A rule with `growth` measures on held-out data. Expected "
-                "`fit(validation_data=...)` or `MSQCallback(held_out=...)`. "
-                "Received: neither"
-            )
-        sizes = self._sizes
-        size = sizes.statistics
-        return self._samples_of(data, size, size if sizes.fixed else None)
+    @property
+    def outcome(self) -> ToleranceOutcome | None:
+        """How the search of a `ToleranceRule` ended; `None` before its end."""
+        return None if self._tolerance is None else self._tolerance.outcome
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._decider is None:
@@ -311,6 +266,10 @@ class SearchCallback:
         # BackupAndRestore may load its state after on_train_begin.
         self._qmodel.hold_scales()
         search = self._qmodel.search
+        if self._tolerance is not None:
+            self._steps = self._steps or int(search.steps.numpy())
+            self._tolerance.begin_epoch(epoch)
+            return
         state = search.rule_state
         fresh = self.rule.start(search_stats(self._qmodel))
         if not state.started or not state.same_target(fresh):
@@ -337,6 +296,8 @@ class SearchCallback:
             # The length of an epoch was unknown; from here on it is not.
             self._steps = self._seen
             self._search((epoch + 1) * self._steps, epoch + 1.0)
+        if self._tolerance is not None:
+            self._tolerance.end_epoch(epoch + 1, logs or {})
         self._qmodel.search.epoch.assign(float(epoch + 1))
         self._add_logs(logs)
         self._printer.note(self._qmodel, epoch)
@@ -345,6 +306,8 @@ class SearchCallback:
 
     def on_train_end(self, logs: Any = None) -> None:
         self._printer.flush()
+        if self._tolerance is not None:
+            self._tolerance.end()
         state = self._qmodel.search.rule_state
         if state.started and not state.done:
             warnings.warn(
@@ -359,6 +322,9 @@ class SearchCallback:
     def _search(self, step: int, epoch: float) -> None:
         """Takes the decisions that are due after a training step."""
         search = self._qmodel.search
+        if self._tolerance is not None:
+            self._tolerance.within_epoch(epoch, step, self._steps)
+            return
         if search.rule_state.done:
             return
         if self._decider is None or not search.rule_state.started:
@@ -366,19 +332,14 @@ class SearchCallback:
         rule = self.rule
         epochs = self.params.get("epochs") or 1
         progress = min(epoch / epochs, 1.0)
-        phase = (rule.end - rule.begin) * epochs * self._steps
+        share, end = rule.span()
+        phase = share * epochs * self._steps
         interval = self.interval or max(1, int(phase / _DECISIONS))
-        over = progress >= rule.end
+        over = progress >= end
         state = search.rule_state
         if state.decisions and step < state.last_step + interval and not over:
             return
-        sizes = self._sizes
-        run = Run(
-            epochs * self._steps, sizes.training, 1 + int(phase / interval)
-        )
-        portions = Portions(
-            Effort(run, rule.uses_growth), sizes, self._samples, self._held_out
-        )
+        portions = self._portions(1 + int(phase / interval))
         while rule.due(progress, self._decider.average(), search.rule_state):
             with self._qmodel.state_kept():
                 changes = self._decider.decide(progress, step, epoch, portions)
@@ -386,6 +347,40 @@ class SearchCallback:
             # At the phase's end the rest of the way is gone at once.
             if not (over and changes):
                 break
+
+    def _portions(self, decisions: int) -> Portions:
+        """Samples for the statistics of a run with so many decisions."""
+        epochs = self.params.get("epochs") or 1
+        steps = epochs * (self._steps or _UNKNOWN_STEPS)
+        run = Run(steps, self._sizes.training, decisions)
+        return Portions(
+            Effort(run, self.rule.uses_growth),
+            self._sizes,
+            self._samples,
+            self._held_out,
+        )
+
+    def _decide_after(self, epoch: float, choose: Choose) -> list[BitChange]:
+        """Takes a decision of another's choice after so many epochs."""
+        if self._decider is None:
+            raise ValueError(_UNBEGUN)
+        epochs = self.params.get("epochs") or 1
+        with self._qmodel.state_kept():
+            changes = self._decider.decide(
+                min(epoch / epochs, 1.0),
+                round(epoch * self._steps),
+                float(epoch),
+                self._portions(_TOLERANCE_DECISIONS),
+                choose,
+            )
+        self._tell(changes)
+        return changes
+
+    def _say(self, lines: str) -> None:
+        """Shows lines to the user, and writes them to the log."""
+        if distribute.is_chief(self._qmodel.distribute_strategy):
+            bit_changes.log_text(lines)
+            self._printer.say(lines)
 
     def _tell(self, changes: list[BitChange]) -> None:
         if not distribute.is_chief(self._qmodel.distribute_strategy):

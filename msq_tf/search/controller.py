@@ -48,6 +48,10 @@ _LONG_SECONDS = 60.0
 _SPENT = 0
 
 
+# Answers as `Rule.decide`.
+Choose = Callable[[SearchStats, RuleState], tuple[Decision, RuleState]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Probing:
     """How Hessian traces are taken, see `SearchCallback`."""
@@ -101,7 +105,12 @@ class Decider:
         return self._rule.average(search_stats(self._qmodel))
 
     def decide(
-        self, progress: float, step: int, epoch: float, portions: Portions
+        self,
+        progress: float,
+        step: int,
+        epoch: float,
+        portions: Portions,
+        choose: Choose | None = None,
     ) -> list[BitChange]:
         """Takes one decision, or follows that of the chief.
 
@@ -110,6 +119,7 @@ class Decider:
             step: Training steps taken.
             epoch: Epochs trained, a fraction in the middle of one.
             portions: Samples for its statistics.
+            choose: What to ask in the place of the rule's `decide`.
 
         Returns:
             What was changed.
@@ -139,7 +149,7 @@ class Decider:
                 if self._rule.uses_cost:
                     self._measure_costs(state, portions, loss)
             layers = self._layers(portions)
-            decision, after = self._rule.decide(
+            decision, after = (choose or self._rule.decide)(
                 search_stats(self._qmodel, layers, progress, step), state
             )
             check_decision(self._rule, decision, layers)
@@ -256,7 +266,8 @@ class Decider:
         """
         search = self._qmodel.search
         before = float(search.measured_loss.numpy())
-        if state.decisions and before - loss <= _FALLEN * abs(before):
+        fallen = before - loss > _FALLEN * abs(before)
+        if state.decisions and (self._rule.costs_once or not fallen):
             return
         candidates = self._candidates()
         spent = float(search.cost.numpy()[:, _SPENT].sum())

@@ -31,12 +31,15 @@ class FitInputs:
         validation_data: As `fit` takes it, or what `validation_split` leaves.
         class_weight: Weights of losses by class; `None` for none.
         batch_size: As `fit` was given it; `None` where it was not.
+        validation: What else `evaluate` takes for the validation data:
+            `batch_size` and `steps`, where `fit` was given them.
     """
 
     data: tuple[Any, Any, Any] | None = None
     validation_data: Any = None
     class_weight: Mapping[int, float] | None = None
     batch_size: int | None = None
+    validation: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def trained_batch_size(self) -> int | None:
@@ -68,8 +71,17 @@ class FitInputs:
         share = given.get("validation_split")
         if share and held_out is None:
             data, held_out = _split(data, share)
+        size = given.get("batch_size")
+        validation = {
+            "batch_size": given.get("validation_batch_size") or size,
+            "steps": given.get("validation_steps"),
+        }
         return cls(
-            data, held_out, given.get("class_weight"), given.get("batch_size")
+            data,
+            held_out,
+            given.get("class_weight"),
+            size,
+            {k: v for k, v in validation.items() if v is not None},
         )
 
 

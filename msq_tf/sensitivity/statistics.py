@@ -214,6 +214,7 @@ class StatisticsGatherer:
             nearest = self._quantized(w, scale(i, lower), lower)
             distance = _squared(nearest - w)
             curvature = max(float(trace[i]), 0.0) / outline.size
+            widest = outline.start_bits if rule.costs_once else bits
             layers.append(
                 dataclasses.replace(
                     outline,
@@ -229,7 +230,7 @@ class StatisticsGatherer:
                     },
                     cost={
                         width: float(costs[i, width])
-                        for width in range(MIN_BITS, bits + 1)
+                        for width in range(MIN_BITS, widest + 1)
                     },
                     gain=float(gains[i]),
                 )

@@ -35,6 +35,25 @@ def state_variables(model: Any) -> list[Any]:
     return list({variable.ref(): variable for variable in found}.values())
 
 
+def training_state(model: Any, bits: Sequence[Any]) -> list[Any]:
+    """The variables that training moves, without `bits` and counts of steps."""
+    left_out = {variable.ref() for variable in bits}
+    slots = getattr(model.optimizer, "variables", ())
+    slots = slots() if callable(slots) else slots
+    state = [*model.trainable_variables, *state_variables(model)]
+    state += [v for v in slots if not _counts_time(v)]
+    return [
+        variable
+        for ref, variable in {v.ref(): v for v in state}.items()
+        if ref not in left_out
+    ]
+
+
+def _counts_time(variable: Any) -> bool:
+    name = variable.name.split("/")[-1].split(":")[0]
+    return name in ("iter", "iteration", "iterations", "learning_rate")
+
+
 def fixed_batch_size(model: Any) -> int | None:
     """The one batch size that a model takes; `None` if it takes any."""
     shapes = [tensor.shape for tensor in model.inputs or ()]

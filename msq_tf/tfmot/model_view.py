@@ -31,9 +31,11 @@ from msq_tf.tfmot.compat.losses import LossesWithoutMetrics
 from msq_tf.tfmot.model_state import fixed_batch_size
 from msq_tf.tfmot.model_state import kept
 from msq_tf.tfmot.model_state import state_variables
+from msq_tf.tfmot.model_state import training_state
 from msq_tf.tfmot.own_training import keep_penalty_apart
 from msq_tf.tfmot.own_training import own_methods
 from msq_tf.tfmot.quantizer import given_values
+from msq_tf.tfmot.search_variables import HELD_NAMES
 from msq_tf.tfmot.search_variables import WrapperScales
 from msq_tf.tfmot.search_variables import WrapperState
 from msq_tf.tfmot.strip import check_model
@@ -154,6 +156,23 @@ class ModelView(QuantizedNetwork):
         return kept(
             [v for v in state_variables(self.model) if v.ref() not in ours]
         )
+
+    @contextlib.contextmanager
+    def float_model(self, compiled: bool) -> Iterator[Any]:
+        plain = strip_quantization(self.model)
+        if compiled:
+            plain.compile(**private.compile_arguments(self.model))
+        yield plain
+
+    def training_state(self) -> list[Any]:
+        bits = [
+            variable
+            for entry in self._found
+            if entry.by_msq
+            for name, variable in (entry.variables or {}).items()
+            if name not in HELD_NAMES
+        ]
+        return training_state(self.model, bits)
 
     @property
     def distribute_strategy(self) -> tf.distribute.Strategy:

@@ -26,6 +26,7 @@ _FIELDS = {
 _STATE = "state"
 _HELD = "held"
 _HELD_WIDTH = "held_width"
+HELD_NAMES = (_HELD, _HELD_WIDTH)
 
 
 def _slices() -> dict[str, slice]:

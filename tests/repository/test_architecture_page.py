@@ -9,7 +9,7 @@ import pytest
 
 from tests.repository.test_imports import FLOORS
 
-WAYS = ("weight", "decision", "range")
+WAYS = ("weight", "decision", "tolerance", "range")
 
 
 def section(root, heading):

@@ -36,6 +36,7 @@ NAMES = {
         "_set_dtype_policy",
         "_trainable_weights",
     ),
+    tf_keras.Model: ("_compile_config",),
     functional.Functional: (
         "_input_layers",
         "_is_graph_network",

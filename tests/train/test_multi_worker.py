@@ -57,7 +57,10 @@ def settings_of(tiny_settings, monkeypatch, tmp_path):
 
 
 def flags_of(settings) -> list[str]:
-    names = ("output_dir", "model", "target_compression")
+    names = ("output_dir", "model")
+    names += (
+        "target_compression" if settings.max_drop is None else "max_drop",
+    )
     names += ("train_examples", "test_examples")
     names += ("start_from",) if settings.start_from else ()
     recipe = ("float_epochs", "epochs", "batch_size", "shift")
@@ -108,6 +111,28 @@ def model_of(settings) -> keras.Model:
     return keras.models.load_model(
         pathlib.Path(settings.output_dir) / "model.keras"
     )
+
+
+def test_two_workers_keep_a_promise_killed_or_not(settings_of, root):
+    found = []
+    for name, ends in (("killed", {0: 10, 1: 10}), ("whole", None)):
+        settings = settings_of(name, max_drop=20.0)
+        if ends is not None:
+            with workers(2, settings, root, ends) as processes:
+                outputs(processes)
+        with workers(2, settings, root) as processes:
+            texts = outputs(processes)
+        assert [process.returncode for process in processes] == [0, 0], texts
+        found.append(fingerprints(texts))
+        report = pathlib.Path(settings.output_dir) / "report.json"
+        check, *_ = json.loads(report.read_text())["checks"]
+        assert check["name"] == "tolerance" and check["passed"]
+        # The chief alone keeps weights to go back to.
+        kept = pathlib.Path(settings.output_dir) / "checkpoints/tolerance"
+        assert (kept / "tolerance.json").exists()
+        assert not pathlib.Path(f"{settings.output_dir}-1").exists()
+    assert found[0] == found[1]
+    assert len(found[0]) == 1
 
 
 def test_three_workers_train_what_one_device_trains(settings_of, console, root):

@@ -44,18 +44,36 @@ class ImageDataset:
         classes: Number of classes.
         train: Examples to learn from.
         test: Examples to measure with.
+        held_out: Examples to choose a size by, which are neither.
     """
 
     name: str
     classes: int
     train: Examples
     test: Examples
+    held_out: Examples | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of every image."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
+
+
+def with_held_out(data: ImageDataset) -> ImageDataset:
+    """Holds back a tenth of the training examples, evenly spread.
+
+    Of few examples it is up to a fifth, for 1,000 that are held back.
+    """
+    count = len(data.train)
+    wanted = max(count // 10, min(1000, count // 5), 1)
+    held = np.zeros(count, bool)
+    held[np.linspace(0, count - 1, wanted).astype(np.int64)] = True
+
+    def part(chosen: np.ndarray) -> Examples:
+        return Examples(data.train.images[chosen], data.train.labels[chosen])
+
+    return dataclasses.replace(data, train=part(~held), held_out=part(held))
 
 
 def load(

@@ -21,6 +21,8 @@ REPORT = "report.json"
 HISTORY = "history.jsonl"
 MODEL = "model.keras"
 FLOAT_MODEL = "checkpoints/float.keras"
+# What a search for a tolerance may go back to.
+TOLERANCE = "checkpoints/tolerance"
 PLOT = "bits.png"
 PAGE = "index.html"
 FLOAT_FILE = "float.tflite"

@@ -97,3 +97,10 @@ def output_quantizers(wrapper: Any) -> list[Any]:
 def output_quantizer_vars(wrapper: Any) -> Any:
     """Their variables; `None` where there are none."""
     return getattr(wrapper, "_output_quantizer_vars", None)
+
+
+def compile_arguments(model: Any) -> dict[str, Any]:
+    """The arguments that a model was compiled with, but for its optimizer."""
+    given = dict(model._compile_config.config)
+    given.pop("optimizer", None)
+    return given

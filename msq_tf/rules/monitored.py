@@ -34,8 +34,13 @@ def direction(monitor: str) -> str:
     )
 
 
-def value_of(monitor: str, logs: Mapping[str, Any]) -> float:
+def value_of(monitor: str, logs: Mapping[str, Any], who: str) -> float:
     """The metric of an epoch.
+
+    Args:
+        monitor: Its name.
+        logs: What the epoch logged.
+        who: Whose metric it is, for the messages.
 
     Raises:
         ValueError: If it is not in the logs, or no number.
@@ -47,7 +52,7 @@ def value_of(monitor: str, logs: Mapping[str, Any]) -> float:
             else ""
         )
         raise ValueError(
-            "ParetoCheckpoint's metric is not in the logs. Expected one "
+            f"{who}'s metric is not in the logs. Expected one "
             f"of {sorted(logs)}{hint}. Received: monitor={monitor!r}"
         )
     value = logs[monitor]
@@ -55,7 +60,7 @@ def value_of(monitor: str, logs: Mapping[str, Any]) -> float:
         return float(value)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            "ParetoCheckpoint's metric is no number. Expected one for the "
+            f"{who}'s metric is no number. Expected one for the "
             "whole epoch, such as a metric's mean over its classes. "
             f"Received: monitor={monitor!r}, {value!r}"
         ) from error

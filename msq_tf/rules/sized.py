@@ -1,0 +1,97 @@
+"""Rules that count what an export target stores."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+from typing import ClassVar
+
+from msq_tf.bit_widths import MAX_BITS
+from msq_tf.bit_widths import MIN_BITS
+from msq_tf.rules import storage
+from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.rule import Rule
+from msq_tf.rules.rule import SearchStats
+
+# Between a squared distance of the outputs, which a divergence is, and a
+# distance. Fine-tuning wins back much of one layer's large damage and little
+# of many layers' small ones, so damages are not added as they are.
+EXPONENT = 0.75
+
+
+@dataclasses.dataclass(frozen=True)
+class SizedRule(Rule):
+    """Base of the rules that know what widths pay, and what they take.
+
+    Attributes:
+        allowed_bits: Widths that a layer may have; see `BudgetRule`.
+        device: Name of an export target; see `BudgetRule`.
+    """
+
+    allowed_bits: Sequence[int] | None = None
+    device: str | None = None
+
+    limited_by: ClassVar[str] = "min_bits, allowed_bits, device"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_widths()
+
+    def _check_widths(self) -> None:
+        if self.device is not None:
+            storage.device(self.device)
+        if self.allowed_bits is not None:
+            allowed = _widths(self.allowed_bits)
+            object.__setattr__(self, "allowed_bits", allowed)
+
+    def overhead(self, stats: SearchStats) -> float:
+        if self.device is None:
+            return 0.0
+        return storage.device(self.device).overhead(stats.layers)
+
+    def stored(self, layer: LayerStats, bits: int) -> int:
+        if self.device is None:
+            return bits
+        return storage.device(self.device).stored(layer.kind, bits)
+
+    def allowed(self, layer: LayerStats) -> tuple[int, ...]:
+        """The widths that pay for a layer, widest first."""
+        given = self.allowed_bits
+        if self.device is not None:
+            pay = storage.device(self.device).widths[layer.kind]
+            return tuple(w for w in pay if given is None or w in given)
+        if given is not None:
+            return tuple(given)
+        return tuple(
+            sorted({*storage.CONTAINERS, layer.min_bits}, reverse=True)
+        )
+
+    def narrower(self, layer: LayerStats, bits: int) -> tuple[int, ...]:
+        """The widths below one that a layer may have, widest first."""
+        return tuple(
+            width
+            for width in self.allowed(layer)
+            if layer.min_bits <= width < bits
+        )
+
+
+def _widths(given: Any) -> tuple[int, ...]:
+    """`allowed_bits`, widest first, checked."""
+    widths = (
+        [*given]
+        if isinstance(given, Iterable) and not isinstance(given, str)
+        else []
+    )
+    if not widths or not all(
+        isinstance(width, numbers.Integral)
+        and MIN_BITS <= int(width) <= MAX_BITS
+        for width in widths
+    ):
+        raise ValueError(
+            f"`allowed_bits` must be widths from {MIN_BITS} to {MAX_BITS}, "
+            f"such as (8, 4, 2). Received: allowed_bits={given!r}"
+        )
+    return tuple(sorted({int(width) for width in widths}, reverse=True))

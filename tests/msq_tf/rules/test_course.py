@@ -1,0 +1,209 @@
+"""What a search for a tolerance decides from what it measured."""
+
+import dataclasses
+import itertools
+import math
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from msq_tf.rules import course
+from msq_tf.rules.course import Course
+from msq_tf.rules.course import Measured
+from msq_tf.rules.tolerance import Rung
+
+_RUNGS = 32
+
+
+def ladder(costs):
+    """Sizes from 8 to 2 bits, with the costs given."""
+    count = len(costs)
+    averages = [8 * 0.25 ** (i / max(count - 1, 1)) for i in range(count)]
+    return tuple(
+        Rung(average, average, cost)
+        for average, cost in zip(averages, costs, strict=True)
+    )
+
+
+def keeps(max_drop):
+    return lambda drop: drop <= max_drop + 1e-5
+
+
+def new_course(costs, epochs, max_drop=1.0, untrained=()):
+    return Course(
+        ladder(costs),
+        epochs,
+        max_drop,
+        keeps(max_drop),
+        tuple(Measured(0, *found) for found in untrained),
+        stored=(0,),
+    )
+
+
+def run(known, drop_at, rung=0, until=None):
+    """Trains by a function of epoch and rung; the course, rungs, restores."""
+    ends = course.round_ends(known.epochs)
+    begun = len(known.measured)
+    moves = []
+    for epoch in range(begun + 1, (until or known.epochs) + 1):
+        known = known.with_epoch(Measured(epoch, rung, drop_at(epoch, rung)))
+        if epoch in ends and epoch != ends[-1]:
+            move = known.next_move()
+            assert 0 <= move.rung < len(known.ladder)
+            assert move.back_to is None or move.back_to in known.stored
+            moves.append(move)
+            rung = move.rung
+    return known, rung, moves
+
+
+@st.composite
+def metrics(draw):
+    """Costs and losses that rise with the rung, and one that is kept."""
+    count = draw(st.integers(1, _RUNGS))
+    steps = st.lists(
+        st.floats(0.001, 10.0), min_size=count - 1, max_size=count - 1
+    )
+    costs = list(itertools.accumulate(draw(steps), initial=0.0))
+    drops = list(itertools.accumulate(draw(steps), initial=0.0))
+    return costs, drops, draw(st.floats(0.0, 30.0))
+
+
+@hypothesis.given(metrics(), st.integers(course.LEAST_EPOCHS, 40))
+def test_what_it_hands_over_keeps_the_promise(metric, epochs):
+    costs, drops, max_drop = metric
+    untrained = [(0, drops[0]), (len(costs) - 1, 5 * drops[-1])]
+    known, *_ = run(
+        new_course(costs, epochs, max_drop, untrained), lambda _, r: drops[r]
+    )
+    best = known.best()
+    assert best is not None
+    assert drops[best.rung] <= max_drop + 1e-5
+    assert best.epoch in known.stored
+
+
+@hypothesis.given(metrics(), st.integers(10, 60))
+def test_it_comes_within_two_sizes_of_the_best(metric, epochs):
+    costs, drops, max_drop = metric
+    known, *_ = run(
+        new_course(costs, epochs, max_drop), lambda _, rung: drops[rung]
+    )
+    right = max(i for i, drop in enumerate(drops) if drop <= max_drop)
+    assert right - known.best().rung <= 2
+
+
+@hypothesis.given(metrics(), st.integers(3, 40), st.data())
+def test_a_resumed_course_is_the_uninterrupted_one(metric, epochs, data):
+    costs, drops, max_drop = metric
+
+    def drop_at(epoch, rung):
+        noise = math.sin(17.0 * epoch) * max_drop
+        return drops[rung] + noise if epoch % 7 else math.inf
+
+    whole, _, moves = run(new_course(costs, epochs, max_drop), drop_at)
+    cut = data.draw(st.integers(1, epochs))
+    part, rung, _ = run(new_course(costs, epochs, max_drop), drop_at, until=cut)
+    again = new_course(costs, epochs, max_drop)
+    for measured in part.measured:
+        again = again.with_epoch(measured)
+    assert again.stored == part.stored
+    rest, *_ = run(again, drop_at, rung)
+    assert rest.measured == whole.measured
+    assert rest.best() == whole.best()
+    assert len(moves) < len(course.round_ends(epochs))
+
+
+@hypothesis.given(metrics(), st.integers(3, 40), st.randoms())
+def test_any_metric_gets_an_answer(metric, epochs, random):
+    costs, drops, max_drop = metric
+    values = [*drops, math.inf, -math.inf, 0.0]
+    known, *_ = run(
+        new_course(costs, epochs, max_drop), lambda *_: random.choice(values)
+    )
+    best, nearest = known.best(), known.nearest()
+    assert nearest.drop == min(m.drop for m in known.measured)
+    if best is None:
+        assert all(m.drop > max_drop for m in known.measured)
+    assert (best or nearest).epoch in known.stored
+    # The best, the one to go back to, no other.
+    assert len(known.stored) <= 2
+
+
+@pytest.mark.parametrize("epochs", range(3, 100))
+def test_rounds_end_with_the_training(epochs):
+    ends = course.round_ends(epochs)
+    assert ends[-1] == epochs
+    assert list(ends) == sorted(set(ends))
+    assert ends[0] >= 1
+
+
+def test_what_training_costs_is_allowed_for_and_fades():
+    """At a high learning rate, all sizes lose two points for a while."""
+
+    def drop_at(epoch, rung):
+        return 2.0 * (20 - epoch) / 20 + 0.1 * rung
+
+    known, *_ = run(new_course(range(_RUNGS), 20), drop_at)
+    assert known.allowance(2) > known.allowance(10) > known.allowance(20) == 0
+    best = known.best()
+    assert best.drop <= 1.00001
+    # Rung 10 would have lost a point at the end.
+    assert best.rung >= 8
+
+
+def test_what_the_widths_lose_is_not_allowed_for():
+    known = new_course(range(4), 10, untrained=[(0, 0.8)])
+    known = known.with_epoch(Measured(1, 0, 0.8))
+    assert known.allowance(1) == 0.0
+
+
+def test_what_is_never_kept_is_trained_at_the_widest_size():
+    known, rung, moves = run(new_course(range(_RUNGS), 20), lambda *_: 5.0)
+    assert known.best() is None
+    assert rung == 0
+    assert moves[-1].rung == moves[-2].rung == 0
+
+
+def test_no_number_goes_back_to_stored_weights():
+    known = new_course(range(_RUNGS), 20)
+    known, _, moves = run(
+        known, lambda epoch, _: math.inf if epoch == 4 else 0.0, until=4
+    )
+    assert moves[-1].back_to == 2
+    assert not moves[-1].passed
+
+
+def test_the_first_size_follows_from_what_was_measured_before_training():
+    costs = range(_RUNGS)
+    gentle = new_course(costs, 20, untrained=[(0, 0.0), (31, 5.0)])
+    steep = new_course(costs, 20, untrained=[(0, 0.0), (31, 60.0)])
+    assert gentle.next_rung() > steep.next_rung() > 0
+    broken = new_course(costs, 20, untrained=[(0, 0.0), (8, math.inf)])
+    assert broken.next_rung() >= 1
+
+
+def test_a_size_that_fails_later_takes_smaller_ones_along():
+    known = new_course(range(_RUNGS), 10)
+    for measured in ((1, 0, 0.0), (2, 20, 0.5), (3, 10, 4.0)):
+        known = known.with_epoch(Measured(*measured))
+    assert 0 < known.next_move().rung < 10
+    # The smaller one was kept, whatever came later.
+    assert known.best().rung == 20
+
+
+def test_what_fails_at_a_high_rate_is_tried_again_at_the_end():
+    """As a network whose smallest size needs a rate near zero."""
+
+    def drop_at(epoch, rung):
+        if rung < 31:
+            return 0.0
+        return 60.0 if epoch < 15 else 0.5
+
+    known, *_ = run(new_course(range(_RUNGS), 20), drop_at)
+    assert known.best().rung == 31
+
+
+def test_the_ladder_may_have_one_size():
+    known, rung, _ = run(new_course([0.0], 5), lambda *_: 0.0)
+    assert rung == 0 and known.best().rung == 0
+    assert dataclasses.is_dataclass(known)

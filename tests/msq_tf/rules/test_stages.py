@@ -1,0 +1,79 @@
+"""A BudgetRule with several sizes on its way."""
+
+import dataclasses
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+import msq_tf
+from tests.msq_tf.rule_samples import any_width
+from tests.msq_tf.rule_samples import apply
+from tests.msq_tf.rule_samples import layer
+from tests.msq_tf.rule_samples import stats
+
+_STEPS = 200
+
+
+@hypothesis.given(
+    st.lists(
+        st.tuples(st.integers(16, 10_000), st.floats(0.0, 10.0)),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(1, 5),
+    st.floats(0.0, 0.5),
+    st.floats(0.1, 1.0),
+)
+def test_every_stage_ends_at_its_size(drawn, stages, begin, end):
+    if stages == 1 and end <= begin:
+        end = begin + 0.1
+    hypothesis.assume(begin < end)
+    rule = any_width(target_bits=2.5, stages=stages, begin=begin, end=end)
+    now = stats(
+        *(layer(f"w{i}", n, cost=cost) for i, (n, cost) in enumerate(drawn))
+    )
+    state = rule.start(now)
+    level = rule.start(now).start_bits
+    largest = max(n for n, _ in drawn)
+    for step in range(_STEPS + 1):
+        progress = step / _STEPS
+        before = rule.average(now)
+        if rule.due(progress, before, state):
+            decision, state = rule.decide(
+                dataclasses.replace(now, progress=progress, step=step), state
+            )
+            now = dataclasses.replace(now, layers=apply(now.layers, decision))
+        share = (progress - begin) / (1.0 - begin) * stages
+        done = int(share + 1e-9)
+        if done >= 1 and share - done < 1.5 * stages / _STEPS / (1.0 - begin):
+            level = 8.0 * (2.5 / 8.0) ** (min(done, stages) / stages)
+            # No lower than by a step of the largest layer.
+            assert rule.average(now) <= 8.0
+            assert rule.average(now) >= level - 6 * largest / now.size - 1e-6
+    assert level <= 8.0
+    assert rule.average(now) <= 2.5 + 1e-5 or end > 0.9
+
+
+def test_the_sizes_are_evenly_spaced():
+    rule = any_width(target_bits=2.0, stages=4)
+    state = rule.start(stats(layer("a")))
+    for stage in range(1, 5):
+        at = stage / 4 - 0.01
+        assert rule.budget(at, state) == pytest.approx(8 * 0.25 ** (stage / 4))
+    assert rule.budget(0.0, state) == 8.0
+    assert rule.span() == pytest.approx((0.05, 0.8))
+
+
+def test_one_stage_is_what_it_was():
+    plain, one = any_width(target_bits=4), any_width(target_bits=4, stages=1)
+    state = plain.start(stats(layer("a")))
+    assert one == plain
+    for progress in (0.0, 0.05, 0.1, 0.2, 1.0):
+        assert one.budget(progress, state) == plain.budget(progress, state)
+
+
+@pytest.mark.parametrize("stages", [0, -1, 1.5, True, None])
+def test_wrong_stages(stages):
+    with pytest.raises(ValueError, match="`stages`.*Received: "):
+        msq_tf.BudgetRule(target_bits=4, stages=stages)

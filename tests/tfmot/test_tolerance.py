@@ -1,0 +1,89 @@
+"""A search for a tolerance inside of tf_keras's `fit`."""
+
+import numpy as np
+import pytest
+
+import msq_tf
+from tests.tfmot.samples import compile_model
+from tests.tfmot.samples import fit
+from tests.tfmot.samples import msq
+from tests.tfmot.samples import new_model
+from tests.tfmot.samples import tf_keras
+
+
+def accuracy(model, data):
+    return model.evaluate(*data, verbose=0, return_dict=True)["accuracy"]
+
+
+def callback(data, rule=None, **options):
+    rule = {"max_drop": 20.0} | (rule or {})
+    return msq.MSQCallback(
+        msq_tf.ToleranceRule(**rule), data, hessian=False, **options
+    )
+
+
+@pytest.mark.slow
+def test_a_tolerance_on_data_that_is_given(data):
+    model = new_model()
+    search = callback(data, held_out=data)
+    float_accuracy = accuracy(compile_model(msq.bake(model)), data)
+    fit(model, data, search)
+    outcome = search.outcome
+    # Baked are the 8 bits that it begins with; the float model is not.
+    assert outcome.reference == pytest.approx(float_accuracy, abs=0.1)
+    assert outcome.kept
+    assert outcome.value == pytest.approx(accuracy(model, data))
+    assert outcome.value >= outcome.reference - 0.2
+    view = msq.ModelView(model)
+    assert view.search.rule_state.done
+    assert view.compression > 4.0
+
+
+def test_a_tolerance_on_the_logs_of_fit(data):
+    model = new_model()
+    search = callback(data, {"reference": 0.3})
+    fit(model, data, search, validation_data=data)
+    assert search.outcome.kept
+    assert search.outcome.value == pytest.approx(accuracy(model, data))
+
+
+def test_nothing_to_measure_on(data):
+    with pytest.raises(ValueError, match=r"reference=.*Received: none"):
+        fit(new_model(), data, callback(data))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["search", "backup"])
+def test_a_resumed_search_decides_as_the_uninterrupted_one(
+    data, tmp_path, first
+):
+    class Killed(Exception):
+        pass
+
+    class Kill(tf_keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise Killed
+
+    def train(folder, *kill):
+        tf_keras.utils.set_random_seed(1)
+        model = new_model()
+        search = callback(
+            data, held_out=data, directory=tmp_path / folder / "search"
+        )
+        backup = tf_keras.callbacks.BackupAndRestore(
+            str(tmp_path / folder / "backup")
+        )
+        both = (search, backup) if first == "search" else (backup, search)
+        try:
+            fit(model, data, *both, *kill, shuffle=False)
+        except Killed:
+            return None
+        return model, search.outcome
+
+    assert train("killed", Kill()) is None
+    resumed, outcome = train("killed")
+    whole, expected = train("whole")
+    assert outcome == expected
+    for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
