@@ -189,12 +189,12 @@ class _Part(NamedTuple):
     """Elements of a tensor that are looked at together.
 
     Attributes:
-        index: Where they are.
+        taken: Where they are.
         axis: The axis of the factors, `None` for one factor.
         channels: The factors that they have.
     """
 
-    index: tuple[slice, ...]
+    taken: tuple[slice, ...]
     axis: int | None
     channels: slice
 
@@ -217,7 +217,7 @@ def _rows(
     array: np.ndarray, part: _Part, dtype: type = np.float64
 ) -> np.ndarray:
     """The elements of a part, a row for each factor."""
-    taken = array[part.index]
+    taken = array[part.taken]
     if part.axis is None:
         return taken.astype(dtype).reshape(1, -1)
     taken = np.moveaxis(taken, part.axis, 0)
