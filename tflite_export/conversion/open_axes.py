@@ -199,10 +199,11 @@ def _why_not(
                 for batch in batches
                 for piece in interpreter.chunks(batch, _SAMPLES, session)
             ]
-            for piece, wanted in zip(
-                pieces, source.predict(pieces), strict=True
-            ):
-                if any(map(_differ, session(piece), wanted)):
+            found = [session(piece) for piece in pieces]
+            # Its copy of the weights, and that of Keras, are not there at once.
+            del session
+            for got, wanted in zip(found, source.predict(pieces), strict=True):
+                if any(map(_differ, got, wanted)):
                     return "with open ones the file computes other numbers"
     # Tracing a layer, the converter and the kernels say it in many ways.
     except Exception as error:

@@ -204,8 +204,9 @@ def _flatten(
         if not fits or len(array) != len(flat[0]):
             raise ValueError(
                 f"representative_data doesn't fit the input '{spec.name}'. "
-                f"Expected shape {tuple(spec.shape)}. Received: "
-                f"shape={array.shape}"
+                f"Expected shape {tuple(spec.shape)}, of what the model gets "
+                "behind any preprocessing, as of `model.base.preprocessor(x)` "
+                f"of a task of KerasHub. Received: shape={array.shape}"
             )
     return [
         _converted(array, spec, seen)
