@@ -37,6 +37,19 @@ def _of_fewer_axes():
     return keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
 
 
+def _grouped(channels=8, groups=2, filters=8, kernel=3, **options):
+    inputs = keras.Input((7, 7, channels))
+    x = L.Conv2D(filters, kernel, groups=groups, **options)(inputs)
+    return keras.Model(inputs, x)
+
+
+def _grouped_twice():
+    inputs = keras.Input((7, 7, 8))
+    shared = L.Conv2D(8, 3, groups=4, padding="same", use_bias=False)
+    x = L.ReLU(6.0)(L.BatchNormalization()(shared(inputs)))
+    return keras.Model(inputs, shared(x))
+
+
 CASES = {
     "strides": _strided,
     "strides of 3, padded": lambda: _strided(10, 3, "same", activation="relu"),
@@ -48,6 +61,16 @@ CASES = {
     "a part of a split": layer_cases.CASES["ops.split"],
     "a part of uneven ones": _uneven,
     "a part of unstack": layer_cases.CASES["ops.unstack"],
+    "groups": lambda: _grouped(12, 2),
+    "groups of four, written by three": lambda: _grouped(8, 2, 6),
+    "groups, padded": lambda: _grouped(
+        12, 3, 6, strides=2, padding="same", activation="relu"
+    ),
+    "groups, dilated": lambda: _grouped(8, 4, 4, dilation_rate=2),
+    "groups of one pixel": lambda: _grouped(16, 2, 8, 1, strides=2),
+    "groups of one channel": lambda: _grouped(4, 4, 8),
+    "many groups": lambda: _grouped(64, 32, 64),
+    "groups of a shared layer": _grouped_twice,
 }
 
 
@@ -117,9 +140,12 @@ def test_a_convolution_without_its_strides_is_packed(tmp_path):
 
 @pytest.mark.slow
 def test_what_is_right_stays(tmp_path, monkeypatch):
-    """Convolutions of more pixels, or without strides; splits all read."""
+    """Convolutions of more pixels, or without strides; splits all read.
+
+    And groups of four channels.
+    """
     inputs = keras.Input((9, 9, 8))
-    x = L.Conv2D(8, 3, strides=2)(inputs)
+    x = L.Conv2D(8, 3, strides=2, groups=2)(inputs)
     x = L.Conv2D(8, 1, use_bias=False)(x)
     a, b = keras.ops.split(x, 2, axis=-1)
     x = keras.ops.matmul(a, keras.ops.transpose(b, (0, 1, 3, 2)))
