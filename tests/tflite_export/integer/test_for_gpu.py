@@ -11,6 +11,7 @@ from tflite_export import export
 from tflite_export import inspect_file
 from tflite_export import targets
 from tflite_export.devices import gpu
+from tflite_export.flatbuffer import model as fb
 from tflite_export.integer import for_gpu
 from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
@@ -22,6 +23,14 @@ def _strided(size=9, strides=2, padding="valid", **options):
     inputs = keras.Input((size, size, 8))
     x = L.Conv2D(16, 1, strides=strides, padding=padding, **options)(inputs)
     return keras.Model(inputs, x)
+
+
+def _two_strided():
+    """As in a ResNet, whose blocks read strides on both ways."""
+    inputs = keras.Input((9, 9, 8))
+    x = L.ReLU()(inputs)
+    ways = [L.Conv2D(8, 1, strides=2)(x) for _ in range(2)]
+    return keras.Model(inputs, L.Add()(ways))
 
 
 def _uneven():
@@ -54,6 +63,7 @@ CASES = {
     "strides": _strided,
     "strides of 3, padded": lambda: _strided(10, 3, "same", activation="relu"),
     "unequal strides": lambda: _strided(8, (1, 2)),
+    "strides twice": _two_strided,
     "operands of fewer axes": layer_cases.CASES["Add"],
     "average": layer_cases.CASES["Average"],
     "a matrix of fewer axes": _of_fewer_axes,
@@ -136,6 +146,14 @@ def test_a_convolution_without_its_strides_is_packed(tmp_path):
     assert report.tensors[0].container == "INT2"
     assert "MAX_POOL_2D" in ops(tmp_path / "m")
     assert "CONV_2D" not in ops(tmp_path / "m")
+
+
+@pytest.mark.slow
+def test_convolutions_share_what_takes_their_strides(tmp_path):
+    exported("strides twice", "web", tmp_path / "m")
+    made = fb.load((tmp_path / "m").read_bytes())
+    names = [fb.op_name(made, op) for op in made.subgraphs[0].operators]
+    assert names.count("MAX_POOL_2D") == 1
 
 
 @pytest.mark.slow

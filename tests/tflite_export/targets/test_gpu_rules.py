@@ -19,6 +19,7 @@ from tflite_export.targets.lint import check
 WORDS = {
     "strides": "ignores the strides",
     "strides of 3, padded": "ignores the strides",
+    "strides twice": "ignores the strides",
     "unequal strides": "ignores the strides",
     "operands of fewer axes": "fewer axes",
     "average": "fewer axes",
