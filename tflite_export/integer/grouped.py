@@ -26,7 +26,7 @@ from tflite_export.targets import gpu_rules
 # Beyond that many, a layer would be more operators than a network. The usual
 # ones with many groups (ResNeXt, RegNet) have multiples of four channels in
 # each, and are right as they are.
-MOST = 64
+_MOST = 64
 _CONVOLUTION = "CONV_2D"
 
 
@@ -48,7 +48,7 @@ def apart(model: schema.ModelT, matches: Sequence[Match]) -> list[Match]:
         source, weight = fb.inputs(op)[:2]
         count = _groups(graph, op)
         if (
-            not 1 < count <= MOST
+            not 1 < count <= _MOST
             or not gpu_rules.mixes_groups(
                 *(fb.axes(graph.tensors[i]) for i in (source, weight))
             )

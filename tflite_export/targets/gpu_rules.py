@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from ai_edge_litert import schema_py_generated as schema
-
 from tflite_export.flatbuffer import model as fb
 from tflite_export.targets.restrictions import Node
 

@@ -279,9 +279,7 @@ def test_operators_that_the_tools_fold(tools, name, tmp_path, monkeypatch):
     last.outputs = np.array([len(graph.tensors) - 1], np.int32)
     graph.operators.append(last)
     apart = tosa_check._apart(fb.dump(model))
-    twice = [step.name for step in apart.steps].count(
-        fb.op_name(model, last)
-    )
+    twice = [step.name for step in apart.steps].count(fb.op_name(model, last))
     assert twice == (2 if "of more" in name else 0)
     given = ports.quantized(
         apart.data, [np.ones(p.shape, "f") for p in ports.inputs(apart.data)]
