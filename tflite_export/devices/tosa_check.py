@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.devices import tosa
 from tflite_export.devices import widen
@@ -32,6 +33,9 @@ _UNITS = {"int8": 2.0, "int16": 16.0}
 # They compute nothing, and where the shape stays TOSA's tools fold them and
 # then miss their outputs.
 _RENAMING = ("EXPAND_DIMS", "RESHAPE", "SQUEEZE")
+# They take elements, or add others: where the shape stays, all of them and no
+# more.
+_SELECTING = ("PAD", "PADV2", "SLICE", "SPLIT", "SPLIT_V", "TILE")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,36 +162,87 @@ def _apart(data: bytes) -> _Apart:
     graph = model.subgraphs[0]
     known = set(float_twin.activations(model))
     steps = {step.position: step for step in float_twin.steps(model)}
-    kept, read, results = [], [], []
+    kept = []
+    # Floats are read as they are.
+    read = [(i, i) for i in fb.inputs(graph) if i not in known]
+    results = []
     for position, op in enumerate(graph.operators):
         step = steps.get(position)
         if step is None and set(fb.outputs(op)) <= set(fb.outputs(graph)):
             # What leaves the integers for good has nothing to compare.
             continue
-        if step is not None and step.name in _RENAMING:
+        if step is not None and _moves_nothing(model, graph, op, step):
             continue
         kept.append(op)
-        read += [index for index in fb.inputs(op) if index in known]
+        # Of its own: TOSA's tools make one of operators that do the same with
+        # the same tensor, and then miss the output of all but one.
+        own: dict[int, int] = {}
+        for index in fb.inputs(op):
+            if index in known and index not in own:
+                own[index] = _like(graph, index)
+                read.append((index, own[index]))
+        op.inputs = np.array(
+            [own.get(index, index) for index in fb.inputs(op)], np.int32
+        )
         outputs = []
         for index in fb.outputs(op):
             if index in known:
-                tensor = graph.tensors[index]
-                outputs.append(edit.new_tensor(graph, "INT8", tensor))
-                copied = graph.tensors[outputs[-1]]
-                copied.type = tensor.type
-                copied.quantization = tensor.quantization
+                outputs.append(_like(graph, index))
                 results.append((step, index, outputs[-1]))
             else:
                 outputs.append(index)
         op.outputs = np.array(outputs, np.int32)
-    inputs = tuple(dict.fromkeys((*fb.inputs(graph), *read)))
     graph.operators = kept
-    graph.inputs = np.array(inputs, np.int32)
+    graph.inputs = np.array([new for _, new in read], np.int32)
     graph.outputs = np.array([new for _, _, new in results], np.int32)
     model.signatureDefs = None
     return _Apart(
         fb.dump(model),
-        inputs,
+        tuple(index for index, _ in read),
         tuple(step for step, _, _ in results if step is not None),
         tuple(index for _, index, _ in results),
     )
+
+
+def _moves_nothing(
+    model: schema.ModelT,
+    graph: schema.SubGraphT,
+    op: schema.OperatorT,
+    step: float_twin.Step,
+) -> bool:
+    """Whether an operator gives back what it reads.
+
+    TOSA's tools fold such ones, as those of images of one pixel, too.
+    """
+    if step.name in _RENAMING:
+        return True
+    if len(step.reads) != 1 or len(step.writes) != 1:
+        return False
+    shape = fb.shape(graph.tensors[step.reads[0]])
+    if shape != fb.shape(graph.tensors[step.writes[0]]):
+        return False
+    if step.name in _SELECTING:
+        return True
+    if step.name == "MAX_POOL_2D":
+        return shape[1:3] == (1, 1)
+    # Which axes, in which order or with which strides.
+    place = {"REVERSE_V2": 1, "STRIDED_SLICE": 3, "TRANSPOSE": 1}.get(step.name)
+    if place is None:
+        return False
+    said = fb.constant(model, graph.tensors[fb.inputs(op)[place]])
+    if said is None:
+        return False
+    if step.name == "REVERSE_V2":
+        return all(shape[axis] == 1 for axis in said.reshape(-1))
+    if step.name == "TRANSPOSE":
+        return list(said) == sorted(said)
+    return bool((said > 0).all())
+
+
+def _like(graph: schema.SubGraphT, index: int) -> int:
+    """Another tensor of the same shape, type and grid."""
+    tensor = graph.tensors[index]
+    new = edit.new_tensor(graph, "INT8", tensor)
+    graph.tensors[new].type = tensor.type
+    graph.tensors[new].quantization = tensor.quantization
+    return new

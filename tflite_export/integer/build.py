@@ -19,6 +19,7 @@ from tflite_export.flatbuffer.prune_constants import slim
 from tflite_export.integer import affine
 from tflite_export.integer import calibrate
 from tflite_export.integer import float_islands
+from tflite_export.integer import last_axis
 from tflite_export.integer import lookup
 from tflite_export.integer import masks
 from tflite_export.integer import regions
@@ -141,6 +142,8 @@ class _Build:
                 regions.find(model, target, trained),
                 lambda op: regions.row_of(model, target, op) is not None,
             )
+
+        last_axis.avoid(model, target, self._floats)
 
     def _apart(
         self, kept: Sequence[schema.OperatorT]

@@ -30,10 +30,11 @@ def avoid(model: schema.ModelT) -> None:
     - A product of a matrix with itself ends the process.
     """
     graph = model.subgraphs[0]
+    taken: dict[tuple[int, ...], int] = {}
     for op in list(graph.operators):
         name = fb.op_name(model, op)
         if name == "CONV_2D":
-            _strides_apart(model, graph, op)
+            _strides_apart(model, graph, op, taken)
         elif name in _BROADCAST:
             _whole_operands(model, graph, op)
         elif name == "BATCH_MATMUL":
@@ -41,24 +42,31 @@ def avoid(model: schema.ModelT) -> None:
 
 
 def _strides_apart(
-    model: schema.ModelT, graph: schema.SubGraphT, op: schema.OperatorT
+    model: schema.ModelT,
+    graph: schema.SubGraphT,
+    op: schema.OperatorT,
+    taken: dict[tuple[int, ...], int],
 ) -> None:
+    """Adds a pooling, or reads what another convolution `taken` needed."""
     source, weight = fb.inputs(op)[:2]
     options = op.builtinOptions
     strides = (options.strideH, options.strideW)
     if fb.shape(graph.tensors[weight])[1:3] != (1, 1) or strides == (1, 1):
         return
-    batch, _, _, channels = fb.axes(graph.tensors[source])
-    _, height, width, _ = fb.axes(graph.tensors[fb.outputs(op)[0]])
-    taken = new_tensor(graph, (batch, height, width, channels))
-    pool = edit.new_operator(
-        model, "MAX_POOL_2D", 1, [source], [taken], "Pool2DOptions"
-    )
-    pool.builtinOptions.padding = options.padding
-    pool.builtinOptions.strideH, pool.builtinOptions.strideW = strides
-    pool.builtinOptions.filterHeight = pool.builtinOptions.filterWidth = 1
-    graph.operators.insert(edit.before(graph, op), pool)
-    edit.set_input(op, 0, taken)
+    key = (source, int(options.padding), *strides)
+    if key not in taken:
+        batch, _, _, channels = fb.axes(graph.tensors[source])
+        _, height, width, _ = fb.axes(graph.tensors[fb.outputs(op)[0]])
+        taken[key] = new_tensor(graph, (batch, height, width, channels))
+        pool = edit.new_operator(
+            model, "MAX_POOL_2D", 1, [source], [taken[key]], "Pool2DOptions"
+        )
+        made = pool.builtinOptions
+        made.padding = options.padding
+        made.strideH, made.strideW = strides
+        made.filterHeight = made.filterWidth = 1
+        graph.operators.insert(edit.before(graph, op), pool)
+    edit.set_input(op, 0, taken[key])
     options.strideH = options.strideW = 1
 
 

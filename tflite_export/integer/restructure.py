@@ -15,6 +15,8 @@ from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer.operators import KEEPS_AXES
 from tflite_export.integer import for_gpu
+from tflite_export.integer import grouped
+from tflite_export.integer import narrow_weights
 from tflite_export.integer import reshaping
 from tflite_export.integer import tied_tables
 from tflite_export.integer import unread_pieces
@@ -34,6 +36,7 @@ def prepare(
     """
     if target.gpu:
         for_gpu.avoid(model)
+        matches = grouped.apart(model, matches)
     if not target.unread_outputs:
         unread_pieces.cut(model)
     prepared = []
@@ -46,7 +49,7 @@ def prepare(
         prepared += tied_tables.take_out_features(model, match, target)
     if target.dense_as_convolution:
         reshaping.dense_to_convolutions(model, prepared, target)
-    return prepared
+    return narrow_weights.avoid(model, prepared, target)
 
 
 def _take_out_columns(

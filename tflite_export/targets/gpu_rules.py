@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
-
-from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import model as fb
 from tflite_export.targets.restrictions import Node
@@ -19,6 +18,8 @@ _BINARY = (
     *("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM"),
     "SQUARED_DIFFERENCE",
 )
+# Channels that a GPU keeps together.
+_TOGETHER = 4
 _PIECES = ("SPLIT", "SPLIT_V", "UNPACK")
 
 
@@ -56,6 +57,37 @@ def notes(node: Node, name: str, rules: Mapping[str, Any]) -> Iterator[str]:
             yield f"wrong on a GPU, without an error: {wrong}"
 
 
+def groups(source: Sequence[int], weight: Sequence[int]) -> int:
+    """Computes the number of groups of a CONV_2D, 1 where it isn't known.
+
+    Args:
+        source: Axes of what it reads, -1 for an open one; channels last.
+        weight: Axes of its weight: outputs, height, width, channels a group.
+    """
+    channels, each = source[-1], weight[-1]
+    return channels // each if each > 0 and channels > 0 else 1
+
+
+def mixes_groups(source: Sequence[int], weight: Sequence[int]) -> bool:
+    """Tells whether the accelerator is wrong on a grouped int8 CONV_2D.
+
+    It is right where a group reads and writes multiples of four channels and
+    looks at more than one pixel. Otherwise it computes something else, or ends
+    the process. Measured with LiteRT 2.3.0 on SwiftShader: 22 layers of 2 to 32
+    groups.
+
+    Args:
+        source: Axes of what it reads, -1 for an open one; channels last.
+        weight: Axes of its weight: outputs, height, width, channels a group.
+    """
+    count = groups(source, weight)
+    if count == 1:
+        return False
+    outputs, height, width, each = weight
+    apart = (each, outputs // count)
+    return height * width == 1 or any(n % _TOGETHER for n in apart)
+
+
 def _wrong(node: Node, name: str) -> str | None:
     options = node.op.builtinOptions
     if name == "CONV_2D":
@@ -64,8 +96,8 @@ def _wrong(node: Node, name: str) -> str | None:
         if weight and fb.shape(weight)[1:3] == (1, 1) and strides != {1}:
             return "it ignores the strides of 1x1 convolutions"
         source = node.input(0)
-        if weight and source and _channels(weight) != _channels(source):
-            return "it computes grouped convolutions as if they were others"
+        if weight and source and mixes_groups(fb.axes(source), fb.axes(weight)):
+            return "it computes such grouped convolutions as if without groups"
     if name in _BINARY:
         ranks = {
             len(fb.shape(node.graph.tensors[i])) for i in node.inputs if i >= 0
@@ -84,10 +116,6 @@ def _wrong(node: Node, name: str) -> str | None:
     if name in _PIECES and not _read(node).issuperset(node.outputs):
         return "an output that nothing reads may end the process"
     return None
-
-
-def _channels(tensor: schema.TensorT) -> tuple[int, ...]:
-    return fb.shape(tensor)[-1:]
 
 
 def _drops_bias(node: Node) -> bool:

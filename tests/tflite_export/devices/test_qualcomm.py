@@ -16,6 +16,7 @@ from tflite_export import run
 from tflite_export import targets
 from tflite_export.devices import qualcomm
 from tflite_export.devices import qualcomm_tools
+from tflite_export.integer import narrow_weights
 from tflite_export.runtime import ports
 from train.data import datasets
 
@@ -222,6 +223,94 @@ def test_fused_operators_and_unread_pieces(
         assert report.device["socs"]["SM8650"]["max_units"] == 0 and not told
     else:
         assert len(told) == 1 and "each operator was compared" in told[0]
+
+
+def _narrow(shape, *layers):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input(shape), *layers])
+    x = np.random.default_rng(0).normal(size=(8, *shape)).astype("f")
+    qmodel = msq_tf.quantize_model(model)
+    qmodel.set_bits(dict.fromkeys(qmodel.bits, 2))
+    qmodel(x, training=True)
+    return qmodel, x
+
+
+NARROW = {
+    "of an input": ((8,), lambda: [L.Dense(8)], "INT4"),
+    "of rows of an input": ((3, 8), lambda: [L.Dense(8)], "INT4"),
+    "of an input, reshaped": (
+        (2, 4),
+        lambda: [L.Flatten(), L.Dense(8)],
+        "INT2",
+    ),
+    "hard swish": (
+        (4, 4, 8),
+        lambda: [L.ReLU(), L.Conv2D(8, 1, activation="hard_silu")],
+        "INT4",
+    ),
+    "hard swish behind a reshape": (
+        (3, 8),
+        lambda: [L.ReLU(), L.Dense(8, activation="hard_silu")],
+        "INT4",
+    ),
+    "hard swish of other channels": (
+        (8,),
+        lambda: [
+            *(L.ReLU(), L.Dense(8), L.Reshape((4, 2))),
+            L.Activation("hard_silu"),
+        ],
+        "INT2",
+    ),
+    "leaky relu": ((8,), lambda: [L.ReLU(), L.Dense(8), L.LeakyReLU()], "INT4"),
+    "prelu": (
+        (8,),
+        lambda: [
+            *(L.ReLU(), L.Dense(8)),
+            L.PReLU(alpha_initializer=keras.initializers.Constant(0.2)),
+        ],
+        "INT4",
+    ),
+    "gelu": ((8,), lambda: [L.ReLU(), L.Dense(8, activation="gelu")], "INT2"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NARROW)
+def test_two_bits_have_a_container_that_is_right(name, compiler, tmp_path):
+    shape, layers, container = NARROW[name]
+    qmodel, x = _narrow(shape, *layers())
+    report = export(
+        qmodel,
+        tmp_path / "m.tflite",
+        "qualcomm_npu",
+        x,
+        device_options={"socs": ["SM8650"]},
+        verbose=False,
+    )
+    assert types(report) == [container]
+    assert report.device["socs"]["SM8650"]["max_units"] <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [name for name, case in NARROW.items() if case[2] == "INT4"]
+)
+def test_the_narrow_container_is_wrong_there(
+    name, compiler, tmp_path, monkeypatch
+):
+    """Where it no longer is, the rule can go."""
+    monkeypatch.setattr(narrow_weights, "avoid", lambda _, matches, __: matches)
+    shape, layers, _ = NARROW[name]
+    qmodel, x = _narrow(shape, *layers())
+    with pytest.raises(ExportError, match="something else|compiler failed"):
+        export(
+            qmodel,
+            tmp_path / "m.tflite",
+            "qualcomm_npu",
+            x,
+            device_options={"socs": ["SM8650"]},
+            verbose=False,
+        )
 
 
 @pytest.mark.slow

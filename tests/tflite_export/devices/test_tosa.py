@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 
@@ -22,6 +23,7 @@ from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
+from tflite_export.runtime import ports
 
 TARGET = targets.load("cpu_int8")
 
@@ -238,3 +240,49 @@ def test_units_that_are_off_too_often_explain_nothing(tools, deep, monkeypatch):
     monkeypatch.setattr(tosa_check.amplification, "MOST_ON_AVERAGE", 1e-6)
     with pytest.raises(ExportError, match="single units inside"):
         tosa_check.verify(data, [x], TARGET)
+
+
+ONE_PIXEL = {
+    "pooling": ((1, 1, 4), keras.layers.MaxPooling2D(1, 2)),
+    "crop": ((4, 4, 4), keras.layers.Cropping2D(0)),
+    "flip": ((1, 4), lambda x: keras.ops.flip(x, 1)),
+    "split": ((4,), lambda x: keras.ops.split(x, 1, -1)[0]),
+    "pooling of more": ((4, 4, 4), keras.layers.MaxPooling2D(2)),
+    "flip of more": ((3, 4), lambda x: keras.ops.flip(x, 1)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ONE_PIXEL)
+def test_operators_that_the_tools_fold(tools, name, tmp_path, monkeypatch):
+    """What gives back what it reads, and what does the same twice."""
+    shape, layer = ONE_PIXEL[name]
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer(keras.layers.Dense(4)(inputs)))
+    x = np.random.default_rng(0).normal(size=(8, *shape)).astype("f")
+    with monkeypatch.context() as patch:
+        patch.setattr(tosa, "folder", lambda: None)
+        export(
+            msq_tf.quantize_model(model),
+            tmp_path / "m",
+            target="cpu_int8",
+            representative_data=x,
+            batch_size=1,
+            integer_io=True,
+        )
+    model = fb.load((tmp_path / "m").read_bytes())
+    graph = model.subgraphs[0]
+    last = copy.deepcopy(graph.operators[-1])
+    end = fb.outputs(last)[0]
+    graph.tensors.append(copy.deepcopy(graph.tensors[end]))
+    last.outputs = np.array([len(graph.tensors) - 1], np.int32)
+    graph.operators.append(last)
+    apart = tosa_check._apart(fb.dump(model))
+    twice = [step.name for step in apart.steps].count(fb.op_name(model, last))
+    assert twice == (2 if "of more" in name else 0)
+    given = ports.quantized(
+        apart.data, [np.ones(p.shape, "f") for p in ports.inputs(apart.data)]
+    )
+    found = tosa.run(apart.data, given)
+    assert len(found) == len(apart.steps)

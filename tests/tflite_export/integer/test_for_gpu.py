@@ -11,6 +11,7 @@ from tflite_export import export
 from tflite_export import inspect_file
 from tflite_export import targets
 from tflite_export.devices import gpu
+from tflite_export.flatbuffer import model as fb
 from tflite_export.integer import for_gpu
 from tflite_export.runtime import interpreter
 from tflite_export.runtime import ports
@@ -22,6 +23,14 @@ def _strided(size=9, strides=2, padding="valid", **options):
     inputs = keras.Input((size, size, 8))
     x = L.Conv2D(16, 1, strides=strides, padding=padding, **options)(inputs)
     return keras.Model(inputs, x)
+
+
+def _two_strided():
+    """As in a ResNet, whose blocks read strides on both ways."""
+    inputs = keras.Input((9, 9, 8))
+    x = L.ReLU()(inputs)
+    ways = [L.Conv2D(8, 1, strides=2)(x) for _ in range(2)]
+    return keras.Model(inputs, L.Add()(ways))
 
 
 def _uneven():
@@ -37,10 +46,24 @@ def _of_fewer_axes():
     return keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
 
 
+def _grouped(channels=8, groups=2, filters=8, kernel=3, **options):
+    inputs = keras.Input((7, 7, channels))
+    x = L.Conv2D(filters, kernel, groups=groups, **options)(inputs)
+    return keras.Model(inputs, x)
+
+
+def _grouped_twice():
+    inputs = keras.Input((7, 7, 8))
+    shared = L.Conv2D(8, 3, groups=4, padding="same", use_bias=False)
+    x = L.ReLU(6.0)(L.BatchNormalization()(shared(inputs)))
+    return keras.Model(inputs, shared(x))
+
+
 CASES = {
     "strides": _strided,
     "strides of 3, padded": lambda: _strided(10, 3, "same", activation="relu"),
     "unequal strides": lambda: _strided(8, (1, 2)),
+    "strides twice": _two_strided,
     "operands of fewer axes": layer_cases.CASES["Add"],
     "average": layer_cases.CASES["Average"],
     "a matrix of fewer axes": _of_fewer_axes,
@@ -48,6 +71,16 @@ CASES = {
     "a part of a split": layer_cases.CASES["ops.split"],
     "a part of uneven ones": _uneven,
     "a part of unstack": layer_cases.CASES["ops.unstack"],
+    "groups": lambda: _grouped(12, 2),
+    "groups of four, written by three": lambda: _grouped(8, 2, 6),
+    "groups, padded": lambda: _grouped(
+        12, 3, 6, strides=2, padding="same", activation="relu"
+    ),
+    "groups, dilated": lambda: _grouped(8, 4, 4, dilation_rate=2),
+    "groups of one pixel": lambda: _grouped(16, 2, 8, 1, strides=2),
+    "groups of one channel": lambda: _grouped(4, 4, 8),
+    "many groups": lambda: _grouped(64, 32, 64),
+    "groups of a shared layer": _grouped_twice,
 }
 
 
@@ -116,10 +149,21 @@ def test_a_convolution_without_its_strides_is_packed(tmp_path):
 
 
 @pytest.mark.slow
+def test_convolutions_share_what_takes_their_strides(tmp_path):
+    exported("strides twice", "web", tmp_path / "m")
+    made = fb.load((tmp_path / "m").read_bytes())
+    names = [fb.op_name(made, op) for op in made.subgraphs[0].operators]
+    assert names.count("MAX_POOL_2D") == 1
+
+
+@pytest.mark.slow
 def test_what_is_right_stays(tmp_path, monkeypatch):
-    """Convolutions of more pixels, or without strides; splits all read."""
+    """Convolutions of more pixels, or without strides; splits all read.
+
+    And groups of four channels.
+    """
     inputs = keras.Input((9, 9, 8))
-    x = L.Conv2D(8, 3, strides=2)(inputs)
+    x = L.Conv2D(8, 3, strides=2, groups=2)(inputs)
     x = L.Conv2D(8, 1, use_bias=False)(x)
     a, b = keras.ops.split(x, 2, axis=-1)
     x = keras.ops.matmul(a, keras.ops.transpose(b, (0, 1, 3, 2)))
