@@ -205,7 +205,7 @@ class ToleranceSearch:
         last = known.measured[-1]
         best = known.best() or known.nearest() or last
         words = self._words(known)
-        value = journal.value(best.epoch)
+        value = journal.value(best.epoch, best.rung)
         if best.epoch != last.epoch or best.rung != self._rung:
             self._go_back(best.epoch)
             self._move(
@@ -285,7 +285,10 @@ class ToleranceSearch:
         )
         self._states.save(0, self._arrays())
         self._states.write_journal(self._known.to_json())
-        self._tell("\n".join(self._words(self._known.course(rule)).expected()))
+        words = self._words(self._known.course(rule))
+        self._tell("\n".join(words.expected()))
+        if len(ladder) == 1:
+            warnings.warn(words.one_size(), stacklevel=2)
 
     def _note(self, epoch: int, value: float) -> None:
         """Takes what was measured after an epoch of the search."""

@@ -98,6 +98,23 @@ def test_what_is_handed_over_keeps_the_promise(trained, optimizer):
     assert qmodel.search.rule_state.done
 
 
+def test_a_size_that_needs_no_training_is_not_forgotten(trained):
+    qmodel = quantized(trained, rate=1.0)  # training destroys the model
+    callback = search(max_drop=3.0)
+    fit(qmodel, callback, epochs=3)
+    outcome = callback.outcome
+    assert outcome.kept and outcome.epoch == 0
+    assert outcome.value == pytest.approx(accuracy(qmodel))
+    assert outcome.bytes < 960
+    packed = msq_tf.precision_report(qmodel).packed_bytes
+    assert packed == pytest.approx(outcome.bytes, abs=4)
+
+
+def test_a_search_with_nothing_to_choose_from_says_so(trained):
+    with pytest.warns(UserWarning, match="one size only, 960.*'?allowed_bits"):
+        fit(quantized(trained), search(allowed_bits=(8,)), epochs=3)
+
+
 @pytest.mark.slow
 def test_a_promise_that_cannot_be_kept_is_said(trained, capsys):
     qmodel = quantized(trained)
