@@ -206,7 +206,10 @@ class ToleranceSearch:
         best = known.best() or known.nearest() or last
         words = self._words(known)
         value = journal.value(best.epoch, best.rung)
-        if best.epoch != last.epoch or best.rung != self._rung:
+        # What averages weights, or brings others back, may do so after the last
+        # epoch was measured.
+        same = self._states.holds(best.epoch, self._arrays())
+        if not self._of_chief(same) or best.rung != self._rung:
             self._go_back(best.epoch)
             self._move(
                 last.epoch,
@@ -237,7 +240,8 @@ class ToleranceSearch:
         search.epoch.assign(float(last.epoch + journal.first))
         if kept:
             self._tell(words.handed(best, value, drop))
-            if len({m.drop for m in known.measured}) == 1 and best.rung:
+            drops = [m.drop for m in (*known.untrained, *known.measured)]
+            if len(set(drops)) == 1 and best.rung:
                 warnings.warn(words.constant(value), stacklevel=2)
         else:
             said = rule.keeps(best.drop)

@@ -110,6 +110,22 @@ def test_a_size_that_needs_no_training_is_not_forgotten(trained):
     assert packed == pytest.approx(outcome.bytes, abs=4)
 
 
+def test_weights_exchanged_after_the_last_epoch_are_not_handed_over(trained):
+    class Exchange(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            for weight in self.model.trainable_weights:
+                weight.assign(weight * 0.0)
+
+    qmodel = quantized(trained)
+    callback = search(max_drop=100.0)
+    qmodel.optimizer = keras.optimizers.Adam(
+        0.01, use_ema=True, ema_momentum=0.999
+    )
+    fit(qmodel, Exchange(), callback, epochs=3)
+    assert callback.outcome.kept
+    assert callback.outcome.value == pytest.approx(accuracy(qmodel))
+
+
 def test_a_search_with_nothing_to_choose_from_says_so(trained):
     with pytest.warns(UserWarning, match="one size only, 960.*'?allowed_bits"):
         fit(quantized(trained), search(allowed_bits=(8,)), epochs=3)
