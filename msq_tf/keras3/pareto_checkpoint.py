@@ -78,7 +78,7 @@ class ParetoCheckpoint(keras.callbacks.Callback):
             msq_tf.ParetoCheckpoint("kept"),
         ],
     )
-    qmodel = msq_tf.paretofront_of("kept").best(max_bytes=20_000).load()
+    qmodel = msq_tf.pareto_front("kept").best(max_bytes=20_000).load()
     ```
     """
 

@@ -15,6 +15,7 @@ import keras
 import rich.markup
 import rich.table
 
+from msq_tf.arguments import check_number
 from msq_tf.arguments import check_path
 from msq_tf.keras3.model import MSQModel
 from msq_tf.reports.bit_changes import as_text
@@ -128,8 +129,9 @@ class ParetoFront(list[ParetoEntry]):
             Its entry, whose `load()` gives the model.
 
         Raises:
-            ValueError: If no kept model is that small.
+            ValueError: If no kept model is that small, or it is no number.
         """
+        check_number("max_bytes", max_bytes, 0, optional=True)
         fitting = [
             entry
             for entry in self

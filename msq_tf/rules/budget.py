@@ -161,7 +161,7 @@ class BudgetRule(SizedRule):
             # The best plan for this stage's size, of which models are kept.
             stage, _ = self._stage(stats.progress)
             state = state._replace(target_bits=self._level(stage, whole))
-        stats, grown = self._grow(stats, state)
+        stats, grown = self._grow(stats, state, whole)
         options = self.options(stats)
         plan = self._plan(stats, state, options)
         if plan is None:  # `start` and `_grow` have made sure
@@ -251,12 +251,13 @@ class BudgetRule(SizedRule):
         }
 
     def _grow(
-        self, stats: SearchStats, state: RuleState
+        self, stats: SearchStats, state: RuleState, whole: RuleState
     ) -> tuple[SearchStats, list[Change]]:
         """Gives back what was costly to lose, while the budget allows.
 
         A layer grows where its gain on held-out batches is more than what
-        the plan then pays elsewhere, the target kept.
+        the plan then pays elsewhere, the target kept: that of the stage, and
+        of `whole`, as what has grown stays.
         """
         changes: list[Change] = []
         while len(changes) + state.grown < self.growth:
@@ -277,7 +278,7 @@ class BudgetRule(SizedRule):
                 )
                 options = self.options(other)
                 plan = self._plan(other, state, options)
-                if plan is None:
+                if plan is None or self._plan(other, whole, options) is None:
                     continue
                 paid = allocation.predicted_cost(options, plan) - before
                 worth = layer.gain - max(paid, 0.0)

@@ -135,7 +135,9 @@ class Course:
         return min(self._models(), key=lambda m: m.drop, default=None)
 
     def _models(self) -> tuple[Measured, ...]:
-        return (*self.untrained[:1], *self.measured)
+        # Any size of before training is there while its weights are stored.
+        untrained = self.untrained if 0 in self.stored else ()
+        return (*untrained, *self.measured)
 
     def allowance(self, epoch: int) -> float:
         """The loss that training makes by itself at an epoch."""

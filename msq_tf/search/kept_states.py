@@ -81,6 +81,13 @@ class KeptStates:
                 f"({error})"
             ) from error
 
+    def holds(self, epoch: int, arrays: Sequence[np.ndarray]) -> bool:
+        """Whether arrays are what is kept; True where this process has none."""
+        kept = self.load(epoch, arrays)
+        return kept is None or all(
+            a.tobytes() == b.tobytes() for a, b in zip(kept, arrays, strict=True)
+        )
+
     def keep_only(self, epochs: Container[int]) -> None:
         """Forgets the states after all other epochs."""
         for epoch in list(self._in_memory):

@@ -62,10 +62,10 @@ class Journal:
         """Epochs of the search."""
         return int(self.settings["epochs"]) - self.first
 
-    def value(self, epoch: int) -> float:
-        """The metric after an epoch; 0 stands for before training."""
+    def value(self, epoch: int, rung: int) -> float:
+        """The metric of a size after an epoch; 0 is before training."""
         if not epoch:
-            return self.untrained[0][1]
+            return dict(self.untrained)[rung]
         return next(r.value for r in self.records if r.epoch == epoch)
 
     def with_record(self, record: Record) -> Journal:

@@ -205,8 +205,11 @@ class ToleranceSearch:
         last = known.measured[-1]
         best = known.best() or known.nearest() or last
         words = self._words(known)
-        value = journal.value(best.epoch)
-        if best.epoch != last.epoch or best.rung != self._rung:
+        value = journal.value(best.epoch, best.rung)
+        # What averages weights, or brings others back, may do so after the last
+        # epoch was measured.
+        same = self._states.holds(best.epoch, self._arrays())
+        if not self._of_chief(same) or best.rung != self._rung:
             self._go_back(best.epoch)
             self._move(
                 last.epoch,
@@ -237,7 +240,8 @@ class ToleranceSearch:
         search.epoch.assign(float(last.epoch + journal.first))
         if kept:
             self._tell(words.handed(best, value, drop))
-            if len({m.drop for m in known.measured}) == 1 and best.rung:
+            drops = [m.drop for m in (*known.untrained, *known.measured)]
+            if len(set(drops)) == 1 and best.rung:
                 warnings.warn(words.constant(value), stacklevel=2)
         else:
             said = rule.keeps(best.drop)
@@ -285,7 +289,10 @@ class ToleranceSearch:
         )
         self._states.save(0, self._arrays())
         self._states.write_journal(self._known.to_json())
-        self._tell("\n".join(self._words(self._known.course(rule)).expected()))
+        words = self._words(self._known.course(rule))
+        self._tell("\n".join(words.expected()))
+        if len(ladder) == 1:
+            warnings.warn(words.one_size(), stacklevel=2)
 
     def _note(self, epoch: int, value: float) -> None:
         """Takes what was measured after an epoch of the search."""

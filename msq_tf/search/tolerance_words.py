@@ -50,6 +50,8 @@ class Words:
             f"sizes from {self._size(widest)} to {self._size(narrowest)} "
             "will be tried"
         )
+        if not narrowest:
+            return [*lines, f"MSQ: {self._size(0)} is the only size"]
         if not known.untrained:
             return [*lines, f"MSQ: {span}; nothing is known of them yet"]
         first = known.untrained[0]
@@ -76,6 +78,16 @@ class Words:
                 "with 10 or more a search comes closer to the best size"
             )
         return lines
+
+    def one_size(self) -> str:
+        """Warns that there is nothing to choose from."""
+        return (
+            f"A search for a tolerance has one size only, {self._size(0)}. "
+            "Expected narrower widths that layers may come to "
+            f"({self.rule.limited_by}). Received: "
+            f"allowed_bits={self.rule.allowed_bits}, "
+            f"device={self.rule.device!r}"
+        )
 
     def moved(self, epoch: int, value: float, drop: float, move: Move) -> str:
         """Why a size follows another, after a round."""

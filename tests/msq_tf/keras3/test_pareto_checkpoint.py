@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import msq_tf
 from msq_tf.keras3 import pareto_checkpoint
+from msq_tf.keras3.pareto_front import ParetoFront
 from tests.msq_tf.samples import budget
 from tests.msq_tf.samples import fit
 from tests.msq_tf.samples import new_model
@@ -228,6 +229,12 @@ def test_kept_models_are_those_of_their_epochs(tiny_data, tmp_path):
     assert front.best(front[0].packed_bytes) == front[0]
     with pytest.raises(ValueError, match="that small.*max_bytes=1"):
         front.best(max_bytes=1)
+
+
+@pytest.mark.parametrize("wrong", ["6000", -1, float("nan"), True, [1]])
+def test_bytes_that_are_no_number_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"`max_bytes` must.*Received: max_"):
+        ParetoFront().best(max_bytes=wrong)
 
 
 @pytest.mark.slow

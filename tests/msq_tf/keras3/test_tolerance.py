@@ -98,6 +98,39 @@ def test_what_is_handed_over_keeps_the_promise(trained, optimizer):
     assert qmodel.search.rule_state.done
 
 
+def test_a_size_that_needs_no_training_is_not_forgotten(trained):
+    qmodel = quantized(trained, rate=1.0)  # training destroys the model
+    callback = search(max_drop=3.0)
+    fit(qmodel, callback, epochs=3)
+    outcome = callback.outcome
+    assert outcome.kept and outcome.epoch == 0
+    assert outcome.value == pytest.approx(accuracy(qmodel))
+    assert outcome.bytes < 960
+    packed = msq_tf.precision_report(qmodel).packed_bytes
+    assert packed == pytest.approx(outcome.bytes, abs=4)
+
+
+def test_weights_exchanged_after_the_last_epoch_are_not_handed_over(trained):
+    class Exchange(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            for weight in self.model.trainable_weights:
+                weight.assign(weight * 0.0)
+
+    qmodel = quantized(trained)
+    callback = search(max_drop=100.0)
+    qmodel.optimizer = keras.optimizers.Adam(
+        0.01, use_ema=True, ema_momentum=0.999
+    )
+    fit(qmodel, Exchange(), callback, epochs=3)
+    assert callback.outcome.kept
+    assert callback.outcome.value == pytest.approx(accuracy(qmodel))
+
+
+def test_a_search_with_nothing_to_choose_from_says_so(trained):
+    with pytest.warns(UserWarning, match="one size only, 960.*'?allowed_bits"):
+        fit(quantized(trained), search(allowed_bits=(8,)), epochs=3)
+
+
 @pytest.mark.slow
 def test_a_promise_that_cannot_be_kept_is_said(trained, capsys):
     qmodel = quantized(trained)

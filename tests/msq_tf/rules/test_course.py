@@ -207,3 +207,12 @@ def test_the_ladder_may_have_one_size():
     known, rung, _ = run(new_course([0.0], 5), lambda *_: 0.0)
     assert rung == 0 and known.best().rung == 0
     assert dataclasses.is_dataclass(known)
+
+
+def test_sizes_measured_before_training_may_be_handed_over():
+    untrained = [(0, 0.0), (8, 0.5), (16, 0.9), (31, 40.0)]
+    known, *_ = run(
+        new_course(range(_RUNGS), 5, untrained=untrained), lambda *_: 2.0
+    )
+    assert known.best() == Measured(0, 16, 0.9)
+    assert 0 in known.stored

@@ -77,3 +77,38 @@ def test_one_stage_is_what_it_was():
 def test_wrong_stages(stages):
     with pytest.raises(ValueError, match="`stages`.*Received: "):
         msq_tf.BudgetRule(target_bits=4, stages=stages)
+
+
+@hypothesis.given(
+    st.lists(
+        st.tuples(st.integers(16, 10_000), st.floats(0.0, 10.0)),
+        min_size=2,
+        max_size=6,
+    ),
+    st.integers(1, 5),
+)
+def test_what_grows_in_a_stage_leaves_the_last_size_reachable(drawn, stages):
+    rule = any_width(target_bits=2.5, stages=stages, growth=3)
+    now = stats(
+        *(
+            dataclasses.replace(layer(f"w{i}", n, cost=cost), gain=100.0)
+            for i, (n, cost) in enumerate(drawn)
+        )
+    )
+    state = rule.start(now)
+    for step in range(101):
+        if rule.due(step / 100, rule.average(now), state):
+            decision, state = rule.decide(
+                dataclasses.replace(now, progress=step / 100, step=step), state
+            )
+            layers = [
+                dataclasses.replace(after, grown=1)
+                if after.bits > before.bits
+                else after
+                for before, after in zip(
+                    now.layers, apply(now.layers, decision), strict=True
+                )
+            ]
+            now = dataclasses.replace(now, layers=layers)
+        # As `MSQCallback` asks for it, at the start of every epoch.
+        rule.start(now)
