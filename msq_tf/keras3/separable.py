@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 
@@ -67,19 +68,27 @@ def _parts(
     between: Callable[[Any], Any],
 ) -> Any:
     depthwise, pointwise = kernels
+    # As Keras does it: not every CPU has convolutions of channels first.
+    turned = layer.data_format == "channels_first" and _on_cpus()
+    data_format = "channels_last" if turned else layer.data_format
     x = keras.ops.depthwise_conv(
-        inputs,
+        keras.ops.moveaxis(inputs, 1, -1) if turned else inputs,
         depthwise,
         strides=strides,
         padding=layer.padding,
-        data_format=layer.data_format,
+        data_format=data_format,
         dilation_rate=dilations,
     )
     # In half precision a grid's numbers come in float32.
-    return keras.ops.conv(
+    x = keras.ops.conv(
         keras.ops.cast(between(x), x.dtype),
         pointwise,
         strides=1,
         padding="valid",
-        data_format=layer.data_format,
+        data_format=data_format,
     )
+    return keras.ops.moveaxis(x, -1, 1) if turned else x
+
+
+def _on_cpus() -> bool:
+    return not tf.config.list_logical_devices("GPU")

@@ -85,7 +85,8 @@ class KeptStates:
         """Whether arrays are what is kept; True where this process has none."""
         kept = self.load(epoch, arrays)
         return kept is None or all(
-            a.tobytes() == b.tobytes() for a, b in zip(kept, arrays, strict=True)
+            a.tobytes() == b.tobytes()
+            for a, b in zip(kept, arrays, strict=True)
         )
 
     def keep_only(self, epochs: Container[int]) -> None:

@@ -283,9 +283,12 @@ def test_data_that_is_not_finite_stops_the_search(tiny_data):
     x[0, 0, 0, 0] = np.nan
     qmodel, _ = prepared(dense)
     rule = msq_tf.BudgetRule(target_compression=8.0)
+    # oneDNN's ReLU makes 0 of NaN, so that the trace alone tells; TensorFlow's
+    # own, which runs where a processor lacks AVX-512, keeps it.
+    told = "NaN in inputs.*Received: (relu: nan|loss=nan)"
     with (
         pytest.warns(UserWarning, match=r"Received: x\[0\]"),
-        pytest.raises(ValueError, match="NaN in inputs.*Received: relu: nan"),
+        pytest.raises(ValueError, match=told),
     ):
         qmodel.fit(
             x.reshape(len(x), -1)[:, :7],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
 @pytest.fixture
@@ -17,6 +20,8 @@ def command(root):
             capture_output=True,
             text=True,
             timeout=120,
+            # As a user's, who asks for no words of TensorFlow.
+            env={k: v for k, v in os.environ.items() if k != LOG_LEVEL},
         )
 
     return run

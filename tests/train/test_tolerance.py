@@ -13,11 +13,13 @@ from absl import flags
 from absl.testing import flagsaver
 
 import msq_tf
+from msq_tf.rules import course
 from tests.train.conftest import RECIPE
 from train import flags as train_flags
 from train import phases
 from train import pipeline
 from train import recipes
+from train import settings as settings_lib
 from train.data import datasets
 
 
@@ -110,3 +112,7 @@ def test_a_run_keeps_its_promise_killed_or_not(
     )
     for a, b in zip(whole.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_least_epochs_are_those_of_the_search():
+    assert settings_lib.LEAST_EPOCHS == course.LEAST_EPOCHS

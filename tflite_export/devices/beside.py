@@ -106,7 +106,7 @@ def operators(
     where: str,
     arm: bool = False,
 ) -> amplification.Tally:
-    """What the operators differ by, one by one, on what each read there.
+    """Differences of the operators, one by one, on what each read there.
 
     Args:
         data: The bytes of the file.

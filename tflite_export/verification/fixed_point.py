@@ -221,7 +221,7 @@ def _gathered(
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
-    """What an int8 convolution adds up, before it is rescaled.
+    """Sums of an int8 convolution, before they are rescaled.
 
     Attributes:
         total: int64 sums, the bias among them.
@@ -248,7 +248,7 @@ def sums(
     op: schema.OperatorT,
     values: Mapping[int, np.ndarray],
 ) -> Sums | None:
-    """What a convolution adds up, `None` if it is no int8 one.
+    """Sums of a convolution, `None` if it is no int8 one.
 
     Args:
         model: A file.
