@@ -57,10 +57,15 @@ def language_model(tokens):
     return keras_hub.models.GPT2CausalLM(backbone, preprocessor=None)
 
 
-def compile_for(model, learning_rate):
-    """Compiles for the next character; the sampler takes the likeliest."""
+def compile_for(model, learning_rate, steps):
+    """Compiles for the next character; the sampler takes the likeliest.
+
+    The rate falls to zero over so many steps: at a constant one, what the last
+    of them did would decide what the model knows.
+    """
+    falling = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     model.compile(
-        keras.optimizers.Adam(learning_rate),
+        keras.optimizers.Adam(falling),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         weighted_metrics=["accuracy"],
         sampler="greedy",
@@ -134,12 +139,13 @@ def main(argv=None):
     x, y = windows(ids)
 
     model = language_model(len(letters))
-    compile_for(model, 5e-3)
     options = {"batch_size": 32, "verbose": 2, "shuffle": False}
+    steps = -(-len(y) // options["batch_size"])
+    compile_for(model, 5e-3, flags.epochs * steps)
     model.fit(x, y, epochs=flags.epochs, **options)
 
     qmodel = msq_tf.quantize_model(model)
-    compile_for(qmodel, 2e-3)
+    compile_for(qmodel, 2e-3, flags.search * steps)
     rule = msq_tf.BudgetRule(
         target_compression=flags.compression, allowed_bits=(2, 4, 8)
     )
