@@ -18,7 +18,6 @@ from msq_tf.rules.rule import Decision
 from msq_tf.rules.rule import LayerStats
 from msq_tf.rules.rule import RuleState
 from msq_tf.rules.rule import SearchStats
-from msq_tf.rules.rule import mean_sensitivity
 from msq_tf.rules.sized import EXPONENT
 from msq_tf.rules.sized import SizedRule
 
@@ -217,14 +216,7 @@ class BudgetRule(SizedRule):
     def options(self, stats: SearchStats) -> dict[str, list[Option]]:
         """Every width that each layer may have, its width now first."""
         return {
-            layer.path: [
-                Option(
-                    width,
-                    float(layer.size * self.stored(layer, width)),
-                    layer.cost.get(width, 0.0),
-                )
-                for width in (layer.bits, *self.widths(layer))
-            ]
+            layer.path: self.row(layer, (layer.bits, *self.widths(layer)))
             for layer in stats.layers
         }
 
@@ -241,14 +233,6 @@ class BudgetRule(SizedRule):
         return allocation.allocate(
             options, self._excess(stats, state.target_bits), EXPONENT
         )
-
-    def _most(self, stats: SearchStats) -> dict[str, int]:
-        """How many widths each layer may drop in one decision."""
-        mean = mean_sensitivity(stats.layers)
-        return {
-            layer.path: self.most if layer.sensitivity <= mean else 1
-            for layer in stats.layers
-        }
 
     def _grow(
         self, stats: SearchStats, state: RuleState, whole: RuleState

@@ -316,7 +316,6 @@ class Course:
         """The loss of a size before training, between measured ones."""
         costs = [r.cost for r in self.ladder]
         known = sorted(self.untrained, key=lambda m: m.rung)
-        drop = 0.0
         for before, after in zip(known, known[1:], strict=False):
             if rung > after.rung:
                 continue
@@ -328,9 +327,7 @@ class Course:
             if not math.isfinite(far):
                 return far if share > 0.0 else near
             return near + min(max(share, 0.0), 1.0) * (far - near)
-        if known:
-            drop = known[-1].drop
-        return drop
+        return known[-1].drop if known else 0.0
 
     def _drop(self, trials: Sequence[Trial], rung: int) -> float:
         """What was found last of a size; 0 of the largest, if nothing was."""

@@ -138,6 +138,10 @@ class SearchStats:
         """Number of quantizable elements, those left in float included."""
         return self.float_size + sum(layer.size for layer in self.layers)
 
+    def average(self, stored: float) -> float:
+        """Average bits of an element, of the stored bits of all layers."""
+        return (stored + 32 * self.float_size) / self.size
+
 
 @dataclasses.dataclass(frozen=True)
 class Change:
@@ -260,11 +264,8 @@ class Rule(abc.ABC):
 
     def average(self, stats: SearchStats) -> float:
         """Average stored bits of an element now."""
-        stored = sum(
-            layer.size * self.stored(layer, layer.bits)
-            for layer in stats.layers
-        )
-        return (stored + 32 * stats.float_size) / stats.size
+        stored = (self.stored(s, s.bits) * s.size for s in stats.layers)
+        return stats.average(sum(stored))
 
     def set_model(self, model: Any) -> NoReturn:
         """Refuses a rule that is given to `fit` in the place of a callback."""

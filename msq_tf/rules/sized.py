@@ -12,9 +12,11 @@ from typing import ClassVar
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.rules import storage
+from msq_tf.rules.allocation import Option
 from msq_tf.rules.rule import LayerStats
 from msq_tf.rules.rule import Rule
 from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.rule import mean_sensitivity
 
 # Between a squared distance of the outputs, which a divergence is, and a
 # distance. Fine-tuning wins back much of one layer's large damage and little
@@ -76,6 +78,25 @@ class SizedRule(Rule):
             for width in self.allowed(layer)
             if layer.min_bits <= width < bits
         )
+
+    def row(self, layer: LayerStats, widths: Iterable[int]) -> list[Option]:
+        """Options of a layer: what it stores and costs at some widths."""
+        return [
+            Option(
+                width,
+                float(layer.size * self.stored(layer, width)),
+                layer.cost.get(width, 0.0),
+            )
+            for width in widths
+        ]
+
+    def _most(self, stats: SearchStats) -> dict[str, int]:
+        """How many widths each layer may drop in one decision."""
+        mean = mean_sensitivity(stats.layers)
+        return {
+            layer.path: self.most if layer.sensitivity <= mean else 1
+            for layer in stats.layers
+        }
 
 
 def _widths(given: Any) -> tuple[int, ...]:

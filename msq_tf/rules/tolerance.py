@@ -21,7 +21,6 @@ from msq_tf.rules.rule import Decision
 from msq_tf.rules.rule import LayerStats
 from msq_tf.rules.rule import RuleState
 from msq_tf.rules.rule import SearchStats
-from msq_tf.rules.rule import mean_sensitivity
 from msq_tf.rules.sized import EXPONENT
 from msq_tf.rules.sized import SizedRule
 
@@ -219,17 +218,10 @@ class ToleranceRule(SizedRule):
     def options(self, stats: SearchStats) -> dict[str, list[Option]]:
         """Every width that each layer may have, the widest first."""
         return {
-            layer.path: [
-                Option(
-                    width,
-                    float(layer.size * self.stored(layer, width)),
-                    layer.cost.get(width, 0.0),
-                )
-                for width in (
-                    layer.start_bits,
-                    *self.narrower(layer, layer.start_bits),
-                )
-            ]
+            layer.path: self.row(
+                layer,
+                (layer.start_bits, *self.narrower(layer, layer.start_bits)),
+            )
             for layer in stats.layers
         }
 
@@ -241,15 +233,7 @@ class ToleranceRule(SizedRule):
         A layer drops one width, or `most` if its sensitivity is at most the
         mean; what gets wider does so at once.
         """
-        mean = mean_sensitivity(stats.layers)
-        return self._towards(
-            stats,
-            state,
-            {
-                layer.path: self.most if layer.sensitivity <= mean else 1
-                for layer in stats.layers
-            },
-        )
+        return self._towards(stats, state, self._most(stats))
 
     def decide_at_once(
         self, stats: SearchStats, state: RuleState
@@ -292,10 +276,7 @@ class ToleranceRule(SizedRule):
         """
         options = self.options(stats)
         top = self._start_average(stats)
-        floor = (
-            sum(row[-1].stored for row in options.values())
-            + 32 * stats.float_size
-        ) / stats.size
+        floor = stats.average(sum(row[-1].stored for row in options.values()))
         rungs: list[Rung] = []
         for number in range(_RUNGS):
             share = number / (_RUNGS - 1)
@@ -306,7 +287,7 @@ class ToleranceRule(SizedRule):
             stored = sum(options[path][i].stored for path, i in plan.items())
             rung = Rung(
                 budget,
-                (stored + 32 * stats.float_size) / stats.size,
+                stats.average(stored),
                 allocation.total_cost(options, plan, EXPONENT),
             )
             if rungs and rung.average >= rungs[-1].average - EPSILON:
@@ -325,7 +306,7 @@ class ToleranceRule(SizedRule):
             layer.size * self.stored(layer, layer.start_bits)
             for layer in stats.layers
         )
-        return (stored + 32 * stats.float_size) / stats.size
+        return stats.average(stored)
 
     def _plan(
         self,
