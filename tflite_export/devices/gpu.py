@@ -101,6 +101,9 @@ def run(
     """
     found = installed()
     session = interpreter.Session(data, "xnnpack")
+    # By these LiteRT makes room for what it computes.
+    sized = session(batches[0])
+    data = ports.closed(data, batches[0], sized)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "model.tflite").write_bytes(data)
         request = {
@@ -109,7 +112,7 @@ def run(
             "input_names": session.input_names,
             "output_names": session.output_names,
             "output_places": session.output_places,
-            "output_bytes": [array.nbytes for array in session(batches[0])],
+            "output_bytes": [array.nbytes for array in sized],
             "loader": found["loader"],
         }
         Path(folder, "request.json").write_text(json.dumps(request))
@@ -192,14 +195,13 @@ def _compared(
     data: bytes, samples: Sequence[np.ndarray], target: Target
 ) -> dict[str, Any]:
     _, batches, wanted = beside.here(data, samples, _SAMPLES)
-    got, answer = run(ports.closed(data, batches[0], wanted[0]), batches)
+    got, answer = run(data, batches)
     where = f"LiteRT's GPU accelerator ({answer['adapter'] or 'GPU'})"
     if target.integer:
 
         def explained() -> str | None:
             shown = float_twin.probe(data)
-            all_of_it = interpreter.Session(shown, "builtin")(batches[0])
-            inside, _ = run(ports.closed(shown, batches[0], all_of_it), batches)
+            inside, _ = run(shown, batches)
             return beside.operators(
                 data, shown, batches, inside, target.operator_units, where
             ).explanation()
