@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable
+from collections.abc import Iterator
 
 import keras
 import pytest
 import rich.console
+from absl import flags
+from absl.testing import flagsaver
 
+from train import flags as train_flags
 from train.models import builders
 from train.recipes import Recipe
 from train.settings import Settings
@@ -64,3 +68,16 @@ def tiny_settings(monkeypatch, tmp_path) -> Callable[..., Settings]:
 def console() -> rich.console.Console:
     """Keeps what is printed; `console.file.getvalue()` is the text."""
     return rich.console.Console(file=io.StringIO(), width=120)
+
+
+def parsed(*arguments: str) -> Settings:
+    """Settings of a command line."""
+    flags.FLAGS(["train", "--output_dir=out/x", *arguments])
+    return train_flags.settings()
+
+
+@pytest.fixture
+def restored_flags() -> Iterator[None]:
+    """Flags are after the test what they were before."""
+    with flagsaver.flagsaver():
+        yield

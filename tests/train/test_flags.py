@@ -2,21 +2,11 @@ from __future__ import annotations
 
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 
-from train import flags as train_flags
+from tests.train.conftest import parsed
 from train import recipes
 
-
-def parsed(*arguments: str):
-    flags.FLAGS(["train", "--output_dir=out/x", *arguments])
-    return train_flags.settings()
-
-
-@pytest.fixture(autouse=True)
-def restored():
-    with flagsaver.flagsaver():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_flags")
 
 
 def test_defaults_are_the_demo_with_the_recipe_of_its_data():

@@ -10,28 +10,18 @@ import keras
 import numpy as np
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 
 import msq_tf
 from msq_tf.rules import course
 from tests.train.conftest import RECIPE
-from train import flags as train_flags
+from tests.train.conftest import parsed
 from train import phases
 from train import pipeline
 from train import recipes
 from train import settings as settings_lib
 from train.data import datasets
 
-
-def parsed(*arguments: str):
-    flags.FLAGS(["train", "--output_dir=out/x", *arguments])
-    return train_flags.settings()
-
-
-@pytest.fixture(autouse=True)
-def restored():
-    with flagsaver.flagsaver():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_flags")
 
 
 def test_a_tolerance_takes_twice_the_epochs():
