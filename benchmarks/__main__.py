@@ -7,6 +7,7 @@ import sys
 import rich.console
 import rich.markdown
 
+from benchmarks.accuracy import ablations
 from benchmarks.accuracy import accuracy
 from benchmarks.accuracy import channels
 from benchmarks.accuracy import scales
@@ -41,6 +42,7 @@ from benchmarks.training_cost import step
 # page's section from the record. `make bench` runs the first; others take long.
 BENCHMARKS = {
     "cost": step,
+    "ablations": ablations,
     "accelerators": accelerators,
     "convolutions": convolutions,
     "accuracy": accuracy,

@@ -20,6 +20,8 @@ import keras
 import numpy as np
 
 import msq_tf
+from benchmarks.accuracy import methods
+from benchmarks.accuracy.study import ABLATIONS
 from benchmarks.accuracy.study import DATA
 from benchmarks.accuracy.study import MODELS
 from benchmarks.accuracy.study import SCALES
@@ -141,11 +143,17 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
     model, callbacks = _prepared(study, row, base, data)
     rate = row.rate or study.learning_rate
     steps = study.epochs * study.steps
-    compile_for(study, model, rate, steps, row.optimizer)
+    method = methods.METHODS[row.method](model, steps)
+    compile_for(study, model, rate, steps, row.optimizer, method.factors)
     _, untrained = model.evaluate(test_data(study, data, None), verbose=0)
     workspace = Workspace(folder)
     keras.utils.set_random_seed(seed)
-    done = checkpoints.restore(workspace, "fine", model)
+    # What a method keeps from step to step is in no checkpoint.
+    done = 0
+    kept: list[keras.callbacks.Callback] = [*method.callbacks]
+    if not row.method:
+        done = checkpoints.restore(workspace, "fine", model)
+        kept = [checkpoints.EpochCheckpoint(workspace, "fine")]
     fitted = datasets.Examples(
         data.train.images[: -study.held_out],
         data.train.labels[: -study.held_out],
@@ -159,15 +167,20 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
         shuffle=False,
         verbose=2,
         validation_data=test_data(study, data, study.watched),
-        callbacks=[*callbacks, checkpoints.EpochCheckpoint(workspace, "fine")],
+        callbacks=[*callbacks, *kept],
     )
     seconds = time.perf_counter() - start
     loss, accuracy = model.evaluate(test_data(study, data, None), verbose=0)
+    if isinstance(model, msq_tf.MSQModel):
+        images = batches.scaled(fitted.images[:2048], study.pixels)
+        msq_tf.reestimate_batch_norm(model, images)
+    _, reestimated = model.evaluate(test_data(study, data, None), verbose=0)
     result = {
         "row": dataclasses.asdict(row),
         "seed": seed,
         "accuracy": float(accuracy),
         "untrained": float(untrained),
+        "reestimated": float(reestimated),
         "loss": float(loss),
         "seconds": round(seconds, 1),
         **_precision(model),
@@ -264,12 +277,23 @@ def compile_for(
     learning_rate: float,
     steps: int,
     optimizer: str = "SGD",
+    factors: bool = False,
 ) -> None:
-    """Compiles a model for a study, the rate falling to zero."""
+    """Compiles a model for a study, the rate falling to zero.
+
+    Args:
+        study: Whose losses and metrics these are.
+        model: The model.
+        learning_rate: Start of the schedule.
+        steps: Its length.
+        optimizer: A key of `OPTIMIZERS`.
+        factors: Whether the rate has a factor for each quantized weight.
+    """
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     logits = study.pretrained is None
+    made = OPTIMIZERS[optimizer](schedule)
     model.compile(
-        OPTIMIZERS[optimizer](schedule),
+        methods.with_factors(made, model) if factors else made,
         keras.losses.SparseCategoricalCrossentropy(from_logits=logits),
         metrics=["accuracy"],
     )
@@ -278,7 +302,9 @@ def compile_for(
 def main(arguments: list[str]) -> int:
     """Runs what the command line names: a row and seed, or `base`."""
     name, row_name, seed, folder = arguments
-    study = (STUDIES | {SCALES.name: SCALES})[name]
+    study = (STUDIES | {study.name: study for study in (SCALES, ABLATIONS)})[
+        name
+    ]
     if row_name == "base":
         make_base(study, Path(folder))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from pathlib import Path
 
@@ -33,6 +34,8 @@ class Row:
         alpha: Largest share of nonzero LSBs, for the threshold rule.
         optimizer: A key of `run.OPTIMIZERS`.
         rate: Start of the cosine schedule; `None` for the study's.
+        method: What else the training has, a key of `methods.METHODS`; empty
+            for nothing.
         seeds: How many of the study's seeds to run; `None` for all.
     """
 
@@ -50,6 +53,7 @@ class Row:
     alpha: float = 0.3
     optimizer: str = "SGD"
     rate: float | None = None
+    method: str = ""
     seeds: int | None = None
 
 
@@ -182,6 +186,50 @@ def _scales() -> tuple[Row, ...]:
     )
 
 
+# Rates at which the float model learns well.
+_USUAL_RATES = {"SGD": 0.02, "Adam": 0.001}
+
+
+def _of_today() -> tuple[Row, ...]:
+    """What today's default has, changed one by one, with two optimizers.
+
+    What a search does is tried where there is one; what makes training hold
+    at two bits, where all weights have two.
+    """
+    searched = functools.partial(Row, target=12.8, scale="held", lsb_strength=0)
+    uniform = functools.partial(Row, bits=2, scale="held")
+    return tuple(
+        dataclasses.replace(
+            row,
+            name=f"{row.name}, {optimizer}",
+            optimizer=optimizer,
+            rate=rate,
+        )
+        for optimizer, rate in _USUAL_RATES.items()
+        for row in (
+            FLOAT,
+            searched("MSQ 12.8x"),
+            uniform("uniform 2"),
+            uniform("uniform 2, distillation", method="distillation"),
+            uniform("uniform 2, freezing", method="freezing"),
+            uniform("uniform 2, dampening", method="dampening"),
+            uniform("uniform 2, transition rate", method="transition rate"),
+            searched("MSQ 12.8x, scaled gradients", method="scaled gradients"),
+            searched("MSQ 12.8x, distillation", method="distillation"),
+            searched("MSQ 12.8x, learned scale", scale="learned"),
+            searched("MSQ 12.8x, LSB penalty 0.05", lsb_strength=0.05),
+            searched("MSQ 12.8x, LSB penalty 0.5", lsb_strength=0.5),
+            searched("MSQ 12.8x, no Hessian", hessian=False),
+            searched("MSQ 12.8x, Hessian ranking", ranking="hessian"),
+            searched(
+                "ThresholdRule", rule="threshold", lsb_strength=1.0, alpha=0.45
+            ),
+        )
+        # A factor of the gradient is none of Adam's step.
+        if (row.method, optimizer) != ("scaled gradients", "Adam")
+    )
+
+
 STUDIES = {
     study.name: study
     for study in (
@@ -235,4 +283,10 @@ SCALES = dataclasses.replace(
     name="scales",
     rows=_scales(),
     seeds=(0, 1),
+)
+# The same with today's defaults: what each part is worth, and each method.
+ABLATIONS = dataclasses.replace(
+    STUDIES["fashion_mnist_mini"],
+    name="ablations",
+    rows=_of_today(),
 )

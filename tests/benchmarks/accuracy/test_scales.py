@@ -23,7 +23,7 @@ def result(row, seed, accuracy):
 
 def test_every_scale_meets_every_optimizer():
     names = [row.name for row in SCALES.rows]
-    assert len(set(names)) == len(names) == 4 * 4 * 3 * 4 + 4 * 3
+    assert len(set(names)) == len(names) == 4 * 4 * (3 + 3 + 2 + 1) + 4 * 3
     assert {row.optimizer for row in SCALES.rows} == set(run.OPTIMIZERS)
     for make in run.OPTIMIZERS.values():
         assert float(make(0.5).learning_rate) == 0.5
@@ -33,7 +33,7 @@ def test_the_table_has_means_and_what_seeds_differ_by():
     two = [row for row in SCALES.rows if row.bits == 2][:4]
     runs = [result(row, 0, 0.8 + i / 100) for i, row in enumerate(two)]
     runs.append(result(two[0], 1, 0.82))
-    runs.append(result(SCALES.rows[-1], 0, 0.9))
+    runs.append(result(SCALES.rows[11], 0, 0.9))
     text = scales.markdown(
         {
             "environment": {
@@ -47,4 +47,4 @@ def test_the_table_has_means_and_what_seeds_differ_by():
     assert "| 2 | SGD | 0.1 | 81.0 | 81.0 | 82.0 | 83.0 | 2.0 |" in text
     assert "| float | Lion | 1e-05 | 90.0 |  |  |  |  |" in text
     assert "| 2 | 41.0 | 40.5 | 41.0 | 41.5 |" in text
-    assert "2 seeds, 6 of the 408 runs of the plan" in text
+    assert "2 seeds, 6 of the 204 runs of the plan" in text
