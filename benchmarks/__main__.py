@@ -10,6 +10,7 @@ import rich.markdown
 from benchmarks.accuracy import ablations
 from benchmarks.accuracy import accuracy
 from benchmarks.accuracy import channels
+from benchmarks.accuracy import front
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.accuracy import tolerance
@@ -51,6 +52,7 @@ BENCHMARKS = {
     "devices": replicas,
     "export_cost": export_cost,
     "faults": kills,
+    "front": front,
     "fuzz": fuzz,
     "gpu_cells": gpu_cells,
     "hub": hub,

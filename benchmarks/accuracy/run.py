@@ -21,10 +21,9 @@ import numpy as np
 
 import msq_tf
 from benchmarks.accuracy import methods
-from benchmarks.accuracy.study import ABLATIONS
 from benchmarks.accuracy.study import DATA
+from benchmarks.accuracy.study import EXTRA
 from benchmarks.accuracy.study import MODELS
-from benchmarks.accuracy.study import SCALES
 from benchmarks.accuracy.study import STUDIES
 from benchmarks.accuracy.study import Row
 from benchmarks.accuracy.study import Study
@@ -38,6 +37,7 @@ from train.models import builders
 RESULT = "result.json"
 FOLDER = Path("out/accuracy")
 BASE = "base.weights.h5"
+_KEPT = "kept"
 # By name in a `Row`, at a learning rate or schedule.
 OPTIMIZERS: dict[str, Callable[[Any], keras.optimizers.Optimizer]] = {
     "SGD": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
@@ -158,7 +158,9 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
         data.train.images[: -study.held_out],
         data.train.labels[: -study.held_out],
     )
-    start = time.perf_counter()
+    if row.stages > 1:
+        kept.insert(0, msq_tf.ParetoCheckpoint(folder / _KEPT))
+    start, processor = time.perf_counter(), time.process_time()
     model.fit(
         training_data(study, fitted, seed, done * study.steps),
         epochs=study.epochs,
@@ -170,6 +172,7 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
         callbacks=[*callbacks, *kept],
     )
     seconds = time.perf_counter() - start
+    processor = time.process_time() - processor
     loss, accuracy = model.evaluate(test_data(study, data, None), verbose=0)
     if isinstance(model, msq_tf.MSQModel):
         images = batches.scaled(fitted.images[:2048], study.pixels)
@@ -183,8 +186,22 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
         "reestimated": float(reestimated),
         "loss": float(loss),
         "seconds": round(seconds, 1),
+        "processor_seconds": round(processor, 1),
         **_precision(model),
     }
+    if row.stages > 1:
+        result["front"] = [
+            {
+                "epoch": entry.epoch,
+                "compression": entry.compression,
+                "accuracy": float(
+                    entry.load().evaluate(
+                        test_data(study, data, None), verbose=0
+                    )[1]
+                ),
+            }
+            for entry in msq_tf.pareto_front(folder / _KEPT)
+        ]
     workspace.write_json(RESULT, result)
     return result
 
@@ -209,6 +226,7 @@ def _prepared(
         target_compression=row.target,
         most=row.most,
         growth=row.growth,
+        stages=row.stages,
         allowed_bits=range(2, 9),
     )
     if row.rule == "threshold":
@@ -302,9 +320,7 @@ def compile_for(
 def main(arguments: list[str]) -> int:
     """Runs what the command line names: a row and seed, or `base`."""
     name, row_name, seed, folder = arguments
-    study = (STUDIES | {study.name: study for study in (SCALES, ABLATIONS)})[
-        name
-    ]
+    study = (STUDIES | {study.name: study for study in EXTRA})[name]
     if row_name == "base":
         make_base(study, Path(folder))
     else:

@@ -31,6 +31,7 @@ class Row:
         ranking: As `MSQCallback` takes it.
         most: Widths that may go in one decision.
         growth: How often bits may come back.
+        stages: Sizes that one search leaves a model of; 1 for its last one.
         alpha: Largest share of nonzero LSBs, for the threshold rule.
         optimizer: A key of `run.OPTIMIZERS`.
         rate: Start of the cosine schedule; `None` for the study's.
@@ -50,6 +51,7 @@ class Row:
     ranking: str = "auto"
     most: int = 2
     growth: int = 0
+    stages: int = 1
     alpha: float = 0.3
     optimizer: str = "SGD"
     rate: float | None = None
@@ -290,3 +292,25 @@ ABLATIONS = dataclasses.replace(
     name="ablations",
     rows=_of_today(),
 )
+# All sizes by one search of 2.5 times the epochs, against one search for each.
+_STAGES = 5
+_of_adam = functools.partial(
+    Row, scale="held", lsb_strength=0.0, optimizer="Adam", rate=0.001
+)
+FRONT = dataclasses.replace(
+    STUDIES["fashion_mnist_mini"],
+    name="front",
+    epochs=10,
+    rows=(_of_adam("front", 16.0, stages=_STAGES),),
+    seeds=(0, 1, 2),
+)
+SIZES = dataclasses.replace(
+    FRONT,
+    name="sizes",
+    epochs=4,
+    rows=tuple(
+        _of_adam(f"size {stage}", 4.0 * 4.0 ** (stage / _STAGES))
+        for stage in range(1, _STAGES + 1)
+    ),
+)
+EXTRA = (SCALES, ABLATIONS, FRONT, SIZES)
