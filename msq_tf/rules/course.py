@@ -218,23 +218,30 @@ class Course:
         """The size to try next; before any trial, the one that is expected."""
         trials = self.trials() if trials is None else trials
         low, high = self._bracket(trials)
-        room = high - low
-        if room <= _NARROW and self._turns_late(trials) and self._has(low):
-            trials = [
-                t._replace(drop=min(t.drop, t.drop * _REGAINED)) for t in trials
-            ]
-            # At the least the one that failed, which is lost nothing by.
-            low = max(low, high - 1)
-            high = max(
-                self._bracket(trials)[1], min(high + 1, len(self.ladder))
-            )
-            room = high - low
-            if room > 1:
-                return self._inside(trials, low, high)
-            return low
-        if room <= 1:
+        narrow = high - low <= _NARROW
+        if narrow and self._turns_late(trials) and self._has(low):
+            trials, low, high = self._reopened(trials, low, high)
+            return self._inside(trials, low, high) if high - low > 1 else low
+        if high - low <= 1:
             return self._again(trials, low, high)
         return self._inside(trials, low, high)
+
+    def _reopened(
+        self, trials: Sequence[Trial], low: int, high: int
+    ) -> tuple[list[Trial], int, int]:
+        """What the short rounds found, as the long ones would have found it.
+
+        Returns:
+            The findings with the losses that would be left, and the bracket. It
+            begins at the least with the size that failed, as a model of the
+            larger one is in store.
+        """
+        left = [
+            t._replace(drop=min(t.drop, t.drop * _REGAINED)) for t in trials
+        ]
+        _, failed = self._bracket(left)
+        low = max(low, high - 1)
+        return left, low, max(failed, min(high + 1, len(self.ladder)))
 
     def _turns_late(self, trials: Sequence[Trial]) -> bool:
         """Whether the long rounds, at low learning rates, begin."""
