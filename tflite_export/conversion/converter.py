@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from tflite_export.conversion.freezing import freeze
 from tflite_export.conversion.frozen_graph import Traced
-from tflite_export.conversion.frozen_graph import freeze
 from tflite_export.errors import ExportError
 
 

@@ -111,6 +111,7 @@ class Conversion:
     ):
         self._notes: list[str] = []
         self._folder = folder
+        self._lowers_erf = False
         check_size(source.base)
         self._trained, self._floats = trained, list(floats)
         while kept := self._convert(source):
@@ -122,13 +123,13 @@ class Conversion:
 
         Returns variables of calls before that results depend on.
         """
-        traced, self._names = _trace(source)
+        traced, self._names = _trace(source, self._lowers_erf)
         graph = traced.function.graph.as_graph_def()
         dynamic = any(spec.shape[0] is None for spec in source.specs)
         if tensor_lists.pack(graph) and dynamic:
             # Lists of tensors (recurrent layers) need a known element shape.
             source = _of_one(source)
-            traced, self._names = _trace(source)
+            traced, self._names = _trace(source, self._lowers_erf)
             graph = traced.function.graph.as_graph_def()
             self._notes.append(
                 "batch size fixed to 1: the converter needs a static batch for "
@@ -145,7 +146,10 @@ class Conversion:
         self._traced = traced
         self._converter = Converter(traced)
         frozen = self._converter.frozen
-        return [] if frozen is None else frozen.kept_states()
+        if frozen is None:
+            return []
+        self._constants += frozen.folded
+        return frozen.kept_states()
 
     def _with_states(self, kept: Sequence[Any]) -> Source:
         """The source with variables as further inputs and outputs."""
@@ -182,6 +186,17 @@ class Conversion:
         Raises:
             ExportError: If the converter refuses the model.
         """
+        try:
+            return self._file(apart)
+        except ExportError as error:
+            if self._lowers_erf or "tf.Erf" not in str(error):
+                raise
+        # No formula of GELU that the converter knows.
+        self._lowers_erf = True
+        self._convert(self._source)
+        return self._file(apart)
+
+    def _file(self, apart: Iterable[str]) -> FloatFile:
         frozen = self._converter.frozen
         if frozen is not None:
             frozen.seal(apart)
@@ -252,7 +267,7 @@ def _of_one(source: Source) -> Source:
     )
 
 
-def _trace(source: Source) -> tuple[Traced, list[str]]:
+def _trace(source: Source, erf: bool) -> tuple[Traced, list[str]]:
     names: list[str] = []
 
     def serve(*flat_inputs):
@@ -264,7 +279,7 @@ def _trace(source: Source) -> tuple[Traced, list[str]]:
     with (
         states.aside(source.base) as aside,
         source.scope(),
-        lowered(),
+        lowered(erf),
         noise.drawn(),
     ):
         function = traced.get_concrete_function()

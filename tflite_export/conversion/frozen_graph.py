@@ -9,21 +9,19 @@ only the memory on the way differs. Some weights can be left out, see `parts`.
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
-import gc
 import io
 import math
 from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from msq_tf.core.quantized_weight import QuantizedWeight
+from tflite_export.conversion import constant_kernels
 from tflite_export.conversion import dilations
 from tflite_export.conversion import tensor_lists
 from tflite_export.conversion import weight_groups
@@ -39,9 +37,6 @@ from tflite_export.conversion.uses import Uses
 # shape, such as queries, keys and values, get numbers of their own. Many
 # numbers would be many weights in the file.
 _STAND_INS = (0.5, 0.5625, 0.625, 0.6875)
-# Bytes that are worth the time to look for them among all objects of a process,
-# which is a third of the export of a small model.
-_WORTH_COLLECTING = 1 << 24
 
 
 @dataclasses.dataclass(eq=False)
@@ -88,6 +83,7 @@ class FrozenGraph:
             elements that differ, in the order of the graph.
         seals: The weights that inputs stand for.
         outputs: As given.
+        folded: Constants that were made of what the model's code computes.
     """
 
     def __init__(
@@ -100,6 +96,7 @@ class FrozenGraph:
     ):
         drop_casts(graph)
         tensor_lists.pack(graph)
+        self.folded = constant_kernels.fold(graph, outputs, captured)
         self._graph = graph
         self._states = states
         self._captured = captured
@@ -299,99 +296,3 @@ class FrozenGraph:
 def bytes_of(shape: tuple[int, ...]) -> int:
     """Bytes of a float32 array."""
     return 4 * math.prod(shape)
-
-
-def freeze(converter: Any, traced: Traced) -> FrozenGraph | None:
-    """Has a converter freeze its function as this module does.
-
-    The function is let go of. Where it calls others, as a loop does,
-    TensorFlow freezes it. Returns the graph that the converter is given,
-    `None` where this TensorFlow asks for it in another way.
-    """
-    function = traced.function
-    if function is None or not hasattr(converter, "_freeze_concrete_function"):
-        return None
-    graph = _without_variables(function, list(traced.captured))
-    captured = traced.captured
-    if graph is None:
-        graph, inputs, outputs, _ = converter._freeze_concrete_function()
-        inputs, captured = list(inputs), {}
-    else:
-        captures = {id(inner) for _, inner in function.graph.captures}
-        arguments = [t for t in function.inputs if id(t) not in captures]
-        inputs = _alike(arguments)
-        outputs = [SimpleNamespace(name=t.name) for t in function.outputs]
-        del arguments, captures
-    frozen = FrozenGraph(
-        graph,
-        captured,
-        [tensor.name.split(":")[0] for tensor in outputs],
-        traced.trained,
-        traced.states,
-    )
-    converter._freeze_concrete_function = lambda: (
-        frozen,
-        [*inputs, *frozen.sealed_inputs()],
-        outputs,
-        None,
-    )
-    # Nor the lines of code that nodes come from, a stack trace for each: its
-    # words for users are those of `converter`.
-    converter._funcs = [SimpleNamespace(graph=None)]
-    held = graph.ByteSize() + sum(
-        (outer.shape.num_elements() or 0) * outer.dtype.size
-        for outer, _ in function.graph.captures
-    )
-    with contextlib.suppress(AttributeError):
-        function.graph.function_captures.reset_captures([], [])
-        # It remembers those that it was asked for last.
-        del function.graph.captures[:]
-    traced.function = None
-    del function
-    if held > _WORTH_COLLECTING:
-        # Functions are in cycles.
-        gc.collect()
-    return frozen
-
-
-def _without_variables(
-    function: Any, captured: list[str]
-) -> tf.compat.v1.GraphDef | None:
-    """The graph as TensorFlow freezes it, but for captured tensors.
-
-    Their placeholders are left. `None` where it calls functions, in which
-    tensors would be replaced, too, or this TensorFlow freezes in another way.
-    """
-    try:
-        from tensorflow.python.framework import convert_to_constants as freezing
-
-        _hide_shapes(function.graph, captured)
-        data = freezing._FunctionConverterDataInEager(
-            function, False, False, variable_names_denylist=captured
-        )
-        graph, _ = freezing._replace_variables_by_constants(data)
-    except (ImportError, AttributeError, TypeError):
-        return None
-    placeholders = {n.name for n in graph.node if n.op == "Placeholder"}
-    if graph.library.function or not placeholders.issuperset(captured):
-        return None
-    return graph
-
-
-def _hide_shapes(graph: Any, placeholders: list[str]) -> None:
-    """Has placeholders of a graph say nothing about their shapes.
-
-    What inlines functions makes a tensor of zeros for each of them that does.
-    """
-    unknown = tf.compat.v1.AttrValue(shape=tf.TensorShape(None).as_proto())
-    for name in placeholders:
-        graph.get_operation_by_name(name)._set_attr("shape", unknown)
-
-
-def _alike(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Tensors of the same names, types and shapes in a graph of their own."""
-    with tf.Graph().as_default():
-        return [
-            tf.compat.v1.placeholder(t.dtype, t.shape, t.name.split(":")[0])
-            for t in tensors
-        ]

@@ -12,36 +12,42 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export.conversion import fourier
+from tflite_export.conversion import functions
+from tflite_export.conversion import images
 from tflite_export.conversion import volumes
 
 
 @contextlib.contextmanager
-def lowered() -> Iterator[None]:
+def lowered(erf: bool = False) -> Iterator[None]:
     """A scope to trace layers in.
 
     `tf.roll` is traced as slices and concatenations, `tf.map_fn` as one
-    computation, 3-D pooling as pooling
-    along two axes and then along the third, their convolutions as `volumes` has
-    them, Fourier transforms as `fourier` has them. What shall be compiled by
-    itself (Keras has grouped convolutions compiled, for gradients) becomes part
-    of the graph, which a function would not. Layers call both themselves, so
-    that they are exchanged in TensorFlow's module while the scope is open.
+    computation, 3-D pooling as pooling along two axes and then along the third,
+    and the rest as the modules `volumes`, `fourier`, `functions` and `images`
+    have it. What shall be compiled by itself (Keras has grouped convolutions
+    compiled, for gradients) becomes part of the graph, which a function would
+    not. Layers call all these themselves, so that they are exchanged in the
+    modules where layers find them while the scope is open.
+
+    Args:
+        erf: As for `functions.replacements`.
     """
-    originals = tf.roll, tf.function, tf.map_fn
-    pools = tf.nn.max_pool, tf.nn.avg_pool
-    convolves = tf.nn.convolution, tf.nn.bias_add
-    tf.roll, tf.function = _roll(tf.roll), _function(tf.function)
-    tf.map_fn = _map(tf.map_fn)
-    tf.nn.max_pool, tf.nn.avg_pool = map(_pool, pools)
-    tf.nn.convolution = volumes.convolution(tf.nn.convolution)
-    tf.nn.bias_add = volumes.bias_add(tf.nn.bias_add)
-    try:
+    with contextlib.ExitStack() as stack:
+        for module, name, function in (
+            (tf, "roll", _roll(tf.roll)),
+            (tf, "function", _function(tf.function)),
+            (tf, "map_fn", _map(tf.map_fn)),
+            (tf.nn, "max_pool", _pool(tf.nn.max_pool)),
+            (tf.nn, "avg_pool", _pool(tf.nn.avg_pool)),
+            (tf.nn, "convolution", volumes.convolution(tf.nn.convolution)),
+            (tf.nn, "bias_add", volumes.bias_add(tf.nn.bias_add)),
+            *functions.replacements(erf),
+            *images.replacements(),
+        ):
+            stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, function)
         with fourier.by_matrices():
             yield
-    finally:
-        tf.roll, tf.function, tf.map_fn = originals
-        tf.nn.max_pool, tf.nn.avg_pool = pools
-        tf.nn.convolution, tf.nn.bias_add = convolves
 
 
 def _function(original: Callable[..., Any]) -> Callable[..., Any]:

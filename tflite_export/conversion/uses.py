@@ -238,14 +238,7 @@ class Uses:
         the converter may give a second axis. `values` has functions that
         return the values of captured constants.
         """
-        tainted = set(trained)
-        waiting = list(tainted)
-        while waiting:
-            for result in self._results(waiting.pop()):
-                for name, _ in self._readers[result]:
-                    if name not in tainted:
-                        tainted.add(name)
-                        waiting.append(name)
+        tainted = self._made_of(trained)
         tensors = [
             tensor
             for tensor, edges in self._readers.items()
@@ -257,6 +250,43 @@ class Uses:
         given = {name: values[name]() for name in needed & self._captured}
         found = self._evaluated(tensors, given, tf.float32)
         return [array for array in found if array.ndim > 0]
+
+    def kernels(self) -> dict[Tensor, np.ndarray]:
+        """float32 arrays that products read and literals alone make."""
+        tainted = self._made_of(self._captured)
+        tensors = [
+            tensor
+            for tensor, edges in self._readers.items()
+            if tensor[0] in self._fixed - tainted
+            and self._nodes[tensor[0]].op != "Const"
+            and any(
+                edge[1] in MATRIX.get(self._nodes[edge[0]].op, ())
+                for edge in edges
+                if edge[0] not in self._fixed
+            )
+        ]
+        values = self._evaluated(tensors, {})
+        return {
+            tensor: value
+            for tensor, value in zip(tensors, values, strict=True)
+            if value.dtype == np.float32
+        }
+
+    def readers(self, tensor: Tensor) -> list[Edge]:
+        """The places where a tensor is read."""
+        return list(self._readers.get(tensor, ()))
+
+    def _made_of(self, names: Iterable[str]) -> set[str]:
+        """Nodes that are computed from some nodes, themselves included."""
+        found = set(names)
+        waiting = list(found)
+        while waiting:
+            for result in self._results(waiting.pop()):
+                for name, _ in self._readers[result]:
+                    if name not in found:
+                        found.add(name)
+                        waiting.append(name)
+        return found
 
     def _is_matrix(self, name: str) -> bool:
         """Whether a node is a constant of two axes or more."""
