@@ -237,6 +237,18 @@ CASES: dict[str, Callable[[], Any]] = {
         SEQUENCE,
         lambda x: OPS.pad(x, ((0, 0), (1, 1), (0, 0)), mode="reflect"),
     ),
+    "ops.argmax": _on(SEQUENCE, lambda x: OPS.argmax(x, axis=-1)),
+    "ops.argmin": _on(SEQUENCE, lambda x: OPS.argmin(x, axis=-1)),
+    "ops.one_hot": _on(
+        SEQUENCE, lambda x: OPS.one_hot(OPS.argmax(x, axis=-1), 4)
+    ),
+    "ops.erf": _operation("erf"),
+    "ops.image.extract_patches": _on(
+        IMAGE, lambda x: OPS.image.extract_patches(x, 3)
+    ),
+    "ops.image.resize, bicubic": _on(
+        IMAGE, lambda x: OPS.image.resize(x, (9, 9), interpolation="bicubic")
+    ),
     "ops.top_k": _on(VECTOR, lambda x: OPS.top_k(x, 2)[0]),
     "ops.matmul": _on(
         SEQUENCE, lambda x: OPS.matmul(x, OPS.transpose(x, (0, 2, 1)))

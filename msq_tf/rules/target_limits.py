@@ -36,13 +36,14 @@ _DEVICE = {
 _NO_OPERATION = "it has no such operator; compute it outside of the model"
 # Operations between layers, by the names of Keras' classes.
 _NO_OPERATIONS = dict.fromkeys(("Cumsum", "TopK"), _NO_OPERATION)
+_NO_ERF = "it has no error function; use gelu or tanh"
 _ON_ETHOS_U = {
     **_DEVICE,
     **_NO_OPERATIONS,
     **dict.fromkeys(
         (
             *("Ceil", "Cos", "Floor", "Norm", "Power", "Round", "Sign", "Sin"),
-            *("Logsumexp", "Sqrt", "Std"),
+            *("Argmin", "Logsumexp", "OneHot", "Sqrt", "Std"),
         ),
         _NO_OPERATION,
     ),
@@ -56,6 +57,8 @@ _ON_ITS_CPU = (
     "device_options={'allow_cpu': True}"
 )
 _ETHOS_U_NARROW = {
+    "Argmax": _ON_U85,
+    "Erf": _ON_U85,
     "Embedding": _ON_ITS_CPU,
     "Take": _ON_ITS_CPU,
     "Greater": _ON_U85,
@@ -74,11 +77,13 @@ _ON_EDGE_TPU = {
     **_ON_ETHOS_U,
     **dict.fromkeys(
         (
-            *("Divide", "Exp", "Flip", "Greater", "GreaterEqual", "Less"),
-            *("LessEqual", "Log", "Take", "TrueDivide", "Where"),
+            *("Argmax", "Divide", "Exp", "Flip", "Greater", "GreaterEqual"),
+            *("Less", "LessEqual", "Log", "Take", "TrueDivide", "Where"),
         ),
         _NO_OPERATION,
     ),
+    "Erf": _NO_ERF,
+    "ExtractPatches": "it can't exchange axes of whole images",
     "Matmul": _NO_PRODUCT,
     "AdditiveAttention": _NO_PRODUCT,
     "Attention": _NO_PRODUCT,
@@ -93,11 +98,12 @@ _ON_QUALCOMM_NPU = {
     **_NO_OPERATIONS,
     **dict.fromkeys(
         (
-            *("Ceil", "Cos", "Exp", "Floor", "Logsumexp", "Power", "Round"),
-            *("Sign", "Sin"),
+            *("Ceil", "Cos", "Exp", "Floor", "Logsumexp", "OneHot", "Power"),
+            *("Round", "Sign", "Sin"),
         ),
         _NO_OPERATION,
     ),
+    "Erf": _NO_ERF,
 }
 _QUALCOMM_NPU_ACTIVATIONS = dict.fromkeys(
     (
@@ -191,7 +197,10 @@ class Limits:
 
 # What is said of a target beyond the exporter's tables.
 _OWN: dict[str, dict[str, Any]] = {
-    "mcu": {"layers": {**_DEVICE, **_NO_OPERATIONS}, "extra": "mcu"},
+    "mcu": {
+        "layers": {**_DEVICE, **_NO_OPERATIONS, "OneHot": _NO_OPERATION},
+        "extra": "mcu",
+    },
     "ethos_u": {
         "layers": _ON_ETHOS_U,
         "activations": _ETHOS_U_ACTIVATIONS,

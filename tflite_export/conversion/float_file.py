@@ -20,6 +20,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from msq_tf.core.quantized_weight import QuantizedWeight
+from tflite_export.conversion import functions
 from tflite_export.conversion import fuse_dense
 from tflite_export.conversion import in_parts
 from tflite_export.conversion import noise
@@ -111,7 +112,6 @@ class Conversion:
     ):
         self._notes: list[str] = []
         self._folder = folder
-        self._lowers_erf = False
         check_size(source.base)
         self._trained, self._floats = trained, list(floats)
         while kept := self._convert(source):
@@ -123,13 +123,13 @@ class Conversion:
 
         Returns variables of calls before that results depend on.
         """
-        traced, self._names = _trace(source, self._lowers_erf)
+        traced, self._names = _trace(source)
         graph = traced.function.graph.as_graph_def()
         dynamic = any(spec.shape[0] is None for spec in source.specs)
         if tensor_lists.pack(graph) and dynamic:
             # Lists of tensors (recurrent layers) need a known element shape.
             source = _of_one(source)
-            traced, self._names = _trace(source, self._lowers_erf)
+            traced, self._names = _trace(source)
             graph = traced.function.graph.as_graph_def()
             self._notes.append(
                 "batch size fixed to 1: the converter needs a static batch for "
@@ -186,17 +186,6 @@ class Conversion:
         Raises:
             ExportError: If the converter refuses the model.
         """
-        try:
-            return self._file(apart)
-        except ExportError as error:
-            if self._lowers_erf or "tf.Erf" not in str(error):
-                raise
-        # No formula of GELU that the converter knows.
-        self._lowers_erf = True
-        self._convert(self._source)
-        return self._file(apart)
-
-    def _file(self, apart: Iterable[str]) -> FloatFile:
         frozen = self._converter.frozen
         if frozen is not None:
             frozen.seal(apart)
@@ -267,7 +256,14 @@ def _of_one(source: Source) -> Source:
     )
 
 
-def _trace(source: Source, erf: bool) -> tuple[Traced, list[str]]:
+def _trace(source: Source) -> tuple[Traced, list[str]]:
+    traced, names = _traced(source, erf=False)
+    if functions.has_lone_erf(traced.function.graph):
+        traced, names = _traced(source, erf=True)
+    return traced, names
+
+
+def _traced(source: Source, erf: bool) -> tuple[Traced, list[str]]:
     names: list[str] = []
 
     def serve(*flat_inputs):

@@ -55,6 +55,40 @@ def replacements(erf: bool) -> list[tuple[Any, str, Callable[..., Any]]]:
     return found
 
 
+def has_lone_erf(graph: Any) -> bool:
+    """Whether an error function is not in `x / 2 * (1 + erf(...))`.
+
+    Args:
+        graph: A `FuncGraph`.
+    """
+    return any(
+        op.type == "Erf" and not _is_in_gelu(op)
+        for op in graph.get_operations()
+    )
+
+
+def _is_in_gelu(op: Any) -> bool:
+    add = _reader(op, ("Add", "AddV2"))
+    product = add and _reader(add, ("Mul",))
+    if product is None or 1.0 not in _numbers(add):
+        return False
+    return any(
+        x.op.type == "Mul" and 0.5 in _numbers(x.op) for x in product.inputs
+    )
+
+
+def _reader(op: Any, kinds: Sequence[str]) -> Any:
+    """The one operation that reads a result, if it is of some kinds."""
+    readers = op.outputs[0].consumers()
+    alone = len(readers) == 1 and readers[0].type in kinds
+    return readers[0] if alone else None
+
+
+def _numbers(op: Any) -> list[float]:
+    values = [tf.get_static_value(x) for x in op.inputs]
+    return [float(v) for v in values if v is not None and v.size == 1]
+
+
 def _of_floats(
     function: Callable[[tf.Tensor], tf.Tensor], original: Callable[..., Any]
 ) -> Callable[..., Any]:
