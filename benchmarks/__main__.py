@@ -11,6 +11,7 @@ from benchmarks.accuracy import ablations
 from benchmarks.accuracy import accuracy
 from benchmarks.accuracy import channels
 from benchmarks.accuracy import front
+from benchmarks.accuracy import resnet20
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.accuracy import tolerance
@@ -61,6 +62,7 @@ BENCHMARKS = {
     "long_run": long_run,
     "peers": peers,
     "qualcomm": qualcomm,
+    "resnet20": resnet20,
     "scales": scales,
     "scaling": scaling,
     "start": start,

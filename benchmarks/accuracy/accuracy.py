@@ -29,6 +29,7 @@ from benchmarks.harness.markdown import page
 from benchmarks.harness.markdown import table
 
 NAME = "accuracy"
+_NETWORKS = {"resnet8": "ResNet-8", "resnet20": "ResNet-20"}
 
 
 def measure() -> dict[str, Any]:
@@ -126,7 +127,8 @@ def markdown(content: dict[str, Any]) -> str:
         if not study["runs"]:
             continue
         budget = study["budget"]
-        start = budget["pretrained"] or "a ResNet-8 from scratch"
+        fresh = f"a {_NETWORKS[budget.get('model', 'resnet8')]} from scratch"
+        start = budget["pretrained"] or fresh
         parts += [
             f"**{name}**: {start}, trained to the float baseline in "
             f"{budget['base_epochs']} epochs (cosine from "

@@ -49,12 +49,12 @@ OPTIMIZERS: dict[str, Callable[[Any], keras.optimizers.Optimizer]] = {
 
 def missing(study: Study) -> str:
     """Why a study cannot run here; empty when it can."""
-    if study.pretrained is not None:
-        path = MODELS / study.pretrained
-        if not path.exists():
-            return f"the pretrained model {path.name} is not at hand"
-        if not (DATA / study.dataset).is_dir():
-            return f"the data set {study.dataset} is not at hand"
+    pretrained = study.pretrained and MODELS / study.pretrained
+    if pretrained and not pretrained.exists():
+        return f"the pretrained model {pretrained.name} is not at hand"
+    folders = (datasets.EMBEDDED, DATA)
+    if not any((folder / study.dataset).is_dir() for folder in folders):
+        return f"the data set {study.dataset} is not at hand"
     return ""
 
 
@@ -65,7 +65,7 @@ def load_data(study: Study) -> datasets.ImageDataset:
     """
     cache = FOLDER / study.name / "data.npz"
     if not cache.exists():
-        folder = DATA if study.pretrained is not None else None
+        folder = None if (datasets.EMBEDDED / study.dataset).is_dir() else DATA
         data = datasets.load(study.dataset, folder and str(folder))
         with atomic_files.replacing(cache) as partial:
             np.savez(
@@ -96,7 +96,7 @@ def float_model(study: Study, data: datasets.ImageDataset) -> keras.Model:
     if study.pretrained is not None:
         return keras.models.load_model(MODELS / study.pretrained, compile=False)
     keras.utils.set_random_seed(0)
-    return builders.build("resnet8", data.image_shape, data.classes)
+    return builders.build(study.model, data.image_shape, data.classes)
 
 
 def make_base(study: Study, folder: Path) -> None:

@@ -68,7 +68,7 @@ class Study:
         dataset: Name in TFDS.
         pixels: Input range of the model, a key of `train.settings.PIXELS`.
         pretrained: File of a Keras model under `MODELS`; `None` for a fresh
-            ResNet-8.
+            `model`.
         base_epochs: Passes over the data that make the float baseline.
         base_learning_rate: Start of its cosine schedule.
         epochs: Epochs of fine-tuning, for every row.
@@ -81,6 +81,7 @@ class Study:
             the accuracy that counts is that on all, at the end.
         rows: What to run.
         seeds: Seeds of the order of the data and of its augmentation.
+        model: A fresh model's name, as `builders.build` takes it.
     """
 
     name: str
@@ -98,11 +99,14 @@ class Study:
     seeds: tuple[int, ...]
     held_out: int = 1000
     watched: int = 2000
+    model: str = "resnet8"
 
     def budget(self) -> dict[str, float | int | str | None]:
         """What all rows share; results with another budget are stale."""
         fields = dataclasses.asdict(self)
         del fields["rows"], fields["seeds"]
+        if self.model == "resnet8":  # as in results of before
+            del fields["model"]
         return fields
 
     def runs(self) -> list[tuple[Row, int]]:
@@ -313,4 +317,27 @@ SIZES = dataclasses.replace(
         for stage in range(1, _STAGES + 1)
     ),
 )
-EXTRA = (SCALES, ABLATIONS, FRONT, SIZES)
+# The paper's network, trained well before; days of processor time.
+RESNET20 = dataclasses.replace(
+    STUDIES["cifar10"],
+    name="resnet20",
+    pixels="unit",
+    pretrained=None,
+    model="resnet20",
+    base_epochs=60,
+    base_learning_rate=0.1,
+    epochs=40,
+    steps=382,
+    rows=(
+        FLOAT,
+        *(
+            Row(f"MSQ {target:g}x", target, scale="held", lsb_strength=0.0)
+            for target in (8.0, 12.4, 16.0)
+        ),
+        *(
+            Row(f"uniform {bits}", bits=bits, scale="held")
+            for bits in (4, 3, 2)
+        ),
+    ),
+)
+EXTRA = (SCALES, ABLATIONS, FRONT, SIZES, RESNET20)
