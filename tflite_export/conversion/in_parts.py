@@ -21,6 +21,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.conversion.converter import Converter
 from tflite_export.conversion.frozen_graph import bytes_of
+from tflite_export.files import give_back
 from tflite_export.files import let_go
 from tflite_export.files import spooled
 from tflite_export.flatbuffer import model as fb
@@ -90,9 +91,11 @@ class _Assembly:
 
     def of(self, parts: Iterable[set[str]]) -> schema.ModelT:
         for shown in parts:
+            give_back()
             data = spooled([self._converter.convert(shown)], self._folder)
             self._take(fb.load(data))
             let_go(data)
+        give_back()
         compact(self._model)
         _empty_unread(self._model)
         return self._model
