@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from benchmarks.files import hub_composed
 from benchmarks.files import hub_newer
 from benchmarks.files import hub_scenes
 from benchmarks.files import hub_text
@@ -22,6 +23,7 @@ ROWS = (
     *hub_newer.ROWS,
     *hub_vision.ROWS,
     *hub_scenes.ROWS,
+    *hub_composed.ROWS,
 )
 
 Inputs = np.ndarray | dict[str, np.ndarray]
