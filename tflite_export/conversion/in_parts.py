@@ -84,9 +84,10 @@ class _Assembly:
         self._converter = converter
         self._folder = folder
         # What all conversions have in common, as it was and as it becomes.
-        data = converter.convert(shown=())
+        data = spooled([converter.convert(shown=())], folder)
         self._common = fb.load(data)
         self._model = fb.load(data)
+        self._data = data
         self._taken: set[_Place] = set()
 
     def of(self, parts: Iterable[set[str]]) -> schema.ModelT:
@@ -95,6 +96,7 @@ class _Assembly:
             data = spooled([self._converter.convert(shown)], self._folder)
             self._take(fb.load(data))
             let_go(data)
+            let_go(self._data)
         give_back()
         compact(self._model)
         _empty_unread(self._model)

@@ -156,7 +156,9 @@ def _constant(node: Any) -> np.ndarray | None:
 
 
 def _values(weights: list[QuantizedWeight]) -> np.ndarray:
-    return weights[0].values
+    values = weights[0].values
+    files.let_go(weights[0].codes)
+    return values
 
 
 def _digest(array: np.ndarray) -> _Digest:
