@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.files import hub_composed
 from benchmarks.files import hub_newer
 from benchmarks.files import hub_scenes
 from benchmarks.files import hub_text
@@ -23,7 +22,6 @@ ROWS = (
     *hub_newer.ROWS,
     *hub_vision.ROWS,
     *hub_scenes.ROWS,
-    *hub_composed.ROWS,
 )
 
 Inputs = np.ndarray | dict[str, np.ndarray]
