@@ -24,6 +24,7 @@ from tflite_export.conversion.source import QuantizedModel
 from tflite_export.conversion.source import from_model
 from tflite_export.devices.widen import widened_bytes
 from tflite_export.evaluation import scores
+from tflite_export.files import give_back
 from tflite_export.files import let_go
 from tflite_export.flatbuffer import model as fb
 from tflite_export.output_files import fill
@@ -150,6 +151,7 @@ def export(
         input_signature,
         batch_size,
         samples,
+        folder=Path(path).parent,
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(fb.parsed_once())
@@ -162,6 +164,7 @@ def export(
         plan = job.plan(chosen, limits, integer_io)
         progress.step(f"making the file for {target}")
         built = plan.build(chosen)
+        give_back(len(job.converted.data))
         fill(temporary, built.data, path)
         # One copy of it is enough.
         built = dataclasses.replace(built, data=temporary.read_bytes())
@@ -170,6 +173,8 @@ def export(
         readback.check_versions(built.data)
         # Needed again for the file's rivals and where something is wrong.
         let_go(job.converted.data)
+        for weight in job.quantized:
+            let_go(weight.codes)
         loading = tensorflow_runtime.load_everywhere(built.data, job.inputs)
         verified = plan.verify(built, job.inputs)
         if begun.sized.other is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import stat
@@ -15,6 +16,8 @@ import numpy as np
 
 # Bytes from which `spooled` maps a file.
 _SPOOLED = 1 << 25
+# Bytes of a file or of weights for which `give_back` does something.
+_WORTH = 1 << 22
 
 
 def check_path(path: Any) -> None:
@@ -115,6 +118,22 @@ def let_go(data: Any) -> None:
         data = data.base if isinstance(data, np.ndarray) else data.obj
     if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         data.madvise(mmap.MADV_DONTNEED)
+
+
+def give_back(size: int = _WORTH) -> None:
+    """Gives free memory back to the system, before much more is asked for.
+
+    glibc keeps what arrays of up to 32 MiB had, in pieces between what is still
+    in use: of a large model as much as all weights. Other C libraries keep
+    less.
+
+    Args:
+        size: Bytes of the file or the weights that it is for. For few nothing
+            is done.
+    """
+    if size >= _WORTH:
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _without_waiting(path: str, flags: int) -> int:

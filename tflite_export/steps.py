@@ -24,6 +24,9 @@ from tflite_export import target_file
 from tflite_export.conversion import float_file
 from tflite_export.conversion import states
 from tflite_export.conversion.source import QuantizedModel
+from tflite_export.conversion.trained import spooled
+from tflite_export.files import give_back
+from tflite_export.files import let_go
 from tflite_export.flatbuffer import model as fb
 from tflite_export.matching.explained import explained
 from tflite_export.matching.match import Matching
@@ -146,7 +149,8 @@ def convert(
         ValueError: If its numbers, or ids among the inputs, are out of range.
     """
     source = begun.sized.source
-    quantized, skipped = model.quantized_weights(), model.skipped_weights()
+    quantized = spooled(model.quantized_weights(), folder)
+    skipped = model.skipped_weights()
     preconditions.check_weights(quantized)
     preconditions.check_numbers(model, source.base)
     converted, matching = explained(
@@ -163,6 +167,11 @@ def convert(
         begun.inputs,
         "representative_data",
     )
+    # Looked at; it comes back where it is needed.
+    let_go(converted.data)
+    for weight in quantized:
+        let_go(weight.codes)
+    give_back(len(converted.data))
     unread = [s.path for s in skipped if s.reason == REASON]
     unread += converted.unread
     return Job(

@@ -1,9 +1,9 @@
 """Every family of KerasHub: from `quantize_model` to files.
 
-Small configurations with random weights; see `hub_text`, `hub_vision` and
-`hub_scenes` for the rows and `hub_run` for what is done with one. Each model
-has a process of its own. What is in `results/hub.json` is not run again;
-remove it, or a model's entry, to start anew.
+Small configurations with random weights; see `hub_models` for the rows and
+`hub_run` for what is done with one. Each model has a process of its own. What
+is in `results/hub.json` is not run again; remove it, or a model's entry, to
+start anew.
 """
 
 from __future__ import annotations

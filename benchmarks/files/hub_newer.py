@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from benchmarks.files.hub_rows import BLOCKS
+from benchmarks.files.hub_rows import LAYERS
 from benchmarks.files.hub_rows import LENGTH
+from benchmarks.files.hub_rows import SIDES
 from benchmarks.files.hub_rows import WORDS
 from benchmarks.files.hub_rows import Part
 from benchmarks.files.hub_rows import Port
@@ -13,20 +16,6 @@ from benchmarks.files.hub_rows import text
 from benchmarks.files.hub_rows import tokens
 from benchmarks.files.hub_rows import translation
 
-_LAYERS = ["sliding_attention", "full_attention"]
-_T5GEMMA2 = {
-    f"{side}_{key}": value
-    for side in ("encoder", "decoder")
-    for key, value in {
-        "hidden_dim": 32,
-        "intermediate_dim": 64,
-        "num_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "layer_types": _LAYERS,
-    }.items()
-}
 _VIT = {
     "image_shape": (16, 32, 3),
     "patch_size": (8, 8),
@@ -36,8 +25,6 @@ _VIT = {
     "mlp_dim": 64,
     "use_class_token": False,
 }
-_FEATURES, _HEADS = 32, 2
-
 ROWS = (
     Row(
         "Gemma3n",
@@ -55,7 +42,7 @@ ROWS = (
                 "head_dim": 8,
                 "intermediate_size": [64, 64],
                 "hidden_activation": "gelu_approximate",
-                "layer_types": _LAYERS,
+                "layer_types": LAYERS,
                 "sliding_window": 5,
                 "rope_theta": 10000.0,
                 "max_position_embeddings": LENGTH,
@@ -86,7 +73,7 @@ ROWS = (
                 "hidden_dim": 32,
                 "intermediate_dim": 64,
                 "head_dim": 8,
-                "layer_types": _LAYERS,
+                "layer_types": LAYERS,
                 "sliding_window_size": 5,
                 "hidden_size_per_layer_input": 8,
                 "enable_moe_block": True,
@@ -112,7 +99,7 @@ ROWS = (
                 "cross_attention_hidden_size": 32,
                 "eoi_token_index": WORDS - 1,
             }
-            | _T5GEMMA2,
+            | SIDES,
         ),
         translation(),
         Part("T5Gemma2Seq2SeqLM", {}),
@@ -151,10 +138,6 @@ ROWS = (
                     {
                         "image_size": 16,
                         "patch_size": 8,
-                        "num_layers": 2,
-                        "num_heads": 2,
-                        "hidden_dim": 32,
-                        "intermediate_dim": 64,
                         "use_patch_bias": True,
                         "use_class_token": True,
                         "use_mha_bias": True,
@@ -162,35 +145,30 @@ ROWS = (
                         "dropout_rate": 0.0,
                         "layer_norm_epsilon": 1e-6,
                         "initializer_range": 0.02,
-                    },
+                    }
+                    | BLOCKS,
                 ),
                 "qformer": Part(
                     "BLIP2QFormer",
                     {
                         "num_query_tokens": 4,
-                        "num_layers": 2,
-                        "num_heads": 2,
-                        "hidden_dim": 32,
-                        "intermediate_dim": 64,
                         "vision_dim": 32,
                         "cross_attention_frequency": 2,
                         "dropout": 0.0,
                         "layer_norm_epsilon": 1e-6,
-                    },
+                    }
+                    | BLOCKS,
                 ),
                 "language_model": Part(
                     "BLIP2CustomOPT",
                     {
                         "vocabulary_size": WORDS,
-                        "num_layers": 2,
-                        "num_heads": 2,
-                        "hidden_dim": 32,
-                        "intermediate_dim": 64,
                         "num_query_tokens": 4,
                         "dropout": 0.0,
                         "max_sequence_length": LENGTH + 4,
                         "qformer_hidden_dim": 32,
-                    },
+                    }
+                    | BLOCKS,
                 ),
             },
         ),
@@ -245,9 +223,9 @@ ROWS = (
             "FluxBackbone",
             {
                 "input_channels": 16,
-                "hidden_size": _FEATURES,
+                "hidden_size": 32,
                 "mlp_ratio": 2.0,
-                "num_heads": _HEADS,
+                "num_heads": 2,
                 "depth": 1,
                 "depth_single_blocks": 1,
                 "axes_dim": [4, 6, 6],

@@ -11,6 +11,29 @@ import numpy as np
 # Tokens of a text in the rows.
 LENGTH = 12
 WORDS = 64
+# Of a transformer, as most of KerasHub's classes name it.
+BLOCKS = {
+    "num_layers": 2,
+    "num_heads": 2,
+    "hidden_dim": 32,
+    "intermediate_dim": 64,
+}
+# Attention to the words nearby, and to all.
+LAYERS = ["sliding_attention", "full_attention"]
+# The encoder and the decoder of a T5Gemma, of either generation.
+SIDES = {
+    f"{side}_{key}": value
+    for side in ("encoder", "decoder")
+    for key, value in {
+        "hidden_dim": 32,
+        "intermediate_dim": 64,
+        "num_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "layer_types": LAYERS,
+    }.items()
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +59,8 @@ class Port:
         high: For floats the greatest value, for integers that plus one.
         dtype: Name of the data type.
         form: `"random"`; `"mask"` is ones, then zeros, of a length that
-            differs between examples; `"places"` counts from zero; `"ones"`;
-            `"zeros"`.
+            differs between examples; `"places"` counts from zero; `"whole"` is
+            random whole numbers of a type of floats; `"zeros"`.
     """
 
     shape: tuple[int, ...]
@@ -58,9 +81,9 @@ class Port:
             return np.broadcast_to(np.arange(self.shape[0]), shape).astype(
                 self.dtype
             )
-        if self.form != "random":
-            return np.full(shape, self.form == "ones", self.dtype)
-        if np.issubdtype(self.dtype, np.integer):
+        if self.form == "zeros":
+            return np.zeros(shape, self.dtype)
+        if self.form == "whole" or np.issubdtype(self.dtype, np.integer):
             drawn = rng.integers(int(self.low), int(self.high), shape)
             return drawn.astype(self.dtype)
         return rng.uniform(self.low, self.high, shape).astype(self.dtype)

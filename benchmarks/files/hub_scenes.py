@@ -153,13 +153,15 @@ ROWS = (
                     "ResNetBackbone",
                     RESIDUAL
                     | {
-                        "stackwise_num_filters": [64, 64, 64, 64],
+                        # As many as it projects to: they follow each other.
+                        "input_conv_filters": [16],
+                        "stackwise_num_filters": [16, 16, 16, 16],
                         "stackwise_num_blocks": [1, 1, 1, 1],
                         "stackwise_num_strides": [1, 2, 2, 2],
                     },
                 ),
                 "num_classes": 1,
-                "projection_filters": 64,
+                "projection_filters": 16,
                 "image_shape": (64, 64, 3),
             },
         ),
@@ -213,7 +215,8 @@ ROWS = (
         {
             "images": pixels(64),
             "points": Port((1, 2), 0.0, 64.0),
-            "labels": Port((1,), form="ones"),
+            # Whether a point is of the object, or of what is around it.
+            "labels": Port((1,), 0.0, 2.0, form="whole"),
             "boxes": Port((1, 2, 2), 0.0, 64.0),
             "masks": Port((1, 32, 32, 1), -1.0, 1.0),
         },

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.files.hub_rows import BLOCKS
 from benchmarks.files.hub_rows import LENGTH
+from benchmarks.files.hub_rows import SIDES
 from benchmarks.files.hub_rows import WORDS
 from benchmarks.files.hub_rows import Part
 from benchmarks.files.hub_rows import Port
@@ -17,13 +19,7 @@ from benchmarks.files.hub_rows import tokens
 from benchmarks.files.hub_rows import translation
 
 _CLASSES = 4
-_BLOCKS = {
-    "vocabulary_size": WORDS,
-    "num_layers": 2,
-    "num_heads": 2,
-    "hidden_dim": 32,
-    "intermediate_dim": 64,
-}
+_BLOCKS = {"vocabulary_size": WORDS} | BLOCKS
 _ENCODER = _BLOCKS | {"max_sequence_length": LENGTH, "dropout": 0.0}
 # Grouped queries, as in most decoders of today.
 _DECODER = {
@@ -92,24 +88,12 @@ def _decoder(name: str, family: str, config: dict[str, Any]) -> Row:
 
 
 _GPTLIKE = _ENCODER | {"num_heads": 2}
-_T5GEMMA = {
+_T5GEMMA = SIDES | {
     "vocabulary_size": WORDS,
     "query_pre_attn_scalar": 8.0,
     "sliding_window": 5,
     "attn_logit_softcapping": 50.0,
     "cross_attention_hidden_size": 32,
-} | {
-    f"{side}_{key}": value
-    for side in ("encoder", "decoder")
-    for key, value in {
-        "hidden_dim": 32,
-        "intermediate_dim": 64,
-        "num_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "layer_types": ["sliding_attention", "full_attention"],
-    }.items()
 }
 
 
@@ -118,15 +102,9 @@ def _tower(name: str, kind: str, **config: Any) -> Part:
 
 
 def _two_towers(name: str, family: str, projection: bool) -> Row:
-    shape = {
-        "hidden_dim": 32,
-        "num_layers": 2,
-        "num_heads": 2,
-        "intermediate_dim": 64,
-    }
     towers = {
         "vision_encoder": _tower(
-            name, "Vision", patch_size=8, image_shape=(16, 16, 3), **shape
+            name, "Vision", patch_size=8, image_shape=(16, 16, 3), **BLOCKS
         ),
         "text_encoder": _tower(
             name,
@@ -134,7 +112,7 @@ def _two_towers(name: str, family: str, projection: bool) -> Row:
             vocabulary_size=WORDS,
             embedding_dim=32,
             max_sequence_length=LENGTH,
-            **shape,
+            **BLOCKS,
         ),
     }
     more = {"projection_dim": 32} if projection else {}

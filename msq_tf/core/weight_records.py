@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -18,12 +20,11 @@ def quantized_record(
     Raises:
         ValueError: If the latent weight or its scale is not finite.
     """
-    value = np.asarray(weight.variable, np.float32)
     for what, numbers in (
-        ("Weight", value),
-        ("The scale of weight", step.numpy()),
+        ("Weight", weight.variable),
+        ("The scale of weight", step),
     ):
-        bad = int(np.size(numbers) - np.isfinite(numbers).sum())
+        bad = count_not_finite(numbers)
         if bad:
             raise ValueError(
                 f"{what} '{weight.path}' is not finite. Expected "
@@ -40,6 +41,18 @@ def quantized_record(
         step=step.numpy(),
         bits=bits,
     )
+
+
+def count_not_finite(numbers: Any) -> int:
+    """How many numbers of a variable or tensor are NaN or infinite.
+
+    Where none is, nothing is copied: as an array a variable is a copy.
+    """
+    tensor = tf.convert_to_tensor(numbers)
+    if tf.reduce_all(tf.math.is_finite(tensor)):
+        return 0
+    array = np.asarray(tensor)
+    return int(array.size - np.isfinite(array).sum())
 
 
 def skipped_record(weight: ModelWeight, value: tf.Tensor) -> SkippedWeight:

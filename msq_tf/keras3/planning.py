@@ -16,6 +16,7 @@ from msq_tf.core.config import MSQConfig
 from msq_tf.core.config import axes_tuple
 from msq_tf.core.model_weight import ModelWeight
 from msq_tf.core.weight_plan import WeightPlan
+from msq_tf.core.weight_records import count_not_finite
 from msq_tf.core.weight_spec import WeightSpec
 from msq_tf.keras3.discovery import FoundWeight
 from msq_tf.keras3.discovery import find_weights
@@ -190,13 +191,12 @@ def _check_finite(
     for weight, entry in zip(found, plan, strict=True):
         if entry.skip_reason:
             continue
-        values = np.asarray(weight.variable)
-        bad = int(np.size(values) - np.isfinite(values).sum())
+        bad = count_not_finite(weight.variable)
         if bad:
             raise ValueError(
                 f"Weight '{entry.path}' is not finite. Expected numbers "
-                f"only. Received: {bad} of {values.size} values are NaN or "
-                "infinite"
+                f"only. Received: {bad} of {np.size(weight.variable)} values "
+                "are NaN or infinite"
             )
 
 

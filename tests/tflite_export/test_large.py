@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import mmap
 
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
+from benchmarks.harness import memory
 from tests.tflite_export.samples import quantized
 from tflite_export import ExportError
 from tflite_export import export
@@ -19,6 +21,8 @@ from tflite_export import float_tflite
 from tflite_export.conversion import converter
 from tflite_export.conversion import float_file
 from tflite_export.conversion import frozen_graph
+from tflite_export.conversion import sizes
+from tflite_export.conversion import trained
 from tflite_export.conversion.converter import Converter
 from tflite_export.conversion.source import from_model
 from tflite_export.flatbuffer import model as fb
@@ -39,7 +43,7 @@ def test_weights_beyond_2_gib_are_refused_before_they_are_read(
     monkeypatch, tmp_path
 ):
     qmodel = quantized(convolutional())
-    monkeypatch.setattr(float_file, "LARGEST", 20_000)
+    monkeypatch.setattr(sizes, "LARGEST", 20_000)
     reads = []
     monkeypatch.setattr(
         msq_tf.MSQModel,
@@ -64,9 +68,9 @@ def test_a_model_of_three_billion_bytes_is_refused_by_its_shapes():
         weights = (Shape(),)
 
     with pytest.raises(ExportError, match="3,000,000,000 bytes"):
-        float_file.check_size(Model())
+        sizes.check_size(Model())
     Shape.shape = (500_000, 1_000)
-    float_file.check_size(Model())
+    sizes.check_size(Model())
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["codes", "floats"])
@@ -160,6 +164,42 @@ def test_a_spooled_file_reads_as_the_bytes(tmp_path):
         fb.load(files.spooled([data[:-9000]], tmp_path, 1))
 
 
+def test_spooled_codes_are_the_codes(monkeypatch, tmp_path):
+    weights = quantized(convolutional()).quantized_weights()
+    assert trained.spooled(weights, tmp_path) == weights
+    monkeypatch.setattr(trained, "_SPOOLED", 1)
+    assert trained.spooled(weights, None) == weights
+    found = trained.spooled(weights, tmp_path)
+    for weight, own in zip(weights, found, strict=True):
+        assert isinstance(own.codes.base.base.obj, mmap.mmap)
+        files.let_go(own.codes)
+        np.testing.assert_array_equal(own.codes, weight.codes)
+        np.testing.assert_array_equal(own.values, weight.values)
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc"
+)
+def test_free_memory_is_given_back():
+    """A small array behind many keeps glibc from giving them back itself."""
+    # Arrays of 1 MB are in the heap once one of 8 MB was freed.
+    del (first := [np.ones(1 << 20)])[:]
+    many = [np.ones(1 << 17) for _ in range(100)]
+    last = np.ones(1 << 17)
+    before = memory.resident()
+    many.clear()
+    files.give_back(1)
+    assert memory.resident() > before - 50
+    files.give_back()
+    assert memory.resident() < before - 90
+    assert last.all() and not first
+
+
+def test_the_size_of_a_file_that_is_not_made():
+    model = fb.load(float_tflite(quantized(convolutional())))
+    assert fb.size(model) == len(fb.dump(model))
+
+
 def test_an_export_is_the_same_with_its_float_file_on_disk(
     monkeypatch, tmp_path
 ):
@@ -169,8 +209,9 @@ def test_an_export_is_the_same_with_its_float_file_on_disk(
         monkeypatch.setattr(
             fb.files,
             "spooled",
-            lambda pieces, folder, n=least: original(pieces, folder, n),
+            lambda pieces, folder, *_, n=least: original(pieces, folder, n),
         )
+        monkeypatch.setattr(trained, "_SPOOLED", least)
         reports.append(export(model, tmp_path / "m.tflite"))
     assert reports[0] == reports[1]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import mmap
 import os
 import tempfile
@@ -32,6 +31,7 @@ from tflite_export.conversion.converter import Converter
 from tflite_export.conversion.frozen_graph import FrozenGraph
 from tflite_export.conversion.frozen_graph import Traced
 from tflite_export.conversion.lowering import lowered
+from tflite_export.conversion.sizes import check_size
 from tflite_export.conversion.source import Source
 from tflite_export.conversion.source import from_model
 from tflite_export.conversion.trained import Trained
@@ -40,9 +40,6 @@ from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
 
 SIGNATURE = "serving_default"
-# Offsets in a file are signed, of 32 bits, and so are the lengths in the graph
-# that the converter reads. What is not weights takes some of that.
-LARGEST = (1 << 31) - (1 << 24)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,22 +226,6 @@ class Conversion:
 
 def _graph(frozen: FrozenGraph, inputs: Sequence[str]) -> rounding.Graph:
     return rounding.Graph(frozen.whole(), inputs, frozen.outputs)
-
-
-def check_size(base: Any) -> None:
-    """Raises an ExportError for a model that is too large for any file.
-
-    That is before it takes memory.
-    """
-    size = 4 * sum(math.prod(variable.shape) for variable in base.weights)
-    if size > LARGEST:
-        raise ExportError(
-            f"The model's weights are too large as floats. A TFLite file "
-            "and the graph that the converter reads hold less than 2 GiB, and "
-            "every export begins with a float file. Expected at most "
-            f"{LARGEST:,} bytes: export parts of the model as models of their "
-            f"own. Received: {size:,} bytes"
-        )
 
 
 def _of_one(source: Source) -> Source:

@@ -23,6 +23,7 @@ import tensorflow as tf
 from msq_tf.core.quantized_weight import QuantizedWeight
 from tflite_export.conversion import constant_kernels
 from tflite_export.conversion import dilations
+from tflite_export.conversion import node_bytes
 from tflite_export.conversion import tensor_lists
 from tflite_export.conversion import weight_groups
 from tflite_export.conversion.other_floats import drop_casts
@@ -236,9 +237,8 @@ class FrozenGraph:
         for node in self._graph.node:
             if node.name not in self._uses.live and not self._is_input(node):
                 continue
-            nodes = self._dilated.get(node.name, [node])
-            whole = tf.compat.v1.GraphDef(node=map(self._written, nodes))
-            stream.write(whole.SerializeToString())
+            for each in self._dilated.get(node.name, [node]):
+                node_bytes.write(stream, self._written(each))
         for seal in self.seals:
             whole = tf.compat.v1.GraphDef(node=seal.nodes())
             stream.write(whole.SerializeToString())
@@ -269,7 +269,10 @@ class FrozenGraph:
                 tf.TensorShape(self.weights[node.name]).as_proto()
             )
         elif node.name in self._captured:
-            proto = tf.make_tensor_proto(self._captured[node.name]())
+            value = self._captured[node.name]()
+            if value.size > 1 and value.dtype == np.float32:
+                return node_bytes.constant(node.name, value)
+            proto = tf.make_tensor_proto(value)
         else:
             return self._with_inputs(node)
         constant = tf.compat.v1.NodeDef(name=node.name, op="Const")

@@ -21,6 +21,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.conversion.converter import Converter
 from tflite_export.conversion.frozen_graph import bytes_of
+from tflite_export.files import give_back
 from tflite_export.files import let_go
 from tflite_export.files import spooled
 from tflite_export.flatbuffer import model as fb
@@ -83,16 +84,20 @@ class _Assembly:
         self._converter = converter
         self._folder = folder
         # What all conversions have in common, as it was and as it becomes.
-        data = converter.convert(shown=())
+        data = spooled([converter.convert(shown=())], folder)
         self._common = fb.load(data)
         self._model = fb.load(data)
+        self._data = data
         self._taken: set[_Place] = set()
 
     def of(self, parts: Iterable[set[str]]) -> schema.ModelT:
         for shown in parts:
+            give_back()
             data = spooled([self._converter.convert(shown)], self._folder)
             self._take(fb.load(data))
             let_go(data)
+            let_go(self._data)
+        give_back()
         compact(self._model)
         _empty_unread(self._model)
         return self._model

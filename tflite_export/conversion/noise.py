@@ -18,12 +18,15 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer.operators import RANDOM
 
 _NAME = "drawn_numbers_"
-_OPERATORS = {
+# The kinds that layers can be given numbers of.
+_GIVEN = {
     "RANDOM_STANDARD_NORMAL": lambda rng, shape: rng.normal(size=shape),
     "RANDOM_UNIFORM": lambda rng, shape: rng.random(shape),
 }
@@ -114,18 +117,43 @@ class Draws:
         tensors: The tensors of the main graph that hold them.
         kinds: The operators that draw.
         axes: Lengths of the tensors' axes but the first.
+        places: For each, how many operators of the file draw before it.
     """
 
     tensors: tuple[int, ...] = ()
     kinds: tuple[str, ...] = ()
     axes: tuple[tuple[int, ...], ...] = ()
+    places: tuple[int, ...] = ()
+
+    def within(self, data: bytes) -> Draws:
+        """The same draws in a file that was made of this one.
+
+        Its tensors may have other places and names; its operators keep their
+        order.
+        """
+        if not self.tensors:
+            return self
+        model = fb.read(data)
+        found = [fb.outputs(op)[0] for _, op in _drawing(model)]
+        return dataclasses.replace(
+            self, tensors=tuple(found[place] for place in self.places)
+        )
 
     def numbers(self, count: int) -> list[np.ndarray]:
         """Random numbers for some samples, always the same."""
         rng = np.random.default_rng(0)
         return [
-            _OPERATORS[kind](rng, (count, *axes)).astype(np.float32)
+            _GIVEN[kind](rng, (count, *axes)).astype(np.float32)
             for kind, axes in zip(self.kinds, self.axes, strict=True)
+        ]
+
+    def notes(self) -> list[str]:
+        """A sentence for the report, where there are any."""
+        if not self.tensors:
+            return []
+        return [
+            f"the file draws random numbers in {len(self.tensors)} places, "
+            "new ones at every run; it was compared with Keras on the same ones"
         ]
 
     def opened(self, data: bytes | mmap.mmap) -> bytes | mmap.mmap:
@@ -150,27 +178,40 @@ def find(data: Any) -> Draws:
     Raises:
         ExportError: If a loop does, or not a number a sample.
     """
-    model = fb.load(data)
-    found: dict[int, tuple[int, str, tuple[int, ...]]] = {}
-    for place, graph in enumerate(model.subgraphs):
-        for op in graph.operators:
-            kind = fb.op_name(model, op)
-            if kind not in _OPERATORS:
-                continue
-            (index,) = fb.outputs(op)
-            tensor = graph.tensors[index]
-            name = re.search(rf"{_NAME}(\d+)", fb.name(tensor))
-            axes = fb.shape(tensor)
-            if place or name is None or not axes or int(name[1]) in found:
-                raise ExportError(
-                    "Random numbers are drawn in a loop, or without a "
-                    "batch axis: what the file computes can't be compared "
-                    "with Keras. Expected a model without the layer that "
-                    "draws them, whose numbers are an input. Received: "
-                    f"{kind} of shape {axes}"
-                )
-            found[int(name[1])] = (index, kind, axes[1:])
+    model = fb.read(data)
+    found: dict[int, tuple[int, str, tuple[int, ...], int]] = {}
+    for place, (number, op) in enumerate(_drawing(model)):
+        kind = fb.op_name(model, op)
+        (index,) = fb.outputs(op)
+        tensor = model.subgraphs[number].tensors[index]
+        name = re.search(rf"{_NAME}(\d+)", fb.name(tensor))
+        axes = fb.shape(tensor)
+        if (
+            number
+            or kind not in _GIVEN
+            or name is None
+            or not axes
+            or int(name[1]) in found
+        ):
+            raise ExportError(
+                "Random numbers are drawn in a loop, without a batch axis or "
+                "from a distribution that is not uniform or normal: what the "
+                "file computes can't be compared with Keras. Expected a model "
+                "without the layer that draws them, whose numbers are an "
+                f"input. Received: {kind} of shape {axes}"
+            )
+        found[int(name[1])] = (index, kind, axes[1:], place)
     ordered = [found[k] for k in sorted(found)]
     if not ordered:
         return Draws()
     return Draws(*(tuple(part) for part in zip(*ordered, strict=True)))
+
+
+def _drawing(
+    model: schema.ModelT,
+) -> Iterator[tuple[int, schema.OperatorT]]:
+    """The operators that draw, each with the number of its subgraph."""
+    for number, graph in enumerate(model.subgraphs):
+        for op in graph.operators:
+            if fb.op_name(model, op) in RANDOM:
+                yield number, op

@@ -9,6 +9,8 @@ open.
 from __future__ import annotations
 
 import dataclasses
+import mmap
+import os
 import re
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -20,7 +22,10 @@ import tensorflow as tf
 from tflite_export.conversion import float_file
 from tflite_export.conversion import noise
 from tflite_export.conversion.source import Source
+from tflite_export.conversion.trained import spooled
 from tflite_export.errors import ExportError
+from tflite_export.files import give_back
+from tflite_export.files import let_go
 from tflite_export.runtime import interpreter
 from tflite_export.targets import Target
 
@@ -62,6 +67,7 @@ def settle(
     samples: Sequence[np.ndarray],
     origin: str,
     rest: Sequence[Sequence[np.ndarray]] = (),
+    folder: str | os.PathLike[str] | None = None,
 ) -> Sized:
     """Decides which sizes the file takes.
 
@@ -71,6 +77,7 @@ def settle(
         samples: Inputs of one size, one array per input.
         origin: Whether they are `"given"` or `"random"`.
         rest: Batches of other sizes that the data held.
+        folder: As in `to_float_file`.
 
     Raises:
         ValueError: If nothing says of what size inputs are; an `ExportError`
@@ -89,7 +96,8 @@ def settle(
             raise ValueError(_unknown(source, reason))
         return _fixed(source, samples, rest, reason)
     other = _other(source, samples, rest)
-    refused = _why_not(source, [few] if other is None else [few, other])
+    batches = [few] if other is None else [few, other]
+    refused = _why_not(source, batches, folder)
     if refused and origin != "given":
         raise ExportError(_unknown(source, refused))
     if refused:
@@ -179,7 +187,9 @@ def _takes(source: Source, samples: Sequence[np.ndarray]) -> bool:
 
 
 def _why_not(
-    source: Source, batches: Sequence[Sequence[np.ndarray]]
+    source: Source,
+    batches: Sequence[Sequence[np.ndarray]],
+    folder: str | os.PathLike[str] | None = None,
 ) -> str | None:
     """Why sizes can't stay open, in words; `None` if they can.
 
@@ -187,29 +197,49 @@ def _why_not(
     they make of an axis without a length.
     """
     # As the export does, so that the converter holds no copies of tables.
-    trained = source.model.quantized_weights() if source.model else ()
+    trained = source.model.quantized_weights() if source.model else []
+    trained = spooled(trained, folder)
     try:
-        data = bytes(float_file.to_float_file(source, trained).data)
+        data = float_file.to_float_file(source, trained, folder).data
+        del trained
         if noise.find(data).tensors:
             return "it draws random numbers, which are compared at one size"
-        for kernels in interpreter.KERNELS:
-            session = interpreter.Session(data, kernels)
-            pieces = [
-                piece
-                for batch in batches
-                for piece in interpreter.chunks(batch, _SAMPLES, session)
-            ]
-            found = [session(piece) for piece in pieces]
-            # Its copy of the weights, and that of Keras, are not there at once.
-            del session
-            for got, wanted in zip(found, source.predict(pieces), strict=True):
-                if any(map(_differ, got, wanted)):
+        pieces, found = _run(data, batches)
+        # Its copy of the weights, and that of Keras, are not there at once.
+        del data
+        wanted = source.predict(pieces)
+        for outputs in found:
+            for pair in zip(outputs, wanted, strict=True):
+                if any(map(_differ, *pair)):
                     return "with open ones the file computes other numbers"
     # Tracing a layer, the converter and the kernels say it in many ways.
     except Exception as error:
         words = " ".join(_COLOUR.sub("", str(error)).split())
         return f"open ones are refused: {words[:_WORDS]}"
     return None
+
+
+def _run(
+    data: bytes | mmap.mmap, batches: Sequence[Sequence[np.ndarray]]
+) -> tuple[list[list[np.ndarray]], list[list[list[np.ndarray]]]]:
+    """Batches as a file takes them, and what each set of kernels makes of them.
+
+    By kernels, batch and output.
+    """
+    give_back(len(data))
+    whole = bytes(data)
+    let_go(data)
+    found = []
+    for kernels in interpreter.KERNELS:
+        session = interpreter.Session(whole, kernels)
+        pieces = [
+            piece
+            for batch in batches
+            for piece in interpreter.chunks(batch, _SAMPLES, session)
+        ]
+        found.append([session(piece) for piece in pieces])
+        del session
+    return pieces, found
 
 
 def _differ(got: np.ndarray, wanted: np.ndarray) -> bool:

@@ -31,9 +31,11 @@ from msq_tf.keras3.overlay import Aside
 from msq_tf.keras3.overlay import own_batch_size
 from msq_tf.keras3.overlay import state_batch_size
 from msq_tf.quantizers.range_average import SiteRange
+from tflite_export import files
 from tflite_export.conversion import noise
 from tflite_export.conversion import other_floats
 from tflite_export.conversion import states as states_of
+from tflite_export.conversion.sizes import float_bytes
 from tflite_export.conversion.states import State
 from tflite_export.errors import ExportError
 
@@ -193,6 +195,7 @@ class Source:
 
         A `tap` needs trained ranges.
         """
+        files.give_back(float_bytes(self.base))
         with contextlib.ExitStack() as stack:
             stack.enter_context(other_floats.in_float32(self.base))
             if self.trained_ranges and isinstance(self.model, RangedModel):
@@ -386,10 +389,8 @@ def _spec(item: Any, name: str, batch_size: int | None) -> tf.TensorSpec:
             "model that starts behind its text preprocessing. Received: "
             f"dtype={dtype.name}"
         )
-    shape = list(item.shape)
-    if batch_size is not None:
-        shape[0] = batch_size
-    return tf.TensorSpec(shape, dtype, name=name)
+    first = item.shape[0] if batch_size is None else batch_size
+    return tf.TensorSpec((first, *item.shape[1:]), dtype, name=name)
 
 
 def _spec_like(array: Any) -> tf.TensorSpec:

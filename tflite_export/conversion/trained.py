@@ -6,18 +6,24 @@ for bit `codes * step`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from msq_tf.core.quantized_weight import QuantizedWeight
+from tflite_export import files
 
+# Bytes of codes from which they lie on disk.
+_SPOOLED = 1 << 24
 Value = Callable[[], np.ndarray]
 _Digest = tuple[tuple[int, ...], bytes]
 
@@ -107,6 +113,33 @@ class Trained:
         ]
 
 
+def spooled(
+    weights: Sequence[QuantizedWeight], folder: str | os.PathLike[str] | None
+) -> list[QuantizedWeight]:
+    """Weights whose codes lie in the folder, where they are many.
+
+    They read as before, and take memory while they are looked at.
+
+    Args:
+        weights: The weights.
+        folder: See `files.spooled`; `None` leaves them in memory.
+    """
+    codes = [np.ascontiguousarray(weight.codes) for weight in weights]
+    if folder is None or sum(array.nbytes for array in codes) < _SPOOLED:
+        return list(weights)
+    # Views of no elements have no bytes to cast.
+    pieces = [array.reshape(-1).data for array in codes if array.size]
+    data = files.spooled(pieces, folder, _SPOOLED)
+    found, start = [], 0
+    for weight, array in zip(weights, codes, strict=True):
+        view = np.frombuffer(data, np.int8, array.size, start)
+        start += array.size
+        view = view.reshape(array.shape)
+        found.append(dataclasses.replace(weight, codes=view))
+    files.let_go(data)
+    return found
+
+
 def constants(nodes: Iterable[Any]) -> Iterator[np.ndarray]:
     """Float constants of two or more axes among nodes."""
     for node in nodes:
@@ -123,7 +156,9 @@ def _constant(node: Any) -> np.ndarray | None:
 
 
 def _values(weights: list[QuantizedWeight]) -> np.ndarray:
-    return weights[0].values
+    values = weights[0].values
+    files.let_go(weights[0].codes)
+    return values
 
 
 def _digest(array: np.ndarray) -> _Digest:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tflite_export import files
 from tflite_export.devices import beside
 from tflite_export.errors import ExportError
 from tflite_export.runtime import compiled
@@ -53,10 +54,12 @@ def verify(
     )
     del session
     fixed = ""
+    file = data
+    files.give_back(len(data))
     with compiled.quiet():
         try:
             try:
-                got, whole = compiled.run(data, batches, *ports_of_it)
+                got, whole = compiled.run(file, batches, *ports_of_it)
             except compiled.NoRoomError as error:
                 fixed = (
                     f"in a copy of fixed sizes, as it makes {error}: apps need "
@@ -64,6 +67,10 @@ def verify(
                     "fixed sizes"
                 )
                 file = ports.closed(data, batches[0], wanted[0])
+            if fixed:
+                # An error holds the model, with all its packed weights, for as
+                # long as it is looked at.
+                files.give_back(len(data))
                 got, whole = compiled.run(file, batches, *ports_of_it)
         except (RuntimeError, ValueError) as error:
             got, reason = [], " ".join(str(error).split())

@@ -191,6 +191,11 @@ def dump(model: schema.ModelT) -> bytes:
     return b"".join(_pieces(model))
 
 
+def size(model: schema.ModelT) -> int:
+    """Bytes of `dump(model)`, without making them."""
+    return sum(map(len, _pieces(model)))
+
+
 def spool(
     model: schema.ModelT, folder: str | os.PathLike[str]
 ) -> bytes | mmap.mmap:

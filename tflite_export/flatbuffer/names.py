@@ -118,11 +118,7 @@ def _layers(
     found: dict[tuple[int, int], str] = {}
     counted = _calls_are_counted(model, kept)
     for number, graph in enumerate(model.subgraphs):
-        weights = {
-            index: fb.name(graph.tensors[index])
-            for n, index in kept
-            if n == number
-        }
+        weights = _weights(model, number, kept)
         for op in graph.operators or ():
             read = [weights[i] for i in fb.inputs(op) if i in weights]
             outputs = fb.outputs(op)
@@ -138,6 +134,13 @@ def _layers(
                 if fb.raw_data(model, graph.tensors[index]) is not None:
                     found.setdefault((number, index), found[number, outputs[0]])
     return found
+
+
+def _weights(
+    model: schema.ModelT, number: int, kept: set[tuple[int, int]]
+) -> dict[int, str]:
+    """Names of a subgraph's weights, by the tensor's index."""
+    return {i: fb.name(_tensor(model, (n, i))) for n, i in kept if n == number}
 
 
 def _scope(name: str, counted: bool) -> str:
@@ -157,7 +160,7 @@ def _calls_are_counted(
     """
     votes: collections.Counter[bool] = collections.Counter()
     for number, graph in enumerate(model.subgraphs):
-        weights = {i: fb.name(graph.tensors[i]) for n, i in kept if n == number}
+        weights = _weights(model, number, kept)
         for op in graph.operators or ():
             for layer in (weights[i] for i in fb.inputs(op) if i in weights):
                 for index in fb.outputs(op):

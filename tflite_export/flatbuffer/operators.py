@@ -22,6 +22,8 @@ WEIGHT_INPUTS = {
 }
 # Inputs that hold the activation, where it isn't the first.
 _ACTIVATION_INPUTS = {"TRANSPOSE_CONV": 2}
+# Operators whose numbers no run repeats.
+RANDOM = ("MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM")
 # Version from which a FULLY_CONNECTED can keep the axes of its input.
 KEEPS_AXES = 5
 # Versions by the type of the integers; that of scales by channel behind it.

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.conversion import float_file
 from tflite_export.conversion import open_axes
 from tflite_export.conversion import other_floats
+from tflite_export.conversion import sizes
 from tflite_export.conversion.open_axes import Sized
 from tflite_export.conversion.source import QuantizedModel
 from tflite_export.conversion.source import from_model
@@ -48,11 +48,13 @@ def opened(
     batch_size: int | None,
     samples: int,
     trained: bool = True,
+    folder: str | os.PathLike[str] | None = None,
 ) -> Opening:
     """Prepares a model and what it is run on, with arguments of `export`.
 
     Before it is trained, integers are those of ranges measured on any inputs,
-    whatever will be trained.
+    whatever will be trained. A large float file lies in the folder on the way,
+    in memory where none is given.
 
     Raises:
         ExportError: If the model or the inputs stand against a file.
@@ -66,7 +68,7 @@ def opened(
         batch_size,
         target.options.get("batch_size"),
     )
-    float_file.check_size(source.base)
+    sizes.check_size(source.base)
     notes: list[str] = []
     if isinstance(data, str | os.PathLike):
         data, note = image_folder.inputs(data, source.specs, samples)
@@ -96,5 +98,5 @@ def opened(
             measures=target.integer and trained_bits(model) is None,
             integer=target.integer,
         )
-    sized = open_axes.settle(source, target, inputs, origin, rest)
+    sized = open_axes.settle(source, target, inputs, origin, rest, folder)
     return Opening(sized, inputs, origin, (*sized.notes, *notes))

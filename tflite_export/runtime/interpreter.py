@@ -58,6 +58,7 @@ class Session:
                 f"No such kernels. Expected one of {', '.join(KERNELS)}. "
                 f"Received: kernels={kernels!r}"
             )
+        files.give_back(len(data))
         try:
             self._interpreter = litert.Interpreter(
                 model_content=data,
@@ -239,11 +240,8 @@ class SignatureSession(Session):
                 f"The file has no such signature. Expected one of {known}. "
                 f"Received: signature={signature!r}"
             )
-        self._runner = self._interpreter.get_signature_runner(signature)
-        found = (
-            self._runner.get_input_details(),
-            self._runner.get_output_details(),
-        )
+        self._runner = own = self._interpreter.get_signature_runner(signature)
+        found = own.get_input_details(), own.get_output_details()
         inputs, outputs = ({**ports} for ports in found)
         self.inputs = [{**inputs[name], "name": name} for name in inputs]
         self.outputs = [{**outputs[name], "name": name} for name in outputs]

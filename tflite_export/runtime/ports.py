@@ -9,6 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import model as fb
+from tflite_export.flatbuffer.operators import RANDOM
 
 _DTYPES = {
     "BOOL": np.dtype(np.bool_),
@@ -19,9 +20,6 @@ _DTYPES = {
     "INT64": np.dtype(np.int64),
     "UINT8": np.dtype(np.uint8),
 }
-
-# Operators whose numbers no run repeats.
-_RANDOM = ("MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +161,7 @@ def draws(data: bytes) -> str | None:
     for graph in model.subgraphs:
         for op in graph.operators:
             kind = fb.op_name(model, op)
-            if kind in _RANDOM:
+            if kind in RANDOM:
                 return f"{kind} draws new numbers at every run"
     return None
 

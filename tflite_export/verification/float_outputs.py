@@ -123,12 +123,7 @@ def check_outputs(
             )
         checks.append(check)
     notes = _blind_spots(data, expected) + limit.notes(checks)
-    if draws.tensors:
-        notes.append(
-            f"the file draws random numbers in {len(draws.tensors)} places, "
-            "new ones at every run; it was compared with Keras on the same ones"
-        )
-    return checks, notes
+    return checks, [*notes, *draws.notes()]
 
 
 class _Limit:

@@ -91,3 +91,16 @@ def test_the_page_tells_what_was_found(root):
     assert text.count(" million |") == 5
     content["results"]["bounds"]["prepare"] = 7.77
     assert "adds 7.77 of" in large.markdown(content)
+
+
+def test_recorded_exports_take_three_times_the_float_weights(root):
+    results = root / "benchmarks" / "results"
+    large_one = json.loads((results / "large.json").read_text())["results"]
+    hub = json.loads((results / "large_hub.json").read_text())["results"]
+    found = {
+        "ViT": large_one["bounds"],
+        **{name: parts["bounds"] for name, parts in hub.items()},
+    }
+    assert found.keys() >= {"ViT", "BERT", "GPT-2"}
+    # As docs/performance.md says.
+    assert {n: b["export"] for n, b in found.items() if b["export"] > 3.0} == {}

@@ -122,6 +122,29 @@ def test_a_sampling_layer_draws_new_numbers_at_every_run(tmp_path):
     assert (first != second).any()
 
 
+@pytest.mark.parametrize("bits", [8, None], ids=["trained", "measured"])
+def test_a_sampling_layer_in_integers(bits, tmp_path):
+    """Operators are not compared between two draws."""
+    x = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
+    config = msq_tf.MSQConfig(activation_bits=bits)
+    qmodel = msq_tf.quantize_model(sampling(), config)
+    if bits:
+        msq_tf.calibrate(qmodel, x)
+    report = export(
+        qmodel,
+        tmp_path / "m.tflite",
+        target="cpu_int8",
+        representative_data=x,
+    )
+    assert any("random numbers in 2 places" in n for n in report.notes)
+    assert max(check.max_units for check in report.checks) <= 2
+    session = interpreter.Session(
+        (tmp_path / "m.tflite").read_bytes(), "builtin"
+    )
+    first, second = (session([x[:8]])[0].copy() for _ in range(2))
+    assert (first != second).any()
+
+
 def test_noise_of_another_size_is_found(tmp_path, monkeypatch):
     """The check is not blind to what happens to the numbers."""
     qmodel = quantized(sampling())
