@@ -19,20 +19,20 @@ from tflite_export.conversion.uses import Uses
 def fold(
     graph: tf.compat.v1.GraphDef,
     outputs: Iterable[str],
-    captured: Collection[str],
+    weights: Collection[str],
 ) -> list[np.ndarray]:
     """Makes constants of what products read.
 
     Args:
         graph: Is changed.
         outputs: Names of the nodes that are its results.
-        captured: Names of placeholders that stand for the model's weights;
-            what is computed from these stays.
+        weights: Names of nodes that hold the model's weights; what is computed
+            from these stays.
 
     Returns:
         The values of the constants.
     """
-    uses = Uses(graph.node, outputs, captured)
+    uses = Uses(graph.node, outputs, weights)
     nodes = {node.name: node for node in graph.node}
     found = uses.kernels()
     for (name, place), value in found.items():

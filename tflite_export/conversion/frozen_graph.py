@@ -97,7 +97,9 @@ class FrozenGraph:
     ):
         drop_casts(graph)
         tensor_lists.pack(graph)
-        self.folded = constant_kernels.fold(graph, outputs, captured)
+        self.folded = constant_kernels.fold(
+            graph, outputs, trained.named(graph, captured)
+        )
         self._graph = graph
         self._states = states
         self._captured = captured

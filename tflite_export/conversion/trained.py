@@ -94,6 +94,17 @@ class Trained:
                 found[node.name] = weights[min(count, len(weights) - 1)]
         return found
 
+    def named(
+        self, graph: tf.compat.v1.GraphDef, captured: Iterable[str]
+    ) -> set[str]:
+        """Names of the nodes that hold what the model trains, or may do so."""
+        return {
+            node.name
+            for node in graph.node
+            if node.op == "Const"
+            and self.known(tf.make_ndarray(node.attr["value"].tensor))
+        }.union(captured)
+
     def others(
         self, weights: Iterable[QuantizedWeight], library: Any
     ) -> list[QuantizedWeight]:
