@@ -12,6 +12,7 @@ from benchmarks.accuracy import channels
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.accuracy import tolerance
+from benchmarks.accuracy.mlperf_tiny import run as mlperf_tiny
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import accelerators
 from benchmarks.files import convolutions
@@ -55,6 +56,7 @@ BENCHMARKS = {
     "large": large,
     "large_hub": large_hub,
     "long_run": long_run,
+    "mlperf_tiny": mlperf_tiny,
     "peers": peers,
     "qualcomm": qualcomm,
     "scales": scales,
