@@ -32,7 +32,8 @@ export KERAS_BACKEND := tensorflow
 	setup-browser setup-web setup-peers docs demo web-page test test-slow \
 	compatibility lint format build-files bench bench-accuracy bench-faults \
 	bench-fuzz \
-	bench-exports bench-large bench-peers bench-workers bench-zoo readme \
+	bench-exports bench-large bench-peers bench-tiny bench-workers bench-zoo \
+	readme \
 	dist clean
 
 help: ## List the targets.
@@ -196,6 +197,9 @@ bench-large: $(STAMP) ## A model of 100 million parameters, and a long run.
 
 bench-peers: $(STAMP) ## Cost and accuracy of TFMOT, HGQ2, qkeras-v3 and MSQ.
 	$(BIN)/python -m benchmarks peers
+
+bench-tiny: $(STAMP) ## MLPerf Tiny's four models below 8 bits (90 minutes).
+	$(BIN)/python -m benchmarks mlperf_tiny
 
 bench-zoo: $(STAMP) ## Export all of keras.applications and KerasHub (1 hour).
 	$(BIN)/python -m benchmarks zoo hub

@@ -15,6 +15,7 @@ from benchmarks.accuracy import resnet20
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.accuracy import tolerance
+from benchmarks.accuracy.mlperf_tiny import run as mlperf_tiny
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import accelerators
 from benchmarks.files import convolutions
@@ -60,6 +61,7 @@ BENCHMARKS = {
     "large": large,
     "large_hub": large_hub,
     "long_run": long_run,
+    "mlperf_tiny": mlperf_tiny,
     "peers": peers,
     "qualcomm": qualcomm,
     "resnet20": resnet20,

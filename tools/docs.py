@@ -19,6 +19,7 @@ from benchmarks.accuracy import figures
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.accuracy import tolerance
+from benchmarks.accuracy.mlperf_tiny import run as mlperf_tiny
 from benchmarks.comparison import figure
 from benchmarks.comparison.peers import run as peers
 from benchmarks.files import accelerators
@@ -93,6 +94,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "": targets.containers(load("targets")),
             "the zoo": zoo.packed(load("zoo")),
         },
+        "docs/mlperf-tiny.md": {"": mlperf_tiny.markdown(load("mlperf_tiny"))},
         "docs/peers.md": {"": peers.markdown(load("peers"))},
         "docs/performance.md": {
             "": step.markdown(load("cost")),

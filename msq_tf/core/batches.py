@@ -83,13 +83,20 @@ class Samples:
         ]
 
 
+def in_parts(data: Any) -> Any:
+    """Arrays of inputs alone as `(x, None)`; other data as it is."""
+    alone = isinstance(data, (np.ndarray, tf.Tensor, dict))
+    return (data, None) if alone else data
+
+
 def take_samples(data: Any, samples: int, least: int = 1) -> Samples:
     """Collects samples from whatever `fit` accepts.
 
     Args:
-        data: `(x, y)` or `(x, y, sample_weight)` of arrays, of which evenly
-            spaced samples are taken, since arrays may be sorted by class; or
-            a `tf.data.Dataset`, a `keras.utils.PyDataset`, or a loader of
+        data: `(x, y)` or `(x, y, sample_weight)` of arrays, or an array or a
+            dict of arrays of inputs alone, of which evenly spaced samples are
+            taken, since arrays may be sorted by class; or a
+            `tf.data.Dataset`, a `keras.utils.PyDataset`, or a loader of
             Grain or PyTorch, of batches, of which the first are taken, alone
             or as the first entry of such a tuple, as `fit` receives it.
         samples: Samples to take, at most. Of large ones there are fewer, not
@@ -99,7 +106,7 @@ def take_samples(data: Any, samples: int, least: int = 1) -> Samples:
     Raises:
         ValueError: If the data is of another kind or empty.
     """
-    data = _unwrapped(data)
+    data = in_parts(_unwrapped(data))
     size = None
     if is_stream(data):
         structure, size = _from_stream(data, samples, least)
@@ -114,8 +121,9 @@ def take_samples(data: Any, samples: int, least: int = 1) -> Samples:
     else:
         raise ValueError(
             "Statistics need data that can be read twice. Expected `(x, y)` "
-            "arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`, given "
-            "to `fit` or as `MSQCallback(data=...)`. Received: "
+            "arrays, an array of inputs alone, a `tf.data.Dataset` or a "
+            "`keras.utils.PyDataset`, given to `fit` or as "
+            "`MSQCallback(data=...)`. Received: "
             f"{_kinds(data)}"
         )
     if not _count(structure):

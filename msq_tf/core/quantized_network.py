@@ -73,6 +73,11 @@ class QuantizedNetwork:
         """Whether `loss_at` is what training minimizes."""
         return True
 
+    @property
+    def needs_targets(self) -> bool:
+        """Whether `loss_at` takes no batch of inputs alone."""
+        return False
+
     def statistics_batch(self, batch: Batch) -> Batch:
         """A batch as `outputs_at` and `loss_at` take it."""
         return batch

@@ -35,6 +35,7 @@ class TakesStatistics:
     metrics_variables: Any
     distribute_strategy: tf.distribute.Strategy
     has_loss: bool
+    has_teacher: bool
     kernels: Sequence[Any]
     _own: frozenset[str]
 
@@ -95,6 +96,12 @@ class TakesStatistics:
         # It takes no batch of an open size, or its outputs have no known rank.
         except (TypeError, ValueError, tf.errors.OpError):
             return False
+
+    @property
+    def needs_targets(self) -> bool:
+        # A loss of the model's own may do without.
+        known = not self._own and getattr(self, "loss", None) is not None
+        return known and not self.has_teacher
 
     def statistics_batch(self, batch: Batch) -> Batch:
         # A step of the model's own knows what is in its data.

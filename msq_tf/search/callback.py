@@ -71,11 +71,13 @@ class SearchCallback(TakesSamples):
         rule: A `BudgetRule`, a `ToleranceRule`, a `ThresholdRule` or a
             `rules.Rule` of your own.
         data: Data for statistics: `(x, y)` or `(x, y, sample_weight)` of
-            arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
-            batches. Arrays give evenly spaced samples, data sets their first
-            ones. Defaults to the data of `fit`. It is needed if that is a
-            generator, and with tf_keras. Give it also if a data set is shuffled
-            anew and a resumed run has to repeat an interrupted one exactly.
+            arrays, an array of inputs alone where a teacher or the model
+            itself gives the loss, or a `tf.data.Dataset` or
+            `keras.utils.PyDataset` of batches. Arrays give evenly spaced
+            samples, data sets their first ones. Defaults to the data of
+            `fit`. It is needed if that is a generator, and with tf_keras. Give
+            it also if a data set is shuffled anew and a resumed run has to
+            repeat an interrupted one exactly.
         samples: Largest number of samples of `data` to use. A short run uses
             fewer, so that statistics take at most a tenth of its work.
         batch_size: Largest number of samples per batch of statistics. Defaults

@@ -85,6 +85,12 @@ class TakesSamples:
                 "at least as many for statistics, from `fit` or "
                 f"`MSQCallback(data=...)`. Received: {len(taken)}"
             )
+        if taken.parts[1] is None and self._qmodel.needs_targets:
+            raise ValueError(
+                "Statistics need what the compiled loss compares with. "
+                "Expected `MSQCallback(data=(x, y))` or batches of `(x, y)`, "
+                "or a teacher from `msq_tf.distill`. Received: inputs alone"
+            )
         return taken.prepared(
             lambda batch: self._qmodel.statistics_batch(
                 weigh_classes([batch], class_weight)[0]

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf.core.batches import Samples
+from msq_tf.core.batches import in_parts
 from msq_tf.rules.rule import LayerStats
 
 ADVICE = (
@@ -65,7 +66,7 @@ def warn_of_data(given: Any, samples: Samples) -> None:
         samples: What was read of it.
     """
     if samples.batch_size is None:
-        for name, data in zip(_PARTS, given or (), strict=False):
+        for name, data in zip(_PARTS, in_parts(given) or (), strict=False):
             warn_of_rows(name, data)
         return
     for name, data in zip(_PARTS, samples.parts, strict=True):

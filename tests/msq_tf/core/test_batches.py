@@ -31,6 +31,15 @@ def test_samples_of_arrays_are_spread_over_them():
     np.testing.assert_array_equal(y, [0, 3, 6, 9])
 
 
+@pytest.mark.parametrize("data", [X, tf.constant(X), {"a": X, "b": X}])
+def test_inputs_may_come_alone(data):
+    ((x, y, weight),) = take_batches(data, samples=4, batch_size=8)
+    for part in tf.nest.flatten(x):
+        np.testing.assert_array_equal(part, X[[0, 3, 6, 9]])
+    assert y is None
+    assert weight is None
+
+
 def test_a_dataset_is_rebatched():
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(3)
     batches = take_batches(data, samples=4, batch_size=2)

@@ -1,0 +1,1 @@
+"""The four reference models of MLPerf Tiny, in int8 and below."""
