@@ -11,7 +11,7 @@ from msq_tf.bit_widths import MAX_BITS
 from msq_tf.core import bit_history
 from msq_tf.core.bit_history import BitChange
 from msq_tf.core.bit_history import Reasons
-from msq_tf.rules.rule import RuleState
+from msq_tf.rules.records import RuleState
 
 # Changes that are kept, for each weight on average: six drops from 8 bits to 2,
 # and as many bits given back. No search of the rules here sees more.

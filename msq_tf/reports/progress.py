@@ -20,7 +20,7 @@ from msq_tf.reports.code_use import CodeUse
 from msq_tf.reports.names import shortened
 from msq_tf.reports.precision_report import PANELS
 from msq_tf.reports.precision_report import precision_report
-from msq_tf.rules.rule import Candidate
+from msq_tf.rules.records import Candidate
 
 # What a line says once, if it has room.
 _FROZEN = ", bits frozen"

@@ -13,10 +13,10 @@ from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.rules import storage
 from msq_tf.rules.allocation import Option
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import SearchStats
+from msq_tf.rules.records import mean_sensitivity
 from msq_tf.rules.rule import Rule
-from msq_tf.rules.rule import SearchStats
-from msq_tf.rules.rule import mean_sensitivity
 
 # Between a squared distance of the outputs, which a divergence is, and a
 # distance. Fine-tuning wins back much of one layer's large damage and little

@@ -15,7 +15,7 @@ from typing import Any
 
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import LayerStats
 from msq_tf.rules.target_facts import FACTS
 from msq_tf.weight_layout import Layout
 

@@ -15,12 +15,12 @@ from msq_tf.arguments import check_number
 from msq_tf.rules import allocation
 from msq_tf.rules.allocation import Option
 from msq_tf.rules.monitored import direction
-from msq_tf.rules.rule import EPSILON
-from msq_tf.rules.rule import Change
-from msq_tf.rules.rule import Decision
-from msq_tf.rules.rule import LayerStats
-from msq_tf.rules.rule import RuleState
-from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.records import EPSILON
+from msq_tf.rules.records import Change
+from msq_tf.rules.records import Decision
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import RuleState
+from msq_tf.rules.records import SearchStats
 from msq_tf.rules.sized import EXPONENT
 from msq_tf.rules.sized import SizedRule
 

@@ -24,11 +24,11 @@ from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.search_state import PER_WEIGHT
 from msq_tf.core.search_state import SHARED
 from msq_tf.rules.decision_check import check_decision
-from msq_tf.rules.rule import Decision
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import Decision
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import RuleState
+from msq_tf.rules.records import SearchStats
 from msq_tf.rules.rule import Rule
-from msq_tf.rules.rule import RuleState
-from msq_tf.rules.rule import SearchStats
 from msq_tf.sensitivity.effort import STEP
 from msq_tf.sensitivity.finite import check_layers
 from msq_tf.sensitivity.finite import check_loss

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf.core.batches import Samples
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import LayerStats
 
 ADVICE = (
     "Expected finite data and a training that has not diverged: look for NaN "
