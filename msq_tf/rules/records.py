@@ -50,6 +50,14 @@ class RuleState(NamedTuple):
     done: float = 0.0
     grown: float = 0.0
 
+    def goes_on(self, older: RuleState) -> bool:
+        """Whether this state of a search that begins continues an older one.
+
+        It does with the same target, unless that one was done and this one is
+        not: then another budget than that of size has changed.
+        """
+        return self.same_target(older) and self.done >= older.done
+
     def same_target(self, other: RuleState) -> bool:
         """Whether two states aim for the same average bits."""
         # Both went through float32 or come from the same division.
@@ -80,6 +88,10 @@ class LayerStats:
         grown: Bits that were given back to it.
         gain: Decrease of the loss on held-out batches if this weight alone got
             the next wider width; 0 if that was not measured.
+        latency: Maps widths to the milliseconds of the device's operators that
+            read the weight; empty without `DeviceCosts`.
+        ram: Maps widths to the bytes of RAM in use while they run; empty where
+            that is not known.
     """
 
     path: str
@@ -95,6 +107,8 @@ class LayerStats:
     start_bits: int = MAX_BITS
     grown: int = 0
     gain: float = 0.0
+    latency: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    ram: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +121,17 @@ class SearchStats:
         step: Training steps taken.
         float_size: Elements of quantizable weights that stay in float; they
             count 32 bits each.
+        rest_latency: Milliseconds of the operators that read no quantized
+            weight.
+        rest_ram: Bytes of RAM in use while they run.
     """
 
     layers: Sequence[LayerStats]
     progress: float = 0.0
     step: int = 0
     float_size: int = 0
+    rest_latency: float = 0.0
+    rest_ram: float = 0.0
 
     @property
     def size(self) -> int:
@@ -122,6 +141,19 @@ class SearchStats:
     def average(self, stored: float) -> float:
         """Average bits of an element, of the stored bits of all layers."""
         return (stored + 32 * self.float_size) / self.size
+
+    @property
+    def latency(self) -> float:
+        """Milliseconds at the widths now; 0 without `DeviceCosts`."""
+        return self.rest_latency + sum(
+            layer.latency.get(layer.bits, 0.0) for layer in self.layers
+        )
+
+    @property
+    def ram(self) -> float:
+        """Bytes of RAM at the widths now; 0 where that is not known."""
+        taken = [layer.ram.get(layer.bits, 0.0) for layer in self.layers]
+        return max([self.rest_ram, *taken])
 
 
 @dataclasses.dataclass(frozen=True)

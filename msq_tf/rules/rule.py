@@ -71,18 +71,25 @@ class Rule(abc.ABC):
     limited_by: ClassVar[str] = "min_bits"
 
     def __post_init__(self) -> None:
-        targets = {
-            name: getattr(self, name)
-            for name in _TARGETS
-            if getattr(self, name) is not None
-        }
+        targets = self.targets()
         if len(targets) != 1:
             raise ValueError(
                 "Expected exactly one of `target_compression`, `target_bits` "
                 f"and `target_bytes`. Received: {targets or 'none'}"
             )
-        (name, value), *_ = targets.items()
-        check_number(name, value, *_TARGETS[name])
+        self._check_phase()
+
+    def targets(self) -> dict[str, float]:
+        """The targets of size that were given, by name."""
+        return {
+            name: getattr(self, name)
+            for name in _TARGETS
+            if getattr(self, name) is not None
+        }
+
+    def _check_phase(self) -> None:
+        for name, value in self.targets().items():
+            check_number(name, value, *_TARGETS[name])
         check_number("begin", self.begin)
         check_number("end", self.end)
         if not 0.0 <= self.begin < self.end <= 1.0:
@@ -140,6 +147,11 @@ class Rule(abc.ABC):
         """Whether `decide` reads `LayerStats.gain`."""
         return False
 
+    @property
+    def uses_costs_of_device(self) -> bool:
+        """Whether it reads what layers take on a device, see `DeviceCosts`."""
+        return False
+
     @abc.abstractmethod
     def widths(self, layer: LayerStats) -> tuple[int, ...]:
         """Returns the widths below its present one that a layer may get.
@@ -171,6 +183,10 @@ class Rule(abc.ABC):
 
         Pure: equal arguments give equal answers.
         """
+
+    def due_now(self, stats: SearchStats, state: RuleState) -> bool:
+        """`due`, asked with statistics that need no data."""
+        return self.due(stats.progress, self.average(stats), state)
 
     def lowest(self, layer: LayerStats) -> int:
         """The smallest width a layer can ever reach."""
@@ -224,6 +240,24 @@ class Rule(abc.ABC):
             f"target_compression={self.target_compression:g}"
         )
 
+    def words(self, stats: SearchStats) -> str:
+        """What the model has of budgets besides size, for a line of the log."""
+        del stats
+        return ""
+
+    def forecast(self, stats: SearchStats) -> str:
+        """What is said when a search begins; empty for nothing."""
+        del stats
+        return ""
+
+    def missed(self, stats: SearchStats, state: RuleState) -> str:
+        """What a search that ended early has, and what its target was."""
+        bits = stats.average(sum(s.size * s.bits for s in stats.layers))
+        return (
+            f"{bits:.3f} average bits, above its target of "
+            f"{state.target_bits:.3f}"
+        )
+
     def after(
         self, stats: SearchStats, state: RuleState, changes: Sequence[Change]
     ) -> RuleState:
@@ -232,18 +266,21 @@ class Rule(abc.ABC):
         It counts the decision, notes the step of `stats`, and says whether
         `changes` reach the target.
         """
-        new = {change.path: change.new for change in changes}
-        average = self.average(
-            dataclasses.replace(
-                stats,
-                layers=[
-                    dataclasses.replace(s, bits=new.get(s.path, s.bits))
-                    for s in stats.layers
-                ],
-            )
-        )
+        average = self.average(changed(stats, changes))
         return state._replace(
             decisions=state.decisions + 1.0,
             last_step=float(stats.step),
             done=float(average <= state.target_bits + EPSILON),
         )
+
+
+def changed(stats: SearchStats, changes: Sequence[Change]) -> SearchStats:
+    """The statistics with the widths that changes lead to."""
+    new = {change.path: change.new for change in changes}
+    return dataclasses.replace(
+        stats,
+        layers=[
+            dataclasses.replace(s, bits=new.get(s.path, s.bits))
+            for s in stats.layers
+        ],
+    )

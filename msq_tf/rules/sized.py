@@ -86,9 +86,18 @@ class SizedRule(Rule):
                 width,
                 float(layer.size * self.stored(layer, width)),
                 layer.cost.get(width, 0.0),
+                layer.latency.get(width, 0.0),
             )
             for width in widths
         ]
+
+    def start_average(self, stats: SearchStats) -> float:
+        """Average stored bits at the widths that layers began with."""
+        stored = sum(
+            layer.size * self.stored(layer, layer.start_bits)
+            for layer in stats.layers
+        )
+        return stats.average(stored)
 
     def _most(self, stats: SearchStats) -> dict[str, int]:
         """How many widths each layer may drop in one decision."""
