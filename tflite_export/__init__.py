@@ -13,6 +13,7 @@ from tflite_export.runtime.interpreter import run
 from tflite_export.targets.lint import lint
 
 if TYPE_CHECKING:
+    from tflite_export.costs.find import device_costs
     from tflite_export.dry_run import check
     from tflite_export.exporting import export
     from tflite_export.exporting import float_file
@@ -33,6 +34,7 @@ __all__ = [
     "Look",
     "check",
     "compare_files",
+    "device_costs",
     "export",
     "export_generation",
     "float_file",
@@ -61,6 +63,10 @@ def __getattr__(name: str) -> Any:
         from tflite_export import dry_run
 
         return dry_run.check
+    if name == "device_costs":
+        from tflite_export.costs import find
+
+        return find.device_costs
     if name == "ExportReport":
         from tflite_export.reports import report
 

@@ -4,6 +4,7 @@ Your own rule is a subclass of `Rule`; `docs/rules.md` has an example.
 """
 
 from msq_tf.rules.budget import BudgetRule as BudgetRule
+from msq_tf.rules.device_costs import DeviceCosts as DeviceCosts
 from msq_tf.rules.records import Candidate as Candidate
 from msq_tf.rules.records import Change as Change
 from msq_tf.rules.records import Decision as Decision
@@ -19,6 +20,7 @@ __all__ = [
     "Candidate",
     "Change",
     "Decision",
+    "DeviceCosts",
     "LayerStats",
     "Rule",
     "RuleState",

@@ -114,10 +114,19 @@ class DeviceCosts:
 
         Args:
             bits: Widths by path, as in `MSQModel.bits`.
+
+        Raises:
+            ValueError: If a path or width is not known.
         """
-        return self.rest_latency + sum(
-            self.latency[path][width] for path, width in bits.items()
-        )
+        try:
+            rows = [self.latency[path][bits[path]] for path in bits]
+        except KeyError as error:
+            raise ValueError(
+                "The costs are of another model, or have no such width. "
+                f"Expected those of {list(self.latency)[:8]}. Received: "
+                f"bits={dict(bits)}, of which {error} is not known"
+            ) from None
+        return self.rest_latency + sum(rows)
 
     def ram_at(self, bits: Mapping[str, int]) -> float:
         """Predicts bytes of RAM; 0 where nothing is known of it.
@@ -143,7 +152,7 @@ class DeviceCosts:
             ValueError: If it is something else.
         """
         try:
-            fields = json.loads(text)
+            fields = _parsed(text)
             for name in ("latency", "ram"):
                 fields[name] = {
                     path: {int(width): value for width, value in row.items()}
@@ -173,6 +182,13 @@ class DeviceCosts:
         check_path("path", path)
         with open(path, encoding="utf-8") as file:
             return cls.from_json(file.read())
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TypeError(str(error)) from None
 
 
 def _check_table(name: str, table: Any) -> None:

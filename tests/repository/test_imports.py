@@ -31,7 +31,14 @@ FLOORS = {
         *("matching", "integer", "verification", "inspect", "evaluation"),
         "preparation",
         *("target_file", "devices", "reports", "generation", "steps"),
-        *("exporting", "generating", "dry_run", "looking", "device_flags"),
+        *(
+            "costs",
+            "exporting",
+            "generating",
+            "dry_run",
+            "looking",
+            "device_flags",
+        ),
         *("cli", "__main__"),
     ),
     "train": (

@@ -25,9 +25,7 @@ def problems(draw, most=4, conflicting=True):
         size = draw(st.integers(1, 500))
         bits = draw(st.integers(2, 8))
         count = bits - 1
-        numbers = st.lists(
-            st.integers(0, 1000), min_size=count, max_size=count
-        )
+        numbers = st.lists(st.integers(0, 1000), min_size=count, max_size=count)
         costs = [0, *sorted(draw(numbers))[1:]]
         latencies = draw(numbers)
         if not conflicting:
@@ -139,7 +137,8 @@ def test_plans_of_large_networks_are_near_a_bound(size, time):
     assert limits.hold(*sums(options, chosen))
     scale = cost(options, {p: 6 for p in options})
     bound = 0.0
-    for a, b in itertools.product([10 ** (-k / 2) for k in range(20)], repeat=2):
+    prices = [10 ** (-k / 2) for k in range(20)]
+    for a, b in itertools.product(prices, repeat=2):
         for x, y in ((a, b), (a, 0.0), (0.0, b)):
             per_bit = scale * x / limits.stored
             per_ms = scale * y / limits.latency
