@@ -20,6 +20,7 @@ from benchmarks.files import gpu_cells
 from benchmarks.files import hub
 from benchmarks.files import large
 from benchmarks.files import large_hub
+from benchmarks.files import latency
 from benchmarks.files import qualcomm
 from benchmarks.files import targets
 from benchmarks.files import transformers
@@ -54,6 +55,7 @@ BENCHMARKS = {
     "hub": hub,
     "large": large,
     "large_hub": large_hub,
+    "latency": latency,
     "long_run": long_run,
     "peers": peers,
     "qualcomm": qualcomm,

@@ -97,7 +97,7 @@ def check_arguments(
     check_number("target_latency", latency, 0, optional=True)
     check_integer("target_ram", ram, 1, optional=True)
     if costs is not None:
-        _check_costs(costs, ram, device)
+        _check_costs(costs, latency, ram, device)
         return
     for name, value, known in (
         ("target_latency", latency, LATENCY),
@@ -121,7 +121,9 @@ def _hint(name: str, device: str | None) -> str:
     return ""
 
 
-def _check_costs(costs: Any, ram: Any, device: str | None) -> None:
+def _check_costs(
+    costs: Any, latency: Any, ram: Any, device: str | None
+) -> None:
     if not isinstance(costs, DeviceCosts):
         raise ValueError(
             "`costs` must be DeviceCosts, as of `tflite_export.device_costs`. "
@@ -131,6 +133,12 @@ def _check_costs(costs: Any, ram: Any, device: str | None) -> None:
         raise ValueError(
             "`costs` are of another device. Expected one and the same. "
             f"Received: device={device!r}, costs of {costs.device!r}"
+        )
+    if latency is not None and not costs.knows_latency:
+        raise ValueError(
+            "`costs` have no milliseconds. Expected those of one of "
+            f"{list(LATENCY)}, or for `mcu` with macs_per_ms. Received: "
+            f"target_latency={latency:g}, costs of {costs.device!r}"
         )
     if ram is not None and not costs.knows_ram:
         raise ValueError(
@@ -174,15 +182,20 @@ def check_reachable(
         together = stats.rest_latency + joint.least_latency(
             permitted, limits.stored
         )
-        reach = (
-            f"target_latency of at least {_up(together)} ms at this size"
-            if math.isfinite(together)
-            else "another size"
-        )
+        reach = "a larger size, or more RAM"
+        received = [size]
+        if math.isfinite(goal.latency):
+            received.insert(0, f"target_latency={goal.latency:g}")
+            if math.isfinite(together):
+                reach = (
+                    f"target_latency of at least {_up(together)} ms at this "
+                    "size"
+                )
+        if math.isfinite(goal.ram):
+            received.append(f"target_ram={goal.ram:,.0f}")
         raise ValueError(
-            "No widths meet all budgets at once"
-            f"{_within(goal)}. Expected {reach}, or {_HELP}. Received: "
-            f"target_latency={goal.latency:g}, {size}"
+            f"No widths meet all budgets at once. Expected {reach}, or "
+            f"{_HELP}. Received: {', '.join(filter(None, received))}"
         )
 
 
@@ -222,10 +235,6 @@ def _share(stats: SearchStats, fastest: Mapping[str, float]) -> str:
         f"{stats.rest_latency:.4g} ms, and '{path}' {longest:.4g} ms at its "
         "fastest. "
     )
-
-
-def _within(goal: Goal) -> str:
-    return "" if math.isinf(goal.ram) else f" in {goal.ram:,.0f} bytes of RAM"
 
 
 def _up(value: float) -> str:

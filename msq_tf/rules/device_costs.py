@@ -76,6 +76,12 @@ class DeviceCosts:
         """Whether there are figures of RAM."""
         return bool(self.ram) or self.rest_ram > 0
 
+    @property
+    def knows_latency(self) -> bool:
+        """Whether there are figures of milliseconds."""
+        rows = [*self.latency.values(), {0: self.rest_latency}]
+        return any(value > 0 for row in rows for value in row.values())
+
     def of(self, stats: SearchStats) -> SearchStats:
         """Statistics with these figures in them.
 

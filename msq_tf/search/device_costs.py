@@ -7,7 +7,6 @@ import importlib
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.rules.device_costs import DeviceCosts
 from msq_tf.rules.rule import Rule
-from msq_tf.rules.scheduled import ScheduledRule
 
 # It imports this package, so it is looked up when it is needed.
 _EXPORTER = "tflite_export"
@@ -23,15 +22,17 @@ def find(rule: Rule, network: QuantizedNetwork) -> None:
     Raises:
         ValueError: If they do not fit the model, or the device can't run it.
     """
-    if not isinstance(rule, ScheduledRule) or not rule.uses_costs_of_device:
+    if not rule.uses_costs_of_device:
         return
     search = network.search
-    if rule.costs is not None:
-        search.device_costs = rule.costs
+    given: DeviceCosts | None = getattr(rule, "costs", None)
+    if given is not None:
+        search.device_costs = given
         return
+    device = str(getattr(rule, "device", None))
     kept = search.device_costs
-    if kept is None or kept.device != rule.device:
-        search.device_costs = _found(network, str(rule.device))
+    if kept is None or kept.device != device:
+        search.device_costs = _found(network, device)
 
 
 def _found(network: QuantizedNetwork, device: str) -> DeviceCosts:

@@ -26,7 +26,8 @@ FLOORS = {
     "tflite_export": (
         *("errors", "text_tables", "differences", "files", "output_files"),
         "progress",
-        *("flatbuffer", "importing", "targets", "runtime", "quiet", "data"),
+        *("flatbuffer", "importing", "targets", "runtime", "latency", "quiet"),
+        "data",
         "conversion",
         *("matching", "integer", "verification", "inspect", "evaluation"),
         "preparation",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from msq_tf.arguments import check_flag
+from msq_tf.arguments import check_number
+from msq_tf.arguments import check_path
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.rules.device_costs import DeviceCosts
+from tflite_export.costs import cpu
 from tflite_export.costs import ethos_u
+from tflite_export.costs import mcu
 from tflite_export.costs.widths import files_of
 
 
@@ -14,6 +20,9 @@ def device_costs(
     model: QuantizedNetwork,
     device: str,
     *,
+    latency_table: str | os.PathLike[str] | None = None,
+    measure: bool = False,
+    macs_per_ms: float | None = None,
     representative_data: Any = None,
     input_signature: Any = None,
     batch_size: int | None = None,
@@ -24,10 +33,21 @@ def device_costs(
     made, and the tools of the device tell what its operators take.
 
     - `"ethos_u:<accelerator>"`: milliseconds and SRAM by Vela's estimate.
+    - `"cpu_int8"`, `"min_size"`, `"cpu_float"`: milliseconds on one thread,
+      from a table of measured operators.
+    - `"mcu"`: the arena of TFLite Micro, measured, and milliseconds by the
+      number of operations, for a speed that you give.
 
     Args:
         model: A model of `msq_tf.quantize_model`. It stays as it is.
         device: Name of the device.
+        latency_table: A table of `make latency-table`, or of an earlier call
+            with `measure`; `None` for the one that comes with the package,
+            whose processor and date `DeviceCosts.source` names.
+        measure: Whether to measure operators on this machine that the table
+            lacks, and write them to `latency_table` if it is given.
+        macs_per_ms: Multiplications with additions in a millisecond, of the
+            microcontroller: those of a network by its measured time.
         representative_data: As in `export`; random inputs if `None`.
         input_signature: As in `export`.
         batch_size: As in `export`; latencies are those of one call.
@@ -53,12 +73,30 @@ def device_costs(
             f"tf_keras model. Received: model={model!r}"
         )
     target, _, part = str(device).partition(":")
-    if device not in ethos_u.NAMES:
+    known = (*ethos_u.NAMES, *cpu.NAMES, "mcu")
+    if device not in known:
         raise ValueError(
             "Nothing predicts what a model takes there. Expected one of "
-            f"{list(ethos_u.NAMES)}. Received: device={device!r}"
+            f"{list(known)}. Received: device={device!r}"
+        )
+    check_path("latency_table", latency_table, optional=True)
+    check_flag("measure", measure)
+    check_number("macs_per_ms", macs_per_ms, 1, optional=True)
+    if (latency_table is not None or measure) and device not in cpu.NAMES:
+        raise ValueError(
+            "`latency_table` and `measure` are for processors. Expected "
+            f"device={list(cpu.NAMES)}. Received: device={device!r}"
+        )
+    if macs_per_ms is not None and device != "mcu":
+        raise ValueError(
+            "`macs_per_ms` is for device='mcu'. Received: "
+            f"device={device!r}, macs_per_ms={macs_per_ms:g}"
         )
     with files_of(
         model, target, representative_data, input_signature, batch_size
     ) as files:
+        if device in cpu.NAMES:
+            return cpu.costs(files, device, model.paths, latency_table, measure)
+        if device == "mcu":
+            return mcu.costs(files, model.paths, macs_per_ms)
         return ethos_u.costs(files, device, part, model.paths)
