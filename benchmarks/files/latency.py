@@ -31,7 +31,7 @@ from train.models import builders
 _PROCESSORS = ("cpu_int8", "cpu_float", "min_size")
 _NPUS = ("ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u85-256")
 _WIDTHS = (8, 4, 2)
-_SECONDS = 2.0
+_SECONDS = 1.0
 
 
 def networks() -> dict[str, keras.Model]:

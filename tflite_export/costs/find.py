@@ -50,7 +50,8 @@ def device_costs(
             microcontroller: those of a network by its measured time.
         representative_data: As in `export`; random inputs if `None`.
         input_signature: As in `export`.
-        batch_size: As in `export`; latencies are those of one call.
+        batch_size: As in `export`, but 1 if `None`; latencies are those of a
+            call.
 
     Returns:
         A `DeviceCosts`, for `msq_tf.BudgetRule(costs=...)`.
@@ -92,6 +93,8 @@ def device_costs(
             "`macs_per_ms` is for device='mcu'. Received: "
             f"device={device!r}, macs_per_ms={macs_per_ms:g}"
         )
+    if batch_size is None and model.fixed_batch_size is None:
+        batch_size = 1
     with files_of(
         model, target, representative_data, input_signature, batch_size
     ) as files:

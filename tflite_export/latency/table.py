@@ -130,7 +130,8 @@ class LatencyTable:
             "call": float(f"{self.call:.4g}"),
             "families": families,
         }
-        text = json.dumps(fields, indent=0) + "\n"
+        # An operator a line.
+        text = json.dumps(fields).replace("], ", "],\n") + "\n"
         with staged(path) as partial:
             fill(partial, text.encode(), path)
 
