@@ -13,7 +13,6 @@ from tflite_export.runtime.interpreter import run
 from tflite_export.targets.lint import lint
 
 if TYPE_CHECKING:
-    from tflite_export.costs.find import device_costs
     from tflite_export.dry_run import check
     from tflite_export.exporting import export
     from tflite_export.exporting import float_file
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from tflite_export.generation.report import GenerationReport
     from tflite_export.looking.look import Look
     from tflite_export.looking.look import look
+    from tflite_export.predicting import device_costs
     from tflite_export.reports.report import ExportReport
 
 # That of `msq_tf`, whose import takes seconds.
@@ -64,9 +64,9 @@ def __getattr__(name: str) -> Any:
 
         return dry_run.check
     if name == "device_costs":
-        from tflite_export.costs import find
+        from tflite_export import predicting
 
-        return find.device_costs
+        return predicting.device_costs
     if name == "ExportReport":
         from tflite_export.reports import report
 

@@ -19,8 +19,8 @@ import keras
 import msq_tf
 from benchmarks.harness.networks import Network
 from msq_tf.keras3.model import MSQModel
-from tflite_export.costs.widths import files_of
 from tflite_export.latency.table import LatencyTable
+from tflite_export.predicting import files_of
 
 FILE = Path("tflite_export/latency/x86_64.json")
 _TARGETS = ("cpu_int8", "cpu_float", "min_size")

@@ -19,13 +19,13 @@ from benchmarks.harness.markdown import table
 from msq_tf.keras3.model import MSQModel
 from tflite_export.costs import cpu
 from tflite_export.costs import ethos_u as costs_of_npu
-from tflite_export.costs.widths import Files
-from tflite_export.costs.widths import files_of
+from tflite_export.costs.files import Files
 from tflite_export.devices import ethos_u
 from tflite_export.latency import operators
 from tflite_export.latency import timing
 from tflite_export.latency.table import LatencyTable
 from tflite_export.latency.table import share_measured
+from tflite_export.predicting import files_of
 from train.models import builders
 
 _PROCESSORS = ("cpu_int8", "cpu_float", "min_size")

@@ -10,13 +10,13 @@ from msq_tf.rules.allocation import Option
 
 
 def cubic(phase: float, start: float, target: float) -> float:
-    """What is left of a fall from `start` to `target`, as in pruning."""
+    """Computes the rest of a fall from `start` to `target`, as in pruning."""
     left = 1.0 - min(max(phase, 0.0), 1.0)
     return target + (start - target) * left**3
 
 
 class Worth(NamedTuple):
-    """What is paid for bits and milliseconds, so that the two add up."""
+    """Prices of bits and milliseconds, so that the two add up."""
 
     bit: float = 1.0
     millisecond: float = 0.0

@@ -58,7 +58,7 @@ class Goal(NamedTuple):
         }
 
     def limits(self, stats: SearchStats) -> Limits:
-        """What all quantized weights together may take."""
+        """The most that all quantized weights together may take."""
         stored = (self.bits + EPSILON) * stats.size - 32 * stats.float_size
         return Limits(stored, self.latency - stats.rest_latency)
 

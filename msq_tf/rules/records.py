@@ -1,4 +1,4 @@
-"""What a rule sees, remembers and answers: names, counts and floats."""
+"""All that a rule sees, remembers and answers: names, counts and floats."""
 
 from __future__ import annotations
 

@@ -241,17 +241,17 @@ class Rule(abc.ABC):
         )
 
     def words(self, stats: SearchStats) -> str:
-        """What the model has of budgets besides size, for a line of the log."""
+        """Tells of budgets besides size, for a line of the log."""
         del stats
         return ""
 
     def forecast(self, stats: SearchStats) -> str:
-        """What is said when a search begins; empty for nothing."""
+        """A sentence for the beginning of a search; empty for nothing."""
         del stats
         return ""
 
     def missed(self, stats: SearchStats, state: RuleState) -> str:
-        """What a search that ended early has, and what its target was."""
+        """Tells what a search that ended early has, and its target."""
         bits = stats.average(sum(s.size * s.bits for s in stats.layers))
         return (
             f"{bits:.3f} average bits, above its target of "

@@ -1,4 +1,4 @@
-"""What a model takes on a device, found before the first step."""
+"""Finds what a model takes on a device, before the first step."""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ FLOORS = {
         "conversion",
         *("matching", "integer", "verification", "inspect", "evaluation"),
         "preparation",
-        *("target_file", "devices", "reports", "generation", "steps"),
+        *("target_file", "devices", "costs", "reports", "generation", "steps"),
         *(
-            "costs",
+            "predicting",
             "exporting",
             "generating",
             "dry_run",

@@ -9,12 +9,12 @@ from typing import Any
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.rules.device_costs import DeviceCosts
-from tflite_export.costs.widths import Files
-from tflite_export.costs.widths import readers
+from tflite_export.costs.files import BuiltFile
+from tflite_export.costs.files import Files
+from tflite_export.costs.files import readers
 from tflite_export.flatbuffer import model as fb
 from tflite_export.latency import operators
 from tflite_export.latency.table import LatencyTable
-from tflite_export.target_file import Built
 
 NAMES = ("cpu_int8", "min_size", "cpu_float")
 # Codes are stored in these; a width takes the next one.
@@ -76,7 +76,7 @@ def look_up(
 
 
 def _sums(
-    built: Built, table: LatencyTable, paths: Sequence[str]
+    built: BuiltFile, table: LatencyTable, paths: Sequence[str]
 ) -> tuple[dict[str, float], float]:
     """Milliseconds by weight, and of the other operators."""
     reads = _with_reshapes(built)
@@ -92,7 +92,7 @@ def _sums(
     return found, rest
 
 
-def _with_reshapes(built: Built) -> dict[int, str]:
+def _with_reshapes(built: BuiltFile) -> dict[int, str]:
     """Readers of weights, and what only brings a product into its shape.
 
     A pointwise convolution is a product of matrices at some widths alone.

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.rules.device_costs import DeviceCosts
-from tflite_export.costs.widths import Files
-from tflite_export.costs.widths import readers
+from tflite_export.costs.files import Files
+from tflite_export.costs.files import readers
 from tflite_export.devices import ethos_u
 
 NAMES = tuple(f"ethos_u:{name}" for name in ethos_u.known_accelerators())

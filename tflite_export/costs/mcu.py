@@ -10,12 +10,12 @@ import numpy as np
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.rules.device_costs import DeviceCosts
-from tflite_export.costs.widths import Files
-from tflite_export.costs.widths import readers
+from tflite_export.costs.files import BuiltFile
+from tflite_export.costs.files import Files
+from tflite_export.costs.files import readers
 from tflite_export.devices import micro
 from tflite_export.latency import operators
 from tflite_export.runtime import ports
-from tflite_export.target_file import Built
 
 # Width of the packed codes, and what holds them.
 _PACKED, _CONTAINER = 4, "INT4"
@@ -66,14 +66,14 @@ def costs(
     )
 
 
-def _arena(built: Built, inputs: Sequence[np.ndarray]) -> float:
+def _arena(built: BuiltFile, inputs: Sequence[np.ndarray]) -> float:
     samples = ports.whole_batches(built.data, inputs, 1)
     done = micro.run(built.data, samples)
     return float(micro.smallest_arena(built.data, samples, done.arena_bytes))
 
 
 def _packed_arenas(
-    files: Files, paths: Sequence[str], packed: Built, base: float
+    files: Files, paths: Sequence[str], packed: BuiltFile, base: float
 ) -> dict[str, float]:
     """The arena by the weight that alone has packed codes."""
     together = _arena(packed, files.inputs)
@@ -96,7 +96,7 @@ def _packed_arenas(
 
 
 def _operations(
-    built: Built, paths: Sequence[str]
+    built: BuiltFile, paths: Sequence[str]
 ) -> tuple[Mapping[str, float], float]:
     """Multiplications by weight, and of the other operators.
 

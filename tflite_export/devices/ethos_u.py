@@ -137,7 +137,7 @@ def compile_file(
 
 
 class OperatorCosts(NamedTuple):
-    """What an operator of a file takes, by Vela's estimate.
+    """Milliseconds and SRAM of an operator, by Vela's estimate.
 
     Attributes:
         milliseconds: Of all that Vela made of it.

@@ -250,7 +250,9 @@ def test_wrong_costs_are_refused():
         costs({"b": {8: 1.0}}).of(stats(layer("a")))
     with pytest.raises(ValueError, match="all widths.*Expected 2 bits"):
         costs({"a": {8: 1.0}}).of(stats(layer("a")))
-    rule = msq_tf.BudgetRule(target_latency=1.0, costs=costs({}))
+    rule = msq_tf.BudgetRule(
+        target_latency=1.0, costs=costs(falling("a", 2, 1))
+    )
     with pytest.raises(ValueError, match="Nothing is known of the device"):
         rule.start(stats(layer("a")))
 

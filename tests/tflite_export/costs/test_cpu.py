@@ -6,9 +6,9 @@ import pytest
 
 import msq_tf
 import tflite_export
-from tflite_export.costs.widths import files_of
 from tflite_export.errors import ExportError
 from tflite_export.latency.table import LatencyTable
+from tflite_export.predicting import files_of
 
 
 def network():

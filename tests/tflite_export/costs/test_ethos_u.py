@@ -6,9 +6,9 @@ import pytest
 
 import msq_tf
 import tflite_export
-from tflite_export.costs.widths import files_of
 from tflite_export.devices import ethos_u
 from tflite_export.errors import ExportError
+from tflite_export.predicting import files_of
 
 NPU = "ethos-u55-128"
 DEVICE = f"ethos_u:{NPU}"

@@ -6,7 +6,7 @@ import pytest
 import msq_tf
 import tflite_export
 from tflite_export.costs.mcu import _arena
-from tflite_export.costs.widths import files_of
+from tflite_export.predicting import files_of
 
 
 @pytest.fixture(scope="module")

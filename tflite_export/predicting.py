@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
+import tempfile
+from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_number
 from msq_tf.arguments import check_path
 from msq_tf.core.quantized_network import QuantizedNetwork
+from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.rules.device_costs import DeviceCosts
+from tflite_export import steps
+from tflite_export import target_file
+from tflite_export import targets
 from tflite_export.costs import cpu
 from tflite_export.costs import ethos_u
 from tflite_export.costs import mcu
-from tflite_export.costs.widths import files_of
+from tflite_export.matching.match import Match
+from tflite_export.preparation import opening
+from tflite_export.target_file import Built
+
+# Samples to measure ranges on, which no cost depends on.
+_SAMPLES = 8
 
 
 def device_costs(
@@ -103,3 +119,87 @@ def device_costs(
         if device == "mcu":
             return mcu.costs(files, model.paths, macs_per_ms)
         return ethos_u.costs(files, device, part, model.paths)
+
+
+@contextlib.contextmanager
+def files_of(
+    model: QuantizedNetwork,
+    target: str,
+    representative_data: Any = None,
+    input_signature: Any = None,
+    batch_size: int | None = None,
+) -> Iterator[WidthFiles]:
+    """Converts a model once, for files of it at any widths.
+
+    Args:
+        model: A quantized model, trained or not; it stays as it is.
+        target: Name of an export target.
+        representative_data: As in `export`.
+        input_signature: As in `export`.
+        batch_size: As in `export`.
+
+    Raises:
+        ExportError: If the model can't be converted.
+    """
+    known: Any = model
+    begun = opening.opened(
+        known,
+        targets.load(target),
+        representative_data,
+        input_signature,
+        batch_size,
+        _SAMPLES,
+        trained=False,
+    )
+    # Constants of a large model may lie there, as long as they are needed.
+    with tempfile.TemporaryDirectory() as folder:
+        yield WidthFiles(model, target, steps.convert(known, begun, folder))
+
+
+class WidthFiles:
+    """Files of one model at any widths.
+
+    For other widths the codes alone are replaced, and their scales by the ratio
+    of the steps. What the numbers are is only nearly right then, which changes
+    no cost: operators, types and shapes are those of an export, and so are the
+    codes.
+    """
+
+    def __init__(self, model: QuantizedNetwork, target: str, job: steps.Job):
+        self._model = model
+        self.target = targets.load(target)
+        self._matching = job.matching
+        self._plan: Any = job.plan(
+            self.target, target_file.Limits(), calibrates=True
+        )
+        self.inputs = job.inputs
+
+    def at(self, widths: Mapping[str, int]) -> Built:
+        """The file with weights at some widths, by path.
+
+        Raises:
+            ExportError: If the target can't run a part of the model.
+        """
+        model = self._model
+        weights = model.weights_at([widths[path] for path in model.paths])
+        named = dict(zip(model.paths, weights, strict=True))
+        matching = self._matching
+        changed = dataclasses.replace(
+            matching,
+            matches=tuple(_changed(m, named) for m in matching.matches),
+        )
+        plan = dataclasses.replace(self._plan, matching=changed)
+        built: Built = plan.build(self.target)
+        return built
+
+
+def _changed(match: Match, weights: Mapping[str, QuantizedWeight]) -> Match:
+    weight = weights[match.weight.path]
+    ratio = np.median(weight.step) / np.median(match.weight.step)
+    scale = (match.fit.scale * ratio).astype(np.float32)
+    return dataclasses.replace(
+        match,
+        weight=weight,
+        fit=dataclasses.replace(match.fit, scale=scale),
+        twins=tuple(_changed(twin, weights) for twin in match.twins),
+    )
