@@ -29,7 +29,6 @@ from benchmarks.files import gpu_cells
 from benchmarks.files import hub
 from benchmarks.files import large
 from benchmarks.files import large_hub
-from benchmarks.files import latency
 from benchmarks.files import qualcomm
 from benchmarks.files import targets
 from benchmarks.files import transformers
@@ -124,7 +123,6 @@ def pages() -> dict[Path, dict[str, str]]:
         "docs/targets/qualcomm_npu.md": {
             "": qualcomm.markdown(load("qualcomm"))
         },
-        "docs/latency.md": {"": latency.markdown(load("latency"))},
         "docs/targets/ethos_u.md": {"": vela.markdown(load("vela"))},
         "docs/targets/gpu.md": {
             "files": accelerators.files(load("accelerators")),
