@@ -58,7 +58,7 @@ def test_measuring_here_fills_a_table(qmodel, tmp_path):
     assert again.latency_at(bits) == pytest.approx(
         first.latency_at(bits), rel=0.01
     )
-    with files_of(qmodel, "min_size") as files:
+    with files_of(qmodel, "min_size", batch_size=1) as files:
         table = LatencyTable.load(path)
         assert table.measure(files.at(bits).data, 0.01) > 0
         assert len(table.rows) > len(rows)
