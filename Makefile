@@ -30,7 +30,7 @@ export KERAS_BACKEND := tensorflow
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tosa setup-docs setup-readers setup-arm setup-qnn \
 	setup-browser setup-web setup-peers docs demo web-page test test-slow \
-	compatibility lint format build-files bench bench-accuracy bench-faults \
+	compatibility lint format build-files latency-table bench bench-accuracy bench-faults \
 	bench-fuzz \
 	bench-exports bench-large bench-peers bench-tiny bench-workers bench-zoo \
 	readme \
@@ -169,6 +169,9 @@ format: $(STAMP) ## Rewrite the code in the project's style.
 
 build-files: $(STAMP) ## Write the BUILD files anew from the imports.
 	$(BIN)/python -m tools.build_files
+
+latency-table: $(STAMP) ## Measure operators of this machine, 1 thread (TABLE=).
+	$(BIN)/python -m tools.latency_table $(TABLE)
 
 bench: $(STAMP) ## Measure training's cost, targets, Vela (20 minutes).
 	$(BIN)/python -m benchmarks cost scaling targets vela

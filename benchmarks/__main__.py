@@ -24,6 +24,7 @@ from benchmarks.files import gpu_cells
 from benchmarks.files import hub
 from benchmarks.files import large
 from benchmarks.files import large_hub
+from benchmarks.files import latency
 from benchmarks.files import qualcomm
 from benchmarks.files import targets
 from benchmarks.files import transformers
@@ -60,6 +61,7 @@ BENCHMARKS = {
     "hub": hub,
     "large": large,
     "large_hub": large_hub,
+    "latency": latency,
     "long_run": long_run,
     "mlperf_tiny": mlperf_tiny,
     "peers": peers,

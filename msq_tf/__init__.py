@@ -37,7 +37,8 @@ from msq_tf.keras3.regularizers import LSBRegularizer as LSBRegularizer
 from msq_tf.reports.precision_report import PrecisionReport as PrecisionReport
 from msq_tf.reports.precision_report import precision_report as precision_report
 from msq_tf.rules.budget import BudgetRule as BudgetRule
-from msq_tf.rules.rule import Candidate as Candidate
+from msq_tf.rules.device_costs import DeviceCosts as DeviceCosts
+from msq_tf.rules.records import Candidate as Candidate
 from msq_tf.rules.threshold import ThresholdRule as ThresholdRule
 from msq_tf.rules.tolerance import ToleranceRule as ToleranceRule
 from msq_tf.search.tolerance_outcome import ToleranceOutcome as ToleranceOutcome
@@ -52,6 +53,7 @@ __all__ = [
     "ChannelChange",
     "ChannelGroup",
     "ChannelPlan",
+    "DeviceCosts",
     "LSBRegularizer",
     "LayerConfig",
     "Layout",

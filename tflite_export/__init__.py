@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tflite_export.generation.report import GenerationReport
     from tflite_export.looking.look import Look
     from tflite_export.looking.look import look
+    from tflite_export.predicting import device_costs
     from tflite_export.reports.report import ExportReport
 
 # That of `msq_tf`, whose import takes seconds.
@@ -33,6 +34,7 @@ __all__ = [
     "Look",
     "check",
     "compare_files",
+    "device_costs",
     "export",
     "export_generation",
     "float_file",
@@ -61,6 +63,10 @@ def __getattr__(name: str) -> Any:
         from tflite_export import dry_run
 
         return dry_run.check
+    if name == "device_costs":
+        from tflite_export import predicting
+
+        return predicting.device_costs
     if name == "ExportReport":
         from tflite_export.reports import report
 

@@ -56,6 +56,7 @@ DATA = {
     "tests/saved": 'glob(["*.*"])',
     "tflite_export": '["py.typed"]',
     "tflite_export/devices": '["web_worker.mjs"]',
+    "tflite_export/latency": '["x86_64.json"]',
     "tflite_export/targets": 'glob(["tables/*.json"])',
     "train": 'glob(["data/fashion_mnist_mini/**"])',
 }

@@ -64,6 +64,12 @@ def _socs(target: Target) -> dict[str, Any]:
     }
 
 
+def _accelerators(target: Target) -> dict[str, Any]:
+    """What files are compiled for, of a target that knows some."""
+    known = target.options.get("accelerators")
+    return {} if known is None else {"accelerators": list(known)}
+
+
 def text() -> str:
     """The file's text."""
     facts = {}
@@ -73,6 +79,7 @@ def text() -> str:
             "activation_bits": _BITS.get(target.mode),
             "float_regions": not target.integer or bool(target.float_regions),
             **_socs(target),
+            **_accelerators(target),
             "widths": {kind: _widths(target, kind) for kind in storage.KINDS},
         }
     return json.dumps(facts, indent=2) + "\n"

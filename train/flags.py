@@ -82,6 +82,24 @@ flags.DEFINE_float(
     "the sign included.",
 )
 flags.DEFINE_float(
+    "target_latency_ms",
+    None,
+    "Milliseconds of an inference to reach on --target_device, in place of "
+    "--target_compression or together with it.",
+)
+flags.DEFINE_integer(
+    "target_ram",
+    None,
+    "Bytes of RAM to keep to on --target_device, without the weights.",
+)
+flags.DEFINE_string(
+    "target_device",
+    None,
+    "What predicts the latency or RAM: ethos_u:<accelerator>, such as "
+    "ethos_u:ethos-u55-128; cpu_int8 or min_size for latency on one thread of "
+    "the processor that was measured; mcu for RAM.",
+)
+flags.DEFINE_float(
     "max_drop",
     None,
     "Points of accuracy that the model may lose against the float model, in "
@@ -195,9 +213,14 @@ def settings() -> settings_lib.Settings:
         for field in dataclasses.fields(settings_lib.Settings)
         if field.name != "recipe"
     }
+    budgets = _FLAGS.target_latency_ms, _FLAGS.target_ram
+    if budgets != (None, None) and not _FLAGS["target_compression"].present:
+        given["target_compression"] = None
     given |= {
         "recipe": recipe,
-        "allowed_bits": _allowed_bits(_FLAGS.allowed_bits, _FLAGS.rule),
+        "allowed_bits": _allowed_bits(
+            _FLAGS.allowed_bits, _FLAGS.rule, _FLAGS.target_device
+        ),
         "targets": tuple(_FLAGS.targets),
         "verify_on": tuple(_FLAGS.verify_on),
         "devices": tuple(_FLAGS.devices) if _FLAGS.devices else None,
@@ -206,9 +229,11 @@ def settings() -> settings_lib.Settings:
 
 
 def _allowed_bits(
-    values: list[str] | None, rule: str
+    values: list[str] | None, rule: str, device: str | None
 ) -> tuple[int, ...] | None:
     if values is None:
+        if device is not None:  # those that pay there
+            return None
         return _PACKED_BITS if rule == "budget" else None
     if values == ["all"]:
         return None

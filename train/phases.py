@@ -17,6 +17,7 @@ import tflite_export
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.keras3.loading import load_model
+from msq_tf.search import device_costs
 from msq_tf.search.controller import search_stats
 from train import targets
 from train.context import Context
@@ -76,7 +77,9 @@ def check(context: Context) -> keras.Model | None:
 
 def _check_search(model: keras.Model, settings: Settings) -> msq_tf.MSQModel:
     qmodel = msq_tf.quantize_model(model, config(settings))
-    rule(settings).start(search_stats(qmodel))
+    chosen = rule(settings)
+    device_costs.find(chosen, qmodel)
+    chosen.start(search_stats(qmodel))
     return qmodel
 
 
@@ -193,6 +196,9 @@ def rule(
     return msq_tf.BudgetRule(
         target_compression=settings.target_compression,
         allowed_bits=allowed,
+        target_latency=settings.target_latency_ms,
+        target_ram=settings.target_ram,
+        device=settings.target_device,
     )
 
 

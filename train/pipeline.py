@@ -237,10 +237,21 @@ class _Run:
         qmodel: msq_tf.MSQModel,
     ) -> tuple[results_lib.Check, ...]:
         settings, held_out = self._settings, self._context.data.held_out
+        checks = []
         if settings.max_drop is None or held_out is None:
-            check = results_lib.compression_check(
-                results.compression, settings.target_compression
-            )
+            if settings.target_compression is not None:
+                checks.append(
+                    results_lib.compression_check(
+                        results.compression, settings.target_compression
+                    )
+                )
+            if settings.on_device:
+                checks += results_lib.device_checks(
+                    qmodel.search.device_costs,
+                    qmodel.bits,
+                    settings.target_latency_ms,
+                    settings.target_ram,
+                )
         else:
             before, after = (
                 scores.accuracy(
@@ -249,10 +260,11 @@ class _Run:
                 )
                 for each in (model, qmodel)
             )
-            check = results_lib.tolerance_check(
-                before, after, settings.max_drop, len(held_out)
+            checks.append(
+                results_lib.tolerance_check(
+                    before, after, settings.max_drop, len(held_out)
+                )
             )
-        checks = [check]
         if settings.max_accuracy_drop is not None:
             checks.append(
                 results_lib.accuracy_check(results, settings.max_accuracy_drop)

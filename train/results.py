@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import rich.console
 import rich.table
 
+import msq_tf
 from train.scores import Score
 
 # Share of the test examples on which file and Keras model must agree.
@@ -107,6 +109,39 @@ def compression_check(compression: float, target: float) -> Check:
         compression >= target * (1 - 1e-9),
         f"{compression:.3f}, at least {target:g} expected",
     )
+
+
+def device_checks(
+    costs: msq_tf.DeviceCosts | None,
+    bits: Mapping[str, int],
+    latency: float | None,
+    ram: int | None,
+) -> list[Check]:
+    """Verifies that budgets on a device are kept, by its predictions."""
+    if costs is None:
+        return [Check("device", False, "no costs in the model, some expected")]
+    checks = []
+    if latency is not None:
+        predicted = costs.latency_at(bits)
+        checks.append(
+            Check(
+                "latency",
+                predicted <= latency * (1 + 1e-5),
+                f"{predicted:.4g} ms on {costs.device} by {costs.source}, at "
+                f"most {latency:g} expected",
+            )
+        )
+    if ram is not None:
+        used = costs.ram_at(bits)
+        checks.append(
+            Check(
+                "RAM",
+                used <= ram,
+                f"{used:,.0f} bytes on {costs.device}, at most {ram:,} "
+                "expected",
+            )
+        )
+    return checks
 
 
 def tolerance_check(

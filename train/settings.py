@@ -41,7 +41,11 @@ class Settings:
         start_from: A saved Keras model, or a `.tflite` file, to use instead of
             float training.
         seed: Seed of everything random.
-        target_compression: Compression over 32-bit weights to reach.
+        target_compression: Compression over 32-bit weights to reach; None for
+            any, where there are budgets on a device.
+        target_latency_ms: Milliseconds of an inference on `target_device`.
+        target_ram: Bytes of RAM there.
+        target_device: What predicts them, as `msq_tf.BudgetRule` takes it.
         max_drop: Points of accuracy, on training examples that are held out,
             that the smallest model may lose; None to go for
             `target_compression` instead.
@@ -77,7 +81,10 @@ class Settings:
     data_dir: str | None = None
     start_from: str | None = None
     seed: int = 0
-    target_compression: float = 8.0
+    target_compression: float | None = 8.0
+    target_latency_ms: float | None = None
+    target_ram: int | None = None
+    target_device: str | None = None
     max_drop: float | None = None
     allowed_bits: tuple[int, ...] | None = None
     min_bits: int = 2
@@ -123,6 +130,7 @@ class Settings:
                 "no allowed_bits with rule=threshold. Received: "
                 f"allowed_bits={self.allowed_bits}"
             )
+        self._check_budgets()
         self._check_target()
         self._check_tolerance()
         self._check_distribution()
@@ -170,6 +178,8 @@ class Settings:
                 f"Received: allowed_bits={self.allowed_bits}, "
                 f"min_bits={self.min_bits}"
             )
+        if self.target_compression is None:
+            return
         most = 32 / max(1, min(widths, default=self.min_bits))
         if self.target_compression > most:
             raise ValueError(
@@ -177,6 +187,34 @@ class Settings:
                 f"target_compression of at most {most:g}. Received: "
                 f"target_compression={self.target_compression:g}, "
                 f"min_bits={self.min_bits}, allowed_bits={self.allowed_bits}"
+            )
+
+    @property
+    def on_device(self) -> bool:
+        """Whether there are budgets on a device."""
+        return self.target_latency_ms is not None or self.target_ram is not None
+
+    def _check_budgets(self) -> None:
+        if self.on_device and (
+            self.rule != "budget" or self.max_drop is not None
+        ):
+            raise ValueError(
+                "Budgets on a device are of the budget rule. Expected "
+                "rule=budget, and no max_drop. Received: "
+                f"rule={self.rule}, max_drop={self.max_drop}"
+            )
+        if self.on_device == (self.target_device is None):
+            raise ValueError(
+                "Budgets and the device that they are of belong together. "
+                "Expected target_device with target_latency_ms or target_ram. "
+                f"Received: target_device={self.target_device}, "
+                f"target_latency_ms={self.target_latency_ms}, "
+                f"target_ram={self.target_ram}"
+            )
+        if not self.on_device and self.target_compression is None:
+            raise ValueError(
+                "There is no target. Expected target_compression, or a budget "
+                "on a device. Received: none"
             )
 
     def _check_tolerance(self) -> None:
@@ -220,6 +258,10 @@ class Settings:
         values |= values.pop("recipe")
         for name in _PLACES:
             del values[name]
+        # As before there were any.
+        for name in ("target_latency_ms", "target_ram", "target_device"):
+            if values[name] is None:
+                del values[name]
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()

@@ -27,12 +27,12 @@ from benchmarks.harness import memory
 from benchmarks.harness.markdown import page
 from benchmarks.harness.markdown import table
 from benchmarks.harness.networks import compiled
-from msq_tf.rules.rule import Change
-from msq_tf.rules.rule import Decision
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import Change
+from msq_tf.rules.records import Decision
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import RuleState
+from msq_tf.rules.records import SearchStats
 from msq_tf.rules.rule import Rule
-from msq_tf.rules.rule import RuleState
-from msq_tf.rules.rule import SearchStats
 
 STEPS, EVERY, WINDOW = 10_000, 20, 1_000
 _WIDE, _NARROW = 8, 4

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from msq_tf.rules.rule import Candidate
-from msq_tf.rules.rule import Change
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import Candidate
+from msq_tf.rules.records import Change
+from msq_tf.rules.records import LayerStats
 
 
 class BitChange(NamedTuple):

@@ -247,6 +247,15 @@ class QuantizedNetwork:
         with tf.init_scope():
             return self._weights.records(self.search.bits.numpy())
 
+    def weights_at(self, bits: Sequence[int]) -> list[QuantizedWeight]:
+        """`quantized_weights`, were they at other widths.
+
+        Args:
+            bits: A width for each weight, in the order of `paths`.
+        """
+        with tf.init_scope():
+            return self._weights.records(np.asarray(bits, np.int32))
+
     def masked_weights(self, masks: Masks) -> list[QuantizedWeight]:
         """`quantized_weights`, were the latent weights times some masks.
 

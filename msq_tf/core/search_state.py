@@ -11,7 +11,8 @@ from msq_tf.bit_widths import MAX_BITS
 from msq_tf.core import bit_history
 from msq_tf.core.bit_history import BitChange
 from msq_tf.core.bit_history import Reasons
-from msq_tf.rules.rule import RuleState
+from msq_tf.rules.device_costs import DeviceCosts
+from msq_tf.rules.records import RuleState
 
 # Changes that are kept, for each weight on average: six drops from 8 bits to 2,
 # and as many bits given back. No search of the rules here sees more.
@@ -76,6 +77,8 @@ class SearchState:
         rule: float32 of shape (len(RuleState),): the rule's state.
         reasons: Why the changes in `log` were made; `None` where only numbers
             can be saved.
+        device_costs: What the model takes on a device, if the search has
+            budgets there.
     """
 
     bits: Any
@@ -95,6 +98,7 @@ class SearchState:
     steps: Any
     rule: Any
     reasons: Reasons | None = None
+    device_costs: DeviceCosts | None = None
 
     def restart(self, bits: Any) -> None:
         """Sets bits and forgets the search that led to the old ones."""
@@ -102,6 +106,7 @@ class SearchState:
             getattr(self, name).assign(value)
         if self.reasons is not None:
             self.reasons.clear()
+        self.device_costs = None
 
     def change(self, change: BitChange, paths: Sequence[str]) -> None:
         """Gives one weight another width and logs it."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
@@ -13,9 +14,11 @@ from msq_tf.core.bit_history import Reasons
 from msq_tf.core.search_state import PER_WEIGHT
 from msq_tf.core.search_state import SHARED
 from msq_tf.core.search_state import SearchState
+from msq_tf.rules.device_costs import DeviceCosts
 
-# Name of the reasons beside the variables, which have numbers for names.
+# Names of what is no variable beside the variables, whose names are numbers.
 _REASONS = "reasons"
+_DEVICE_COSTS = "device_costs"
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
@@ -55,11 +58,16 @@ class SearchVariables(keras.layers.Layer, SearchState):
         super().save_own_variables(store)
         if self.reasons:
             store[_REASONS] = self.reasons.to_array()
+        if self.device_costs is not None:
+            text = self.device_costs.to_json()
+            store[_DEVICE_COSTS] = np.frombuffer(text.encode(), np.uint8)
 
     def load_own_variables(self, store: Any) -> None:
         found = {key: store[key] for key in store.keys()}
         # Models without changes have none, and files of earlier versions.
         reasons = found.pop(_REASONS, None)
+        costs = found.pop(_DEVICE_COSTS, None)
+        self.device_costs = None if costs is None else _device_costs(costs)
         self.reasons.clear()
         if reasons is not None:
             self.reasons.load(reasons)
@@ -95,3 +103,14 @@ class SearchVariables(keras.layers.Layer, SearchState):
 
     def get_config(self) -> dict[str, Any]:
         return {"start_bits": self.start_bits, "name": self.name}
+
+
+def _device_costs(array: Any) -> DeviceCosts:
+    try:
+        text = np.asarray(array, np.uint8).tobytes().decode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "The file holds costs of a device that can't be read. Expected "
+            f"JSON as bytes. Received: {error}"
+        ) from None
+    return DeviceCosts.from_json(text)

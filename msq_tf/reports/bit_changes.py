@@ -19,7 +19,7 @@ from msq_tf.core.bit_history import BitChange
 from msq_tf.reports import terminal
 from msq_tf.reports.html_tables import as_html
 from msq_tf.reports.names import Name
-from msq_tf.rules.rule import Candidate
+from msq_tf.rules.records import Candidate
 
 # Width in characters of tables that `str` gives: that of the terminal, if
 # there is one, between these.

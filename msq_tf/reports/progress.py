@@ -20,7 +20,7 @@ from msq_tf.reports.code_use import CodeUse
 from msq_tf.reports.names import shortened
 from msq_tf.reports.precision_report import PANELS
 from msq_tf.reports.precision_report import precision_report
-from msq_tf.rules.rule import Candidate
+from msq_tf.rules.records import Candidate
 
 # What a line says once, if it has room.
 _FROZEN = ", bits frozen"
@@ -49,8 +49,10 @@ class ProgressPrinter:
         """Notes changes of the epoch that is running."""
         self._changes.extend(changes)
 
-    def note(self, model: QuantizedNetwork, epoch: int) -> None:
-        """Composes the epoch's line."""
+    def note(
+        self, model: QuantizedNetwork, epoch: int, words: str = ""
+    ) -> None:
+        """Composes the epoch's line; `words` are of budgets on a device."""
         state = model.search.rule_state
         freezes = bool(state.done) and not self._frozen
         if not self._changes and not freezes:
@@ -60,11 +62,14 @@ class ProgressPrinter:
             f"MSQ epoch {epoch + 1}: {model.average_bits:.2f} bits, "
             f"{model.compression:.2f}x"
         )
+        aside = f", {words}" if words else ""
         following: Candidate | None = None
         if state.done:
-            head += f"; target reached{_FROZEN}"
+            head += f"{aside}; target reached{_FROZEN}"
         else:
-            head += f" of {32 / state.target_bits:.4g}x"
+            if not words or state.target_bits < state.start_bits:
+                head += f" of {32 / state.target_bits:.4g}x"
+            head += aside
             following = self._changes[-1].next_in_line
         moves = _moves(
             self._changes,

@@ -23,11 +23,13 @@ class Option(NamedTuple):
         stored: Stored bits of all its elements at that width.
         cost: Predicted increase of the loss over one and the same reference,
             which the width now may be above already.
+        latency: Milliseconds at that width, for `joint.allocate_within`.
     """
 
     bits: int
     stored: float
     cost: float
+    latency: float = 0.0
 
 
 Options = Mapping[str, Sequence[Option]]
@@ -49,7 +51,7 @@ def allocate(
         The index of the chosen option of each weight; `None` where even the
         lowest widths do not free enough.
     """
-    curves = {path: _monotone(row, exponent) for path, row in options.items()}
+    curves = {path: monotone(row, exponent) for path, row in options.items()}
     found = []
     for charged in (False, True):
         chosen = _descend(curves, excess, charged)
@@ -65,7 +67,7 @@ def _descend(
 ) -> dict[str, int] | None:
     """Takes the cheapest steps until enough is free."""
     chosen = dict.fromkeys(curves, 0)
-    hulls = {path: _hull(row) for path, row in curves.items()}
+    hulls = {path: corners(row) for path, row in curves.items()}
     free = excess
     while free > 0:
         best: tuple[tuple[float, float], str, int] | None = None
@@ -105,7 +107,7 @@ def predicted_cost(options: Options, chosen: Mapping[str, int]) -> float:
     )
 
 
-def _monotone(row: Sequence[Option], exponent: float) -> list[Option]:
+def monotone(row: Sequence[Option], exponent: float) -> list[Option]:
     """Narrower never costs less: what noise says otherwise is evened out."""
     result: list[Option] = []
     least = 0.0
@@ -115,7 +117,7 @@ def _monotone(row: Sequence[Option], exponent: float) -> list[Option]:
     return result
 
 
-def _hull(row: Sequence[Option]) -> list[int]:
+def corners(row: Sequence[Option]) -> list[int]:
     """Indices of the lower convex hull of cost over stored bits."""
     hull: list[int] = []
     for i, point in enumerate(row):
@@ -187,6 +189,6 @@ def total_cost(
 ) -> float:
     """The sum that `allocate` makes of a choice's costs, evened and raised."""
     return sum(
-        _monotone(options[path][: index + 1], exponent)[-1].cost
+        monotone(options[path][: index + 1], exponent)[-1].cost
         for path, index in chosen.items()
     )

@@ -1,4 +1,4 @@
-"""BudgetRule: from a size to a plan of widths, and down to it step by step."""
+"""BudgetRule: from budgets to a plan of widths, and down to it step by step."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import dataclasses
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import ClassVar
-from typing import NamedTuple
 
 from msq_tf.arguments import check_integer
 from msq_tf.rules import allocation
+from msq_tf.rules import descent
 from msq_tf.rules.allocation import Option
-from msq_tf.rules.rule import EPSILON
-from msq_tf.rules.rule import Candidate
-from msq_tf.rules.rule import Change
-from msq_tf.rules.rule import Decision
-from msq_tf.rules.rule import LayerStats
-from msq_tf.rules.rule import RuleState
-from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.descent import Worth
+from msq_tf.rules.device_budgets import Goal
+from msq_tf.rules.records import Candidate
+from msq_tf.rules.records import Change
+from msq_tf.rules.records import Decision
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import RuleState
+from msq_tf.rules.records import SearchStats
+from msq_tf.rules.scheduled import ScheduledRule
 from msq_tf.rules.sized import EXPONENT
-from msq_tf.rules.sized import SizedRule
 
 
 @dataclasses.dataclass(frozen=True)
-class BudgetRule(SizedRule):
+class BudgetRule(ScheduledRule):
     """Follows a size budget and drops the cheapest bits first (ours).
 
     The budget falls from the starting size to the target along a cubic, as
@@ -45,8 +46,11 @@ class BudgetRule(SizedRule):
     the plan pays to save those bytes elsewhere, the layer gets the wider width
     and keeps it.
 
-    Exactly one target has to be given. All count stored bits, the sign
-    included, over the quantizable weights; skipped ones count 32 bits.
+    At least one target has to be given, of those of size at most one. These
+    count stored bits, the sign included, over the quantizable weights; skipped
+    ones count 32 bits. A budget of milliseconds or RAM may come with it, or
+    stand alone: the plan then meets all of them, or `fit` refuses before the
+    first step, and says what can be reached.
 
     Attributes:
         target_compression: 32 divided by the average stored bits to reach.
@@ -75,19 +79,30 @@ class BudgetRule(SizedRule):
             `begin`: bits fall in its first part, of which `end` is the share,
             and fine-tuning takes the rest. With a `ParetoCheckpoint` one run
             leaves a model of every size.
+        target_latency: Milliseconds of an inference to reach, as `device`
+            predicts them: one of Ethos-U's accelerators, such as
+            `"ethos_u:ethos-u55-128"` (Vela's estimate), `"cpu_int8"` or
+            `"min_size"` (a table of measured operators, on one thread).
+        target_ram: Bytes of RAM to keep to, without the weights: on an
+            accelerator of Ethos-U, Vela's SRAM, and on `"mcu"` the arena.
+        costs: What the model takes on a device, of
+            `tflite_export.device_costs` or of measurements of your own.
+            `None` stands for the former, for `device`, when training begins.
 
     Raises:
-        ValueError: If not exactly one target is given, or a value is out of
-            its range.
+        ValueError: If no target is given, or two of size, or a value is out of
+            its range, or `device` predicts no such budget.
 
     Example:
     ```python
     rule = msq_tf.BudgetRule(target_compression=8.0, device="min_size")
+    rule = msq_tf.BudgetRule(
+        target_bytes=60_000, target_latency=0.3, device="ethos_u:ethos-u55-128"
+    )
     ```
     """
 
     growth: int = 0
-    stages: int = 1
 
     # Its plan needs no cleared bits, and clearing them gained no accuracy.
     lsb_strength: ClassVar[float] = 0.0
@@ -95,7 +110,6 @@ class BudgetRule(SizedRule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("growth", self.growth, 0)
-        check_integer("stages", self.stages, 1)
 
     @property
     def uses_growth(self) -> bool:
@@ -114,76 +128,25 @@ class BudgetRule(SizedRule):
         ]
         return min(above) if above and self.growth else None
 
-    def budget(self, progress: float, state: RuleState) -> float:
-        """Average stored bits allowed at `progress` (0 to 1) of training."""
-        if self.stages == 1:
-            phase = (progress - self.begin) / (self.end - self.begin)
-            return _cubic(phase, state.start_bits, state.target_bits)
-        stage, part = self._stage(progress)
-        return _cubic(
-            part / self.end,
-            self._level(stage - 1, state),
-            self._level(stage, state),
-        )
-
-    def span(self) -> tuple[float, float]:
-        if self.stages == 1:
-            return super().span()
-        stage = (1.0 - self.begin) / self.stages
-        return stage * self.end, 1.0 - stage * (1.0 - self.end)
-
-    def _stage(self, progress: float) -> tuple[int, float]:
-        """The number of the stage, from 0, and how much of it is over."""
-        share = (progress - self.begin) / (1.0 - self.begin) * self.stages
-        # Rounding must not put the end of a stage before it.
-        stage = min(max(int(share + 1e-9), 0), self.stages - 1)
-        return stage, share - stage
-
-    def _level(self, stage: int, state: RuleState) -> float:
-        """Average stored bits after a stage; before the first, the start."""
-        ratio = state.target_bits / state.start_bits
-        return float(state.start_bits * ratio ** ((stage + 1) / self.stages))
-
-    def due(
-        self, progress: float, average_bits: float, state: RuleState
-    ) -> bool:
-        if state.done or progress < self.begin:
-            return False
-        above = average_bits > self.budget(progress, state) + EPSILON
-        return above or not state.decisions
-
     def decide(
         self, stats: SearchStats, state: RuleState
     ) -> tuple[Decision, RuleState]:
-        whole = state
+        end = self._goal(stats, state)
+        goal = end
         if self.stages > 1:
             # The best plan for this stage's size, of which models are kept.
             stage, _ = self._stage(stats.progress)
-            state = state._replace(target_bits=self._level(stage, whole))
-        stats, grown = self._grow(stats, state, whole)
+            goal = self._goal(stats, state, stage=stage)
+        stats, grown = self._grow(stats, state, goal, end)
         options = self.options(stats)
-        plan = self._plan(stats, state, options)
+        plan = self._plan(stats, goal, options)
         if plan is None:  # `start` and `_grow` have made sure
             raise ValueError(
                 "The target has become unreachable. Expected the widths that "
                 f"the search began with. Received: {stats.layers}"
             )
-        steps = _steps(options, plan)
-        most = self._most(stats)
-        excess = self._excess(stats, self.budget(stats.progress, whole))
-        taken: dict[str, int] = {}
-        while excess > 0:
-            # A layer's first step comes before its second.
-            open_steps = (
-                s
-                for s in steps
-                if s.number == taken.get(s.path, 0) + 1 <= most[s.path]
-            )
-            step = next(open_steps, None)
-            if step is None:
-                break
-            taken[step.path] = step.number
-            excess -= step.freed
+        steps = descent.steps(options, plan, self._worth(stats, goal))
+        taken = self._taken(stats, state, steps)
         following = None
         for step in steps:
             if step.number == taken.get(step.path, 0) + 1:
@@ -200,53 +163,88 @@ class BudgetRule(SizedRule):
                     path,
                     now.bits,
                     new.bits,
-                    f"predicted loss {cost:+.2e} for "
-                    f"{(now.stored - new.stored) / 8:,.0f} bytes, the cheapest"
+                    f"predicted loss {cost:+.2e} for {self._saved(now, new)}, "
+                    "the cheapest"
                     + (", two widths at once" if count == 2 else ""),
                     cost,
                     following,
                 )
             )
-        after = self.after(stats, whole, changes)._replace(
+        after = self.after(stats, state, changes)._replace(
             grown=state.grown + len(grown)
         )
-        pulls = {} if after.done else _pulls(options, plan, taken)
+        pulls = {} if after.done else descent.pulls(options, plan, taken)
         return Decision(tuple(changes), pulls), after
 
-    def options(self, stats: SearchStats) -> dict[str, list[Option]]:
-        """Every width that each layer may have, its width now first."""
-        return {
-            layer.path: self.row(layer, (layer.bits, *self.widths(layer)))
-            for layer in stats.layers
-        }
+    def _taken(
+        self,
+        stats: SearchStats,
+        state: RuleState,
+        steps: Sequence[descent.Step],
+    ) -> dict[str, int]:
+        """How many of its steps each layer takes now."""
+        goal = self._goal(stats, state, stats.progress)
+        most = self._most(stats)
+        excess = self._excess(stats, goal.bits)
+        late, crowded = goal.late(stats), goal.crowded(stats)
+        ram = {layer.path: layer.ram for layer in stats.layers}
+        taken: dict[str, int] = {}
+        while excess > 0 or late > 0 or crowded:
+            # A layer's first step comes before its second.
+            open_steps = (
+                s
+                for s in steps
+                if s.number == taken.get(s.path, 0) + 1 <= most[s.path]
+            )
+            step = next(open_steps, None)
+            if step is None:
+                break
+            taken[step.path] = step.number
+            excess -= step.freed
+            late -= step.saved
+            if ram[step.path].get(step.bits, 0.0) <= goal.ram:
+                crowded.discard(step.path)
+        return taken
 
-    def _excess(self, stats: SearchStats, budget: float) -> float:
-        """Stored bits above a budget; rounding is not excess."""
-        return max(self.average(stats) - budget - EPSILON, 0.0) * stats.size
+    def _saved(self, now: Option, new: Option) -> str:
+        words = f"{(now.stored - new.stored) / 8:,.0f} bytes"
+        if self.target_latency is not None:
+            words += f" and {now.latency - new.latency:.3g} ms"
+        return words
+
+    def _worth(self, stats: SearchStats, goal: Goal) -> Worth:
+        """What to pay for bits and milliseconds: by how many are needed."""
+        late = goal.late(stats)
+        if not late:
+            return Worth()
+        excess = self._excess(stats, goal.bits)
+        return Worth(1.0 / excess if excess else 0.0, 1.0 / late)
 
     def _plan(
         self,
         stats: SearchStats,
-        state: RuleState,
+        goal: Goal,
         options: Mapping[str, Sequence[Option]],
     ) -> dict[str, int] | None:
+        if self.is_joint:
+            return goal.plan(stats, options, EXPONENT)
         return allocation.allocate(
-            options, self._excess(stats, state.target_bits), EXPONENT
+            options, self._excess(stats, goal.bits), EXPONENT
         )
 
     def _grow(
-        self, stats: SearchStats, state: RuleState, whole: RuleState
+        self, stats: SearchStats, state: RuleState, goal: Goal, end: Goal
     ) -> tuple[SearchStats, list[Change]]:
         """Gives back what was costly to lose, while the budget allows.
 
         A layer grows where its gain on held-out batches is more than what
         the plan then pays elsewhere, the target kept: that of the stage, and
-        of `whole`, as what has grown stays.
+        that of the end, as what has grown stays.
         """
         changes: list[Change] = []
         while len(changes) + state.grown < self.growth:
             options = self.options(stats)
-            plan = self._plan(stats, state, options)
+            plan = self._plan(stats, goal, options)
             if plan is None:
                 break
             before = allocation.predicted_cost(options, plan)
@@ -261,8 +259,8 @@ class BudgetRule(SizedRule):
                     layers=[raised if s is layer else s for s in stats.layers],
                 )
                 options = self.options(other)
-                plan = self._plan(other, state, options)
-                if plan is None or self._plan(other, whole, options) is None:
+                plan = self._plan(other, goal, options)
+                if plan is None or self._plan(other, end, options) is None:
                     continue
                 paid = allocation.predicted_cost(options, plan) - before
                 worth = layer.gain - max(paid, 0.0)
@@ -280,60 +278,3 @@ class BudgetRule(SizedRule):
             stats = best[1]
             changes.append(best[2])
         return stats, changes
-
-
-def _cubic(phase: float, start: float, target: float) -> float:
-    left = 1.0 - min(max(phase, 0.0), 1.0)
-    return target + (start - target) * left**3
-
-
-class _Step(NamedTuple):
-    """One width less for one layer; ordered by price, largest first.
-
-    `less` is the stored bits that it frees, negative; `number` counts the
-    layer's steps in the plan from 1.
-    """
-
-    price: float
-    less: float
-    path: str
-    number: int
-    bits: int
-
-    @property
-    def freed(self) -> float:
-        return -self.less
-
-
-def _steps(
-    options: Mapping[str, Sequence[Option]], plan: Mapping[str, int]
-) -> list[_Step]:
-    """All steps of a plan, one width each, cheapest first."""
-    steps = []
-    for path, last in plan.items():
-        row = options[path]
-        for number in range(1, last + 1):
-            before, after = row[number - 1], row[number]
-            freed = before.stored - after.stored
-            cost = max(after.cost - before.cost, 0.0)
-            price = cost / freed if freed else 0.0
-            steps.append(_Step(price, -freed, path, number, after.bits))
-    return sorted(steps)
-
-
-def _pulls(
-    options: Mapping[str, Sequence[Option]],
-    plan: Mapping[str, int],
-    taken: Mapping[str, int],
-) -> dict[str, int]:
-    """Low bits to pull: of the layers that the plan drops next.
-
-    Pulling every layer would also disturb those whose bits stay.
-    """
-    pulls = {}
-    for path, last in plan.items():
-        now = taken.get(path, 0)
-        if last > now:
-            row = options[path]
-            pulls[path] = row[now].bits - row[now + 1].bits
-    return pulls

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from msq_tf.rules import allocation
 from msq_tf.rules.budget import BudgetRule
-from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.records import SearchStats
 from msq_tf.rules.sized import EXPONENT
 
 # Rounding must not keep the search alive.

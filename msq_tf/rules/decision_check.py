@@ -7,9 +7,9 @@ from typing import NoReturn
 
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
-from msq_tf.rules.rule import Change
-from msq_tf.rules.rule import Decision
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import Change
+from msq_tf.rules.records import Decision
+from msq_tf.rules.records import LayerStats
 from msq_tf.rules.rule import Rule
 
 

@@ -12,171 +12,27 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import ClassVar
-from typing import NamedTuple
 from typing import NoReturn
 
 from msq_tf.arguments import check_integer
 from msq_tf.arguments import check_number
-from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
+from msq_tf.rules.records import EPSILON
+from msq_tf.rules.records import Change
+from msq_tf.rules.records import Decision
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import RuleState
+from msq_tf.rules.records import SearchStats
 
-# Average bits are ratios of integers: equal up to this is equal.
-EPSILON = 1e-6
 # What a target may be, in each unit; a float weight has 32 bits.
 _TARGETS: dict[str, tuple[float, float | None]] = {
     "target_compression": (1, 32 / MIN_BITS),
     "target_bits": (MIN_BITS, 32),
     "target_bytes": (1, None),
 }
-
-
-class Candidate(NamedTuple):
-    """A change that a rule considered and did not make.
-
-    Attributes:
-        path: The weight.
-        bits: The width that it would have got.
-        cost: Predicted increase of the loss; NaN if none is predicted.
-    """
-
-    path: str
-    bits: int
-    cost: float
-
-
-class RuleState(NamedTuple):
-    """The memory of a rule between decisions; floats, so it can be saved.
-
-    Attributes:
-        started: 1 once the search has begun.
-        start_bits: Average stored bits at its beginning.
-        target_bits: Average stored bits it aims for.
-        decisions: Number of decisions taken.
-        last_step: Training step of the last one.
-        done: 1 once the target is reached: the scheme is frozen.
-        grown: Number of times that bits were given back.
-    """
-
-    started: float = 0.0
-    start_bits: float = 0.0
-    target_bits: float = 0.0
-    decisions: float = 0.0
-    last_step: float = 0.0
-    done: float = 0.0
-    grown: float = 0.0
-
-    def same_target(self, other: RuleState) -> bool:
-        """Whether two states aim for the same average bits."""
-        # Both went through float32 or come from the same division.
-        return abs(self.target_bits - other.target_bits) < 1e-5
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerStats:
-    """Statistics of one weight, as a rule gets them.
-
-    Attributes:
-        path: Name of the weight.
-        size: Number of elements.
-        bits: Stored bits now.
-        min_bits: Fewest stored bits allowed.
-        kind: What computes with it: `"dense"` (a matrix product), `"pointwise"`
-            (a convolution that is one per pixel), `"strided_pointwise"`,
-            `"conv"`, `"depthwise"` or `"other"`.
-        channels: Number of output channels.
-        sensitivity: `Omega = Tr(H) / N * ||Q_next(w) - w||**2` at one bit
-            less (HAWQ-V2's form): loss per weight tensor.
-        sensitivity_error: Its standard error over the Hessian's probes.
-        lsb_nonzero: Maps k to the share of elements whose low k bits are not
-            all zero.
-        cost: Maps each measured width, also the present one, to the predicted
-            increase of the loss if this weight alone got it.
-        start_bits: Stored bits at the beginning.
-        grown: Bits that were given back to it.
-        gain: Decrease of the loss on held-out batches if this weight alone got
-            the next wider width; 0 if that was not measured.
-    """
-
-    path: str
-    size: int
-    bits: int
-    min_bits: int = MIN_BITS
-    kind: str = "other"
-    channels: int = 0
-    sensitivity: float = 0.0
-    sensitivity_error: float = 0.0
-    lsb_nonzero: Mapping[int, float] = dataclasses.field(default_factory=dict)
-    cost: Mapping[int, float] = dataclasses.field(default_factory=dict)
-    start_bits: int = MAX_BITS
-    grown: int = 0
-    gain: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchStats:
-    """Statistics of a model at one moment, as a rule gets them.
-
-    Attributes:
-        layers: A `LayerStats` for each quantized weight.
-        progress: Share of the training that is over, from 0 to 1.
-        step: Training steps taken.
-        float_size: Elements of quantizable weights that stay in float; they
-            count 32 bits each.
-    """
-
-    layers: Sequence[LayerStats]
-    progress: float = 0.0
-    step: int = 0
-    float_size: int = 0
-
-    @property
-    def size(self) -> int:
-        """Number of quantizable elements, those left in float included."""
-        return self.float_size + sum(layer.size for layer in self.layers)
-
-    def average(self, stored: float) -> float:
-        """Average bits of an element, of the stored bits of all layers."""
-        return (stored + 32 * self.float_size) / self.size
-
-
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """One weight's new width, and why.
-
-    Attributes:
-        path: The weight.
-        old: Its bits before.
-        new: Its bits after.
-        reason: Why, for a person.
-        cost: Predicted increase of the loss by this change alone; NaN if the
-            rule predicts none.
-        next_in_line: The change that would have come next, if any.
-    """
-
-    path: str
-    old: int
-    new: int
-    reason: str
-    cost: float = math.nan
-    next_in_line: Candidate | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Decision:
-    """The answer of a rule.
-
-    Attributes:
-        changes: New widths. A weight occurs at most once.
-        lsb: Maps paths to the number of low bits on which the LSB penalty acts
-            from now on; it leaves all other weights alone.
-    """
-
-    changes: tuple[Change, ...] = ()
-    lsb: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,18 +71,25 @@ class Rule(abc.ABC):
     limited_by: ClassVar[str] = "min_bits"
 
     def __post_init__(self) -> None:
-        targets = {
-            name: getattr(self, name)
-            for name in _TARGETS
-            if getattr(self, name) is not None
-        }
+        targets = self.targets()
         if len(targets) != 1:
             raise ValueError(
                 "Expected exactly one of `target_compression`, `target_bits` "
                 f"and `target_bytes`. Received: {targets or 'none'}"
             )
-        (name, value), *_ = targets.items()
-        check_number(name, value, *_TARGETS[name])
+        self._check_phase()
+
+    def targets(self) -> dict[str, float]:
+        """The targets of size that were given, by name."""
+        return {
+            name: getattr(self, name)
+            for name in _TARGETS
+            if getattr(self, name) is not None
+        }
+
+    def _check_phase(self) -> None:
+        for name, value in self.targets().items():
+            check_number(name, value, *_TARGETS[name])
         check_number("begin", self.begin)
         check_number("end", self.end)
         if not 0.0 <= self.begin < self.end <= 1.0:
@@ -284,6 +147,11 @@ class Rule(abc.ABC):
         """Whether `decide` reads `LayerStats.gain`."""
         return False
 
+    @property
+    def uses_costs_of_device(self) -> bool:
+        """Whether it reads what layers take on a device, see `DeviceCosts`."""
+        return False
+
     @abc.abstractmethod
     def widths(self, layer: LayerStats) -> tuple[int, ...]:
         """Returns the widths below its present one that a layer may get.
@@ -315,6 +183,10 @@ class Rule(abc.ABC):
 
         Pure: equal arguments give equal answers.
         """
+
+    def due_now(self, stats: SearchStats, state: RuleState) -> bool:
+        """`due`, asked with statistics that need no data."""
+        return self.due(stats.progress, self.average(stats), state)
 
     def lowest(self, layer: LayerStats) -> int:
         """The smallest width a layer can ever reach."""
@@ -368,6 +240,24 @@ class Rule(abc.ABC):
             f"target_compression={self.target_compression:g}"
         )
 
+    def words(self, stats: SearchStats) -> str:
+        """Tells of budgets besides size, for a line of the log."""
+        del stats
+        return ""
+
+    def forecast(self, stats: SearchStats) -> str:
+        """A sentence for the beginning of a search; empty for nothing."""
+        del stats
+        return ""
+
+    def missed(self, stats: SearchStats, state: RuleState) -> str:
+        """Tells what a search that ended early has, and its target."""
+        bits = stats.average(sum(s.size * s.bits for s in stats.layers))
+        return (
+            f"{bits:.3f} average bits, above its target of "
+            f"{state.target_bits:.3f}"
+        )
+
     def after(
         self, stats: SearchStats, state: RuleState, changes: Sequence[Change]
     ) -> RuleState:
@@ -376,16 +266,7 @@ class Rule(abc.ABC):
         It counts the decision, notes the step of `stats`, and says whether
         `changes` reach the target.
         """
-        new = {change.path: change.new for change in changes}
-        average = self.average(
-            dataclasses.replace(
-                stats,
-                layers=[
-                    dataclasses.replace(s, bits=new.get(s.path, s.bits))
-                    for s in stats.layers
-                ],
-            )
-        )
+        average = self.average(changed(stats, changes))
         return state._replace(
             decisions=state.decisions + 1.0,
             last_step=float(stats.step),
@@ -393,6 +274,13 @@ class Rule(abc.ABC):
         )
 
 
-def mean_sensitivity(layers: Sequence[LayerStats]) -> float:
-    """Mean over layers, against which one width or two are decided."""
-    return sum(layer.sensitivity for layer in layers) / len(layers)
+def changed(stats: SearchStats, changes: Sequence[Change]) -> SearchStats:
+    """The statistics with the widths that changes lead to."""
+    new = {change.path: change.new for change in changes}
+    return dataclasses.replace(
+        stats,
+        layers=[
+            dataclasses.replace(s, bits=new.get(s.path, s.bits))
+            for s in stats.layers
+        ],
+    )

@@ -13,10 +13,10 @@ from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.rules import storage
 from msq_tf.rules.allocation import Option
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import SearchStats
+from msq_tf.rules.records import mean_sensitivity
 from msq_tf.rules.rule import Rule
-from msq_tf.rules.rule import SearchStats
-from msq_tf.rules.rule import mean_sensitivity
 
 # Between a squared distance of the outputs, which a divergence is, and a
 # distance. Fine-tuning wins back much of one layer's large damage and little
@@ -86,9 +86,18 @@ class SizedRule(Rule):
                 width,
                 float(layer.size * self.stored(layer, width)),
                 layer.cost.get(width, 0.0),
+                layer.latency.get(width, 0.0),
             )
             for width in widths
         ]
+
+    def start_average(self, stats: SearchStats) -> float:
+        """Average stored bits at the widths that layers began with."""
+        stored = sum(
+            layer.size * self.stored(layer, layer.start_bits)
+            for layer in stats.layers
+        )
+        return stats.average(stored)
 
     def _most(self, stats: SearchStats) -> dict[str, int]:
         """How many widths each layer may drop in one decision."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import LayerStats
 from msq_tf.rules.target_facts import FACTS
 from msq_tf.weight_layout import Layout
 
@@ -107,6 +107,10 @@ DEVICES = {
         Device("mcu", FACTS["mcu"].widths, 15.43, 191.0, 2232.0),
         # Bytes are those of the encoded weights.
         Device("ethos_u", _ANY, 0.0, 0.0, 0.0),
+        *(
+            Device(f"ethos_u:{name}", _ANY, 0.0, 0.0, 0.0)
+            for name in FACTS["ethos_u"].accelerators
+        ),
         *_on_socs(),
     )
 }

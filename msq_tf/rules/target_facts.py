@@ -24,6 +24,7 @@ class TargetFacts:
             `storage.KINDS`, widest first.
         socs: Bits of the containers by the name of a SoC, where these differ.
         default_socs: The SoCs that files are for if none is named.
+        accelerators: The accelerators that files are compiled for.
     """
 
     activation_bits: int | None
@@ -33,6 +34,7 @@ class TargetFacts:
         default_factory=dict
     )
     default_socs: tuple[str, ...] = ()
+    accelerators: tuple[str, ...] = ()
 
 
 def _read() -> dict[str, TargetFacts]:
@@ -44,6 +46,7 @@ def _read() -> dict[str, TargetFacts]:
             {kind: tuple(bits) for kind, bits in facts["widths"].items()},
             {soc: tuple(bits) for soc, bits in facts.get("socs", {}).items()},
             tuple(facts.get("default_socs", ())),
+            tuple(facts.get("accelerators", ())),
         )
         for name, facts in json.loads(file.read_text("utf-8")).items()
     }

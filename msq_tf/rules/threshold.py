@@ -6,14 +6,14 @@ import dataclasses
 from typing import ClassVar
 
 from msq_tf.arguments import check_number
-from msq_tf.rules.rule import EPSILON
-from msq_tf.rules.rule import Change
-from msq_tf.rules.rule import Decision
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import EPSILON
+from msq_tf.rules.records import Change
+from msq_tf.rules.records import Decision
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import RuleState
+from msq_tf.rules.records import SearchStats
+from msq_tf.rules.records import mean_sensitivity
 from msq_tf.rules.rule import Rule
-from msq_tf.rules.rule import RuleState
-from msq_tf.rules.rule import SearchStats
-from msq_tf.rules.rule import mean_sensitivity
 
 
 @dataclasses.dataclass(frozen=True)

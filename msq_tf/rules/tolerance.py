@@ -15,12 +15,12 @@ from msq_tf.arguments import check_number
 from msq_tf.rules import allocation
 from msq_tf.rules.allocation import Option
 from msq_tf.rules.monitored import direction
-from msq_tf.rules.rule import EPSILON
-from msq_tf.rules.rule import Change
-from msq_tf.rules.rule import Decision
-from msq_tf.rules.rule import LayerStats
-from msq_tf.rules.rule import RuleState
-from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.records import EPSILON
+from msq_tf.rules.records import Change
+from msq_tf.rules.records import Decision
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import RuleState
+from msq_tf.rules.records import SearchStats
 from msq_tf.rules.sized import EXPONENT
 from msq_tf.rules.sized import SizedRule
 
@@ -210,7 +210,7 @@ class ToleranceRule(SizedRule):
 
     def start(self, stats: SearchStats) -> RuleState:
         """The state at the start of a search: the widest size."""
-        average = self._start_average(stats)
+        average = self.start_average(stats)
         return RuleState(
             started=1.0, start_bits=average, target_bits=_as_float32(average)
         )
@@ -275,7 +275,7 @@ class ToleranceRule(SizedRule):
         A smaller one is predicted to cost at least as much.
         """
         options = self.options(stats)
-        top = self._start_average(stats)
+        top = self.start_average(stats)
         floor = stats.average(sum(row[-1].stored for row in options.values()))
         rungs: list[Rung] = []
         for number in range(_RUNGS):
@@ -301,20 +301,13 @@ class ToleranceRule(SizedRule):
         """Bytes at average stored bits; of the whole file with a device."""
         return average * stats.size / 8 + self.overhead(stats)
 
-    def _start_average(self, stats: SearchStats) -> float:
-        stored = sum(
-            layer.size * self.stored(layer, layer.start_bits)
-            for layer in stats.layers
-        )
-        return stats.average(stored)
-
     def _plan(
         self,
         stats: SearchStats,
         options: dict[str, list[Option]],
         budget: float,
     ) -> dict[str, int]:
-        excess = self._start_average(stats) - budget - EPSILON
+        excess = self.start_average(stats) - budget - EPSILON
         plan = allocation.allocate(
             options, max(excess, 0.0) * stats.size, EXPONENT
         )

@@ -18,6 +18,7 @@ from msq_tf.reports.progress import ProgressPrinter
 from msq_tf.reports.progress import SummaryWriter
 from msq_tf.rules.rule import Rule
 from msq_tf.rules.tolerance import ToleranceRule
+from msq_tf.search import device_costs
 from msq_tf.search import one_search
 from msq_tf.search.controller import Choose
 from msq_tf.search.controller import Decider
@@ -268,14 +269,18 @@ class SearchCallback(TakesSamples):
         # BackupAndRestore may load its state after on_train_begin.
         self._qmodel.hold_scales()
         search = self._qmodel.search
+        device_costs.find(self.rule, self._qmodel)
         if self._tolerance is not None:
             self._steps = self._steps or int(search.steps.numpy())
             self._tolerance.begin_epoch(epoch)
             return
         state = search.rule_state
-        fresh = self.rule.start(search_stats(self._qmodel))
-        if not state.started or not state.same_target(fresh):
+        stats = search_stats(self._qmodel)
+        fresh = self.rule.start(stats)
+        if not state.started or not fresh.goes_on(state):
             search.rule_state = fresh
+            if said := self.rule.forecast(stats):
+                self._say(f"MSQ: {said}")
         if epoch and not self._steps:
             # Resumed: how long an epoch is was known when it was backed up,
             # and the decision at its end may have come after that.
@@ -302,7 +307,8 @@ class SearchCallback(TakesSamples):
             self._tolerance.end_epoch(epoch + 1, logs or {})
         self._qmodel.search.epoch.assign(float(epoch + 1))
         self._add_logs(logs)
-        self._printer.note(self._qmodel, epoch)
+        words = self.rule.words(search_stats(self._qmodel))
+        self._printer.note(self._qmodel, epoch, words)
         if self._writer is not None:
             self._writer.write(self._qmodel, epoch, logs)
 
@@ -312,11 +318,8 @@ class SearchCallback(TakesSamples):
             self._tolerance.end()
         state = self._qmodel.search.rule_state
         if state.started and not state.done:
-            warnings.warn(
-                f"The search ended at {self._qmodel.average_bits:.3f} average "
-                f"bits, above its target of {state.target_bits:.3f}.",
-                stacklevel=2,
-            )
+            missed = self.rule.missed(search_stats(self._qmodel), state)
+            warnings.warn(f"The search ended at {missed}.", stacklevel=2)
         if self._writer is not None:
             self._writer.close()
         self._decider = None
@@ -331,10 +334,9 @@ class SearchCallback(TakesSamples):
             return
         if self._decider is None or not search.rule_state.started:
             raise ValueError(_UNBEGUN)
-        rule = self.rule
         epochs = self.params.get("epochs") or 1
         progress = min(epoch / epochs, 1.0)
-        share, end = rule.span()
+        share, end = self.rule.span()
         phase = share * epochs * self._steps
         interval = self.interval or max(1, int(phase / _DECISIONS))
         over = progress >= end
@@ -342,7 +344,7 @@ class SearchCallback(TakesSamples):
         if state.decisions and step < state.last_step + interval and not over:
             return
         portions = self._portions(1 + int(phase / interval))
-        while rule.due(progress, self._decider.average(), search.rule_state):
+        while self._decider.due(progress, step):
             with self._qmodel.state_kept():
                 changes = self._decider.decide(progress, step, epoch, portions)
             self._tell(changes)

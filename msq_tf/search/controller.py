@@ -24,11 +24,11 @@ from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.search_state import PER_WEIGHT
 from msq_tf.core.search_state import SHARED
 from msq_tf.rules.decision_check import check_decision
-from msq_tf.rules.rule import Decision
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import Decision
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import RuleState
+from msq_tf.rules.records import SearchStats
 from msq_tf.rules.rule import Rule
-from msq_tf.rules.rule import RuleState
-from msq_tf.rules.rule import SearchStats
 from msq_tf.sensitivity.effort import STEP
 from msq_tf.sensitivity.finite import check_layers
 from msq_tf.sensitivity.finite import check_loss
@@ -70,12 +70,14 @@ def search_stats(
     step: int = 0,
 ) -> SearchStats:
     """Statistics for a rule; without `layers` none that need data."""
-    return SearchStats(
+    stats = SearchStats(
         layers=layer_outlines(qmodel) if layers is None else layers,
         progress=progress,
         step=step,
         float_size=qmodel.float_size,
     )
+    costs = qmodel.search.device_costs
+    return stats if costs is None else costs.of(stats)
 
 
 class Decider:
@@ -100,9 +102,10 @@ class Decider:
         self._tell = tell
         self._told = False
 
-    def average(self) -> float:
-        """Average stored bits, as the rule counts them."""
-        return self._rule.average(search_stats(self._qmodel))
+    def due(self, progress: float, step: int) -> bool:
+        """Whether the rule wants to decide now."""
+        stats = search_stats(self._qmodel, None, progress, step)
+        return self._rule.due_now(stats, self._qmodel.search.rule_state)
 
     def decide(
         self,

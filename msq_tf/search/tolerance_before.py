@@ -10,7 +10,7 @@ import numpy as np
 
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.core.quantized_network import QuantizedNetwork
-from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.records import SearchStats
 from msq_tf.rules.tolerance import Rung
 from msq_tf.rules.tolerance import ToleranceRule
 from msq_tf.search.controller import search_stats

@@ -22,9 +22,9 @@ from msq_tf.core.bit_history import BitChange
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.rules import course
 from msq_tf.rules.course import Course
-from msq_tf.rules.rule import Decision
-from msq_tf.rules.rule import RuleState
-from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.records import Decision
+from msq_tf.rules.records import RuleState
+from msq_tf.rules.records import SearchStats
 from msq_tf.rules.tolerance import ToleranceRule
 from msq_tf.search import tolerance_journal as journals
 from msq_tf.search.controller import Choose

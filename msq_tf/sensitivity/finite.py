@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from msq_tf.core.batches import Samples
 from msq_tf.core.batches import in_parts
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import LayerStats
 
 ADVICE = (
     "Expected finite data and a training that has not diverged: look for NaN "

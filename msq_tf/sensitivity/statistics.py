@@ -17,7 +17,7 @@ from msq_tf.bit_widths import MIN_BITS
 from msq_tf.core.batches import Batch
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.quantizers import uniform
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import LayerStats
 from msq_tf.rules.rule import Rule
 from msq_tf.sensitivity.divergence import output_divergence
 from msq_tf.sensitivity.hessian import BlockHessian

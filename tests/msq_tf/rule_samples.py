@@ -3,8 +3,8 @@
 import dataclasses
 
 import msq_tf
-from msq_tf.rules.rule import LayerStats
-from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import SearchStats
 
 
 def layer(path, size=1000, bits=8, cost=1.0, **kwargs):

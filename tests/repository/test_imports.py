@@ -26,12 +26,20 @@ FLOORS = {
     "tflite_export": (
         *("errors", "text_tables", "differences", "files", "output_files"),
         "progress",
-        *("flatbuffer", "importing", "targets", "runtime", "quiet", "data"),
+        *("flatbuffer", "importing", "targets", "runtime", "latency", "quiet"),
+        "data",
         "conversion",
         *("matching", "integer", "verification", "inspect", "evaluation"),
         "preparation",
-        *("target_file", "devices", "reports", "generation", "steps"),
-        *("exporting", "generating", "dry_run", "looking", "device_flags"),
+        *("target_file", "devices", "costs", "reports", "generation", "steps"),
+        *(
+            "predicting",
+            "exporting",
+            "generating",
+            "dry_run",
+            "looking",
+            "device_flags",
+        ),
         *("cli", "__main__"),
     ),
     "train": (

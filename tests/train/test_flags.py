@@ -4,6 +4,7 @@ import pytest
 from absl import flags
 
 from tests.train.conftest import parsed
+from train import phases
 from train import recipes
 
 pytestmark = pytest.mark.usefixtures("restored_flags")
@@ -50,6 +51,24 @@ def test_where_a_run_computes_is_no_part_of_what_it_is():
     assert parsed("--nosync_batch_norm").identity() != here
 
 
+def test_a_budget_on_a_device_takes_the_place_of_that_of_size():
+    device = "ethos_u:ethos-u55-128"
+    given = ("--target_latency_ms=0.3", f"--target_device={device}")
+    settings = parsed(*given)
+    assert settings.target_compression is None
+    assert settings.allowed_bits is None
+    rule = phases.rule(settings)
+    assert (rule.target_latency, rule.device) == (0.3, device)
+    both = parsed(*given, "--target_compression=6", "--target_ram=70000")
+    rule = phases.rule(both)
+    assert (rule.target_compression, rule.target_ram) == (6.0, 70000)
+    assert settings.identity() != both.identity()
+
+
+def test_runs_without_such_budgets_are_what_they_were():
+    assert not [name for name in parsed().identity() if "device" in name]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -61,6 +80,16 @@ def test_where_a_run_computes_is_no_part_of_what_it_is():
         (["--rule=threshold", "--allowed_bits=8,4"], "no allowed_bits"),
         (["--target_compression=17"], "cannot be reached.* at most 16"),
         (["--min_bits=4", "--target_compression=9"], "at most 8"),
+        (["--target_latency_ms=1"], "belong together.*target_device=None"),
+        (["--target_device=mcu"], "belong together.*target_ram=None"),
+        (
+            ["--target_ram=9", "--target_device=mcu", "--rule=threshold"],
+            "rule=threshold",
+        ),
+        (
+            ["--target_ram=9", "--target_device=mcu", "--max_drop=1"],
+            "max_drop=1.0",
+        ),
         (["--epochs=0"], "Received: epochs=0"),
         (["--batch_size=-1"], "Received: batch_size=-1"),
         (["--learning_rate=0"], "Received: learning_rate=0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import importlib.util
 import re
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -125,33 +127,119 @@ def compile_file(
     Raises:
         ExportError: If Vela isn't installed or fails; with its own words.
     """
-    check_installed()
     named, operators = _with_names(data)
+    run = _compile(named, accelerator, settings)
+    figures = _figures(run.summary, settings)
+    figures["compiled_bytes"] = len(run.compiled)
+    figures["npu_operators"] = _number(_NPU_COUNT.search(run.output))
+    figures["cpu_operators"] = _cpu_operators(run.output, operators)
+    return figures, run.compiled
+
+
+class OperatorCosts(NamedTuple):
+    """Milliseconds and SRAM of an operator, by Vela's estimate.
+
+    Attributes:
+        milliseconds: Of all that Vela made of it.
+        ram_bytes: SRAM in use meanwhile, at most.
+    """
+
+    milliseconds: float
+    ram_bytes: float
+
+
+def operator_costs(
+    data: bytes, accelerator: str
+) -> tuple[dict[int, OperatorCosts], str]:
+    """Estimates each operator of an int8 file, by its position.
+
+    What Vela made of no operator in particular is at -1. Operators that become
+    a part of another take nothing by themselves.
+
+    Returns:
+        The costs, and the version of Vela.
+
+    Raises:
+        ExportError: If Vela isn't installed, fails, or leaves operators to the
+            CPU, of which it has no estimate.
+    """
+    settings = known_accelerators()[accelerator]
+    named, places = _placed(data)
+    run = _compile(named, accelerator, settings, "--verbose-performance")
+    left = _cpu_operators(run.output, _with_names(data)[1])
+    if left:
+        raise ExportError(
+            f"Vela leaves operators to the CPU for {accelerator}, whose time "
+            "it does not estimate. Expected none, or budgets of size alone. "
+            f"Received: {len(left)} of them, {'; '.join(left)}"
+        )
+    clock = float(run.summary["core_clock"])
+    total = float(run.summary["sram_memory_used"]) * _KIB
+    # The most is that of an operator, but for what is there all the time.
+    always = max(
+        total - max(float(row["Staging Usage"]) for row in run.operators), 0.0
+    )
+    found: dict[int, OperatorCosts] = {}
+    for row in run.operators:
+        place = _place(row["Name"], places)
+        before = found.get(place, OperatorCosts(0.0, 0.0))
+        found[place] = OperatorCosts(
+            before.milliseconds + float(row["Op Cycles"]) / clock * 1e3,
+            max(before.ram_bytes, float(row["Staging Usage"]) + always),
+        )
+    return found, importlib.metadata.version("ethos-u-vela")
+
+
+def _place(name: str, places: Mapping[str, int]) -> int:
+    """The operator that wrote what has a name, or of which that is a part."""
+    if name in places:
+        return places[name]
+    begun = [known for known in places if name.startswith(f"{known}_")]
+    return places[max(begun, key=len)] if begun else -1
+
+
+class _Run(NamedTuple):
+    """What Vela said and wrote."""
+
+    output: str
+    summary: dict[str, str]
+    operators: list[dict[str, str]]
+    compiled: bytes
+
+
+def _compile(
+    named: bytes, accelerator: str, settings: Mapping[str, str], *flags: str
+) -> _Run:
+    check_installed()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "model.tflite")
         source.write_bytes(named)
-        done = _vela(source, accelerator, settings)
+        done = _vela(source, accelerator, settings, *flags)
         output = done.stdout + done.stderr
         compiled = source.with_name("model_vela.tflite")
         summary = next(source.parent.glob("model_summary_*.csv"), None)
+        layers = source.with_name("model_per-layer.csv")
         if done.returncode or summary is None or not compiled.exists():
             raise ExportError(
                 f"Vela failed for {accelerator}. Expected a file that it "
                 "compiles, or another of the option accelerators. Received: "
                 f"{_last_words(output, done.returncode)}"
             )
-        with summary.open(encoding="utf-8", newline="") as stream:
-            row = next(csv.DictReader(stream))
-        result = compiled.read_bytes()
-    figures = _figures(row, settings)
-    figures["compiled_bytes"] = len(result)
-    figures["npu_operators"] = _number(_NPU_COUNT.search(output))
-    figures["cpu_operators"] = _cpu_operators(output, operators)
-    return figures, result
+        return _Run(
+            output,
+            _rows(summary)[0],
+            _rows(layers) if layers.exists() else [],
+            compiled.read_bytes(),
+        )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def _vela(
-    source: Path, accelerator: str, settings: Mapping[str, str]
+    source: Path, accelerator: str, settings: Mapping[str, str], *flags: str
 ) -> subprocess.CompletedProcess[str]:
     return command.run(
         "Vela",
@@ -167,6 +255,7 @@ def _vela(
             f"--output-dir={source.parent}",
             "--show-cpu-operations",
             "--verbose-weights",
+            *flags,
         ],
         _TIMEOUT_SECONDS,
         source.parent,
@@ -201,20 +290,29 @@ def _with_names(data: bytes) -> tuple[bytes, dict[str, str]]:
 
     The file with names, and operators by the name of what they write.
     """
+    named, places = _placed(data)
+    model = fb.read(named)
+    operators = model.subgraphs[0].operators
+    return named, {
+        name: f"{fb.op_name(model, operators[place])} (operator {place})"
+        for name, place in places.items()
+    }
+
+
+def _placed(data: bytes) -> tuple[bytes, dict[str, int]]:
     model = fb.load(data)
-    operators = {}
+    places = {}
     taken = set()
     graph = model.subgraphs[0]
     ends = set(fb.outputs(graph))
     for number, op in enumerate(graph.operators or ()):
-        label = f"{fb.op_name(model, op)} (operator {number})"
         for index in fb.outputs(op):
             tensor = graph.tensors[index]
             if index not in ends or fb.name(tensor) in taken:
                 tensor.name = f"op{number}_{index}".encode()
             taken.add(fb.name(tensor))
-            operators[fb.name(tensor)] = label
-    return fb.dump(model), operators
+            places[fb.name(tensor)] = number
+    return fb.dump(model), places
 
 
 def _cpu_operators(output: str, operators: Mapping[str, str]) -> list[str]:

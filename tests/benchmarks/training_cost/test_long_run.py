@@ -7,9 +7,9 @@ import json
 import pytest
 
 from benchmarks.training_cost import long_run
-from msq_tf.rules.rule import LayerStats
-from msq_tf.rules.rule import RuleState
-from msq_tf.rules.rule import SearchStats
+from msq_tf.rules.records import LayerStats
+from msq_tf.rules.records import RuleState
+from msq_tf.rules.records import SearchStats
 
 
 def test_the_pendulum_swings():

@@ -10,7 +10,7 @@ import pytest
 import msq_tf
 from msq_tf.core import bit_history
 from msq_tf.core.bit_history import BitChange
-from msq_tf.rules.rule import Candidate
+from msq_tf.rules.records import Candidate
 from tests.msq_tf.samples import tiny_model
 
 CHANGES = [

@@ -17,7 +17,7 @@ from msq_tf.reports import bit_changes
 from msq_tf.reports import names
 from msq_tf.reports.bit_changes import Decisions
 from msq_tf.reports.progress import ProgressPrinter
-from msq_tf.rules.rule import Candidate
+from msq_tf.rules.records import Candidate
 from tests.msq_tf.samples import EPOCHS
 from tests.msq_tf.samples import budget
 from tests.msq_tf.samples import fit

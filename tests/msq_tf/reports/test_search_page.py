@@ -14,7 +14,7 @@ from msq_tf.core.bit_history import BitChange
 from msq_tf.page import charts
 from msq_tf.reports import search_page
 from msq_tf.reports.training_log import EpochPoint
-from msq_tf.rules.rule import Candidate
+from msq_tf.rules.records import Candidate
 from tests.msq_tf.reports.test_code_use import quiet_model
 from tests.msq_tf.samples import new_model
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import strategies as st
 
 import msq_tf
-from msq_tf.rules.rule import RuleState
+from msq_tf.rules.records import RuleState
 from tests.msq_tf.rule_samples import apply
 from tests.msq_tf.rule_samples import layer
 from tests.msq_tf.rule_samples import stats

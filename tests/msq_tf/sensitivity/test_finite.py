@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
-from msq_tf.rules.rule import LayerStats
+from msq_tf.rules.records import LayerStats
 from msq_tf.sensitivity.finite import _first_row
 from msq_tf.sensitivity.finite import check_layers
 

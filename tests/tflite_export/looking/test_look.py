@@ -13,7 +13,7 @@ from msq_tf.core.bit_history import BitChange
 from msq_tf.page import charts
 from msq_tf.page import document
 from msq_tf.reports.bit_changes import describe
-from msq_tf.rules.rule import Candidate
+from msq_tf.rules.records import Candidate
 from tests.tflite_export.devices.files import files
 from tests.tflite_export.devices.files import images
 from tests.tflite_export.samples import quantized

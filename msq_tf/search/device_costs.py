@@ -1,0 +1,41 @@
+"""Finds what a model takes on a device, before the first step."""
+
+from __future__ import annotations
+
+import importlib
+
+from msq_tf.core.quantized_network import QuantizedNetwork
+from msq_tf.rules.device_costs import DeviceCosts
+from msq_tf.rules.rule import Rule
+
+# It imports this package, so it is looked up when it is needed.
+_EXPORTER = "tflite_export"
+
+
+def find(rule: Rule, network: QuantizedNetwork) -> None:
+    """Gives a network the costs that a rule with budgets on a device needs.
+
+    Those that the rule was given count; else those that the network has from an
+    interrupted search, so that it goes on with the same figures; else those
+    that `tflite_export.device_costs` finds.
+
+    Raises:
+        ValueError: If they do not fit the model, or the device can't run it.
+    """
+    if not rule.uses_costs_of_device:
+        return
+    search = network.search
+    given: DeviceCosts | None = getattr(rule, "costs", None)
+    if given is not None:
+        search.device_costs = given
+        return
+    device = str(getattr(rule, "device", None))
+    kept = search.device_costs
+    if kept is None or kept.device != device:
+        search.device_costs = _found(network, device)
+
+
+def _found(network: QuantizedNetwork, device: str) -> DeviceCosts:
+    exporter = importlib.import_module(_EXPORTER)
+    costs: DeviceCosts = exporter.device_costs(network, device)
+    return costs

@@ -1,0 +1,1 @@
+"""Measures operators on this processor, and predicts files from a table."""

@@ -1,0 +1,242 @@
+"""LatencyTable: milliseconds of measured operators, and of those between."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import importlib.resources
+import json
+import math
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from tflite_export.errors import ExportError
+from tflite_export.latency import operators
+from tflite_export.latency import timing
+from tflite_export.latency.operators import Operator
+from tflite_export.output_files import fill
+from tflite_export.output_files import staged
+
+# Measured operators that one between them is predicted from.
+_NEAREST = 3
+
+
+class Row(NamedTuple):
+    """A measured operator.
+
+    Attributes:
+        milliseconds: Of a call of a file of this operator alone.
+        family: What it may be compared with, see `Operator`.
+        macs: Multiplications with additions.
+        moved: Bytes read and written.
+    """
+
+    milliseconds: float
+    family: str
+    macs: int
+    moved: float
+
+
+class Predicted(NamedTuple):
+    """The time of an operator in a network.
+
+    Attributes:
+        milliseconds: Without what a call takes by itself.
+        measured: Whether the table has this very operator.
+    """
+
+    milliseconds: float
+    measured: bool
+
+
+@dataclasses.dataclass
+class LatencyTable:
+    """Milliseconds of operators, measured on one thread of a processor.
+
+    Attributes:
+        processor: Name of the processor.
+        date: Day of the measurements, as `2026-11-30`.
+        runtime: Name and version of what ran them.
+        call: Milliseconds that a call takes by itself: those of the fastest
+            operator.
+        rows: The operators by their keys.
+    """
+
+    processor: str
+    date: str
+    runtime: str
+    call: float = math.inf
+    rows: dict[str, Row] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of_this_machine(cls) -> LatencyTable:
+        """An empty table for measurements here and today."""
+        version = importlib.metadata.version("ai-edge-litert")
+        return cls(
+            processor_name(),
+            datetime.date.today().isoformat(),
+            f"LiteRT {version}",
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> LatencyTable:
+        """Reads a table; without a path that which comes with the package.
+
+        Raises:
+            ValueError: If the file is no such table.
+        """
+        if path is None:
+            file: Any = importlib.resources.files("tflite_export.latency")
+            file = file / "x86_64.json"
+        else:
+            file = Path(path)
+        text = file.read_text(encoding="utf-8")
+        try:
+            fields = json.loads(text)
+            rows = {
+                key: Row(float(ms), str(family), int(macs), float(moved))
+                for family, found in fields.pop("families").items()
+                for key, (ms, macs, moved) in found.items()
+            }
+            return cls(**fields, rows=rows)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                "This is no table of latencies. Expected a file of `make "
+                "latency-table`, or of `device_costs(latency_table=..., "
+                f"measure=True)`. Received: {path} ({error})"
+            ) from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the table, whole or not at all."""
+        families: dict[str, dict[str, list[float]]] = {}
+        for key, row in sorted(self.rows.items()):
+            found = families.setdefault(row.family, {})
+            found[key] = [
+                float(f"{row.milliseconds:.4g}"),
+                row.macs,
+                row.moved,
+            ]
+        fields = {
+            "processor": self.processor,
+            "date": self.date,
+            "runtime": self.runtime,
+            "call": float(f"{self.call:.4g}"),
+            "families": families,
+        }
+        # An operator a line.
+        text = json.dumps(fields).replace("], ", "],\n") + "\n"
+        with staged(path) as partial:
+            fill(partial, text.encode(), path)
+
+    def measure(self, data: bytes, seconds: float = 0.05) -> int:
+        """Measures the operators of a file that the table lacks.
+
+        Returns:
+            How many these were.
+
+        Raises:
+            ExportError: If the file has a loop, or LiteRT lacks an operator.
+        """
+        count = 0
+        for operator in operators.split(data):
+            if operator.key in self.rows:
+                continue
+            try:
+                ms = timing.milliseconds(
+                    operators.alone(data, operator), seconds
+                )
+            except (RuntimeError, ValueError) as error:
+                raise ExportError(
+                    "An operator does not run by itself. Expected one that "
+                    f"LiteRT runs. Received: {operator.key} ({error})"
+                ) from None
+            self.rows[operator.key] = Row(
+                ms, operator.family, operator.macs, operator.moved
+            )
+            self.call = min(self.call, ms)
+            count += 1
+        return count
+
+    def predict(self, operator: Operator) -> Predicted:
+        """The time of an operator in a network.
+
+        One that was not measured takes as long for its work as the nearest of
+        its family: multiplications, or bytes where it has none.
+
+        Raises:
+            ExportError: If nothing like it was measured.
+        """
+        row = self.rows.get(operator.key)
+        if row is not None:
+            return Predicted(max(row.milliseconds - self.call, 0.0), True)
+        alike = [r for r in self.rows.values() if r.family == operator.family]
+        if not alike:
+            alike = self._of_a_kind(operator)
+        near = sorted(alike, key=lambda r: _distance(operator, r))[:_NEAREST]
+        weights = [1.0 / (0.01 + _distance(operator, r)) for r in near]
+        rates = [
+            max(r.milliseconds - self.call, 1e-5) / _work(r.macs, r.moved)
+            for r in near
+        ]
+        rate = math.exp(float(np.average(np.log(rates), weights=weights)))
+        return Predicted(rate * _work(operator.macs, operator.moved), False)
+
+    def _of_a_kind(self, operator: Operator) -> list[Row]:
+        """Measured operators of the same name and types, whatever options."""
+        wanted = _kind(operator.family)
+        found = [r for r in self.rows.values() if _kind(r.family) == wanted]
+        if not found:
+            raise ExportError(
+                "The table of latencies has no operator like one of the file. "
+                "Expected a table with it: device_costs(latency_table="
+                "'mine.json', measure=True) measures it here. Received: "
+                f"{operator.key}, table of {self.processor}, {self.date}"
+            )
+        return found
+
+
+def processor_name() -> str:
+    """The name of this machine's processor, as its system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return f"{value.strip()} ({platform.machine()})"
+    return platform.processor() or platform.machine()
+
+
+def _kind(family: str) -> tuple[str, ...]:
+    """Names and types of the parts of a family, without options."""
+    return tuple(
+        part.partition("[")[0] + part.partition("]")[2].partition(" k")[0]
+        for part in family.split(" + ")
+    )
+
+
+def _work(macs: int, moved: float) -> float:
+    return float(macs or moved)
+
+
+def _distance(operator: Operator, row: Row) -> float:
+    """How unlike the sizes of two operators are, in powers of e."""
+    return sum(
+        abs(math.log((1.0 + a) / (1.0 + b)))
+        for a, b in ((operator.macs, row.macs), (operator.moved, row.moved))
+    )
+
+
+def share_measured(predicted: Sequence[Predicted]) -> float:
+    """The share of the time that is of measured operators."""
+    total = sum(p.milliseconds for p in predicted)
+    known = sum(p.milliseconds for p in predicted if p.measured)
+    return known / total if total else 1.0

@@ -1,0 +1,205 @@
+"""device_costs: milliseconds and RAM of a model, by widths of its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from msq_tf.arguments import check_flag
+from msq_tf.arguments import check_number
+from msq_tf.arguments import check_path
+from msq_tf.core.quantized_network import QuantizedNetwork
+from msq_tf.core.quantized_weight import QuantizedWeight
+from msq_tf.rules.device_costs import DeviceCosts
+from tflite_export import steps
+from tflite_export import target_file
+from tflite_export import targets
+from tflite_export.costs import cpu
+from tflite_export.costs import ethos_u
+from tflite_export.costs import mcu
+from tflite_export.matching.match import Match
+from tflite_export.preparation import opening
+from tflite_export.target_file import Built
+
+# Samples to measure ranges on, which no cost depends on.
+_SAMPLES = 8
+
+
+def device_costs(
+    model: QuantizedNetwork,
+    device: str,
+    *,
+    latency_table: str | os.PathLike[str] | None = None,
+    measure: bool = False,
+    macs_per_ms: float | None = None,
+    representative_data: Any = None,
+    input_signature: Any = None,
+    batch_size: int | None = None,
+) -> DeviceCosts:
+    """Predicts what a model takes on a device, at every width of its weights.
+
+    It may be untrained: for each width, the file that `export` would write is
+    made, and the tools of the device tell what its operators take.
+
+    - `"ethos_u:<accelerator>"`: milliseconds and SRAM by Vela's estimate.
+    - `"cpu_int8"`, `"min_size"`, `"cpu_float"`: milliseconds on one thread,
+      from a table of measured operators.
+    - `"mcu"`: the arena of TFLite Micro, measured, and milliseconds by the
+      number of operations, for a speed that you give.
+
+    Args:
+        model: A model of `msq_tf.quantize_model`. It stays as it is.
+        device: Name of the device.
+        latency_table: A table of `make latency-table`, or of an earlier call
+            with `measure`; `None` for the one that comes with the package,
+            whose processor and date `DeviceCosts.source` names.
+        measure: Whether to measure operators on this machine that the table
+            lacks, and write them to `latency_table` if it is given.
+        macs_per_ms: Multiplications with additions in a millisecond, of the
+            microcontroller: those of a network by its measured time.
+        representative_data: As in `export`; random inputs if `None`.
+        input_signature: As in `export`.
+        batch_size: As in `export`, but 1 if `None`; latencies are those of a
+            call.
+
+    Returns:
+        A `DeviceCosts`, for `msq_tf.BudgetRule(costs=...)`.
+
+    Raises:
+        ExportError: If the device can't run the model, or its tools are not
+            installed.
+        ValueError: If there is no such device, or nothing to predict it with.
+
+    Example:
+    ```python
+    costs = tflite_export.device_costs(qmodel, "ethos_u:ethos-u55-128")
+    print(costs.latency_at(qmodel.bits), "ms")
+    costs.save("ethos-u55-128.json")
+    ```
+    """
+    if not isinstance(model, QuantizedNetwork):
+        raise ValueError(
+            "Expected a model of msq_tf.quantize_model, or the ModelView of a "
+            f"tf_keras model. Received: model={model!r}"
+        )
+    target, _, part = str(device).partition(":")
+    known = (*ethos_u.NAMES, *cpu.NAMES, "mcu")
+    if device not in known:
+        raise ValueError(
+            "Nothing predicts what a model takes there. Expected one of "
+            f"{list(known)}. Received: device={device!r}"
+        )
+    check_path("latency_table", latency_table, optional=True)
+    check_flag("measure", measure)
+    check_number("macs_per_ms", macs_per_ms, 1, optional=True)
+    if (latency_table is not None or measure) and device not in cpu.NAMES:
+        raise ValueError(
+            "`latency_table` and `measure` are for processors. Expected "
+            f"device={list(cpu.NAMES)}. Received: device={device!r}"
+        )
+    if macs_per_ms is not None and device != "mcu":
+        raise ValueError(
+            "`macs_per_ms` is for device='mcu'. Received: "
+            f"device={device!r}, macs_per_ms={macs_per_ms:g}"
+        )
+    if batch_size is None and model.fixed_batch_size is None:
+        batch_size = 1
+    with files_of(
+        model, target, representative_data, input_signature, batch_size
+    ) as files:
+        if device in cpu.NAMES:
+            return cpu.costs(files, device, model.paths, latency_table, measure)
+        if device == "mcu":
+            return mcu.costs(files, model.paths, macs_per_ms)
+        return ethos_u.costs(files, device, part, model.paths)
+
+
+@contextlib.contextmanager
+def files_of(
+    model: QuantizedNetwork,
+    target: str,
+    representative_data: Any = None,
+    input_signature: Any = None,
+    batch_size: int | None = None,
+) -> Iterator[WidthFiles]:
+    """Converts a model once, for files of it at any widths.
+
+    Args:
+        model: A quantized model, trained or not; it stays as it is.
+        target: Name of an export target.
+        representative_data: As in `export`.
+        input_signature: As in `export`.
+        batch_size: As in `export`.
+
+    Raises:
+        ExportError: If the model can't be converted.
+    """
+    known: Any = model
+    begun = opening.opened(
+        known,
+        targets.load(target),
+        representative_data,
+        input_signature,
+        batch_size,
+        _SAMPLES,
+        trained=False,
+    )
+    # Constants of a large model may lie there, as long as they are needed.
+    with tempfile.TemporaryDirectory() as folder:
+        yield WidthFiles(model, target, steps.convert(known, begun, folder))
+
+
+class WidthFiles:
+    """Files of one model at any widths.
+
+    For other widths the codes alone are replaced, and their scales by the ratio
+    of the steps. What the numbers are is only nearly right then, which changes
+    no cost: operators, types and shapes are those of an export, and so are the
+    codes.
+    """
+
+    def __init__(self, model: QuantizedNetwork, target: str, job: steps.Job):
+        self._model = model
+        self.target = targets.load(target)
+        self._matching = job.matching
+        self._plan: Any = job.plan(
+            self.target, target_file.Limits(), calibrates=True
+        )
+        self.inputs = job.inputs
+
+    def at(self, widths: Mapping[str, int]) -> Built:
+        """The file with weights at some widths, by path.
+
+        Raises:
+            ExportError: If the target can't run a part of the model.
+        """
+        model = self._model
+        weights = model.weights_at([widths[path] for path in model.paths])
+        named = dict(zip(model.paths, weights, strict=True))
+        matching = self._matching
+        changed = dataclasses.replace(
+            matching,
+            matches=tuple(_changed(m, named) for m in matching.matches),
+        )
+        plan = dataclasses.replace(self._plan, matching=changed)
+        built: Built = plan.build(self.target)
+        return built
+
+
+def _changed(match: Match, weights: Mapping[str, QuantizedWeight]) -> Match:
+    weight = weights[match.weight.path]
+    ratio = np.median(weight.step) / np.median(match.weight.step)
+    scale = (match.fit.scale * ratio).astype(np.float32)
+    return dataclasses.replace(
+        match,
+        weight=weight,
+        fit=dataclasses.replace(match.fit, scale=scale),
+        twins=tuple(_changed(twin, weights) for twin in match.twins),
+    )

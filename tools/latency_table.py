@@ -1,0 +1,120 @@
+"""Measures operators on this machine, into the table of latencies.
+
+    python -m tools.latency_table                 # the one of the package
+    python -m tools.latency_table mine.json       # another, or more of it
+
+Quiet machines measure best: every operator's time is that of its fastest block
+of calls, on one thread. Operators that the file has already stay as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import msq_tf
+from benchmarks.harness.networks import Network
+from msq_tf.keras3.model import MSQModel
+from tflite_export.latency.table import LatencyTable
+from tflite_export.predicting import files_of
+
+FILE = Path("tflite_export/latency/x86_64.json")
+_TARGETS = ("cpu_int8", "cpu_float", "min_size")
+_WIDTHS = (8, 4, 2)
+# Sides and channels of images on which layers of each kind are measured.
+_IMAGES = (
+    *((96, 8), (48, 16), (48, 48), (32, 16), (32, 64), (24, 24), (24, 144)),
+    *((16, 32), (16, 128), (12, 96), (12, 192), (8, 64), (8, 256)),
+    *((6, 96), (4, 128)),
+)
+_DENSE = (16, 64, 128, 256, 640, 1280)
+
+
+def networks() -> Iterator[tuple[str, keras.Model]]:
+    """Whole networks, then layers of each kind at a grid of sizes."""
+    for name, shape, classes, alpha in (
+        ("resnet8", (28, 28, 1), 10, 1.0),
+        ("resnet20", (32, 32, 3), 10, 1.0),
+        ("mobilenet_v2", (96, 96, 3), 1000, 0.35),
+        ("mobilenet_v2", (128, 128, 3), 100, 0.5),
+        ("vit_micro", (32, 32, 3), 10, 1.0),
+    ):
+        network = Network(name, shape, 1, classes, alpha)
+        yield f"{name} {shape}", network.build()
+    for side, channels in _IMAGES:
+        yield f"image {side} {channels}", _image(side, channels)
+    yield "dense", _dense()
+
+
+def _image(side: int, channels: int) -> keras.Model:
+    """Convolutions of each kind, additions and means of one image."""
+    layers = keras.layers
+    x = inputs = keras.Input((side, side, channels))
+    outputs: list[Any] = []
+    for activation in (None, "relu", "relu6"):
+        options = {"padding": "same", "activation": activation}
+        outputs += [
+            layers.Conv2D(channels, 3, **options)(x),
+            layers.Conv2D(2 * channels, 3, strides=2, **options)(x),
+            layers.DepthwiseConv2D(3, **options)(x),
+            layers.DepthwiseConv2D(3, strides=2, **options)(x),
+            layers.DepthwiseConv2D(5, **options)(x),
+            layers.Conv2D(channels, 1, **options)(x),
+            layers.Conv2D(max(channels // 4, 4), 1, **options)(x),
+            layers.Conv2D(2 * channels, 1, **options)(x),
+            layers.Conv2D(2 * channels, 1, strides=2, **options)(x),
+        ]
+    total = layers.Add()([x, outputs[0]])
+    means = [
+        layers.GlobalAveragePooling2D()(layers.ReLU()(total)),
+        layers.Flatten()(layers.MaxPooling2D()(x)),
+        layers.Flatten()(layers.AveragePooling2D(2)(x)),
+    ]
+    return keras.Model(inputs, [*outputs, *means])
+
+
+def _dense() -> keras.Model:
+    inputs, outputs = [], []
+    for size in _DENSE:
+        x = keras.Input((size,))
+        inputs.append(x)
+        for units in _DENSE:
+            for activation in (None, "relu", "softmax"):
+                layer = keras.layers.Dense(units, activation=activation)
+                outputs.append(layer(x))
+    return keras.Model(inputs, outputs)
+
+
+def measured(table: LatencyTable, model: MSQModel, target: str) -> int:
+    """Adds the operators of a model's files at every container."""
+    with files_of(model, target, batch_size=1) as files:
+        return sum(
+            table.measure(files.at(dict.fromkeys(model.paths, width)).data)
+            for width in _WIDTHS
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """Measures into a file; returns the exit status."""
+    path = Path(arguments[0]) if arguments else FILE
+    table = (
+        LatencyTable.load(path)
+        if arguments and path.exists()
+        else LatencyTable.of_this_machine()
+    )
+    for name, model in networks():
+        qmodel = msq_tf.quantize_model(model)
+        for target in _TARGETS:
+            count = measured(table, qmodel, target)
+            print(f"{name}, {target}: {count} operators more")
+        table.save(path)
+    print(f"{len(table.rows)} operators of {table.processor} in {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
