@@ -13,6 +13,7 @@ import re
 import sys
 from pathlib import Path
 
+from benchmarks.accuracy import ablations
 from benchmarks.accuracy import accuracy
 from benchmarks.accuracy import channels
 from benchmarks.accuracy import figures
@@ -85,6 +86,7 @@ def pages() -> dict[Path, dict[str, str]]:
         "docs/accuracy.md": {
             "": accuracy.markdown(load("accuracy")),
             "scales": scales.markdown(load("scales")),
+            "methods": ablations.markdown(load("ablations")),
             "the start": start.markdown(load("start")),
         },
         "docs/algorithm.md": {"": kept(load("strength"))},

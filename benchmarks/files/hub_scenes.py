@@ -153,15 +153,14 @@ ROWS = (
                     "ResNetBackbone",
                     RESIDUAL
                     | {
-                        # As many as it projects to: they follow each other.
-                        "input_conv_filters": [16],
-                        "stackwise_num_filters": [16, 16, 16, 16],
+                        # Its first blocks take no other number.
+                        "stackwise_num_filters": [64, 64, 64, 64],
                         "stackwise_num_blocks": [1, 1, 1, 1],
                         "stackwise_num_strides": [1, 2, 2, 2],
                     },
                 ),
                 "num_classes": 1,
-                "projection_filters": 16,
+                "projection_filters": 64,
                 "image_shape": (64, 64, 3),
             },
         ),
