@@ -91,7 +91,7 @@ def test_private_names_are_used_in_few_files(root):
         for files in used.values()
         for path in files
         if path.startswith(conversion)
-    } == {f"{conversion}converter.py", f"{conversion}frozen_graph.py"}
+    } == {f"{conversion}converter.py", f"{conversion}freezing.py"}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tflite_export.flatbuffer.operators import KEEPS_AXES
 from tflite_export.integer import for_gpu
 from tflite_export.integer import grouped
 from tflite_export.integer import narrow_weights
+from tflite_export.integer import pools
 from tflite_export.integer import reshaping
 from tflite_export.integer import tied_tables
 from tflite_export.integer import unread_pieces
@@ -39,6 +40,7 @@ def prepare(
         matches = grouped.apart(model, matches)
     if not target.unread_outputs:
         unread_pieces.cut(model)
+    pools.shrink_windows(model)
     prepared = []
     for match in matches:
         graph = model.subgraphs[match.constant.graph]

@@ -80,37 +80,6 @@ def test_it_learns_from_inputs_alone(mode):
     assert history["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
 
 
-def test_statistics_of_a_generator_take_inputs_alone():
-    qmodel = prepared(bits=8)
-    qmodel.compile("adam", LOSS)
-    batches = ((X, Y) for _ in range(5))
-    qmodel.fit(
-        batches,
-        steps_per_epoch=4,
-        shuffle=False,
-        verbose=0,
-        callbacks=[search(data=X)],
-    )
-    assert qmodel.compression >= 8
-
-
-def test_inputs_alone_that_are_not_finite_are_told():
-    qmodel = prepared(bits=8)
-    qmodel.compile("adam")
-    broken = X.copy()
-    broken[5, 2] = np.nan
-    with pytest.warns(UserWarning, match=r"`x` is not finite.*x\[5\]"):
-        qmodel.fit(X, verbose=0, callbacks=[search(data=broken, samples=4)])
-
-
-def test_without_a_teacher_statistics_of_a_loss_need_its_targets():
-    qmodel = msq_tf.quantize_model(network())
-    qmodel.compile("adam", LOSS)
-    for data in (X, (X, None)):
-        with pytest.raises(ValueError, match="compares with.*inputs alone"):
-            qmodel.fit(X, Y, verbose=0, callbacks=[search(data=data)])
-
-
 @pytest.mark.slow
 def test_a_data_set_of_inputs_alone_and_metrics_that_see_no_label():
     qmodel = prepared()
