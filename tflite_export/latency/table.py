@@ -202,6 +202,10 @@ class LatencyTable:
         return found
 
 
+# Operators whose third operand is a bias.
+_PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
 def processor_name() -> str:
     """The name of this machine's processor, as its system says it."""
     try:
@@ -215,12 +219,18 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _kind(family: str) -> tuple[str, ...]:
-    """Names and types of the parts of a family, without options."""
-    return tuple(
-        part.partition("[")[0] + part.partition("]")[2].partition(" k")[0]
-        for part in family.split(" + ")
-    )
+def _kind(family: str) -> list[list[str]]:
+    """Names and types of the parts of a family.
+
+    Without options, and without what hardly takes time: a scale for each
+    channel (a star), and a bias, which a fresh layer does not have yet.
+    """
+    found = []
+    for part in family.replace("*", "").split(" + "):
+        name = part.partition("[")[0]
+        types = part.partition("]")[2].partition(" k")[0].split()
+        found.append([name, *(types[:2] if name in _PRODUCTS else types)])
+    return found
 
 
 def _work(macs: int, moved: float) -> float:

@@ -105,6 +105,16 @@ def test_options_may_differ_but_not_types():
         made.predict(other)
 
 
+def test_a_trained_layer_is_like_a_fresh_one():
+    """Which has no bias yet, and may have one scale."""
+    fresh = "FULLY_CONNECTED[] int8 =int4"
+    trained = "FULLY_CONNECTED[fusedActivationFunction=1] int8 =int4* =int32*"
+    for one, other in ((fresh, trained), (trained, fresh)):
+        made = table(row(1.0, 1000, family=one))
+        found = made.predict(operator(1000, family=other))
+        assert found.milliseconds == pytest.approx(1.0) and not found.measured
+
+
 def test_a_table_survives_a_file(tmp_path):
     made = table(row(1.25, 1000), row(0.5, 0, family="MEAN[] int8"), call=0.01)
     made.save(tmp_path / "t.json")
