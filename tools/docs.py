@@ -31,6 +31,7 @@ from benchmarks.files import gpu_cells
 from benchmarks.files import hub
 from benchmarks.files import large
 from benchmarks.files import large_hub
+from benchmarks.files import latency
 from benchmarks.files import qualcomm
 from benchmarks.files import targets
 from benchmarks.files import transformers
@@ -96,6 +97,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "": targets.containers(load("targets")),
             "the zoo": zoo.packed(load("zoo")),
         },
+        "docs/latency.md": {"": latency.markdown(load("latency"))},
         "docs/mlperf-tiny.md": {"": mlperf_tiny.markdown(load("mlperf_tiny"))},
         "docs/peers.md": {"": peers.markdown(load("peers"))},
         "docs/performance.md": {

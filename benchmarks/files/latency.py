@@ -15,6 +15,7 @@ import keras
 import msq_tf
 from benchmarks.files.vela import as_if_trained
 from benchmarks.harness.markdown import page
+from benchmarks.harness.markdown import ran
 from benchmarks.harness.markdown import table
 from msq_tf.keras3.model import MSQModel
 from tflite_export.costs import cpu
@@ -183,7 +184,12 @@ def markdown(content: dict[str, Any]) -> str:
         for row in rows
         if "estimated_ms" in row
     ]
+    known = content["results"]["table"]
     return page(
+        f"{ran(content['environment'])}, {content['results']['processor']}, "
+        f"one thread; table of {known['operators']:,} operators, "
+        f"{known['processor']}, {known['date']}. *In table*: the share of the "
+        "time that is of operators of just these shapes.",
         table(
             (
                 "network",
