@@ -1,4 +1,8 @@
-"""device_costs: milliseconds and RAM of a model, by widths of its weights."""
+"""device_costs: milliseconds and RAM of a model, by widths of its weights.
+
+And what its weights are stored in: all of it from files that are made for the
+question.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from msq_tf.arguments import check_path
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.core.quantized_weight import QuantizedWeight
 from msq_tf.rules.device_costs import DeviceCosts
+from tflite_export import devices
 from tflite_export import steps
 from tflite_export import target_file
 from tflite_export import targets
@@ -27,6 +32,7 @@ from tflite_export.costs import mcu
 from tflite_export.matching.match import Match
 from tflite_export.preparation import opening
 from tflite_export.target_file import Built
+from tflite_export.targets import CONTAINERS
 
 # Samples to measure ranges on, which no cost depends on.
 _SAMPLES = 8
@@ -119,6 +125,45 @@ def device_costs(
         if device == "mcu":
             return mcu.costs(files, model.paths, macs_per_ms)
         return ethos_u.costs(files, device, part, model.paths)
+
+
+def stored_bits(
+    model: QuantizedNetwork, device: str
+) -> dict[str, tuple[int, ...]]:
+    """Finds the containers that a target has for each weight.
+
+    Which one a weight gets may depend on what is around it: the files that
+    `export` would write with all weights at 2 bits, and at 4, tell.
+
+    Args:
+        model: A model of `msq_tf.quantize_model`, which may be untrained.
+        device: Name of a target, for Qualcomm's NPU with a SoC behind it, such
+            as `"qualcomm_npu:SM8650"`.
+
+    Returns:
+        By path, the stored bits from the widest to the narrowest.
+
+    Raises:
+        ExportError: If the target can't run the model.
+        ValueError: If there is no such target.
+    """
+    name, _, soc = device.partition(":")
+    target = targets.load(name)
+    if soc:
+        target = devices.narrowed(target, {"socs": [soc]})
+    found: dict[str, set[int]] = {path: {8} for path in model.paths}
+    with files_of(model, name) as files:
+        files.target = target
+        for width in (4, 2):
+            built = files.at(dict.fromkeys(model.paths, width))
+            widest: dict[str, int] = {}
+            for record in built.written:
+                path = record.match.weight.path
+                bits = CONTAINERS[record.container]
+                widest[path] = max(bits, widest.get(path, 0))
+            for path, bits in widest.items():
+                found[path].add(bits)
+    return {path: tuple(sorted(b, reverse=True)) for path, b in found.items()}
 
 
 @contextlib.contextmanager

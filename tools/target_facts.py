@@ -61,7 +61,17 @@ def _socs(target: Target) -> dict[str, Any]:
             for name, row in socs.items()
         },
         "default_socs": target.options["default_socs"],
+        "narrow": [
+            targets.CONTAINERS[kind]
+            for kind in target.options.get("narrow_weights", {})
+        ],
     }
+
+
+def _ports(target: Target) -> dict[str, Any]:
+    """Whether a target has no booleans at its ends, where that is known."""
+    types = target.options.get("rules", {}).get("ports")
+    return {} if types is None or "BOOL" in types else {"booleans": False}
 
 
 def _accelerators(target: Target) -> dict[str, Any]:
@@ -78,6 +88,7 @@ def text() -> str:
         facts[name] = {
             "activation_bits": _BITS.get(target.mode),
             "float_regions": not target.integer or bool(target.float_regions),
+            **_ports(target),
             **_socs(target),
             **_accelerators(target),
             "widths": {kind: _widths(target, kind) for kind in storage.KINDS},

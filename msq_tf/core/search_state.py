@@ -79,6 +79,8 @@ class SearchState:
             can be saved.
         device_costs: What the model takes on a device, if the search has
             budgets there.
+        containers: Stored bits that the device has for each weight, if they
+            are not those of its kind; see `LayerStats`.
     """
 
     bits: Any
@@ -99,6 +101,7 @@ class SearchState:
     rule: Any
     reasons: Reasons | None = None
     device_costs: DeviceCosts | None = None
+    containers: tuple[tuple[int, ...], ...] = ()
 
     def restart(self, bits: Any) -> None:
         """Sets bits and forgets the search that led to the old ones."""

@@ -21,8 +21,17 @@ def check_model(model: Any, names: Sequence[str]) -> None:
     """
     layers = list(_layers(model))
     target_limits.check_layers(layers, names, keras.layers)
+    target_limits.check_booleans(list(_booleans(model)), names)
     for need in target_limits.narrow(layers, names):
         warnings.warn(need, UserWarning, stacklevel=3)
+
+
+def _booleans(model: Any) -> Iterator[str]:
+    """Inputs and outputs of a functional model that are booleans."""
+    for end in ("inputs", "outputs"):
+        for tensor in getattr(model, end, None) or ():
+            if keras.backend.standardize_dtype(tensor.dtype) == "bool":
+                yield f"'{tensor.name}' of its {end}"
 
 
 def _layers(model: Any) -> Iterator[tuple[str, Any]]:

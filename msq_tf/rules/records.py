@@ -92,6 +92,8 @@ class LayerStats:
             read the weight; empty without `DeviceCosts`.
         ram: Maps widths to the bytes of RAM in use while they run; empty where
             that is not known.
+        containers: Stored bits that the device has for this very weight, widest
+            first; empty for those of its kind.
     """
 
     path: str
@@ -109,6 +111,7 @@ class LayerStats:
     gain: float = 0.0
     latency: Mapping[int, float] = dataclasses.field(default_factory=dict)
     ram: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    containers: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -152,6 +152,11 @@ class Rule(abc.ABC):
         """Whether it reads what layers take on a device, see `DeviceCosts`."""
         return False
 
+    @property
+    def uses_containers(self) -> bool:
+        """Whether it reads `LayerStats.containers`."""
+        return False
+
     @abc.abstractmethod
     def widths(self, layer: LayerStats) -> tuple[int, ...]:
         """Returns the widths below its present one that a layer may get.

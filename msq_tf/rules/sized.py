@@ -42,6 +42,12 @@ class SizedRule(Rule):
         super().__post_init__()
         self._check_widths()
 
+    @property
+    def uses_containers(self) -> bool:
+        if self.device is None:
+            return False
+        return storage.device(self.device).by_weight
+
     def _check_widths(self) -> None:
         if self.device is not None:
             storage.device(self.device)
@@ -57,13 +63,13 @@ class SizedRule(Rule):
     def stored(self, layer: LayerStats, bits: int) -> int:
         if self.device is None:
             return bits
-        return storage.device(self.device).stored(layer.kind, bits)
+        return storage.device(self.device).stored(layer, bits)
 
     def allowed(self, layer: LayerStats) -> tuple[int, ...]:
         """The widths that pay for a layer, widest first."""
         given = self.allowed_bits
         if self.device is not None:
-            pay = storage.device(self.device).widths[layer.kind]
+            pay = storage.device(self.device).containers(layer)
             return tuple(w for w in pay if given is None or w in given)
         if given is not None:
             return tuple(given)

@@ -44,6 +44,8 @@ class Device:
         channel_bytes: Bytes of an output channel: scale, zero point, bias.
         layer_bytes: Bytes of a weight's operators and tensors.
         base_bytes: Bytes of an otherwise empty file.
+        by_weight: Whether some weights have fewer widths than others of their
+            kind, by what surrounds them.
     """
 
     name: str
@@ -51,10 +53,15 @@ class Device:
     channel_bytes: float
     layer_bytes: float
     base_bytes: float
+    by_weight: bool = False
 
-    def stored(self, kind: str, bits: int) -> int:
+    def containers(self, layer: LayerStats) -> tuple[int, ...]:
+        """Stored bits that a weight may have, widest first."""
+        return layer.containers or self.widths[layer.kind]
+
+    def stored(self, layer: LayerStats, bits: int) -> int:
         """Bits a code of `bits` takes: the narrowest container it fits."""
-        return min(width for width in self.widths[kind] if width >= bits)
+        return min(width for width in self.containers(layer) if width >= bits)
 
     def overhead(self, layers: Sequence[LayerStats]) -> float:
         """Bytes of a file besides its codes; an estimate."""
@@ -83,8 +90,10 @@ def _on_socs() -> list[Device]:
             kind: tuple(w for w in bits if w in containers)
             for kind, bits in facts.widths.items()
         }
+        by_weight = bool(set(facts.narrow).intersection(containers))
         if max(map(len, widths.values())) > 1:
-            found.append(Device(f"qualcomm_npu:{soc}", widths, *_CONTEXT))
+            name = f"qualcomm_npu:{soc}"
+            found.append(Device(name, widths, *_CONTEXT, by_weight))
     usual = [facts.socs[soc] for soc in facts.default_socs]
     widths = {
         kind: tuple(w for w in bits if all(w in known for known in usual))

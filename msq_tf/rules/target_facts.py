@@ -24,6 +24,8 @@ class TargetFacts:
             `storage.KINDS`, widest first.
         socs: Bits of the containers by the name of a SoC, where these differ.
         default_socs: The SoCs that files are for if none is named.
+        narrow: Widths that not all weights of a kind may have.
+        booleans: Whether inputs and outputs may be booleans.
         accelerators: The accelerators that files are compiled for.
     """
 
@@ -35,6 +37,8 @@ class TargetFacts:
     )
     default_socs: tuple[str, ...] = ()
     accelerators: tuple[str, ...] = ()
+    narrow: tuple[int, ...] = ()
+    booleans: bool = True
 
 
 def _read() -> dict[str, TargetFacts]:
@@ -47,6 +51,8 @@ def _read() -> dict[str, TargetFacts]:
             {soc: tuple(bits) for soc, bits in facts.get("socs", {}).items()},
             tuple(facts.get("default_socs", ())),
             tuple(facts.get("accelerators", ())),
+            tuple(facts.get("narrow", ())),
+            facts.get("booleans", True),
         )
         for name, facts in json.loads(file.read_text("utf-8")).items()
     }

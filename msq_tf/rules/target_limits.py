@@ -296,6 +296,23 @@ def check_layers(
         )
 
 
+def check_booleans(ends: Sequence[str], names: Sequence[str]) -> None:
+    """Raises a ValueError for boolean inputs or outputs that a target lacks.
+
+    Args:
+        ends: Words for each input and output of booleans.
+        names: Names of targets.
+    """
+    lacking = [name for name in names if not FACTS[name].booleans]
+    if ends and lacking:
+        raise ValueError(
+            "The model has booleans at its ends, which files for the targets "
+            f"{lacking} can't have. Expected another type there, as of "
+            "keras.ops.cast(x, 'int32'), or `targets` without these. "
+            f"Received: {', '.join(ends)}"
+        )
+
+
 def _against(layer: Any, limits: Limits, kinds: Any) -> str | None:
     for ancestor in type(layer).__mro__:
         if ancestor.__name__ in limits.layers:

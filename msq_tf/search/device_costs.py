@@ -1,15 +1,20 @@
-"""Finds what a model takes on a device, before the first step."""
+"""Finds what a model takes on a device, before the first step.
+
+Milliseconds and RAM, and what its weights are stored in, where that is no
+matter of their kind alone.
+"""
 
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.rules.device_costs import DeviceCosts
 from msq_tf.rules.rule import Rule
 
 # It imports this package, so it is looked up when it is needed.
-_EXPORTER = "tflite_export"
+_EXPORTER = "tflite_export.predicting"
 
 
 def find(rule: Rule, network: QuantizedNetwork) -> None:
@@ -22,9 +27,14 @@ def find(rule: Rule, network: QuantizedNetwork) -> None:
     Raises:
         ValueError: If they do not fit the model, or the device can't run it.
     """
+    search = network.search
+    search.containers = ()
+    if rule.uses_containers:
+        device = str(getattr(rule, "device", None))
+        found = _exporter().stored_bits(network, device)
+        search.containers = tuple(found[path] for path in network.paths)
     if not rule.uses_costs_of_device:
         return
-    search = network.search
     given: DeviceCosts | None = getattr(rule, "costs", None)
     if given is not None:
         search.device_costs = given
@@ -36,6 +46,9 @@ def find(rule: Rule, network: QuantizedNetwork) -> None:
 
 
 def _found(network: QuantizedNetwork, device: str) -> DeviceCosts:
-    exporter = importlib.import_module(_EXPORTER)
-    costs: DeviceCosts = exporter.device_costs(network, device)
+    costs: DeviceCosts = _exporter().device_costs(network, device)
     return costs
+
+
+def _exporter() -> Any:
+    return importlib.import_module(_EXPORTER)

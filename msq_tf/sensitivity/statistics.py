@@ -40,6 +40,7 @@ def layer_outlines(model: QuantizedNetwork) -> tuple[LayerStats, ...]:
     """Statistics of the quantized weights, as far as they need no data."""
     bits = model.bits
     grown = model.search.grown.numpy()
+    containers = model.search.containers or ((),) * len(grown)
     return tuple(
         LayerStats(
             path=weight.path,
@@ -50,8 +51,11 @@ def layer_outlines(model: QuantizedNetwork) -> tuple[LayerStats, ...]:
             channels=weight.channels,
             start_bits=weight.plan.start_bits,
             grown=int(count),
+            containers=stored,
         )
-        for weight, count in zip(model.planned_weights, grown, strict=True)
+        for weight, count, stored in zip(
+            model.planned_weights, grown, containers, strict=True
+        )
     )
 
 

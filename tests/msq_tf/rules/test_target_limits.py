@@ -25,6 +25,20 @@ def test_the_facts_are_those_of_the_exporters_tables(root):
     assert set(target_limits._OWN) < set(targets.names())
 
 
+@pytest.mark.parametrize("end", ["inputs", "outputs"])
+def test_booleans_at_the_ends_are_refused_before_the_training(end):
+    inputs = keras.Input((6, 4))
+    mask = keras.Input((6, 1), dtype="bool", name="mask")
+    x = L.Dense(4)(inputs)
+    if end == "inputs":
+        given = keras.Model([inputs, mask], keras.ops.where(mask, x, 0.0))
+    else:
+        given = keras.Model(inputs, [x, x > 0.5])
+    msq_tf.quantize_model(given, msq_tf.MSQConfig(targets=("cpu_int8", "mcu")))
+    with pytest.raises(ValueError, match=f"booleans.*web.*Received: .*{end}"):
+        msq_tf.quantize_model(given, msq_tf.MSQConfig(targets=("web",)))
+
+
 def test_what_the_facts_say():
     limits = target_limits.TARGETS
     bits = {name: limit.activation_bits for name, limit in limits.items()}
