@@ -39,6 +39,7 @@ def weights(qmodel):
     return np.concatenate([k.numpy().ravel() for k in qmodel.kernels])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "optimizer"),
     [

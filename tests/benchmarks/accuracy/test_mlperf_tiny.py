@@ -343,6 +343,7 @@ def tiny(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_row_of_a_small_network(tiny, tmp_path, monkeypatch):
     data = tiny.load(tmp_path)
     monkeypatch.setattr(networks.Network, "load", lambda _: data)
