@@ -8,7 +8,6 @@ result as a weight, or computes it with other rounding.
 from __future__ import annotations
 
 from collections.abc import Collection
-from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -17,24 +16,21 @@ from tflite_export.conversion.uses import Uses
 
 
 def fold(
-    graph: tf.compat.v1.GraphDef,
-    outputs: Iterable[str],
-    weights: Collection[str],
+    graph: tf.compat.v1.GraphDef, uses: Uses, weights: Collection[str]
 ) -> list[np.ndarray]:
     """Makes constants of what products read.
 
     Args:
         graph: Is changed.
-        outputs: Names of the nodes that are its results.
+        uses: Of the graph as it is; where a constant was made, it is no more.
         weights: Names of nodes that hold the model's weights; what is computed
             from these stays.
 
     Returns:
         The values of the constants.
     """
-    uses = Uses(graph.node, outputs, weights)
-    nodes = {node.name: node for node in graph.node}
-    found = uses.kernels()
+    found = uses.kernels(weights)
+    nodes = {node.name: node for node in graph.node} if found else {}
     for (name, place), value in found.items():
         constant = graph.node.add(name=f"{name}/kernel_{place}", op="Const")
         proto = tf.make_tensor_proto(value)

@@ -97,9 +97,12 @@ class FrozenGraph:
     ):
         drop_casts(graph)
         tensor_lists.pack(graph)
+        uses = Uses(graph.node, outputs, captured)
         self.folded = constant_kernels.fold(
-            graph, outputs, trained.named(graph, captured)
+            graph, uses, trained.named(graph, captured)
         )
+        if self.folded:
+            uses = Uses(graph.node, outputs, captured)
         self._graph = graph
         self._states = states
         self._captured = captured
@@ -109,7 +112,7 @@ class FrozenGraph:
         self.shown: Container[str] | None = None
         self.weights: dict[str, tuple[int, ...]] = {}
         self._stand_ins: dict[str, float] = {}
-        self._uses = self._all_uses = Uses(graph.node, outputs, captured)
+        self._uses = self._all_uses = uses
         self._dilated = dilations.merged(graph.node, self._value)
         self.seal(())
 

@@ -251,9 +251,12 @@ class Uses:
         found = self._evaluated(tensors, given, tf.float32)
         return [array for array in found if array.ndim > 0]
 
-    def kernels(self) -> dict[Tensor, np.ndarray]:
-        """float32 arrays that products read and literals alone make."""
-        tainted = self._made_of(self._captured)
+    def kernels(self, weights: Iterable[str]) -> dict[Tensor, np.ndarray]:
+        """float32 arrays that products read and literals alone make.
+
+        `weights` are names of nodes that hold what the model trains.
+        """
+        tainted = self._made_of(weights)
         tensors = [
             tensor
             for tensor, edges in self._readers.items()
