@@ -172,14 +172,8 @@ def _places(model: schema.ModelT) -> Iterator[_Place]:
         reads += [(k, fb.inputs(op)) for k, op in enumerate(graph.operators)]
         for node, indices in reads:
             for position, index in enumerate(indices):
-                if index >= 0 and _is_constant(model, graph, index):
+                if index >= 0 and fb.is_constant(model, graph, index):
                     yield number, node, position
-
-
-def _is_constant(
-    model: schema.ModelT, graph: schema.SubGraphT, index: int
-) -> bool:
-    return fb.raw_data(model, graph.tensors[index]) is not None
 
 
 def _same(
@@ -235,8 +229,8 @@ def _pair(
             raise _Unlike
         if a < 0:
             continue
-        constant = _is_constant(one, first, a)
-        if constant != _is_constant(other, second, b):
+        constant = fb.is_constant(one, first, a)
+        if constant != fb.is_constant(other, second, b):
             raise _Unlike
         if not constant and (
             pairs.setdefault(a, b) != b

@@ -55,8 +55,7 @@ def readers(built: BuiltFile) -> dict[int, str]:
             continue
         found[position] = read[0]
         constant = all(
-            i in held or fb.raw_data(model, graph.tensors[i]) is not None
-            for i in fb.inputs(op)
+            i in held or fb.is_constant(model, graph, i) for i in fb.inputs(op)
         )
         if constant:  # what it makes of the weight
             held |= dict.fromkeys(fb.outputs(op), read[0])

@@ -344,6 +344,13 @@ def raw_data(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
     return None if data is None or not len(data) else np.asarray(data, np.uint8)
 
 
+def is_constant(
+    model: schema.ModelT, graph: schema.SubGraphT, index: int
+) -> bool:
+    """Whether a tensor of a graph is a constant."""
+    return raw_data(model, graph.tensors[index]) is not None
+
+
 def constant(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
     """Value of a constant tensor of a whole-byte type, else `None`."""
     data = raw_data(model, tensor)

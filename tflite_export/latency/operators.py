@@ -62,7 +62,7 @@ def split(data: bytes) -> list[Operator]:
             )
         if name in _FREE:
             continue
-        if all(i in made or _is_constant(model, graph, i) for i in _read(op)):
+        if all(i in made or fb.is_constant(model, graph, i) for i in _read(op)):
             made |= dict.fromkeys(fb.outputs(op), position)
             continue
         found.append(_described(model, graph, position, made))
@@ -80,7 +80,7 @@ def alone(data: bytes, operator: Operator) -> bytes:
         [
             i
             for i in dict.fromkeys(_read(op))
-            if i not in inside and not _is_constant(model, graph, i)
+            if i not in inside and not fb.is_constant(model, graph, i)
         ],
         np.int32,
     )
@@ -97,12 +97,6 @@ def alone(data: bytes, operator: Operator) -> bytes:
 
 def _read(op: schema.OperatorT) -> list[int]:
     return [i for i in fb.inputs(op) if i >= 0]
-
-
-def _is_constant(
-    model: schema.ModelT, graph: schema.SubGraphT, index: int
-) -> bool:
-    return fb.raw_data(model, graph.tensors[index]) is not None
 
 
 def _described(
@@ -158,7 +152,7 @@ def _tensor(
     size = float(np.prod(shape)) * _BYTES.get(kind, _WIDE.get(kind, 4))
     grid = tensor.quantization
     scales = 0 if grid is None or grid.scale is None else len(grid.scale)
-    held = "=" if _is_constant(model, graph, index) else ""
+    held = "=" if fb.is_constant(model, graph, index) else ""
     return f"{held}{kind.lower()}{'*' if scales > 1 else ''}", shape, size
 
 

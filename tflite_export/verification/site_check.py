@@ -358,7 +358,7 @@ class _Segments:
             if fb.op_name(self._model, op) not in _OF_TABLES:
                 return False
             index = fb.inputs(op)[0]
-        return fb.raw_data(self._model, self._graph.tensors[index]) is not None
+        return fb.is_constant(self._model, self._graph, index)
 
     def has_grid(self, index: int) -> bool:
         """Whether a tensor holds codes."""
