@@ -2,13 +2,11 @@
 
 import pytest
 
-from tests.repository.test_documentation import python_blocks
+from tests.repository.test_documentation import run_blocks
 
 
 @pytest.mark.slow
 def test_the_page_runs(root, capsys):
-    names = {}
-    for block in python_blocks(root / "docs/distillation.md"):
-        exec(compile(block, "distillation.md", "exec"), names)
+    names = run_blocks(root / "docs/distillation.md")
     assert names["qmodel"].compression >= 8.0
     assert "msq_distillation" in capsys.readouterr().out

@@ -22,6 +22,14 @@ def python_blocks(path):
     return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
 
 
+def run_blocks(page):
+    """Runs the blocks of a page one after the other; returns their names."""
+    names = {}
+    for block in python_blocks(page):
+        exec(compile(block, page.name, "exec"), names)
+    return names
+
+
 def test_the_readmes_example_runs(root, tmp_path, monkeypatch, capsys):
     (block,) = python_blocks(root / "README.md")
     monkeypatch.chdir(tmp_path)
