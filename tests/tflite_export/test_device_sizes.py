@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import msq_tf
+from msq_tf.bit_widths import MAX_BITS
 from msq_tf.rules import storage
+from msq_tf.rules.records import LayerStats
 from msq_tf.sensitivity.statistics import layer_outlines
 from tflite_export import export
 from tflite_export import targets
@@ -37,8 +39,7 @@ def test_predicted_bytes_are_within_three_percent(name, resnet8, tmp_path):
     layers = layer_outlines(qmodel)
     device = storage.device(name)
     codes = sum(
-        layer.size * device.stored(layer.kind, layer.bits) / 8
-        for layer in layers
+        layer.size * device.stored(layer, layer.bits) / 8 for layer in layers
     )
     report = export(
         qmodel,
@@ -52,7 +53,7 @@ def test_predicted_bytes_are_within_three_percent(name, resnet8, tmp_path):
     stored = {layer.path: layer for layer in layers}
     for tensor in report.tensors:
         layer = stored[tensor.name]
-        assert tensor.container_bits == device.stored(layer.kind, layer.bits)
+        assert tensor.container_bits == device.stored(layer, layer.bits)
 
 
 def test_devices_are_targets():
@@ -65,7 +66,8 @@ def test_no_width_is_taken_that_saves_nothing(name):
     """A width below another one is smaller in the file, at every kind."""
     device = storage.device(name)
     for kind, widths in device.widths.items():
-        stored = [device.stored(kind, bits) for bits in widths]
+        layer = LayerStats("weight", 1, MAX_BITS, kind=kind)
+        stored = [device.stored(layer, bits) for bits in widths]
         assert stored == sorted(set(stored), reverse=True), kind
         # Codes in between take the next container, so no search offers them.
         assert stored == list(widths)
