@@ -57,7 +57,6 @@ def run(network: Network, row: str) -> dict[str, Any]:
     return {
         "network": network.name,
         "row": row,
-        "plan": network.plan(),
         "bytes": len(content),
         **measured(network, content, data),
         **(on_devices(content, data) if row in (INT8, "ethos_u") else {}),
