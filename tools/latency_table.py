@@ -17,6 +17,7 @@ from typing import Any
 import keras
 
 import msq_tf
+from benchmarks.files.vela import as_if_trained
 from benchmarks.harness.networks import Network
 from msq_tf.keras3.model import MSQModel
 from tflite_export.latency.table import LatencyTable
@@ -25,13 +26,16 @@ from tflite_export.predicting import files_of
 FILE = Path("tflite_export/latency/x86_64.json")
 _TARGETS = ("cpu_int8", "cpu_float", "min_size")
 _WIDTHS = (8, 4, 2)
-# Sides and channels of images on which layers of each kind are measured.
+# Height, width and channels of images on which each kind of layer is measured.
 _IMAGES = (
-    *((96, 8), (48, 16), (48, 48), (32, 16), (32, 64), (24, 24), (24, 144)),
-    *((16, 32), (16, 128), (12, 96), (12, 192), (8, 64), (8, 256)),
-    *((6, 96), (4, 128)),
+    *((96, 96, 8), (48, 48, 16), (48, 48, 48), (32, 32, 16), (32, 32, 64)),
+    *((24, 24, 24), (24, 24, 144), (16, 16, 32), (16, 16, 128), (12, 12, 96)),
+    *((12, 12, 192), (8, 8, 64), (8, 8, 256), (6, 6, 96), (4, 4, 128)),
+    *((3, 3, 256), (30, 6, 48), (20, 4, 96), (14, 14, 32), (7, 7, 128)),
 )
-_DENSE = (16, 64, 128, 256, 640, 1280)
+# Those that a first layer reads.
+_PICTURES = ((96, 96, 3), (64, 64, 3), (28, 28, 1), (60, 12, 1), (32, 32, 3))
+_DENSE = (8, 16, 64, 128, 256, 640, 1280)
 
 
 def networks() -> Iterator[tuple[str, keras.Model]]:
@@ -45,15 +49,39 @@ def networks() -> Iterator[tuple[str, keras.Model]]:
     ):
         network = Network(name, shape, 1, classes, alpha)
         yield f"{name} {shape}", network.build()
-    for side, channels in _IMAGES:
-        yield f"image {side} {channels}", _image(side, channels)
+    for shape in _IMAGES:
+        yield f"image {shape}", _image(shape)
+    for shape in _PICTURES:
+        yield f"picture {shape}", _picture(shape)
     yield "dense", _dense()
 
 
-def _image(side: int, channels: int) -> keras.Model:
+def _picture(shape: tuple[int, int, int]) -> keras.Model:
+    """Convolutions of few channels, with large kernels among them."""
+    layers = keras.layers
+    inputs = keras.Input(shape)
+    outputs = []
+    for filters in (8, 32, 64):
+        for kernel, strides in (
+            *((3, 1), (3, 2), (5, 1), (5, 2), (7, 2)),
+            *(((8, 4), 2), ((10, 4), 1)),
+        ):
+            layer = layers.Conv2D(
+                filters,
+                kernel,
+                strides=strides,
+                padding="same",
+                activation="relu",
+            )
+            outputs.append(layer(inputs))
+    return keras.Model(inputs, outputs)
+
+
+def _image(shape: tuple[int, int, int]) -> keras.Model:
     """Convolutions of each kind, additions and means of one image."""
     layers = keras.layers
-    x = inputs = keras.Input((side, side, channels))
+    channels = shape[-1]
+    x = inputs = keras.Input(shape)
     outputs: list[Any] = []
     for activation in (None, "relu", "relu6"):
         options = {"padding": "same", "activation": activation}
@@ -65,6 +93,7 @@ def _image(side: int, channels: int) -> keras.Model:
             layers.DepthwiseConv2D(5, **options)(x),
             layers.Conv2D(channels, 1, **options)(x),
             layers.Conv2D(max(channels // 4, 4), 1, **options)(x),
+            layers.Conv2D(max(channels // 2, 4), 3, **options)(x),
             layers.Conv2D(2 * channels, 1, **options)(x),
             layers.Conv2D(2 * channels, 1, strides=2, **options)(x),
         ]
@@ -107,6 +136,7 @@ def main(arguments: list[str]) -> int:
         else LatencyTable.of_this_machine()
     )
     for name, model in networks():
+        as_if_trained(model)  # biases of zeros are not in a file
         qmodel = msq_tf.quantize_model(model)
         for target in _TARGETS:
             count = measured(table, qmodel, target)

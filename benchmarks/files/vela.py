@@ -102,7 +102,7 @@ def as_if_trained(model: keras.Model) -> None:
             variable.assign(rng.normal(0, fan_in**-0.5, shape))
         elif kind in ("gamma", "moving_variance"):
             variable.assign(rng.uniform(0.5, 1.5, shape))
-        elif kind in ("beta", "moving_mean"):
+        elif kind in ("bias", "beta", "moving_mean"):
             variable.assign(rng.normal(0, 0.2, shape))
 
 

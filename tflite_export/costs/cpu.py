@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
@@ -59,9 +61,11 @@ def look_up(
         width: files.at(dict.fromkeys(paths, width)) for width in _CONTAINERS
     }
     sums = {width: _sums(each, known, paths) for width, each in built.items()}
+    rest = _rest(sums[MAX_BITS])
+    stored = _fitted(sums, rest)
     latency = {
         path: {
-            width: sums[min(c for c in _CONTAINERS if c >= width)][0][path]
+            width: stored[min(c for c in _CONTAINERS if c >= width)][path]
             for width in range(MIN_BITS, MAX_BITS + 1)
         }
         for path in paths
@@ -71,25 +75,90 @@ def look_up(
         source=f"one thread of {known.processor}, {known.runtime}, "
         f"measured {known.date}",
         latency=latency,
-        rest_latency=known.call + sums[MAX_BITS][1],
+        rest_latency=rest,
     )
 
 
-def _sums(
-    built: BuiltFile, table: LatencyTable, paths: Sequence[str]
-) -> tuple[dict[str, float], float]:
-    """Milliseconds by weight, and of the other operators."""
+class _Sums(NamedTuple):
+    """Milliseconds of the operators of a file.
+
+    Attributes:
+        weights: Of those that read a weight, by its path.
+        keys: What these operators are, by path.
+        others: Of all others, and of a call by itself.
+        whole: Of a call of the file, if it was measured.
+    """
+
+    weights: Mapping[str, float]
+    keys: Mapping[str, tuple[str, ...]]
+    others: float
+    whole: float | None
+
+    @property
+    def total(self) -> float:
+        """The sum."""
+        return self.others + sum(self.weights.values())
+
+
+def _rest(sums: _Sums) -> float:
+    """Milliseconds of what reads no weight.
+
+    In a network, operators take more or less than alone: caches are shared,
+    calls are not. Where the whole is known, all parts share the difference.
+    """
+    if sums.whole is None:
+        return sums.others
+    return sums.others * sums.whole / sums.total
+
+
+def _fitted(
+    sums: Mapping[int, _Sums], rest: float
+) -> dict[int, dict[str, float]]:
+    """Milliseconds by container and weight, which add up to whole files.
+
+    Args:
+        sums: By container, widest first.
+        rest: Milliseconds of what reads no weight.
+    """
+    ratios: dict[tuple[str, tuple[str, ...]], float] = {}
+    found = {}
+    for width, each in sums.items():
+        # What a wider container has as well takes as long as there.
+        new = [p for p in each.weights if (p, each.keys[p]) not in ratios]
+        products = sum(each.weights[path] for path in new)
+        same = sum(
+            each.weights[path] * ratios[path, each.keys[path]]
+            for path in each.weights
+            if path not in new
+        )
+        ratio = 1.0
+        if each.whole is not None and products:
+            ratio = (each.whole - rest - same) / products
+            if ratio < 0.25:  # a small difference of large figures is noise
+                ratio = each.whole / each.total
+        ratios |= {(path, each.keys[path]): ratio for path in new}
+        found[width] = {
+            path: time * ratios[path, each.keys[path]]
+            for path, time in each.weights.items()
+        }
+    return found
+
+
+def _sums(built: BuiltFile, table: LatencyTable, paths: Sequence[str]) -> _Sums:
     reads = _with_reshapes(built)
     found = dict.fromkeys(paths, 0.0)
-    rest = 0.0
-    for operator in operators.split(built.data):
+    keys: dict[str, tuple[str, ...]] = dict.fromkeys(paths, ())
+    others = table.call
+    parts = operators.split(built.data)
+    for operator in parts:
         path = reads.get(operator.position)
         time = table.predict(operator).milliseconds
         if path is None:
-            rest += time
+            others += time
         else:
             found[path] += time
-    return found, rest
+            keys[path] += (operator.key,)
+    return _Sums(found, keys, others, table.whole(parts))
 
 
 def _with_reshapes(built: BuiltFile) -> dict[int, str]:

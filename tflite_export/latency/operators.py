@@ -32,6 +32,8 @@ class Operator(NamedTuple):
         family: The same without sizes: what may be compared.
         macs: Multiplications with additions, in a call.
         moved: Bytes that it reads and writes.
+        depth: Channels that a tap of its kernel sums over; 0 without a sum.
+            Vector kernels fill few of them up with zeros.
     """
 
     position: int
@@ -40,6 +42,7 @@ class Operator(NamedTuple):
     family: str
     macs: int
     moved: float
+    depth: int = 0
 
 
 def split(data: bytes) -> list[Operator]:
@@ -139,6 +142,7 @@ def _described(
         family,
         _macs(model, graph, op),
         moved,
+        _depth(model, graph, op),
     )
 
 
@@ -185,6 +189,14 @@ def _kernel(
         _, height, width, _ = _weights(model, graph, op)
         return f" k{height}x{width}"
     return ""
+
+
+def _depth(
+    model: schema.ModelT, graph: schema.SubGraphT, op: schema.OperatorT
+) -> int:
+    if fb.op_name(model, op) in ("CONV_2D", "FULLY_CONNECTED"):
+        return int(_weights(model, graph, op)[-1])
+    return 0
 
 
 def _macs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
 import importlib.resources
 import json
@@ -26,6 +27,10 @@ from tflite_export.output_files import staged
 
 # Measured operators that one between them is predicted from.
 _NEAREST = 3
+# Sums over so many channels leave no part of a vector empty.
+_FULL_DEPTH = 32
+# How often a whole file is loaded, to be measured each time.
+_SESSIONS = 8
 
 
 class Row(NamedTuple):
@@ -36,12 +41,14 @@ class Row(NamedTuple):
         family: What it may be compared with, see `Operator`.
         macs: Multiplications with additions.
         moved: Bytes read and written.
+        depth: Channels of a sum, see `Operator`; 0 if not known.
     """
 
     milliseconds: float
     family: str
     macs: int
     moved: float
+    depth: int = 0
 
 
 class Predicted(NamedTuple):
@@ -67,6 +74,8 @@ class LatencyTable:
         call: Milliseconds that a call takes by itself: those of the fastest
             operator.
         rows: The operators by their keys.
+        files: Milliseconds of a call of whole files, by a digest of the keys
+            of their operators: what a network takes is not just the sum.
     """
 
     processor: str
@@ -74,6 +83,7 @@ class LatencyTable:
     runtime: str
     call: float = math.inf
     rows: dict[str, Row] = dataclasses.field(default_factory=dict)
+    files: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of_this_machine(cls) -> LatencyTable:
@@ -101,9 +111,15 @@ class LatencyTable:
         try:
             fields = json.loads(text)
             rows = {
-                key: Row(float(ms), str(family), int(macs), float(moved))
+                key: Row(
+                    float(ms),
+                    str(family),
+                    int(macs),
+                    float(moved),
+                    *map(int, depth),  # which older tables lack
+                )
                 for family, found in fields.pop("families").items()
-                for key, (ms, macs, moved) in found.items()
+                for key, (ms, macs, moved, *depth) in found.items()
             }
             return cls(**fields, rows=rows)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -122,12 +138,17 @@ class LatencyTable:
                 float(f"{row.milliseconds:.4g}"),
                 row.macs,
                 row.moved,
+                row.depth,
             ]
         fields = {
             "processor": self.processor,
             "date": self.date,
             "runtime": self.runtime,
             "call": float(f"{self.call:.4g}"),
+            "files": {
+                key: float(f"{ms:.4g}")
+                for key, ms in sorted(self.files.items())
+            },
             "families": families,
         }
         # An operator a line.
@@ -136,16 +157,17 @@ class LatencyTable:
             fill(partial, text.encode(), path)
 
     def measure(self, data: bytes, seconds: float = 0.05) -> int:
-        """Measures the operators of a file that the table lacks.
+        """Measures a file, and those of its operators that the table lacks.
 
         Returns:
-            How many these were.
+            How many of its operators these were.
 
         Raises:
             ExportError: If the file has a loop, or LiteRT lacks an operator.
         """
         count = 0
-        for operator in operators.split(data):
+        found = operators.split(data)
+        for operator in found:
             if operator.key in self.rows:
                 continue
             try:
@@ -158,11 +180,30 @@ class LatencyTable:
                     f"LiteRT runs. Received: {operator.key} ({error})"
                 ) from None
             self.rows[operator.key] = Row(
-                ms, operator.family, operator.macs, operator.moved
+                ms,
+                operator.family,
+                operator.macs,
+                operator.moved,
+                operator.depth,
             )
             self.call = min(self.call, ms)
             count += 1
+        if _digest(found) not in self.files:
+            self.files[_digest(found)] = timing.milliseconds(
+                data, _SESSIONS * seconds, _SESSIONS
+            )
         return count
+
+    def whole(self, found: Sequence[Operator]) -> float | None:
+        """Milliseconds of a call of the file with these operators.
+
+        Args:
+            found: All of them, in their order.
+
+        Returns:
+            `None` if no such file was measured.
+        """
+        return self.files.get(_digest(found))
 
     def predict(self, operator: Operator) -> Predicted:
         """The time of an operator in a network.
@@ -219,6 +260,12 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def _digest(found: Sequence[Operator]) -> str:
+    """A name for files of these operators, whatever their weights are."""
+    text = "\n".join(operator.key for operator in found)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _kind(family: str) -> list[list[str]]:
     """Names and types of the parts of a family.
 
@@ -239,10 +286,11 @@ def _work(macs: int, moved: float) -> float:
 
 def _distance(operator: Operator, row: Row) -> float:
     """How unlike the sizes of two operators are, in powers of e."""
-    return sum(
-        abs(math.log((1.0 + a) / (1.0 + b)))
-        for a, b in ((operator.macs, row.macs), (operator.moved, row.moved))
-    )
+    pairs = [(operator.macs, row.macs), (operator.moved, row.moved)]
+    if operator.depth and row.depth:
+        depths = [min(d, _FULL_DEPTH) for d in (operator.depth, row.depth)]
+        pairs.append((depths[0], depths[1]))
+    return sum(abs(math.log((1.0 + a) / (1.0 + b))) for a, b in pairs)
 
 
 def share_measured(predicted: Sequence[Predicted]) -> float:

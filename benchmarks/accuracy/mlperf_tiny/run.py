@@ -1,8 +1,8 @@
 """MLPerf Tiny in one table: float, int8, and files for four targets.
 
 Every row is a process, and its record is written at once, so the benchmark goes
-on where it was stopped. Inputs that were made stay in `out/mlperf_tiny`. What is
-not at hand is skipped, with the reason.
+on where it was stopped. Inputs that were made stay in `out/mlperf_tiny`. What
+is not at hand is skipped, with the reason.
 """
 
 from __future__ import annotations
