@@ -100,6 +100,8 @@ class Course:
             them, if any, is of the largest.
         measured: Measurements after epochs, in their order.
         stored: Epochs whose weights are stored.
+        diverged: A drop that says that training broke the model; its weights
+            are not trained on.
     """
 
     ladder: Sequence[Rung]
@@ -109,6 +111,11 @@ class Course:
     untrained: tuple[Measured, ...] = ()
     measured: tuple[Measured, ...] = ()
     stored: tuple[int, ...] = ()
+    diverged: float = math.inf
+
+    def is_broken(self, drop: float) -> bool:
+        """Whether training broke a model that lost so much."""
+        return not drop < self.diverged
 
     def with_epoch(self, new: Measured) -> Course:
         """The course after one more epoch; says what weights it stores."""
@@ -148,7 +155,7 @@ class Course:
         # What the widths lost before is no matter of training.
         widths = max([0.0, *(m.drop for m in self.untrained[:1])])
         lost = min(drops) - widths
-        if not 0.0 < lost < math.inf:
+        if lost <= 0.0 or self.is_broken(lost):
             return 0.0
         left = (self.epochs - epoch) / max(self.epochs - first, 1)
         return lost * left
@@ -163,7 +170,7 @@ class Course:
             # Of a round, what could be handed over counts; where training
             # diverged, nothing does.
             drop = min(m.drop for m in drops)
-            if not math.isfinite(drops[-1].drop):
+            if self.is_broken(drops[-1].drop):
                 drop = math.inf
             drop -= self.allowance(end)
             found.append(Trial(end, drops[-1].rung, drop))

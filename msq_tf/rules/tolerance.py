@@ -194,6 +194,17 @@ class ToleranceRule(SizedRule):
             return 100.0 * lost / abs(reference)
         return 100.0 * lost if unit == POINTS else lost
 
+    def diverged(self, reference: float) -> float:
+        """Computes the drop that says that training broke a model.
+
+        Half of the float model's metric where more is better; infinite where
+        that is a loss that the promise allows, or less is better.
+        """
+        if self.mode != "max" or reference <= 0.0:
+            return math.inf
+        half = self.drop(reference / 2.0, reference)
+        return half if half > self.max_drop else math.inf
+
     def keeps(self, drop: float) -> bool:
         """Whether what was lost is within the promise."""
         # Differences of float32 metrics: 0.91 - 0.90 is not quite 0.01.

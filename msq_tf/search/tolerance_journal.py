@@ -84,6 +84,7 @@ class Journal:
                 for rung, value in self.untrained
             ),
             stored=(0,),
+            diverged=rule.diverged(self.reference),
         )
         for record in self.records:
             drop = rule.drop(record.value, self.reference)

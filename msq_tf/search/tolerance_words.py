@@ -97,6 +97,11 @@ class Words:
             f"{self._number(value)}, {self._of_allowed(drop)} at "
             f"{self._size(now)}"
         )
+        if self.course.is_broken(drop):
+            found += (
+                " (training broke it; if that happens again, lower the "
+                "learning rate)"
+            )
         allowed = self.course.allowance(epoch)
         if not self.rule.keeps(drop) and self.rule.keeps(drop - allowed):
             found += (
@@ -138,6 +143,13 @@ class Words:
             elif last.rung == best.rung:
                 why = "is no better"
             line += f". The last one {why}"
+        if not best.epoch and all(
+            not self.rule.keeps(m.drop) for m in self.course.measured
+        ):
+            line += (
+                ". No epoch of training kept it: a lower learning rate, or one "
+                "that falls to zero, may reach smaller sizes"
+            )
         return line
 
     def broken(

@@ -29,7 +29,7 @@ def pair():
     return zero(qmodel, channels), smaller, x
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["min_size", "cpu_int8", "mcu"])
 def test_the_file_shrinks_and_computes_the_same(pair, target, tmp_path):
     if target == "mcu":

@@ -20,21 +20,19 @@ from benchmarks.files import hub_models  # noqa: E402
 # What is done within two seconds or so: text without integers.
 QUICK = (
     ("Bert", "min_size"),
-    ("Llama", "min_size"),
-    ("FNet", "min_size"),
     ("ViT", "min_size"),
     ("DINOV2", "cpu_int8"),
     ("VideoPrism", "min_size"),
     ("ResNet", "cpu_int8"),
     ("VGG", "cpu_int8"),
-    ("MobileNetV5", "min_size"),
     ("DeepLabV3", "min_size"),
 )
 # What an exporter has met: tokens and masks, rotary positions, banks of
 # experts, distances, an unrolled recurrence, transforms, windows, two towers.
 NAMES = (
     *("DebertaV3", "GPTNeoX", "Gemma3", "Mixtral", "QwenMoe", "GptOss"),
-    *("Qwen3_5", "RWKV7", "T5", "Moonshine", "CLIP"),
+    *("Llama", "Qwen3_5", "RWKV7", "T5", "Moonshine", "CLIP", "FNet"),
+    "MobileNetV5",
     *("SwinTransformer", "ViTDet", "SegFormer"),
 )
 # Small tables and single vectors weigh more in small models.

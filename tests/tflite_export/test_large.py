@@ -96,6 +96,7 @@ def test_the_converter_gets_the_same_graph(monkeypatch, plain):
     assert len(sparing) == 1 and traced.function is not None
 
 
+@pytest.mark.slow
 def test_no_weight_outlives_the_conversion():
     source = from_model(quantized(convolutional()))
     float_file.to_float_file(source)

@@ -56,6 +56,7 @@ def test_codes_of_learned_scales_arrive(granularity, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_codes_of_a_statistic_arrive(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(32, 8, 8, 1)).astype(np.float32)

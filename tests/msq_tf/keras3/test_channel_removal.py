@@ -276,6 +276,7 @@ def test_none_is_a_copy():
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     shape=st.tuples(st.integers(2, 300), st.integers(1, 4)),

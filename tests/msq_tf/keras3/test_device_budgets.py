@@ -38,6 +38,7 @@ def search(latency, **kwargs):
     return msq_tf.MSQCallback(rule, hessian=False)
 
 
+@pytest.mark.slow
 def test_a_training_ends_within_its_budgets(data, capsys):
     qmodel = samples.new_model()
     fit(qmodel, data, search(6.5, target_bits=6), verbose=2)

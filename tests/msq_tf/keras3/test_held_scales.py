@@ -114,6 +114,7 @@ def test_a_change_takes_the_scale_of_that_weight_alone(data):
     assert_all_equal(scales(qmodel), statistics(qmodel))
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_scales_of_its_changes(data):
     qmodel = quantized()
     rule = msq_tf.BudgetRule(target_compression=12.0, end=0.5)

@@ -14,6 +14,7 @@ from tests.msq_tf.keras3.test_distillation import prepared
 from tests.msq_tf.keras3.test_distillation import search
 
 
+@pytest.mark.slow
 def test_statistics_of_a_generator_take_inputs_alone():
     qmodel = prepared(bits=8)
     qmodel.compile("adam", LOSS)
@@ -28,6 +29,7 @@ def test_statistics_of_a_generator_take_inputs_alone():
     assert qmodel.compression >= 8
 
 
+@pytest.mark.slow
 def test_inputs_alone_that_are_not_finite_are_told():
     qmodel = prepared(bits=8)
     qmodel.compile("adam")

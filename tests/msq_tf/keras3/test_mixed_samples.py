@@ -62,6 +62,7 @@ def test_which_models_mix_samples(build, x, mixes):
     assert qmodel.mixes_samples(x) is mixes
 
 
+@pytest.mark.slow
 def test_a_search_takes_whole_batches_of_them():
     """A part of a batch has fewer classes; of one sample the loss is zero."""
     keras.utils.set_random_seed(0)

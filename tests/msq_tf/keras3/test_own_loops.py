@@ -56,6 +56,7 @@ def quantized(kind, bits=3):
     return model
 
 
+@pytest.mark.slow
 def test_every_loop_is_the_bases_around_the_quantized_one():
     own, plain = quantized(Prepares), quantized(keras.Model)
     x = prepared(X)

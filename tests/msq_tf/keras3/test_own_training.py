@@ -124,6 +124,7 @@ def test_a_step_like_that_of_keras_trains_alike(case):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_own_compute_loss_counts():
     plain = trained(keras.Model, keras.optimizers.SGD(0.0))[1]["loss"]
     own, history = trained(OwnLoss, keras.optimizers.SGD(0.0))

@@ -10,6 +10,7 @@ from tests.msq_tf.keras3.test_tolerance import data
 from tests.msq_tf.keras3.test_tolerance import fit
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_front(tmp_path):
     keras.utils.set_random_seed(0)
     model = keras.Sequential(

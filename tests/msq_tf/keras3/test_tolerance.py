@@ -110,6 +110,24 @@ def test_a_size_that_needs_no_training_is_not_forgotten(trained):
     assert packed == pytest.approx(outcome.bytes, abs=4)
 
 
+@pytest.mark.slow
+def test_a_training_that_breaks_the_model_begins_anew(trained, capsys):
+    """At a rate that falls, from one that no model survives."""
+    qmodel = quantized(
+        trained,
+        rate=keras.optimizers.schedules.PiecewiseConstantDecay(
+            [8, 40], [3.0, 0.002, 0.0002]
+        ),
+    )
+    callback = msq_tf.MSQCallback(
+        msq_tf.ToleranceRule(max_drop=3.0), hessian=False, verbose=1
+    )
+    fit(qmodel, callback, epochs=12)
+    assert "training broke it" in capsys.readouterr().out
+    assert callback.outcome.kept and callback.outcome.epoch > 2
+
+
+@pytest.mark.slow
 def test_weights_exchanged_after_the_last_epoch_are_not_handed_over(trained):
     class Exchange(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
@@ -126,6 +144,7 @@ def test_weights_exchanged_after_the_last_epoch_are_not_handed_over(trained):
     assert callback.outcome.value == pytest.approx(accuracy(qmodel))
 
 
+@pytest.mark.slow
 def test_a_search_with_nothing_to_choose_from_says_so(trained):
     with pytest.warns(UserWarning, match="one size only, 960.*'?allowed_bits"):
         fit(quantized(trained), search(allowed_bits=(8,)), epochs=3)
@@ -144,6 +163,7 @@ def test_a_promise_that_cannot_be_kept_is_said(trained, capsys):
     assert callback.outcome.drop <= min(drops) + 1e-6
 
 
+@pytest.mark.slow
 def test_a_function_is_a_metric(trained):
     seen = []
 
@@ -225,6 +245,7 @@ def test_a_resumed_search_decides_as_the_uninterrupted_one(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_loop_of_ones_own_logs_the_metric(trained):
     qmodel = quantized(trained)
     search = msq_tf.MSQCallback(

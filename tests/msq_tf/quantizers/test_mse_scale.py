@@ -122,6 +122,7 @@ def test_wide_weights_keep_their_largest_magnitude(bits, quantizer):
     np.testing.assert_array_equal(found, uniform.max_scale(w, (1,)))
 
 
+@pytest.mark.slow
 @laws
 @hypothesis.given(WEIGHTS, strategies.integers(2, 8), strategies.randoms())
 def test_the_order_of_weights_changes_no_bit(w, bits, random):
@@ -134,6 +135,7 @@ def test_the_order_of_weights_changes_no_bit(w, bits, random):
         assert np.all(one > 0) and np.all(np.isfinite(one))
 
 
+@pytest.mark.slow
 @laws
 @hypothesis.given(
     strategies.lists(WEIGHTS, min_size=1, max_size=3), strategies.data()

@@ -306,6 +306,7 @@ def test_a_metric_that_is_not_finite_is_null_and_not_drawn():
     assert len(axes.lines[0].get_xdata()) == 1
 
 
+@pytest.mark.slow
 def test_epochs_of_a_fit_are_all_there(searched):
     qmodel, history = searched
     report = msq_tf.precision_report(qmodel, history)

@@ -101,6 +101,7 @@ def test_a_report_is_saved_as_a_page(report, monkeypatch, tmp_path):
         report.save(3)
 
 
+@pytest.mark.slow
 def test_a_page_is_written_every_epoch(monkeypatch, tmp_path):
     monkeypatch.setattr(charts, "javascript", lambda: "")
     monkeypatch.setattr(charts, "check_installed", lambda: None)

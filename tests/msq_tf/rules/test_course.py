@@ -173,6 +173,39 @@ def test_no_number_goes_back_to_stored_weights():
     assert not moves[-1].passed
 
 
+def test_a_broken_model_is_not_trained_on():
+    """At a rate that is too high until half of the training is over."""
+    broken = 80.0
+
+    def trained(diverged):
+        weights_are_sound = True
+        known = dataclasses.replace(
+            new_course(
+                range(_RUNGS), 20, untrained=[(0, 0.1), (16, 9.0), (31, 60.0)]
+            ),
+            diverged=diverged,
+        )
+        rung, moves = 0, []
+        for epoch in range(1, 21):
+            weights_are_sound &= epoch > 8
+            drop = rung / 31 if weights_are_sound else broken
+            known = known.with_epoch(Measured(epoch, rung, drop))
+            if epoch in course.round_ends(20) and epoch < 20:
+                moves.append(known.next_move())
+                rung = moves[-1].rung
+                weights_are_sound |= moves[-1].back_to is not None
+        return known, moves
+
+    known, moves = trained(45.0)
+    early = [m for m in moves if not m.passed]
+    assert [(m.rung, m.back_to) for m in early] == [(0, 0)] * len(early)
+    assert len(early) == 4
+    assert known.best().epoch and known.best().rung >= 12
+    # What is not known to be broken comes back at the end alone.
+    late, _ = trained(math.inf)
+    assert late.best().rung < known.best().rung
+
+
 def test_the_first_size_follows_from_what_was_measured_before_training():
     costs = range(_RUNGS)
     gentle = new_course(costs, 20, untrained=[(0, 0.0), (31, 5.0)])

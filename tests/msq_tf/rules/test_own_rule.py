@@ -76,6 +76,7 @@ class Stop(Exception):
     """Ends a training in the middle."""
 
 
+@pytest.mark.slow
 def test_it_goes_on_after_loading(page, tmp_path):
     whole = page["qmodel"]
     base = keras.models.clone_model(whole.base)

@@ -92,6 +92,24 @@ def test_points(rule, reference, value, drop):
     assert made.drop(value, reference) == pytest.approx(drop)
 
 
+@pytest.mark.parametrize(
+    ("rule", "reference", "drop"),
+    [
+        ({}, 0.9, 45.0),
+        ({"unit": "percent"}, 0.9, 50.0),
+        ({"unit": "metric", "mode": "max"}, 30.0, 15.0),
+        ({"max_drop": 50.0}, 0.9, float("inf")),
+        ({"monitor": "val_loss", "unit": "metric"}, 0.3, float("inf")),
+        ({"unit": "metric", "mode": "max"}, -3.0, float("inf")),
+    ],
+)
+def test_half_of_a_metric_is_lost_where_training_breaks_a_model(
+    rule, reference, drop
+):
+    made = msq_tf.ToleranceRule(**rule)
+    assert made.diverged(reference) == pytest.approx(drop)
+
+
 def test_a_point_that_float32_makes_larger_is_a_point():
     rule = msq_tf.ToleranceRule(max_drop=1.0)
     assert rule.keeps(rule.drop(0.9000000954, 0.9100000858))

@@ -50,6 +50,7 @@ def test_the_exporter_says_what_each_weight_has():
         stored_bits(msq_tf.quantize_model(network()), "nowhere")
 
 
+@pytest.mark.slow
 def test_a_search_counts_them():
     qmodel = msq_tf.quantize_model(network())
     qmodel.compile("sgd", "mse")

@@ -38,7 +38,7 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_is_the_function_to_the_rounding(name, data):
     exact, low, high = FUNCTIONS[name]
     x = np.float32(data.draw(st.floats(low, high)))

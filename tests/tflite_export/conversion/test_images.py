@@ -26,7 +26,7 @@ OPS = keras.ops
     apart=st.booleans(),
     padding=st.sampled_from(["valid", "same"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_patches_are_those_of_keras_and_tensorflow(size, shape, apart, padding):
     x = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     strides = size if apart else (1, 1)

@@ -6,7 +6,10 @@ import pytest
 
 import msq_tf
 import tflite_export
+from tflite_export.costs import cpu
 from tflite_export.errors import ExportError
+from tflite_export.latency import operators
+from tflite_export.latency import timing
 from tflite_export.latency.table import LatencyTable
 from tflite_export.predicting import files_of
 
@@ -62,6 +65,31 @@ def test_measuring_here_fills_a_table(qmodel, tmp_path):
         table = LatencyTable.load(path)
         assert table.measure(files.at(bits).data, 0.01) > 0
         assert len(table.rows) > len(rows)
+
+
+def test_measured_files_are_what_their_parts_add_up_to(qmodel, monkeypatch):
+    """Whatever operators take alone, and what does not change stays equal."""
+
+    def milliseconds(data, seconds, sessions=1):
+        # Whole files are the larger ones, and loaded several times.
+        return 5.0 * (sessions > 1) + len(data) / 1e5
+
+    monkeypatch.setattr(timing, "milliseconds", milliseconds)
+    known = LatencyTable.of_this_machine()
+    with files_of(qmodel, "cpu_int8", batch_size=1) as files:
+        whole = {}
+        for width in (8, 4, 2):
+            data = files.at(dict.fromkeys(qmodel.paths, width)).data
+            known.measure(data)
+            whole[width] = known.whole(operators.split(data))
+            assert whole[width] == 5.0 + len(data) / 1e5
+        costs = cpu.look_up(files, "cpu_int8", qmodel.paths, known)
+    for width, ms in whole.items():
+        found = costs.latency_at(dict.fromkeys(qmodel.paths, width))
+        assert found == pytest.approx(ms)
+    assert len(set(costs.latency["conv"].values())) == 1
+    assert len(set(costs.latency["wide"].values())) == 3
+    assert min(ms for r in costs.latency.values() for ms in r.values()) >= 0
 
 
 def test_a_table_that_knows_nothing_of_it_is_refused(qmodel, tmp_path):

@@ -30,6 +30,7 @@ def costs(qmodel):
     return tflite_export.device_costs(qmodel, "mcu", macs_per_ms=1000.0)
 
 
+@pytest.mark.slow
 def test_arenas_are_those_that_are_measured(qmodel, costs):
     for bits in (
         {"a": 8, "b": 8, "head": 8},

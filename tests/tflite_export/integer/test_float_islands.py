@@ -69,6 +69,7 @@ def test_the_file_computes_what_was_trained(build, bits, tmp_path):
     assert all(check.ran for check in report.checks)
 
 
+@pytest.mark.slow
 def test_variances_far_apart(tmp_path):
     """In 8 bits a hundredth of the largest variance would be zero."""
     x = inputs = keras.Input((6, 8))

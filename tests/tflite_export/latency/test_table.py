@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -117,12 +118,36 @@ def test_a_trained_layer_is_like_a_fresh_one():
 
 def test_a_table_survives_a_file(tmp_path):
     made = table(row(1.25, 1000), row(0.5, 0, family="MEAN[] int8"), call=0.01)
+    made.files["0123456789abcdef"] = 1.75
     made.save(tmp_path / "t.json")
     assert LatencyTable.load(tmp_path / "t.json") == made
     for text in ("", "{}", '{"families": 3}'):
         (tmp_path / "t.json").write_text(text)
         with pytest.raises(ValueError, match="no table.*Received: "):
             LatencyTable.load(tmp_path / "t.json")
+
+
+def test_tables_of_before_have_no_depths_and_no_files(tmp_path):
+    old = {"processor": "p", "date": "d", "runtime": "r", "call": 0.1}
+    old["families"] = {"CONV_2D[] int8": {"key": [1.5, 1000, 20.0]}}
+    (tmp_path / "t.json").write_text(json.dumps(old))
+    made = LatencyTable.load(tmp_path / "t.json")
+    assert made.rows["key"] == Row(1.5, "CONV_2D[] int8", 1000, 20.0, 0)
+    assert made.files == {} and made.whole([]) is None
+
+
+def test_a_sum_over_few_channels_is_like_another_one():
+    shallow = operator(1000)._replace(depth=1)
+    deep = operator(1000)._replace(depth=64)
+    found = {}
+    for each, ms in ((shallow, 8.0), (deep, 1.0)):
+        key = f"{each.key} {each.depth}"
+        found[key] = Row(ms, each.family, each.macs, each.moved, each.depth)
+    made = table(*found.items())
+    assert made.predict(shallow).milliseconds > 7.0
+    assert made.predict(deep).milliseconds < 1.2
+    # Beyond a vector's length all are alike.
+    assert made.predict(deep._replace(depth=512)) == made.predict(deep)
 
 
 def test_the_table_of_the_package_says_where_it_is_from():
@@ -132,7 +157,9 @@ def test_the_table_of_the_package_says_where_it_is_from():
     assert 0 < made.call < 0.1 and len(made.rows) > 100
     assert all(r.milliseconds > 0 for r in made.rows.values())
     fields = dataclasses.asdict(made)
-    assert set(fields) == {"processor", "date", "runtime", "call", "rows"}
+    assert set(fields) == {
+        *("processor", "date", "runtime", "call", "files", "rows")
+    }
     kinds = {key.partition("[")[0] for key in made.rows}
     assert {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"} <= kinds
 

@@ -65,6 +65,7 @@ def test_a_click_on_a_bar_shows_its_layer(browser, looked):
     assert opened.requests == [output.as_uri()]
 
 
+@pytest.mark.slow
 def test_sections_say_what_they_lack(browser, looked):
     _, output = looked
     page = Opened(browser, output).page
@@ -89,6 +90,7 @@ def pair(browser, tmp_path_factory):
     return found, output
 
 
+@pytest.mark.slow
 def test_two_sides_show_what_changed(browser, pair):
     found, output = pair
     opened = Opened(browser, output)
@@ -114,6 +116,7 @@ def test_two_sides_show_what_changed(browser, pair):
     assert opened.requests == [output.as_uri()]
 
 
+@pytest.mark.slow
 def test_a_pair_of_layers_opens_on_both_sides(browser, pair):
     found, output = pair
     opened = Opened(browser, output)

@@ -125,7 +125,7 @@ def test_rows_and_columns_refuse_a_wrong_code():
     assert input_scales.fit_rows_and_columns(tensor, codes) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     axis=st.integers(-1, 3),

@@ -56,6 +56,7 @@ def test_no_right_file_comes_of_another_scale(tmp_path, scale, factor, words):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_saved_model_knows_it_too(tmp_path):
     trained(images()).save(tmp_path / "m.keras")
     qmodel = keras.models.load_model(tmp_path / "m.keras")

@@ -81,6 +81,7 @@ def test_epochs_differ_in_order_and_augmentation(examples):
     assert sum(differ) > len(differ) / 2
 
 
+@pytest.mark.slow
 def test_a_later_start_gives_the_batches_of_an_uninterrupted_run(examples):
     whole_images, whole_labels = drawn(examples, range(4))
     images, labels = drawn(examples, range(2, 4))

@@ -34,6 +34,7 @@ def test_loading_twice_gives_the_same_order(mini):
     np.testing.assert_array_equal(again.test.labels, mini.test.labels[:20])
 
 
+@pytest.mark.slow
 def test_images_are_resized():
     small = datasets.load(
         "fashion_mnist_mini", image_size=32, train_examples=3, test_examples=2
