@@ -20,6 +20,7 @@ import msq_tf
 from benchmarks.files.vela import as_if_trained
 from benchmarks.harness.networks import Network
 from msq_tf.keras3.model import MSQModel
+from tflite_export.costs import cpu
 from tflite_export.latency.table import LatencyTable
 from tflite_export.predicting import files_of
 
@@ -39,7 +40,7 @@ _DENSE = (8, 16, 64, 128, 256, 640, 1280)
 
 
 def networks() -> Iterator[tuple[str, keras.Model]]:
-    """Whole networks, then layers of each kind at a grid of sizes."""
+    """Networks that are measured whole, too."""
     for name, shape, classes, alpha in (
         ("resnet8", (28, 28, 1), 10, 1.0),
         ("resnet20", (32, 32, 3), 10, 1.0),
@@ -49,6 +50,10 @@ def networks() -> Iterator[tuple[str, keras.Model]]:
     ):
         network = Network(name, shape, 1, classes, alpha)
         yield f"{name} {shape}", network.build()
+
+
+def layers() -> Iterator[tuple[str, keras.Model]]:
+    """Layers of each kind at a grid of sizes."""
     for shape in _IMAGES:
         yield f"image {shape}", _image(shape)
     for shape in _PICTURES:
@@ -118,13 +123,21 @@ def _dense() -> keras.Model:
     return keras.Model(inputs, outputs)
 
 
-def measured(table: LatencyTable, model: MSQModel, target: str) -> int:
-    """Adds the operators of a model's files at every container."""
+def measured(
+    table: LatencyTable, model: MSQModel, target: str, whole: bool
+) -> int:
+    """Adds the operators of a model's files at every container.
+
+    Args:
+        table: Where to.
+        model: The model.
+        target: What the files are for.
+        whole: Whether to measure the whole files, too.
+    """
     with files_of(model, target, batch_size=1) as files:
-        return sum(
-            table.measure(files.at(dict.fromkeys(model.paths, width)).data)
-            for width in _WIDTHS
-        )
+        built = [files.at(dict.fromkeys(model.paths, w)) for w in _WIDTHS]
+    rounds = cpu.ROUNDS if whole else 1
+    return sum(table.measure(each.data, whole=whole) for each in rounds * built)
 
 
 def main(arguments: list[str]) -> int:
@@ -135,13 +148,14 @@ def main(arguments: list[str]) -> int:
         if arguments and path.exists()
         else LatencyTable.of_this_machine()
     )
-    for name, model in networks():
-        as_if_trained(model)  # biases of zeros are not in a file
-        qmodel = msq_tf.quantize_model(model)
-        for target in _TARGETS:
-            count = measured(table, qmodel, target)
-            print(f"{name}, {target}: {count} operators more")
-        table.save(path)
+    for made, whole in ((networks, True), (layers, False)):
+        for name, model in made():
+            as_if_trained(model)  # biases of zeros are not in a file
+            qmodel = msq_tf.quantize_model(model)
+            for target in _TARGETS:
+                count = measured(table, qmodel, target, whole)
+                print(f"{name}, {target}: {count} operators more")
+            table.save(path)
     print(f"{len(table.rows)} operators of {table.processor} in {path}")
     return 0
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 import rich.console
 import rich.markup
@@ -17,15 +18,14 @@ import rich.table
 from msq_tf.arguments import check_path
 from msq_tf.core.bit_history import BitChange
 from msq_tf.core.quantized_network import QuantizedNetwork
+from msq_tf.reports import summary
 from msq_tf.reports import training_log
 from msq_tf.reports.bit_changes import LAYOUT
-from msq_tf.reports.bit_changes import WORDS
 from msq_tf.reports.bit_changes import Decisions
 from msq_tf.reports.bit_changes import as_text
 from msq_tf.reports.bit_changes import with_error
 from msq_tf.reports.code_use import CodeUse
 from msq_tf.reports.code_use import code_use
-from msq_tf.reports.code_use import remarks
 from msq_tf.reports.html_tables import as_html
 from msq_tf.reports.layer_precision import LayerPrecision
 from msq_tf.reports.layer_precision import SkippedLayer
@@ -41,6 +41,22 @@ _STATISTICS = (
 _UNTOLD = ("counts",)
 # Parts of the figure, in their order.
 PANELS = ("bits", "sensitivity", "accuracy")
+
+
+class OnDevice(NamedTuple):
+    """What a model is predicted to take on a device, see `DeviceCosts`.
+
+    Attributes:
+        device: Name of the device.
+        source: Where the figures come from.
+        latency_ms: Milliseconds; `None` if not known.
+        ram_bytes: Bytes of RAM; `None` if not known.
+    """
+
+    device: str
+    source: str
+    latency_ms: float | None
+    ram_bytes: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +78,8 @@ class PrecisionReport:
         products: Number of layers that multiply activations by activations,
             such as attention; these products have no weight that could have
             bits.
+        on_device: What a search for a latency or for RAM predicts at these
+            bits; `None` without such a search.
     """
 
     layers: tuple[LayerPrecision, ...]
@@ -74,6 +92,7 @@ class PrecisionReport:
     metric: str | None = None
     points: tuple[EpochPoint, ...] = ()
     products: int = 0
+    on_device: OnDevice | None = None
 
     @property
     def packed_bytes(self) -> int:
@@ -88,7 +107,7 @@ class PrecisionReport:
     @property
     def float_bytes(self) -> int:
         """Bytes of the same weights in float32."""
-        return 4 * self._size
+        return 4 * self.size
 
     def to_json(self, indent: int | None = 2) -> str:
         """All fields, with the byte totals, as JSON.
@@ -120,11 +139,11 @@ class PrecisionReport:
         return as_html(self._tables(), markup=True)
 
     def _tables(self) -> list[Any]:
-        parts = [self._weights(), "\n".join(self._summary())]
+        parts = [self._weights(), "\n".join(summary.sentences(self))]
         return [*parts, self._in_float()] if self.skipped else parts
 
     @property
-    def _wider(self) -> bool:
+    def is_wider(self) -> bool:
         """Whether a packed file, which has no codes of 3 bits, is larger."""
         return self.container_bytes > self.packed_bytes
 
@@ -132,7 +151,7 @@ class PrecisionReport:
         table = rich.table.Table(title="Precision by layer", **LAYOUT)
         table.add_column("weight")
         table.add_column("layer")
-        sizes = ("bytes", "stored") if self._wider else ("bytes",)
+        sizes = ("bytes", "stored") if self.is_wider else ("bytes",)
         for name in ("size", "bits", "sensitivity", "LSB≠0", *sizes):
             table.add_column(name, justify="right", no_wrap=True)
         for layer in self.layers:
@@ -146,85 +165,23 @@ class PrecisionReport:
                 else "-",
                 f"{layer.lsb_nonzero:.2f}" if layer.lsb_nonzero else "-",
                 f"{layer.packed_bytes:,}",
-                *[f"{layer.container_bytes:,}"] * self._wider,
+                *[f"{layer.container_bytes:,}"] * self.is_wider,
             )
         table.add_section()
         table.add_row(
             "total",
             "",
-            f"{self._size:,}",
+            f"{self.size:,}",
             f"{self.average_bits:.2f}",
             "",
             "",
             f"{self.packed_bytes:,}",
-            *[f"{self.container_bytes:,}"] * self._wider,
+            *[f"{self.container_bytes:,}"] * self.is_wider,
         )
         return table
 
-    def _summary(self) -> list[str]:
-        """Sentences on the whole, one a line."""
-        return [
-            f"{self.compression:.2f}x smaller than float32 by stored bits "
-            f"(sign counted; {self.paper_bits:.2f} bits in the papers' "
-            "convention, sign not counted)",
-            *self._of_containers(),
-            *remarks([s.use for s in self.layers if s.use]),
-            *self._of_statistics(),
-            *self._of_the_search(),
-            *self._of_the_rest(),
-        ]
-
-    def _of_containers(self) -> list[str]:
-        if not self._wider:
-            return []
-        stored = self.float_bytes / self.container_bytes
-        return [
-            "a packed file stores codes of 3 bits in 4, and of 5 to 7 "
-            f"in 8: {self.container_bytes:,} bytes, {stored:.2f}x smaller "
-            "than these weights as floats"
-        ]
-
-    def _of_statistics(self) -> list[str]:
-        """What the columns of the table mean."""
-        lines = []
-        known = [bool(layer.sensitivity) for layer in self.layers]
-        if any(known) or any(layer.lsb_nonzero for layer in self.layers):
-            lines.append(WORDS)
-        if any(known) and not all(known):
-            lines.append(
-                "no sensitivity (-): the loss showed no upward curvature "
-                "there, only noise or a saddle"
-            )
-        return lines
-
-    def _of_the_search(self) -> list[str]:
-        if not self.changes:
-            return []
-        count = len(self.changes)
-        changes = "change" if count == 1 else "changes"
-        return [
-            f"{count} {changes} of bits: `decisions()` has the reason of each"
-        ]
-
-    def _of_the_rest(self) -> list[str]:
-        """What has no bits of ours."""
-        lines = []
-        if self.products:
-            layers = "layer" if self.products == 1 else "layers"
-            lines.append(
-                f"attention's products of activations ({self.products} "
-                f"{layers}) have no weights and stay as they are"
-            )
-        if self.skipped:
-            left = sum(entry.size for entry in self.skipped)
-            lines.append(
-                f"{left:,} of {left + self._size:,} weights are left in "
-                "float, with the reason below"
-            )
-        return lines
-
     @property
-    def _size(self) -> int:
+    def size(self) -> int:
         """Elements of all quantized weights."""
         return sum(layer.size for layer in self.layers)
 
@@ -366,6 +323,19 @@ def precision_report(
         if name is None
         else training_log.points(logs, name, size, qmodel.float_size),
         products=qmodel.products(),
+        on_device=_on_device(qmodel),
+    )
+
+
+def _on_device(qmodel: QuantizedNetwork) -> OnDevice | None:
+    costs = qmodel.search.device_costs
+    if costs is None:
+        return None
+    return OnDevice(
+        costs.device,
+        costs.source,
+        costs.latency_at(qmodel.bits) if costs.knows_latency else None,
+        costs.ram_at(qmodel.bits) if costs.knows_ram else None,
     )
 
 

@@ -21,6 +21,8 @@ from tflite_export.latency.table import LatencyTable
 NAMES = ("cpu_int8", "min_size", "cpu_float")
 # Codes are stored in these; a width takes the next one.
 _CONTAINERS = (8, 4, 2)
+# How often whole files are measured, in turn.
+ROUNDS = 3
 
 
 def costs(
@@ -42,8 +44,9 @@ def costs(
     else:
         known = LatencyTable.load(table)
     if measure:
-        for width in _CONTAINERS:
-            known.measure(files.at(dict.fromkeys(paths, width)).data)
+        built = [files.at(dict.fromkeys(paths, width)) for width in _CONTAINERS]
+        for each in ROUNDS * built:
+            known.measure(each.data)
         if table is not None:
             known.save(table)
     return look_up(files, device, paths, known)
@@ -61,7 +64,9 @@ def look_up(
         width: files.at(dict.fromkeys(paths, width)) for width in _CONTAINERS
     }
     sums = {width: _sums(each, known, paths) for width, each in built.items()}
-    rest = _rest(sums[MAX_BITS])
+    # In a network, operators take more or less than alone: caches are shared,
+    # calls are not. All parts share the difference.
+    rest = sums[MAX_BITS].others * sums[MAX_BITS].ratio
     stored = _fitted(sums, rest)
     latency = {
         path: {
@@ -86,29 +91,13 @@ class _Sums(NamedTuple):
         weights: Of those that read a weight, by its path.
         keys: What these operators are, by path.
         others: Of all others, and of a call by itself.
-        whole: Of a call of the file, if it was measured.
+        ratio: What a call of the file takes, in the sum of all of these.
     """
 
     weights: Mapping[str, float]
     keys: Mapping[str, tuple[str, ...]]
     others: float
-    whole: float | None
-
-    @property
-    def total(self) -> float:
-        """The sum."""
-        return self.others + sum(self.weights.values())
-
-
-def _rest(sums: _Sums) -> float:
-    """Milliseconds of what reads no weight.
-
-    In a network, operators take more or less than alone: caches are shared,
-    calls are not. Where the whole is known, all parts share the difference.
-    """
-    if sums.whole is None:
-        return sums.others
-    return sums.others * sums.whole / sums.total
+    ratio: float
 
 
 def _fitted(
@@ -131,11 +120,12 @@ def _fitted(
             for path in each.weights
             if path not in new
         )
-        ratio = 1.0
-        if each.whole is not None and products:
-            ratio = (each.whole - rest - same) / products
-            if ratio < 0.25:  # a small difference of large figures is noise
-                ratio = each.whole / each.total
+        ratio = each.ratio
+        if products:
+            whole = ratio * (each.others + sum(each.weights.values()))
+            left = (whole - rest - same) / products
+            # A small difference of large figures is noise.
+            ratio = left if left > ratio / 4 else ratio
         ratios |= {(path, each.keys[path]): ratio for path in new}
         found[width] = {
             path: time * ratios[path, each.keys[path]]
@@ -158,7 +148,8 @@ def _sums(built: BuiltFile, table: LatencyTable, paths: Sequence[str]) -> _Sums:
         else:
             found[path] += time
             keys[path] += (operator.key,)
-    return _Sums(found, keys, others, table.whole(parts))
+    total = others + sum(found.values())
+    return _Sums(found, keys, others, table.whole(parts, total) / total)
 
 
 def _with_reshapes(built: BuiltFile) -> dict[int, str]:

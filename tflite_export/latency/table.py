@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,18 @@ class Row(NamedTuple):
     depth: int = 0
 
 
+class Whole(NamedTuple):
+    """A measured file.
+
+    Attributes:
+        milliseconds: Of a call.
+        sum: Those of a call by itself and of its operators alone.
+    """
+
+    milliseconds: float
+    sum: float
+
+
 class Predicted(NamedTuple):
     """The time of an operator in a network.
 
@@ -74,8 +87,8 @@ class LatencyTable:
         call: Milliseconds that a call takes by itself: those of the fastest
             operator.
         rows: The operators by their keys.
-        files: Milliseconds of a call of whole files, by a digest of the keys
-            of their operators: what a network takes is not just the sum.
+        files: Whole files by a digest of the keys of their operators: what a
+            network takes is not just the sum.
     """
 
     processor: str
@@ -83,7 +96,7 @@ class LatencyTable:
     runtime: str
     call: float = math.inf
     rows: dict[str, Row] = dataclasses.field(default_factory=dict)
-    files: dict[str, float] = dataclasses.field(default_factory=dict)
+    files: dict[str, Whole] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of_this_machine(cls) -> LatencyTable:
@@ -121,7 +134,11 @@ class LatencyTable:
                 for family, found in fields.pop("families").items()
                 for key, (ms, macs, moved, *depth) in found.items()
             }
-            return cls(**fields, rows=rows)
+            files = {
+                digest: Whole(float(ms), float(total))
+                for digest, (ms, total) in fields.pop("files", {}).items()
+            }
+            return cls(**fields, files=files, rows=rows)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 "This is no table of latencies. Expected a file of `make "
@@ -146,8 +163,8 @@ class LatencyTable:
             "runtime": self.runtime,
             "call": float(f"{self.call:.4g}"),
             "files": {
-                key: float(f"{ms:.4g}")
-                for key, ms in sorted(self.files.items())
+                digest: [float(f"{ms:.4g}") for ms in whole]
+                for digest, whole in sorted(self.files.items())
             },
             "families": families,
         }
@@ -156,11 +173,20 @@ class LatencyTable:
         with staged(path) as partial:
             fill(partial, text.encode(), path)
 
-    def measure(self, data: bytes, seconds: float = 0.05) -> int:
-        """Measures a file, and those of its operators that the table lacks.
+    def measure(
+        self, data: bytes, seconds: float = 0.05, whole: bool = True
+    ) -> int:
+        """Measures those operators of a file that the table lacks.
+
+        Args:
+            data: The bytes of the file.
+            seconds: How long to measure each.
+            whole: Whether to measure the whole file, too. Once more than that
+                is worth its time: the fastest counts, and some seconds later
+                a machine may have less else to do.
 
         Returns:
-            How many of its operators these were.
+            How many operators these were.
 
         Raises:
             ExportError: If the file has a loop, or LiteRT lacks an operator.
@@ -188,22 +214,37 @@ class LatencyTable:
             )
             self.call = min(self.call, ms)
             count += 1
-        if _digest(found) not in self.files:
-            self.files[_digest(found)] = timing.milliseconds(
-                data, _SESSIONS * seconds, _SESSIONS
-            )
+        if whole:
+            self._measure_whole(data, found, seconds)
         return count
 
-    def whole(self, found: Sequence[Operator]) -> float | None:
-        """Milliseconds of a call of the file with these operators.
+    def _measure_whole(
+        self, data: bytes, found: Sequence[Operator], seconds: float
+    ) -> None:
+        ms = timing.milliseconds(data, _SESSIONS * seconds, _SESSIONS)
+        known = self.files.get(_digest(found))
+        parts = [self.predict(operator).milliseconds for operator in found]
+        self.files[_digest(found)] = Whole(
+            ms if known is None else min(ms, known.milliseconds),
+            self.call + sum(parts),
+        )
+
+    def whole(self, found: Sequence[Operator], total: float) -> float:
+        """Milliseconds of a call of a file.
 
         Args:
-            found: All of them, in their order.
+            found: All its operators, in their order.
+            total: Milliseconds of a call by itself and of them alone.
 
         Returns:
-            `None` if no such file was measured.
+            What was measured; else the sum, times what measured files take in
+            the median for theirs: 1 without such files.
         """
-        return self.files.get(_digest(found))
+        known = self.files.get(_digest(found))
+        if known is not None:
+            return known.milliseconds
+        shares = [each.milliseconds / each.sum for each in self.files.values()]
+        return total * (statistics.median(shares) if shares else 1.0)
 
     def predict(self, operator: Operator) -> Predicted:
         """The time of an operator in a network.

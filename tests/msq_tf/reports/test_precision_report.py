@@ -306,6 +306,27 @@ def test_a_metric_that_is_not_finite_is_null_and_not_drawn():
     assert len(axes.lines[0].get_xdata()) == 1
 
 
+def test_what_a_device_takes_is_told():
+    qmodel = untouched()
+    assert msq_tf.precision_report(qmodel).on_device is None
+    qmodel.set_bits(dict.fromkeys(qmodel.paths, 4))  # forgets searches
+    widths = range(2, 9)
+    qmodel.search.device_costs = msq_tf.DeviceCosts(
+        "my board",
+        "a stopwatch",
+        latency={p: {w: 0.1 * w for w in widths} for p in qmodel.paths},
+        ram={p: {w: 1000.0 * w for w in widths} for p in qmodel.paths},
+        rest_latency=1.0,
+    )
+    report = msq_tf.precision_report(qmodel)
+    expected = 1.0 + 0.4 * len(qmodel.paths)
+    assert report.on_device.latency_ms == pytest.approx(expected)
+    words = " ".join(str(report).split())
+    assert f"on my board: {expected:.4g} ms and 4,000 bytes of RAM" in words
+    found = json.loads(report.to_json())["on_device"]
+    assert found["source"] == "a stopwatch" and found["ram_bytes"] == 4000
+
+
 @pytest.mark.slow
 def test_epochs_of_a_fit_are_all_there(searched):
     qmodel, history = searched

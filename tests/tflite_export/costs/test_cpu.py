@@ -81,7 +81,7 @@ def test_measured_files_are_what_their_parts_add_up_to(qmodel, monkeypatch):
         for width in (8, 4, 2):
             data = files.at(dict.fromkeys(qmodel.paths, width)).data
             known.measure(data)
-            whole[width] = known.whole(operators.split(data))
+            whole[width] = known.whole(operators.split(data), 1.0)
             assert whole[width] == 5.0 + len(data) / 1e5
         costs = cpu.look_up(files, "cpu_int8", qmodel.paths, known)
     for width, ms in whole.items():

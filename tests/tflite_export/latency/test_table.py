@@ -15,6 +15,7 @@ from tflite_export.latency import timing
 from tflite_export.latency.operators import Operator
 from tflite_export.latency.table import LatencyTable
 from tflite_export.latency.table import Row
+from tflite_export.latency.table import Whole
 from tflite_export.latency.table import share_measured
 from tflite_export.runtime import interpreter
 
@@ -118,7 +119,7 @@ def test_a_trained_layer_is_like_a_fresh_one():
 
 def test_a_table_survives_a_file(tmp_path):
     made = table(row(1.25, 1000), row(0.5, 0, family="MEAN[] int8"), call=0.01)
-    made.files["0123456789abcdef"] = 1.75
+    made.files["0123456789abcdef"] = Whole(1.75, 2.5)
     made.save(tmp_path / "t.json")
     assert LatencyTable.load(tmp_path / "t.json") == made
     for text in ("", "{}", '{"families": 3}'):
@@ -133,7 +134,29 @@ def test_tables_of_before_have_no_depths_and_no_files(tmp_path):
     (tmp_path / "t.json").write_text(json.dumps(old))
     made = LatencyTable.load(tmp_path / "t.json")
     assert made.rows["key"] == Row(1.5, "CONV_2D[] int8", 1000, 20.0, 0)
-    assert made.files == {} and made.whole([]) is None
+    assert made.files == {} and made.whole([operator(9)], 2.0) == 2.0
+
+
+def test_a_network_takes_what_others_take_for_their_sums():
+    made = table(row(1.0, 1000))
+    made.files |= {"a": Whole(1.0, 2.0), "b": Whole(3.0, 4.0)}
+    made.files["c"] = Whole(9.0, 10.0)
+    assert made.whole([operator(1000)], 8.0) == 6.0
+
+
+def test_a_file_that_is_measured_again_keeps_its_fastest_time(
+    data, monkeypatch
+):
+    times = iter([3.0, 2.0, 4.0])
+    made = LatencyTable.of_this_machine()
+    made.measure(data, seconds=0.01, whole=False)
+    assert not made.files
+    monkeypatch.setattr(timing, "milliseconds", lambda *_: next(times))
+    for fastest in (3.0, 2.0, 2.0):
+        made.measure(data)
+        (whole,) = made.files.values()
+        assert whole.milliseconds == fastest
+        assert made.whole(operators.split(data), 1.0) == fastest
 
 
 def test_a_sum_over_few_channels_is_like_another_one():
