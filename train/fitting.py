@@ -100,13 +100,17 @@ def fit(
 def _validation(context: Context) -> tf.data.Dataset | None:
     """What the accuracy after every epoch is measured on: the test images.
 
-    Nothing is chosen by it. On one device only: the last batch need not have
-    a part for every replica.
+    Nothing is chosen by it, but with several stages, which take what is held
+    out. On one device only: the last batch need not have a part for every
+    replica.
     """
     if context.distribution.replicas > 1:
         return None
+    examples = context.data.test
+    if context.settings.stages > 1 and context.data.held_out is not None:
+        examples = context.data.held_out
     return batches.test_batches(
-        context.data.test,
+        examples,
         context.settings.recipe.batch_size,
         context.settings.pixels,
     )

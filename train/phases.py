@@ -19,6 +19,7 @@ from msq_tf.bit_widths import MIN_BITS
 from msq_tf.keras3.loading import load_model
 from msq_tf.search import device_costs
 from msq_tf.search.controller import search_stats
+from train import front
 from train import targets
 from train.context import Context
 from train.data import batches
@@ -137,7 +138,8 @@ def quantized_model(context: Context) -> msq_tf.MSQModel | None:
             verbose=0 if settings.max_drop is None else 1,
         )
         context.console.print(WORDS, highlight=False)
-        fit(qmodel, context, "msq", recipe.epochs, [search])
+        called = [search, *front.checkpoints(context)]
+        fit(qmodel, context, "msq", recipe.epochs, called)
         if distribution.chief:
             with context.workspace.sealing(MODEL) as path:
                 qmodel.save(path)
@@ -195,6 +197,7 @@ def rule(
         )
     return msq_tf.BudgetRule(
         target_compression=settings.target_compression,
+        stages=settings.stages,
         allowed_bits=allowed,
         target_latency=settings.target_latency_ms,
         target_ram=settings.target_ram,

@@ -20,6 +20,7 @@ import tensorflow as tf
 import msq_tf
 import tflite_export
 from msq_tf.reports import terminal
+from train import front
 from train import page
 from train import phases
 from train import results as results_lib
@@ -72,7 +73,7 @@ def run(
             settings.train_examples,
             settings.test_examples,
         )
-        if settings.max_drop is not None:
+        if settings.holds_out:
             data = datasets.with_held_out(data)
         batches.steps_per_epoch(data.train, settings.recipe.batch_size)
         batches.check_shift(data.train, settings.recipe.shift)
@@ -114,19 +115,16 @@ class _Run:
         if qmodel is None:
             return None
         with self._timed("float_export"):
-            with self._shown("float"):
+            with self._shown(workspace_lib.FLOAT_FILE):
                 float_outputs = self._outputs(model)
                 float_file = self._float_file(model, float_outputs)
         with self._timed("export"):
             msq_outputs = self._outputs(qmodel)
-            weight_only = self._weight_only_outputs(qmodel, msq_outputs)
-            files = {}
-            for target in targets.chosen(self._settings):
-                integer = targets.is_integer(target)
-                with self._shown(target):
-                    files[target] = self._export(
-                        qmodel, target, msq_outputs if integer else weight_only
-                    )
+            files = self._files(qmodel, msq_outputs)
+            kept = front.export(
+                self._context,
+                lambda each, name: self._files(each, self._outputs(each), name),
+            )
         history = checkpoints.history(self._workspace)
         precision = msq_tf.precision_report(qmodel, history)
         with self._workspace.replacing(workspace_lib.PLOT) as path:
@@ -144,12 +142,14 @@ class _Run:
             int8_bytes=_int8_bytes(files),
             checks=(),
             seconds=self._seconds,
+            front=kept,
         )
         checks = self._checks(results, model, qmodel)
         results = dataclasses.replace(results, checks=checks)
         self._write(results, precision)
         console.print(precision)
         results_lib.print_results(console, results)
+        front.print_front(console, kept)
         # Nothing of the run is lost if the page can't be drawn.
         if page.installed():
             with self._workspace.replacing(workspace_lib.PAGE) as path:
@@ -171,11 +171,10 @@ class _Run:
         self._seconds[step] = round(time.monotonic() - start, 2)
 
     @contextlib.contextmanager
-    def _shown(self, name: str) -> Iterator[None]:
+    def _shown(self, file: str) -> Iterator[None]:
         """Says which file is made, as it begins, and how long it took."""
         console = self._context.console
         start = time.monotonic()
-        file = f"{name}.tflite"
         console.print(f"{file}: exporting and verifying ...", highlight=False)
         yield
         size = self._workspace.path(file).stat().st_size
@@ -202,10 +201,26 @@ class _Run:
         tflite_export.float_file(model, self._workspace.path(name))
         return self._file_result(name, reference)
 
+    def _files(
+        self, qmodel: msq_tf.MSQModel, outputs: np.ndarray, before: str = ""
+    ) -> dict[str, results_lib.FileResult]:
+        """The files of a model by target, under names that begin so."""
+        weight_only = self._weight_only_outputs(qmodel, outputs)
+        files = {}
+        for target in targets.chosen(self._settings):
+            reference = outputs if targets.is_integer(target) else weight_only
+            name = f"{before}{target}.tflite"
+            with self._shown(name):
+                files[target] = self._export(qmodel, target, name, reference)
+        return files
+
     def _export(
-        self, qmodel: msq_tf.MSQModel, target: str, reference: np.ndarray
+        self,
+        qmodel: msq_tf.MSQModel,
+        target: str,
+        name: str,
+        reference: np.ndarray,
     ) -> results_lib.FileResult:
-        name = f"{target}.tflite"
         # Integer targets calibrate on these: no test images.
         images = self._context.data.train.images
         index = phases.spread(len(images), _VERIFY_EXAMPLES)
@@ -272,7 +287,8 @@ class _Run:
         checks.append(results_lib.agreement_check(results.float_file, False))
         checks += [
             results_lib.agreement_check(file, targets.is_integer(target))
-            for target, file in results.files.items()
+            for files in (results.files, *(m.files for m in results.front))
+            for target, file in files.items()
         ]
         return tuple(checks)
 

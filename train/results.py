@@ -36,6 +36,25 @@ class FileResult:
 
 
 @dataclasses.dataclass(frozen=True)
+class FrontModel:
+    """One of the models of a run with stages that no other one beats.
+
+    Attributes:
+        epoch: Epochs that it was trained for.
+        held_out_accuracy: Accuracy that it was chosen by.
+        compression: As that of `Results`.
+        bits: Stored bits of every weight.
+        files: Its files by target.
+    """
+
+    epoch: int
+    held_out_accuracy: float
+    compression: float
+    bits: dict[str, int]
+    files: dict[str, FileResult]
+
+
+@dataclasses.dataclass(frozen=True)
 class Check:
     """One verification.
 
@@ -66,6 +85,7 @@ class Results:
         int8_bytes: Size that the model has with int8 weights throughout.
         checks: All verifications.
         seconds: Seconds that each step took.
+        front: Models of several sizes, the smallest first.
     """
 
     dataset: str
@@ -79,6 +99,7 @@ class Results:
     int8_bytes: int | None
     checks: tuple[Check, ...]
     seconds: dict[str, float]
+    front: tuple[FrontModel, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -49,6 +49,8 @@ class Settings:
         max_drop: Points of accuracy, on training examples that are held out,
             that the smallest model may lose; None to go for
             `target_compression` instead.
+        stages: Sizes on the way to `target_compression` that the run
+            fine-tunes at and writes files of; 1 for the last one alone.
         allowed_bits: Widths that a layer may end with; None for all.
         min_bits: Least bits of a layer.
         activation_bits: Bits of activations in MSQ training; None for float.
@@ -86,6 +88,7 @@ class Settings:
     target_ram: int | None = None
     target_device: str | None = None
     max_drop: float | None = None
+    stages: int = 1
     allowed_bits: tuple[int, ...] | None = None
     min_bits: int = 2
     activation_bits: int | None = None
@@ -133,6 +136,7 @@ class Settings:
         self._check_budgets()
         self._check_target()
         self._check_tolerance()
+        self._check_stages()
         self._check_distribution()
         if not 0 <= self.seed < 2**31:
             raise ValueError(
@@ -238,6 +242,40 @@ class Settings:
                 f"epochs={self.recipe.epochs}"
             )
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether training examples are held out, to choose models by."""
+        return self.max_drop is not None or self.stages > 1
+
+    def _check_stages(self) -> None:
+        if self.stages == 1:
+            return
+        if not 1 <= self.stages <= self.recipe.epochs:
+            raise ValueError(
+                "A stage takes an epoch at the least. Expected stages from 1 "
+                f"to the number of epochs. Received: stages={self.stages}, "
+                f"epochs={self.recipe.epochs}"
+            )
+        if (
+            self.rule != "budget"
+            or self.max_drop is not None
+            or self.target_compression is None
+        ):
+            raise ValueError(
+                "Stages are sizes on the way to a target_compression. Expected "
+                "one, rule=budget, and no max_drop. Received: "
+                f"stages={self.stages}, rule={self.rule}, "
+                f"max_drop={self.max_drop}, "
+                f"target_compression={self.target_compression}"
+            )
+        if self.distribution != "none":
+            raise ValueError(
+                "Models of all sizes are chosen by the accuracy after every "
+                "epoch, which is measured on one device. Expected "
+                "distribution=none with stages. Received: "
+                f"stages={self.stages}, distribution={self.distribution}"
+            )
+
     def _check_distribution(self) -> None:
         if self.devices is not None and self.distribution != "mirrored":
             raise ValueError(
@@ -259,6 +297,8 @@ class Settings:
         for name in _PLACES:
             del values[name]
         # As before there were any.
+        if values["stages"] == 1:
+            del values["stages"]
         for name in ("target_latency_ms", "target_ram", "target_device"):
             if values[name] is None:
                 del values[name]

@@ -23,6 +23,10 @@ MODEL = "model.keras"
 FLOAT_MODEL = "checkpoints/float.keras"
 # What a search for a tolerance may go back to.
 TOLERANCE = "checkpoints/tolerance"
+# Models of several sizes, their files, and the picture of them.
+FRONT_MODELS = "checkpoints/front"
+FRONT = "front"
+FRONT_PLOT = "front.png"
 PLOT = "bits.png"
 PAGE = "index.html"
 FLOAT_FILE = "float.tflite"
@@ -227,10 +231,11 @@ class Workspace:
             )
 
     def _remove(self, found: dict[str, Any], source: str | None) -> None:
-        names = [HISTORY, MODEL, REPORT, PLOT, PAGE, FLOAT_FILE]
+        names = [HISTORY, MODEL, REPORT, PLOT, FRONT_PLOT, PAGE, FLOAT_FILE]
         targets = found.get("targets")
         if isinstance(targets, list):
             names += [f"{target}.tflite" for target in targets]
+            names += self._of_front(targets)
         # Somebody else may have written the file: a name in it that leads out
         # of the folder is refused before anything goes. Last what marks the
         # folder, so that a killed removal is repeated.
@@ -252,3 +257,17 @@ class Workspace:
         shutil.rmtree(checkpoints, ignore_errors=True)
         for path in paths:
             path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it has files of somebody
+            self.path(FRONT).rmdir()
+
+    def _of_front(self, targets: list[Any]) -> list[str]:
+        """Files of several sizes."""
+        folder = self.path(FRONT)
+        if folder.is_symlink() or not folder.is_dir():
+            return []
+        return [
+            f"{FRONT}/{path.name}"
+            for path in folder.iterdir()
+            for size, _, rest in [path.name.partition("-")]
+            if size.isdigit() and rest in [f"{t}.tflite" for t in targets]
+        ]

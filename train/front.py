@@ -1,0 +1,82 @@
+"""Models of several sizes from one run: kept while it trains, then exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+
+import rich.console
+import rich.table
+
+import msq_tf
+from train.context import Context
+from train.folder.workspace import FRONT
+from train.folder.workspace import FRONT_MODELS
+from train.folder.workspace import FRONT_PLOT
+from train.results import FileResult
+from train.results import FrontModel
+
+
+def checkpoints(context: Context) -> list[msq_tf.ParetoCheckpoint]:
+    """What keeps the models of a run with stages; none without."""
+    if context.settings.stages == 1:
+        return []
+    folder = context.workspace.path(FRONT_MODELS)
+    return [msq_tf.ParetoCheckpoint(folder, "val_accuracy", verbose=0)]
+
+
+def export(
+    context: Context,
+    write: Callable[[msq_tf.MSQModel, str], Mapping[str, FileResult]],
+) -> tuple[FrontModel, ...]:
+    """Writes the files of all kept models, and the picture of them.
+
+    Args:
+        context: Of the run.
+        write: Writes the files of a model under names that begin with the
+            text; gives them by target.
+
+    Returns:
+        The models by bytes, the smallest first; none without stages.
+    """
+    if context.settings.stages == 1:
+        return ()
+    kept = msq_tf.pareto_front(context.workspace.path(FRONT_MODELS))
+    context.workspace.path(FRONT).mkdir(exist_ok=True)
+    found = tuple(
+        FrontModel(
+            epoch=entry.epoch,
+            held_out_accuracy=entry.metric,
+            compression=entry.compression,
+            bits=dict(entry.bits),
+            files=dict(write(entry.load(), f"{FRONT}/{entry.packed_bytes}-")),
+        )
+        for entry in kept
+    )
+    if kept:
+        with context.workspace.replacing(FRONT_PLOT) as path:
+            kept.plot(path)
+    return found
+
+
+def print_front(
+    console: rich.console.Console, models: tuple[FrontModel, ...]
+) -> None:
+    """Prints a table of the models, if there are any."""
+    if not models:
+        return
+    table = rich.table.Table(title="Models that no other beats")
+    for column in ("file", "bytes", "compression", "test", "held out"):
+        table.add_column(
+            column, justify="left" if column == "file" else "right"
+        )
+    for model in models:
+        for file in model.files.values():
+            table.add_row(
+                file.name,
+                f"{file.bytes:,}",
+                f"{model.compression:.2f}x",
+                f"{file.score.accuracy:.2%}",
+                f"{model.held_out_accuracy:.2%}",
+            )
+    console.print(table)
