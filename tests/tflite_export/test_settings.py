@@ -131,6 +131,7 @@ CASES = {
         (6, 5),
         {"edgetpu": "no"},
     ),
+    "backwards": (lambda x: OPS.flip(x, 1), (6, 5), {"edgetpu": "no"}),
     "cropped volume": (
         L.Cropping3D(1),
         (4, 4, 4, 2),
@@ -241,6 +242,7 @@ def test_forms_for_ethos_u(tmp_path):
         ("convolution, 4x4", ["PAD", "CONV_2D"]),
         ("mean of channels", ["RESHAPE", "MEAN", "RESHAPE"]),
         ("mean of a volume", ["RESHAPE", "MEAN"]),
+        ("backwards", [*["SLICE"] * 6, "CONCATENATION"]),
     ):
         qmodel, x = _qmodel(name)
         path = tmp_path / "m.tflite"

@@ -200,5 +200,7 @@ _FORMS: dict[str, Callable[[schema.ModelT, schema.OperatorT], _Steps]] = {
     "pack_not_batch": _pack_not_batch,
     "same_dilation": _same_dilation,
     "vela_mean": vela_forms.mean,
+    "vela_reverse": vela_forms.backwards,
+    "vela_slice": vela_forms.every_channel,
     "vela_strides": vela_forms.padded,
 }

@@ -186,6 +186,8 @@ RESTRICTIONS: dict[str, Callable[[Node], str | None]] = {
         vela_rules.vela_depthwise_strides,
         vela_rules.vela_mean,
         vela_rules.vela_nearest,
+        vela_rules.vela_reverse,
+        vela_rules.vela_slice,
         vela_rules.vela_strides,
         vela_rules.vela_transposed,
     )

@@ -115,6 +115,27 @@ def vela_mean(node: Node) -> str | None:
     return None
 
 
+def vela_reverse(node: Node) -> str | None:
+    """Reversed axes."""
+    shape = node.input_shape(0)
+    if not any(shape[axis] > 1 for axis in node.axes(1, len(shape))):
+        return None
+    return f"reverses an axis of the shape {shape}: {ONLY_U85}"
+
+
+def vela_slice(node: Node) -> str | None:
+    """Strides of slices."""
+    strides = node.constant(3)
+    if strides is None or not strides.size:
+        return None
+    steps = strides.reshape(-1)
+    if steps.min() < 0:
+        return f"has strides {_pair(tuple(steps.tolist()))}, expected no < 0"
+    if steps[-1] > 1:
+        return f"takes every {steps[-1]}. channel, expected all of a part"
+    return None
+
+
 def runs_nearest(read: tuple[int, ...], written: tuple[int, ...]) -> bool:
     """Tells whether all accelerators resize an image by copies.
 

@@ -126,3 +126,22 @@ def test_resizing(read, written, bilinear, nearest):
 def test_means(shape, axes, refused):
     made = node([shape, np.array(axes)])
     assert (vela_rules.vela_mean(made) is not None) == refused
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "refused"),
+    [((1, 6, 3), (1,), True), ((1, 6, 3), (-1,), True), ((1, 6), (0,), False)],
+)
+def test_reversed_axes(shape, axes, refused):
+    text = vela_rules.vela_reverse(node([shape, np.array(axes)]))
+    assert bool(text and U85 in text) == refused
+
+
+@pytest.mark.parametrize(
+    ("strides", "refused"),
+    [((1, 1, 2), True), ((1, -1, 1), True), ((1, 2, 1), False)],
+)
+def test_strides_of_slices(strides, refused):
+    given = [np.zeros(3), np.array([1, 6, 8]), np.array(strides)]
+    made = node([(1, 6, 8), *given])
+    assert (vela_rules.vela_slice(made) is not None) == refused
