@@ -1,4 +1,4 @@
-"""What is asked of a layer that some export targets can't run.
+"""Settings of layers that some export targets can't run.
 
 Each function looks at a layer or operation of either Keras, and tells whether
 it has the setting. What depends on the input's shape is false where that is not
