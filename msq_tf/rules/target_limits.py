@@ -10,6 +10,7 @@ exporter's tables, see `target_facts`.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msq_tf import extras
+from msq_tf.rules import layer_settings
 from msq_tf.rules.target_facts import FACTS
 
 _NORM = "a variance needs float operators; use BatchNormalization"
@@ -119,37 +121,14 @@ _AXES = (
 _DILATION = "its convolutions have the same dilation along both axes"
 _THRESHOLD = "it can't compare; use a ReLU without a threshold"
 _REFLECT = "it pads with zeros only"
-
-
-def _uneven(layer: Any) -> bool:
-    """Whether a convolution is dilated by different steps along its axes."""
-    rates = getattr(layer, "dilation_rate", 1)
-    sizes = getattr(layer, "kernel_size", 1)
-    if not isinstance(rates, Sequence) or not isinstance(sizes, Sequence):
-        return False
-    # Along a kernel of one pixel there is nothing to dilate.
-    wide = {r for r, n in zip(rates, sizes, strict=True) if n > 1}
-    return len(wide) > 1
-
-
-def _deep(layer: Any) -> bool:
-    """Whether a layer reads sequences of images."""
-    if not hasattr(layer, "get_build_config"):
-        return False
-    shape = (layer.get_build_config() or {}).get("input_shape")
-    return isinstance(shape, Sequence) and len(shape) > 4
-
-
-def _has_threshold(layer: Any) -> bool:
-    return type(layer).__name__ == "ReLU" and bool(
-        getattr(layer, "threshold", 0)
-    )
-
-
-def _reflects(layer: Any) -> bool:
-    return type(layer).__name__ == "Pad" and (
-        getattr(layer, "mode", "constant") != "constant"
-    )
+_DEPTH = "it reduces channels in multiples of four only"
+_POWERS = "it blends images by powers of two only; use nearest up-sampling"
+_WINDOW = "it averages at most 8 pixels a side with padding; pad before it"
+# No file has it, whatever runs the file.
+_DILATED = (
+    layer_settings.dilated_transposed,
+    "TFLite has no transposed convolution with dilations",
+)
 
 
 _EDGE_TPU_ACTIVATIONS = dict.fromkeys(
@@ -198,7 +177,12 @@ class Limits:
 # What is said of a target beyond the exporter's tables.
 _OWN: dict[str, dict[str, Any]] = {
     "mcu": {
-        "layers": {**_DEVICE, **_NO_OPERATIONS, "OneHot": _NO_OPERATION},
+        "layers": {
+            **_DEVICE,
+            **_NO_OPERATIONS,
+            "Cropping3D": "it slices four axes at most",
+            "OneHot": _NO_OPERATION,
+        },
         "extra": "mcu",
     },
     "ethos_u": {
@@ -207,23 +191,39 @@ _OWN: dict[str, dict[str, Any]] = {
         "extra": "ethos",
         "narrow": _ETHOS_U_NARROW,
         "narrow_activations": _U85_ACTIVATIONS,
-        "narrow_settings": ((_has_threshold, _ON_U85),),
+        "settings": (
+            (layer_settings.other_than_powers, _POWERS),
+            (layer_settings.wide_average, _WINDOW),
+        ),
+        "narrow_settings": tuple(
+            (setting, _ON_U85)
+            for setting in (
+                layer_settings.has_threshold,
+                layer_settings.long_strides,
+                layer_settings.other_than_doubled,
+                layer_settings.unusual_transposed,
+            )
+        ),
     },
     "qualcomm_npu": {
         "layers": _ON_QUALCOMM_NPU,
         "activations": _QUALCOMM_NPU_ACTIVATIONS,
         "settings": (
-            (_deep, "it computes wrong numbers on five axes (255 units off)"),
+            (
+                layer_settings.deep,
+                "it computes wrong numbers on five axes (255 units off)",
+            ),
         ),
     },
     "edgetpu": {
         "layers": _ON_EDGE_TPU,
         "activations": _EDGE_TPU_ACTIVATIONS,
         "settings": (
-            (_uneven, _DILATION),
-            (_deep, _AXES),
-            (_has_threshold, _THRESHOLD),
-            (_reflects, _REFLECT),
+            (layer_settings.uneven_dilation, _DILATION),
+            (layer_settings.four_long_axes, _AXES),
+            (layer_settings.has_threshold, _THRESHOLD),
+            (layer_settings.reflects, _REFLECT),
+            (layer_settings.odd_depth, _DEPTH),
         ),
     },
 }
@@ -231,7 +231,10 @@ TARGETS = {
     name: Limits(
         activation_bits=fact.activation_bits,
         float_regions=fact.float_regions,
-        **_OWN.get(name, {}),
+        **{
+            **_OWN.get(name, {}),
+            "settings": (_DILATED, *_OWN.get(name, {}).get("settings", ())),
+        },
     )
     for name, fact in FACTS.items()
 }
@@ -324,12 +327,22 @@ def _against(layer: Any, limits: Limits, kinds: Any) -> str | None:
     for applies, reason in limits.settings:
         if applies(layer):
             return reason
-    return limits.activations.get(_activation(layer))
+    for name in _activations(layer):
+        if name in limits.activations:
+            return limits.activations[name]
+    return None
 
 
-def _activation(layer: Any) -> str:
-    function = getattr(layer, "activation", None)
-    return str(getattr(function, "__name__", ""))
+def _activations(layer: Any) -> list[str]:
+    """Names of the functions that a layer activates with, or that it is."""
+    functions = [
+        getattr(layer, attribute, None)
+        for attribute in ("activation", "recurrent_activation")
+    ]
+    named = [str(getattr(f, "__name__", "")) for f in functions]
+    # An operation of Keras, as `keras.ops.softplus` makes one, has its class.
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()
+    return [*(text.removesuffix("_v2") for text in named), name]
 
 
 def narrow(
@@ -360,7 +373,7 @@ def narrow(
             ]
             texts += [
                 limits.narrow_activations[function]
-                for function in (_activation(layer),)
+                for function in _activations(layer)
                 if function in limits.narrow_activations
             ]
             if texts:

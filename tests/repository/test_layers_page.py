@@ -1,8 +1,11 @@
 """The table of layers says what the exporter writes."""
 
+import warnings
+
 import pytest
 
 from benchmarks.harness import layer_cases
+from msq_tf.keras3 import target_checks
 from msq_tf.rules import target_limits
 from tflite_export import targets
 from tools import layers_page
@@ -32,3 +35,27 @@ def test_the_page_has_every_case_and_every_integer_target():
 @pytest.mark.parametrize("name", SOME)
 def test_rows_are_what_is_written(name):
     assert layers_page.cells(name) == layers_page.on_page()[name]
+
+
+@pytest.mark.slow
+def test_training_refuses_what_the_page_has_no_operators_for():
+    """By classes and settings; a warning says what a part of devices runs."""
+    page = layers_page.on_page()
+    wrong = []
+    for name, make in layer_cases.CASES.items():
+        model = make()
+        for target in layers_page.TARGETS:
+            cell = page[name][target]
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                try:
+                    target_checks.check_model(model, (target,))
+                    said = "narrow" if caught else "runs"
+                except ValueError:
+                    said = "-"
+            expected = ("narrow",) if cell.startswith("U85") else ("runs",)
+            if cell == "-":
+                expected = ("-", "narrow")
+            if said not in expected:
+                wrong.append(f"{name} on {target}: {said}, {cell}")
+    assert not wrong

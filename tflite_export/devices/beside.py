@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tflite_export.differences import spread
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
 from tflite_export.runtime import interpreter
@@ -145,17 +146,24 @@ def relative(
 ) -> float:
     """Largest difference of outputs as a share of their range.
 
+    The range is that over all batches: those of one sample may have one
+    number each. What is no number in one run alone is infinitely far off.
+
     Raises:
         ExportError: If it is more than `limit`.
     """
     worst = 0.0
-    for ours, theirs in zip(got, wanted, strict=True):
-        for a, b in zip(ours, theirs, strict=True):
-            # Booleans, too, which have no difference.
-            exact = b.astype(np.float64)
-            apart = np.abs(a.astype(np.float64) - exact)
-            spread = float(np.ptp(exact)) or 1.0
-            worst = max(worst, float(apart.max(initial=0.0)) / spread)
+    for ours, theirs in zip(
+        zip(*got, strict=True), zip(*wanted, strict=True), strict=True
+    ):
+        # As floats: booleans have no difference.
+        pairs = [
+            (a.astype(np.float64), b.astype(np.float64))
+            for a, b in zip(ours, theirs, strict=True)
+        ]
+        width = spread(np.concatenate([exact.ravel() for _, exact in pairs]))
+        for a, exact in pairs:
+            worst = max(worst, _farthest(a, exact) / width)
     if not worst <= limit:
         raise ExportError(
             f"{where} computes something else. Expected outputs within "
@@ -163,3 +171,11 @@ def relative(
             f"{worst:.3g}"
         )
     return worst
+
+
+def _farthest(a: np.ndarray, exact: np.ndarray) -> float:
+    """The largest difference; of infinities and NaNs only where they differ."""
+    apart = np.full(exact.shape, np.inf)
+    np.subtract(a, exact, out=apart, where=np.isfinite(a) & np.isfinite(exact))
+    same = (a == exact) | (np.isnan(a) & np.isnan(exact))
+    return float(np.abs(np.where(same, 0.0, apart)).max(initial=0.0))

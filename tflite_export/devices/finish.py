@@ -45,9 +45,11 @@ def check_verifiers(names: Sequence[str]) -> None:
         ExportError: If something is not installed, with what to do.
         ValueError: If there is no such place.
     """
-    if isinstance(names, str) or not all(name in VERIFIERS for name in names):
+    if not isinstance(names, (list, tuple)) or not all(
+        isinstance(name, str) and name in VERIFIERS for name in names
+    ):
         raise ValueError(
-            "`verify_on` must be a sequence of names of "
+            "`verify_on` must be a list or tuple of names of "
             f"{', '.join(VERIFIERS)}. Received: verify_on={names!r}"
         )
     for name in names:

@@ -17,9 +17,12 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.targets import Target
+from tflite_export.targets import vela_rules
 
 _COPYING = {"BROADCAST_TO", "EXPAND_DIMS", "RESHAPE", "SQUEEZE", "TILE"}
 _RESIZE = "RESIZE_NEAREST_NEIGHBOR"
+# The rule of devices that take some factors only.
+_FACTORS = "vela_nearest"
 # Places of elements are computed for all of them.
 _MOST_ELEMENTS = 1 << 24
 
@@ -34,7 +37,7 @@ def resize(model: schema.ModelT, target: Target, ends: Collection[int]) -> None:
         if any(op is other for other in graph.operators):
             chain = _chain(model, op, ends)
             if any(fb.op_name(model, one) == "TILE" for one in chain):
-                _rewrite(model, chain)
+                _rewrite(model, chain, target)
 
 
 def join_reshapes(model: schema.ModelT, ends: Collection[int]) -> None:
@@ -85,7 +88,9 @@ def _shape(model: schema.ModelT, index: int) -> tuple[int, ...]:
     return fb.axes(model.subgraphs[0].tensors[index]) or (0,)
 
 
-def _rewrite(model: schema.ModelT, chain: list[schema.OperatorT]) -> None:
+def _rewrite(
+    model: schema.ModelT, chain: list[schema.OperatorT], target: Target
+) -> None:
     graph = model.subgraphs[0]
     source, result = fb.inputs(chain[0])[0], fb.outputs(chain[-1])[0]
     before, after = _shape(model, source), _shape(model, result)
@@ -99,7 +104,11 @@ def _rewrite(model: schema.ModelT, chain: list[schema.OperatorT]) -> None:
     # A sequence is an image of one column.
     high = (before[1], before[2] if len(before) == 4 else 1)
     wide = (after[1], after[2] if len(after) == 4 else 1)
-    if any(b % a for a, b in zip(high, wide, strict=True)):
+    rules = target.options.get("rules", {}).get("operators", {})
+    if any(b % a for a, b in zip(high, wide, strict=True)) or (
+        _FACTORS in rules.get(_RESIZE, ())
+        and not vela_rules.runs_nearest(high, wide)
+    ):
         return
     places = np.arange(math.prod(before), dtype=np.int32)
     image = places.reshape(before[0], *high, before[-1])

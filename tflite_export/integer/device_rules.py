@@ -15,6 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
+from tflite_export.integer import vela_forms
 from tflite_export.targets import Target
 
 _Steps = list[schema.OperatorT] | None
@@ -198,4 +199,8 @@ _FORMS: dict[str, Callable[[schema.ModelT, schema.OperatorT], _Steps]] = {
     "four_axes": _four_axes,
     "pack_not_batch": _pack_not_batch,
     "same_dilation": _same_dilation,
+    "vela_mean": vela_forms.mean,
+    "vela_reverse": vela_forms.backwards,
+    "vela_slice": vela_forms.every_channel,
+    "vela_strides": vela_forms.padded,
 }

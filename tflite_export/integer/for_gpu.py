@@ -7,11 +7,15 @@ on SwiftShader. What is written instead computes the same.
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import edit
 from tflite_export.flatbuffer import model as fb
 from tflite_export.integer.reshaping import new_tensor
+from tflite_export.targets import gpu_rules
 
 _BROADCAST = (
     *("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM"),
@@ -28,6 +32,9 @@ def avoid(model: schema.ModelT) -> None:
       axes. The converter makes such by a RESHAPE where the batch is 1; a model
       may have others, and LiteRT.js is wrong on them on WebAssembly, too.
     - A product of a matrix with itself ends the process.
+    - A product is not spread along the axes before the matrices.
+    - A dense layer of more than two axes that makes two of them mixes them up.
+    - A leaky ReLU takes the larger of two numbers, whatever its slope.
     """
     graph = model.subgraphs[0]
     taken: dict[tuple[int, ...], int] = {}
@@ -39,6 +46,11 @@ def avoid(model: schema.ModelT) -> None:
             _whole_operands(model, graph, op)
         elif name == "BATCH_MATMUL":
             _two_operands(model, graph, op)
+            _whole_batches(model, graph, op)
+        elif name == "FULLY_CONNECTED":
+            _two_axes(model, graph, op)
+        elif name == "LEAKY_RELU":
+            _slopes(model, graph, op)
 
 
 def _strides_apart(
@@ -111,3 +123,61 @@ def _two_operands(
         edit.before(graph, op), edit.reshape(model, first, copy)
     )
     edit.set_input(op, 1, copy)
+
+
+def _whole_batches(
+    model: schema.ModelT, graph: schema.SubGraphT, op: schema.OperatorT
+) -> None:
+    """Copies the matrices of an operand that there are more of in the other."""
+    shapes = [fb.axes(graph.tensors[index]) for index in fb.inputs(op)]
+    if not gpu_rules.spreads(*shapes) or -1 in (*shapes[0], *shapes[1]):
+        return
+    rank = max(map(len, shapes))
+    whole = [_whole(shape, rank) for shape in shapes]
+    batch = tuple(map(max, *(shape[:-2] for shape in whole)))
+    for position, index in enumerate(fb.inputs(op)):
+        shape = whole[position]
+        if shape[:-2] == batch:
+            continue
+        source = index
+        if shape != shapes[position]:
+            source = new_tensor(graph, shape)
+            reshape = edit.reshape(model, index, source)
+            graph.operators.insert(edit.before(graph, op), reshape)
+        times = [n // m for n, m in zip(batch, shape, strict=False)]
+        copies = new_tensor(graph, (*batch, *shape[-2:]))
+        counts = edit.new_constant(model, np.array([*times, 1, 1], np.int32))
+        tile = edit.new_operator(
+            model, "TILE", 1, [source, counts], [copies], "TileOptions"
+        )
+        graph.operators.insert(edit.before(graph, op), tile)
+        edit.set_input(op, position, copies)
+
+
+def _two_axes(
+    model: schema.ModelT, graph: schema.SubGraphT, op: schema.OperatorT
+) -> None:
+    source, weight = fb.inputs(op)[:2]
+    axes = fb.axes(graph.tensors[source])
+    if not gpu_rules.flattens(axes, op) or -1 in axes:
+        return
+    wide = fb.shape(graph.tensors[weight])[-1]
+    rows = new_tensor(graph, (math.prod(axes) // wide, wide))
+    graph.operators.insert(
+        edit.before(graph, op), edit.reshape(model, source, rows)
+    )
+    edit.set_input(op, 0, rows)
+
+
+def _slopes(
+    model: schema.ModelT, graph: schema.SubGraphT, op: schema.OperatorT
+) -> None:
+    """A slope a channel, which are all the same."""
+    slope = float(op.builtinOptions.alpha)
+    channels = fb.axes(graph.tensors[fb.inputs(op)[0]])[-1:]
+    if 0 <= slope <= 1 or not channels:
+        return
+    slopes = edit.new_constant(model, np.full(channels, slope, np.float32))
+    graph.operators[edit.before(graph, op)] = edit.new_operator(
+        model, "PRELU", 1, [fb.inputs(op)[0], slopes], fb.outputs(op)
+    )

@@ -21,6 +21,7 @@ from tflite_export.integer import device_rules
 from tflite_export.integer import indices
 from tflite_export.integer import pieces
 from tflite_export.integer import shrinking
+from tflite_export.integer import transposed
 from tflite_export.targets import Target
 
 # What the integers that become activations can be.
@@ -67,6 +68,7 @@ def respell(
     speller = _Speller(model, target)
     device_rules.follow(model, target)
     copies.resize(model, target, ends)
+    speller.found.parts |= transposed.crop(model, target, kept)
     for op in list(model.subgraphs[0].operators):
         name = fb.op_name(model, op)
         rule = _RULES.get(name)
@@ -101,9 +103,8 @@ class _Speller:
         """A product with -1: kernels negate int8 codes, not values."""
         if self._target.has("NEG"):
             return
-        one = self._constant(-1)
-        product = self._op("MUL", [fb.inputs(op)[0], one], _out(op))
-        self._replace(op, [product])
+        factors = [fb.inputs(op)[0], self._constant(-1)]
+        self._replace(op, [self._op("MUL", factors, _out(op))])
 
     def total(self, op: schema.OperatorT) -> None:
         """A mean, on a grid as much finer as there are elements.

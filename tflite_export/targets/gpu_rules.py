@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from ai_edge_litert import schema_py_generated as schema
+
 from tflite_export.flatbuffer import model as fb
-from tflite_export.targets.restrictions import Node
+from tflite_export.targets.nodes import Node
 
 _BINARY = (
     *("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM"),
@@ -88,8 +90,70 @@ def mixes_groups(source: Sequence[int], weight: Sequence[int]) -> bool:
     return height * width == 1 or any(n % _TOGETHER for n in apart)
 
 
+def spreads(first: Sequence[int], second: Sequence[int]) -> bool:
+    """Tells whether a product has more matrices in one of its operands.
+
+    Args:
+        first: Axes of the first operand.
+        second: Axes of the second one.
+    """
+    rank = max(len(first), len(second))
+    batches = [
+        (*(1,) * (rank - len(axes)), *axes)[:-2] for axes in (first, second)
+    ]
+    return batches[0] != batches[1]
+
+
+def flattens(axes: Sequence[int], op: schema.OperatorT) -> bool:
+    """Tells whether a FULLY_CONNECTED makes two axes of more.
+
+    Args:
+        axes: Axes of what it reads.
+        op: The operator.
+    """
+    inner = any(n != 1 for n in axes[1:-1])
+    return inner and not getattr(op.builtinOptions, "keepNumDims", False)
+
+
+def pads_otherwise(
+    read: Sequence[int],
+    written: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+) -> bool:
+    """Tells whether a padded TRANSPOSE_CONV has an unusual padding.
+
+    The accelerator, and the plugin for Qualcomm's NPU, compute the padding as
+    if it were a convolution of its input (LiteRT 2.3.0; on SwiftShader 34
+    layers of kernels from 1 to 6 and strides from 1 to 4).
+
+    Args:
+        read: Height and width of what it reads.
+        written: Height and width of what it writes.
+        kernel: Height and width of its kernel.
+        strides: Its strides along both.
+    """
+    for length, result, size, step in zip(
+        read, written, kernel, strides, strict=True
+    ):
+        cut = max((length - 1) * step + size - result, 0)
+        steps = -(-length // step)
+        if cut != max((steps - 1) * step + size - length, 0):
+            return True
+    return False
+
+
 def _wrong(node: Node, name: str) -> str | None:
     options = node.op.builtinOptions
+    if name == "TRANSPOSE_CONV" and options.padding == schema.Padding.SAME:
+        sizes = (
+            node.input_shape(2)[1:3],
+            node.output_shape()[1:3],
+            node.input_shape(1)[1:3],
+            (options.strideH, options.strideW),
+        )
+        if {len(pair) for pair in sizes} == {2} and pads_otherwise(*sizes):
+            return "it cuts other edges off than the padding says"
     if name == "CONV_2D":
         weight = node.input(1)
         strides = {getattr(options, side, 1) for side in ("strideH", "strideW")}
@@ -111,8 +175,15 @@ def _wrong(node: Node, name: str) -> str | None:
         ]
         if computed:
             return "it spreads an operand of fewer axes along others"
-    if name == "BATCH_MATMUL" and len(set(node.inputs)) < len(node.inputs):
-        return "a matrix times itself ends the process"
+    if name == "BATCH_MATMUL":
+        if len(set(node.inputs)) < len(node.inputs):
+            return "a matrix times itself ends the process"
+        if spreads(node.input_shape(0), node.input_shape(1)):
+            return "it does not spread one matrix along several"
+    if name == "FULLY_CONNECTED" and flattens(node.input_shape(0), node.op):
+        return "it mixes up rows where a dense layer makes two axes of more"
+    if name == "LEAKY_RELU" and not 0 <= getattr(options, "alpha", 0.0) <= 1:
+        return "it takes the larger of a number and its part"
     if name in _PIECES and not _read(node).issuperset(node.outputs):
         return "an output that nothing reads may end the process"
     return None

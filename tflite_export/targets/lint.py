@@ -16,8 +16,8 @@ from tflite_export import targets
 from tflite_export.flatbuffer import model as fb
 from tflite_export.flatbuffer import operators
 from tflite_export.targets import gpu_rules
+from tflite_export.targets.nodes import Node
 from tflite_export.targets.restrictions import RESTRICTIONS
-from tflite_export.targets.restrictions import Node
 from tflite_export.text_tables import add_rows
 from tflite_export.text_tables import render
 from tflite_export.text_tables import short

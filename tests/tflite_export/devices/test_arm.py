@@ -161,7 +161,7 @@ def test_without_a_machine_it_is_said_before_any_work(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("wrong", ["arm", ("mips",), [3]])
+@pytest.mark.parametrize("wrong", ["arm", ("mips",), [3], None, [["arm"]]])
 def test_places_that_are_none(wrong, tmp_path):
     with pytest.raises(ValueError, match="`verify_on` must be.*Received"):
         export(network(False), tmp_path / "m.tflite", verify_on=wrong)

@@ -7,8 +7,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import targets
+from tflite_export.targets.nodes import Node
 from tflite_export.targets.restrictions import RESTRICTIONS
-from tflite_export.targets.restrictions import Node
 
 
 def node(inputs, output=(1, 4, 4, 2), options=None):

@@ -59,7 +59,32 @@ def _grouped_twice():
     return keras.Model(inputs, shared(x))
 
 
+def _transposed(kernel=3, strides=2, **options):
+    inputs = keras.Input((5, 6, 3))
+    x = L.Conv2DTranspose(4, kernel, strides, "same", **options)(inputs)
+    return keras.Model(inputs, x)
+
+
+def _steep():
+    inputs = keras.Input((5, 6, 3))
+    return keras.Model(inputs, L.LeakyReLU(1.5)(L.Conv2D(4, 3)(inputs)))
+
+
+def _one_matrix(first):
+    """Of one matrix and several, multiplied."""
+    inputs = keras.Input((3, 5, 5))
+    one = L.Dense(5)(keras.ops.mean(inputs, 1, keepdims=True))
+    pair = (one, inputs) if first else (inputs, one)
+    return keras.Model(inputs, keras.ops.matmul(*pair))
+
+
 CASES = {
+    "transposed, padded": lambda: _transposed(activation="relu"),
+    "transposed, its strides": lambda: _transposed(4, 4),
+    "transposed, uneven": lambda: _transposed((5, 3), (2, 4)),
+    "a steep slope": _steep,
+    "one matrix, several": lambda: _one_matrix(True),
+    "several matrices, one": lambda: _one_matrix(False),
     "strides": _strided,
     "strides of 3, padded": lambda: _strided(10, 3, "same", activation="relu"),
     "unequal strides": lambda: _strided(8, (1, 2)),

@@ -17,6 +17,12 @@ from tflite_export.targets import gpu_rules
 from tflite_export.targets.lint import check
 
 WORDS = {
+    "transposed, padded": "cuts other edges",
+    "transposed, its strides": "cuts other edges",
+    "transposed, uneven": "cuts other edges",
+    "a steep slope": "larger of a number",
+    "one matrix, several": "spread one matrix",
+    "several matrices, one": "spread one matrix",
     "strides": "ignores the strides",
     "strides of 3, padded": "ignores the strides",
     "strides twice": "ignores the strides",
