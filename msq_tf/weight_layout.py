@@ -19,4 +19,5 @@ class Layout(enum.Enum):
     EINSUM = "einsum"  # output axes anywhere, named by `channel_axes`
     EMBEDDING = "embedding"  # (vocabulary, features)
     RECURRENT = "recurrent"  # (in, gates * units)
+    CONV_RECURRENT = "conv_recurrent"  # (*spatial, in, gates * filters)
     OTHER = "other"  # a custom layer's weight, `channel_axes` as registered

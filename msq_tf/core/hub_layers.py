@@ -1,7 +1,8 @@
-"""The weights of KerasHub's layers, which are known by name.
+"""The weights of layers that are known by name.
 
 KerasHub need not be installed, so that its classes are not at hand. What is
-not here is a `Dense`, `EinsumDense`, `Conv2D` or `Embedding` inside.
+not here is a `Dense`, `EinsumDense`, `Conv2D` or `Embedding` inside. Of
+Keras's own layers, the cell of convolutional LSTMs is not exported.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from msq_tf.core.weight_spec import WeightSpec
 from msq_tf.weight_layout import Layout
 
-_PACKAGE = "keras_hub."
+_HUB, _KERAS = "keras_hub.", "keras."
 _TOKEN = "a token of its own, one vector beside those of the input"
 _BIAS = "added to the scores of attention, a number for each head"
 
@@ -63,7 +64,7 @@ _LAYERS = {
     "PositionEmbedding": _table("position_embeddings"),
     "DeiTEmbeddings": (
         *_table("position_embedding"),
-        *_floats(_TOKEN, "class_token", "distillation_token"),
+        *_floats(_TOKEN, "class_token", "distillation_token", "mask_token"),
     ),
     "DINOV2Embedding": (
         *_table("position_embeddings"),
@@ -81,8 +82,19 @@ _LAYERS = {
     ),
     "RelativeEmbedding": _table("rel_embeddings"),
     "PARSeqDecoder": _table("pos_query_embeddings"),
+    "Gemma4AudioRelativePositionEmbedding": (
+        WeightSpec("pos_proj", (-1,), Layout.DENSE),
+    ),
     "Gemma4VisionPatchEmbedder": _table("position_embedding_table"),
-    "SAM3Embedding": _table("position_embeddings"),
+    "SAM3Embedding": (
+        *_table("tiled_position_embeddings"),
+        *_table("position_embeddings"),
+    ),
+    "SAM3ViTRotaryEmbedding": _floats(
+        "sines and cosines of positions, which are computed",
+        "rope_embeddings_cos",
+        "rope_embeddings_sin",
+    ),
     "VectorQuantizerEMA": _table("embeddings"),
     "ViTPatchingAndEmbedding": _floats(_TOKEN, "class_token"),
     "VideoPrismClassToken": _floats(_TOKEN, "cls_token"),
@@ -109,10 +121,18 @@ _LAYERS = {
         "positional_encoding_gaussian_matrix",
     ),
 }
+_CELLS = {
+    "ConvLSTMCell": tuple(
+        WeightSpec(name, (-1,), Layout.CONV_RECURRENT)
+        for name in ("kernel", "recurrent_kernel")
+    )
+}
 
 
 def specs_of(layer_class: type) -> tuple[WeightSpec, ...]:
     """The weights of a class, not those of the classes it inherits from."""
-    if not layer_class.__module__.startswith(_PACKAGE):
-        return ()
-    return _LAYERS.get(layer_class.__name__, ())
+    name, module = layer_class.__name__, layer_class.__module__
+    for package, known in ((_HUB, _LAYERS), (_KERAS, _CELLS)):
+        if module.startswith(package):
+            return known.get(name, ())
+    return ()

@@ -36,6 +36,7 @@ from msq_tf.keras3.learned_scales import learn_scales
 from msq_tf.keras3.lora import Adapters
 from msq_tf.keras3.model_scopes import HasScopes
 from msq_tf.keras3.model_statistics import TakesStatistics
+from msq_tf.keras3.overlay import all_layers
 from msq_tf.keras3.overlay import drop_optimizers
 from msq_tf.keras3.overlay import exclude_from_decay
 from msq_tf.keras3.overlay import give_back_losses
@@ -46,6 +47,7 @@ from msq_tf.keras3.own_training import check_methods
 from msq_tf.keras3.own_training import counts_now
 from msq_tf.keras3.planning import match_plan
 from msq_tf.keras3.search_variables import SearchVariables
+from msq_tf.keras3.spectral import normalize_latent
 from msq_tf.keras3.step_scope import StepScopes
 from msq_tf.keras3.step_scope import given_values
 from msq_tf.keras3.value_cache import HoldsValues
@@ -127,6 +129,7 @@ class MSQModel(
         self.plan = tuple(plan)
         self.scale = scale
         weights = match_plan(base, self.plan)
+        normalize_latent(all_layers(base))
         self._adapters = Adapters(weights)
         self.held_scales: HeldScales | None = None
         if scale == uniform.HELD:

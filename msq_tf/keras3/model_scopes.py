@@ -18,6 +18,7 @@ from msq_tf.core.weight_set import WeightQuantizers
 from msq_tf.keras3 import generation
 from msq_tf.keras3.activation_overlay import ActivationOverlay
 from msq_tf.keras3.call_hooks import CallScope
+from msq_tf.keras3.compiled import traced_apart
 from msq_tf.keras3.lora import Adapters
 from msq_tf.keras3.lora import Merged
 from msq_tf.keras3.lora import is_enabled
@@ -43,11 +44,28 @@ class HasScopes:
     quantized_values: Any
     quantized_weights: Callable[[], list[QuantizedWeight]]
 
+    def __getattr__(self, name: str) -> Any:
+        """Raises an AttributeError, and says where methods of the base are."""
+        base = vars(self).get("base")
+        if name.startswith("_") or not callable(
+            getattr(type(base), name, None)
+        ):
+            # Once more, for what a property has to say.
+            return object.__getattribute__(self, name)
+        raise AttributeError(
+            f"`{name}` is a method of `{type(base).__name__}`, not of its "
+            "quantized model. Expected a call of the base in the scope of "
+            "quantized weights: `with qmodel.quantized_scope(): "
+            f"qmodel.base.{name}(...)`. Received: qmodel.{name}"
+        )
+
     def quantized_scope(self) -> Overlay:
         """A scope in which `base` computes with its quantized weights.
 
         The values are constants taken on entry, so that a graph traced inside
-        holds exactly the codes of `quantized_weights()`.
+        holds exactly the codes of `quantized_weights()`. The base's `predict`,
+        `evaluate` and `generate` trace their function anew inside, and have the
+        one of before when it ends.
 
         Example:
         ```python
@@ -64,7 +82,13 @@ class HasScopes:
             if is_enabled(weight.layer):
                 value = self._adapters.read(weight.variable)
                 laid.append((weight.variable, constant(np.asarray(value))))
-        return Merged(laid, self._adapters.off())
+        return Merged(laid, self._apart())
+
+    @contextlib.contextmanager
+    def _apart(self) -> Iterator[None]:
+        """A scope of traces of its own, in which no factor is added."""
+        with traced_apart(self.base), self._adapters.off():
+            yield
 
     def _laid(self, values: Iterable[tf.Tensor]) -> Overlay:
         """An overlay of values of the quantized weights."""

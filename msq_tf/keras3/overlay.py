@@ -111,6 +111,16 @@ class Aside(keras.StatelessScope):
         self.state_mapping.clear()
 
 
+def laid_here(variable: Any) -> Overlay | None:
+    """The open scope, where an overlay gives a variable another value."""
+    here = scope = keras.src.backend.get_stateless_scope()
+    while isinstance(scope, Overlay):
+        if id(variable) in scope.state_mapping:
+            return here
+        scope = scope.original_scope
+    return None
+
+
 def read_float32(variable: Any) -> tf.Tensor:
     """The variable's stored value in float32, under any autocast policy.
 

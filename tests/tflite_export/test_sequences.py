@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import msq_tf
+import tflite_export
 from tflite_export import ExportError
 from tflite_export import export
 
@@ -140,3 +141,31 @@ def test_unrolled_over_a_second(layer, tmp_path):
     qmodel = searched(spotter(layer, unroll=True))
     for target in ("cpu_float", "min_size", "cpu_int8"):
         exported(qmodel, tmp_path, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unroll", [False, True])
+def test_filters_of_convolutional_cells_have_codes(unroll, tmp_path):
+    """Each gate reads its part of the filters, as a tensor of its own."""
+    inputs = keras.Input((3, 6, 6, 2))
+    x = L.ConvLSTM2D(
+        4, 3, padding="same", return_sequences=True, unroll=unroll, name="first"
+    )(inputs)
+    x = L.Bidirectional(L.ConvLSTM2D(2, 2, unroll=unroll), name="both")(x)
+    model = keras.Model(inputs, L.Dense(2, name="head")(L.Flatten()(x)))
+    keras.utils.set_random_seed(0)
+    qmodel = msq_tf.quantize_model(model)
+    assert len(qmodel.bits) == 7
+    assert not qmodel.skipped_weights()
+    qmodel.set_bits(dict(zip(qmodel.bits, (2, 8, 4, 3, 5, 8, 4), strict=True)))
+    x = np.random.default_rng(0).normal(size=(4, 3, 6, 6, 2)).astype("f")
+    for target in ("min_size", "cpu_float", "cpu_int8"):
+        path = tmp_path / f"{target}.tflite"
+        report = export(qmodel, path, target=target, representative_data=x)
+        assert {t.name for t in report.tensors} == set(qmodel.bits)
+        assert not report.float_tensors
+        wanted = qmodel.predict(x, verbose=0)
+        limit = 0.05 if target == "cpu_int8" else 1e-5
+        np.testing.assert_allclose(
+            tflite_export.run(path, x), wanted, atol=limit * np.ptp(wanted)
+        )

@@ -54,6 +54,8 @@ class Trained:
 
     def known(self, array: np.ndarray) -> bool:
         """Whether an array is a weight of the model, quantized or not."""
+        if not tf.as_dtype(array.dtype).is_floating:
+            return False
         return bool(self.find(array)) or _digest(array) in self._floats
 
     def shorten(self, captured: dict[str, Value]) -> list[np.ndarray]:
@@ -173,7 +175,10 @@ def _values(weights: list[QuantizedWeight]) -> np.ndarray:
 
 
 def _digest(array: np.ndarray) -> _Digest:
-    """Equal for arrays of one shape that hold the same numbers."""
+    """Equal for arrays of one shape that hold the same numbers.
+
+    In float32, as in files, whatever type a model's variables have.
+    """
     # Zeros have signs, which say nothing.
-    plain = np.ascontiguousarray(array) + array.dtype.type(0)
+    plain = np.ascontiguousarray(array, np.float32) + np.float32(0)
     return array.shape, hashlib.sha256(plain.data).digest()

@@ -16,6 +16,9 @@ import numpy as np
 
 from msq_tf.weight_layout import Layout
 
+# The last axis has the channels of several gates.
+_GATED = (Layout.RECURRENT, Layout.CONV_RECURRENT)
+
 
 @dataclasses.dataclass(frozen=True)
 class Arrangement:
@@ -65,7 +68,7 @@ def arrangements(
     if size == wanted:
         for order in orders:
             yield Arrangement(order)
-    elif layout is Layout.RECURRENT and size and size > wanted:
+    elif layout in _GATED and size and size > wanted:
         yield from _gate_slices(weight_shape, wanted, orders)
 
 
@@ -74,7 +77,8 @@ def slices(
 ) -> Iterator[Arrangement]:
     """Ways in which a slice of a weight's last axis may be laid out.
 
-    A convolutional LSTM cuts its filters into those of its gates.
+    A convolutional LSTM that stays in float cuts its filters into those of its
+    gates.
     """
     if len(weight_shape) < 2 or 0 in weight_shape:
         return
@@ -91,7 +95,7 @@ def _orders(
     axes = tuple(range(len(shape)))
     rest = tuple(a for a in axes if a not in channel_axes)
     orders = []
-    if layout in (Layout.CONV, Layout.CONV_TRANSPOSE):
+    if layout in (Layout.CONV, Layout.CONV_TRANSPOSE, Layout.CONV_RECURRENT):
         # OHWI for CONV_2D and TRANSPOSE_CONV; the 3-D kernels stay as they
         # are.
         orders = [(*channel_axes, *rest), axes]

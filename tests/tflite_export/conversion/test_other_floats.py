@@ -67,6 +67,30 @@ def test_files_hold_what_was_trained(
     assert model(data).dtype.name == policy
 
 
+def test_weights_that_stay_float(policy, tmp_path):
+    """Of heads of attention even a bias has two axes."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((4, 6)),
+            L.EinsumDense("abc,cde->abde", (4, 2, 3), bias_axes="de"),
+            L.Flatten(),
+            L.Dense(5, name="plain"),
+            L.Dense(2, name="head"),
+        ]
+    )
+    config = msq_tf.MSQConfig(
+        overrides={"plain": msq_tf.LayerConfig(skip=True)}
+    )
+    qmodel = msq_tf.quantize_model(model, config)
+    data = np.random.default_rng(0).normal(size=(4, 4, 6)).astype("float32")
+    report = export(
+        qmodel, tmp_path / "m.tflite", "min_size", representative_data=data
+    )
+    assert len(report.tensors) == 2
+    assert {f.name for f in report.float_tensors} == {"plain"}
+
+
 def test_integer_scope_is_of_the_model_s_type(policy):
     keras.utils.set_random_seed(0)
     model = network()
