@@ -42,7 +42,7 @@ from msq_tf.keras3.overlay import input_names
 from msq_tf.quantizers.range_average import SiteRange
 
 
-def _ranges_of(sites: Sequence[Site]) -> list[int | str]:
+def range_numbers(sites: Sequence[Site]) -> list[int | str]:
     """Position among the trained ranges, or the activation, of each site."""
     ranges: list[int | str] = []
     numbers = itertools.count()
@@ -204,7 +204,7 @@ class ActivationOverlay:
         self._names = input_names(base)
         self._layers = layers
         self._plan = plan
-        self._range_of = _ranges_of(plan.sites)
+        self._range_of = range_numbers(plan.sites)
         self._position = {id(kernel): i for i, kernel in enumerate(kernels)}
         self.quantizers = quantizers
 

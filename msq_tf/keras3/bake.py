@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from msq_tf.keras3 import lora_settings
+from msq_tf.keras3.activation_grid import without_grids
 from msq_tf.keras3.lora import merge
 from msq_tf.keras3.model import MSQModel
 from msq_tf.keras3.overlay import all_layers
@@ -41,7 +42,7 @@ def bake(qmodel: MSQModel) -> Any:
     base = qmodel.base
     try:
         copy = keras.saving.deserialize_keras_object(
-            keras.saving.serialize_keras_object(base)
+            without_grids(keras.saving.serialize_keras_object(base))
         )
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(

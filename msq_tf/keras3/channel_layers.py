@@ -19,6 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from msq_tf.keras3.activation_grid import ActivationGrid
 from msq_tf.keras3.lora import is_enabled
 
 layers = keras.layers
@@ -54,7 +55,7 @@ _MERGING_OPERATIONS = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 _KEEPING = (
     *_POINTWISE_LAYERS,
     *(layers.GaussianNoise, layers.GaussianDropout, layers.Identity),
-    *(layers.SpatialDropout1D, layers.SpatialDropout2D),
+    *(ActivationGrid, layers.SpatialDropout1D, layers.SpatialDropout2D),
     *(layers.SpatialDropout3D, layers.RepeatVector),
     *(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D),
     *(layers.AveragePooling1D, layers.AveragePooling2D),

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from msq_tf.keras3 import attention
+from msq_tf.keras3 import lifting
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.call_hooks import Visitor
 from msq_tf.keras3.call_hooks import install
@@ -313,7 +314,7 @@ def _traced(base: Any, signature: Any) -> Trace:
     flows: tuple[list[Any], list[Any]] = [], []
 
     def run(inputs: Any) -> Any:
-        with CallScope(recorder):
+        with CallScope(recorder), lifting.lifted():
             result = base(inputs, training=False)
         flows[0].extend(keras.tree.flatten(inputs))
         flows[1].extend(keras.tree.flatten(result))

@@ -12,6 +12,7 @@ import numpy as np
 
 from msq_tf.keras3.flow import Call
 from msq_tf.keras3.flow import resizes
+from msq_tf.keras3.sampled_resize import SampledResize
 
 _MOVING: tuple[type, ...] = (
     keras.layers.Flatten,
@@ -38,6 +39,7 @@ _MOVING: tuple[type, ...] = (
     keras.layers.Cropping2D,
     keras.layers.UpSampling1D,
     keras.layers.UpSampling2D,
+    SampledResize,
 )
 _AVERAGING = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D)
 # Names of Keras's operations that move numbers; `Pad` does where it adds what

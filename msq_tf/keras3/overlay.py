@@ -19,6 +19,7 @@ import keras
 import tensorflow as tf
 
 from msq_tf.keras3 import uncast
+from msq_tf.keras3.lifting import LiftsGrids
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -28,13 +29,13 @@ if keras.backend.backend() != "tensorflow":
     )
 
 
-class Overlay(keras.StatelessScope):
+class Overlay(LiftsGrids, keras.StatelessScope):
     """Substitutes tensors for variables while layers run.
 
     Losses that layers add inside are collected in `losses`: the caller has to
     add them again outside. Updates of variables (batch-norm statistics, seed
     generators) are written through to the variable, or to the enclosing
-    `StatelessScope` when there is one.
+    `StatelessScope` when there is one. Grids of a file are lifted.
 
     Args:
         values: Pairs of a `keras.Variable` and the tensor that stands for it.

@@ -11,6 +11,8 @@ import keras
 
 from msq_tf.core.config import MSQConfig
 from msq_tf.keras3 import columns
+from msq_tf.keras3.activation_grid import begin_with
+from msq_tf.keras3.activation_grid import given_ranges
 from msq_tf.keras3.activation_sites import find_sites
 from msq_tf.keras3.activations import ActivationPlan
 from msq_tf.keras3.biases import find_biases
@@ -40,8 +42,9 @@ def quantize_model(
 
     The model is wrapped, not copied: the result trains the variables of `model`
     themselves. It has no other trainable variables, unless the configuration
-    asks for learned scales or ranges. If `model` was compiled, it loses its
-    optimizer; `model.evaluate` still works.
+    asks for learned scales or ranges. Quantized activations of a model of an
+    integer file (`from_tflite`) begin with the ranges of that file. If `model`
+    was compiled, it loses its optimizer; `model.evaluate` still works.
 
     Args:
         model: Any built Keras 3 model: Sequential, Functional, subclassed,
@@ -98,11 +101,15 @@ def quantize_model(
         if entry.skip_reason == REASON and entry.channel_axes
     )
     activations = None
+    ranges: dict[int, tuple[float, float]] = {}
     if config.activation_bits is not None:
-        activations = _plan_activations(
+        activations, ranges = _plan_activations(
             model, config, config.activation_bits, example_inputs
         )
-    return MSQModel(model, plan, config.quantizer, activations, config.scale)
+    made = MSQModel(model, plan, config.quantizer, activations, config.scale)
+    if made.activation_quantizers is not None:
+        begin_with(made.activation_quantizers, ranges)
+    return made
 
 
 def _check_float(model: Any) -> None:
@@ -152,8 +159,8 @@ def _check_float(model: Any) -> None:
 
 def _plan_activations(
     model: keras.Model, config: MSQConfig, bits: int, example_inputs: Any
-) -> ActivationPlan:
-    """Finds the tensors that an integer runtime stores.
+) -> tuple[ActivationPlan, dict[int, tuple[float, float]]]:
+    """Finds the tensors that an integer runtime stores, and known ranges.
 
     Warns, as of the caller of `quantize_model`, of inputs whose columns a
     device of the configuration's `targets` loses.
@@ -168,7 +175,9 @@ def _plan_activations(
             config.targets,
             stacklevel=3,
         )
-    return ActivationPlan(sites, bits, config.ranges, find_biases(found, sites))
+    biases = find_biases(found, sites)
+    plan = ActivationPlan(sites, bits, config.ranges, biases)
+    return plan, given_ranges(found, sites)
 
 
 def _is_built(model: Any) -> bool:

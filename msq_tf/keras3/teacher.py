@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from msq_tf.core.compiled_losses import CompiledLosses
+from msq_tf.keras3 import lifting
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.overlay import Aside
 from msq_tf.keras3.overlay import Overlay
@@ -64,7 +65,8 @@ class Teacher:
 
     def outputs(self, x: Any) -> Any:
         """The teacher's outputs, through which no gradient passes."""
-        with Aside(), CallScope(None), Overlay(self._copies):
+        laid = Overlay(self._copies)
+        with Aside(), CallScope(None), laid, lifting.lifted(False):
             outputs = self._model(x, training=False)
         return tf.nest.map_structure(tf.stop_gradient, outputs)
 

@@ -117,16 +117,27 @@ def cast(op: Operator) -> Any:
 
 
 def arg_max(op: Operator) -> Any:
-    """ARG_MAX over one axis."""
+    """ARG_MAX and ARG_MIN over one axis."""
     (axis,) = op.integers(1)
     op.leaves_batch([axis], op.inputs[0])
-    return ops.argmax(op.inputs[0], axis=axis)
+    function = ops.argmax if op.kind == "ARG_MAX" else ops.argmin
+    return function(op.inputs[0], axis=axis)
+
+
+def add_all(op: Operator) -> Any:
+    """ADD_N of any number of values."""
+    total = op.inputs[0]
+    for part in op.inputs[1:]:
+        total = ops.add(total, part)
+    return total
 
 
 OPERATORS: dict[str, Callable[[Operator], Any]] = {
     "ABS": _unary(ops.absolute),
     "ADD": _binary(ops.add, layers.Add),
+    "ADD_N": add_all,
     "ARG_MAX": arg_max,
+    "ARG_MIN": arg_max,
     "AVERAGE_POOL_2D": _pool(layers.AveragePooling2D),
     "CAST": cast,
     "CEIL": _unary(ops.ceil),
@@ -137,6 +148,7 @@ OPERATORS: dict[str, Callable[[Operator], Any]] = {
     "EXP": _unary(ops.exp),
     "FLOOR": _unary(ops.floor),
     "FLOOR_DIV": _binary(ops.floor_divide),
+    "FLOOR_MOD": _binary(ops.mod),
     "GELU": gelu,
     "GREATER": _binary(ops.greater),
     "GREATER_EQUAL": _binary(ops.greater_equal),
@@ -159,6 +171,8 @@ OPERATORS: dict[str, Callable[[Operator], Any]] = {
     "NEG": _unary(ops.negative),
     "NOT_EQUAL": _binary(ops.not_equal),
     "POW": _binary(ops.power),
+    "REDUCE_ALL": _reduction(ops.all),
+    "REDUCE_ANY": _reduction(ops.any),
     "REDUCE_MAX": _reduction(ops.max, layers.GlobalMaxPooling2D),
     "REDUCE_MIN": _reduction(ops.min),
     "REDUCE_PROD": _reduction(ops.prod),
@@ -179,4 +193,5 @@ OPERATORS: dict[str, Callable[[Operator], Any]] = {
     "SUB": _binary(ops.subtract, layers.Subtract),
     "SUM": _reduction(ops.sum),
     "TANH": _activation("tanh"),
+    "ZEROS_LIKE": _unary(ops.zeros_like),
 }

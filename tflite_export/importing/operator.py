@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
@@ -45,10 +46,12 @@ class Operator:
         batch: The batch size that the model is made for; `None` for any.
         lengths_open: Whether other axes than the batch are open, too.
         anchor: An input of the model, which says how many samples there are.
-        constants: Places in the file of the inputs that are constants.
+        constants: What tells the inputs that are constants from others.
         layers: Layers that were made for constants, by operator and constants;
             what reads the same weights again is the same layer.
         weights: Where layers and the arrays of their weights are noted.
+        run: Computes another graph of the file: function of its number, of
+            its inputs and of what names of its layers begin with.
     """
 
     kind: str
@@ -62,9 +65,10 @@ class Operator:
     batch: int | None
     lengths_open: bool
     anchor: Any
-    constants: tuple[int, ...]
+    constants: tuple[Any, ...]
     layers: dict[Any, keras.layers.Layer]
     weights: list[tuple[keras.layers.Layer, list[np.ndarray]]]
+    run: Callable[[int, Sequence[Any], str], list[Any]]
 
     def check_size(self, shape: Iterable[int]) -> None:
         """Raises a ValueError for a size that no sample has."""

@@ -136,26 +136,41 @@ def strided_slice(op: Operator) -> Any:
     """STRIDED_SLICE with constant bounds."""
     x, options = op.inputs[0], op.options
     begin, end, strides = (op.integers(i) for i in (1, 2, 3))
-    if options.ellipsisMask or options.newAxisMask or options.offset:
-        raise op.unknown("it has an ellipsis or new axes")
+    made = bin(options.newAxisMask & ~options.ellipsisMask).count("1")
     index: list[Any] = []
-    for axis, (first, last, step) in enumerate(
+    # Where axes of the result are that its input has not.
+    added: list[int] = []
+    place = 0
+    for number, (first, last, step) in enumerate(
         zip(begin, end, strides, strict=True)
     ):
-        bit = 1 << axis
-        if options.shrinkAxisMask & bit:
+        bit = 1 << number
+        if options.ellipsisMask & bit:
+            covered = len(x.shape) - (len(begin) - 1 - made)
+            index += [slice(None, None, 1)] * covered
+            place += covered
+        elif options.newAxisMask & bit:
+            added.append(place)
+            place += 1
+        elif options.shrinkAxisMask & bit:
             index.append(first)
-            continue
-        index.append(
-            slice(
-                None if options.beginMask & bit else first,
-                None if options.endMask & bit else last,
-                step,
+        else:
+            stop = first + last if options.offset else last
+            index.append(
+                slice(
+                    None if options.beginMask & bit else first,
+                    None if options.endMask & bit else stop,
+                    step,
+                )
             )
-        )
+            place += 1
     if isinstance(x, np.ndarray):
-        return x[tuple(index)]
-    return x[_of_all_samples(op, index)]
+        y = x[tuple(index)]
+        return np.expand_dims(y, added) if added else y
+    y = x[_of_all_samples(op, index)]
+    for axis in added:
+        y = ops.expand_dims(y, axis)
+    return y
 
 
 def _of_all_samples(op: Operator, index: list[Any]) -> tuple[Any, ...]:
@@ -192,6 +207,26 @@ def pack(op: Operator) -> Any:
     if all(isinstance(part, np.ndarray) for part in op.inputs):
         return np.stack(op.inputs, axis)
     return ops.stack(op.inputs, axis)
+
+
+def top_k(op: Operator) -> list[Any]:
+    """TOPK_V2 of the last axis: values, and where they were."""
+    (count,) = op.integers(1)
+    return list(ops.top_k(op.inputs[0], count))
+
+
+def one_hot(op: Operator) -> Any:
+    """ONE_HOT along any axis."""
+    index = op.inputs[0]
+    (depth,) = op.integers(1)
+    on, off = (np.ravel(op.constant(i))[0] for i in (2, 3))
+    axis = op.options.axis
+    if axis < 0:
+        axis += len(index.shape) + 1
+    if not axis:
+        op.leaves_batch([0], index)
+    ones = ops.one_hot(index, depth, axis=axis, dtype=on.dtype.name)
+    return ones * (on - off) + off
 
 
 def unpack(op: Operator) -> Any:
@@ -273,43 +308,6 @@ def batch_matmul(op: Operator) -> Any:
     return ops.matmul(a, b)
 
 
-def resize(op: Operator) -> Any:
-    """RESIZE_BILINEAR and RESIZE_NEAREST_NEIGHBOR by pixel centers."""
-    rows, columns = op.integers(1)
-    options = op.options
-    method = "bilinear" if op.kind == "RESIZE_BILINEAR" else "nearest"
-    x = op.inputs[0]
-    factors = (rows / x.shape[1], columns / x.shape[2])
-    whole = all(factor == int(factor) for factor in factors)
-    exact = method == "nearest" and whole and not options.alignCorners
-    if not options.halfPixelCenters and not exact:
-        raise op.unknown(
-            "it does not sample at the centers of pixels, as Keras does"
-        )
-    if whole:
-        size = tuple(map(int, factors))
-        return layers.UpSampling2D(size, interpolation=method, name=op.name)(x)
-    return layers.Resizing(rows, columns, method, name=op.name)(x)
-
-
-def depth_to_space(op: Operator) -> Any:
-    """DEPTH_TO_SPACE."""
-    size, x = op.options.blockSize, op.inputs[0]
-    rows, columns, depth = x.shape[1:]
-    y = layers.Reshape((rows, columns, size, size, depth // size**2))(x)
-    y = layers.Permute((1, 3, 2, 4, 5))(y)
-    return layers.Reshape((rows * size, columns * size, depth // size**2))(y)
-
-
-def space_to_depth(op: Operator) -> Any:
-    """SPACE_TO_DEPTH."""
-    size, x = op.options.blockSize, op.inputs[0]
-    rows, columns, depth = x.shape[1:]
-    y = layers.Reshape((rows // size, size, columns // size, size, depth))(x)
-    y = layers.Permute((1, 3, 2, 4, 5))(y)
-    return layers.Reshape((rows // size, columns // size, depth * size**2))(y)
-
-
 def same(op: Operator) -> Any:
     """QUANTIZE and DEQUANTIZE: values are real ones on both sides."""
     return op.inputs[0]
@@ -320,27 +318,25 @@ OPERATORS: dict[str, Callable[[Operator], Any]] = {
     "BROADCAST_TO": broadcast_to,
     "CONCATENATION": concatenation,
     "CUMSUM": cumsum,
-    "DEPTH_TO_SPACE": depth_to_space,
     "DEQUANTIZE": same,
     "EXPAND_DIMS": expand_dims,
     "FILL": fill,
     "MIRROR_PAD": mirror_pad,
+    "ONE_HOT": one_hot,
     "PACK": pack,
     "PAD": pad,
     "PADV2": pad,
     "QUANTIZE": same,
     "RESHAPE": reshape,
-    "RESIZE_BILINEAR": resize,
-    "RESIZE_NEAREST_NEIGHBOR": resize,
     "REVERSE_V2": reverse,
     "SHAPE": shape_of,
     "SLICE": cut,
-    "SPACE_TO_DEPTH": space_to_depth,
     "SPLIT": split,
     "SPLIT_V": split_v,
     "SQUEEZE": squeeze,
     "STRIDED_SLICE": strided_slice,
     "TILE": tile,
+    "TOPK_V2": top_k,
     "TRANSPOSE": transpose,
     "UNPACK": unpack,
 }

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tflite_export.importing.operator import NeedsFixedBatch
 from tflite_export.importing.operator import Operator
 
 layers = keras.layers
@@ -80,22 +81,38 @@ def transpose_conv(op: Operator) -> Any:
     """TRANSPOSE_CONV: kernel of (outputs, rows, columns, inputs)."""
     kernel, x, bias = op.constant(1), op.inputs[2], op.optional(3)
     strides = (op.options.strideH, op.options.strideW)
+    wanted = tuple(op.shapes[0][1:3])
+    same = tuple(
+        int(size) * stride if size else size
+        for size, stride in zip(x.shape[1:3], strides, strict=True)
+    )
+    # All that a kernel reaches, of which the operator may leave out the rim.
+    full = tuple(
+        (int(size) - 1) * stride + length if size else size
+        for size, stride, length in zip(
+            x.shape[1:3], strides, kernel.shape[1:3], strict=True
+        )
+    )
+    plain = op.padding == "same" and same == wanted
     layer = layers.Conv2DTranspose(
         kernel.shape[0],
         kernel.shape[1:3],
         strides=strides,
-        padding=op.padding,
+        padding="same" if plain else "valid",
         use_bias=bias is not None,
         name=op.name,
     )
     y = op.layer(layer, x, [kernel.transpose(1, 2, 0, 3), bias])
-    wanted = tuple(op.shapes[0][1:3])
-    if tuple(y.shape[1:3]) != wanted:
+    if plain or tuple(y.shape[1:3]) == wanted:
+        return op.activated(y)
+    less = [a - b for a, b in zip(full, wanted, strict=True)]
+    if tuple(y.shape[1:3]) != full or min(less) < 0:
         raise op.unknown(
             f"its output has {wanted} rows and columns, Keras's "
             f"has {tuple(y.shape[1:3])}"
         )
-    return op.activated(y)
+    cut = [(n // 2, n - n // 2) for n in less]
+    return op.activated(layers.Cropping2D(cut, name=f"{op.name}_rim")(y))
 
 
 def fully_connected(op: Operator) -> Any:
@@ -137,7 +154,10 @@ def prelu(op: Operator) -> Any:
 
 
 def gather(op: Operator) -> Any:
-    """GATHER: a table of embeddings where rows of a constant are taken."""
+    """GATHER: a table of embeddings where rows of a constant are taken.
+
+    With batch axes, each of their elements has a table of its own.
+    """
     table, index = op.inputs
     options = op.options
     if (
@@ -150,9 +170,38 @@ def gather(op: Operator) -> Any:
         layer = layers.Embedding(*table.shape, name=op.name)
         return op.layer(layer, index, [table])
     if options.batchDims:
-        raise op.unknown(f"batch_dims={options.batchDims}")
+        return _gather_by_batch(op, table, index)
     op.leaves_batch([options.axis], table)
     return keras.ops.take(table, index, axis=options.axis)
+
+
+def _gather_by_batch(op: Operator, table: Any, index: Any) -> Any:
+    """What indices take from tables that are aligned in their first axes."""
+    ops = keras.ops
+    rank, count = len(table.shape), op.options.batchDims % len(index.shape)
+    axis = op.options.axis % rank
+    constant = isinstance(table, np.ndarray) or isinstance(index, np.ndarray)
+    if op.batch is None and constant:
+        raise NeedsFixedBatch
+    if not count or None in (*table.shape[1:], *index.shape[1:]):
+        raise NeedsFixedBatch
+    before = list(range(count, axis))
+    behind = list(range(axis + 1, rank))
+    batch = [-1, *table.shape[1:count]]
+    own = list(index.shape[count:])
+    # The axis that is taken from first, then those of what is taken.
+    moved = ops.transpose(table, [*range(count), axis, *before, *behind])
+    number = int(np.prod(own, dtype=np.int64))
+    ones = [1] * (len(before) + len(behind))
+    places = ops.reshape(index, [*batch, number, *ones])
+    taken = ops.take_along_axis(moved, places, axis=count)
+    taken = ops.reshape(taken, [*batch, *own, *moved.shape[count + 1 :]])
+    rest = list(range(count + len(own), len(taken.shape)))
+    found = range(count, count + len(own))
+    cut = len(before)
+    return ops.transpose(
+        taken, [*range(count), *rest[:cut], *found, *rest[cut:]]
+    )
 
 
 def lstm(op: Operator) -> Any:
