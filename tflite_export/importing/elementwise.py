@@ -13,6 +13,12 @@ from tflite_export.importing.operator import Operator
 layers = keras.layers
 ops = keras.ops
 
+# Types that a CAST may give. Converters leave its options out.
+_CASTS = (
+    *("float32", "float16", "bool", "int8", "int16", "int32", "int64"),
+    *("uint8", "uint16", "uint32"),
+)
+
 
 def _unary(function: Callable[[Any], Any]) -> Callable[[Operator], Any]:
     return lambda op: function(op.inputs[0])
@@ -109,10 +115,9 @@ def cast(op: Operator) -> Any:
             "function does; a float file of the same network has the "
             "function"
         )
-    kinds = {0: "float32", 1: "float16", 2: "int32", 4: "int64", 6: "bool"}
-    kind = kinds.get(op.options.outDataType if op.options else 0)
-    if kind is None:
-        raise op.unknown(f"type {op.options.outDataType}")
+    kind = op.types[0].lower()
+    if kind not in _CASTS:
+        raise op.unknown(f"type {op.types[0]}")
     return ops.cast(op.inputs[0], kind)
 
 

@@ -137,6 +137,7 @@ class Builder:
                 i >= 0 and grids.is_on_grid(graph.tensors[i]) for i in read
             ],
             shapes=[flat.shape(tensor) for tensor in written],
+            types=[flat.type_name(tensor) for tensor in written],
             output=flat.name(written[0]) if written else "nothing",
             batch=self.batch,
             lengths_open=self.lengths_open,

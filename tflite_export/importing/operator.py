@@ -42,6 +42,7 @@ class Operator:
         given: Shapes of its inputs in the file; `()` for what is left out.
         on_grid: Whether the file has each input as integers of a grid.
         shapes: Shapes of its outputs in the file.
+        types: Types of its outputs in the schema, such as `"INT32"`.
         output: Name of its first output, for messages.
         batch: The batch size that the model is made for; `None` for any.
         lengths_open: Whether other axes than the batch are open, too.
@@ -61,6 +62,7 @@ class Operator:
     given: list[tuple[int, ...]]
     on_grid: list[bool]
     shapes: list[tuple[int, ...]]
+    types: list[str]
     output: str
     batch: int | None
     lengths_open: bool

@@ -221,9 +221,9 @@ def one_hot(op: Operator) -> Any:
     (depth,) = op.integers(1)
     on, off = (np.ravel(op.constant(i))[0] for i in (2, 3))
     axis = op.options.axis
-    if axis < 0:
-        axis += len(index.shape) + 1
-    if not axis:
+    if axis == len(index.shape):
+        axis = -1
+    elif not axis:
         op.leaves_batch([0], index)
     ones = ops.one_hot(index, depth, axis=axis, dtype=on.dtype.name)
     return ones * (on - off) + off
