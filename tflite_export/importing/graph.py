@@ -1,4 +1,4 @@
-"""What the operators of a file's graphs compute, one after the other."""
+"""Layers for the operators of a file's graphs, one after the other."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def rounded(
     written: schema.TensorT,
     position: int,
 ) -> Any:
-    """What an operator computes, on the grid of what it writes.
+    """Rounds what an operator computes to the grid of what it writes.
 
     Args:
         value: A symbolic tensor, or an array of constants.
