@@ -50,7 +50,7 @@ def test_the_readmes_example_runs(root, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_the_page_on_files_runs(root, tmp_path, monkeypatch):
-    blocks = python_blocks(root / "docs/from-a-file.md")
+    *trainings, again = python_blocks(root / "docs/from-a-file.md")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "published.tflite").write_bytes(
         tflite_export.float_tflite(tiny_model())
@@ -61,12 +61,30 @@ def test_the_page_on_files_runs(root, tmp_path, monkeypatch):
         "y": rng.integers(0, 4, 64),
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     }
-    for block in blocks:
+    for block in trainings:
         exec(compile(block, "from-a-file.md", "exec"), names)
         assert names["qmodel"].compression >= 8.0
     assert (tmp_path / "small.tflite").stat().st_size < (
         tmp_path / "published.tflite"
     ).stat().st_size
+    config = msq_tf.MSQConfig(activation_bits=8)
+    integers = msq_tf.quantize_model(tiny_model(), config)
+    msq_tf.calibrate(integers, names["x"])
+    tflite_export.export(
+        integers,
+        "published_int8.tflite",
+        target="cpu_int8",
+        representative_data=names["x"],
+    )
+    exec(compile(again, "from-a-file.md", "exec"), names)
+    found = [
+        names["qmodel"].quantized_weights(),
+        integers.quantized_weights(),
+    ]
+    for own, wanted in zip(*found, strict=True):
+        np.testing.assert_array_equal(
+            own.codes.ravel(), wanted.codes.ravel(), own.path
+        )
 
 
 @pytest.mark.slow
