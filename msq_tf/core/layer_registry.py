@@ -51,6 +51,11 @@ _LAYERS = {
     "ReversibleEmbedding": (
         WeightSpec("reverse_embeddings", (-1,), Layout.DENSE),
     ),
+    # Convolutions with the waves of a Fourier transform, a fixed one or not.
+    "STFTSpectrogram": (
+        WeightSpec("real_kernel", (-1,), Layout.CONV),
+        WeightSpec("imag_kernel", (-1,), Layout.CONV),
+    ),
     "LSTMCell": _RECURRENT,
     "GRUCell": _RECURRENT,
     "SimpleRNNCell": _RECURRENT,

@@ -36,6 +36,7 @@ from msq_tf.keras3.learned_scales import learn_scales
 from msq_tf.keras3.lora import Adapters
 from msq_tf.keras3.model_scopes import HasScopes
 from msq_tf.keras3.model_statistics import TakesStatistics
+from msq_tf.keras3.one_input import check_one_input
 from msq_tf.keras3.overlay import all_layers
 from msq_tf.keras3.overlay import drop_optimizers
 from msq_tf.keras3.overlay import exclude_from_decay
@@ -210,6 +211,18 @@ class MSQModel(
 
     def build(self, input_shape: Any = None) -> None:
         """Does nothing: a base model is built before it is wrapped."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any model that takes one structure of inputs.
+
+        Raises:
+            ValueError: If the base's `call` takes several arguments, and there
+                is more than one.
+        """
+        given = len(args) + len(kwargs.keys() - {"training", "mask"})
+        if given > 1:
+            check_one_input(self.base, given)
+        return super().__call__(*args, **kwargs)
 
     def call(
         self, inputs: Any, training: bool | None = None, mask: Any = None

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tflite_export.conversion import known_sizes
 from tflite_export.conversion.frozen_graph import FrozenGraph
 from tflite_export.conversion.frozen_graph import Traced
+from tflite_export.errors import ExportError
 
 # Bytes that are worth the time to look for them among all objects of a process,
 # which is a third of the export of a small model.
@@ -36,7 +37,7 @@ def freeze(converter: Any, traced: Traced) -> FrozenGraph | None:
     graph = _without_variables(function, list(traced.captured))
     captured = traced.captured
     if graph is None:
-        graph, inputs, outputs, _ = converter._freeze_concrete_function()
+        graph, inputs, outputs, _ = _by_tensorflow(converter)
         inputs, captured = list(inputs), {}
     else:
         captures = {id(inner) for _, inner in function.graph.captures}
@@ -75,6 +76,25 @@ def freeze(converter: Any, traced: Traced) -> FrozenGraph | None:
         # Functions are in cycles.
         gc.collect()
     return frozen
+
+
+def _by_tensorflow(converter: Any) -> Any:
+    """What TensorFlow freezes.
+
+    Raises:
+        ExportError: If it can't.
+    """
+    try:
+        return converter._freeze_concrete_function()
+    except tf.errors.InvalidArgumentError as error:
+        lines = str(error).splitlines()
+        raise ExportError(
+            "TensorFlow can't freeze the functions that the model calls. "
+            "Expected no loss in `call` that loops, such as `ctc_loss`, which "
+            "a file has no use for: export a model that ends before it, as "
+            "`keras.Model(inputs, layer.output)`. Received: "
+            f"{lines[0][:200] if lines else type(error).__name__}"
+        ) from error
 
 
 def _without_variables(

@@ -159,6 +159,12 @@ class _Build:
         left = [*self._floats, *(op for f in self._functions for op in f)]
         chains = affine.find(model, trained, {id(op) for op in left})
         affine.join(model, target, chains, trained, self._samples)
+        # A sum that was multiplied on is no tensor any more: its mean has a
+        # range of its own.
+        there = trained_grids.float_tensors(model)
+        for part, (whole, _) in tuple(self._known.parts.items()):
+            if whole not in there:
+                del self._known.parts[part]
         # Before anything is measured: a target without the operators ends here.
         regions.rows_of(model, target, left)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from msq_tf.keras3.one_input import check_one_input
 from tflite_export.conversion import open_axes
 from tflite_export.conversion import other_floats
 from tflite_export.conversion import sizes
@@ -68,6 +69,7 @@ def opened(
         batch_size,
         target.options.get("batch_size"),
     )
+    check_one_input(source.base)
     sizes.check_size(source.base)
     notes: list[str] = []
     if isinstance(data, str | os.PathLike):

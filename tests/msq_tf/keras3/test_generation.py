@@ -102,6 +102,9 @@ def test_it_follows_bits_and_leaves_the_base_alone(build):
             np.testing.assert_array_equal(now, by_hand(qmodel, prompt))
         np.testing.assert_array_equal(found.setdefault(bits, now), now)
     assert (found[2] != found[8]).any()
+    qmodel.set_bits(dict.fromkeys(qmodel.bits, 2))
+    with qmodel.quantized_scope():
+        np.testing.assert_array_equal(tokens(base.generate, prompt), found[2])
     plain = build()
     plain.set_weights(base.get_weights())
     plain.compile(sampler="greedy")

@@ -204,6 +204,24 @@ def test_a_spectrogram_is_no_weight_left_behind(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_waves_of_a_short_time_transform_have_codes(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((256, 1)),
+            L.STFTSpectrogram(
+                frame_length=32, frame_step=16, fft_length=32, name="stft"
+            ),
+            L.GlobalAveragePooling1D(),
+            L.Dense(2, name="head"),
+        ]
+    )
+    qmodel = quantized(model)
+    assert set(qmodel.bits) == {"stft/real_kernel", "stft/imag_kernel", "head"}
+    report = exact(qmodel, tmp_path)
+    assert not report.float_tensors
+
+
+@pytest.mark.slow
 def test_a_layer_that_stays_in_float_blocks_nothing(tmp_path):
     """A convolutional LSTM cuts its filters into those of its gates."""
     model = keras.Sequential(

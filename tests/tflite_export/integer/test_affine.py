@@ -166,3 +166,21 @@ def test_a_column_of_zeros_changes_nothing(config, tmp_path):
         assert "DEPTHWISE_CONV_2D" in names(path)
         wanted = model(x).numpy()
         assert np.abs(run(path, x) - wanted).max() < 0.05 * np.ptp(wanted)
+
+
+@pytest.mark.parametrize("factor", [0.3, -0.3])
+@pytest.mark.parametrize("config", [CONFIG, msq_tf.MSQConfig()])
+def test_a_sum_may_stand_in_a_row(config, factor, tmp_path):
+    """It is a mean times a number, which other numbers join."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5, 4))
+    x = keras.ops.sum(L.Dense(6, activation="relu")(inputs), axis=1)
+    model = keras.Model(inputs, L.Dense(2)(x * factor))
+    qmodel = msq_tf.quantize_model(model, config)
+    x = np.random.default_rng(0).normal(size=(32, 5, 4)).astype(np.float32)
+    if config.activation_bits:
+        msq_tf.calibrate(qmodel, x)
+    path = tmp_path / "m.tflite"
+    export(qmodel, path, target="cpu_int8", representative_data=x)
+    wanted = model(x).numpy()
+    assert np.abs(run(path, x) - wanted).max() < 0.05 * np.ptp(wanted)

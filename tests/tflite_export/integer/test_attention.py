@@ -119,6 +119,27 @@ def test_what_is_trained_is_what_is_exported(build, tmp_path):
 
 
 @pytest.mark.first(1)
+@pytest.mark.parametrize("bits", [None, 8])
+@pytest.mark.parametrize("weight", [0.7, -0.7])
+def test_the_sum_of_concatenated_scores_has_a_weight(weight, bits, tmp_path):
+    """Training moves it from one; then it is joined with the sum's count."""
+    keras.utils.set_random_seed(0)
+    model = without_weights(L.Attention(use_scale=True, score_mode="concat"))
+    layer = next(x for x in model.layers if isinstance(x, L.Attention))
+    layer.scale.assign(1.3)
+    layer.concat_score_weight.assign(weight)
+    x = networks.samples(model)
+    if bits:
+        qmodel = trained(model, x)
+    else:
+        qmodel = msq_tf.quantize_model(model)
+    path = tmp_path / "m.tflite"
+    export(qmodel, path, target="cpu_int8", representative_data=x)
+    wanted = qmodel.predict(x, verbose=0)
+    np.testing.assert_allclose(run(path, x), wanted, atol=0.1 * np.ptp(wanted))
+
+
+@pytest.mark.first(1)
 @pytest.mark.parametrize("target", ["cpu_int8", "mcu"])
 @pytest.mark.parametrize("bits", [None, 8])
 @pytest.mark.parametrize("make", [by_mask, by_addition])
