@@ -254,3 +254,14 @@ def test_forms_for_ethos_u(tmp_path):
             device_options={"accelerators": ["ethos-u55-128"]},
         )
         assert ops(path)[: len(first)] == first
+
+
+@pytest.mark.slow
+def test_a_layer_that_this_machine_lacks_is_refused_in_words(tmp_path):
+    inputs = keras.Input((3, 8, 8))
+    x = L.Conv2D(4, 3, data_format="channels_first")(inputs)
+    qmodel = msq_tf.quantize_model(keras.Model(inputs, x))
+    data = np.zeros((4, 3, 8, 8), np.float32)
+    with pytest.raises(ExportError, match="channels_first.*Received: .*NCHW"):
+        export(qmodel, tmp_path / "m.tflite", "cpu_float", data)
+    assert not list(tmp_path.iterdir())
