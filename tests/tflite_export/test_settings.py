@@ -61,6 +61,11 @@ CASES = {
     ),
     "convolution, 4x4": (L.Conv2D(3, 6, 4, "same"), (17, 18, 3), {}),
     "convolution, 1x4": (L.Conv2D(3, 3, (1, 4), "same"), (9, 18, 3), {}),
+    "convolution, 4x4, padded before": (
+        lambda x: L.Conv2D(3, 5, 4)(L.ZeroPadding2D(2)(x)),
+        (17, 18, 3),
+        {},
+    ),
     "depthwise, 4x4": (
         L.DepthwiseConv2D(5, 4, "same"),
         (17, 18, 3),
@@ -239,7 +244,7 @@ def test_the_npu_takes_transposed_convolutions(
 def test_forms_for_ethos_u(tmp_path):
     """The same codes, in operators that Vela takes."""
     for name, first in (
-        ("convolution, 4x4", ["PAD", "CONV_2D"]),
+        ("convolution, 4x4", ["PAD", "SLICE", "CONV_2D"]),
         ("mean of channels", ["RESHAPE", "MEAN", "RESHAPE"]),
         ("mean of a volume", ["RESHAPE", "MEAN"]),
         ("backwards", [*["SLICE"] * 6, "CONCATENATION"]),
