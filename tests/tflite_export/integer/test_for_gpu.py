@@ -137,8 +137,8 @@ def test_it_computes_the_same(name, tmp_path):
     _, plain, x = exported(name, "cpu_int8", tmp_path / "plain")
     _, other, _ = exported(name, "web", tmp_path / "other")
     assert plain != other
-    # A kernel of its own rounds a slope otherwise, by a unit.
-    most = 1.001 if name == "a steep slope" else 0.0
+    # Other kernels round these, by a unit.
+    most = 1.001 if name in ("a steep slope", "transposed, uneven") else 0.0
     units = [port.scale or 1.0 for port in ports.outputs(plain)]
     for ours, theirs in zip(outputs(other, x), outputs(plain, x), strict=True):
         for a, b, unit in zip(ours, theirs, units, strict=True):
