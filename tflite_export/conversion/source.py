@@ -243,17 +243,18 @@ class Source:
 
 @contextlib.contextmanager
 def _on_given_values() -> Iterator[None]:
-    """Says of a model that gives up that the values are what it can't do."""
+    """Says of a model that gives up what it can't do."""
     try:
         yield
-    except tf.errors.InvalidArgumentError as error:
+    except tf.errors.OpError as error:
         # Between the marks of colors, behind the name of a layer.
         found = re.search(r"indices\S* = .*? is not in .*?\)", str(error))
         reason = found[0] if found else " ".join(str(error).split())[:300]
         raise ExportError(
             "The model can't be computed on the verification inputs (argument "
             "representative_data). Expected values that its layers take, such "
-            "as ids below the `input_dim` of an Embedding. Received: "
+            "as ids below the `input_dim` of an Embedding, and layers that "
+            "this machine runs: a CPU has no channels_first. Received: "
             f"{reason}"
         ) from error
 

@@ -1,7 +1,7 @@
 """Forms of operators that Vela compiles for every Ethos-U.
 
 A mean over axes side by side is one over a single axis of the same numbers in
-another shape. A convolution with long strides takes its padding from a PAD.
+another shape. A convolution with long strides reads an image with its padding.
 What is reversed, or taken of the channels, is cut out and joined.
 """
 
@@ -63,32 +63,57 @@ def mean(model: schema.ModelT, op: schema.OperatorT) -> _Steps:
 def padded(model: schema.ModelT, op: schema.OperatorT) -> _Steps:
     """A convolution without padding, of an image that has it.
 
+    Vela makes padding of a PAD alone that stands before a convolution. So one
+    row more is padded, and cut off.
+
     Returns:
         Operators in its place, `None` where it may stay, or has to.
     """
     if fb.op_name(model, op) != "CONV_2D":
         return None  # what a pool adds is no number
-    node = Node(model, model.subgraphs[0], op)
-    shape = fb.axes(_tensor(model, fb.inputs(op)[0]))
-    if vela_rules.vela_strides(node) is None or min(shape) < 1:
+    graph = model.subgraphs[0]
+    source = before = fb.inputs(op)[0]
+    node = Node(model, graph, op)
+    pads = np.zeros((4, 2), np.int32)
+    if vela_rules.vela_strides(node) is not None:
+        pads[1:3] = vela_rules.padding(node)
+    elif vela_rules.is_long(node):
+        pad = fb.writers(graph).get(source)
+        if pad is None or fb.op_name(model, pad) != "PAD":
+            return None
+        before = fb.inputs(pad)[0]
+        given = fb.constant(model, _tensor(model, fb.inputs(pad)[1]))
+        if given is None or given.shape != pads.shape:
+            return None
+        pads += given.astype(np.int32)
+    shape = fb.axes(_tensor(model, before))
+    if not pads.any() or min(shape) < 1:
         return None
-    rows, columns = vela_rules.padding(node)
-    pads = np.array([(0, 0), rows, columns, (0, 0)], np.int32)
-    wide = _new(
-        model,
-        tuple(n + sum(pair) for n, pair in zip(shape, pads, strict=True)),
+    cut = [n + sum(pair) for n, pair in zip(shape, pads, strict=True)]
+    pads[1, 1] += 1
+    more = _new(model, (cut[0], cut[1] + 1, *cut[2:]))
+    whole = _new(model, tuple(cut))
+    place, size = (
+        edit.new_constant(model, np.array(values, np.int32))
+        for values in ([0] * len(cut), cut)
     )
-    pad = edit.new_operator(
-        model,
-        "PAD",
-        1,
-        [fb.inputs(op)[0], edit.new_constant(model, pads)],
-        [wide],
-        "PadOptions",
-    )
-    edit.set_input(op, 0, wide)
+    edit.set_input(op, 0, whole)
     op.builtinOptions.padding = schema.Padding.VALID
-    return [pad, op]
+    edit.drop_unread(graph, [source])
+    return [
+        edit.new_operator(
+            model,
+            "PAD",
+            1,
+            [before, edit.new_constant(model, pads)],
+            [more],
+            "PadOptions",
+        ),
+        edit.new_operator(
+            model, "SLICE", 1, [more, place, size], [whole], "SliceOptions"
+        ),
+        op,
+    ]
 
 
 def backwards(model: schema.ModelT, op: schema.OperatorT) -> _Steps:

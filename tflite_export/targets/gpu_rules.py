@@ -53,10 +53,11 @@ def notes(node: Node, name: str, rules: Mapping[str, Any]) -> Iterator[str]:
             "wrong on a GPU, without an error: it drops the bias where the "
             "weight is unpacked at run time"
         )
-    if "INT8" in kinds:
-        wrong = _wrong(node, name)
-        if wrong:
-            yield f"wrong on a GPU, without an error: {wrong}"
+    wrong = _wrong(node, name) or (
+        _wrong_on_int8(node, name) if "INT8" in kinds else None
+    )
+    if wrong:
+        yield f"wrong on a GPU, without an error: {wrong}"
 
 
 def groups(source: Sequence[int], weight: Sequence[int]) -> int:
@@ -144,16 +145,33 @@ def pads_otherwise(
 
 
 def _wrong(node: Node, name: str) -> str | None:
-    options = node.op.builtinOptions
-    if name == "TRANSPOSE_CONV" and options.padding == schema.Padding.SAME:
+    """A fault that floats have, too."""
+    same = node.option("padding") == schema.Padding.SAME
+    if name == "TRANSPOSE_CONV" and same:
         sizes = (
             node.input_shape(2)[1:3],
             node.output_shape()[1:3],
             node.input_shape(1)[1:3],
-            (options.strideH, options.strideW),
+            (node.option("strideH", 1), node.option("strideW", 1)),
         )
         if {len(pair) for pair in sizes} == {2} and pads_otherwise(*sizes):
             return "it cuts other edges off than the padding says"
+    if (
+        name == "BATCH_MATMUL"
+        and len(set(node.inputs)) == len(node.inputs)
+        and spreads(node.input_shape(0), node.input_shape(1))
+    ):
+        return "it does not spread one matrix along several"
+    if name == "FULLY_CONNECTED" and flattens(node.input_shape(0), node.op):
+        return "it mixes up rows where a dense layer makes two axes of more"
+    slope = getattr(node.op.builtinOptions, "alpha", 0.0)
+    if name == "LEAKY_RELU" and not 0 <= slope <= 1:
+        return "it takes the larger of a number and its part"
+    return None
+
+
+def _wrong_on_int8(node: Node, name: str) -> str | None:
+    options = node.op.builtinOptions
     if name == "CONV_2D":
         weight = node.input(1)
         strides = {getattr(options, side, 1) for side in ("strideH", "strideW")}
@@ -175,15 +193,8 @@ def _wrong(node: Node, name: str) -> str | None:
         ]
         if computed:
             return "it spreads an operand of fewer axes along others"
-    if name == "BATCH_MATMUL":
-        if len(set(node.inputs)) < len(node.inputs):
-            return "a matrix times itself ends the process"
-        if spreads(node.input_shape(0), node.input_shape(1)):
-            return "it does not spread one matrix along several"
-    if name == "FULLY_CONNECTED" and flattens(node.input_shape(0), node.op):
-        return "it mixes up rows where a dense layer makes two axes of more"
-    if name == "LEAKY_RELU" and not 0 <= getattr(options, "alpha", 0.0) <= 1:
-        return "it takes the larger of a number and its part"
+    if name == "BATCH_MATMUL" and len(set(node.inputs)) < len(node.inputs):
+        return "a matrix times itself ends the process"
     if name in _PIECES and not _read(node).issuperset(node.outputs):
         return "an output that nothing reads may end the process"
     return None

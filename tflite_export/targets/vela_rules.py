@@ -24,7 +24,7 @@ _POOLS = "filterHeight", "filterWidth"
 def vela_strides(node: Node) -> str | None:
     """Long strides with padding, of convolutions and pools."""
     strides = _strides(node)
-    if max(strides) <= _LONGEST_STRIDE or not padding(node):
+    if not is_long(node) or not padding(node):
         return None
     return f"has strides {_pair(strides)} and padding: {ONLY_U85}"
 
@@ -32,7 +32,7 @@ def vela_strides(node: Node) -> str | None:
 def vela_depthwise_strides(node: Node) -> str | None:
     """Long strides of depthwise convolutions."""
     strides = _strides(node)
-    if max(strides) <= _LONGEST_STRIDE:
+    if not is_long(node):
         return None
     return f"has strides {_pair(strides)}: {ONLY_U85}"
 
@@ -147,6 +147,11 @@ def runs_nearest(read: tuple[int, ...], written: tuple[int, ...]) -> bool:
         b / a for a, b in zip(read, written, strict=True) if (a, b) != (1, 1)
     }
     return factors in _FACTORS
+
+
+def is_long(node: Node) -> bool:
+    """Tells whether an operator has strides that not all accelerators have."""
+    return max(_strides(node)) > _LONGEST_STRIDE
 
 
 def padding(node: Node) -> tuple[tuple[int, int], ...]:
