@@ -18,7 +18,7 @@ from train.results import FrontModel
 
 
 def checkpoints(context: Context) -> list[msq_tf.ParetoCheckpoint]:
-    """What keeps the models of a run with stages; none without."""
+    """The callback that keeps the models of a run with stages, in a list."""
     if context.settings.stages == 1:
         return []
     folder = context.workspace.path(FRONT_MODELS)

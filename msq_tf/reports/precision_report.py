@@ -44,7 +44,7 @@ PANELS = ("bits", "sensitivity", "accuracy")
 
 
 class OnDevice(NamedTuple):
-    """What a model is predicted to take on a device, see `DeviceCosts`.
+    """The time and RAM that are predicted on a device, see `DeviceCosts`.
 
     Attributes:
         device: Name of the device.

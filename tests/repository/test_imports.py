@@ -45,8 +45,8 @@ FLOORS = {
     "train": (
         *("errors", "recipes", "settings", "streams", "progress", "data"),
         *("folder", "models", "distribution", "context", "targets"),
-        *("diverged", "fitting", "scores", "results", "page", "phases"),
-        "pipeline",
+        *("diverged", "fitting", "scores", "results", "page", "front"),
+        *("phases", "pipeline"),
         *("flags", "__main__"),
     ),
     "benchmarks": (

@@ -61,6 +61,7 @@ def images(count=16):
     return x, x[:, ::4, 0, 0].argmax(-1)
 
 
+@pytest.mark.slow
 def test_every_kernel_is_found_and_the_rest_has_its_reason():
     qmodel = msq_tf.quantize_model(tiny_vit())
     attention = [f"block1_attention/{x}" for x in ("query", "key", "value")]

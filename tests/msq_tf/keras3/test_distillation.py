@@ -176,6 +176,7 @@ def test_a_teacher_that_comes_later_is_heard():
         msq_tf.distill(qmodel, model)
 
 
+@pytest.mark.slow
 def test_a_teacher_is_no_part_of_the_model(tmp_path):
     model, teacher = network(), network()
     qmodel = msq_tf.quantize_model(model)

@@ -160,6 +160,7 @@ def test_what_is_not_finite_shows():
     assert not np.isfinite(found).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["m.keras", "m.weights.h5"])
 def test_files_have_them(end, data, tmp_path):
     qmodel = quantized()

@@ -114,6 +114,7 @@ def test_what_it_calls_on_itself_is_quantized():
     np.testing.assert_allclose(model.base.called, want, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_search_sees_prepared_data():
     model = quantized(Prepares, bits=8)
     data, target, weight = model.prepared_data((X, Y))

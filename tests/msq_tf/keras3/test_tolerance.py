@@ -98,6 +98,7 @@ def test_what_is_handed_over_keeps_the_promise(trained, optimizer):
     assert qmodel.search.rule_state.done
 
 
+@pytest.mark.slow
 def test_a_size_that_needs_no_training_is_not_forgotten(trained):
     qmodel = quantized(trained, rate=1.0)  # training destroys the model
     callback = search(max_drop=3.0)
@@ -304,6 +305,7 @@ def test_what_cannot_be_promised_is_refused_at_once(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_metric_that_never_moves_is_told_of(trained):
     qmodel = quantized(trained)
     with pytest.warns(UserWarning, match="the same value 3 times"):

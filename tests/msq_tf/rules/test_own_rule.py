@@ -164,6 +164,7 @@ class Wrong(Rule):
         return self.answer, self.after(stats, state, self.answer.changes)
 
 
+@pytest.mark.slow
 @pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("changes", "lsb", "message"),

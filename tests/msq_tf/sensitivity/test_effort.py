@@ -102,6 +102,7 @@ def counted(monkeypatch):
     return total
 
 
+@pytest.mark.slow
 def test_a_search_of_ten_epochs_takes_a_tenth_of_its_work(counted):
     """What is counted here really goes through the network."""
     keras.utils.set_random_seed(0)

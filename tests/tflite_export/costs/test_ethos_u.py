@@ -51,6 +51,7 @@ def compiled_by_vela(qmodel, bits):
     return ethos_u.compile_file(data, NPU, ethos_u.known_accelerators()[NPU])[0]
 
 
+@pytest.mark.slow
 def test_sums_are_what_vela_says(qmodel, costs):
     rng = np.random.default_rng(0)
     mixed = {path: int(rng.integers(2, 9)) for path in qmodel.paths}

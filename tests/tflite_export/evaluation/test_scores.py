@@ -79,6 +79,7 @@ def test_data_comes_in_all_forms(report):
         assert found == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_weights_of_samples(report):
     weight = (np.arange(300) < 50).astype(np.float32)
     found = report.evaluate(X, Y, sample_weight=weight)

@@ -146,6 +146,7 @@ def test_a_pair_of_layers_opens_on_both_sides(browser, pair):
     assert opened.errors == []
 
 
+@pytest.mark.slow
 @pytest.mark.first(1)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_follows_the_scheme_and_fits_a_phone(browser, looked, scheme):
@@ -175,6 +176,7 @@ def test_it_follows_the_scheme_and_fits_a_phone(browser, looked, scheme):
     assert opened.errors == []
 
 
+@pytest.mark.slow
 @pytest.mark.first(1)
 @pytest.mark.parametrize("name", [text for text in HOSTILE if "\ud800" != text])
 def test_hostile_names_are_text(browser, looked, tmp_path, name):

@@ -80,6 +80,7 @@ def swapped(data):
     return fb.dump(model)
 
 
+@pytest.mark.slow
 @pytest.mark.first(1)
 @pytest.mark.parametrize("named", [True, False])
 def test_a_converters_file_may_have_another_order(named, tmp_path):
