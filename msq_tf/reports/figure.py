@@ -61,6 +61,7 @@ def save_points(
     FigureCanvasAgg(figure)
     panel = figure.add_subplot()
     panel.plot(*zip(*points, strict=True), marker="o")
+    panel.margins(0.15)  # room for the last name
     for point, name in zip(points, names, strict=True):
         panel.annotate(name, point, textcoords="offset points", xytext=(4, -12))
     panel.set_xlabel(axes[0])
