@@ -99,12 +99,23 @@ def _whole_operands(
                 short = axes
         computed = fb.raw_data(model, graph.tensors[index]) is None
         if computed and len(short) < rank and -1 not in short:
-            whole = new_tensor(graph, _whole(short, rank))
-            graph.operators.insert(
-                edit.before(graph, op),
-                edit.reshape(model, fb.inputs(op)[position], whole),
-            )
-            edit.set_input(op, position, whole)
+            _reshape_input(model, op, position, _whole(short, rank))
+
+
+def _reshape_input(
+    model: schema.ModelT,
+    op: schema.OperatorT,
+    position: int,
+    axes: tuple[int, ...],
+) -> None:
+    """Has an operator read one of its inputs in another shape, or a copy."""
+    graph = model.subgraphs[0]
+    shaped = new_tensor(graph, axes)
+    graph.operators.insert(
+        edit.before(graph, op),
+        edit.reshape(model, fb.inputs(op)[position], shaped),
+    )
+    edit.set_input(op, position, shaped)
 
 
 def _whole(axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
@@ -118,11 +129,7 @@ def _two_operands(
     first, second = fb.inputs(op)
     if first != second:
         return
-    copy = new_tensor(graph, fb.axes(graph.tensors[first]))
-    graph.operators.insert(
-        edit.before(graph, op), edit.reshape(model, first, copy)
-    )
-    edit.set_input(op, 1, copy)
+    _reshape_input(model, op, 1, fb.axes(graph.tensors[first]))
 
 
 def _whole_batches(
@@ -135,20 +142,21 @@ def _whole_batches(
     rank = max(map(len, shapes))
     whole = [_whole(shape, rank) for shape in shapes]
     batch = tuple(map(max, *(shape[:-2] for shape in whole)))
-    for position, index in enumerate(fb.inputs(op)):
-        shape = whole[position]
+    for position, shape in enumerate(whole):
         if shape[:-2] == batch:
             continue
-        source = index
         if shape != shapes[position]:
-            source = new_tensor(graph, shape)
-            reshape = edit.reshape(model, index, source)
-            graph.operators.insert(edit.before(graph, op), reshape)
+            _reshape_input(model, op, position, shape)
         times = [n // m for n, m in zip(batch, shape, strict=False)]
         copies = new_tensor(graph, (*batch, *shape[-2:]))
         counts = edit.new_constant(model, np.array([*times, 1, 1], np.int32))
         tile = edit.new_operator(
-            model, "TILE", 1, [source, counts], [copies], "TileOptions"
+            model,
+            "TILE",
+            1,
+            [fb.inputs(op)[position], counts],
+            [copies],
+            "TileOptions",
         )
         graph.operators.insert(edit.before(graph, op), tile)
         edit.set_input(op, position, copies)
@@ -162,11 +170,7 @@ def _two_axes(
     if not gpu_rules.flattens(axes, op) or -1 in axes:
         return
     wide = fb.shape(graph.tensors[weight])[-1]
-    rows = new_tensor(graph, (math.prod(axes) // wide, wide))
-    graph.operators.insert(
-        edit.before(graph, op), edit.reshape(model, source, rows)
-    )
-    edit.set_input(op, 0, rows)
+    _reshape_input(model, op, 0, (math.prod(axes) // wide, wide))
 
 
 def _slopes(

@@ -132,10 +132,19 @@ def convert(model, kind, path):
     if kind == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if kind == "int8":
-        x = samples(model, 50)
-        converter.representative_dataset = lambda: (
-            [x[i : i + 1]] for i in range(len(x))
-        )
+        calibrate(converter, samples(model, 50))
+    return written(converter, path)
+
+
+def calibrate(converter, x):
+    """Has a converter take ranges of samples, one at a time."""
+    converter.representative_dataset = lambda: (
+        [x[i : i + 1]] for i in range(len(x))
+    )
+
+
+def written(converter, path):
+    """The file that a converter makes, without its words."""
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         path.write_bytes(converter.convert())

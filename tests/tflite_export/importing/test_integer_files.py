@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import keras
 import numpy as np
 import pytest
@@ -14,13 +12,14 @@ import msq_tf
 import tflite_export
 from msq_tf.keras3.activation_grid import ActivationGrid
 from tests.tflite_export.importing.networks import autoencoder
+from tests.tflite_export.importing.networks import calibrate
 from tests.tflite_export.importing.networks import detector
 from tests.tflite_export.importing.networks import keyword
 from tests.tflite_export.importing.networks import mobile
-from tests.tflite_export.importing.networks import quiet
 from tests.tflite_export.importing.networks import samples
 from tests.tflite_export.importing.networks import segmenter
 from tests.tflite_export.importing.networks import settle
+from tests.tflite_export.importing.networks import written
 from tflite_export.flatbuffer import model as flat
 
 L = keras.layers
@@ -57,13 +56,8 @@ def quantized(
         converter.inference_input_type = ends
         converter.inference_output_type = ends
     x = samples(model, 50) if representative is None else representative
-    converter.representative_dataset = lambda: (
-        [x[i : i + 1]] for i in range(len(x))
-    )
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        path.write_bytes(converter.convert())
-    return path
+    calibrate(converter, x)
+    return written(converter, path)
 
 
 def values_of_file(path, x):
