@@ -20,34 +20,45 @@ from tflite_export.targets import Target
 FILE = Path("msq_tf/rules/target_facts.json")
 _BITS = {"int8": 8, "int16": 16}
 _DENSE, _CONV = "FULLY_CONNECTED", "CONV_2D"
-# Operators that weights of a kind may be read by, and how many inputs they have
-# at least; a kind has the containers that all of them take.
+# Operators that weights of a kind may be read by; a kind has the containers
+# that all of them take.
 _OPERATORS = {
-    storage.DENSE: ((_DENSE, storage.PACKED_ROWS),),
-    storage.POINTWISE: ((_CONV, storage.PACKED_ROWS),),
-    storage.STRIDED: ((_CONV, storage.PACKED_ROWS),),
-    storage.CONV: ((_CONV, 1),),
-    storage.DEPTHWISE: (("DEPTHWISE_CONV_2D", 1),),
-    storage.OTHER: ((_DENSE, 1), ("TRANSPOSE_CONV", 1)),
+    storage.DENSE: (_DENSE,),
+    storage.ONE_OUTPUT: (_DENSE,),
+    storage.POINTWISE: (_CONV,),
+    storage.STRIDED: (_CONV,),
+    storage.CONV: (_CONV,),
+    storage.DEPTHWISE: ("DEPTHWISE_CONV_2D",),
+    storage.OTHER: (_DENSE, "TRANSPOSE_CONV"),
 }
+# Multiples of inputs that kernels for packed weights may want.
+_MULTIPLES = (1, 2, 4)
 
 
-def _widths(target: Target, kind: str) -> list[int]:
+def _widths(target: Target, kind: str) -> dict[str, int]:
     operators = _OPERATORS[kind]
     if target.pointwise_as_fully_connected and (
         kind == storage.POINTWISE or kind == storage.STRIDED and target.gpu
     ):
         operators = _OPERATORS[storage.DENSE]
-    return [
-        targets.CONTAINERS[container]
-        for container in reversed(target.containers)
+    scales = "per_tensor" if kind == storage.ONE_OUTPUT else "per_channel"
+    found = {}
+    for container in reversed(target.containers):
+        bits = targets.CONTAINERS[container]
+        multiples = [
+            multiple
+            for multiple in _MULTIPLES
+            if all(
+                target.allows(op, container, scales, multiple)
+                for op in operators
+            )
+        ]
         # 8 bits always have a place, if need be with one scale.
-        if targets.CONTAINERS[container] == 8
-        or all(
-            target.allows(op, container, "per_channel", inputs)
-            for op, inputs in operators
-        )
-    ]
+        if bits == 8:
+            found[str(bits)] = 1
+        elif multiples:
+            found[str(bits)] = multiples[0]
+    return found
 
 
 def _socs(target: Target) -> dict[str, Any]:

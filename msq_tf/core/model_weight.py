@@ -78,4 +78,6 @@ class ModelWeight:
     @property
     def kind(self) -> str:
         """The kind of operator that reads it, one of `storage.KINDS`."""
-        return kind_of(self.layer, self.spec.layout, self.variable.shape)
+        return kind_of(
+            self.layer, self.spec.layout, self.variable.shape, self.channels
+        )

@@ -81,6 +81,7 @@ class SearchState:
             budgets there.
         containers: Stored bits that the device has for each weight, if they
             are not those of its kind; see `LayerStats`.
+        containers_of: The device that has them.
     """
 
     bits: Any
@@ -102,6 +103,7 @@ class SearchState:
     reasons: Reasons | None = None
     device_costs: DeviceCosts | None = None
     containers: tuple[tuple[int, ...], ...] = ()
+    containers_of: str = ""
 
     def restart(self, bits: Any) -> None:
         """Sets bits and forgets the search that led to the old ones."""

@@ -73,10 +73,13 @@ class LayerStats:
         size: Number of elements.
         bits: Stored bits now.
         min_bits: Fewest stored bits allowed.
-        kind: What computes with it: `"dense"` (a matrix product), `"pointwise"`
-            (a convolution that is one per pixel), `"strided_pointwise"`,
-            `"conv"`, `"depthwise"` or `"other"`.
+        kind: What computes with it: `"dense"` (a matrix product),
+            `"one_output"` (the same, of one column), `"pointwise"` (a
+            convolution that is one per pixel), `"strided_pointwise"`, `"conv"`,
+            `"depthwise"` or `"other"`.
         channels: Number of output channels.
+        inputs: Elements of an output channel.
+        one_scale: Whether all output channels share a scale.
         sensitivity: `Omega = Tr(H) / N * ||Q_next(w) - w||**2` at one bit
             less (HAWQ-V2's form): loss per weight tensor.
         sensitivity_error: Its standard error over the Hessian's probes.
@@ -102,6 +105,8 @@ class LayerStats:
     min_bits: int = MIN_BITS
     kind: str = "other"
     channels: int = 0
+    inputs: int = 4
+    one_scale: bool = False
     sensitivity: float = 0.0
     sensitivity_error: float = 0.0
     lsb_nonzero: Mapping[int, float] = dataclasses.field(default_factory=dict)

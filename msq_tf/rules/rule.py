@@ -152,9 +152,9 @@ class Rule(abc.ABC):
         """Whether it reads what layers take on a device, see `DeviceCosts`."""
         return False
 
-    @property
-    def uses_containers(self) -> bool:
-        """Whether it reads `LayerStats.containers`."""
+    def uses_containers(self, layers: Sequence[LayerStats]) -> bool:
+        """Whether it needs `LayerStats.containers` of a model's weights."""
+        del layers
         return False
 
     @abc.abstractmethod
@@ -193,6 +193,11 @@ class Rule(abc.ABC):
         """`due`, asked with statistics that need no data."""
         return self.due(stats.progress, self.average(stats), state)
 
+    def remedy(self, layers: Sequence[LayerStats]) -> str:
+        """What would let layers have fewer bits; empty where nothing would."""
+        del layers
+        return ""
+
     def lowest(self, layer: LayerStats) -> int:
         """The smallest width a layer can ever reach."""
         return min(self.widths(layer), default=layer.bits)
@@ -214,7 +219,8 @@ class Rule(abc.ABC):
             raise ValueError(
                 "The target cannot be reached with the widths that layers "
                 f"may come to ({self.limited_by}), and with what stays in "
-                "float, at 32 bits a weight. Expected "
+                "float, at 32 bits a weight. "
+                f"{self.remedy(stats.layers)}Expected "
                 f"{self._nearest(lowest, least_bytes)}"
             )
         average = self.average(stats)

@@ -42,11 +42,26 @@ class SizedRule(Rule):
         super().__post_init__()
         self._check_widths()
 
-    @property
-    def uses_containers(self) -> bool:
+    def uses_containers(self, layers: Sequence[LayerStats]) -> bool:
         if self.device is None:
             return False
-        return storage.device(self.device).by_weight
+        return any(map(storage.device(self.device).known_by_file, layers))
+
+    def remedy(self, layers: Sequence[LayerStats]) -> str:
+        if self.device is None:
+            return ""
+        device = storage.device(self.device)
+        bound = [
+            layer.path for layer in layers if device.wants_one_scale(layer)
+        ]
+        if not bound:
+            return ""
+        return (
+            f"{len(bound)} of {len(layers)} weights, {bound[0]!r} the first, "
+            f"are dense ones with scales per channel, which {self.device!r} "
+            "stores in 8 bits; with one scale, "
+            "`MSQConfig(dense_granularity=PerTensor())`, they may have fewer. "
+        )
 
     def _check_widths(self) -> None:
         if self.device is not None:

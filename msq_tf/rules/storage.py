@@ -19,19 +19,17 @@ from msq_tf.rules.records import LayerStats
 from msq_tf.rules.target_facts import FACTS
 from msq_tf.weight_layout import Layout
 
-# A matrix product, as fast kernels for packed weights take it: rows of a
-# multiple of four.
-DENSE = "dense"
+DENSE = "dense"  # a matrix product
+ONE_OUTPUT = "one_output"  # the same, of one column: one scale in any file
 POINTWISE = "pointwise"  # a convolution that is such a product per pixel
 STRIDED = "strided_pointwise"  # the same of some pixels alone
 CONV = "conv"
 DEPTHWISE = "depthwise"
 OTHER = "other"
-KINDS = (DENSE, POINTWISE, STRIDED, CONV, DEPTHWISE, OTHER)
+KINDS = (DENSE, ONE_OUTPUT, POINTWISE, STRIDED, CONV, DEPTHWISE, OTHER)
 
 # What a packed file stores codes in, and so the widths that make it smaller.
 CONTAINERS = (8, 4, 2)
-PACKED_ROWS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,24 +38,43 @@ class Device:
 
     Attributes:
         name: Name of the export target.
-        widths: Stored bits by kind of weight, widest first.
+        widths: By kind of weight, the stored bits, widest first, and the
+            multiple of inputs that kernels take them for.
         channel_bytes: Bytes of an output channel: scale, zero point, bias.
         layer_bytes: Bytes of a weight's operators and tensors.
         base_bytes: Bytes of an otherwise empty file.
         by_weight: Whether some weights have fewer widths than others of their
             kind, by what surrounds them.
+        one_scale: Whether matrices with one scale have widths of their own.
     """
 
     name: str
-    widths: Mapping[str, tuple[int, ...]]
+    widths: Mapping[str, Mapping[int, int]]
     channel_bytes: float
     layer_bytes: float
     base_bytes: float
     by_weight: bool = False
+    one_scale: bool = False
 
     def containers(self, layer: LayerStats) -> tuple[int, ...]:
         """Stored bits that a weight may have, widest first."""
-        return layer.containers or self.widths[layer.kind]
+        return layer.containers or tuple(
+            bits
+            for bits, multiple in self.widths[layer.kind].items()
+            if layer.inputs % multiple == 0
+        )
+
+    def known_by_file(self, layer: LayerStats) -> bool:
+        """Whether only a file tells the stored bits that a weight may have.
+
+        One scale becomes several where a batch normalization is folded in.
+        """
+        one_scale = self.one_scale and layer.one_scale
+        return self.by_weight or (one_scale and layer.kind == DENSE)
+
+    def wants_one_scale(self, layer: LayerStats) -> bool:
+        """Whether a weight may have more widths with one scale."""
+        return self.one_scale and layer.kind == DENSE and not layer.one_scale
 
     def stored(self, layer: LayerStats, bits: int) -> int:
         """Bits a code of `bits` takes: the narrowest container it fits."""
@@ -87,7 +104,7 @@ def _on_socs() -> list[Device]:
     found = []
     for soc, containers in facts.socs.items():
         widths = {
-            kind: tuple(w for w in bits if w in containers)
+            kind: {w: n for w, n in bits.items() if w in containers}
             for kind, bits in facts.widths.items()
         }
         by_weight = bool(set(facts.narrow).intersection(containers))
@@ -96,14 +113,14 @@ def _on_socs() -> list[Device]:
             found.append(Device(name, widths, *_CONTEXT, by_weight))
     usual = [facts.socs[soc] for soc in facts.default_socs]
     widths = {
-        kind: tuple(w for w in bits if all(w in known for known in usual))
+        kind: {w: n for w, n in bits.items() if all(w in k for k in usual)}
         for kind, bits in facts.widths.items()
     }
     return [Device("qualcomm_npu", widths, *_CONTEXT), *found]
 
 
 # Vela stores n-bit codes in about n bits, without containers.
-_ANY = dict.fromkeys(KINDS, tuple(range(MAX_BITS, MIN_BITS - 1, -1)))
+_ANY = dict.fromkeys(KINDS, dict.fromkeys(range(MAX_BITS, MIN_BITS - 1, -1), 1))
 # Bytes besides codes were fitted to exported files of ResNet-8, ResNet-20 and
 # MobileNetV2 (benchmarks/results/sizes.json).
 DEVICES = {
@@ -113,7 +130,9 @@ DEVICES = {
         Device("cpu_int8", FACTS["cpu_int8"].widths, 15.42, 196.0, 2333.0),
         # Files of cpu_int8, but for strides of 1x1 convolutions.
         Device("web", FACTS["web"].widths, 15.42, 196.0, 2333.0),
-        Device("mcu", FACTS["mcu"].widths, 15.43, 191.0, 2232.0),
+        Device(
+            "mcu", FACTS["mcu"].widths, 15.43, 191.0, 2232.0, one_scale=True
+        ),
         # Bytes are those of the encoded weights.
         Device("ethos_u", _ANY, 0.0, 0.0, 0.0),
         *(
@@ -140,17 +159,18 @@ def device(name: str) -> Device:
     return DEVICES[name]
 
 
-def kind_of(layer: Any, layout: Layout, shape: Sequence[int]) -> str:
+def kind_of(
+    layer: Any, layout: Layout, shape: Sequence[int], channels: int
+) -> str:
     """Kind of a weight of a Keras layer, as far as containers depend on it."""
-    packs = shape[-2] % PACKED_ROWS == 0 if len(shape) > 1 else False
     if layout in (Layout.DENSE, Layout.EINSUM):
-        return DENSE if packs else OTHER
+        return DENSE if channels > 1 else ONE_OUTPUT
     if layout == Layout.DEPTHWISE:
         return DEPTHWISE
     if layout != Layout.CONV:
         return OTHER
     pointwise = math.prod(shape[:-2]) == 1 and getattr(layer, "groups", 1) == 1
-    if not (pointwise and packs):
+    if not pointwise or channels == 1:
         return CONV
     strides = set(getattr(layer, "strides", (1,)))
     return POINTWISE if strides == {1} else STRIDED

@@ -20,8 +20,9 @@ class TargetFacts:
     Attributes:
         activation_bits: Bits of integer activations; `None` for floats.
         float_regions: Whether parts of a file may compute in float.
-        widths: Bits of the containers of a weight, by its kind as in
-            `storage.KINDS`, widest first.
+        widths: By kind of weight as in `storage.KINDS`, the bits of its
+            containers, widest first, and the multiple of inputs that kernels
+            take them for.
         socs: Bits of the containers by the name of a SoC, where these differ.
         default_socs: The SoCs that files are for if none is named.
         narrow: Widths that not all weights of a kind may have.
@@ -31,7 +32,7 @@ class TargetFacts:
 
     activation_bits: int | None
     float_regions: bool
-    widths: Mapping[str, tuple[int, ...]]
+    widths: Mapping[str, Mapping[int, int]]
     socs: Mapping[str, tuple[int, ...]] = dataclasses.field(
         default_factory=dict
     )
@@ -47,7 +48,10 @@ def _read() -> dict[str, TargetFacts]:
         name: TargetFacts(
             facts["activation_bits"],
             facts["float_regions"],
-            {kind: tuple(bits) for kind, bits in facts["widths"].items()},
+            {
+                kind: {int(bits): multiple for bits, multiple in row.items()}
+                for kind, row in facts["widths"].items()
+            },
             {soc: tuple(bits) for soc, bits in facts.get("socs", {}).items()},
             tuple(facts.get("default_socs", ())),
             tuple(facts.get("accelerators", ())),

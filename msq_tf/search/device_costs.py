@@ -12,6 +12,7 @@ from typing import Any
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.rules.device_costs import DeviceCosts
 from msq_tf.rules.rule import Rule
+from msq_tf.sensitivity.statistics import layer_outlines
 
 # It imports this package, so it is looked up when it is needed.
 _EXPORTER = "tflite_export.predicting"
@@ -28,18 +29,19 @@ def find(rule: Rule, network: QuantizedNetwork) -> None:
         ValueError: If they do not fit the model, or the device can't run it.
     """
     search = network.search
-    search.containers = ()
-    if rule.uses_containers:
-        device = str(getattr(rule, "device", None))
+    device = str(getattr(rule, "device", None))
+    if not rule.uses_containers(layer_outlines(network)):
+        search.containers, search.containers_of = (), ""
+    elif search.containers_of != device:
         found = _exporter().stored_bits(network, device)
         search.containers = tuple(found[path] for path in network.paths)
+        search.containers_of = device
     if not rule.uses_costs_of_device:
         return
     given: DeviceCosts | None = getattr(rule, "costs", None)
     if given is not None:
         search.device_costs = given
         return
-    device = str(getattr(rule, "device", None))
     kept = search.device_costs
     if kept is None or kept.device != device:
         search.device_costs = _found(network, device)

@@ -292,7 +292,8 @@ class ToleranceSearch:
         words = self._words(self._known.course(rule))
         self._tell("\n".join(words.expected()))
         if len(ladder) == 1:
-            warnings.warn(words.one_size(), stacklevel=2)
+            layers = layer_outlines(network)
+            warnings.warn(words.one_size(layers), stacklevel=2)
 
     def _note(self, epoch: int, value: float) -> None:
         """Takes what was measured after an epoch of the search."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from collections.abc import Sequence
 
 from msq_tf.rules.course import Course
 from msq_tf.rules.course import Measured
 from msq_tf.rules.course import Move
+from msq_tf.rules.records import LayerStats
 from msq_tf.rules.tolerance import METRIC
 from msq_tf.rules.tolerance import PERCENT
 from msq_tf.rules.tolerance import ToleranceRule
@@ -79,12 +81,12 @@ class Words:
             )
         return lines
 
-    def one_size(self) -> str:
+    def one_size(self, layers: Sequence[LayerStats]) -> str:
         """Warns that there is nothing to choose from."""
         return (
             f"A search for a tolerance has one size only, {self._size(0)}. "
-            "Expected narrower widths that layers may come to "
-            f"({self.rule.limited_by}). Received: "
+            f"{self.rule.remedy(layers)}Expected narrower widths that layers "
+            f"may come to ({self.rule.limited_by}). Received: "
             f"allowed_bits={self.rule.allowed_bits}, "
             f"device={self.rule.device!r}"
         )

@@ -49,6 +49,8 @@ def layer_outlines(model: QuantizedNetwork) -> tuple[LayerStats, ...]:
             min_bits=weight.plan.min_bits,
             kind=weight.kind,
             channels=weight.channels,
+            inputs=weight.size // weight.channels,
+            one_scale=weight.scale_axes is None,
             start_bits=weight.plan.start_bits,
             grown=int(count),
             containers=stored,

@@ -66,7 +66,7 @@ def test_no_width_is_taken_that_saves_nothing(name):
     """A width below another one is smaller in the file, at every kind."""
     device = storage.device(name)
     for kind, widths in device.widths.items():
-        layer = LayerStats("weight", 1, MAX_BITS, kind=kind)
+        layer = LayerStats("weight", 1, MAX_BITS, kind=kind, inputs=4)
         stored = [device.stored(layer, bits) for bits in widths]
         assert stored == sorted(set(stored), reverse=True), kind
         # Codes in between take the next container, so no search offers them.

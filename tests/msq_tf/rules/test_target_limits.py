@@ -44,32 +44,35 @@ def test_what_the_facts_say():
     bits = {name: limit.activation_bits for name, limit in limits.items()}
     assert (bits["min_size"], bits["mcu"], bits["cpu_int16"]) == (None, 8, 16)
     assert limits["cpu_int8"].float_regions and not limits["mcu"].float_regions
-    # Kernels that unpack weights take rows of a multiple of four.
+    # Kernels that unpack weights take whole bytes of a row.
+    packed, whole = {8: 1, 4: 2, 2: 4}, {8: 1}
     assert storage.device("cpu_int8").widths == {
-        "dense": (8, 4, 2),
-        "pointwise": (8, 4, 2),
-        "strided_pointwise": (8,),
-        "conv": (8,),
-        "depthwise": (8,),
-        "other": (8,),
+        "dense": packed,
+        "one_output": whole,
+        "pointwise": packed,
+        "strided_pointwise": whole,
+        "conv": whole,
+        "depthwise": whole,
+        "other": whole,
     }
     # It takes strides apart, see `tflite_export.integer.for_gpu`.
     assert storage.device("web").widths == {
         **storage.device("cpu_int8").widths,
-        "strided_pointwise": (8, 4, 2),
+        "strided_pointwise": packed,
     }
     assert storage.device("mcu").widths == {
-        "dense": (8,),
-        "pointwise": (8, 4),
-        "strided_pointwise": (8, 4),
-        "conv": (8, 4),
-        "depthwise": (8, 4),
-        "other": (8,),
+        "dense": whole,
+        "one_output": {8: 1, 4: 1},
+        "pointwise": {8: 1, 4: 1},
+        "strided_pointwise": {8: 1, 4: 1},
+        "conv": {8: 1, 4: 1},
+        "depthwise": {8: 1, 4: 1},
+        "other": whole,
     }
-    assert set(storage.device("min_size").widths.values()) == {(8, 4, 2)}
-    assert set(storage.device("ethos_u").widths.values()) == {
-        tuple(range(8, 1, -1))
-    }
+    for widths in storage.device("min_size").widths.values():
+        assert widths == {8: 1, 4: 1, 2: 1}
+    for widths in storage.device("ethos_u").widths.values():
+        assert widths == dict.fromkeys(range(8, 1, -1), 1)
 
 
 @pytest.mark.parametrize("names", ["mcu", ("mcu", "arduino"), (8,)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ import pytest
 import msq_tf
 from msq_tf.rules import storage
 from msq_tf.rules.records import LayerStats
+from msq_tf.search import device_costs
+from msq_tf.sensitivity.statistics import layer_outlines
+from tflite_export import export
 from tflite_export.predicting import stored_bits
 
 L = keras.layers
@@ -65,3 +70,101 @@ def test_a_search_counts_them():
     assert qmodel.search.containers[0] == (8, 4)
     assert qmodel.bits["first"] >= 4 and qmodel.bits["before"] >= 4
     assert qmodel.average_bits <= 3.5
+
+
+def odd_network():
+    """Weights of all sorts of rows, columns and axes."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 16))
+    x = L.Conv2D(6, 1, activation="relu", name="pixel")(inputs)
+    x = L.Conv2D(10, 1, activation="relu", name="pixel_even")(x)
+    x = L.Conv2D(12, 1, strides=2, activation="relu", name="strided")(x)
+    x = L.Conv2D(7, 1, activation="relu", name="pixel_of_four")(x)
+    x = L.Conv2D(16, 1, activation="relu", name="pixel_odd")(x)
+    x = L.Conv2D(1, 1, activation="relu", name="pixel_to_one")(x)
+    x = L.Dense(64, use_bias=False, name="folded")(L.Flatten()(x))
+    norm = L.BatchNormalization(name="norm")
+    x = L.ReLU()(norm(x))
+    x = L.Dense(50, activation="relu", name="dense")(x)
+    x = L.Dense(7, activation="relu", name="dense_even")(x)
+    x = L.Dense(64, activation="relu", name="dense_odd")(x)
+    x = L.Reshape((4, 16))(x)
+    x = L.EinsumDense("abc,cde->abde", (4, 2, 10), name="heads")(x)
+    x = L.EinsumDense("abde,dec->abc", (4, 14), name="merged")(x)
+    model = keras.Model(inputs, L.Dense(1, name="last")(L.Flatten()(x)))
+    rng = np.random.default_rng(1)
+    norm.set_weights([rng.uniform(0.5, 2, w.shape) for w in norm.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("one_scale", [False, True])
+@pytest.mark.parametrize("name", ["mcu", "cpu_int8", "web"])
+def test_searches_count_what_the_exporter_writes(name, one_scale, tmp_path):
+    dense = msq_tf.PerTensor() if one_scale else None
+    qmodel = msq_tf.quantize_model(
+        odd_network(),
+        msq_tf.MSQConfig(
+            activation_bits=8, dense_granularity=dense, targets=(name,)
+        ),
+    )
+    x = np.random.default_rng(0).normal(size=(16, 6, 6, 16)).astype("f")
+    msq_tf.calibrate(qmodel, x)
+    rule = msq_tf.BudgetRule(target_bits=4, device=name)
+    device_costs.find(rule, qmodel)
+    for bits in (4, 2):
+        qmodel.set_bits(dict.fromkeys(qmodel.paths, bits))
+        report = export(
+            qmodel,
+            tmp_path / "m.tflite",
+            target=name,
+            representative_data=x,
+            verbose=False,
+        )
+        found = {t.name: t.container_bits for t in report.tensors}
+        outlines = layer_outlines(qmodel)
+        assert found == {o.path: rule.stored(o, bits) for o in outlines}
+        low = {path for path, stored in found.items() if stored < 8}
+        if name == "mcu":
+            # One scale is one no more where a normalization was folded in.
+            assert ("dense" in low, "folded" in low) == (one_scale, False)
+        else:
+            assert found["dense_even"] == 4 and "last" not in low
+
+
+def test_the_file_is_asked_once(monkeypatch):
+    asked = []
+
+    def stored(model, device):
+        asked.append(device)
+        return dict.fromkeys(model.paths, (8, 4))
+
+    monkeypatch.setattr("tflite_export.predicting.stored_bits", stored)
+    config = msq_tf.MSQConfig(dense_granularity=msq_tf.PerTensor())
+    qmodel = msq_tf.quantize_model(network(), config)
+    for name in ("mcu", "mcu", "min_size", "mcu"):
+        rule = msq_tf.BudgetRule(target_bits=4, device=name)
+        device_costs.find(rule, qmodel)
+        assert bool(qmodel.search.containers) == (name == "mcu")
+    assert asked == ["mcu", "mcu"]
+
+
+def test_scales_that_cost_bits_are_named():
+    """Dense layers with scales per channel have 8 bits on `mcu`."""
+    qmodel = msq_tf.quantize_model(network())
+    qmodel.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(64, 64)).astype("f")
+
+    def fit(rule):
+        search = msq_tf.MSQCallback(rule)
+        qmodel.fit(x, x[:, :4], epochs=3, verbose=0, callbacks=[search])
+
+    words = r"4 of 4 weights, 'first'.*dense_granularity=PerTensor\(\)"
+    with pytest.raises(ValueError, match=words):
+        fit(msq_tf.BudgetRule(target_bits=4, device="mcu"))
+    rule = msq_tf.ToleranceRule(
+        monitor=lambda model: 0.5, mode="max", device="mcu"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="one size only.*" + words):
+            fit(rule)

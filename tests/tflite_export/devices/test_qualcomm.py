@@ -367,9 +367,10 @@ def test_the_table_is_what_was_measured(root):
 
 def test_a_search_uses_the_widths_that_pay_there():
     table = targets.load("qualcomm_npu")
-    assert storage.device("qualcomm_npu").widths["dense"] == (8, 4)
-    assert storage.device("qualcomm_npu:SM8650").widths["dense"] == (8, 4, 2)
-    assert storage.device("qualcomm_npu:SM8550").widths["conv"] == (8,)
+    assert storage.device("qualcomm_npu").widths["dense"] == {8: 1, 4: 2}
+    dense = storage.device("qualcomm_npu:SM8650").widths["dense"]
+    assert dense == {8: 1, 4: 2, 2: 4}
+    assert storage.device("qualcomm_npu:SM8550").widths["conv"] == {8: 1}
     for soc in table.options["default_socs"]:
         assert "INT4" in qualcomm.known_socs()[soc]["containers"]
     # Nothing gets smaller with the bits on those that widen every type.
