@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
+from tflite_export import devices
 from tflite_export import steps
 from tflite_export import target_file
 from tflite_export import targets
@@ -23,6 +25,7 @@ def check(
     representative_data: Any = None,
     input_signature: Any = None,
     batch_size: int | None = None,
+    device_options: Mapping[str, Any] | None = None,
 ) -> None:
     """Refuses a model that `export` would refuse for its structure.
 
@@ -39,6 +42,8 @@ def check(
         representative_data: As in `export`; random inputs if `None`.
         input_signature: As in `export`.
         batch_size: As in `export`.
+        device_options: As in `export`: the devices that the file is for, such
+            as `{"accelerators": ["ethos-u85-256"]}`. Their tools do not run.
 
     Raises:
         ExportError: If the target can't run a part of the model.
@@ -58,6 +63,8 @@ def check(
             "Expected a model of msq_tf.quantize_model, or the ModelView of a "
             f"tf_keras model. Received: model={model!r}"
         )
+    devices.check_options(target, device_options)
+    chosen = devices.narrowed(chosen, device_options)
     begun = opening.opened(
         model,
         chosen,
@@ -72,10 +79,15 @@ def check(
         plan = job.plan(chosen, target_file.Limits(), calibrates=True)
         built = plan.build(chosen)
     readback.check_codes(built.data, built.written)
-    severe = lint.severe(lint.check(built.data, target))
+    severe = lint.severe(
+        finding
+        for finding in lint.check(built.data, target)
+        if not devices.runs(target, finding.message, device_options)
+    )
     if severe:
         raise ExportError(
             f"Target '{target}' has nothing for a part of the model: "
-            f"{'; '.join(severe)}. Expected other layers there, or another "
-            f"target. Received: target={target!r}"
+            f"{'; '.join(severe)}. Expected other layers there, devices that "
+            "run them (`device_options`), or another target. Received: "
+            f"target={target!r}, device_options={device_options!r}"
         )

@@ -41,6 +41,28 @@ def test_an_operator_that_no_layer_tells_of():
         tflite_export.check(qmodel, "mcu")
 
 
+def test_a_model_for_one_kind_of_accelerator():
+    """Long strides run on Ethos-U85, and on no other."""
+    inputs = keras.Input((20, 20, 4))
+    x = L.DepthwiseConv2D(3, strides=4)(L.Conv2D(4, 3)(inputs))
+    qmodel = quantized(keras.Model(inputs, x))
+
+    def check(names):
+        options = {"accelerators": names} if names is not None else None
+        tflite_export.check(qmodel, "ethos_u", device_options=options)
+
+    check(["ethos-u85-256"])
+    for names in (None, ["ethos-u55-128"], ["ethos-u85-256", "ethos-u65-256"]):
+        with pytest.raises(tflite_export.ExportError, match="Ethos-U85 only"):
+            check(names)
+    with pytest.raises(ValueError, match="Received: accelerators="):
+        check(["ethos-u95"])
+    # Others run on none.
+    qmodel = quantized(network(lambda x: keras.ops.cumsum(x, axis=1)))
+    with pytest.raises(tflite_export.ExportError, match="CUMSUM"):
+        check(["ethos-u85-256"])
+
+
 def test_ranges_of_another_width():
     qmodel = msq_tf.quantize_model(
         network(L.ReLU()), msq_tf.MSQConfig(activation_bits=16)

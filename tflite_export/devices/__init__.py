@@ -5,6 +5,7 @@ from tflite_export.devices.finish import check_options
 from tflite_export.devices.finish import check_verifiers
 from tflite_export.devices.finish import finish
 from tflite_export.devices.finish import narrowed
+from tflite_export.devices.finish import runs
 from tflite_export.devices.result import DeviceResult
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "check_verifiers",
     "finish",
     "narrowed",
+    "runs",
 ]

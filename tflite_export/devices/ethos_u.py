@@ -32,9 +32,12 @@ _REASON = re.compile(
 _NPU_COUNT = re.compile(r"^NPU operators = (\d+)", re.MULTILINE)
 
 
+NAME = "ethos_u"
+
+
 def known_accelerators() -> dict[str, dict[str, str]]:
     """Settings of Vela by the name of an accelerator."""
-    table: dict[str, dict[str, str]] = targets.load("ethos_u").options[
+    table: dict[str, dict[str, str]] = targets.load(NAME).options[
         "accelerators"
     ]
     return table
@@ -50,6 +53,11 @@ def check_accelerators(names: Sequence[str]) -> None:
             "Unknown accelerators. Expected a list of some of "
             f"{', '.join(known)}. Received: accelerators={names!r}"
         )
+
+
+def is_u85(accelerator: str) -> bool:
+    """Whether an accelerator is an Ethos-U85, which runs more than others."""
+    return accelerator.startswith("ethos-u85")
 
 
 def is_installed() -> bool:

@@ -24,16 +24,17 @@ from tflite_export.devices import tosa_check
 from tflite_export.devices import web
 from tflite_export.devices.result import DeviceResult
 from tflite_export.runtime import ports
+from tflite_export.targets import vela_rules
 
 _STEPS: dict[str, Callable[..., DeviceResult]] = {
     "edgetpu": edgetpu.finish,
-    "ethos_u": ethos_u.finish,
+    ethos_u.NAME: ethos_u.finish,
     "mcu": mcu.finish,
     "qualcomm_npu": qualcomm.finish,
     "web": web.finish,
 }
 # Runtimes of their own; LiteRT runs the files of all others.
-_NOT_LITERT = ("edgetpu", "ethos_u", "mcu")
+_NOT_LITERT = ("edgetpu", ethos_u.NAME, "mcu")
 # Where else a file can be verified, by the name that `export` takes.
 VERIFIERS = {"arm": arm, "gpu": gpu, "web": web}
 
@@ -95,7 +96,7 @@ def check_installed(
     """Raises an ExportError, with what to install, before any work."""
     if target == "mcu":
         micro.check_installed()
-    elif target == "ethos_u":
+    elif target == ethos_u.NAME:
         ethos_u.check_installed((options or {}).get("accelerators"))
     elif target == qualcomm.NAME:
         qualcomm.check_installed((options or {}).get("socs"))
@@ -108,6 +109,20 @@ def narrowed(
     if target.name == qualcomm.NAME:
         return qualcomm.narrowed(target, options)
     return target
+
+
+def runs(target: str, message: str, options: Mapping[str, Any] | None) -> bool:
+    """Tells whether the chosen devices run what others of a target don't.
+
+    Args:
+        target: Name of a target.
+        message: What speaks against a file, as `lint` finds it.
+        options: As in `export`.
+    """
+    if target != ethos_u.NAME or not message.endswith(vela_rules.ONLY_U85):
+        return False
+    chosen = (options or {}).get("accelerators") or ()
+    return bool(chosen) and all(ethos_u.is_u85(name) for name in chosen)
 
 
 def finish(

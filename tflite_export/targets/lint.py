@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,7 +98,7 @@ def check_model(model: schema.ModelT, target: str) -> list[Finding]:
     return listed
 
 
-def severe(findings: Collection[Finding]) -> list[str]:
+def severe(findings: Iterable[Finding]) -> list[str]:
     """Messages of the findings that rule a file out."""
     return [str(finding) for finding in findings if finding.severe]
 
