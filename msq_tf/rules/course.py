@@ -3,14 +3,12 @@
 Nothing but numbers: the same measurements give the same next size, however
 often the training was broken off between them.
 
-How one training is divided. Its epochs are grouped in rounds. The first round
-trains at the widest size. Its loss against the float model is what training at
-this learning rate costs by itself; it fades until the end, and is allowed for
-in the rounds between. Each later round tries one size. After it, the bracket of
-the sizes that passed and failed is cut: between two measured sizes where the
-line between their losses, over predicted cost, meets the promise; below the
-smallest that passed, where what was measured before training says that it
-would. The promise itself knows no allowance.
+How one training is divided. Its epochs are grouped in rounds, tenths of it. The
+first round trains at the widest size. Each later round tries one size: the one
+with the largest expected gain over the smallest model that kept the promise so
+far, by its chance to keep it at the end (see `outlook`). Where no model near it
+is in store, the rounds before the last secure one first. What was measured at
+the end of an epoch is what counts for the promise, without any allowance.
 """
 
 from __future__ import annotations
@@ -21,27 +19,22 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msq_tf.rules.outlook import Outlook
 from msq_tf.rules.tolerance import Rung
 
 LEAST_EPOCHS = 3
-# Ends of the rounds, as shares of the training: short ones to find a size, and
-# longer ones to fine-tune at it.
-_ENDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-# From here on, what was not kept yet is trained at the widest size.
-_LATE = 0.6
-# Share of what a size loses before fine-tuning that it loses after, until the
-# search has measured its own.
-_LEFT = 0.1
-# Share of the promise that a new size aims for.
-_AIM = 0.9
-# Share of what a size lost in a short round, at a high learning rate, that it
-# may lose in a long one at the end; and how far apart the sizes that passed and
-# failed may be for that to count.
-_REGAINED = 0.5
-_NARROW = 2
-# Where in a bracket a new size may lie.
-_INNER = 0.35
-_OUTER = 0.75
+# Rounds of a training; one of fewer epochs has a round for each of them.
+_ROUNDS = 10
+# While more rounds are left, a chance is worth its power: what fails is tried
+# larger later.
+_BOLD = 0.6
+_LAST_ROUNDS = 2
+# The last rounds go no farther from the model in store, in sizes, than to one
+# with this chance.
+_FAR = 3
+_SAFE = 0.6
+# Without a model in store, even the largest size gains this many sizes.
+_NOTHING = -6.0
 
 
 class Measured(NamedTuple):
@@ -52,14 +45,6 @@ class Measured(NamedTuple):
         rung: Place of the size in the ladder.
         drop: What the metric had lost, in the unit of the promise.
     """
-
-    epoch: int
-    rung: int
-    drop: float
-
-
-class Trial(NamedTuple):
-    """The finding of a round: a size's loss, less what training cost."""
 
     epoch: int
     rung: int
@@ -82,9 +67,8 @@ class Move(NamedTuple):
 
 def round_ends(epochs: int) -> tuple[int, ...]:
     """The epochs after which a new size may be tried; the last is the end."""
-    if epochs < round(1 / _ENDS[0]):
-        return tuple(range(1, epochs + 1))
-    return tuple(round(end * epochs) for end in _ENDS)
+    rounds = min(epochs, _ROUNDS)
+    return tuple(round(epochs * n / rounds) for n in range(1, rounds + 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +113,7 @@ class Course:
     def needed(self) -> set[int]:
         """Epochs whose weights may still be asked for."""
         best = self.best() or self.nearest()
-        base = self._base()
-        return {e for e in (best and best.epoch, base) if e is not None}
+        return {self._base(), *([best.epoch] if best else [])}
 
     def best(self) -> Measured | None:
         """The smallest model that kept the promise, the better of equals."""
@@ -146,185 +129,99 @@ class Course:
         untrained = self.untrained if 0 in self.stored else ()
         return (*untrained, *self.measured)
 
-    def allowance(self, epoch: int) -> float:
-        """The loss that training makes by itself at an epoch."""
-        first = round_ends(self.epochs)[0]
-        drops = [m.drop for m in self.measured if m.epoch <= first]
-        if not drops or epoch < first:
-            return 0.0
-        # What the widths lost before is no matter of training.
-        widths = max([0.0, *(m.drop for m in self.untrained[:1])])
-        lost = min(drops) - widths
-        if lost <= 0.0 or self.is_broken(lost):
-            return 0.0
-        left = (self.epochs - epoch) / max(self.epochs - first, 1)
-        return lost * left
-
-    def trials(self) -> list[Trial]:
-        """The findings of the rounds that are over, in their order."""
-        found, begin = [], 0
-        for end in round_ends(self.epochs):
-            drops = [m for m in self.measured if begin < m.epoch <= end]
-            if not drops or drops[-1].epoch != end:
-                break
-            # Of a round, what could be handed over counts; where training
-            # diverged, nothing does.
-            drop = min(m.drop for m in drops)
-            if self.is_broken(drops[-1].drop):
-                drop = math.inf
-            drop -= self.allowance(end)
-            found.append(Trial(end, drops[-1].rung, drop))
-            begin = end
-        return found
-
     def next_move(self) -> Move:
         """The step to take at the end of a round that is not the last."""
-        trials = self.trials()
-        last = trials[-1]
+        last = self.measured[-1]
         passed = self.keeps(last.drop)
-        rung = self.next_rung(trials)
-        if last.epoch >= _LATE * self.epochs and self.best() is None:
-            rung = 0
+        outlook = self.outlook()
         back = None
-        base = self._base()
-        # A size that is trained on goes on with the weights it has.
-        goes_on = rung == last.rung and math.isfinite(last.drop)
-        if not (passed or goes_on) and base in self.stored:
+        if self.is_broken(last.drop):
+            base = self._base()
+            if base not in self.stored:
+                return Move(0, passed, None)
             back = base
-        return Move(rung, passed, back)
+            if not base:
+                # The rate is too high for any size.
+                return Move(0, passed, back)
+            outlook.take(self._rung_at(base), base)
+        return Move(self._choose(outlook, last.epoch), passed, back)
 
-    def _base(self) -> int | None:
-        """The epoch of the last round that passed, at a size that still does.
+    def next_rung(self) -> int:
+        """The size that is expected before any training."""
+        return self._choose(self.outlook(), 0)
 
-        Before one did, the beginning.
-        """
-        trials = self.trials()
-        low, _ = self._bracket(trials)
-        passing = [t for t in trials if self.keeps(t.drop) and t.rung <= low]
-        if passing:
-            return passing[-1].epoch
-        return 0 if self.untrained or 0 in self.stored else None
+    def fades(self) -> float:
+        """What of the last loss is expected to come back by the end."""
+        last = self.measured[-1]
+        if self.is_broken(last.drop):
+            return 0.0
+        return self.outlook().fades(last.epoch) * self._promise()
 
-    def _bracket(self, trials: Sequence[Trial]) -> tuple[int, int]:
-        """The smallest size that passed, and the largest that failed.
+    def outlook(self) -> Outlook:
+        """All that was measured, weighed."""
+        promise = self._promise()
+        sizes = range(len(self.ladder))
+        outlook = Outlook(
+            [rung.cost for rung in self.ladder],
+            [self.before_training(rung) / promise for rung in sizes],
+            self.epochs,
+        )
+        ends, back = round_ends(self.epochs), None
+        rung = 0
+        for measured in self.measured:
+            if back is not None or measured.rung != rung:
+                outlook.take(measured.rung, back)
+            rung, back = measured.rung, None
+            broken = self.is_broken(measured.drop)
+            # What broke the largest size says nothing of the others.
+            if rung or not broken:
+                outlook.see(measured.epoch, measured.drop / promise)
+            if broken and measured.epoch in ends:
+                back = self._base(measured.epoch)
+        return outlook
 
-        What was found last counts: a size that fails takes smaller ones along
-        that passed before, and one that passes takes larger ones.
-        """
-        passed, failed = {0}, {len(self.ladder)}
-        for trial in trials:
-            if self.keeps(trial.drop):
-                passed.add(trial.rung)
-                failed = {r for r in failed if r > trial.rung}
-            else:
-                failed.add(trial.rung)
-                passed = {r for r in passed if r < trial.rung}
-        return max(passed, default=0), min(failed, default=len(self.ladder))
+    def _promise(self) -> float:
+        """What a loss is measured by; positive."""
+        if self.max_drop > 0.0:
+            return self.max_drop
+        known = [abs(m.drop) for m in (*self.untrained, *self.measured)]
+        return max([0.0, *filter(math.isfinite, known)]) / 10.0 or 1.0
 
-    def next_rung(self, trials: Sequence[Trial] | None = None) -> int:
-        """The size to try next; before any trial, the one that is expected."""
-        trials = self.trials() if trials is None else trials
-        low, high = self._bracket(trials)
-        narrow = high - low <= _NARROW
-        if narrow and self._turns_late(trials) and self._has(low):
-            trials, low, high = self._reopened(trials, low, high)
-            return self._inside(trials, low, high) if high - low > 1 else low
-        if high - low <= 1:
-            return self._again(trials, low, high)
-        return self._inside(trials, low, high)
-
-    def _reopened(
-        self, trials: Sequence[Trial], low: int, high: int
-    ) -> tuple[list[Trial], int, int]:
-        """What the short rounds found, as the long ones would have found it.
-
-        Returns:
-            The findings with the losses that would be left, and the bracket. It
-            begins at the least with the size that failed, as a model of the
-            larger one is in store.
-        """
-        left = [
-            t._replace(drop=min(t.drop, t.drop * _REGAINED)) for t in trials
-        ]
-        _, failed = self._bracket(left)
-        low = max(low, high - 1)
-        return left, low, max(failed, min(high + 1, len(self.ladder)))
-
-    def _turns_late(self, trials: Sequence[Trial]) -> bool:
-        """Whether the long rounds, at low learning rates, begin."""
-        late = _LATE * self.epochs
-        ends = [end for end in round_ends(self.epochs) if end >= late]
-        return bool(trials) and trials[-1].epoch == ends[0] != self.epochs
-
-    def _has(self, rung: int) -> bool:
-        """Whether a model of a size, or a smaller one, kept the promise."""
+    def _choose(self, outlook: Outlook, epoch: int) -> int:
+        """The size with the largest expected gain."""
+        chances = outlook.chances(epoch)
         best = self.best()
-        return best is not None and best.rung >= rung
-
-    def _inside(self, trials: Sequence[Trial], low: int, high: int) -> int:
-        """A size between one that passes and one that fails."""
-        room = high - low
-        at_low, at_high = self._drop(trials, low), self._drop(trials, high)
-        tried = any(t.rung == high for t in trials)
-        if tried and math.isfinite(at_high):
-            guess = self._between(low, high, at_low, at_high)
-            least, most = _INNER * room, (1.0 - _INNER) * room
-        elif high < len(self.ladder):
-            guess, least, most = low + room // 2, 1, room
-        else:
-            guess, least, most = self._below(trials, low), 1, _OUTER * room
-        least = max(1, math.floor(least))
-        most = min(max(least, math.ceil(most)), room - 1)
-        return low + min(max(guess - low, least), most)
-
-    def _again(self, trials: Sequence[Trial], low: int, high: int) -> int:
-        """Nothing lies between: goes on at the size that failed, or stays.
-
-        Once a model of the larger size is in store, the training that is left
-        is worth most at the smaller one, for as long as that comes nearer.
-        """
-        at_high = [t.drop for t in trials if t.rung == high]
-        if not at_high or not self._has(low):
-            return low
-        if len(at_high) < 2 or at_high[-1] < min(at_high[:-1]):
-            return high
-        return low
-
-    def _between(
-        self, low: int, high: int, at_low: float, at_high: float
-    ) -> int:
-        """Where the line between two measured losses meets the promise."""
-        share = (_AIM * self.max_drop - at_low) / max(at_high - at_low, 1e-9)
-        costs = [rung.cost for rung in self.ladder]
-        cost = costs[low] + min(max(share, 0.0), 1.0) * (
-            costs[high] - costs[low]
-        )
-        fits = [i for i in range(low, high) if costs[i] <= cost]
-        return max(fits, default=low)
-
-    def _below(self, trials: Sequence[Trial], low: int) -> int:
-        """Where what was measured before training says that it is met."""
-        if len(self.untrained) < 2:
-            return low + (len(self.ladder) - low) // 2
-        left = self._left(trials)
-        fits = [
-            i
-            for i in range(low, len(self.ladder))
-            if left * self.before_training(i) <= _AIM * self.max_drop
+        base = _NOTHING if best is None else float(best.rung)
+        left = sum(end > epoch for end in round_ends(self.epochs))
+        bold = _BOLD if left > _LAST_ROUNDS else 1.0
+        gains = [
+            chance**bold * (rung - base) for rung, chance in enumerate(chances)
         ]
-        return max(fits, default=low)
+        rung = gains.index(max(gains))
+        if left <= _LAST_ROUNDS and rung - max(base, 0.0) > _FAR:
+            safe = [r for r, chance in enumerate(chances) if chance >= _SAFE]
+            if safe and safe[-1] > base:
+                rung = min(rung, safe[-1])
+        return rung
 
-    def _left(self, trials: Sequence[Trial]) -> float:
-        """Share of the loss before fine-tuning that is left after it."""
-        shares = sorted(
-            max(t.drop, 0.0) / self.before_training(t.rung)
-            for t in trials
-            if math.isfinite(t.drop)
-            and self.before_training(t.rung) > 0.0
-            # What was hardly lost says nothing of what comes back.
-            and self.before_training(t.rung) > self.max_drop
-        )
-        return shares[len(shares) // 2] if shares else _LEFT
+    def _base(self, before: int | None = None) -> int:
+        """The last end of a round whose model was not broken; or the start.
+
+        Args:
+            before: Counts earlier rounds alone.
+        """
+        ends = round_ends(self.epochs)
+        sound = [
+            m.epoch
+            for m in self.measured
+            if m.epoch in ends
+            and not self.is_broken(m.drop)
+            and (before is None or m.epoch < before)
+        ]
+        return max(sound, default=0)
+
+    def _rung_at(self, epoch: int) -> int:
+        return next((m.rung for m in self.measured if m.epoch == epoch), 0)
 
     def before_training(self, rung: int) -> float:
         """The loss of a size before training, between measured ones."""
@@ -342,8 +239,3 @@ class Course:
                 return far if share > 0.0 else near
             return near + min(max(share, 0.0), 1.0) * (far - near)
         return known[-1].drop if known else 0.0
-
-    def _drop(self, trials: Sequence[Trial], rung: int) -> float:
-        """What was found last of a size; 0 of the largest, if nothing was."""
-        found = [t.drop for t in trials if t.rung == rung]
-        return found[-1] if found else 0.0

@@ -22,6 +22,7 @@ from msq_tf.core.bit_history import BitChange
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.rules import course
 from msq_tf.rules.course import Course
+from msq_tf.rules.course import Move
 from msq_tf.rules.records import Decision
 from msq_tf.rules.records import RuleState
 from msq_tf.rules.records import SearchStats
@@ -115,7 +116,7 @@ class ToleranceSearch:
             return
         last = records[-1]
         known = self._known.course(self._rule)
-        move = known.next_move()
+        move = self._move_of_chief(known.next_move())
         drop = known.measured[-1].drop
         why = self._words(known).moved(last.epoch, last.value, drop, move)
         self._tell(why)
@@ -350,6 +351,20 @@ class ToleranceSearch:
         for variable, array in zip(variables, arrays, strict=False):
             variable.assign(array)
 
+    def _rung_now(self) -> int:
+        """The size that the model was on its way to."""
+        target = float(self._network.search.rule_state.target_bits)
+        budgets = [rung.budget for rung in self._known.ladder]
+        return min(
+            range(len(budgets)), key=lambda rung: abs(budgets[rung] - target)
+        )
+
+    def _move_of_chief(self, move: Move) -> Move:
+        """What the chief decides: sums differ in their last digits."""
+        back = -1 if move.back_to is None else move.back_to
+        rung, back = int(self._of_chief(move.rung)), int(self._of_chief(back))
+        return Move(rung, move.passed, None if back < 0 else back)
+
     def _of_chief(self, value: float) -> float:
         strategy = self._network.distribute_strategy
         (sent,) = distribute.from_chief(strategy, [np.array(value, np.float64)])
@@ -384,8 +399,7 @@ class ToleranceSearch:
         if records:
             last = records[-1]
             moved = 0 < last.decisions <= taken
-            known = self._journal.course(rule)
-            self._rung = known.next_move().rung if moved else last.rung
+            self._rung = self._rung_now() if moved else last.rung
         if epoch > (records[-1].epoch if records else 0):
             if not self._metric.can_measure:
                 raise ValueError(

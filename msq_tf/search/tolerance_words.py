@@ -104,11 +104,9 @@ class Words:
                 " (training broke it; if that happens again, lower the "
                 "learning rate)"
             )
-        allowed = self.course.allowance(epoch)
-        if not self.rule.keeps(drop) and self.rule.keeps(drop - allowed):
-            found += (
-                f" (training alone costs {self._amount(allowed)} at this time)"
-            )
+        elif not self.rule.keeps(drop):
+            fades = max(min(self.course.fades(), drop), 0.0)
+            found += f" ({self._amount(fades)} of it are expected to come back)"
         if move.rung == now:
             follows = "stays" if move.passed else "goes on there"
         elif move.rung > now:

@@ -1,0 +1,157 @@
+"""The outlook of a search for a tolerance: what sizes will have lost at the end.
+
+A metric that is measured in the middle of a training says little by itself: a
+high learning rate costs points that come back, a size that was just taken has
+not been trained at yet, and a thousand held-out examples are a sample. So many
+curves are weighed against all that was measured. Each of them says
+
+- what a size will have lost at the end: `scale * cost**power`, by the cost that
+  was predicted for its widths (`Rung.cost`);
+- what training costs by itself, more at narrow widths, and less towards the end;
+- what is not won back yet since a size was taken, of what it loses without any
+  training, which was measured before.
+
+Weights are likelihoods with heavy tails (Student's t), so that one odd
+measurement decides nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# What the curves are made of; losses count in promises.
+_SCALES = np.geomspace(0.03, 200.0, 16)
+_POWERS = (0.35, 0.7, 1.4, 2.8)
+_NOISES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+_RATES = (2.0, 5.0)
+_NARROWS = (0.0, 1.0)
+_CURVES = np.array(
+    list(itertools.product(_SCALES, _POWERS, _NOISES, _RATES, _NARROWS))
+)
+# Before anything is measured, losses near the promise are the likelier ones.
+_PRIOR = 0.15
+# Standard deviations: of a measurement; as shares of what training costs, and
+# of what is not won back.
+_SAMPLE = 0.35
+_OF_NOISE = 0.4
+_OF_DEBT = 0.3
+_FREEDOM = 3.0
+# What training costs falls with the share of it that is left.
+_FADES = 0.75
+# Losses that are larger, or no numbers, count as this many promises.
+_MOST = 1000.0
+
+
+class Outlook:
+    """What is known of the losses of a ladder's sizes.
+
+    Args:
+        costs: Predicted cost of each size, the largest size first.
+        before: Its loss without any training, in promises.
+        epochs: Epochs of the training.
+    """
+
+    def __init__(
+        self, costs: Sequence[float], before: Sequence[float], epochs: int
+    ):
+        self._epochs = epochs
+        last = max(costs[-1], 1e-30)
+        self._costs = np.asarray(costs, np.float64) / last
+        scale, power, self._noise, self._rate, self._narrow = _CURVES.T
+        self._end = scale[:, None] * self._costs ** power[:, None]
+        limited = np.array([_limited(drop) for drop in before])
+        # Of a size that is taken without training.
+        self._fresh = np.maximum(limited - self._end, 0.0)
+        self._debt = np.zeros(len(_CURVES))
+        self._rung = 0
+        self._weight = -_PRIOR * np.abs(np.log(scale))
+        # What was not won back after each epoch, and at which size.
+        self._states = {0: (self._debt, 0)}
+
+    def take(self, rung: int, back_to: int | None = None) -> None:
+        """Goes to a size, with the weights of an epoch or as they are."""
+        if back_to is not None:
+            self._debt, self._rung = self._states[back_to]
+        self._debt = self._owed()[:, rung]
+        self._rung = rung
+
+    def see(self, epoch: int, drop: float) -> None:
+        """Weighs the curves by what was measured after an epoch."""
+        self._debt = self._debt * self._left(epoch)
+        noise = self._costs_of_training(epoch)
+        expected = self._end[:, self._rung] + self._debt + noise
+        spread = np.sqrt(
+            _SAMPLE**2 + (_OF_NOISE * noise) ** 2 + (_OF_DEBT * self._debt) ** 2
+        )
+        off = (_limited(drop) - expected) / spread
+        self._weight = self._weight - np.log(spread)
+        self._weight -= (_FREEDOM + 1) / 2 * np.log1p(off**2 / _FREEDOM)
+        self._states[epoch] = self._debt, self._rung
+
+    def chances(self, epoch: int) -> Floats:
+        """Computes the chance of each size to keep the promise at the end.
+
+        Args:
+            epoch: Epochs of the training that are over.
+
+        Returns:
+            Shape (sizes,), from 0 to 1; for a size that is taken now.
+        """
+        left = np.ones(len(_CURVES))
+        for later in range(epoch + 1, self._epochs + 1):
+            left = left * self._left(later)
+        expected = self._end + self._owed() * left[:, None]
+        # The logistic function for the normal distribution.
+        off = np.clip(1.7 * (1.0 - expected) / _SAMPLE, -50.0, 50.0)
+        chances: Floats = self._shares() @ (1.0 / (1.0 + np.exp(-off)))
+        return chances
+
+    def fades(self, epoch: int) -> float:
+        """Computes what of the last measurement comes back by the end.
+
+        In promises: what training cost, and what was not won back yet.
+        """
+        passing = self._costs_of_training(epoch) + self._debt
+        return float(self._shares() @ passing)
+
+    def _shares(self) -> Floats:
+        weights = np.exp(self._weight - self._weight.max())
+        shares: Floats = weights / weights.sum()
+        return shares
+
+    def _owed(self) -> Floats:
+        """What has to be won back at each size, if it is taken now."""
+        now = self._fresh[:, self._rung, None]
+        share = np.minimum(self._fresh / np.maximum(now, 1e-9), 1.0)
+        return np.where(
+            self._fresh > now,
+            self._debt[:, None] + self._fresh - now,
+            self._debt[:, None] * share,
+        )
+
+    def _left(self, epoch: int) -> Floats:
+        """Share of what was to win back that is left after an epoch."""
+        passed = self._share_left(epoch) * 10.0 / self._epochs
+        left: Floats = np.exp(-self._rate * passed)
+        return left
+
+    def _costs_of_training(self, epoch: int) -> Floats:
+        narrow = 1.0 + self._narrow * self._costs[self._rung]
+        return self._noise * narrow * self._share_left(epoch) ** _FADES
+
+    def _share_left(self, epoch: int) -> float:
+        """Share of the training that is left in the middle of an epoch."""
+        return 1.0 - (epoch - 0.5) / self._epochs
+
+
+def _limited(drop: float) -> float:
+    if math.isnan(drop):
+        return _MOST
+    return min(max(drop, -_MOST), _MOST)
