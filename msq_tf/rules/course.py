@@ -33,6 +33,8 @@ _LAST_ROUNDS = 2
 # with this chance.
 _FAR = 3
 _SAFE = 0.6
+# Share of the promise that the last round aims for.
+_AIM = 0.9
 # Without a model in store, even the largest size gains this many sizes.
 _NOTHING = -6.0
 
@@ -199,10 +201,30 @@ class Course:
         ]
         rung = gains.index(max(gains))
         if left <= _LAST_ROUNDS and rung - max(base, 0.0) > _FAR:
+            best_chance = int(chances.argmax())
             safe = [r for r, chance in enumerate(chances) if chance >= _SAFE]
-            if safe and safe[-1] > base:
-                rung = min(rung, safe[-1])
+            secure = safe[-1] if safe else best_chance
+            if left == 1:
+                secure = min(secure, self._on_line(base))
+            if secure > base:
+                rung = min(rung, secure)
         return rung
+
+    def _on_line(self, base: float) -> int:
+        """Where a line of losses over costs meets the promise, as measured.
+
+        From the model in store to the last measurement, whatever may come back.
+        """
+        last, low = self.measured[-1], max(int(base), 0)
+        if self.keeps(last.drop) or last.rung <= low:
+            return len(self.ladder) - 1
+        known = [m.drop for m in self._models() if m.rung == low]
+        at_low = min([self.max_drop, *known])
+        room = max(last.drop - at_low, 1e-30)
+        share = (_AIM * self.max_drop - at_low) / room
+        costs = [rung.cost for rung in self.ladder]
+        most = costs[low] + max(share, 0.0) * (costs[last.rung] - costs[low])
+        return max(r for r in range(low, last.rung + 1) if costs[r] <= most)
 
     def _base(self, before: int | None = None) -> int:
         """The last end of a round whose model was not broken; or the start.

@@ -1,13 +1,14 @@
-"""The outlook of a search for a tolerance: what sizes will have lost at the end.
+"""The outlook of a search for a tolerance: what sizes will lose by the end.
 
-A metric that is measured in the middle of a training says little by itself: a
-high learning rate costs points that come back, a size that was just taken has
-not been trained at yet, and a thousand held-out examples are a sample. So many
-curves are weighed against all that was measured. Each of them says
+A metric that is measured in the middle of a training says little by itself. A
+high learning rate costs points that come back; a size that was just taken has
+not been trained at yet; and a thousand held-out examples are a sample. So many
+curves are weighed by all that was measured. Each of them says
 
-- what a size will have lost at the end: `scale * cost**power`, by the cost that
+- what a size will lose by the end: `scale * cost**power`, with the cost that
   was predicted for its widths (`Rung.cost`);
-- what training costs by itself, more at narrow widths, and less towards the end;
+- what training costs by itself: more at narrow widths, and less towards the
+  end;
 - what is not won back yet since a size was taken, of what it loses without any
   training, which was measured before.
 
@@ -31,20 +32,25 @@ _SCALES = np.geomspace(0.03, 200.0, 16)
 _POWERS = (0.35, 0.7, 1.4, 2.8)
 _NOISES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 _RATES = (2.0, 5.0)
-_NARROWS = (0.0, 1.0)
+_NARROWS = (0.0, 1.0, 4.0)
+# Powers of a quarter of a cosine, from the beginning to the end: what training
+# costs falls as the root of a rate on half a cosine, or a bit slower or faster.
+_FADES = (0.7, 1.4)
 _CURVES = np.array(
-    list(itertools.product(_SCALES, _POWERS, _NOISES, _RATES, _NARROWS))
+    list(itertools.product(_SCALES, _POWERS, _NOISES, _RATES, _NARROWS, _FADES))
 )
-# Before anything is measured, losses near the promise are the likelier ones.
-_PRIOR = 0.15
-# Standard deviations: of a measurement; as shares of what training costs, and
-# of what is not won back.
+# Before anything is measured: the share that is left by the end of what the
+# smallest size loses without training, give or take this factor, as a
+# logarithm. The least loss that is expected of it, in promises.
+_LEFT = 0.03
+_GIVE = 2.0
+_LEAST = 0.1
+# Standard deviations: of a measurement, in promises; as shares of what training
+# costs, and of what is not won back.
 _SAMPLE = 0.35
 _OF_NOISE = 0.4
 _OF_DEBT = 0.3
 _FREEDOM = 3.0
-# What training costs falls with the share of it that is left.
-_FADES = 0.75
 # Losses that are larger, or no numbers, count as this many promises.
 _MOST = 1000.0
 
@@ -64,14 +70,16 @@ class Outlook:
         self._epochs = epochs
         last = max(costs[-1], 1e-30)
         self._costs = np.asarray(costs, np.float64) / last
-        scale, power, self._noise, self._rate, self._narrow = _CURVES.T
+        scale, power, *others = _CURVES.T
+        self._noise, self._rate, self._narrow, self._fade = others
         self._end = scale[:, None] * self._costs ** power[:, None]
         limited = np.array([_limited(drop) for drop in before])
         # Of a size that is taken without training.
         self._fresh = np.maximum(limited - self._end, 0.0)
         self._debt = np.zeros(len(_CURVES))
         self._rung = 0
-        self._weight = -_PRIOR * np.abs(np.log(scale))
+        likely = max(_LEFT * float(limited[-1]), _LEAST)
+        self._weight = -((np.log(scale / likely) / _GIVE) ** 2) / 2
         # What was not won back after each epoch, and at which size.
         self._states = {0: (self._debt, 0)}
 
@@ -109,8 +117,10 @@ class Outlook:
             left = left * self._left(later)
         expected = self._end + self._owed() * left[:, None]
         # The logistic function for the normal distribution.
-        off = np.clip(1.7 * (1.0 - expected) / _SAMPLE, -50.0, 50.0)
-        chances: Floats = self._shares() @ (1.0 / (1.0 + np.exp(-off)))
+        off = 1.7 * (1.0 - expected) / _SAMPLE
+        chances: Floats = self._shares() @ (
+            1.0 / (1.0 + np.exp(np.clip(-off, -50.0, 50.0)))
+        )
         return chances
 
     def fades(self, epoch: int) -> float:
@@ -144,7 +154,9 @@ class Outlook:
 
     def _costs_of_training(self, epoch: int) -> Floats:
         narrow = 1.0 + self._narrow * self._costs[self._rung]
-        return self._noise * narrow * self._share_left(epoch) ** _FADES
+        passed = 1.0 - self._share_left(epoch)
+        level = math.cos(0.5 * math.pi * passed) ** self._fade
+        return self._noise * narrow * level
 
     def _share_left(self, epoch: int) -> float:
         """Share of the training that is left in the middle of an epoch."""

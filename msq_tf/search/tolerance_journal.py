@@ -68,6 +68,13 @@ class Journal:
             return dict(self.untrained)[rung]
         return next(r.value for r in self.records if r.epoch == epoch)
 
+    def rung_at(self, budget: float) -> int:
+        """The size of a budget, in average stored bits."""
+        return min(
+            range(len(self.ladder)),
+            key=lambda rung: abs(self.ladder[rung].budget - budget),
+        )
+
     def with_record(self, record: Record) -> Journal:
         """The journal with one more epoch."""
         return dataclasses.replace(self, records=(*self.records, record))

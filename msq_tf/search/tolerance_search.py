@@ -116,7 +116,7 @@ class ToleranceSearch:
             return
         last = records[-1]
         known = self._known.course(self._rule)
-        move = self._move_of_chief(known.next_move())
+        move = self._next_move(known)
         drop = known.measured[-1].drop
         why = self._words(known).moved(last.epoch, last.value, drop, move)
         self._tell(why)
@@ -293,8 +293,8 @@ class ToleranceSearch:
         words = self._words(self._known.course(rule))
         self._tell("\n".join(words.expected()))
         if len(ladder) == 1:
-            layers = layer_outlines(network)
-            warnings.warn(words.one_size(layers), stacklevel=2)
+            only = words.one_size(layer_outlines(network))
+            warnings.warn(only, stacklevel=2)
 
     def _note(self, epoch: int, value: float) -> None:
         """Takes what was measured after an epoch of the search."""
@@ -351,19 +351,10 @@ class ToleranceSearch:
         for variable, array in zip(variables, arrays, strict=False):
             variable.assign(array)
 
-    def _rung_now(self) -> int:
-        """The size that the model was on its way to."""
-        target = float(self._network.search.rule_state.target_bits)
-        budgets = [rung.budget for rung in self._known.ladder]
-        return min(
-            range(len(budgets)), key=lambda rung: abs(budgets[rung] - target)
-        )
-
-    def _move_of_chief(self, move: Move) -> Move:
-        """What the chief decides: sums differ in their last digits."""
-        back = -1 if move.back_to is None else move.back_to
-        rung, back = int(self._of_chief(move.rung)), int(self._of_chief(back))
-        return Move(rung, move.passed, None if back < 0 else back)
+    def _next_move(self, known: Course) -> Move:
+        """The chief's: sums differ in their last digits."""
+        move = known.next_move()
+        return move._replace(rung=int(self._of_chief(move.rung)))
 
     def _of_chief(self, value: float) -> float:
         strategy = self._network.distribute_strategy
@@ -399,7 +390,8 @@ class ToleranceSearch:
         if records:
             last = records[-1]
             moved = 0 < last.decisions <= taken
-            self._rung = self._rung_now() if moved else last.rung
+            target = self._network.search.rule_state.target_bits
+            self._rung = journal.rung_at(target) if moved else last.rung
         if epoch > (records[-1].epoch if records else 0):
             if not self._metric.can_measure:
                 raise ValueError(

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import random
 
 import hypothesis
 import pytest
@@ -82,14 +83,49 @@ def test_what_it_hands_over_keeps_the_promise(metric, epochs):
     assert best.epoch in known.stored
 
 
-@hypothesis.given(metrics(), st.integers(10, 60))
-def test_it_comes_within_two_sizes_of_the_best(metric, epochs):
-    costs, drops, max_drop = metric
+@pytest.mark.parametrize("epochs", [10, 20, 60])
+@pytest.mark.parametrize("power", [1, 2, 3, 6])
+@pytest.mark.parametrize("right", [2, 8, 15, 24, 31, 40])
+def test_it_comes_within_two_sizes_of_the_best(right, power, epochs):
+    """Of losses that follow from the predicted costs."""
+    drops = [(rung / right) ** power for rung in range(_RUNGS)]
+    costs = [float(rung**3) for rung in range(_RUNGS)]
+    untrained = [(r, drops[r] * 5) for r in (0, 8, 16, 24, 31)]
     known, *_ = run(
-        new_course(costs, epochs, max_drop), lambda _, rung: drops[rung]
+        new_course(costs, epochs, untrained=untrained),
+        lambda _, rung: drops[rung],
     )
-    right = max(i for i, drop in enumerate(drops) if drop <= max_drop)
-    assert right - known.best().rung <= 2
+    assert min(right, _RUNGS - 1) - known.best().rung <= 2
+
+
+def test_noise_of_training_does_not_cost_size():
+    """A network that keeps the promise at 2 bits, and loses while it trains.
+
+    At a high learning rate it loses two points at any size, and more after a
+    size was taken; a measurement has a spread of half a point. Of a hundred
+    such searches, nine of ten end within 20% of the smallest size.
+    """
+    rng = random.Random(0)
+    ratios = []
+    for _ in range(100):
+        known = new_course(
+            [float(rung**3) for rung in range(_RUNGS)],
+            10,
+            untrained=[(r, 15.0 * (r / 31) ** 3) for r in (0, 8, 16, 24, 31)],
+        )
+        rung, taken = 0, 0.0
+        for epoch in range(1, 11):
+            rate = math.cos(math.pi * (epoch - 0.5) / 20)
+            taken *= math.exp(-2.0 * rate)
+            lost = 2.0 * rate * (1 + rng.gauss(0, 0.3)) + taken
+            lost += 0.5 * (rung / 31) ** 4 + rng.gauss(0, 0.5)
+            known = known.with_epoch(Measured(epoch, rung, lost))
+            if epoch < 10:
+                old, rung = rung, known.next_move().rung
+                fresh = 15.0 * ((rung / 31) ** 3 - (old / 31) ** 3)
+                taken = max(taken + fresh, 0.0)
+        ratios.append(4.0 ** ((31 - known.best().rung) / 31))
+    assert sorted(ratios)[90] <= 1.2
 
 
 @hypothesis.given(metrics(), st.integers(3, 40), st.data())
@@ -137,24 +173,25 @@ def test_rounds_end_with_the_training(epochs):
     assert ends[0] >= 1
 
 
-def test_what_training_costs_is_allowed_for_and_fades():
+def test_what_training_costs_fades():
     """At a high learning rate, all sizes lose two points for a while."""
 
     def drop_at(epoch, rung):
         return 2.0 * (20 - epoch) / 20 + 0.1 * rung
 
     known, *_ = run(new_course(range(_RUNGS), 20), drop_at)
-    assert known.allowance(2) > known.allowance(10) > known.allowance(20) == 0
     best = known.best()
     assert best.drop <= 1.00001
     # Rung 10 would have lost a point at the end.
     assert best.rung >= 8
 
+    def fades(epoch):
+        measured = known.measured[:epoch]
+        return dataclasses.replace(known, measured=measured).fades()
 
-def test_what_the_widths_lose_is_not_allowed_for():
-    known = new_course(range(4), 10, untrained=[(0, 0.8)])
-    known = known.with_epoch(Measured(1, 0, 0.8))
-    assert known.allowance(1) == 0.0
+    assert fades(2) > fades(10) > fades(20) >= 0.0
+    assert fades(2) == pytest.approx(2.0, abs=1.0)
+    assert fades(20) == pytest.approx(0.0, abs=0.2)
 
 
 def test_what_is_never_kept_is_trained_at_the_widest_size():
