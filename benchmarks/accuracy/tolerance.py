@@ -18,6 +18,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import msq_tf
 from benchmarks.accuracy import run as accuracy_run
@@ -35,6 +36,9 @@ SEEDS = (0, 1)
 # Compressions that are tried by hand.
 GRID = (5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0)
 _HELD_OUT = 1000
+# Parts of an epoch of a search for a tolerance: it measures after each, and so
+# has twenty measurements in ten epochs.
+_PARTS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Subject:
         """What its results depend on, as JSON."""
         fields = dataclasses.asdict(self)
         del fields["data"], fields["network"]
-        return fields | {"max_drop": MAX_DROP}
+        return fields | {"max_drop": MAX_DROP, "parts": _PARTS}
 
 
 def _fashion() -> Arrays:
@@ -203,8 +207,10 @@ def _float_model(subject: Subject, data: Arrays) -> keras.Model:
     model = subject.network(data.x.shape[1:])
     path = folder() / f"{subject.name.replace(' ', '_')}.weights.h5"
     if not path.exists():
-        _compile(subject, model, subject.base_rate, subject.base_epochs, data)
-        _fit(subject, model, data, subject.base_epochs, [])
+        epochs = subject.base_epochs
+        steps = -(-len(data.x) // subject.batch_size)
+        _compile(subject, model, subject.base_rate, epochs * steps)
+        _fit(subject, model, data, epochs, [], steps_per_epoch=steps)
         with atomic_files.replacing(path) as partial:
             model.save_weights(partial)
     model.load_weights(path)
@@ -216,8 +222,11 @@ def _run(subject: Subject, target: float | None, seed: int) -> dict[str, Any]:
     base = _float_model(subject, data)
     held_out = data.x_held, data.y_held
     model = msq_tf.quantize_model(base)
-    epochs = subject.epochs * (1 if target else 2)
-    _compile(subject, model, subject.rate, epochs, data)
+    whole = -(-len(data.x) // subject.batch_size)
+    epochs, steps = subject.epochs, whole
+    if target is None:
+        epochs, steps = 2 * epochs * _PARTS, whole // _PARTS
+    _compile(subject, model, subject.rate, epochs * steps)
     with model.float_model(compiled=True) as float_model:
         reference = _accuracy(float_model, held_out)
     keras.utils.set_random_seed(seed)
@@ -232,9 +241,9 @@ def _run(subject: Subject, target: float | None, seed: int) -> dict[str, Any]:
         epochs,
         [search],
         validation_data=held_out if target is None else None,
+        steps_per_epoch=steps,
     )
     outcome = search.outcome
-    steps = -(-len(data.x) // subject.batch_size)
     return {
         "plan": subject.plan(),
         "subject": subject.name,
@@ -260,10 +269,8 @@ def _compile(
     subject: Subject,
     model: keras.Model,
     rate: float,
-    epochs: int,
-    data: Arrays,
+    steps: int,
 ) -> None:
-    steps = epochs * -(-len(data.x) // subject.batch_size)
     model.compile(
         accuracy_run.OPTIMIZERS[subject.optimizer](
             keras.optimizers.schedules.CosineDecay(rate, steps)
@@ -281,11 +288,16 @@ def _fit(
     callbacks: list[keras.callbacks.Callback],
     **options: Any,
 ) -> None:
+    # Without end, as epochs of half of the data go on where the last one was.
+    batches = (
+        tf.data.Dataset.from_tensor_slices((data.x, data.y))
+        .shuffle(len(data.x), seed=0)
+        .repeat()
+        .batch(subject.batch_size)
+    )
     model.fit(
-        data.x,
-        data.y,
+        batches,
         epochs=epochs,
-        batch_size=subject.batch_size,
         verbose=2,
         callbacks=callbacks,
         **options,

@@ -23,8 +23,9 @@ from msq_tf.rules.outlook import Outlook
 from msq_tf.rules.tolerance import Rung
 
 LEAST_EPOCHS = 3
-# Rounds of a training; one of fewer epochs has a round for each of them.
-_ROUNDS = 10
+# Ends of the rounds, as shares of the training. The last ones are short: they
+# tell most, and what is larger needs little training.
+_ENDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 # While more rounds are left, a chance is worth its power: what fails is tried
 # larger later.
 _BOLD = 0.6
@@ -69,8 +70,9 @@ class Move(NamedTuple):
 
 def round_ends(epochs: int) -> tuple[int, ...]:
     """The epochs after which a new size may be tried; the last is the end."""
-    rounds = min(epochs, _ROUNDS)
-    return tuple(round(epochs * n / rounds) for n in range(1, rounds + 1))
+    if epochs < round(1 / _ENDS[0]):
+        return tuple(range(1, epochs + 1))
+    return tuple(dict.fromkeys(round(end * epochs) for end in _ENDS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,8 +151,9 @@ class Course:
         return Move(self._choose(outlook, last.epoch), passed, back)
 
     def next_rung(self) -> int:
-        """The size that is expected before any training."""
-        return self._choose(self.outlook(), 0)
+        """The size that is expected before any training: as likely as not."""
+        chances = self.outlook().chances(0)
+        return max((r for r, c in enumerate(chances) if c >= 0.5), default=0)
 
     def fades(self) -> float:
         """What of the last loss is expected to come back by the end."""
@@ -216,8 +219,10 @@ class Course:
         From the model in store to the last measurement, whatever may come back.
         """
         last, low = self.measured[-1], max(int(base), 0)
-        if self.keeps(last.drop) or last.rung <= low:
+        if self.keeps(last.drop):
             return len(self.ladder) - 1
+        if last.rung <= low:
+            return low
         known = [m.drop for m in self._models() if m.rung == low]
         at_low = min([self.max_drop, *known])
         room = max(last.drop - at_low, 1e-30)

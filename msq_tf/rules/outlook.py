@@ -33,11 +33,17 @@ _POWERS = (0.35, 0.7, 1.4, 2.8)
 _NOISES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 _RATES = (2.0, 5.0)
 _NARROWS = (0.0, 1.0, 4.0)
-# Powers of a quarter of a cosine, from the beginning to the end: what training
-# costs falls as the root of a rate on half a cosine, or a bit slower or faster.
-_FADES = (0.7, 1.4)
+# What training costs falls along a quarter of a cosine: from which share of
+# the training on, and to which power. As the root of a rate on half a cosine,
+# a bit slower or faster; or hardly before the end, as at 2 bits.
+_FADES = ((0.0, 0.7), (0.0, 1.4), (0.7, 1.4))
 _CURVES = np.array(
-    list(itertools.product(_SCALES, _POWERS, _NOISES, _RATES, _NARROWS, _FADES))
+    [
+        (*numbers, *fade)
+        for *numbers, fade in itertools.product(
+            _SCALES, _POWERS, _NOISES, _RATES, _NARROWS, _FADES
+        )
+    ]
 )
 # Before anything is measured: the share that is left by the end of what the
 # smallest size loses without training, give or take this factor, as a
@@ -71,7 +77,8 @@ class Outlook:
         last = max(costs[-1], 1e-30)
         self._costs = np.asarray(costs, np.float64) / last
         scale, power, *others = _CURVES.T
-        self._noise, self._rate, self._narrow, self._fade = others
+        self._noise, self._rate, self._narrow = others[:3]
+        self._until, self._fade = others[3:]
         self._end = scale[:, None] * self._costs ** power[:, None]
         limited = np.array([_limited(drop) for drop in before])
         # Of a size that is taken without training.
@@ -155,7 +162,8 @@ class Outlook:
     def _costs_of_training(self, epoch: int) -> Floats:
         narrow = 1.0 + self._narrow * self._costs[self._rung]
         passed = 1.0 - self._share_left(epoch)
-        level = math.cos(0.5 * math.pi * passed) ** self._fade
+        fading = np.maximum(passed - self._until, 0.0) / (1.0 - self._until)
+        level = np.cos(0.5 * math.pi * fading) ** self._fade
         return self._noise * narrow * level
 
     def _share_left(self, epoch: int) -> float:
