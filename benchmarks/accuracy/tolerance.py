@@ -36,7 +36,7 @@ SEEDS = (0, 1)
 # Compressions that are tried by hand.
 GRID = (5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0)
 _HELD_OUT = 1000
-# Parts of an epoch of a search for a tolerance: it measures after each, and so
+# Parts of an epoch of a search for a tolerance, which measures after each: it
 # has twenty measurements in ten epochs.
 _PARTS = 2
 
@@ -81,7 +81,7 @@ class Subject:
         """What its results depend on, as JSON."""
         fields = dataclasses.asdict(self)
         del fields["data"], fields["network"]
-        return fields | {"max_drop": MAX_DROP, "parts": _PARTS}
+        return fields | {"max_drop": MAX_DROP}
 
 
 def _fashion() -> Arrays:
@@ -187,7 +187,12 @@ def found() -> dict[str, Any]:
     return {
         "subjects": [subject.plan() for subject in SUBJECTS],
         "planned": len(SUBJECTS) * len(SEEDS) * (1 + len(GRID)),
-        "runs": [r for r in runs if r["plan"] in [s.plan() for s in SUBJECTS]],
+        "runs": [
+            run
+            for run in runs
+            if run["plan"] in [subject.plan() for subject in SUBJECTS]
+            and (run["target"] or run.get("parts") == _PARTS)
+        ],
     }
 
 
@@ -207,10 +212,9 @@ def _float_model(subject: Subject, data: Arrays) -> keras.Model:
     model = subject.network(data.x.shape[1:])
     path = folder() / f"{subject.name.replace(' ', '_')}.weights.h5"
     if not path.exists():
-        epochs = subject.base_epochs
-        steps = -(-len(data.x) // subject.batch_size)
-        _compile(subject, model, subject.base_rate, epochs * steps)
-        _fit(subject, model, data, epochs, [], steps_per_epoch=steps)
+        steps = subject.base_epochs * -(-len(data.x) // subject.batch_size)
+        _compile(subject, model, subject.base_rate, steps)
+        _fit(subject, model, data, subject.base_epochs, [])
         with atomic_files.replacing(path) as partial:
             model.save_weights(partial)
     model.load_weights(path)
@@ -222,11 +226,10 @@ def _run(subject: Subject, target: float | None, seed: int) -> dict[str, Any]:
     base = _float_model(subject, data)
     held_out = data.x_held, data.y_held
     model = msq_tf.quantize_model(base)
-    whole = -(-len(data.x) // subject.batch_size)
-    epochs, steps = subject.epochs, whole
+    steps = subject.epochs * -(-len(data.x) // subject.batch_size)
     if target is None:
-        epochs, steps = 2 * epochs * _PARTS, whole // _PARTS
-    _compile(subject, model, subject.rate, epochs * steps)
+        steps *= 2
+    _compile(subject, model, subject.rate, steps)
     with model.float_model(compiled=True) as float_model:
         reference = _accuracy(float_model, held_out)
     keras.utils.set_random_seed(seed)
@@ -234,22 +237,27 @@ def _run(subject: Subject, target: float | None, seed: int) -> dict[str, Any]:
     if target is not None:
         rule = msq_tf.BudgetRule(target_compression=target)
     search = msq_tf.MSQCallback(rule, (data.x[:512], data.y[:512]))
-    _fit(
-        subject,
-        model,
-        data,
-        epochs,
-        [search],
-        validation_data=held_out if target is None else None,
-        steps_per_epoch=steps,
-    )
+    if target is not None:
+        _fit(subject, model, data, subject.epochs, [search])
+    else:
+        parts = 2 * subject.epochs * _PARTS
+        steps = steps // parts * parts
+        model.fit(
+            _without_end(subject, data),
+            epochs=parts,
+            steps_per_epoch=steps // parts,
+            verbose=2,
+            callbacks=[search],
+            validation_data=held_out,
+        )
     outcome = search.outcome
     return {
         "plan": subject.plan(),
         "subject": subject.name,
         "target": target,
         "seed": seed,
-        "steps": epochs * steps,
+        "steps": steps,
+        "parts": 1 if target else _PARTS,
         "reference": reference,
         "accuracy": _accuracy(model, held_out),
         "bytes": msq_tf.precision_report(model).packed_bytes,
@@ -286,22 +294,22 @@ def _fit(
     data: Arrays,
     epochs: int,
     callbacks: list[keras.callbacks.Callback],
-    **options: Any,
 ) -> None:
-    # Without end, as epochs of half of the data go on where the last one was.
-    batches = (
-        tf.data.Dataset.from_tensor_slices((data.x, data.y))
-        .shuffle(len(data.x), seed=0)
-        .repeat()
-        .batch(subject.batch_size)
-    )
     model.fit(
-        batches,
+        data.x,
+        data.y,
         epochs=epochs,
+        batch_size=subject.batch_size,
         verbose=2,
         callbacks=callbacks,
-        **options,
     )
+
+
+def _without_end(subject: Subject, data: Arrays) -> tf.data.Dataset:
+    """Batches for epochs that go on where the last one was."""
+    examples = tf.data.Dataset.from_tensor_slices((data.x, data.y))
+    examples = examples.shuffle(len(data.x), seed=0).repeat()
+    return examples.batch(subject.batch_size)
 
 
 def keeps(run: dict[str, Any]) -> bool:

@@ -94,7 +94,7 @@ class Outlook:
         """Goes to a size, with the weights of an epoch or as they are."""
         if back_to is not None:
             self._debt, self._rung = self._states[back_to]
-        self._debt = self._owed()[:, rung]
+        self._debt = self._owed(self._fresh[:, rung, None])[:, 0]
         self._rung = rung
 
     def see(self, epoch: int, drop: float) -> None:
@@ -119,10 +119,8 @@ class Outlook:
         Returns:
             Shape (sizes,), from 0 to 1; for a size that is taken now.
         """
-        left = np.ones(len(_CURVES))
-        for later in range(epoch + 1, self._epochs + 1):
-            left = left * self._left(later)
-        expected = self._end + self._owed() * left[:, None]
+        owed = self._owed(self._fresh) * self._left_at_end(epoch)[:, None]
+        expected = self._end + owed
         # The logistic function for the normal distribution.
         off = 1.7 * (1.0 - expected) / _SAMPLE
         chances: Floats = self._shares() @ (
@@ -133,9 +131,10 @@ class Outlook:
     def fades(self, epoch: int) -> float:
         """Computes what of the last measurement comes back by the end.
 
-        In promises: what training cost, and what was not won back yet.
+        In promises: what training cost, and what is not won back yet.
         """
-        passing = self._costs_of_training(epoch) + self._debt
+        won_back = self._debt * (1.0 - self._left_at_end(epoch))
+        passing = self._costs_of_training(epoch) + won_back
         return float(self._shares() @ passing)
 
     def _shares(self) -> Floats:
@@ -143,13 +142,17 @@ class Outlook:
         shares: Floats = weights / weights.sum()
         return shares
 
-    def _owed(self) -> Floats:
-        """What has to be won back at each size, if it is taken now."""
+    def _owed(self, fresh: Floats) -> Floats:
+        """What has to be won back at sizes, if they are taken now.
+
+        Args:
+            fresh: Shape (curves, sizes), of sizes without training.
+        """
         now = self._fresh[:, self._rung, None]
-        share = np.minimum(self._fresh / np.maximum(now, 1e-9), 1.0)
+        share = np.minimum(fresh / np.maximum(now, 1e-9), 1.0)
         return np.where(
-            self._fresh > now,
-            self._debt[:, None] + self._fresh - now,
+            fresh > now,
+            self._debt[:, None] + fresh - now,
             self._debt[:, None] * share,
         )
 
@@ -157,6 +160,13 @@ class Outlook:
         """Share of what was to win back that is left after an epoch."""
         passed = self._share_left(epoch) * 10.0 / self._epochs
         left: Floats = np.exp(-self._rate * passed)
+        return left
+
+    def _left_at_end(self, epoch: int) -> Floats:
+        """Share of what is to win back after an epoch that stays."""
+        left = np.ones(len(_CURVES))
+        for later in range(epoch + 1, self._epochs + 1):
+            left = left * self._left(later)
         return left
 
     def _costs_of_training(self, epoch: int) -> Floats:

@@ -70,6 +70,11 @@ def metrics(draw):
     return costs, drops, draw(st.floats(0.0, 30.0))
 
 
+# Each search weighs thousands of curves ten times.
+_FEW = hypothesis.settings(max_examples=20)
+
+
+@_FEW
 @hypothesis.given(metrics(), st.integers(course.LEAST_EPOCHS, 40))
 def test_what_it_hands_over_keeps_the_promise(metric, epochs):
     costs, drops, max_drop = metric
@@ -102,13 +107,13 @@ def test_noise_of_training_does_not_cost_size():
     """A network that keeps the promise at 2 bits, and loses while it trains.
 
     At a high learning rate it loses two points at any size, and more after a
-    size was taken; a measurement has a spread of half a point. Of a hundred
-    such searches, half end within a tenth of the smallest size, and nine of ten
+    size was taken; a measurement has a spread of half a point. Of twenty such
+    searches, half end within a tenth of the smallest size, and nine of ten
     within two fifths.
     """
     rng = random.Random(0)
     ratios = []
-    for _ in range(40):
+    for _ in range(20):
         known = new_course(
             [float(rung**3) for rung in range(_RUNGS)],
             10,
@@ -127,11 +132,11 @@ def test_noise_of_training_does_not_cost_size():
                 taken = max(taken + fresh, 0.0)
         ratios.append(4.0 ** ((31 - known.best().rung) / 31))
     ratios.sort()
-    print(ratios[20], ratios[36], sum(ratios)/40)
-    assert ratios[20] <= 1.1
-    assert ratios[36] <= 1.4
+    assert ratios[10] <= 1.1
+    assert ratios[18] <= 1.4
 
 
+@_FEW
 @hypothesis.given(metrics(), st.integers(3, 40), st.data())
 def test_a_resumed_course_is_the_uninterrupted_one(metric, epochs, data):
     costs, drops, max_drop = metric
@@ -153,6 +158,7 @@ def test_a_resumed_course_is_the_uninterrupted_one(metric, epochs, data):
     assert len(moves) < len(course.round_ends(epochs))
 
 
+@_FEW
 @hypothesis.given(metrics(), st.integers(3, 40), st.randoms())
 def test_any_metric_gets_an_answer(metric, epochs, random):
     costs, drops, max_drop = metric
