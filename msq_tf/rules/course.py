@@ -35,7 +35,7 @@ _LAST_ROUNDS = 2
 _FAR = 3
 _SAFE = 0.6
 # Share of the promise that the last round aims for.
-_AIM = 0.9
+_AIM = 0.75
 # Without a model in store, even the largest size gains this many sizes.
 _NOTHING = -6.0
 

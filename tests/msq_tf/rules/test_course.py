@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import random
+import statistics
 
 import hypothesis
 import pytest
@@ -108,8 +109,8 @@ def test_noise_of_training_does_not_cost_size():
 
     At a high learning rate it loses two points at any size, and more after a
     size was taken; a measurement has a spread of half a point. Of twenty such
-    searches, half end within a tenth of the smallest size, and nine of ten
-    within two fifths.
+    searches, half end within a tenth of the smallest size, and all of them
+    within a quarter on average.
     """
     rng = random.Random(0)
     ratios = []
@@ -131,9 +132,8 @@ def test_noise_of_training_does_not_cost_size():
                 fresh = 15.0 * ((rung / 31) ** 3 - (old / 31) ** 3)
                 taken = max(taken + fresh, 0.0)
         ratios.append(4.0 ** ((31 - known.best().rung) / 31))
-    ratios.sort()
-    assert ratios[10] <= 1.1
-    assert ratios[18] <= 1.4
+    assert statistics.median(ratios) <= 1.1
+    assert statistics.fmean(ratios) <= 1.25
 
 
 @_FEW
