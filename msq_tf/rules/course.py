@@ -36,6 +36,8 @@ _FAR = 3
 _SAFE = 0.6
 # Share of the promise that the last round aims for.
 _AIM = 0.75
+# Promises that are much to lose.
+_MUCH = 2.0
 # Without a model in store, even the largest size gains this many sizes.
 _NOTHING = -6.0
 
@@ -101,9 +103,21 @@ class Course:
     stored: tuple[int, ...] = ()
     diverged: float = math.inf
 
-    def is_broken(self, drop: float) -> bool:
-        """Whether training broke a model that lost so much."""
-        return not drop < self.diverged
+    def is_broken(self, number: int = -1) -> bool:
+        """Whether training broke a model that was measured.
+
+        Where most is lost, half of that at the largest size, or much of the
+        promise and more than the size loses without any training.
+
+        Args:
+            number: Which of `measured`, the last one if not given.
+        """
+        found = self.measured[number]
+        most = self.diverged if found.rung else 0.5 * self.diverged
+        if not found.drop < max(most, self.max_drop):
+            return True
+        much = max(self.before_training(found.rung), _MUCH * self._promise())
+        return len(self.untrained) > 1 and found.rung > 0 and found.drop > much
 
     def with_epoch(self, new: Measured) -> Course:
         """The course after one more epoch; says what weights it stores."""
@@ -139,7 +153,7 @@ class Course:
         passed = self.keeps(last.drop)
         outlook = self.outlook()
         back = None
-        if self.is_broken(last.drop):
+        if self.is_broken():
             base = self._base()
             if base not in self.stored:
                 return Move(0, passed, None)
@@ -158,7 +172,7 @@ class Course:
     def fades(self) -> float:
         """What of the last loss is expected to come back by the end."""
         last = self.measured[-1]
-        if self.is_broken(last.drop):
+        if self.is_broken():
             return 0.0
         return self.outlook().fades(last.epoch) * self._promise()
 
@@ -173,11 +187,11 @@ class Course:
         )
         ends, back = round_ends(self.epochs), None
         rung = 0
-        for measured in self.measured:
+        for number, measured in enumerate(self.measured):
             if back is not None or measured.rung != rung:
                 outlook.take(measured.rung, back)
             rung, back = measured.rung, None
-            broken = self.is_broken(measured.drop)
+            broken = self.is_broken(number)
             # What broke the largest size says nothing of the others.
             if rung or not broken:
                 outlook.see(measured.epoch, measured.drop / promise)
@@ -204,13 +218,13 @@ class Course:
         ]
         rung = gains.index(max(gains))
         if left <= _LAST_ROUNDS and rung - max(base, 0.0) > _FAR:
-            best_chance = int(chances.argmax())
-            safe = [r for r, chance in enumerate(chances) if chance >= _SAFE]
-            secure = safe[-1] if safe else best_chance
+            smaller = range(max(int(base) + 1, 0), len(self.ladder))
+            safe = [r for r in smaller if chances[r] >= _SAFE]
+            likely = max(smaller, key=lambda r: chances[r], default=rung)
+            secure = safe[-1] if safe else likely
             if left == 1:
-                secure = min(secure, self._on_line(base))
-            if secure > base:
-                rung = min(rung, secure)
+                secure = min(secure, max(self._on_line(base), int(base) + 1))
+            rung = min(rung, secure)
         return rung
 
     def _on_line(self, base: float) -> int:
@@ -240,9 +254,9 @@ class Course:
         ends = round_ends(self.epochs)
         sound = [
             m.epoch
-            for m in self.measured
+            for number, m in enumerate(self.measured)
             if m.epoch in ends
-            and not self.is_broken(m.drop)
+            and not self.is_broken(number)
             and (before is None or m.epoch < before)
         ]
         return max(sound, default=0)

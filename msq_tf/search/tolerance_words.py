@@ -99,7 +99,7 @@ class Words:
             f"{self._number(value)}, {self._of_allowed(drop)} at "
             f"{self._size(now)}"
         )
-        if self.course.is_broken(drop):
+        if self.course.is_broken():
             found += (
                 " (training broke it; if that happens again, lower the "
                 "learning rate)"
