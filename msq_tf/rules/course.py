@@ -113,8 +113,10 @@ class Course:
             number: Which of `measured`, the last one if not given.
         """
         found = self.measured[number]
+        if self.keeps(found.drop):
+            return False
         most = self.diverged if found.rung else 0.5 * self.diverged
-        if not found.drop < max(most, self.max_drop):
+        if not found.drop < most:
             return True
         much = max(self.before_training(found.rung), _MUCH * self._promise())
         return len(self.untrained) > 1 and found.rung > 0 and found.drop > much
