@@ -172,7 +172,7 @@ class Course:
         return max((r for r, c in enumerate(chances) if c >= 0.5), default=0)
 
     def fades(self) -> float:
-        """What of the last loss is expected to come back by the end."""
+        """Computes how much of the last loss comes back, as far as is known."""
         last = self.measured[-1]
         if self.is_broken():
             return 0.0

@@ -62,7 +62,7 @@ _MOST = 1000.0
 
 
 class Outlook:
-    """What is known of the losses of a ladder's sizes.
+    """The losses of a ladder's sizes by the end, as far as they are known.
 
     Args:
         costs: Predicted cost of each size, the largest size first.

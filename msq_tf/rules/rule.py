@@ -194,7 +194,7 @@ class Rule(abc.ABC):
         return self.due(stats.progress, self.average(stats), state)
 
     def remedy(self, layers: Sequence[LayerStats]) -> str:
-        """What would let layers have fewer bits; empty where nothing would."""
+        """Says what would let layers have fewer bits; empty if nothing would."""
         del layers
         return ""
 

@@ -22,7 +22,6 @@ from msq_tf.core.bit_history import BitChange
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.rules import course
 from msq_tf.rules.course import Course
-from msq_tf.rules.course import Move
 from msq_tf.rules.records import Decision
 from msq_tf.rules.records import RuleState
 from msq_tf.rules.records import SearchStats
@@ -116,7 +115,9 @@ class ToleranceSearch:
             return
         last = records[-1]
         known = self._known.course(self._rule)
-        move = self._next_move(known)
+        move = known.next_move()
+        # The chief's: sums differ in their last digits.
+        move = move._replace(rung=int(self._of_chief(move.rung)))
         drop = known.measured[-1].drop
         why = self._words(known).moved(last.epoch, last.value, drop, move)
         self._tell(why)
@@ -293,8 +294,8 @@ class ToleranceSearch:
         words = self._words(self._known.course(rule))
         self._tell("\n".join(words.expected()))
         if len(ladder) == 1:
-            only = words.one_size(layer_outlines(network))
-            warnings.warn(only, stacklevel=2)
+            layers = layer_outlines(network)
+            warnings.warn(words.one_size(layers), stacklevel=2)
 
     def _note(self, epoch: int, value: float) -> None:
         """Takes what was measured after an epoch of the search."""
@@ -350,11 +351,6 @@ class ToleranceSearch:
         )
         for variable, array in zip(variables, arrays, strict=False):
             variable.assign(array)
-
-    def _next_move(self, known: Course) -> Move:
-        """The chief's: sums differ in their last digits."""
-        move = known.next_move()
-        return move._replace(rung=int(self._of_chief(move.rung)))
 
     def _of_chief(self, value: float) -> float:
         strategy = self._network.distribute_strategy
