@@ -194,7 +194,7 @@ class Rule(abc.ABC):
         return self.due(stats.progress, self.average(stats), state)
 
     def remedy(self, layers: Sequence[LayerStats]) -> str:
-        """Says what would let layers have fewer bits; empty if nothing would."""
+        """Says what would let layers have fewer bits; may be empty."""
         del layers
         return ""
 
