@@ -164,7 +164,32 @@ class Course:
                 # The rate is too high for any size.
                 return Move(0, passed, back)
             outlook.take(self._rung_at(base), base)
-        return Move(self._choose(outlook, last.epoch), passed, back)
+        rung = self._choose(outlook, last.epoch)
+        if back is None and rung < last.rung:
+            back = self._sounder(rung)
+        return Move(rung, passed, back)
+
+    def _sounder(self, rung: int) -> int | None:
+        """The epoch in store whose weights lose less at a larger size.
+
+        What was trained at a few bits does not win back by more bits what it
+        lost. `None` where the weights are no worse than those in store.
+        """
+        last = self.measured[-1]
+
+        def loses(model: Measured) -> float:
+            more = self.before_training(rung) - self.before_training(model.rung)
+            return model.drop + max(more, 0.0)
+
+        others = [
+            model
+            for model in self._models()
+            if model.epoch in self.stored and model.epoch != last.epoch
+        ]
+        found = min(others, key=loses, default=None)
+        if found is None or loses(found) + self._promise() >= last.drop:
+            return None
+        return found.epoch
 
     def next_rung(self) -> int:
         """The size that is expected before any training: as likely as not."""

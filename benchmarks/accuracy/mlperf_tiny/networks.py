@@ -175,10 +175,10 @@ NETWORKS = (
             "the other 8,000 to measure on"
         ),
         unmeasured="",
-        epochs=20,
-        steps=75,
+        epochs=10,
+        steps=32,
         batch_size=50,
-        rate=1e-4,
+        rate=3e-5,
     ),
     Network(
         name="DS-CNN",

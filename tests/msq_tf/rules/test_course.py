@@ -254,6 +254,19 @@ def test_a_broken_model_is_not_trained_on():
     assert best is None or best.rung < known.best().rung
 
 
+@pytest.mark.parametrize("before", [3.0, 60.0])
+def test_a_larger_size_begins_with_the_weights_that_lose_less(before):
+    """Few bits cost four points: those of before training may be better."""
+    untrained = [(0, 0.0), (15, before), (31, 100.0)]
+    known = new_course(range(_RUNGS), 10, untrained=untrained)
+    for epoch in range(1, 9):
+        rung = 0 if epoch == 1 else 31
+        known = known.with_epoch(Measured(epoch, rung, 0.5 if rung == 0 else 8))
+    move = known.next_move()
+    assert 0 < move.rung < 31
+    assert move.back_to == (0 if before == 3.0 else None)
+
+
 def test_the_first_size_follows_from_what_was_measured_before_training():
     costs = range(_RUNGS)
     gentle = new_course(costs, 20, untrained=[(0, 0.0), (31, 5.0)])
