@@ -77,6 +77,10 @@ class Subject:
     rate: float
     batch_size: int
 
+    def steps(self, data: Arrays) -> int:
+        """Steps of an epoch, with one for the examples that are left over."""
+        return -(-len(data.x) // self.batch_size)
+
     def plan(self) -> dict[str, Any]:
         """What its results depend on, as JSON."""
         fields = dataclasses.asdict(self)
@@ -212,7 +216,7 @@ def _float_model(subject: Subject, data: Arrays) -> keras.Model:
     model = subject.network(data.x.shape[1:])
     path = folder() / f"{subject.name.replace(' ', '_')}.weights.h5"
     if not path.exists():
-        steps = subject.base_epochs * -(-len(data.x) // subject.batch_size)
+        steps = subject.base_epochs * subject.steps(data)
         _compile(subject, model, subject.base_rate, steps)
         _fit(subject, model, data, subject.base_epochs, [])
         with atomic_files.replacing(path) as partial:
@@ -226,9 +230,7 @@ def _run(subject: Subject, target: float | None, seed: int) -> dict[str, Any]:
     base = _float_model(subject, data)
     held_out = data.x_held, data.y_held
     model = msq_tf.quantize_model(base)
-    steps = subject.epochs * -(-len(data.x) // subject.batch_size)
-    if target is None:
-        steps *= 2
+    steps = subject.epochs * subject.steps(data) * (1 if target else 2)
     _compile(subject, model, subject.rate, steps)
     with model.float_model(compiled=True) as float_model:
         reference = _accuracy(float_model, held_out)

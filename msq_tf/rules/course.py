@@ -3,12 +3,13 @@
 Nothing but numbers: the same measurements give the same next size, however
 often the training was broken off between them.
 
-How one training is divided. Its epochs are grouped in rounds, tenths of it. The
-first round trains at the widest size. Each later round tries one size: the one
-with the largest expected gain over the smallest model that kept the promise so
-far, by its chance to keep it at the end (see `outlook`). Where no model near it
-is in store, the rounds before the last secure one first. What was measured at
-the end of an epoch is what counts for the promise, without any allowance.
+How one training is divided. Its epochs are grouped in rounds, tenths of it and
+at the end halves of these. The first round trains at the widest size. Each
+later round tries one size: the one with the largest expected gain over the
+smallest model that kept the promise so far, by its chance to keep it at the end
+(see `outlook`). Where no model near it is in store, the rounds before the last
+secure one first. What was measured at the end of an epoch is what counts for
+the promise, without any allowance.
 """
 
 from __future__ import annotations
@@ -152,18 +153,16 @@ class Course:
     def next_move(self) -> Move:
         """The step to take at the end of a round that is not the last."""
         last = self.measured[-1]
-        passed = self.keeps(last.drop)
-        outlook = self.outlook()
-        back = None
+        passed, back = self.keeps(last.drop), None
         if self.is_broken():
             base = self._base()
-            if base not in self.stored:
-                return Move(0, passed, None)
-            back = base
-            if not base:
+            back = base if base in self.stored else None
+            if not back:
                 # The rate is too high for any size.
                 return Move(0, passed, back)
-            outlook.take(self._rung_at(base), base)
+        outlook = self.outlook()
+        if back is not None:
+            outlook.take(self._rung_at(back), back)
         rung = self._choose(outlook, last.epoch)
         if back is None and rung < last.rung:
             back = self._sounder(rung)
@@ -270,7 +269,9 @@ class Course:
         share = (_AIM * self.max_drop - at_low) / room
         costs = [rung.cost for rung in self.ladder]
         most = costs[low] + max(share, 0.0) * (costs[last.rung] - costs[low])
-        return max(r for r in range(low, last.rung + 1) if costs[r] <= most)
+        sizes = range(low, last.rung + 1)
+        # A loss of minus infinity makes no line.
+        return max((r for r in sizes if costs[r] <= most), default=low)
 
     def _base(self, before: int | None = None) -> int:
         """The last end of a round whose model was not broken; or the start.

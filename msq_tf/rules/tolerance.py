@@ -55,11 +55,11 @@ class ToleranceRule(SizedRule):
     You say how much of a metric the model may lose against the float model, on
     held-out data. The search measures the float model first, then learns on
     the way how the predicted cost of a plan (see `BudgetRule`) becomes a loss
-    of the metric after fine-tuning. It goes to a smaller size while the
-    promise is kept, and back to the stored weights of a larger one where it
-    is not. The model that it ends with was measured, after fine-tuning, and
-    lost at most `max_drop`: the smallest such one. If no model kept the
-    promise, a warning says so.
+    of the metric after fine-tuning. After each round it goes to the size with
+    the largest expected gain, by its chance to keep the promise at the end;
+    weights that training broke go back to stored ones. The model that it ends
+    with was measured, after fine-tuning, and lost at most `max_drop`: the
+    smallest such one. If no model kept the promise, a warning says so.
 
     **One point of accuracy is `max_drop=1.0`**: 0.91 may become 0.90. See
     `unit` for other metrics.

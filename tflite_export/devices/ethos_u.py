@@ -23,6 +23,7 @@ from tflite_export.devices.result import DeviceResult
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import model as fb
 
+NAME = "ethos_u"
 _TIMEOUT_SECONDS = 900
 _KIB = 1024
 _CPU = re.compile(r"^ *CPU: \S+ = (.*) \(outputs ", re.MULTILINE)
@@ -30,9 +31,6 @@ _REASON = re.compile(
     r"operator: \S+, ofm: '(.*)'\nReason: (.*(?:\n.+)*)", re.MULTILINE
 )
 _NPU_COUNT = re.compile(r"^NPU operators = (\d+)", re.MULTILINE)
-
-
-NAME = "ethos_u"
 
 
 def known_accelerators() -> dict[str, dict[str, str]]:

@@ -254,6 +254,15 @@ def test_a_broken_model_is_not_trained_on():
     assert best is None or best.rung < known.best().rung
 
 
+def test_a_loss_of_minus_infinity_makes_no_line():
+    known = new_course([float(r) for r in range(_RUNGS)], 10)
+    for epoch in range(1, 10):
+        rung, drop = (0, -math.inf) if epoch == 1 else (24, 8.0)
+        known = known.with_epoch(Measured(epoch, rung, drop))
+    assert known.best().rung == 0
+    assert known.next_move().rung > 0
+
+
 @pytest.mark.parametrize("before", [3.0, 60.0])
 def test_a_larger_size_begins_with_the_weights_that_lose_less(before):
     """Few bits cost four points: those of before training may be better."""
