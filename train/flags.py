@@ -219,8 +219,8 @@ def settings() -> settings_lib.Settings:
         if _FLAGS.epochs is None:
             recipe = dataclasses.replace(recipe, epochs=2 * recipe.epochs)
     elif _FLAGS.stages > 1 and _FLAGS.epochs is None:
-        each = max(1, round(_FRONT_TIMES * recipe.epochs / _FLAGS.stages))
-        recipe = dataclasses.replace(recipe, epochs=each * _FLAGS.stages)
+        epochs = max(_FLAGS.stages, round(_FRONT_TIMES * recipe.epochs))
+        recipe = dataclasses.replace(recipe, epochs=epochs)
     given = {
         field.name: _FLAGS[field.name].value
         for field in dataclasses.fields(settings_lib.Settings)

@@ -25,6 +25,27 @@ def checkpoints(context: Context) -> list[msq_tf.ParetoCheckpoint]:
     return [msq_tf.ParetoCheckpoint(folder, "val_accuracy", verbose=0)]
 
 
+def shares(epochs: int, stages: int) -> tuple[int, ...]:
+    """Divides epochs among sizes: whole ones, twice as many for the next size.
+
+    A model is measured at the end of an epoch, and few bits take the most
+    training: the last size gets half of all, before the rate is low.
+
+    Args:
+        epochs: Of the run, as many as stages at least.
+        stages: Number of sizes.
+
+    Returns:
+        Epochs of each size, the largest size first; at least one.
+    """
+    wanted = [epochs * 2**n / (2**stages - 1) for n in range(stages)]
+    found = [1] * stages
+    for _ in range(epochs - stages):
+        missing = [w - f for w, f in zip(wanted, found, strict=True)]
+        found[max(range(stages), key=lambda n: (missing[n], n))] += 1
+    return tuple(found)
+
+
 def export(
     context: Context,
     write: Callable[[msq_tf.MSQModel, str], Mapping[str, FileResult]],

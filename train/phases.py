@@ -197,7 +197,7 @@ def rule(
         )
     return msq_tf.BudgetRule(
         target_compression=settings.target_compression,
-        stages=settings.stages,
+        stages=front.shares(settings.recipe.epochs, settings.stages),
         allowed_bits=allowed,
         target_latency=settings.target_latency_ms,
         target_ram=settings.target_ram,

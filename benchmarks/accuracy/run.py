@@ -158,7 +158,10 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
         data.train.images[: -study.held_out],
         data.train.labels[: -study.held_out],
     )
-    if row.stages > 1:
+    watched = test_data(study, data, study.watched)
+    if len(row.stages) > 1:
+        # No choice is made by what is measured on.
+        watched = held_out_data(study, data)
         kept.insert(0, msq_tf.ParetoCheckpoint(folder / _KEPT))
     start, processor = time.perf_counter(), time.process_time()
     model.fit(
@@ -168,7 +171,7 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
         steps_per_epoch=study.steps,
         shuffle=False,
         verbose=2,
-        validation_data=test_data(study, data, study.watched),
+        validation_data=watched,
         callbacks=[*callbacks, *kept],
     )
     seconds = time.perf_counter() - start
@@ -189,7 +192,7 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
         "processor_seconds": round(processor, 1),
         **_precision(model),
     }
-    if row.stages > 1:
+    if len(row.stages) > 1:
         result["front"] = [
             {
                 "epoch": entry.epoch,
@@ -285,6 +288,15 @@ def test_data(
     """Batches of the first `count` test examples; `None` for all."""
     examples = datasets.Examples(
         data.test.images[:count], data.test.labels[:count]
+    )
+    return batches.test_batches(examples, 500, study.pixels)
+
+
+def held_out_data(study: Study, data: datasets.ImageDataset) -> Any:
+    """Batches of the training examples that no row is trained on."""
+    examples = datasets.Examples(
+        data.train.images[-study.held_out :],
+        data.train.labels[-study.held_out :],
     )
     return batches.test_batches(examples, 500, study.pixels)
 

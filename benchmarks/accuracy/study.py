@@ -7,6 +7,8 @@ import functools
 import os
 from pathlib import Path
 
+from train.front import shares
+
 _SHARED = Path(__file__).resolve().parent.parent.parent.parent / "shared"
 # Prepared TFDS folders and pretrained models, where there are any.
 DATA = Path(os.environ.get("MSQ_TF_DATA_DIR", _SHARED / "tfds"))
@@ -31,7 +33,8 @@ class Row:
         ranking: As `MSQCallback` takes it.
         most: Widths that may go in one decision.
         growth: How often bits may come back.
-        stages: Sizes that one search leaves a model of; 1 for its last one.
+        stages: Shares of the epochs of the sizes that one search leaves a
+            model of; one share for its last one alone.
         alpha: Largest share of nonzero LSBs, for the threshold rule.
         optimizer: A key of `run.OPTIMIZERS`.
         rate: Start of the cosine schedule; `None` for the study's.
@@ -51,7 +54,7 @@ class Row:
     ranking: str = "auto"
     most: int = 2
     growth: int = 0
-    stages: int = 1
+    stages: tuple[int, ...] = (1,)
     alpha: float = 0.3
     optimizer: str = "SGD"
     rate: float | None = None
@@ -298,14 +301,15 @@ ABLATIONS = dataclasses.replace(
 )
 # All sizes by one search of 2.5 times the epochs, against one search for each.
 _STAGES = 5
+_FRONT_EPOCHS = 10
 _of_adam = functools.partial(
     Row, scale="held", lsb_strength=0.0, optimizer="Adam", rate=0.001
 )
 FRONT = dataclasses.replace(
     STUDIES["fashion_mnist_mini"],
     name="front",
-    epochs=10,
-    rows=(_of_adam("front", 16.0, stages=_STAGES),),
+    epochs=_FRONT_EPOCHS,
+    rows=(_of_adam("front", 16.0, stages=shares(_FRONT_EPOCHS, _STAGES)),),
     seeds=(0, 1, 2),
 )
 SIZES = dataclasses.replace(

@@ -75,10 +75,11 @@ class BudgetRule(ScheduledRule):
         growth: How often a search may give a layer a wider width again; 0 for
             never.
         stages: Number of sizes on the way, evenly spaced by their ratio, the
-            target the last. Each gets an equal share of the training after
-            `begin`: bits fall in its first part, of which `end` is the share,
-            and fine-tuning takes the rest. With a `ParetoCheckpoint` one run
-            leaves a model of every size.
+            target the last; or the share of the training after `begin` that
+            each gets, such as `(1, 1, 1, 2, 5)`. A number gives all the same.
+            Bits fall in the first part of a stage, of which `end` is the
+            share, and fine-tuning takes the rest. With a `ParetoCheckpoint`
+            one run leaves a model of every size.
         target_latency: Milliseconds of an inference to reach, as `device`
             predicts them: one of Ethos-U's accelerators, such as
             `"ethos_u:ethos-u55-128"` (Vela's estimate), `"cpu_int8"` or
@@ -133,7 +134,7 @@ class BudgetRule(ScheduledRule):
     ) -> tuple[Decision, RuleState]:
         end = self._goal(stats, state)
         goal = end
-        if self.stages > 1:
+        if self.has_stages:
             # The best plan for this stage's size, of which models are kept.
             stage, _ = self._stage(stats.progress)
             goal = self._goal(stats, state, stage=stage)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Iterable
 from collections.abc import Sequence
 
 from msq_tf.arguments import check_integer
+from msq_tf.arguments import is_number
 from msq_tf.rules import descent
 from msq_tf.rules import device_budgets
 from msq_tf.rules import storage
@@ -26,13 +29,14 @@ class ScheduledRule(SizedRule):
     """Base of rules with budgets that fall along a cubic.
 
     Attributes:
-        stages: Number of sizes on the way; see `BudgetRule`.
+        stages: Number of sizes on the way, or the shares of the training that
+            they get; see `BudgetRule`.
         target_latency: Milliseconds to reach; see `BudgetRule`.
         target_ram: Bytes of RAM to keep to; see `BudgetRule`.
         costs: What the model takes on a device; see `BudgetRule`.
     """
 
-    stages: int = 1
+    stages: int | Sequence[float] = 1
     target_latency: float | None = None
     target_ram: int | None = None
     costs: DeviceCosts | None = dataclasses.field(
@@ -57,7 +61,16 @@ class ScheduledRule(SizedRule):
         own = self.costs.device if self.costs is not None else None
         if self.device is None and own in storage.DEVICES:
             object.__setattr__(self, "device", own)
-        check_integer("stages", self.stages, 1)
+        if isinstance(self.stages, Iterable):
+            object.__setattr__(self, "stages", _shares(self.stages))
+        else:
+            check_integer("stages", self.stages, 1)
+            object.__setattr__(self, "stages", int(self.stages))
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether there are sizes on the way."""
+        return len(self._stage_ends) > 1
 
     @property
     def is_joint(self) -> bool:
@@ -72,9 +85,17 @@ class ScheduledRule(SizedRule):
         """Average stored bits allowed at `progress` (0 to 1) of training."""
         return self._fallen(progress, state.start_bits, state.target_bits)
 
+    @property
+    def _stage_ends(self) -> tuple[float, ...]:
+        """Shares of what follows `begin` that are over after each stage."""
+        if isinstance(self.stages, int):
+            return tuple((n + 1) / self.stages for n in range(self.stages))
+        passed = tuple(itertools.accumulate(self.stages))
+        return tuple(end / passed[-1] for end in passed)
+
     def _fallen(self, progress: float, start: float, target: float) -> float:
         """How far a budget has fallen from `start` on its way to `target`."""
-        if self.stages == 1:
+        if not self.has_stages:
             phase = (progress - self.begin) / (self.end - self.begin)
             return descent.cubic(phase, start, target)
         stage, part = self._stage(progress)
@@ -85,22 +106,26 @@ class ScheduledRule(SizedRule):
         )
 
     def span(self) -> tuple[float, float]:
-        if self.stages == 1:
+        if not self.has_stages:
             return super().span()
-        stage = (1.0 - self.begin) / self.stages
-        return stage * self.end, 1.0 - stage * (1.0 - self.end)
+        ends = self._stage_ends
+        rest = 1.0 - self.begin
+        mean, last = rest / len(ends), rest * (ends[-1] - ends[-2])
+        return mean * self.end, 1.0 - last * (1.0 - self.end)
 
     def _stage(self, progress: float) -> tuple[int, float]:
         """The number of the stage, from 0, and how much of it is over."""
-        share = (progress - self.begin) / (1.0 - self.begin) * self.stages
+        share = (progress - self.begin) / (1.0 - self.begin)
+        ends = self._stage_ends
         # Rounding must not put the end of a stage before it.
-        stage = min(max(int(share + 1e-9), 0), self.stages - 1)
-        return stage, share - stage
+        stage = sum(share + 1e-9 >= end for end in ends[:-1])
+        begin = ends[stage - 1] if stage else 0.0
+        return stage, (share - begin) / max(ends[stage] - begin, EPSILON)
 
     def _level(self, stage: int, start: float, target: float) -> float:
         """A budget after a stage; before the first, the start."""
         ratio = target / start
-        return float(start * ratio ** ((stage + 1) / self.stages))
+        return float(start * ratio ** ((stage + 1) / len(self._stage_ends)))
 
     def due(
         self, progress: float, average_bits: float, state: RuleState
@@ -236,3 +261,16 @@ class ScheduledRule(SizedRule):
             or goal.late(stats)
             or goal.crowded(stats)
         )
+
+
+def _shares(given: Iterable[float]) -> tuple[float, ...]:
+    """`stages` as shares, checked."""
+    shares = () if isinstance(given, str) else tuple(given)
+    right = all(is_number(share) and share > 0 for share in shares)
+    if not shares or not right or not math.isfinite(sum(shares)):
+        raise ValueError(
+            "`stages` must be a number of sizes, such as 5, or the shares of "
+            "the training that they get, such as (1, 1, 1, 2, 5): positive "
+            f"numbers. Received: stages={given!r}"
+        )
+    return tuple(float(share) for share in shares)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 import msq_tf
 from tests.train.conftest import RECIPE
 from tests.train.conftest import parsed
+from train import front
 from train import phases
 from train import pipeline
 from train import recipes
@@ -23,15 +27,33 @@ def test_stages_take_two_and_a_half_times_the_epochs():
     settings = parsed("--stages=5", "--target_compression=16")
     one = recipes.RECIPES["fashion_mnist_mini"].epochs
     assert settings.recipe.epochs == 15 == 2.5 * one
+    assert parsed("--stages=4").recipe.epochs == 15
     assert parsed("--stages=4", "--epochs=7").recipe.epochs == 7
     rule = phases.rule(settings)
-    assert (rule.stages, rule.target_compression) == (5, 16.0)
+    assert rule.target_compression == 16.0
+    assert rule.stages == (1, 1, 2, 4, 7)
     assert settings.identity()["stages"] == 5
     assert settings.holds_out
 
 
+@hypothesis.given(st.integers(1, 12), st.integers(0, 60))
+def test_smaller_sizes_get_more_whole_epochs(stages, more):
+    found = front.shares(stages + more, stages)
+    assert sum(found) == stages + more
+    assert list(found) == sorted(found) and found[0] >= 1
+    assert len(found) == stages
+    # Twice as many for the next size, but for whole epochs and one for each.
+    if not more:
+        assert set(found) == {1}
+    whole = 2**stages - 1
+    for place, epochs in enumerate(found):
+        assert epochs <= max(1, math.ceil(sum(found) * 2**place / whole))
+    assert front.shares(whole, stages) == tuple(2**n for n in range(stages))
+
+
 def test_a_run_without_stages_is_what_it_was():
     assert "stages" not in parsed().identity()
+    assert phases.rule(parsed()).stages in (1, (parsed().recipe.epochs,))
     assert not parsed().holds_out
 
 

@@ -180,7 +180,9 @@ def trained(
             data.windows,
         )
 
-    promise = max(network.goal, _lost_by_int8(network, data, wanted))
+    promise = network.goal
+    if target in network.as_int8:
+        promise = max(promise, _lost_by_int8(network, data, wanted))
     rule = msq_tf.ToleranceRule(
         max_drop=promise, monitor=score, mode="max", device=target
     )

@@ -1,6 +1,8 @@
 """A BudgetRule with several sizes on its way."""
 
 import dataclasses
+import itertools
+import math
 
 import hypothesis
 import pytest
@@ -21,12 +23,13 @@ _STEPS = 200
         min_size=1,
         max_size=6,
     ),
-    st.integers(1, 5),
+    st.integers(1, 5) | st.lists(st.integers(1, 4), min_size=1, max_size=4),
     st.floats(0.0, 0.5),
     st.floats(0.1, 1.0),
 )
 def test_every_stage_ends_at_its_size(drawn, stages, begin, end):
-    if stages == 1 and end <= begin:
+    shares = [1] * stages if isinstance(stages, int) else stages
+    if len(shares) == 1 and end <= begin:
         end = begin + 0.1
     hypothesis.assume(begin < end)
     rule = any_width(target_bits=2.5, stages=stages, begin=begin, end=end)
@@ -44,10 +47,11 @@ def test_every_stage_ends_at_its_size(drawn, stages, begin, end):
                 dataclasses.replace(now, progress=progress, step=step), state
             )
             now = dataclasses.replace(now, layers=apply(now.layers, decision))
-        share = (progress - begin) / (1.0 - begin) * stages
-        done = int(share + 1e-9)
-        if done >= 1 and share - done < 1.5 * stages / _STEPS / (1.0 - begin):
-            level = 8.0 * (2.5 / 8.0) ** (min(done, stages) / stages)
+        share = (progress - begin) / (1.0 - begin)
+        ends = [n / sum(shares) for n in itertools.accumulate(shares)]
+        over = [stage_end for stage_end in ends if stage_end <= share + 1e-9]
+        if over and share - over[-1] < 1.5 / _STEPS / (1.0 - begin):
+            level = 8.0 * (2.5 / 8.0) ** (len(over) / len(ends))
             # No lower than by a step of the largest layer.
             assert rule.average(now) <= 8.0
             assert rule.average(now) >= level - 6 * largest / now.size - 1e-6
@@ -73,7 +77,38 @@ def test_one_stage_is_what_it_was():
         assert one.budget(progress, state) == plain.budget(progress, state)
 
 
-@pytest.mark.parametrize("stages", [0, -1, 1.5, True, None])
+def test_shares_are_of_what_follows_the_beginning():
+    rule = any_width(target_bits=2.0, stages=(1, 1, 2, 4), begin=0.1)
+    state = rule.start(stats(layer("a")))
+    for stage, over in enumerate((1, 2, 4, 8), 1):
+        at = 0.1 + 0.9 * over / 8 - 0.01
+        assert rule.budget(at, state) == pytest.approx(8 * 0.25 ** (stage / 4))
+    # Bits fall in a fifth of each, the last of which takes 0.45.
+    assert rule.span() == pytest.approx((0.045, 0.64))
+
+
+@hypothesis.given(st.integers(1, 6), st.floats(0.01, 100.0), st.floats(0, 1))
+def test_equal_shares_are_a_number(stages, share, progress):
+    number = any_width(target_bits=2.0, stages=stages)
+    shares = any_width(target_bits=2.0, stages=[share] * stages)
+    state = number.start(stats(layer("a")))
+    assert shares.stages == (share,) * stages
+    assert number.span() == pytest.approx(shares.span())
+    # A step is taken on either side of where a stage ends.
+    hypothesis.assume(abs(progress * stages - round(progress * stages)) > 1e-6)
+    assert shares.budget(progress, state) == pytest.approx(
+        number.budget(progress, state), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        *(0, -1, 1.5, True, None, "5"),
+        *((), (1, 0), (1, -1), (1, "2"), (1, math.inf), (1, True)),
+        (1e308, 1e308),
+    ],
+)
 def test_wrong_stages(stages):
     with pytest.raises(ValueError, match="`stages`.*Received: "):
         msq_tf.BudgetRule(target_bits=4, stages=stages)
