@@ -39,6 +39,11 @@ _SAFE = 0.6
 _AIM = 0.75
 # Promises that are much to lose.
 _MUCH = 2.0
+# A larger size loses this share of what the smaller one loses more without any
+# training, with weights that were trained at the smaller one; and the rate, in
+# tenths of the training, at which it wins that back.
+_GROWN = 0.6
+_GROWN_RATE = 10.0
 # Without a model in store, even the largest size gains this many sizes.
 _NOTHING = -6.0
 
@@ -172,13 +177,16 @@ class Course:
         """The epoch in store whose weights lose less at a larger size.
 
         What was trained at a few bits does not win back by more bits what it
-        lost. `None` where the weights are no worse than those in store.
+        lost, and near the end not even what the change costs. `None` where
+        the weights are no worse than those in store.
         """
         last = self.measured[-1]
 
         def loses(model: Measured) -> float:
-            more = self.before_training(rung) - self.before_training(model.rung)
-            return model.drop + max(more, 0.0)
+            before, after = map(self.before_training, (model.rung, rung))
+            if model.rung > rung:
+                return model.drop + self._cost_of_growth(before - after)
+            return model.drop + max(after - before, 0.0)
 
         others = [
             model
@@ -186,9 +194,20 @@ class Course:
             if model.epoch in self.stored and model.epoch != last.epoch
         ]
         found = min(others, key=loses, default=None)
-        if found is None or loses(found) + self._promise() >= last.drop:
+        if found is None or loses(found) + self._promise() >= loses(last):
             return None
         return found.epoch
+
+    def _cost_of_growth(self, difference: float) -> float:
+        """What a larger size loses by the end with weights of a smaller one.
+
+        Args:
+            difference: Between their losses without any training.
+        """
+        left = 1.0 - self.measured[-1].epoch / self.epochs
+        # The rate falls along a cosine, so what is trained with its square.
+        stays = math.exp(-_GROWN_RATE * 5.0 * left**2)
+        return _GROWN * max(difference, 0.0) * stays
 
     def next_rung(self) -> int:
         """The size that is expected before any training: as likely as not."""
