@@ -17,6 +17,7 @@ from benchmarks.accuracy import ablations
 from benchmarks.accuracy import accuracy
 from benchmarks.accuracy import channels
 from benchmarks.accuracy import figures
+from benchmarks.accuracy import front
 from benchmarks.accuracy import scales
 from benchmarks.accuracy import start
 from benchmarks.accuracy import tolerance
@@ -118,7 +119,10 @@ def pages() -> dict[Path, dict[str, str]]:
             "workers": workers.markdown(load("workers")),
         },
         "docs/sensitivity.md": {"": kept(load("predictions"))},
-        "docs/tolerance.md": {"": tolerance.markdown(load("tolerance"))},
+        "docs/tolerance.md": {
+            "": tolerance.markdown(load("tolerance")),
+            "all sizes": front.markdown(load("front")),
+        },
         "docs/targets/README.md": {
             "": targets.markdown(load("targets")),
             "one run": demo.markdown(json.loads(demo.RESULTS.read_text())),

@@ -46,7 +46,7 @@ def ran(environment: dict[str, Any], *facts: str) -> str:
             f"`{environment['command']}`",
             *facts,
             environment["date"],
-            f"{environment['cores']} cores",
+            f"{environment['cores']} core{'s' * (environment['cores'] != 1)}",
         )
     )
 

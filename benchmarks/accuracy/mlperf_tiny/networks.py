@@ -25,6 +25,7 @@ ACCURACY, AGREEMENT, AREA = "accuracy", "agreement", "area"
 # Of the test images of CIFAR-10, a search chooses by these, the first ones.
 _CHOOSE = 2000
 _TRAIN = 20000
+_ALL = ("min_size", "cpu_int8", "mcu", "ethos_u")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,12 +198,12 @@ NETWORKS = (
             "voices to measure on"
         ),
         unmeasured="Accuracy on Speech Commands: the data is not at hand.",
-        epochs=20,
-        steps=100,
+        epochs=10,
+        steps=30,
         batch_size=100,
         rate=3e-4,
         # Activations of 8 bits alone change more than one decision in 100.
-        as_int8=("cpu_int8", "mcu", "ethos_u"),
+        as_int8=_ALL,
     ),
     Network(
         name="MobileNetV1",
@@ -219,9 +220,9 @@ NETWORKS = (
         ),
         unmeasured="Accuracy on Visual Wake Words: the data is not at hand.",
         epochs=20,
-        steps=40,
+        steps=25,
         batch_size=64,
-        rate=3e-4,
+        rate=5e-5,
     ),
     Network(
         name="autoencoder",
@@ -238,9 +239,10 @@ NETWORKS = (
             f"choose by, {machines.TEST} to measure on"
         ),
         unmeasured="AUC on ToyADMOS: the data is not at hand.",
-        epochs=20,
-        steps=150,
+        epochs=15,
+        steps=60,
         batch_size=256,
-        rate=2e-4,
+        rate=5e-5,
+        as_int8=_ALL,
     ),
 )

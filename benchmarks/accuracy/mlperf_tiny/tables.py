@@ -136,6 +136,7 @@ def _about(network: Network, results: dict[str, Any]) -> str:
     score = _MEASURES[network["measure"]]
     parts = [
         f"- **{name}**: score is the {score}. Inputs: {network['data']}.",
+        _training(network),
         *(
             f"{text}."
             for text in (
@@ -149,6 +150,17 @@ def _about(network: Network, results: dict[str, Any]) -> str:
         network["unmeasured"],
     ]
     return " ".join(filter(None, parts))
+
+
+def _training(network: Network) -> str:
+    promise = f"{network['goal']:g} point{'s' * (network['goal'] != 1)}"
+    if network["as_int8"]:
+        promise += " or what int8 loses on what is chosen by"
+    return (
+        f"Each search: {network['epochs']} x {network['steps']} steps of "
+        f"{network['batch_size']}, Adam, cosine from {network['rate']:g}; it "
+        f"may lose {promise}."
+    )
 
 
 def _classes(rows: list[Row]) -> str:
