@@ -186,7 +186,9 @@ class Course:
             before, after = map(self.before_training, (model.rung, rung))
             if model.rung > rung:
                 return model.drop + self._cost_of_growth(before - after)
-            return model.drop + max(after - before, 0.0)
+            more = max(after - before, 0.0)
+            # Of an infinite loss nothing is known.
+            return model.drop + (more if math.isfinite(before) else math.inf)
 
         others = [
             model
@@ -202,8 +204,11 @@ class Course:
         """What a larger size loses by the end with weights of a smaller one.
 
         Args:
-            difference: Between their losses without any training.
+            difference: Between their losses without any training; nothing is
+                known of what is no number.
         """
+        if not math.isfinite(difference):
+            return 0.0
         left = 1.0 - self.measured[-1].epoch / self.epochs
         # The rate falls along a cosine, so what is trained with its square.
         stays = math.exp(-_GROWN_RATE * 5.0 * left**2)

@@ -297,6 +297,18 @@ def test_the_last_rounds_go_back_to_weights_of_a_larger_size():
     assert 16 < moves[19].rung < 23 and moves[19].back_to == 3
 
 
+def test_an_infinite_loss_before_training_sends_nothing_back():
+    """As of a size whose outputs are no numbers without any training."""
+    untrained = [(0, 0.0), (8, math.inf), (31, math.inf)]
+    known = new_course(range(_RUNGS), 20, untrained=untrained)
+    for epoch in range(1, 13):
+        rung = (0 if epoch < 3 else 12) if epoch < 7 else 23
+        drop = 3.0 if rung == 23 else 0.9
+        known = known.with_epoch(Measured(epoch, rung, drop))
+    move = known.next_move()
+    assert move.rung < 23 and move.back_to is None
+
+
 def test_the_first_size_follows_from_what_was_measured_before_training():
     costs = range(_RUNGS)
     gentle = new_course(costs, 20, untrained=[(0, 0.0), (31, 5.0)])
