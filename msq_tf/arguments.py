@@ -69,11 +69,12 @@ def check_path(name: str, value: Any, optional: bool = False) -> None:
 
 def is_number(value: Any) -> bool:
     """Whether something is a finite number; True and False are none."""
-    return (
-        isinstance(value, numbers.Real)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 def _check(

@@ -252,9 +252,9 @@ class Settings:
             return
         if not 1 <= self.stages <= self.recipe.epochs:
             raise ValueError(
-                "A stage takes an epoch at the least. Expected stages from 1 "
-                f"to the number of epochs. Received: stages={self.stages}, "
-                f"epochs={self.recipe.epochs}"
+                "The number of stages is out of range. Expected one from 1 to "
+                "the number of epochs, as a stage takes an epoch at the least. "
+                f"Received: stages={self.stages}, epochs={self.recipe.epochs}"
             )
         if (
             self.rule != "budget"

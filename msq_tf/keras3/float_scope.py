@@ -24,10 +24,12 @@ class ComputesInFloat:
     _optimizers: Any
     _steps: StepScopes | None
     base: Any
+    distribute_strategy: Any
     optimizer: Any
     predict_function: Any
     search: Any
     test_function: Any
+    trainable_variables: Any
     variables: Any
     # Whether calls compute with the latent weights alone.
     _is_float = False
@@ -54,6 +56,10 @@ class ComputesInFloat:
             self._steps.plain = is_float
 
     def training_state(self) -> list[Any]:
+        if self.optimizer is not None and not self.optimizer.built:
+            # The first step makes slots, and the state before it has them, too.
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
         bits = {id(variable) for variable in self.search.variables}
         state = [v for v in self.variables if id(v) not in bits]
         optimizers = [self.optimizer, *self._optimizers().values()]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable
+import numbers
+from collections.abc import Mapping
 from collections.abc import Sequence
+from collections.abc import Set
+from typing import Any
 
-from msq_tf.arguments import check_integer
 from msq_tf.arguments import is_number
 from msq_tf.rules import descent
 from msq_tf.rules import device_budgets
@@ -61,11 +64,7 @@ class ScheduledRule(SizedRule):
         own = self.costs.device if self.costs is not None else None
         if self.device is None and own in storage.DEVICES:
             object.__setattr__(self, "device", own)
-        if isinstance(self.stages, Iterable):
-            object.__setattr__(self, "stages", _shares(self.stages))
-        else:
-            check_integer("stages", self.stages, 1)
-            object.__setattr__(self, "stages", int(self.stages))
+        object.__setattr__(self, "stages", _stages(self.stages))
 
     @property
     def has_stages(self) -> bool:
@@ -263,14 +262,22 @@ class ScheduledRule(SizedRule):
         )
 
 
-def _shares(given: Iterable[float]) -> tuple[float, ...]:
-    """`stages` as shares, checked."""
-    shares = () if isinstance(given, str) else tuple(given)
+def _stages(given: Any) -> int | tuple[float, ...]:
+    """`stages`, checked: a number of sizes, or their shares."""
+    is_integer = isinstance(given, numbers.Integral)
+    if is_integer and not isinstance(given, bool) and given >= 1:
+        return int(given)
+    shares: tuple[Any, ...] = ()
+    # What has no order, or stands for something else.
+    if not isinstance(given, str | bytes | Mapping | Set):
+        with contextlib.suppress(TypeError):
+            shares = tuple(given)
     right = all(is_number(share) and share > 0 for share in shares)
-    if not shares or not right or not math.isfinite(sum(shares)):
+    if not shares or not right or not math.isfinite(sum(map(float, shares))):
         raise ValueError(
-            "`stages` must be a number of sizes, such as 5, or the shares of "
-            "the training that they get, such as (1, 1, 1, 2, 5): positive "
-            f"numbers. Received: stages={given!r}"
+            "`stages` must be an integer of at least 1, the number of sizes, "
+            "or the shares of the training that they get, such as "
+            "(1, 1, 1, 2, 5): positive numbers. Received: "
+            f"stages={given!r}"
         )
-    return tuple(float(share) for share in shares)
+    return tuple(map(float, shares))

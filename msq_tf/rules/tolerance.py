@@ -124,6 +124,10 @@ class ToleranceRule(SizedRule):
             )
         check_number("max_drop", self.max_drop, 0)
         check_number("reference", self.reference, optional=True)
+        # As a journal has them, whatever kind of number they are.
+        object.__setattr__(self, "max_drop", float(self.max_drop))
+        if self.reference is not None:
+            object.__setattr__(self, "reference", float(self.reference))
         self._check_widths()
         if not callable(self.monitor) and (
             not isinstance(self.monitor, str)

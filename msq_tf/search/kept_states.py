@@ -55,7 +55,9 @@ class KeptStates:
 
         Args:
             epoch: The epoch.
-            like: Arrays of the shapes and dtypes to expect.
+            like: Arrays of the shapes and dtypes to expect. What was made
+                since, as slots of a second optimizer, comes last, and is in
+                the result as it is here.
 
         Raises:
             ValueError: If it is not there, or is that of another model.
@@ -63,17 +65,19 @@ class KeptStates:
         if not self._writes:
             return None
         if self._folder is None:
-            return self._in_memory[epoch]
+            kept = self._in_memory[epoch]
+            return [*kept, *like[len(kept) :]]
         path = _path(self._folder, epoch)
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = [file[f"arr_{i}"] for i in range(len(file.files))]
-            if len(arrays) != len(like):
+            if len(arrays) > len(like):
                 raise ValueError(f"{len(arrays)} arrays")
-            return [
+            kept = [
                 np.frombuffer(a.tobytes(), w.dtype).reshape(w.shape)
-                for a, w in zip(arrays, like, strict=True)
+                for a, w in zip(arrays, like, strict=False)
             ]
+            return [*kept, *like[len(kept) :]]
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
                 "The stored weights of a search cannot be read. Expected those "

@@ -26,5 +26,5 @@ class ToleranceOutcome:
     reference: float
     drop: float
     unit: str
-    bytes: float
-    trials: tuple[tuple[int, float, float], ...]
+    bytes: int
+    trials: tuple[tuple[int, int, float], ...]

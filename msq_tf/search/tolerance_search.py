@@ -230,9 +230,9 @@ class ToleranceSearch:
             reference=journal.reference,
             drop=drop,
             unit=rule.unit_for(journal.reference),
-            bytes=words.bytes_of(best.rung),
+            bytes=round(words.bytes_of(best.rung)),
             trials=tuple(
-                (m.epoch + journal.first, words.bytes_of(m.rung), m.drop)
+                (m.epoch + journal.first, round(words.bytes_of(m.rung)), m.drop)
                 for m in known.measured
             ),
         )

@@ -47,6 +47,20 @@ def test_a_tolerance_on_the_logs_of_fit(data):
     assert search.outcome.value == pytest.approx(accuracy(model, data))
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_state_before_training_has_what_the_first_step_makes(data, legacy):
+    model = new_model()
+    optimizers = tf_keras.optimizers
+    adam = (optimizers.legacy if legacy else optimizers).Adam(0.01)
+    model.compile(adam, model.loss, metrics=["accuracy"])
+    before = msq.ModelView(model).training_state()
+    fit(model, data)
+    after = msq.ModelView(model).training_state()
+    assert [v.shape for v in after] == [v.shape for v in before]
+    weights = model.trainable_variables
+    assert len(before) >= 3 * len(weights)
+
+
 def test_nothing_to_measure_on(data):
     with pytest.raises(ValueError, match=r"reference=.*Received: none"):
         fit(new_model(), data, callback(data))

@@ -111,6 +111,31 @@ def test_a_size_that_needs_no_training_is_not_forgotten(trained):
     assert packed == pytest.approx(outcome.bytes, abs=4)
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_before_training_the_optimizer_remembers_nothing(
+    trained, tmp_path, stored
+):
+    """Adam makes its slots in the first step, and none of it goes back."""
+    qmodel = quantized(trained, rate=1.0)  # training destroys the model
+    assert not qmodel.optimizer.built
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            optimizer = qmodel.optimizer
+            slots = [v for v in optimizer.variables if "momentum" in v.path]
+            seen.append(sum(np.abs(v.numpy()).sum() for v in slots))
+
+    callback = msq_tf.MSQCallback(
+        msq_tf.ToleranceRule(max_drop=np.float32(3.0)),
+        hessian=False,
+        directory=tmp_path if stored else None,
+    )
+    fit(qmodel, callback, Look(), epochs=3)
+    assert seen[0] == 0.0 and 0.0 in seen[1:]
+    assert callback.outcome.kept and callback.outcome.epoch == 0
+
+
 @pytest.mark.slow
 def test_a_training_that_breaks_the_model_begins_anew(trained, capsys):
     """At a rate that falls, from one that no model survives."""

@@ -5,6 +5,7 @@ import itertools
 import math
 
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
@@ -106,7 +107,7 @@ def test_equal_shares_are_a_number(stages, share, progress):
     [
         *(0, -1, 1.5, True, None, "5"),
         *((), (1, 0), (1, -1), (1, "2"), (1, math.inf), (1, True)),
-        (1e308, 1e308),
+        *((1e308, 1e308), (10**400, 1), {5, 1}, {1: 2}, b"12", np.array(5)),
     ],
 )
 def test_wrong_stages(stages):
