@@ -161,7 +161,8 @@ def run(study: Study, row: Row, seed: int, folder: Path) -> dict[str, Any]:
     watched = test_data(study, data, study.watched)
     if len(row.stages) > 1:
         # No choice is made by what is measured on.
-        watched = held_out_data(study, data)
+        held_out = _held_out(study, data)
+        watched = batches.test_batches(held_out, 500, study.pixels)
         kept.insert(0, msq_tf.ParetoCheckpoint(folder / _KEPT))
     start, processor = time.perf_counter(), time.process_time()
     model.fit(
@@ -236,14 +237,14 @@ def _prepared(
         rule = msq_tf.ThresholdRule(
             target_compression=row.target, most=row.most, alpha=row.alpha
         )
-    held_out = data.train.images[-study.held_out :]
+    held_out = _held_out(study, data)
     images = batches.scaled(data.train.images[:512], study.pixels)
     search = msq_tf.MSQCallback(
         rule,
         data=(images, data.train.labels[:512]),
         held_out=(
-            batches.scaled(held_out, study.pixels),
-            data.train.labels[-study.held_out :],
+            batches.scaled(held_out.images, study.pixels),
+            held_out.labels,
         ),
         hessian=row.hessian,
         ranking=row.ranking,
@@ -292,13 +293,12 @@ def test_data(
     return batches.test_batches(examples, 500, study.pixels)
 
 
-def held_out_data(study: Study, data: datasets.ImageDataset) -> Any:
-    """Batches of the training examples that no row is trained on."""
-    examples = datasets.Examples(
+def _held_out(study: Study, data: datasets.ImageDataset) -> datasets.Examples:
+    """The training examples that no row is trained on."""
+    return datasets.Examples(
         data.train.images[-study.held_out :],
         data.train.labels[-study.held_out :],
     )
-    return batches.test_batches(examples, 500, study.pixels)
 
 
 def compile_for(

@@ -349,7 +349,7 @@ class ToleranceSearch:
         arrays = distribute.from_chief(
             self._network.distribute_strategy, now if arrays is None else arrays
         )
-        for variable, array in zip(variables, arrays, strict=False):
+        for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
 
     def _of_chief(self, value: float) -> float:

@@ -55,10 +55,8 @@ def _make_slots(model: Any) -> None:
     optimizer = model.optimizer
     if getattr(optimizer, "_built", False):
         return
-    for name in (
-        "build",
-        "_create_all_weights",
-    ):  # the latter is of legacy ones
+    # The latter is of legacy ones.
+    for name in ("build", "_create_all_weights"):
         if hasattr(optimizer, name):
             with model.distribute_strategy.scope():
                 getattr(optimizer, name)(model.trainable_variables)

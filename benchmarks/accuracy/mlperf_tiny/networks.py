@@ -25,7 +25,8 @@ ACCURACY, AGREEMENT, AREA = "accuracy", "agreement", "area"
 # Of the test images of CIFAR-10, a search chooses by these, the first ones.
 _CHOOSE = 2000
 _TRAIN = 20000
-_ALL = ("min_size", "cpu_int8", "mcu", "ethos_u")
+# What files are written for.
+TARGETS = ("min_size", "cpu_int8", "mcu", "ethos_u")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +204,7 @@ NETWORKS = (
         batch_size=100,
         rate=3e-4,
         # Activations of 8 bits alone change more than one decision in 100.
-        as_int8=_ALL,
+        as_int8=TARGETS,
     ),
     Network(
         name="MobileNetV1",
@@ -243,6 +244,6 @@ NETWORKS = (
         steps=60,
         batch_size=256,
         rate=5e-5,
-        as_int8=_ALL,
+        as_int8=TARGETS,
     ),
 )

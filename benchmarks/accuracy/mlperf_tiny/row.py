@@ -31,8 +31,7 @@ from tflite_export.devices import micro
 from tflite_export.runtime import ports
 
 FLOAT, INT8 = "float", "int8"
-TARGETS = ("min_size", "cpu_int8", "mcu", "ethos_u")
-ROWS = (FLOAT, INT8, *TARGETS)
+ROWS = (FLOAT, INT8, *networks.TARGETS)
 ACCELERATOR = "ethos-u55-128"
 _SAMPLES = 64
 
@@ -49,7 +48,7 @@ def run(network: Network, row: str) -> dict[str, Any]:
     """
     begin = time.perf_counter()
     data = network.load()
-    if row in TARGETS:
+    if row in networks.TARGETS:
         content, found = trained(network, row, data)
     else:
         file = network.float_file if row == FLOAT else network.int8_file
