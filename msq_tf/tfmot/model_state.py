@@ -36,9 +36,15 @@ def state_variables(model: Any) -> list[Any]:
 
 
 def training_state(model: Any, bits: Sequence[Any]) -> list[Any]:
-    """The variables that training moves, without `bits` and counts of steps."""
+    """The variables that training moves, without `bits` and counts of steps.
+
+    Slots that the first step would make are made: the state before it has
+    them, too.
+    """
     left_out = {variable.ref() for variable in bits}
-    _make_slots(model)
+    if model.optimizer is not None:
+        with model.distribute_strategy.scope():
+            private.make_slots(model.optimizer, model.trainable_variables)
     slots = getattr(model.optimizer, "variables", ())
     slots = slots() if callable(slots) else slots
     state = [*model.trainable_variables, *state_variables(model)]
@@ -48,19 +54,6 @@ def training_state(model: Any, bits: Sequence[Any]) -> list[Any]:
         for ref, variable in {v.ref(): v for v in state}.items()
         if ref not in left_out
     ]
-
-
-def _make_slots(model: Any) -> None:
-    """Makes what the first step would: the state before it has them, too."""
-    optimizer = model.optimizer
-    if getattr(optimizer, "_built", False):
-        return
-    # The latter is of legacy ones.
-    for name in ("build", "_create_all_weights"):
-        if hasattr(optimizer, name):
-            with model.distribute_strategy.scope():
-                getattr(optimizer, name)(model.trainable_variables)
-            return
 
 
 def _counts_time(variable: Any) -> bool:

@@ -42,6 +42,7 @@ NAMES = {
         "_is_graph_network",
         "_nodes_by_depth",
     ),
+    tf_keras.optimizers.legacy.Optimizer: ("_create_all_weights",),
     compile_utils.LossesContainer: (
         "_losses",
         "_output_names",

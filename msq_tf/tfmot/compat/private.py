@@ -104,3 +104,12 @@ def compile_arguments(model: Any) -> dict[str, Any]:
     given = dict(model._compile_config.config)
     given.pop("optimizer", None)
     return given
+
+
+def make_slots(optimizer: Any, variables: Sequence[Any]) -> None:
+    """Makes the variables of an optimizer, if it has none yet."""
+    if hasattr(optimizer, "build"):
+        optimizer.build(variables)
+    elif hasattr(optimizer, "_create_all_weights"):
+        # A legacy one.
+        optimizer._create_all_weights(variables)
