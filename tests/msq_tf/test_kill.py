@@ -51,6 +51,7 @@ def test_a_killed_search_ends_with_the_same_front(root, tmp_path):
     assert names == {e.path.name for e in fronts[0]} | {"pareto.json"}
 
 
+@pytest.mark.slow
 def test_keras_goes_back_to_the_backup_before(
     tiny, compiled, tiny_data, tmp_path
 ):

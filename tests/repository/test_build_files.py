@@ -31,6 +31,7 @@ def found(root):
     return build_files.targets(root)
 
 
+@pytest.mark.slow
 def test_no_build_file_is_left_over(root, generated):
     on_disk = {
         path.relative_to(root)

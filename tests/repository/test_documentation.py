@@ -136,6 +136,7 @@ def test_the_answer_on_bits_runs(root):
     assert names["qmodel"].bits == {"stem": 8, "head": 4}
 
 
+@pytest.mark.slow
 def test_the_custom_loop_page_runs(root, capsys):
     (block,) = python_blocks(root / "docs" / "custom-loops.md")
     names = {}

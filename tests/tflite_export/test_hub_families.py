@@ -17,13 +17,14 @@ pytest.importorskip(
 
 from benchmarks.files import hub_models  # noqa: E402
 
-# What is done within two seconds or so: text without integers.
 QUICK = (
     ("Bert", "min_size"),
-    ("ViT", "min_size"),
     ("DINOV2", "cpu_int8"),
-    ("VideoPrism", "min_size"),
     ("ResNet", "cpu_int8"),
+)
+SLOW = (
+    ("ViT", "min_size"),
+    ("VideoPrism", "min_size"),
     ("VGG", "cpu_int8"),
     ("DeepLabV3", "min_size"),
 )
@@ -45,6 +46,7 @@ SHARE = 0.93
     ("name", "target"),
     [
         *QUICK,
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW),
         *(pytest.param(n, "min_size", marks=pytest.mark.slow) for n in NAMES),
     ],
 )

@@ -40,6 +40,7 @@ def test_names_stay_whole_and_move_no_cursor():
     assert f"{LONG}-x-y" in text
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("target", "bits", "told"),
     [

@@ -138,6 +138,7 @@ def test_columns_of_what_ranges_are_taken_of(batches):
         msq.calibrate(model, x)
 
 
+@pytest.mark.slow
 def test_columns_of_like_size(recwarn):
     msq.calibrate(msq.quantize_model(two_inputs()), [WELL, WELL])
     norm = norm_of(LOST)

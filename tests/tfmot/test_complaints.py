@@ -101,6 +101,7 @@ def test_a_config_in_front_of_a_relu_stays(tmp_path):
     exported(view, tmp_path / "m.tflite", x, "cpu_int8")
 
 
+@pytest.mark.slow
 def test_trained_codes_are_the_codes_in_the_file(tmp_path):
     """Trained at 4 bits, stored at 8 (or re-quantized, with other codes)."""
     model = tf_keras.Sequential(

@@ -40,6 +40,7 @@ def test_from_install_to_file(generation, root, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_page_on_tfmot(root, tmp_path, monkeypatch, capsys):
     page = root / "docs" / "tfmot.md"
     monkeypatch.chdir(tmp_path)

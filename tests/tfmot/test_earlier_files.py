@@ -22,6 +22,7 @@ def load_weights():
     return model
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("loaded", [load, load_weights])
 def test_a_model_loads_and_its_search_goes_on(loaded):
     data = make.tiny_data()

@@ -80,6 +80,7 @@ def twins():
     return qmodel, view
 
 
+@pytest.mark.slow
 def test_both_say_the_same_of_every_weight(twins):
     for a, b in zip(*(t.quantized_weights() for t in twins), strict=True):
         assert (a.path, a.layer, a.bits) == (b.path, b.layer, b.bits)

@@ -39,14 +39,8 @@ def assert_same(loaded, model, x):
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "m.keras",
-        pytest.param("m.h5", marks=pytest.mark.slow),
-        pytest.param("saved_model", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "saved_model"])
 # Keras says that HDF5 is legacy; h5py and Keras do not agree on copies.
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -1,6 +1,7 @@
 """Hessian traces through the quantizers of TFMOT's activations."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from msq_tf.sensitivity.hessian import BlockHessian
@@ -125,6 +126,7 @@ def test_the_searchs_traces_are_finite_and_agree():
         assert np.isfinite(estimate.trace[k]) and exact > 0
 
 
+@pytest.mark.slow
 def test_metrics_of_fit_do_not_change():
     x = np.random.default_rng(0).normal(size=(32, 5)).astype(np.float32)
     y = np.arange(32) % 3

@@ -92,6 +92,7 @@ def test_a_loss_that_is_not_reduced_trains_as_its_sum(kind, searched):
             )
 
 
+@pytest.mark.slow
 def test_a_step_with_a_loss_that_is_not_reduced():
     model = pulled()
     before = [v.numpy() for v in model.trainable_variables]
@@ -117,6 +118,7 @@ def test_a_search_with_a_loss_that_is_not_reduced():
     assert msq.ModelView(model).compression >= 6
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("data", [(X,), (X, Y)])
 def test_the_pull_alone_is_no_loss(data):
     model = pulled()
@@ -132,6 +134,7 @@ def test_the_pull_alone_is_no_loss(data):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("own", [False, True])
 def test_losses_that_are_added_train_as_in_tf_keras(own):
     model = pulled(regularizer=None if own else "l2")

@@ -39,6 +39,7 @@ def test_a_tolerance_on_data_that_is_given(data):
     assert view.compression > 4.0
 
 
+@pytest.mark.slow
 def test_a_tolerance_on_the_logs_of_fit(data):
     model = new_model()
     search = callback(data, {"reference": 0.3})

@@ -39,6 +39,7 @@ def report_of(settings) -> dict:
     return json.loads((folder_of(settings) / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_leaves_verified_files_and_a_report(tiny_settings, console):
     settings = tiny_settings()
     results = pipeline.run(settings, console)

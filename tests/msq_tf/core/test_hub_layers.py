@@ -120,6 +120,7 @@ def matrices(source):
                 yield owner.name, attribute
 
 
+@pytest.mark.slow
 def test_every_matrix_of_keras_hub_has_a_rule():
     """A release with another layer shows up here."""
     found = importlib.util.find_spec("keras_hub")

@@ -133,6 +133,7 @@ def test_a_term_without_value_has_its_gradient():
     assert float(penalty.as_loss(x**2)) == 9.0
 
 
+@pytest.mark.slow
 def test_two_replicas_count_the_penalty_once():
     strategy = tf.distribute.MirroredStrategy(
         ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()

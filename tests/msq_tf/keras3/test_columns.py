@@ -137,7 +137,7 @@ def test_columns_of_one_of_several_inputs():
         fit(plain(named=True), x)
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "x",
     [

@@ -19,6 +19,7 @@ def nested():
     return keras.Model(inputs, L.Dense(1)(L.ReLU()(inner(inputs))))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("traced", [False, True])
 def test_predictions_in_a_scope_are_quantized_and_float_after_it(traced):
     base = nested()

@@ -70,6 +70,7 @@ def test_labels_that_a_loss_ignores():
         qmodel.fit(X, np.where(labels == 1, 9, labels), verbose=0)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", ["named", "listed"])
 def test_labels_of_several_outputs(kind):
     inputs = keras.Input((4,))
@@ -102,6 +103,7 @@ class OwnLoss(keras.Model):
         return keras.ops.mean(keras.ops.square(y_pred))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["fit", "evaluate"])
 def test_no_targets(name):
     call = getattr(model(), name)

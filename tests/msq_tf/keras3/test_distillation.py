@@ -99,7 +99,7 @@ def test_a_data_set_of_inputs_alone_and_metrics_that_see_no_label():
     assert set(found) == {"loss", "accuracy"}
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 @pytest.mark.parametrize("kind", [keras.Model, OwnLoss])
 def test_a_step_is_that_of_both_losses(kind, weight):

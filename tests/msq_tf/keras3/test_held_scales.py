@@ -76,6 +76,7 @@ def test_training_moves_weights_and_no_scale(data):
     )
 
 
+@pytest.mark.slow
 def test_everything_computes_with_held_scales(data):
     qmodel = quantized()
     qmodel.set_bits(BITS)
@@ -98,6 +99,7 @@ def test_everything_computes_with_held_scales(data):
     assert_all_equal(elsewhere, scales(qmodel))
 
 
+@pytest.mark.slow
 def test_a_change_takes_the_scale_of_that_weight_alone(data):
     qmodel = quantized()
     qmodel.set_bits(BITS)

@@ -85,6 +85,7 @@ def assert_same(got, wanted):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.first(1)
 def test_inputs_and_outputs_are_those_of_a_keras_model(qmodel):
     base = qmodel.base
     assert qmodel.input_shape == base.input_shape == (None, 4)
@@ -295,6 +296,7 @@ def test_names_in_files_stay(tmp_path):
     } <= set(groups)
 
 
+@pytest.mark.first(1)
 def test_saving_shows_ports_and_saves_none(qmodel, tmp_path):
     """Keras looks at every property of what it saves."""
     assert qmodel.outputs

@@ -157,7 +157,7 @@ def test_a_fitted_scale_beats_the_largest_magnitude(w, bits, quantizer):
     ).all()
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_a_fitted_scale_is_near_the_best_of_all(bits):
     w = tf.random.stateless_normal((2000, 1), (0, 1))

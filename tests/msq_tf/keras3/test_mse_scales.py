@@ -43,6 +43,7 @@ def test_wide_weights_are_those_of_the_largest_magnitude():
         assert all((a != b).any() for a, b in zip(*steps, strict=True))
 
 
+@pytest.mark.slow
 def test_everything_computes_with_one_scale(data):
     """Layers in training and prediction, records, reports and costs."""
     x, y = data
@@ -70,6 +71,7 @@ def test_everything_computes_with_one_scale(data):
     )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("scale", ["max", "mse", "held"])
 def test_it_is_saved_with_the_model(scale, data, tmp_path):
     qmodel = quantized(scale=scale)

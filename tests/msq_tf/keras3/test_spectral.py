@@ -51,6 +51,7 @@ def test_training_moves_the_latent_kernel_as_in_float():
     np.testing.assert_array_equal(of_sn(base)[0], kept)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("own", [False, True])
 def test_small_steps_add_up(own):
     """Weights that were put back on their grid at each step would stay."""

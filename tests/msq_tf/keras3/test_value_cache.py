@@ -252,6 +252,7 @@ def test_several_steps_in_one_execution(qmodel, tiny_data):
     )
 
 
+@pytest.mark.slow
 def test_under_a_strategy_nothing_is_held(tiny, tiny_data):
     x, _ = tiny_data
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():

@@ -192,6 +192,7 @@ def test_there_is_no_gradient():
     assert tape.gradient(scale, w) is None
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("axes", [None, (0,), (1,), (0, 1)])
 def test_parts_of_a_large_weight_have_its_moments_to_the_bit(axes, monkeypatch):
     rng = np.random.default_rng(0)

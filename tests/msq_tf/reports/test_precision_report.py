@@ -257,6 +257,7 @@ def test_names_are_broken_at_their_joints():
             assert pieces <= parts
 
 
+@pytest.mark.slow
 def test_a_network_of_many_layers_is_drawn_with_every_name():
     layers = [
         keras.layers.Dense(3, name=f"a_dense_layer_with_number_{i}")

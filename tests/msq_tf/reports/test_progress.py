@@ -200,6 +200,7 @@ def test_nothing_is_printed_with_verbose_0(run):
     assert run.terminal == ""
 
 
+@pytest.mark.slow
 def test_the_log_has_a_record_for_every_change(run):
     told = [r.bit_change for r in run.records]
     assert all(change.reason for change in told)

@@ -127,6 +127,7 @@ def wide(count):
     return options
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("size", [0.3, 0.6])
 @pytest.mark.parametrize("time", [0.3, 0.6])
 def test_plans_of_large_networks_are_near_a_bound(size, time):

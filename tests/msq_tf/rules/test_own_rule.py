@@ -112,6 +112,7 @@ def test_it_goes_on_after_loading(page, tmp_path):
     assert loaded.bits == whole.bits
 
 
+@pytest.mark.slow
 def test_the_model_keeps_the_reasons_that_the_log_has(page, caplog, tmp_path):
     qmodel = msq_tf.quantize_model(
         keras.models.clone_model(page["qmodel"].base),

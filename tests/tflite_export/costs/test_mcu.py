@@ -43,6 +43,7 @@ def test_arenas_are_those_that_are_measured(qmodel, costs):
         assert costs.ram_at(bits) == pytest.approx(measured, rel=0.05)
 
 
+@pytest.mark.slow
 def test_unpacked_codes_take_ram(costs):
     # 16 x 3 x 3 x 32 codes of `b`, in bytes.
     assert costs.ram["b"][4] > costs.ram["b"][8]

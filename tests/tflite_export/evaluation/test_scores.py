@@ -207,6 +207,7 @@ def test_a_metric_of_ones_own_is_left_out_with_a_word(tmp_path):
         assert report.evaluate(X, Y)["accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said(report):
     with pytest.raises(ValueError, match="as many targets as inputs"):
         report.evaluate(X, Y[:-1])

@@ -272,6 +272,7 @@ def test_a_quantized_model_rounds_by_its_own_ranges(tmp_path):
     )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("bits", [4, 8, 16])
 def test_ranges_begin_with_those_of_the_file(bits, tmp_path):
     path = quantized(settle(autoencoder()), tmp_path / "m.tflite")

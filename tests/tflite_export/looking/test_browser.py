@@ -36,6 +36,7 @@ def looked(browser, tmp_path_factory):
     return found, output
 
 
+@pytest.mark.slow
 def test_a_click_on_a_bar_shows_its_layer(browser, looked):
     found, output = looked
     opened = Opened(browser, output)

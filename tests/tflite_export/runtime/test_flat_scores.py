@@ -119,6 +119,7 @@ def test_no_file_for_a_device_that_they_would_end(qmodel, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("kind", ["softmax", "log_softmax"])
 @pytest.mark.parametrize("target", ["cpu_int8", "mcu"])
 def test_scores_of_next_to_no_range_have_a_grid_that_kernels_take(

@@ -11,6 +11,7 @@ def mini() -> datasets.ImageDataset:
     return datasets.load("fashion_mnist_mini")
 
 
+@pytest.mark.slow
 def test_the_embedded_data_set_is_whole(mini):
     assert mini.name == "fashion_mnist_mini 1.0.0"
     assert mini.image_shape == (28, 28, 1)

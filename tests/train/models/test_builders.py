@@ -40,6 +40,7 @@ def test_names_are_the_same_however_often_a_model_is_built():
     assert [x.name for x in first.layers] == [x.name for x in second.layers]
 
 
+@pytest.mark.slow
 def test_mobilenet_v2_takes_a_width():
     model = builders.build("mobilenet_v2", (32, 32, 3), 10, alpha=0.35)
     assert model.output_shape == (None, 10)
