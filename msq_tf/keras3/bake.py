@@ -10,6 +10,7 @@ from msq_tf.keras3 import lora_settings
 from msq_tf.keras3.activation_grid import without_grids
 from msq_tf.keras3.lora import merge
 from msq_tf.keras3.model import MSQModel
+from msq_tf.keras3.model_scopes import check_outside
 from msq_tf.keras3.overlay import all_layers
 from msq_tf.keras3.planning import match_plan
 
@@ -28,7 +29,7 @@ def bake(qmodel: MSQModel) -> Any:
 
     Raises:
         ValueError: If `qmodel` is no `MSQModel` or its base cannot be rebuilt
-            from its configuration.
+            from its configuration, or a `quantized_scope` is open.
 
     Example:
     ```python
@@ -39,6 +40,7 @@ def bake(qmodel: MSQModel) -> Any:
         raise ValueError(
             f"`bake` takes an MSQModel. Received: {type(qmodel).__name__}"
         )
+    check_outside("`bake`", qmodel.name)
     base = qmodel.base
     try:
         copy = keras.saving.deserialize_keras_object(

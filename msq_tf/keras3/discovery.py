@@ -9,11 +9,11 @@ from typing import Any
 import keras
 
 from msq_tf.core.weight_spec import WeightSpec
+from msq_tf.keras3.attributes import variable_attributes
+from msq_tf.keras3.attributes import variables_in
 from msq_tf.keras3.lora import is_enabled
 from msq_tf.keras3.overlay import child_layers
 from msq_tf.keras3.overlay import own_variables
-from msq_tf.keras3.overlay import variable_attributes
-from msq_tf.keras3.overlay import variables_in
 from msq_tf.keras3.registry import KERAS_LAYERS
 from msq_tf.keras3.registry import specs_of
 

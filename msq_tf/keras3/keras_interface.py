@@ -11,6 +11,7 @@ import keras
 
 from msq_tf.atomic_files import check_folder
 from msq_tf.core.config import LEARNED
+from msq_tf.keras3.model_scopes import check_outside
 from msq_tf.keras3.overlay import input_name
 from msq_tf.keras3.overlay import saves_as_hdf5
 from msq_tf.keras3.overlay import symbolic_inputs
@@ -252,9 +253,10 @@ class LooksLikeItsBase:
 
         Raises:
             ValueError: If `filepath` asks for the legacy HDF5 format, which
-                has no place for what a quantized model holds, or there is
-                no folder for the file.
+                has no place for what a quantized model holds, there is no
+                folder for the file, or a `quantized_scope` is open.
         """
+        check_outside("`save`", self.name)
         if str(filepath).endswith((".h5", ".hdf5")):
             # Before Keras empties a file that is there.
             raise ValueError(_no_hdf5(self.name, filepath))
@@ -265,8 +267,10 @@ class LooksLikeItsBase:
         """As `keras.Model.save_weights`.
 
         Raises:
-            ValueError: If there is no folder for the file.
+            ValueError: If there is no folder for the file, or a
+                `quantized_scope` is open.
         """
+        check_outside("`save_weights`", self.name)
         check_folder(filepath)
         super().save_weights(filepath, *args, **kwargs)  # type: ignore[misc]
 

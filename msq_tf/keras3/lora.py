@@ -30,6 +30,8 @@ Pull = Callable[[tf.Tensor], tf.Tensor]
 Mover = tuple[int, Pull]
 
 _TURNING_OFF = threading.RLock()
+# Layers that are turned off, by their `id`.
+_OFF: set[int] = set()
 
 
 def is_enabled(layer: Any) -> bool:
@@ -40,10 +42,15 @@ def is_enabled(layer: Any) -> bool:
 class Merged(Overlay):
     """An overlay of sums of kernels and factors, which layers do not add.
 
+    What quantizes latent weights reads these: a quantized model computes the
+    same inside and outside of it.
+
     Args:
         values: As of `Overlay`.
         off: The scope of `Adapters.off`.
     """
+
+    is_glass = True
 
     def __init__(
         self,
@@ -129,16 +136,18 @@ class Adapters:
         with _TURNING_OFF:
             for layer in layers:
                 layer.lora_enabled = False
+                _OFF.add(id(layer))
             try:
                 yield
             finally:
                 for layer in layers:
                     layer.lora_enabled = True
+                    _OFF.discard(id(layer))
 
     def _factors(self, variable: Any) -> tuple[Any, Any, float] | None:
         layer, attribute = self._owners.get(id(variable), (None, ""))
         first = getattr(layer, f"lora_{attribute}_a", None)
-        if not is_enabled(layer) or first is None:
+        if first is None or not (is_enabled(layer) or id(layer) in _OFF):
             return None
         second = getattr(layer, f"lora_{attribute}_b")
         return first, second, layer.lora_alpha / layer.lora_rank

@@ -35,6 +35,7 @@ from msq_tf.keras3.learned_scales import LearnedScales
 from msq_tf.keras3.learned_scales import learn_scales
 from msq_tf.keras3.lora import Adapters
 from msq_tf.keras3.model_scopes import HasScopes
+from msq_tf.keras3.model_scopes import check_outside
 from msq_tf.keras3.model_statistics import TakesStatistics
 from msq_tf.keras3.one_input import check_one_input
 from msq_tf.keras3.overlay import all_layers
@@ -205,7 +206,12 @@ class MSQModel(
             exclude_from_decay(self.optimizer, self.learned_scales.scale)
 
     def make_train_function(self, force: bool = False) -> Any:
-        """As `keras.Model.make_train_function`."""
+        """As `keras.Model.make_train_function`.
+
+        Raises:
+            ValueError: If a `quantized_scope` is open.
+        """
+        check_outside("Training", self.name)
         lora_settings.revive(self.base)
         return super().make_train_function(force)
 

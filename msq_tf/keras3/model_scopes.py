@@ -24,7 +24,24 @@ from msq_tf.keras3.lora import Merged
 from msq_tf.keras3.lora import is_enabled
 from msq_tf.keras3.overlay import Aside
 from msq_tf.keras3.overlay import Overlay
+from msq_tf.keras3.overlay import is_behind_glass
 from msq_tf.quantizers.range_average import SiteRange
+
+
+def check_outside(what: str, name: str) -> None:
+    """Raises a ValueError for what a scope of constants would spoil.
+
+    Args:
+        what: What the user does.
+        name: Of the model.
+    """
+    if is_behind_glass():
+        raise ValueError(
+            f"{what} stands in a scope in which the weights are constants. "
+            "Expected it before or after the scope, as "
+            "`with qmodel.quantized_scope():` ends with its block. Received: "
+            f"an open scope, for '{name}'"
+        )
 
 
 class HasScopes:
@@ -63,9 +80,9 @@ class HasScopes:
         """A scope in which `base` computes with its quantized weights.
 
         The values are constants taken on entry, so that a graph traced inside
-        holds exactly the codes of `quantized_weights()`. The base's `predict`,
-        `evaluate` and `generate` trace their function anew inside, and have the
-        one of before when it ends.
+        holds exactly the codes of `quantized_weights()`. `predict`, `evaluate`
+        and `generate` trace their function anew inside, and have the one of
+        before when it ends. This model itself computes what it does outside.
 
         Example:
         ```python
@@ -87,7 +104,7 @@ class HasScopes:
     @contextlib.contextmanager
     def _apart(self) -> Iterator[None]:
         """A scope of traces of its own, in which no factor is added."""
-        with traced_apart(self.base), self._adapters.off():
+        with traced_apart(self), self._adapters.off():
             yield
 
     def _laid(self, values: Iterable[tf.Tensor]) -> Overlay:

@@ -44,6 +44,9 @@ class Overlay(LiftsGrids, keras.StatelessScope):
             the losses.
     """
 
+    # Whether latent weights are read through it, as if it were not open.
+    is_glass = False
+
     def __init__(self, values: Iterable[tuple[Any, Any]], inner: bool = False):
         own_types = uncast.is_open()
         super().__init__(
@@ -121,13 +124,26 @@ def laid_here(variable: Any) -> Overlay | None:
     return None
 
 
+def is_behind_glass() -> bool:
+    """Whether a scope of constants is open, see `Overlay.is_glass`."""
+    scope = keras.src.backend.get_stateless_scope()
+    while isinstance(scope, Overlay):
+        if scope.is_glass:
+            return True
+        scope = scope.original_scope
+    return False
+
+
 def read_float32(variable: Any) -> tf.Tensor:
     """The variable's stored value in float32, under any autocast policy.
 
     Keras casts on read under `mixed_float16`; codes computed from a
-    half-precision copy would not be those of the stored weight.
+    half-precision copy would not be those of the stored weight. Nor are they
+    those of a value that was quantized before, see `Overlay.is_glass`.
     """
     scope = keras.src.backend.get_stateless_scope()
+    while isinstance(scope, Overlay) and scope.is_glass:
+        scope = scope.original_scope
     value = scope.get_current_value(variable) if scope else None
     if value is None:
         value = variable._value
@@ -350,48 +366,3 @@ def state_variables(model: Any) -> list[Any]:
         for layer in model._flatten_layers()
         for variable in layer._non_trainable_variables
     ]
-
-
-def variables_in(name: str, value: Any) -> list[tuple[str, Any]]:
-    """The Keras variables that an attribute's value is or holds.
-
-    Named by the attribute, in a list, tuple or dictionary followed by the
-    place, as in `"kernels/0"`.
-    """
-    if isinstance(value, keras.Variable):
-        return [(name, value)]
-    parts: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, dict):
-        parts = value.items()
-    elif isinstance(value, list | tuple):
-        parts = enumerate(value)
-    return [
-        pair
-        for place, part in parts
-        for pair in variables_in(f"{name}/{place}", part)
-    ]
-
-
-def variable_attributes(layer: Any) -> dict[int, str]:
-    """By what attribute each of a layer's own variables can be reached.
-
-    By the variable's `id`: a public attribute, as in `variables_in`, if there
-    is one; `"variables/3"` for the fourth of `own_variables` where none leads
-    to it. A variable's own name does not say it, and Keras numbers those
-    without a name anew in every process.
-    """
-    places = [
-        pair
-        for name, value in vars(layer).items()
-        # Keras's own lists of everything.
-        if name not in ("_trainable_variables", "_non_trainable_variables")
-        and not name.startswith(("_self_", "_tracked"))
-        for pair in variables_in(name, value)
-    ]
-    names: dict[int, str] = {}
-    # The sort keeps the order among public ones, and among private ones.
-    for name, variable in sorted(places, key=lambda p: p[0].startswith("_")):
-        names.setdefault(id(variable), name)
-    for i, variable in enumerate(own_variables(layer)):
-        names.setdefault(id(variable), f"variables/{i}")
-    return names

@@ -313,7 +313,10 @@ CHECKS: dict[Callable[[], None], tuple[set[str], str]] = {
         {"_trainable_variables", "_non_trainable_variables"},
         f"{OVERLAY} (own_variables, state_variables, built_variables)",
     ),
-    attributes_of_a_layer: (set(), f"{OVERLAY} (variable_attributes)"),
+    attributes_of_a_layer: (
+        set(),
+        "msq_tf/keras3/attributes.py (variable_attributes)",
+    ),
     kernel_under_lora: (set(), "msq_tf/keras3/discovery.py (_known)"),
     inputs_struct: ({"_inputs_struct"}, f"{OVERLAY} (symbolic_inputs)"),
     run_through_graph: ({"_run_through_graph"}, f"{OVERLAY} (run_graph)"),

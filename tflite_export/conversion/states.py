@@ -19,12 +19,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msq_tf.keras3.attributes import variable_attributes
 from msq_tf.keras3.discovery import walk
 from msq_tf.keras3.overlay import Aside
 from msq_tf.keras3.overlay import all_layers
 from msq_tf.keras3.overlay import kept_states
 from msq_tf.keras3.overlay import own_variables
-from msq_tf.keras3.overlay import variable_attributes
 from tflite_export.flatbuffer.port_info import NEXT
 
 # Of calls in a row that show what a state becomes.

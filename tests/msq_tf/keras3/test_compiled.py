@@ -1,5 +1,7 @@
 """Functions that were traced inside a scope stay inside, others outside."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -89,3 +91,70 @@ def test_a_method_of_the_base_is_called_in_a_scope():
     np.testing.assert_allclose(found, qmodel.predict(X, verbose=0), rtol=1e-5)
     assert np.abs(found - plain).max() > 1e-2
     np.testing.assert_array_equal(base.encode_text(X), plain)
+
+
+def fresh(**config):
+    keras.utils.set_random_seed(0)
+    base = keras.Sequential(
+        [keras.Input((6,)), L.Dense(8, activation="relu"), L.Dense(1)]
+    )
+    qmodel = msq_tf.quantize_model(
+        base, msq_tf.MSQConfig(start_bits=3, **config)
+    )
+    qmodel.compile("adam", "mse")
+    return qmodel
+
+
+def test_a_quantized_model_computes_the_same_in_its_scope():
+    """It quantizes the latent weights there, not once more what it reads."""
+    qmodel = fresh()
+    wanted = np.asarray(qmodel(X))
+    codes = [weight.codes for weight in qmodel.quantized_weights()]
+    with qmodel.quantized_scope():
+        np.testing.assert_array_equal(qmodel(X), wanted)
+        np.testing.assert_allclose(
+            qmodel.predict(X, verbose=0), wanted, rtol=1e-5, atol=1e-6
+        )
+        for before, now in zip(codes, qmodel.quantized_weights(), strict=True):
+            np.testing.assert_array_equal(now.codes, before)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_what_was_traced_in_a_scope_follows_the_weights(rank):
+    qmodel = fresh()
+    if rank:
+        qmodel.base.layers[0].enable_lora(rank)
+        qmodel.compile("adam", "mse")
+    with qmodel.quantized_scope():
+        before = qmodel.predict(X, verbose=0)
+        qmodel.evaluate(X, Y, verbose=0)
+    qmodel.fit(X, Y, epochs=20, verbose=0)
+    after = np.asarray(qmodel(X))
+    assert np.abs(after - before).max() > 1e-2
+    loss = np.mean((after - Y) ** 2)
+    for scope in (contextlib.nullcontext(), qmodel.quantized_scope()):
+        with scope:
+            np.testing.assert_allclose(
+                qmodel.predict(X, verbose=0), after, rtol=1e-5, atol=1e-6
+            )
+            np.testing.assert_allclose(qmodel(X), after, rtol=1e-5, atol=1e-6)
+            found = qmodel.evaluate(X, Y, verbose=0)
+            np.testing.assert_allclose(found, loss, rtol=1e-5)
+
+
+def test_what_a_scope_would_spoil_is_refused_in_it(tmp_path):
+    qmodel = fresh()
+    path = tmp_path / "m.weights.h5"
+    for what, call in (
+        ("Training", lambda: qmodel.fit(X, Y, verbose=0)),
+        ("`save`", lambda: qmodel.save(tmp_path / "m.keras")),
+        ("`save_weights`", lambda: qmodel.save_weights(path)),
+        ("`bake`", lambda: msq_tf.bake(qmodel)),
+    ):
+        with (
+            qmodel.quantized_scope(),
+            pytest.raises(ValueError, match=rf"^{what}.*Received: an open"),
+        ):
+            call()
+    assert not list(tmp_path.iterdir())
+    qmodel.save_weights(path)
