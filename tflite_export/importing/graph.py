@@ -16,12 +16,14 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.flatbuffer import model as flat
 from tflite_export.importing import constants
+from tflite_export.importing import dilation
 from tflite_export.importing import elementwise
 from tflite_export.importing import grids
 from tflite_export.importing import loops
 from tflite_export.importing import pixels
 from tflite_export.importing import shapes
 from tflite_export.importing import weighted
+from tflite_export.importing.operator import NeedsFixedBatch
 from tflite_export.importing.operator import Operator
 
 OPERATORS = (
@@ -99,7 +101,7 @@ class Builder:
         values: dict[int, Any] = dict(
             zip(flat.inputs(graph), inputs, strict=True)
         )
-        for at, op in enumerate(graph.operators):
+        for at, op in dilation.fused(self.model, graph):
             found = self._outputs(number, values, op, f"{prefix}{{}}_at_{at}")
             values.update(zip(flat.outputs(op), found, strict=False))
         self._open.pop()
@@ -187,6 +189,10 @@ def _named(operator: Operator) -> Iterator[None]:
     """Errors of Keras with the operator that they are about."""
     try:
         yield
+    except NeedsFixedBatch as error:
+        if operator.batch is None:
+            raise
+        raise operator.unknown("it mixes samples") from error
     except (
         *(TypeError, IndexError, AttributeError, ArithmeticError),
         *(MemoryError, tf.errors.OpError),

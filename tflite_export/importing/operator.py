@@ -132,6 +132,10 @@ class Operator:
 
     def _symbolic(self, x: np.ndarray) -> Any:
         """A constant for every sample."""
+        if self.batch is not None:
+            # However many there are, the constant has its own shape.
+            first = self.anchor[(0,) * len(self.anchor.shape)]
+            return keras.ops.zeros_like(first, dtype=x.dtype) + x
         if x.shape[:1] != (1,):
             raise NeedsFixedBatch
         place = (slice(None), *(0 for _ in self.anchor.shape[1:]))
