@@ -49,9 +49,7 @@ def fused(
         model: The file.
         graph: One of its graphs. It gets tensors that only the result reads.
     """
-    found: dict[int, schema.OperatorT | None] = dict(
-        enumerate(graph.operators)
-    )
+    found: dict[int, schema.OperatorT | None] = dict(enumerate(graph.operators))
     for chain in _chains(model, graph):
         padding = _padding(model, graph, chain)
         if padding is not None:
@@ -78,9 +76,7 @@ def _chains(model: schema.ModelT, graph: schema.SubGraphT) -> Iterator[_Chain]:
             return None
         op = graph.operators[reads[0]]
         first = flat.inputs(op)[:1] == written
-        return (
-            reads[0] if first and flat.op_name(model, op) in kinds else None
-        )
+        return reads[0] if first and flat.op_name(model, op) in kinds else None
 
     for at, op in enumerate(graph.operators):
         if flat.op_name(model, op) != _SPACE:
