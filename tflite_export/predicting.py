@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+from msq_tf import distribute
 from msq_tf.arguments import check_flag
 from msq_tf.arguments import check_number
 from msq_tf.arguments import check_path
@@ -29,6 +31,7 @@ from tflite_export import targets
 from tflite_export.costs import cpu
 from tflite_export.costs import ethos_u
 from tflite_export.costs import mcu
+from tflite_export.flatbuffer import model as flat
 from tflite_export.matching.match import Match
 from tflite_export.preparation import opening
 from tflite_export.target_file import Built
@@ -155,7 +158,7 @@ def stored_bits(
     with files_of(model, name) as files:
         files.target = target
         for width in (4, 2):
-            built = files.at(dict.fromkeys(model.paths, width))
+            built = files.all_at(width)
             widest: dict[str, int] = {}
             for record in built.written:
                 path = record.match.weight.path
@@ -164,6 +167,73 @@ def stored_bits(
             for path, bits in widest.items():
                 found[path].add(bits)
     return {path: tuple(sorted(b, reverse=True)) for path, b in found.items()}
+
+
+def file_overhead(model: QuantizedNetwork, device: str) -> float:
+    """Counts the bytes of a model's file besides the codes of its weights.
+
+    Those of operators, tensors, scales and biases; not those of weights that
+    stay float. Biases that are zero, or equal, before training count, too.
+
+    Args:
+        model: A model of `msq_tf.quantize_model`, which may be untrained.
+        device: Name of a target whose files are TFLite files.
+
+    Returns:
+        Bytes, the most of files at 8, 4 and 2 bits. They hardly differ.
+
+    Raises:
+        ExportError: If the target can't run the model.
+        ValueError: If there is no such target.
+    """
+    with _as_trained(model), files_of(model, device) as files:
+        found = max(map(_besides_codes, map(files.all_at, (8, 4, 2))))
+    return float(found - 4 * model.float_size)
+
+
+@contextlib.contextmanager
+def _as_trained(model: QuantizedNetwork) -> Iterator[None]:
+    """While open, no offset is zero and no factor one: a file has none then."""
+    held: Any = getattr(model, "model", model)  # that of a `ModelView`
+    fresh = [
+        variable
+        for variable in held.trainable_variables
+        if _is_fresh(variable.numpy())
+    ]
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        fresh = []
+    rng = np.random.default_rng(0)
+    with distribute.values_kept(fresh):
+        for variable in fresh:
+            moves = rng.uniform(1e-3, 2e-3, variable.shape)
+            variable.assign(float(variable.numpy().flat[0]) + moves)
+        yield
+
+
+def _is_fresh(value: np.ndarray) -> bool:
+    """Whether an initializer gave all elements 0, or all 1."""
+    return value.size > 0 and any(bool(np.all(value == n)) for n in (0, 1))
+
+
+def _besides_codes(built: Built) -> int:
+    file = flat.read(built.data)
+    codes = {
+        (record.match.constant.graph, record.tensor): record
+        for record in built.written
+    }
+    seen: set[int] = set()
+    found = len(built.data)
+    for number, graph in enumerate(file.subgraphs):
+        for place, tensor in enumerate(graph.tensors):
+            data = flat.raw_data(file, tensor)
+            if data is None:
+                continue
+            if tensor.buffer not in seen:
+                found -= data.nbytes if (number, place) in codes else 0
+            elif (number, place) not in codes:
+                found += data.nbytes
+            seen.add(tensor.buffer)
+    return found
 
 
 @contextlib.contextmanager
@@ -218,6 +288,10 @@ class WidthFiles:
             self.target, target_file.Limits(), calibrates=True
         )
         self.inputs = job.inputs
+
+    def all_at(self, width: int) -> Built:
+        """The file with all weights at one width."""
+        return self.at(dict.fromkeys(self._model.paths, width))
 
     def at(self, widths: Mapping[str, int]) -> Built:
         """The file with weights at some widths, by path.

@@ -82,6 +82,9 @@ class SearchState:
         containers: Stored bits that the device has for each weight, if they
             are not those of its kind; see `LayerStats`.
         containers_of: The device that has them.
+        file_overhead: Bytes besides codes of a file for a device, if they were
+            counted.
+        file_overhead_of: The device.
     """
 
     bits: Any
@@ -104,6 +107,8 @@ class SearchState:
     device_costs: DeviceCosts | None = None
     containers: tuple[tuple[int, ...], ...] = ()
     containers_of: str = ""
+    file_overhead: float | None = None
+    file_overhead_of: str = ""
 
     def restart(self, bits: Any) -> None:
         """Sets bits and forgets the search that led to the old ones."""

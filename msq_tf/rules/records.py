@@ -132,6 +132,8 @@ class SearchStats:
         rest_latency: Milliseconds of the operators that read no quantized
             weight.
         rest_ram: Bytes of RAM in use while they run.
+        file_overhead: Bytes besides codes of a file for the rule's device;
+            `None` for an estimate.
     """
 
     layers: Sequence[LayerStats]
@@ -140,6 +142,7 @@ class SearchStats:
     float_size: int = 0
     rest_latency: float = 0.0
     rest_ram: float = 0.0
+    file_overhead: float | None = None
 
     @property
     def size(self) -> int:

@@ -152,6 +152,11 @@ class Rule(abc.ABC):
         """Whether it reads what layers take on a device, see `DeviceCosts`."""
         return False
 
+    def uses_file_overhead(self, layers: Sequence[LayerStats]) -> bool:
+        """Whether bytes besides codes count, and so much that a file tells."""
+        del layers
+        return False
+
     def uses_containers(self, layers: Sequence[LayerStats]) -> bool:
         """Whether it needs `LayerStats.containers` of a model's weights."""
         del layers

@@ -37,6 +37,8 @@ class SizedRule(Rule):
     device: str | None = None
 
     limited_by: ClassVar[str] = "min_bits, allowed_bits, device"
+    # Whether a rule without a target in bytes tells them.
+    tells_bytes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +75,17 @@ class SizedRule(Rule):
     def overhead(self, stats: SearchStats) -> float:
         if self.device is None:
             return 0.0
+        if stats.file_overhead is not None:
+            return stats.file_overhead
         return storage.device(self.device).overhead(stats.layers)
+
+    def uses_file_overhead(self, layers: Sequence[LayerStats]) -> bool:
+        if self.device is None:
+            return False
+        if self.target_bytes is None and not self.tells_bytes:
+            return False
+        size = sum(layer.size for layer in layers)
+        return storage.device(self.device).counts_bytes_of(size)
 
     def stored(self, layer: LayerStats, bits: int) -> int:
         if self.device is None:

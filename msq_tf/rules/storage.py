@@ -31,6 +31,9 @@ KINDS = (DENSE, ONE_OUTPUT, POINTWISE, STRIDED, CONV, DEPTHWISE, OTHER)
 # What a packed file stores codes in, and so the widths that make it smaller.
 CONTAINERS = (8, 4, 2)
 
+# Weights from which on what a file has besides codes hardly counts.
+_LARGE = 1_000_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Device:
@@ -46,6 +49,7 @@ class Device:
         by_weight: Whether some weights have fewer widths than others of their
             kind, by what surrounds them.
         one_scale: Whether matrices with one scale have widths of their own.
+        own_format: Whether what the device runs is no TFLite file.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Device:
     base_bytes: float
     by_weight: bool = False
     one_scale: bool = False
+    own_format: bool = False
 
     def containers(self, layer: LayerStats) -> tuple[int, ...]:
         """Stored bits that a weight may have, widest first."""
@@ -79,6 +84,13 @@ class Device:
     def stored(self, layer: LayerStats, bits: int) -> int:
         """Bits a code of `bits` takes: the narrowest container it fits."""
         return min(width for width in self.containers(layer) if width >= bits)
+
+    def counts_bytes_of(self, size: int) -> bool:
+        """Whether only a file of so many weights tells its bytes.
+
+        Of a large one nearly all are codes; an estimate is near enough.
+        """
+        return self.base_bytes > 0.0 and not self.own_format and size < _LARGE
 
     def overhead(self, layers: Sequence[LayerStats]) -> float:
         """Bytes of a file besides its codes; an estimate."""
@@ -110,13 +122,18 @@ def _on_socs() -> list[Device]:
         by_weight = bool(set(facts.narrow).intersection(containers))
         if max(map(len, widths.values())) > 1:
             name = f"qualcomm_npu:{soc}"
-            found.append(Device(name, widths, *_CONTEXT, by_weight))
+            found.append(
+                Device(name, widths, *_CONTEXT, by_weight, own_format=True)
+            )
     usual = [facts.socs[soc] for soc in facts.default_socs]
     widths = {
         kind: {w: n for w, n in bits.items() if all(w in k for k in usual)}
         for kind, bits in facts.widths.items()
     }
-    return [Device("qualcomm_npu", widths, *_CONTEXT), *found]
+    return [
+        Device("qualcomm_npu", widths, *_CONTEXT, own_format=True),
+        *found,
+    ]
 
 
 # Vela stores n-bit codes in about n bits, without containers.

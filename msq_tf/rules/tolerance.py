@@ -109,6 +109,7 @@ class ToleranceRule(SizedRule):
 
     lsb_strength: ClassVar[float] = 0.0
     costs_once: ClassVar[bool] = True
+    tells_bytes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         # Not that of the base, which wants a target.

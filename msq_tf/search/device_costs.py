@@ -7,6 +7,7 @@ matter of their kind alone.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import Any
 
 from msq_tf.core.quantized_network import QuantizedNetwork
@@ -16,6 +17,8 @@ from msq_tf.sensitivity.statistics import layer_outlines
 
 # It imports this package, so it is looked up when it is needed.
 _EXPORTER = "tflite_export.predicting"
+
+_logger = logging.getLogger("msq_tf")
 
 
 def find(rule: Rule, network: QuantizedNetwork) -> None:
@@ -36,6 +39,7 @@ def find(rule: Rule, network: QuantizedNetwork) -> None:
         found = _exporter().stored_bits(network, device)
         search.containers = tuple(found[path] for path in network.paths)
         search.containers_of = device
+    _count_bytes(rule, network, device)
     if not rule.uses_costs_of_device:
         return
     given: DeviceCosts | None = getattr(rule, "costs", None)
@@ -45,6 +49,20 @@ def find(rule: Rule, network: QuantizedNetwork) -> None:
     kept = search.device_costs
     if kept is None or kept.device != device:
         search.device_costs = _found(network, device)
+
+
+def _count_bytes(rule: Rule, network: QuantizedNetwork, device: str) -> None:
+    """Counts what a small file has besides codes, where a rule asks."""
+    search = network.search
+    if not rule.uses_file_overhead(layer_outlines(network)):
+        search.file_overhead, search.file_overhead_of = None, ""
+    elif search.file_overhead_of != device:
+        try:
+            search.file_overhead = _exporter().file_overhead(network, device)
+        except ValueError as error:  # An ExportError is one.
+            _logger.info("bytes of the file are estimated: %s", error)
+            search.file_overhead = None
+        search.file_overhead_of = device
 
 
 def _found(network: QuantizedNetwork, device: str) -> DeviceCosts:

@@ -98,8 +98,8 @@ def _padding(
         for at in (chain.space, chain.convolution, chain.batch)
     )
     options = middle.builtinOptions
-    factors = (options.strideH, options.strideW)
-    factors += (options.dilationHFactor, options.dilationWFactor)
+    factors = [options.strideH, options.strideW]
+    factors += [options.dilationHFactor, options.dilationWFactor]
     if max(factors) > 1 or options.padding != schema.Padding.VALID:
         return None
     read, written = flat.inputs(space)[0], flat.outputs(batch)[0]
