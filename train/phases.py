@@ -17,6 +17,7 @@ import tflite_export
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.keras3.loading import load_model
+from msq_tf.keras3.overlay import fixed_batch_size
 from msq_tf.search import device_costs
 from msq_tf.search.controller import search_stats
 from train import front
@@ -291,6 +292,14 @@ def _check_outputs(model: keras.Model, context: Context) -> bool:
         received = f"outputs of shape {outputs.shape}"
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
         fits, received = False, str(error).strip().partition("\n")[0]
+    size = fixed_batch_size(model)
+    if not fits and size not in (None, len(images)):
+        raise ValueError(
+            f"The model takes batches of {size} alone. Expected one that takes "
+            "any number of images, or a file of such a model; recurrent layers "
+            "that a converter kept as a loop take the batch of the file. "
+            f"Received: {received}"
+        )
     if not fits:
         raise ValueError(
             "The model does not classify this data set. Expected images of "

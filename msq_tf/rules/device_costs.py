@@ -134,7 +134,7 @@ class DeviceCosts:
             ) from None
         return self.rest_latency + sum(rows)
 
-    def ram_at(self, bits: Mapping[str, int]) -> float:
+    def ram_at(self, bits: Mapping[str, int]) -> int:
         """Predicts bytes of RAM; 0 where nothing is known of it.
 
         Args:
@@ -144,7 +144,7 @@ class DeviceCosts:
             self.ram.get(path, {}).get(width, 0.0)
             for path, width in bits.items()
         ]
-        return max([self.rest_ram, *taken])
+        return math.ceil(max([self.rest_ram, *taken]))
 
     def to_json(self) -> str:
         """All figures as JSON, which `from_json` takes."""

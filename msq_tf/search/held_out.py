@@ -69,9 +69,9 @@ class HeldOutMetric:
         raise ValueError(
             "A ToleranceRule measures the float model on held-out data, and "
             "there is none that can be read more than once. Expected "
-            "`fit(validation_data=...)` of arrays or a data set, "
-            "`MSQCallback(held_out=...)`, or `ToleranceRule(reference=...)` "
-            f"with the float model's {self._rule.name}. Received: none"
+            "`MSQCallback(held_out=...)`, `ToleranceRule(reference=...)` "
+            f"with the float model's {self._rule.name}, or, in Keras 3, "
+            "`fit(validation_data=...)` of arrays or a data set. Received: none"
         )
 
     def now(self) -> float:

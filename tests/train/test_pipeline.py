@@ -189,6 +189,15 @@ def test_a_model_for_other_classes_is_refused(tiny_settings, console, tmp_path):
         pipeline.run(tiny_settings(start_from=str(path)), console)
 
 
+def test_a_model_of_one_batch_size_is_refused(tiny_settings, console, tmp_path):
+    inputs = keras.Input(batch_shape=(1, 28, 28, 1))
+    rows = keras.ops.reshape(inputs, (1, 28 * 28))
+    path = tmp_path / "one.keras"
+    keras.Model(inputs, keras.layers.Dense(10)(rows)).save(path)
+    with pytest.raises(ValueError, match="batches of 1 alone"):
+        pipeline.run(tiny_settings(start_from=str(path)), console)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -78,6 +78,11 @@ def is_on_grid(tensor: schema.TensorT) -> bool:
     return grid is not None and grid.scale is not None and len(grid.scale) > 0
 
 
+def _is_zero(tensor: schema.TensorT) -> bool:
+    """Whether all of a tensor's codes are zero, as of a first state."""
+    return not any(map(float, tensor.quantization.scale))
+
+
 def of_activation(tensor: schema.TensorT) -> FileGrid | None:
     """The grid of an activation; `None` for one that is not of integers.
 
@@ -122,14 +127,17 @@ def rounded(
     Returns:
         The value behind a layer, or as it is where that would change nothing.
     """
+    if not isinstance(value, keras.KerasTensor):
+        return value
     grid = of_activation(written)
-    constant = not isinstance(value, keras.KerasTensor)
-    if grid is None or constant or not value.dtype.startswith("float"):
+    if grid is None or not value.dtype.startswith("float"):
         return value
     fused = getattr(operator.options, "fusedActivationFunction", 0)
     if operator.kind in _MOVING and fused in _ENDS_ARE_CODES:
         numbers = [tensor for tensor in read if is_on_grid(tensor)]
-        if numbers and all(of_activation(t) == grid for t in numbers):
+        if numbers and all(
+            not _is_zero(t) and of_activation(t) == grid for t in numbers
+        ):
             return value
     averages = operator.kind == "AVERAGE_POOL_2D"
     name = f"{operator.name}_grid" + (f"_{position}" if position else "")

@@ -208,6 +208,8 @@ def test_costs_survive_a_file(tmp_path):
     known.save(tmp_path / "costs.json")
     assert DeviceCosts.load(tmp_path / "costs.json") == known
     assert known.latency_at({"a": 8}) == 9.5 and known.ram_at({"a": 8}) == 3
+    # A budget, too.
+    msq_tf.BudgetRule(target_ram=known.ram_at({"a": 8}), costs=known)
     for text in ("{}", "[1]", '{"latency": 3}', "nonsense"):
         with pytest.raises(ValueError, match="saved costs.*Received: "):
             DeviceCosts.from_json(text)

@@ -287,3 +287,22 @@ def test_ranges_begin_with_those_of_the_file(bits, tmp_path):
         most = max(-low, high)
         wanted = (-most, most) if bits == 16 else (low, high)
         np.testing.assert_allclose((own.low, own.high), wanted, rtol=1e-6)
+
+
+def test_a_state_of_zeros_has_a_grid_of_zero(tmp_path):
+    """As the converter writes the first state of an unrolled layer."""
+    inputs = keras.Input((5, 4))
+    plain = settle(keras.Model(inputs, L.LSTM(6, unroll=True)(inputs)))
+    path = quantized(plain, tmp_path / "m.tflite", INT16X8)
+    file = flat.read(path.read_bytes())
+    scales = [
+        float(tensor.quantization.scale[0])
+        for tensor in file.subgraphs[0].tensors
+        if tensor.quantization is not None
+        and tensor.quantization.scale is not None
+    ]
+    assert 0.0 in scales
+    model = msq_tf.from_tflite(path)
+    x = samples(model, 4)
+    (wanted,), _ = values_of_file(path, x)
+    np.testing.assert_allclose(model(x), wanted, atol=1e-3)
