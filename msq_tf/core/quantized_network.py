@@ -28,6 +28,10 @@ from msq_tf.core.search_state import SearchState
 from msq_tf.core.weight_set import Masks
 from msq_tf.core.weight_set import WeightQuantizers
 
+# Steps of an optimizer like Adam within which means of squared gradients may
+# begin anew: its correction still makes up for most of that.
+YOUNG = 100
+
 
 class QuantizedNetwork:
     """A model whose weights have codes, and bits that can change.
@@ -312,6 +316,15 @@ class QuantizedNetwork:
 
         Weights, states of layers and slots of optimizers; no bits, nor what
         tells how long the training has been.
+        """
+        raise NotImplementedError
+
+    def second_moments(self) -> list[Any]:
+        """Means of squared gradients, of `training_state`, that are not young.
+
+        An optimizer like Adam corrects them by the number of its steps, for
+        some hundreds of steps. Zeros in place of them would make later steps
+        up to six times too long.
         """
         raise NotImplementedError
 

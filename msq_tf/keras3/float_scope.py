@@ -6,12 +6,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from msq_tf.core.quantized_network import YOUNG
 from msq_tf.keras3.call_hooks import CallScope
 from msq_tf.keras3.step_scope import StepScopes
 
 # What an optimizer counts time with: a search that goes back in weights goes on
 # in time.
 _TIME = ("iteration", "iterations", "learning_rate")
+# Ends of what they hold means of squared gradients in.
+_SQUARES = ("_velocity", "_velocity_hat")
 
 
 class ComputesInFloat:
@@ -62,11 +65,22 @@ class ComputesInFloat:
                 self.optimizer.build(self.trainable_variables)
         bits = {id(variable) for variable in self.search.variables}
         state = [v for v in self.variables if id(v) not in bits]
-        optimizers = [self.optimizer, *self._optimizers().values()]
-        for optimizer in {id(o): o for o in optimizers if o}.values():
-            state += [
-                variable
-                for variable in optimizer.variables
-                if variable.path.split("/")[-1] not in _TIME
-            ]
+        state += self._slots()
         return list({id(variable): variable for variable in state}.values())
+
+    def second_moments(self) -> list[Any]:
+        return [v for v in self._slots(YOUNG) if v.path.endswith(_SQUARES)]
+
+    def _slots(self, least: int = 0) -> list[Any]:
+        """What optimizers hold, but for what they count time with.
+
+        Of those that made at least so many steps.
+        """
+        optimizers = [self.optimizer, *self._optimizers().values()]
+        return [
+            variable
+            for optimizer in {id(o): o for o in optimizers if o}.values()
+            if int(optimizer.iterations) >= least
+            for variable in optimizer.variables
+            if variable.path.split("/")[-1] not in _TIME
+        ]

@@ -146,6 +146,28 @@ class KeptStates:
                 path.unlink(missing_ok=True)
 
 
+def give_back(
+    variables: Sequence[Any],
+    arrays: Sequence[np.ndarray],
+    lasting: Sequence[Any],
+) -> None:
+    """Gives variables the values of an earlier state.
+
+    Args:
+        variables: The variables.
+        arrays: Their values then.
+        lasting: Those that go on as they are, unless they are zero or no
+            finite numbers: see `QuantizedNetwork.second_moments`.
+    """
+    stays = set(map(id, lasting))
+    for variable, array in zip(variables, arrays, strict=True):
+        if id(variable) in stays:
+            value = np.asarray(variable.numpy(), np.float32)
+            if value.any() and np.isfinite(value).all():
+                continue
+        variable.assign(array)
+
+
 def _path(folder: pathlib.Path, epoch: int) -> pathlib.Path:
     return folder / f"epoch-{epoch:04d}.npz"
 

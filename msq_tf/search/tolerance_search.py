@@ -31,6 +31,7 @@ from msq_tf.search.controller import Choose
 from msq_tf.search.controller import search_stats
 from msq_tf.search.held_out import HeldOutMetric
 from msq_tf.search.kept_states import KeptStates
+from msq_tf.search.kept_states import give_back
 from msq_tf.search.tolerance_before import measure_untrained
 from msq_tf.search.tolerance_before import stats_with_costs
 from msq_tf.search.tolerance_journal import Journal
@@ -349,8 +350,7 @@ class ToleranceSearch:
         arrays = distribute.from_chief(
             self._network.distribute_strategy, now if arrays is None else arrays
         )
-        for variable, array in zip(variables, arrays, strict=True):
-            variable.assign(array)
+        give_back(variables, arrays, self._network.second_moments())
 
     def _of_chief(self, value: float) -> float:
         strategy = self._network.distribute_strategy

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from msq_tf import distribute
+from msq_tf.core.quantized_network import YOUNG
 from msq_tf.tfmot.compat import private
 from msq_tf.tfmot.compat.imports import tf_keras
 
@@ -45,15 +46,33 @@ def training_state(model: Any, bits: Sequence[Any]) -> list[Any]:
     if model.optimizer is not None:
         with model.distribute_strategy.scope():
             private.make_slots(model.optimizer, model.trainable_variables)
-    slots = getattr(model.optimizer, "variables", ())
-    slots = slots() if callable(slots) else slots
     state = [*model.trainable_variables, *state_variables(model)]
-    state += [v for v in slots if not _counts_time(v)]
+    state += [v for v in _slots(model) if not _counts_time(v)]
     return [
         variable
         for ref, variable in {v.ref(): v for v in state}.items()
         if ref not in left_out
     ]
+
+
+def second_moments(model: Any) -> list[Any]:
+    """The means of squared gradients that the optimizer holds for long."""
+    if model.optimizer is None or int(model.optimizer.iterations) < YOUNG:
+        return []
+    return [v for v in _slots(model) if _is_square(v, model.optimizer)]
+
+
+def _is_square(variable: Any, optimizer: Any) -> bool:
+    """Whether its name begins so, or ends so as of legacy optimizers."""
+    parts = variable.name.split(":")[0].split("/")
+    if not hasattr(optimizer, "build"):
+        return parts[-1] in ("v", "vhat")
+    return parts[parts[0] == optimizer.name] in ("v", "vhat")
+
+
+def _slots(model: Any) -> list[Any]:
+    slots = getattr(model.optimizer, "variables", ())
+    return list(slots() if callable(slots) else slots)
 
 
 def _counts_time(variable: Any) -> bool:

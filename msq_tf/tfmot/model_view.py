@@ -30,6 +30,7 @@ from msq_tf.tfmot.compat.imports import tf_keras
 from msq_tf.tfmot.compat.losses import LossesWithoutMetrics
 from msq_tf.tfmot.model_state import fixed_batch_size
 from msq_tf.tfmot.model_state import kept
+from msq_tf.tfmot.model_state import second_moments
 from msq_tf.tfmot.model_state import state_variables
 from msq_tf.tfmot.model_state import training_state
 from msq_tf.tfmot.own_training import keep_penalty_apart
@@ -173,6 +174,9 @@ class ModelView(QuantizedNetwork):
             if name not in HELD_NAMES
         ]
         return training_state(self.model, bits)
+
+    def second_moments(self) -> list[Any]:
+        return second_moments(self.model)
 
     @property
     def distribute_strategy(self) -> tf.distribute.Strategy:

@@ -102,3 +102,21 @@ def test_a_resumed_search_decides_as_the_uninterrupted_one(
     assert outcome == expected
     for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_means_of_squares_are_found(data, legacy):
+    model = new_model()
+    optimizers = tf_keras.optimizers
+    adam = (optimizers.legacy if legacy else optimizers).Adam(0.01)
+    model.compile(adam, model.loss, metrics=["accuracy"])
+    fit(model, data)
+    view = msq.ModelView(model)
+    adam.iterations.assign(99)
+    assert view.second_moments() == []
+    adam.iterations.assign(100)
+    found = view.second_moments()
+    assert sorted(tuple(v.shape) for v in found) == sorted(
+        tuple(w.shape) for w in model.trainable_variables
+    )
+    assert all(np.all(v.numpy() >= 0.0) for v in found)

@@ -1,9 +1,11 @@
 """Weights that a search stores and brings back."""
 
+import keras
 import numpy as np
 import pytest
 
 from msq_tf.search.kept_states import KeptStates
+from msq_tf.search.kept_states import give_back
 
 
 @pytest.fixture(params=[False, True])
@@ -27,3 +29,12 @@ def test_more_than_the_model_has_is_of_another(tmp_path):
     states.save(3, [np.ones(2), np.ones(2)])
     with pytest.raises(ValueError, match="cannot be read.*Received: .*2 arr"):
         states.load(3, [np.ones(2)])
+
+
+def test_means_of_squares_go_on_while_they_are_sound():
+    now = [[1.0, 2.0], [0.0, 3.0], [0.0, 0.0], [np.nan, 1.0]]
+    variables = [keras.Variable(value) for value in now]
+    arrays = [np.array([5.0, 6.0], "float32")] * 4
+    give_back(variables, arrays, variables[1:])
+    found = [variable.numpy().tolist() for variable in variables]
+    assert found == [[5.0, 6.0], [0.0, 3.0], [5.0, 6.0], [5.0, 6.0]]
