@@ -5,11 +5,11 @@ often the training was broken off between them.
 
 How one training is divided. Its epochs are grouped in rounds, tenths of it and
 at the end halves of these. The first round trains at the widest size. Each
-later round tries one size: the one with the largest expected gain over the
-smallest model that kept the promise so far, by its chance to keep it at the end
-(see `outlook`). Where no model near it is in store, the rounds before the last
-secure one first. What was measured at the end of an epoch is what counts for
-the promise, without any allowance.
+later round tries one size: of the likely ones, that with the largest expected
+gain over the smallest model that kept the promise so far, by its chance to keep
+it at the end (see `outlook`). Where no model near it is in store, the rounds
+before the last secure one first. What was measured at the end of an epoch is
+what counts for the promise, without any allowance.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _ENDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 # While more rounds are left, a chance is worth its power: what fails is tried
 # larger later.
 _BOLD = 0.6
+# The least chance that a size is tried with, while any has one.
+_LIKELY = 0.4
 _LAST_ROUNDS = 2
 # The last rounds go no farther from the model in store, in sizes, than to one
 # with this chance.
@@ -170,15 +172,16 @@ class Course:
             outlook.take(self._rung_at(back), back)
         rung = self._choose(outlook, last.epoch)
         if back is None and rung < last.rung:
-            back = self._sounder(rung)
+            back = self._sounder(rung, outlook)
         return Move(rung, passed, back)
 
-    def _sounder(self, rung: int) -> int | None:
+    def _sounder(self, rung: int, outlook: Outlook) -> int | None:
         """The epoch in store whose weights lose less at a larger size.
 
         What was trained at a few bits does not win back by more bits what it
-        lost, and near the end not even what the change costs. `None` where
-        the weights are no worse than those in store.
+        lost, and near the end not even what the change costs. Weights in store
+        win back what they lose untrained, if there is time. `None` where the
+        weights, with all that is expected to come back, are not much worse.
         """
         last = self.measured[-1]
 
@@ -186,7 +189,7 @@ class Course:
             before, after = map(self.before_training, (model.rung, rung))
             if model.rung > rung:
                 return model.drop + self._cost_of_growth(before - after)
-            more = max(after - before, 0.0)
+            more = max(after - before, 0.0) * self._stays()
             # Of an infinite loss nothing is known.
             return model.drop + (more if math.isfinite(before) else math.inf)
 
@@ -196,7 +199,9 @@ class Course:
             if model.epoch in self.stored and model.epoch != last.epoch
         ]
         found = min(others, key=loses, default=None)
-        if found is None or loses(found) + self._promise() >= loses(last):
+        passing = outlook.fades(last.epoch) * self._promise()
+        much = _MUCH * self._promise()
+        if found is None or loses(found) + much >= loses(last) - passing:
             return None
         return found.epoch
 
@@ -209,10 +214,13 @@ class Course:
         """
         if not math.isfinite(difference):
             return 0.0
+        return _GROWN * max(difference, 0.0) * self._stays()
+
+    def _stays(self) -> float:
+        """The share of what a change costs that training does not win back."""
         left = 1.0 - self.measured[-1].epoch / self.epochs
         # The rate falls along a cosine, so what is trained with its square.
-        stays = math.exp(-_GROWN_RATE * 5.0 * left**2)
-        return _GROWN * max(difference, 0.0) * stays
+        return math.exp(-_GROWN_RATE * 5.0 * left**2)
 
     def next_rung(self) -> int:
         """The size that is expected before any training: as likely as not."""
@@ -266,12 +274,16 @@ class Course:
         gains = [
             chance**bold * (rung - base) for rung, chance in enumerate(chances)
         ]
-        rung = gains.index(max(gains))
+        larger = [r for r in range(len(gains)) if r > base]
+        likely = [r for r in larger if chances[r] >= _LIKELY]
+        rung = max(likely, key=lambda r: gains[r], default=len(gains) - 1)
+        if larger and not likely:
+            rung = max(larger, key=lambda r: chances[r])
         if left <= _LAST_ROUNDS and rung - max(base, 0.0) > _FAR:
             smaller = range(max(int(base) + 1, 0), len(self.ladder))
             safe = [r for r in smaller if chances[r] >= _SAFE]
-            likely = max(smaller, key=lambda r: chances[r], default=rung)
-            secure = safe[-1] if safe else likely
+            likeliest = max(smaller, key=lambda r: chances[r], default=rung)
+            secure = safe[-1] if safe else likeliest
             if left == 1:
                 secure = min(secure, max(self._on_line(base), int(base) + 1))
             rung = min(rung, secure)
