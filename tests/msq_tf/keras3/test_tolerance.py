@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import msq_tf
-from msq_tf.search.kept_states import give_back
 
 _EPOCHS = 6
 
@@ -135,35 +134,6 @@ def test_before_training_the_optimizer_remembers_nothing(
     fit(qmodel, callback, Look(), epochs=3)
     assert seen[0] == 0.0 and 0.0 in seen[1:]
     assert callback.outcome.kept and callback.outcome.epoch == 0
-
-
-@pytest.mark.slow
-def test_steps_after_going_back_are_no_longer_than_before(trained):
-    """Adam corrects young means of squares, and would not once time went on."""
-    qmodel = quantized(trained, rate=1e-3)
-    state = qmodel.training_state()
-    first = [variable.numpy().copy() for variable in state]
-
-    def moved():
-        before = [w.numpy().copy() for w in qmodel.trainable_variables]
-        fit(qmodel, keras.callbacks.Callback(), epochs=1)
-        return sum(
-            np.abs(w.numpy() - b).sum()
-            for w, b in zip(qmodel.trainable_variables, before, strict=True)
-        )
-
-    at_first = moved()
-    assert qmodel.second_moments() == []
-    for _ in range(20):
-        moved()
-    qmodel.optimizer.iterations.assign(3000)
-    squares = qmodel.second_moments()
-    assert len(squares) == len(qmodel.trainable_variables)
-    give_back(state, first, squares)
-    assert moved() < 1.5 * at_first
-    # With zeros in place of them:
-    give_back(state, first, ())
-    assert moved() > 1.5 * at_first
 
 
 @pytest.mark.slow
