@@ -15,6 +15,14 @@ def accuracy(model, data):
     return model.evaluate(*data, verbose=0, return_dict=True)["accuracy"]
 
 
+def model_with_adam(legacy):
+    model = new_model()
+    optimizers = tf_keras.optimizers
+    adam = (optimizers.legacy if legacy else optimizers).Adam(0.01)
+    model.compile(adam, model.loss, metrics=["accuracy"])
+    return model
+
+
 def callback(data, rule=None, **options):
     rule = {"max_drop": 20.0} | (rule or {})
     return msq.MSQCallback(
@@ -50,10 +58,7 @@ def test_a_tolerance_on_the_logs_of_fit(data):
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_the_state_before_training_has_what_the_first_step_makes(data, legacy):
-    model = new_model()
-    optimizers = tf_keras.optimizers
-    adam = (optimizers.legacy if legacy else optimizers).Adam(0.01)
-    model.compile(adam, model.loss, metrics=["accuracy"])
+    model = model_with_adam(legacy)
     before = msq.ModelView(model).training_state()
     fit(model, data)
     after = msq.ModelView(model).training_state()
@@ -106,15 +111,12 @@ def test_a_resumed_search_decides_as_the_uninterrupted_one(
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_means_of_squares_are_found(data, legacy):
-    model = new_model()
-    optimizers = tf_keras.optimizers
-    adam = (optimizers.legacy if legacy else optimizers).Adam(0.01)
-    model.compile(adam, model.loss, metrics=["accuracy"])
+    model = model_with_adam(legacy)
     fit(model, data)
     view = msq.ModelView(model)
-    adam.iterations.assign(99)
+    model.optimizer.iterations.assign(99)
     assert view.second_moments() == []
-    adam.iterations.assign(100)
+    model.optimizer.iterations.assign(100)
     found = view.second_moments()
     assert sorted(tuple(v.shape) for v in found) == sorted(
         tuple(w.shape) for w in model.trainable_variables

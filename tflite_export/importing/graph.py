@@ -64,6 +64,10 @@ class Builder:
         dataclasses.field(default_factory=list)
     )
     _open: list[int] = dataclasses.field(default_factory=list)
+    # Of each graph with their places; a loop runs its own round by round.
+    _operators: dict[int, list[tuple[int, schema.OperatorT]]] = (
+        dataclasses.field(default_factory=dict)
+    )
     _count: int = 0
 
     def run(
@@ -101,7 +105,9 @@ class Builder:
         values: dict[int, Any] = dict(
             zip(flat.inputs(graph), inputs, strict=True)
         )
-        for at, op in dilation.fused(self.model, graph):
+        if number not in self._operators:
+            self._operators[number] = dilation.fused(self.model, graph)
+        for at, op in self._operators[number]:
             found = self._outputs(number, values, op, f"{prefix}{{}}_at_{at}")
             values.update(zip(flat.outputs(op), found, strict=False))
         self._open.pop()
