@@ -190,6 +190,18 @@ class QuantizedNetwork:
         """
         self._weights.hold(self.search.bits.numpy(), anew)
 
+    def keep_values(self, trained_at: Sequence[int]) -> None:
+        """Has weights that just got more bits begin at the values they had.
+
+        Before `hold_scales`, which takes the scales of those values.
+
+        Args:
+            trained_at: The stored bits that each weight was trained at.
+        """
+        self._weights.keep_values(
+            trained_at, self.search.bits.numpy(), self.trains_kernels()
+        )
+
     def history_of_bits(self) -> list[BitChange]:
         """The changes of widths so far, in the order of time.
 
@@ -317,6 +329,10 @@ class QuantizedNetwork:
         Weights, states of layers and slots of optimizers; no bits, nor what
         tells how long the training has been.
         """
+        raise NotImplementedError
+
+    def trains_kernels(self) -> list[bool]:
+        """Whether training moves them, for each of `kernels`."""
         raise NotImplementedError
 
     def second_moments(self) -> list[Any]:

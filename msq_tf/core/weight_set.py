@@ -22,6 +22,9 @@ from msq_tf.quantizers import batched
 from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
 
+# Times that the largest latent weights come closer to what has given values.
+_ROUNDS = 8
+
 # What each latent weight is multiplied with, `None` for 1.
 Masks = Sequence[np.ndarray | None]
 
@@ -138,6 +141,38 @@ class WeightQuantizers:
         self._held.assign(
             tf.where(replaced, now, self._held.scales()).numpy(), widths
         )
+
+    def keep_values(
+        self, was: Sequence[int], now: np.ndarray, moved: Sequence[bool]
+    ) -> None:
+        """Moves latent weights that got more bits to the values they had.
+
+        At few bits, training leaves latent weights anywhere between two
+        values, and more bits would take that for the weight. Half a step of
+        the new bits is the most by which a value changes.
+
+        Args:
+            was: The stored bits that each weight was trained at.
+            now: Its stored bits.
+            moved: Whether training moves it. Other weights are what they were
+                before training, and their low bits count.
+        """
+        grown = np.flatnonzero((now > np.asarray(was)) & np.asarray(moved))
+        if not len(grown):
+            return
+        values = self.values(np.asarray(was, np.int32))
+        kept = {i: values[i].numpy() for i in grown}
+        latent = dict(kept)
+        for _ in range(_ROUNDS):
+            for i, value in latent.items():
+                kernel = self.kernels[i]
+                kernel.assign(tf.cast(value, kernel.dtype).numpy())
+            # A scale is the largest magnitude, and no code of `round_clamp`
+            # reaches it.
+            found = self.values(now)
+            for i in grown:
+                top = _is_largest(kept[i], self.quantized[i].scale_axes)
+                latent[i] = latent[i] + top * (kept[i] - found[i].numpy())
 
     def pulls(
         self, bits: Any, lsb: Any, strength: Any
@@ -328,3 +363,10 @@ class WeightQuantizers:
             skipped_record(weight, self._read(weight.variable))
             for weight in self.skipped
         ]
+
+
+def _is_largest(value: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:
+    """Whether elements are the largest of those with the same scale."""
+    others = tuple(set(range(value.ndim)) - set(axes or ()))
+    size = np.abs(value)
+    return size >= size.max(axis=others, keepdims=True)

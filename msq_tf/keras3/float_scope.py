@@ -28,6 +28,7 @@ class ComputesInFloat:
     _steps: StepScopes | None
     base: Any
     distribute_strategy: Any
+    kernels: Any
     optimizer: Any
     predict_function: Any
     search: Any
@@ -67,6 +68,10 @@ class ComputesInFloat:
         state = [v for v in self.variables if id(v) not in bits]
         state += self._slots()
         return list({id(variable): variable for variable in state}.values())
+
+    def trains_kernels(self) -> list[bool]:
+        trained = set(map(id, self.trainable_variables))
+        return [id(kernel) in trained for kernel in self.kernels]
 
     def second_moments(self) -> list[Any]:
         return [v for v in self._slots(YOUNG) if v.path.endswith(_SQUARES)]

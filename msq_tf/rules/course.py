@@ -7,9 +7,10 @@ How one training is divided. Its epochs are grouped in rounds, tenths of it and
 at the end halves of these. The first round trains at the widest size. Each
 later round tries one size: of the likely ones, that with the largest expected
 gain over the smallest model that kept the promise so far, by its chance to keep
-it at the end (see `outlook`). Where no model near it is in store, the rounds
-before the last secure one first. What was measured at the end of an epoch is
-what counts for the promise, without any allowance.
+it at the end (see `outlook`). The first ones go halfway to the smallest size at
+most. Where no model near it is in store, the rounds before the last secure one
+first. What was measured at the end of an epoch is what counts for the promise,
+without any allowance.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ _BOLD = 0.6
 # The least chance that a size is tried with, while any has one.
 _LIKELY = 0.4
 _LAST_ROUNDS = 2
+# In this first part of the training, a step goes no farther than this share of
+# the way from the model in store to the smallest size: what is taken by steps
+# has less to win back, and what is halfway may be in store soon.
+_STEP_UNTIL = 0.35
+_STEP = 0.5
 # The last rounds go no farther from the model in store, in sizes, than to one
 # with this chance.
 _FAR = 3
@@ -41,11 +47,9 @@ _SAFE = 0.6
 _AIM = 0.75
 # Promises that are much to lose.
 _MUCH = 2.0
-# A larger size loses this share of what the smaller one loses more without any
-# training, with weights that were trained at the smaller one; and the rate, in
-# tenths of the training, at which it wins that back.
-_GROWN = 0.6
-_GROWN_RATE = 10.0
+# The rate, in tenths of the training, at which it wins back what weights in
+# store lose at fewer bits.
+_RATE = 10.0
 # Without a model in store, even the largest size gains this many sizes.
 _NOTHING = -6.0
 
@@ -179,16 +183,17 @@ class Course:
         """The epoch in store whose weights lose less at a larger size.
 
         What was trained at a few bits does not win back by more bits what it
-        lost, and near the end not even what the change costs. Weights in store
-        win back what they lose untrained, if there is time. `None` where the
-        weights, with all that is expected to come back, are not much worse.
+        lost. Weights in store win back what they lose untrained, if there is
+        time. `None` where the weights, with all that is expected to come back,
+        are not much worse.
         """
         last = self.measured[-1]
 
         def loses(model: Measured) -> float:
-            before, after = map(self.before_training, (model.rung, rung))
             if model.rung > rung:
-                return model.drop + self._cost_of_growth(before - after)
+                # More bits keep what weights compute.
+                return model.drop
+            before, after = map(self.before_training, (model.rung, rung))
             more = max(after - before, 0.0) * self._stays()
             # Of an infinite loss nothing is known.
             return model.drop + (more if math.isfinite(before) else math.inf)
@@ -205,22 +210,11 @@ class Course:
             return None
         return found.epoch
 
-    def _cost_of_growth(self, difference: float) -> float:
-        """What a larger size loses by the end with weights of a smaller one.
-
-        Args:
-            difference: Between their losses without any training; nothing is
-                known of what is no number.
-        """
-        if not math.isfinite(difference):
-            return 0.0
-        return _GROWN * max(difference, 0.0) * self._stays()
-
     def _stays(self) -> float:
         """The share of what a change costs that training does not win back."""
         left = 1.0 - self.measured[-1].epoch / self.epochs
         # The rate falls along a cosine, so what is trained with its square.
-        return math.exp(-_GROWN_RATE * 5.0 * left**2)
+        return math.exp(-_RATE * 5.0 * left**2)
 
     def next_rung(self) -> int:
         """The size that is expected before any training: as likely as not."""
@@ -279,6 +273,10 @@ class Course:
         rung = max(likely, key=lambda r: gains[r], default=len(gains) - 1)
         if larger and not likely:
             rung = max(larger, key=lambda r: chances[r])
+        if epoch < _STEP_UNTIL * self.epochs:
+            low = max(int(base), 0)
+            step = round(_STEP * (len(self.ladder) - 1 - low))
+            rung = min(rung, low + max(step, 1))
         if left <= _LAST_ROUNDS and rung - max(base, 0.0) > _FAR:
             smaller = range(max(int(base) + 1, 0), len(self.ladder))
             safe = [r for r in smaller if chances[r] >= _SAFE]

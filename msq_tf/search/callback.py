@@ -23,6 +23,7 @@ from msq_tf.search import one_search
 from msq_tf.search.controller import Choose
 from msq_tf.search.controller import Decider
 from msq_tf.search.controller import Probing
+from msq_tf.search.controller import TrainedAt
 from msq_tf.search.controller import search_stats
 from msq_tf.search.fit_samples import TakesSamples
 from msq_tf.search.held_out import HeldOutMetric
@@ -76,24 +77,22 @@ class SearchCallback(TakesSamples):
             itself gives the loss, or a `tf.data.Dataset` or
             `keras.utils.PyDataset` of batches. Arrays give evenly spaced
             samples, data sets their first ones. Defaults to the data of
-            `fit`. It is needed if that is a generator, and with tf_keras. Give
-            it also if a data set is shuffled anew and a resumed run has to
-            repeat an interrupted one exactly.
+            `fit`. It is needed if that is a generator, with tf_keras, and if a
+            data set is shuffled anew and a resumed run has to repeat an
+            interrupted one exactly.
         samples: Largest number of samples of `data` to use. A short run uses
             fewer, so that statistics take at most a tenth of its work.
         batch_size: Largest number of samples per batch of statistics. Defaults
             to the batch size of `fit` or of the data set, else to 32. In a loop
             of your own, and with tf_keras, give that of the training. A model
             with a fixed size, as with `Input(batch_size=16)`, keeps it.
-        interval: Training steps between decisions. Defaults to a tenth of
-            the rule's phase.
+        interval: Steps between decisions; by default a tenth of the phase.
         lsb_strength: Lambda of the LSB penalty, see `LSBRegularizer`. Defaults
             to the rule's: 0 with `BudgetRule`, which gains nothing, else 0.05.
-        ranking: The prediction of a candidate's cost. `"divergence"`: how far
-            the outputs move if this one weight changes. `"measured"`: the
-            increase of the loss. `"hessian"`: the trace times the squared
-            change. `"auto"`: the divergence, or `"measured"` for a loss of your
-            own.
+        ranking: What predicts a candidate's cost. `"divergence"`: how far the
+            outputs move if this one weight changes. `"measured"`: the increase
+            of the loss. `"hessian"`: the trace times the squared change.
+            `"auto"`: the divergence, or `"measured"` for a loss of your own.
         hessian: Whether to take Hessian traces. Without them, and with a
             warning if TensorFlow has no second derivative of the loss, all
             layers count as equally sensitive.
@@ -102,8 +101,8 @@ class SearchCallback(TakesSamples):
             what bits were worth, and a `ToleranceRule` its metric. Defaults to
             the `validation_data` of `fit`, or the share of `validation_split`.
         directory: Folder where a `ToleranceRule` keeps what it measured and
-            the weights that it may go back to; without it, they are in memory,
-            and the search cannot be resumed. Give each run its own.
+            weights to go back to; else they are in memory, and the search
+            cannot be resumed. Give each run its own.
         max_probes: Largest number of Hutchinson probes per estimate.
         tolerance: Relative standard error at which probing stops.
         seed: Seed of the probes.
@@ -364,18 +363,20 @@ class SearchCallback(TakesSamples):
             self._held_out,
         )
 
-    def _decide_after(self, epoch: float, choose: Choose) -> list[BitChange]:
+    def _decide_after(
+        self, epoch: float, choose: Choose, trained_at: TrainedAt
+    ) -> list[BitChange]:
         """Takes a decision of another's choice after so many epochs."""
         if self._decider is None:
             raise ValueError(_UNBEGUN)
-        epochs = self.params.get("epochs") or 1
         with self._qmodel.state_kept():
             changes = self._decider.decide(
-                min(epoch / epochs, 1.0),
+                min(epoch / (self.params.get("epochs") or 1), 1.0),
                 round(epoch * self._steps),
                 float(epoch),
                 self._portions(_TOLERANCE_DECISIONS),
                 choose,
+                trained_at,
             )
         self._tell(changes)
         return changes

@@ -50,6 +50,8 @@ _SPENT = 0
 
 # Answers as `Rule.decide`.
 Choose = Callable[[SearchStats, RuleState], tuple[Decision, RuleState]]
+# The bits that each weight was trained at; `None` where that does not matter.
+TrainedAt = Sequence[int] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Decider:
         epoch: float,
         portions: Portions,
         choose: Choose | None = None,
+        trained_at: TrainedAt = None,
     ) -> list[BitChange]:
         """Takes one decision, or follows that of the chief.
 
@@ -124,6 +127,8 @@ class Decider:
             epoch: Epochs trained, a fraction in the middle of one.
             portions: Samples for its statistics.
             choose: What to ask in the place of the rule's `decide`.
+            trained_at: The bits that weights were trained at. Those that get
+                more begin at the values they had, where it is given.
 
         Returns:
             What was changed.
@@ -169,6 +174,8 @@ class Decider:
                 paths = self._qmodel.paths
                 rows = bit_history.newer(before, search.logged())
                 changes = [bit_history.from_row(row, paths) for row in rows]
+        if trained_at is not None:
+            self._qmodel.keep_values(trained_at)
         self._qmodel.hold_scales()
         return changes
 

@@ -28,12 +28,14 @@ class Record(NamedTuple):
         value: The metric.
         decisions: Decisions of the search once what follows from it is done;
             0 if nothing does.
+        bits: Stored bits of each weight; empty in journals of earlier versions.
     """
 
     epoch: int
     rung: int
     value: float
     decisions: int = 0
+    bits: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,10 @@ class Journal:
         if not epoch:
             return dict(self.untrained)[rung]
         return next(r.value for r in self.records if r.epoch == epoch)
+
+    def bits_of(self, epoch: int) -> tuple[int, ...]:
+        """The bits of each weight after an epoch; empty if not noted."""
+        return next(r.bits for r in self.records if r.epoch == epoch)
 
     def rung_at(self, budget: float) -> int:
         """The size of a budget, in average stored bits."""
@@ -137,6 +143,7 @@ class Journal:
                         int(row["rung"]),
                         float(row["value"]),
                         int(row["decisions"]),
+                        tuple(map(int, row.get("bits", ()))),
                     )
                     for row in found["records"]
                 ),
@@ -159,6 +166,23 @@ def settings_of(rule: ToleranceRule, epochs: int) -> dict[str, Any]:
         "allowed_bits": rule.allowed_bits and list(rule.allowed_bits),
         "epochs": epochs,
     }
+
+
+def of_same_search(
+    found: Mapping[str, Any], rule: ToleranceRule, epochs: int
+) -> Journal:
+    """Reads the journal of a run that is resumed.
+
+    Raises:
+        ValueError: If it is that of another search.
+    """
+    journal, mine = Journal.from_json(found), settings_of(rule, epochs)
+    if journal.settings != mine:
+        raise ValueError(
+            "The folder has the search for another tolerance. Expected "
+            f"{dict(journal.settings)}. Received: {mine}"
+        )
+    return journal
 
 
 def from_chief(

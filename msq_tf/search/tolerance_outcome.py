@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+
+from msq_tf.rules.course import Course
+from msq_tf.rules.course import Measured
+from msq_tf.rules.tolerance import ToleranceRule
+from msq_tf.search.tolerance_journal import Journal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,3 +34,37 @@ class ToleranceOutcome:
     unit: str
     bytes: int
     trials: tuple[tuple[int, int, float], ...]
+
+
+def outcome_of(
+    rule: ToleranceRule,
+    journal: Journal,
+    known: Course,
+    best: Measured,
+    value: float,
+    bytes_of: Callable[[int], float],
+) -> ToleranceOutcome:
+    """The outcome of a search that hands a model over.
+
+    Args:
+        rule: What was promised.
+        journal: What was measured.
+        known: The course that follows from it.
+        best: The model.
+        value: Its metric, as it was measured last.
+        bytes_of: Function of a place in the ladder.
+    """
+    drop = rule.drop(value, journal.reference)
+    return ToleranceOutcome(
+        kept=rule.keeps(drop),
+        epoch=best.epoch + journal.first,
+        value=value,
+        reference=journal.reference,
+        drop=drop,
+        unit=rule.unit_for(journal.reference),
+        bytes=round(bytes_of(best.rung)),
+        trials=tuple(
+            (m.epoch + journal.first, round(bytes_of(m.rung)), m.drop)
+            for m in known.measured
+        ),
+    )

@@ -28,6 +28,7 @@ from msq_tf.rules.records import SearchStats
 from msq_tf.rules.tolerance import ToleranceRule
 from msq_tf.search import tolerance_journal as journals
 from msq_tf.search.controller import Choose
+from msq_tf.search.controller import TrainedAt
 from msq_tf.search.controller import search_stats
 from msq_tf.search.held_out import HeldOutMetric
 from msq_tf.search.kept_states import KeptStates
@@ -37,6 +38,7 @@ from msq_tf.search.tolerance_before import stats_with_costs
 from msq_tf.search.tolerance_journal import Journal
 from msq_tf.search.tolerance_journal import Record
 from msq_tf.search.tolerance_outcome import ToleranceOutcome
+from msq_tf.search.tolerance_outcome import outcome_of
 from msq_tf.search.tolerance_words import Words
 from msq_tf.sensitivity.statistics import layer_outlines
 
@@ -49,8 +51,8 @@ _WAY = 0.5
 # the epoch before, whose metric is known.
 _BEGUN = 1e-6
 
-# Takes a decision: epochs trained, and what to ask in the rule's place.
-Decide = Callable[[float, Choose], list[BitChange]]
+# Takes a decision after some epochs, of another's choice.
+Decide = Callable[[float, Choose, TrainedAt], list[BitChange]]
 
 
 class ToleranceSearch:
@@ -122,9 +124,10 @@ class ToleranceSearch:
         drop = known.measured[-1].drop
         why = self._words(known).moved(last.epoch, last.value, drop, move)
         self._tell(why)
+        trained_at = self._bits_of(last.epoch)
         if move.back_to is not None:
-            self._go_back(move.back_to)
-        self._move(last.epoch + _BEGUN, move.rung, why)
+            trained_at = self._go_back(move.back_to)
+        self._move(last.epoch + _BEGUN, move.rung, why, trained_at)
 
     def _begin_or_resume(self, epoch: int) -> None:
         state = self._network.search.rule_state
@@ -175,7 +178,8 @@ class ToleranceSearch:
         if not late and step < state.last_step + max(1, steps // _DECISIONS):
             return
         if self._travels and self._is_on_its_way():
-            self._decide(epoch, rule.decide_at_once if late else rule.decide)
+            how = rule.decide_at_once if late else rule.decide
+            self._decide(epoch, how, list(self._network.bits.values()))
             self._travels = self._is_on_its_way()
 
     def _is_on_its_way(self) -> bool:
@@ -213,35 +217,24 @@ class ToleranceSearch:
         # epoch was measured.
         same = self._states.holds(best.epoch, self._arrays())
         if not self._of_chief(same) or best.rung != self._rung:
-            self._go_back(best.epoch)
             self._move(
                 last.epoch,
                 best.rung,
                 words.back_to(best.epoch),
+                self._go_back(best.epoch),
                 self._rule.decide_at_once,
             )
             if self._metric.can_measure:
                 value = self._of_chief(self._metric.now())
-        drop = rule.drop(value, journal.reference)
-        kept = rule.keeps(drop)
-        self.outcome = ToleranceOutcome(
-            kept=kept,
-            epoch=best.epoch + journal.first,
-            value=value,
-            reference=journal.reference,
-            drop=drop,
-            unit=rule.unit_for(journal.reference),
-            bytes=round(words.bytes_of(best.rung)),
-            trials=tuple(
-                (m.epoch + journal.first, round(words.bytes_of(m.rung)), m.drop)
-                for m in known.measured
-            ),
+        self.outcome = outcome_of(
+            rule, journal, known, best, value, words.bytes_of
         )
+        drop = self.outcome.drop
         search = self._network.search
         search.rule_state = search.rule_state._replace(done=1.0)
         # A backup may be from before the last epoch was counted.
         search.epoch.assign(float(last.epoch + journal.first))
-        if kept:
+        if self.outcome.kept:
             self._tell(words.handed(best, value, drop))
             drops = [m.drop for m in (*known.untrained, *known.measured)]
             if len(set(drops)) == 1 and best.rung:
@@ -279,7 +272,7 @@ class ToleranceSearch:
             network.set_bits(widest)
         network.search.rule_state = rule.start(search_stats(network))
         # Measures the costs, which make the ladder.
-        self._decide(epoch, rule.decide)
+        self._decide(epoch, rule.decide, None)
         ladder = rule.ladder(stats_with_costs(network))
         self._journal = Journal(
             settings=journals.settings_of(rule, self._epochs),
@@ -306,7 +299,10 @@ class ToleranceSearch:
         moves = epoch in ends and epoch != ends[-1]
         decisions = int(search.rule_state.decisions) + 1 if moves else 0
         self._journal = self._known.with_record(
-            Record(epoch, self._rung, value, decisions)
+            Record(
+                *(epoch, self._rung, value, decisions),
+                tuple(self._network.bits.values()),
+            )
         )
         known = self._journal.course(rule)
         if epoch in known.stored:
@@ -316,7 +312,12 @@ class ToleranceSearch:
         self._states.keep_only({*before.stored, *known.stored})
 
     def _move(
-        self, epoch: float, rung: int, why: str, how: Choose | None = None
+        self,
+        epoch: float,
+        rung: int,
+        why: str,
+        trained_at: TrainedAt,
+        how: Choose | None = None,
     ) -> None:
         """Gives the model the widths of another size, or begins to."""
         how = how or self._rule.decide
@@ -335,15 +336,21 @@ class ToleranceSearch:
             )
             return dataclasses.replace(decision, changes=changes), after
 
-        self._decide(epoch + known.first, choose)
+        self._decide(epoch + known.first, choose, trained_at)
         self._rung = rung
         self._travels = self._is_on_its_way()
 
     def _arrays(self) -> list[np.ndarray]:
         return [v.numpy() for v in self._network.training_state()]
 
-    def _go_back(self, epoch: int) -> None:
-        """Gives the model the weights that it had after an epoch."""
+    def _bits_of(self, epoch: int) -> TrainedAt:
+        """The bits that the weights of an epoch were trained at, if known."""
+        if not epoch:
+            return [s.start_bits for s in layer_outlines(self._network)]
+        return self._known.bits_of(epoch) or None
+
+    def _go_back(self, epoch: int) -> TrainedAt:
+        """Brings back the weights of an epoch; returns the bits they had."""
         variables = self._network.training_state()
         now = [variable.numpy() for variable in variables]
         arrays = self._states.load(epoch, now)
@@ -351,6 +358,7 @@ class ToleranceSearch:
             self._network.distribute_strategy, now if arrays is None else arrays
         )
         give_back(variables, arrays, self._network.second_moments())
+        return self._bits_of(epoch)
 
     def _of_chief(self, value: float) -> float:
         strategy = self._network.distribute_strategy
@@ -371,23 +379,16 @@ class ToleranceSearch:
 
     def _resume(self, epoch: int, found: Mapping[str, Any]) -> None:
         """Comes to where the run was that a backup is of."""
-        rule = self._rule
-        journal = Journal.from_json(found)
-        mine = journals.settings_of(rule, self._epochs)
-        if journal.settings != mine:
-            raise ValueError(
-                "The folder has the search for another tolerance. Expected "
-                f"{dict(journal.settings)}. Received: {mine}"
-            )
+        journal = journals.of_same_search(found, self._rule, self._epochs)
         epoch -= journal.first
-        taken = int(self._network.search.rule_state.decisions)
+        state = self._network.search.rule_state
         records = tuple(r for r in journal.records if r.epoch <= epoch)
         self._journal = dataclasses.replace(journal, records=records)
         if records:
             last = records[-1]
-            moved = 0 < last.decisions <= taken
-            target = self._network.search.rule_state.target_bits
-            self._rung = journal.rung_at(target) if moved else last.rung
+            moved = 0 < last.decisions <= int(state.decisions)
+            at = journal.rung_at(state.target_bits)
+            self._rung = at if moved else last.rung
         if epoch > (records[-1].epoch if records else 0):
             if not self._metric.can_measure:
                 raise ValueError(

@@ -175,6 +175,10 @@ class ModelView(QuantizedNetwork):
         ]
         return training_state(self.model, bits)
 
+    def trains_kernels(self) -> list[bool]:
+        trained = {v.ref() for v in self.model.trainable_variables}
+        return [kernel.ref() in trained for kernel in self.kernels]
+
     def second_moments(self) -> list[Any]:
         return second_moments(self.model)
 
