@@ -85,7 +85,7 @@ class ComputesInFloat:
         return [
             variable
             for optimizer in {id(o): o for o in optimizers if o}.values()
-            if int(optimizer.iterations) >= least
+            if int(optimizer.iterations.numpy()) >= least
             for variable in optimizer.variables
             if variable.path.split("/")[-1] not in _TIME
         ]

@@ -57,9 +57,10 @@ def training_state(model: Any, bits: Sequence[Any]) -> list[Any]:
 
 def second_moments(model: Any) -> list[Any]:
     """The means of squared gradients that the optimizer holds for long."""
-    if model.optimizer is None or int(model.optimizer.iterations) < YOUNG:
+    optimizer = model.optimizer
+    if optimizer is None or int(optimizer.iterations.numpy()) < YOUNG:
         return []
-    return [v for v in _slots(model) if _is_square(v, model.optimizer)]
+    return [v for v in _slots(model) if _is_square(v, optimizer)]
 
 
 def _is_square(variable: Any, optimizer: Any) -> bool:

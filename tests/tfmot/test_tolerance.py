@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import msq_tf
 from tests.tfmot.samples import compile_model
@@ -122,3 +123,27 @@ def test_means_of_squares_are_found(data, legacy):
         tuple(w.shape) for w in model.trainable_variables
     )
     assert all(np.all(v.numpy() >= 0.0) for v in found)
+
+
+def test_more_bits_keep_what_weights_compute(data):
+    view = msq.ModelView(model_with_adam(False))
+    view.set_bits(dict.fromkeys(view.paths, 2))
+    fit(view.model, data)
+    before = [record.values for record in view.quantized_weights()]
+    latent = [kernel.numpy().copy() for kernel in view.kernels]
+    view.search.bits.assign([8] * len(before))
+    view.keep_values([2] * len(before))
+    view.hold_scales()
+    for old, kernel in zip(latent, view.kernels, strict=True):
+        assert not np.array_equal(kernel.numpy(), old)
+    for old, record in zip(before, view.quantized_weights(), strict=True):
+        assert np.all(np.abs(record.values - old) <= 1e-3 * record.step)
+
+
+@pytest.mark.slow
+def test_replicas_keep_a_tolerance(data):
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = new_model(activation_bits=None)
+    search = callback(data, {"max_drop": 50.0}, held_out=data)
+    fit(model, data, search, epochs=3)
+    assert search.outcome.kept

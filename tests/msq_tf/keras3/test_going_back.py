@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import msq_tf
 from msq_tf.search.kept_states import give_back
@@ -61,3 +62,33 @@ def test_momentum_is_no_mean_of_squares():
     moved(qmodel)
     qmodel.optimizer.iterations.assign(3000)
     assert qmodel.second_moments() == []
+
+
+def test_replicas_go_back_and_get_more_bits():
+    if len(tf.config.list_logical_devices("CPU")) < 2:
+        pytest.skip("needs two logical CPU devices")
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        qmodel = quantized(keras.optimizers.Adam(0.01))
+    search = msq_tf.MSQCallback(
+        msq_tf.ToleranceRule(
+            max_drop=30.0, monitor="val_loss", mode="min", unit="metric"
+        ),
+        hessian=False,
+    )
+    qmodel.fit(
+        *(X, Y),
+        validation_data=(X, Y),
+        epochs=3,
+        verbose=0,
+        callbacks=[search],
+    )
+    assert search.outcome.kept
+    assert len(search.outcome.trials) == 3
+    qmodel.set_bits(dict.fromkeys(qmodel.paths, 2))
+    moved(qmodel)
+    before = [record.values for record in qmodel.quantized_weights()]
+    qmodel.search.bits.assign([4, 8])
+    qmodel.keep_values([2, 2])
+    qmodel.hold_scales()
+    for old, record in zip(before, qmodel.quantized_weights(), strict=True):
+        assert np.all(np.abs(record.values - old) <= 1e-3 * record.step)
