@@ -32,6 +32,10 @@ UNITS = (POINTS, METRIC, PERCENT)
 # Sizes that a search chooses from, evenly spaced by their ratio: from 8 bits to
 # 2, neighbours differ by 4.5%.
 _RUNGS = 32
+# Steps of the ladder from which on there is a gap between two sizes, and at the
+# least to the size in it.
+_GAP = 1.5
+_NEAR = 0.25
 
 
 class Rung(NamedTuple):
@@ -288,30 +292,48 @@ class ToleranceRule(SizedRule):
     def ladder(self, stats: SearchStats) -> tuple[Rung, ...]:
         """The sizes that a search chooses from, the largest first.
 
-        A smaller one is predicted to cost at least as much.
+        At even ratios of bits, and where large weights leave a gap, the next
+        smaller size, too. A smaller one is predicted to cost at least as much.
         """
         options = self.options(stats)
         top = self.start_average(stats)
         floor = stats.average(sum(row[-1].stored for row in options.values()))
+        step = (top / floor) ** (1 / (_RUNGS - 1))
         rungs: list[Rung] = []
-        for number in range(_RUNGS):
-            share = number / (_RUNGS - 1)
-            budget = _as_float32(top * (floor / top) ** share)
-            if number == _RUNGS - 1:  # rounding must not miss the last
-                budget = _as_float32(floor + 1e-5)
-            plan = self._plan(stats, options, budget)
-            stored = sum(options[path][i].stored for path, i in plan.items())
-            rung = Rung(
-                budget,
-                stats.average(stored),
-                allocation.total_cost(options, plan, EXPONENT),
-            )
-            if rungs and rung.average >= rungs[-1].average - EPSILON:
-                continue
+
+        def add(rung: Rung) -> None:
             while len(rungs) > 1 and rungs[-1].cost > rung.cost:
                 rungs.pop()
             rungs.append(rung)
+
+        for number in range(_RUNGS):
+            budget = _as_float32(top / step**number)
+            if number == _RUNGS - 1:  # rounding must not miss the last
+                budget = _as_float32(floor + 1e-5)
+            rung = self._rung(stats, options, budget)
+            if rungs and rung.average >= rungs[-1].average - EPSILON:
+                continue
+            if rungs and rung.average * step**_GAP < rungs[-1].average:
+                near = _as_float32(rungs[-1].average / step**_NEAR)
+                between = self._rung(stats, options, near)
+                if near > budget and between.average > rung.average + EPSILON:
+                    add(between)
+            add(rung)
         return tuple(rungs)
+
+    def _rung(
+        self,
+        stats: SearchStats,
+        options: dict[str, list[Option]],
+        budget: float,
+    ) -> Rung:
+        plan = self._plan(stats, options, budget)
+        stored = sum(options[path][i].stored for path, i in plan.items())
+        return Rung(
+            budget,
+            stats.average(stored),
+            allocation.total_cost(options, plan, EXPONENT),
+        )
 
     def bytes_at(self, stats: SearchStats, average: float) -> float:
         """Bytes at average stored bits; of the whole file with a device."""

@@ -51,8 +51,6 @@ class Network:
         steps: Steps in each.
         batch_size: Examples in a step.
         rate: Start of the cosine schedule of Adam.
-        one_scale: Weights of a `min_size` file that have one scale each; by
-            name or expression. The others have one a channel, 12 bytes each.
     """
 
     name: str
@@ -69,7 +67,6 @@ class Network:
     batch_size: int
     rate: float
     as_int8: tuple[str, ...] = ()
-    one_scale: tuple[str, ...] = ()
 
     def missing(self) -> str:
         """Why it cannot run here; empty when it can."""
@@ -129,7 +126,6 @@ class Network:
             "batch_size": self.batch_size,
             "rate": self.rate,
             "as_int8": list(self.as_int8),
-            "one_scale": list(self.one_scale),
         }
 
 

@@ -35,7 +35,17 @@ def test_the_ladder_falls_in_size_and_rises_in_cost(drawn):
     assert ladder[-1].average == pytest.approx(2.0)
     for before, after in zip(ladder, ladder[1:], strict=False):
         assert after.average < before.average
+        assert after.budget < before.budget
         assert after.cost >= before.cost or before is ladder[0]
+
+
+def test_there_is_a_size_in_a_gap():
+    """The small weight costs more a bit, and no even step is as short."""
+    drawn = [("large", 5000, 1.0), ("larger", 9000, 2.0), ("small", 300, 0.5)]
+    now = stats(*(layer(path, n, cost=cost) for path, n, cost in drawn))
+    averages = [rung.average for rung in msq_tf.ToleranceRule().ladder(now)]
+    both = 8.0 - (4 * 5000 + 4 * 300) / now.size
+    assert any(abs(average - both) < 1e-6 for average in averages)
 
 
 @hypothesis.given(samples(), st.data())
