@@ -23,7 +23,7 @@ from msq_tf.quantizers import mse_scale
 from msq_tf.quantizers import uniform
 
 # Times that the largest latent weights come closer to what has given values.
-_ROUNDS = 8
+_ROUNDS = 7
 
 # What each latent weight is multiplied with, `None` for 1.
 Masks = Sequence[np.ndarray | None]
@@ -161,18 +161,26 @@ class WeightQuantizers:
         if not len(grown):
             return
         values = self.values(np.asarray(was, np.int32))
-        kept = {i: values[i].numpy() for i in grown}
+        kept = {int(i): values[i].numpy() for i in grown}
         latent = dict(kept)
+        tops = {
+            i: _is_largest(value, self.quantized[i].scale_axes)
+            for i, value in kept.items()
+        }
+        self._assign(latent)
+        # A scale is the largest magnitude, and no code of `round_clamp`
+        # reaches it.
         for _ in range(_ROUNDS):
-            for i, value in latent.items():
-                kernel = self.kernels[i]
-                kernel.assign(tf.cast(value, kernel.dtype).numpy())
-            # A scale is the largest magnitude, and no code of `round_clamp`
-            # reaches it.
             found = self.values(now)
-            for i in grown:
-                top = _is_largest(kept[i], self.quantized[i].scale_axes)
+            for i, top in tops.items():
                 latent[i] = latent[i] + top * (kept[i] - found[i].numpy())
+            self._assign(latent)
+
+    def _assign(self, latent: dict[int, np.ndarray]) -> None:
+        """Gives some latent variables, by their places, other values."""
+        for i, value in latent.items():
+            kernel = self.kernels[i]
+            kernel.assign(tf.cast(value, kernel.dtype).numpy())
 
     def pulls(
         self, bits: Any, lsb: Any, strength: Any

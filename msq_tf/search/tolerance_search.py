@@ -298,11 +298,9 @@ class ToleranceSearch:
         ends = course.round_ends(self._known.epochs)
         moves = epoch in ends and epoch != ends[-1]
         decisions = int(search.rule_state.decisions) + 1 if moves else 0
+        bits = tuple(self._network.bits.values())
         self._journal = self._known.with_record(
-            Record(
-                *(epoch, self._rung, value, decisions),
-                tuple(self._network.bits.values()),
-            )
+            Record(epoch, self._rung, value, decisions, bits)
         )
         known = self._journal.course(rule)
         if epoch in known.stored:
