@@ -47,6 +47,9 @@ _SAFE = 0.6
 _AIM = 0.75
 # Promises that are much to lose.
 _MUCH = 2.0
+# Promises by which weights in store have to be better at a larger size. Below
+# it, two measurements of one model may differ as much.
+_SOUNDER = 0.5
 # The rate, in tenths of the training, at which it wins back what weights in
 # store lose at fewer bits.
 _RATE = 10.0
@@ -183,9 +186,9 @@ class Course:
         """The epoch in store whose weights lose less at a larger size.
 
         What was trained at a few bits does not win back by more bits what it
-        lost. Weights in store win back what they lose untrained, if there is
-        time. `None` where the weights, with all that is expected to come back,
-        are not much worse.
+        lost, or slowly. Weights in store win back what they lose untrained, if
+        there is time. `None` where the weights, with all that is expected to
+        come back, are about as good.
         """
         last = self.measured[-1]
 
@@ -205,8 +208,8 @@ class Course:
         ]
         found = min(others, key=loses, default=None)
         passing = outlook.fades(last.epoch) * self._promise()
-        much = _MUCH * self._promise()
-        if found is None or loses(found) + much >= loses(last) - passing:
+        better = _SOUNDER * self._promise()
+        if found is None or loses(found) + better >= loses(last) - passing:
             return None
         return found.epoch
 
