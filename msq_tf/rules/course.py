@@ -54,7 +54,7 @@ _SOUNDER = 0.5
 # store lose at fewer bits.
 _RATE = 10.0
 # Without a model in store, even the largest size gains this many sizes.
-_NOTHING = -6.0
+_NOTHING = -6
 
 
 class Measured(NamedTuple):
@@ -264,38 +264,36 @@ class Course:
     def _choose(self, outlook: Outlook, epoch: int) -> int:
         """The size with the largest expected gain."""
         chances = outlook.chances(epoch)
-        best = self.best()
-        base = _NOTHING if best is None else float(best.rung)
+        best, last = self.best(), len(self.ladder) - 1
+        low = best.rung if best else 0
+        smaller = range(low + 1 if best else 0, len(self.ladder))
+        base = low if best else _NOTHING
         left = sum(end > epoch for end in round_ends(self.epochs))
         bold = _BOLD if left > _LAST_ROUNDS else 1.0
-        gains = [
-            chance**bold * (rung - base) for rung, chance in enumerate(chances)
-        ]
-        larger = [r for r in range(len(gains)) if r > base]
-        likely = [r for r in larger if chances[r] >= _LIKELY]
-        rung = max(likely, key=lambda r: gains[r], default=len(gains) - 1)
-        if larger and not likely:
-            rung = max(larger, key=lambda r: chances[r])
+        likely = [r for r in smaller if chances[r] >= _LIKELY]
+        if likely:
+            rung = max(likely, key=lambda r: chances[r] ** bold * (r - base))
+        else:
+            rung = max(smaller, key=lambda r: chances[r], default=last)
         if epoch < _STEP_UNTIL * self.epochs:
-            low = max(int(base), 0)
-            step = round(_STEP * (len(self.ladder) - 1 - low))
+            step = round(_STEP * (last - low))
             rung = min(rung, low + max(step, 1))
-        if left <= _LAST_ROUNDS and rung - max(base, 0.0) > _FAR:
-            smaller = range(max(int(base) + 1, 0), len(self.ladder))
+        if left <= _LAST_ROUNDS and rung - low > _FAR:
             safe = [r for r in smaller if chances[r] >= _SAFE]
-            likeliest = max(smaller, key=lambda r: chances[r], default=rung)
+            likeliest = max(smaller, key=lambda r: chances[r])
             secure = safe[-1] if safe else likeliest
             if left == 1:
-                secure = min(secure, max(self._on_line(base), int(base) + 1))
+                secure = min(secure, max(self._on_line(low), smaller[0]))
             rung = min(rung, secure)
         return rung
 
-    def _on_line(self, base: float) -> int:
+    def _on_line(self, low: int) -> int:
         """Where a line of losses over costs meets the promise, as measured.
 
-        From the model in store to the last measurement, whatever may come back.
+        From the size of the model in store, or the largest, to the last
+        measurement, whatever may come back.
         """
-        last, low = self.measured[-1], max(int(base), 0)
+        last = self.measured[-1]
         if self.keeps(last.drop):
             return len(self.ladder) - 1
         if last.rung <= low:

@@ -313,10 +313,11 @@ class ToleranceRule(SizedRule):
             rung = self._rung(stats, options, budget)
             if rungs and rung.average >= rungs[-1].average - EPSILON:
                 continue
-            if rungs and rung.average * step**_GAP < rungs[-1].average:
-                near = _as_float32(rungs[-1].average / step**_NEAR)
+            last = rungs[-1].average if rungs else 0.0
+            near = _as_float32(last / step**_NEAR)
+            if rung.average * step**_GAP < last and near > budget:
                 between = self._rung(stats, options, near)
-                if near > budget and between.average > rung.average + EPSILON:
+                if between.average > rung.average + EPSILON:
                     add(between)
             add(rung)
         return tuple(rungs)

@@ -124,9 +124,11 @@ class ToleranceSearch:
         drop = known.measured[-1].drop
         why = self._words(known).moved(last.epoch, last.value, drop, move)
         self._tell(why)
-        trained_at = self._bits_of(last.epoch)
+        trained = last.epoch
         if move.back_to is not None:
-            trained_at = self._go_back(move.back_to)
+            trained = move.back_to
+            self._go_back(trained)
+        trained_at = self._bits_of(trained)
         self._move(last.epoch + _BEGUN, move.rung, why, trained_at)
 
     def _begin_or_resume(self, epoch: int) -> None:
@@ -217,11 +219,12 @@ class ToleranceSearch:
         # epoch was measured.
         same = self._states.holds(best.epoch, self._arrays())
         if not self._of_chief(same) or best.rung != self._rung:
+            self._go_back(best.epoch)
             self._move(
                 last.epoch,
                 best.rung,
                 words.back_to(best.epoch),
-                self._go_back(best.epoch),
+                self._bits_of(best.epoch),
                 self._rule.decide_at_once,
             )
             if self._metric.can_measure:
@@ -347,8 +350,8 @@ class ToleranceSearch:
             return [s.start_bits for s in layer_outlines(self._network)]
         return self._known.bits_of(epoch) or None
 
-    def _go_back(self, epoch: int) -> TrainedAt:
-        """Brings back the weights of an epoch; returns the bits they had."""
+    def _go_back(self, epoch: int) -> None:
+        """Brings back the weights of an epoch."""
         variables = self._network.training_state()
         now = [variable.numpy() for variable in variables]
         arrays = self._states.load(epoch, now)
@@ -356,7 +359,6 @@ class ToleranceSearch:
             self._network.distribute_strategy, now if arrays is None else arrays
         )
         give_back(variables, arrays, self._network.second_moments())
-        return self._bits_of(epoch)
 
     def _of_chief(self, value: float) -> float:
         strategy = self._network.distribute_strategy
