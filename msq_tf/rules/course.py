@@ -138,22 +138,39 @@ class Course:
 
     def with_epoch(self, new: Measured) -> Course:
         """The course after one more epoch; says what weights it stores."""
-        course = dataclasses.replace(self, measured=(*self.measured, new))
+        course = dataclasses.replace(
+            self,
+            measured=(*self.measured, new),
+            stored=(*self.stored, new.epoch),
+        )
         needed = course.needed()
         return dataclasses.replace(
-            course,
-            stored=tuple(e for e in (*self.stored, new.epoch) if e in needed),
+            course, stored=tuple(e for e in course.stored if e in needed)
         )
 
     def needed(self) -> set[int]:
         """Epochs whose weights may still be asked for."""
-        best = self.best() or self.nearest()
-        return {self._base(), *([best.epoch] if best else [])}
+        found = (self.best() or self.nearest(), self._next_best())
+        return {self._base(), *(m.epoch for m in found if m)}
 
     def best(self) -> Measured | None:
         """The smallest model that kept the promise, the better of equals."""
         kept = [m for m in self._models() if self.keeps(m.drop)]
         return min(kept, key=lambda m: (-m.rung, m.drop), default=None)
+
+    def _next_best(self) -> Measured | None:
+        """Of the smaller models in store, that which lost least.
+
+        Where a search goes back, it is nearer than the best.
+        """
+        best = self.best()
+        least = best.rung if best else 0
+        smaller = [
+            m
+            for m in self.measured
+            if m.rung > least and m.epoch in self.stored
+        ]
+        return min(smaller, key=lambda m: m.drop, default=None)
 
     def nearest(self) -> Measured | None:
         """The model that lost least."""
