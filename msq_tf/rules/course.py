@@ -107,6 +107,7 @@ class Course:
         stored: Epochs whose weights are stored.
         diverged: A drop that says that training broke the model; its weights
             are not trained on.
+        stores_next_best: Whether weights of the next best model are stored.
     """
 
     ladder: Sequence[Rung]
@@ -117,6 +118,7 @@ class Course:
     measured: tuple[Measured, ...] = ()
     stored: tuple[int, ...] = ()
     diverged: float = math.inf
+    stores_next_best: bool = True
 
     def is_broken(self, number: int = -1) -> bool:
         """Whether training broke a model that was measured.
@@ -150,7 +152,9 @@ class Course:
 
     def needed(self) -> set[int]:
         """Epochs whose weights may still be asked for."""
-        found = (self.best() or self.nearest(), self._next_best())
+        found = [self.best() or self.nearest()]
+        if self.stores_next_best:
+            found.append(self._next_best())
         return {self._base(), *(m.epoch for m in found if m)}
 
     def best(self) -> Measured | None:

@@ -50,6 +50,8 @@ class Journal:
         untrained: `(rung, metric)` of sizes that were measured before training,
             the largest first.
         records: The epochs since.
+        next_best: Whether weights of the next best are stored; searches of
+            earlier versions go on without.
     """
 
     settings: Mapping[str, Any]
@@ -58,6 +60,7 @@ class Journal:
     ladder: tuple[Rung, ...]
     untrained: tuple[tuple[int, float], ...] = ()
     records: tuple[Record, ...] = ()
+    next_best: bool = True
 
     @property
     def epochs(self) -> int:
@@ -98,6 +101,7 @@ class Journal:
             ),
             stored=(0,),
             diverged=rule.diverged(self.reference),
+            stores_next_best=self.next_best,
         )
         for record in self.records:
             drop = rule.drop(record.value, self.reference)
@@ -118,6 +122,7 @@ class Journal:
                 record._replace(value=_as_json(record.value))._asdict()
                 for record in self.records
             ],
+            "next_best": self.next_best,
         }
 
     @classmethod
@@ -147,6 +152,7 @@ class Journal:
                     )
                     for row in found["records"]
                 ),
+                next_best=bool(found.get("next_best", False)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(

@@ -38,6 +38,16 @@ def test_a_journal_of_an_earlier_version_knows_no_bits():
         del record["bits"]
     found = tolerance_journal.of_same_search(old, RULE, 10)
     assert found.bits_of(1) == ()
+
+
+def test_a_search_of_an_earlier_version_goes_on_without_a_next_best():
+    """Whose weights are not there."""
+    old = JOURNAL.to_json()
+    assert old.pop("next_best")
+    found = tolerance_journal.of_same_search(old, RULE, 10)
+    assert not found.course(RULE).stores_next_best
+    again = tolerance_journal.of_same_search(found.to_json(), RULE, 10)
+    assert not again.next_best
     assert found.records[0].value == 0.75
 
 
