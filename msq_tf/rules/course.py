@@ -200,16 +200,16 @@ class Course:
             outlook.take(self._rung_at(back), back)
         rung = self._choose(outlook, last.epoch)
         if back is None and rung < last.rung:
-            back = self._sounder(rung, outlook)
+            back = self._sounder(rung)
         return Move(rung, passed, back)
 
-    def _sounder(self, rung: int, outlook: Outlook) -> int | None:
+    def _sounder(self, rung: int) -> int | None:
         """The epoch in store whose weights lose less at a larger size.
 
         What was trained at a few bits does not win back by more bits what it
         lost, or slowly. Weights in store win back what they lose untrained, if
-        there is time. `None` where the weights, with all that is expected to
-        come back, are about as good.
+        there is time. What comes back as the rate falls does so for all of
+        them. `None` where the weights are about as good.
         """
         last = self.measured[-1]
 
@@ -228,9 +228,8 @@ class Course:
             if model.epoch in self.stored and model.epoch != last.epoch
         ]
         found = min(others, key=loses, default=None)
-        passing = outlook.fades(last.epoch) * self._promise()
         better = _SOUNDER * self._promise()
-        if found is None or loses(found) + better >= loses(last) - passing:
+        if found is None or loses(found) + better >= loses(last):
             return None
         return found.epoch
 
