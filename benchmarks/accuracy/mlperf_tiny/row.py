@@ -126,10 +126,14 @@ def on_devices(content: bytes, data: Inputs) -> dict[str, Any]:
     return {"vela": figures, "arena_bytes": arena}
 
 
-def config(target: str) -> msq_tf.MSQConfig:
+def config(network: Network, target: str) -> msq_tf.MSQConfig:
     """How a model is quantized for a target."""
     if target == "min_size":
-        return msq_tf.MSQConfig(targets=(target,))
+        one_scale = msq_tf.LayerConfig(granularity=msq_tf.PerTensor())
+        return msq_tf.MSQConfig(
+            targets=(target,),
+            overrides=dict.fromkeys(network.one_scale, one_scale),
+        )
     dense = msq_tf.PerTensor() if target == "mcu" else None
     return msq_tf.MSQConfig(
         activation_bits=8, dense_granularity=dense, targets=(target,)
@@ -146,7 +150,9 @@ def trained(
     """
     keras.utils.set_random_seed(0)
     teacher = network.float_model()
-    qmodel = msq_tf.quantize_model(network.float_model(), config(target))
+    qmodel = msq_tf.quantize_model(
+        network.float_model(), config(network, target)
+    )
     wanted = predicted(teacher, data.choose)
     idle_ones = idle.idle_groups(qmodel)
     removed: dict[str, Any] = {}

@@ -53,7 +53,7 @@ _TESTED = (
     *("m7", "m8", "f5", "Michael", "robert", "belinda", "travis", "victor"),
     *("zac", "david"),
 )
-TRAIN, CHOOSE, TEST = 3000, 1000, 1000
+TRAIN, CHOOSE, TEST = 20000, 2000, 2000
 
 
 def missing() -> str:
@@ -148,8 +148,11 @@ def _part(
 
 def make(seed: int = 0) -> Inputs:
     """Words of all classes alike, with their labels."""
-    rng = np.random.default_rng(seed)
-    train, _ = _part(TRAIN, _TRAINED, rng)
-    choose, choose_labels = _part(CHOOSE, _TRAINED, rng)
-    test, test_labels = _part(TEST, _TESTED, rng)
+    # Each part stays as it is where another one gets longer.
+    train_rng, choose_rng, test_rng = (
+        np.random.default_rng((seed, part)) for part in range(3)
+    )
+    train, _ = _part(TRAIN, _TRAINED, train_rng)
+    choose, choose_labels = _part(CHOOSE, _TRAINED, choose_rng)
+    test, test_labels = _part(TEST, _TESTED, test_rng)
     return Inputs(train, choose, test, choose_labels, test_labels)

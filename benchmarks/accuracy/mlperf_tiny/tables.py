@@ -156,10 +156,16 @@ def _training(network: Network) -> str:
     promise = f"{network['goal']:g} point{'s' * (network['goal'] != 1)}"
     if network["as_int8"]:
         promise += " or what int8 loses on what is chosen by"
+    one_scale = network.get("one_scale")
     return (
         f"Each search: {network['epochs']} x {network['steps']} steps of "
         f"{network['batch_size']}, Adam, cosine from {network['rate']:g}; it "
         f"may lose {promise}."
+    ) + (
+        " In the file for `min_size`, weights with these names have one scale "
+        f"each: `{'`, `'.join(one_scale)}`."
+        if one_scale
+        else ""
     )
 
 
