@@ -11,58 +11,16 @@ import pytest
 from hypothesis import strategies as st
 
 from msq_tf.rules import course
-from msq_tf.rules.course import Course
 from msq_tf.rules.course import Measured
-from msq_tf.rules.tolerance import Rung
-
-_RUNGS = 32
-
-
-def ladder(costs):
-    """Sizes from 8 to 2 bits, with the costs given."""
-    count = len(costs)
-    averages = [8 * 0.25 ** (i / max(count - 1, 1)) for i in range(count)]
-    return tuple(
-        Rung(average, average, cost)
-        for average, cost in zip(averages, costs, strict=True)
-    )
-
-
-def keeps(max_drop):
-    return lambda drop: drop <= max_drop + 1e-5
-
-
-def new_course(costs, epochs, max_drop=1.0, untrained=()):
-    return Course(
-        ladder(costs),
-        epochs,
-        max_drop,
-        keeps(max_drop),
-        tuple(Measured(0, *found) for found in untrained),
-        stored=(0,),
-    )
-
-
-def run(known, drop_at, rung=0, until=None):
-    """Trains by a function of epoch and rung; the course, rungs, restores."""
-    ends = course.round_ends(known.epochs)
-    begun = len(known.measured)
-    moves = []
-    for epoch in range(begun + 1, (until or known.epochs) + 1):
-        known = known.with_epoch(Measured(epoch, rung, drop_at(epoch, rung)))
-        if epoch in ends and epoch != ends[-1]:
-            move = known.next_move()
-            assert 0 <= move.rung < len(known.ladder)
-            assert move.back_to is None or move.back_to in known.stored
-            moves.append(move)
-            rung = move.rung
-    return known, rung, moves
+from tests.msq_tf.course_samples import RUNGS
+from tests.msq_tf.course_samples import new_course
+from tests.msq_tf.course_samples import run
 
 
 @st.composite
 def metrics(draw):
     """Costs and losses that rise with the rung, and one that is kept."""
-    count = draw(st.integers(1, _RUNGS))
+    count = draw(st.integers(1, RUNGS))
     steps = st.lists(
         st.floats(0.001, 10.0), min_size=count - 1, max_size=count - 1
     )
@@ -94,14 +52,14 @@ def test_what_it_hands_over_keeps_the_promise(metric, epochs):
 @pytest.mark.parametrize("right", [2, 8, 15, 24, 31, 40])
 def test_it_comes_within_two_sizes_of_the_best(right, power, epochs):
     """Of losses that follow from the predicted costs."""
-    drops = [(rung / right) ** power for rung in range(_RUNGS)]
-    costs = [float(rung**3) for rung in range(_RUNGS)]
+    drops = [(rung / right) ** power for rung in range(RUNGS)]
+    costs = [float(rung**3) for rung in range(RUNGS)]
     untrained = [(r, drops[r] * 5) for r in (0, 8, 16, 24, 31)]
     known, *_ = run(
         new_course(costs, epochs, untrained=untrained),
         lambda _, rung: drops[rung],
     )
-    assert min(right, _RUNGS - 1) - known.best().rung <= 2
+    assert min(right, RUNGS - 1) - known.best().rung <= 2
 
 
 def test_noise_of_training_does_not_cost_size():
@@ -116,7 +74,7 @@ def test_noise_of_training_does_not_cost_size():
     ratios = []
     for _ in range(20):
         known = new_course(
-            [float(rung**3) for rung in range(_RUNGS)],
+            [float(rung**3) for rung in range(RUNGS)],
             10,
             untrained=[(r, 15.0 * (r / 31) ** 3) for r in (0, 8, 16, 24, 31)],
         )
@@ -189,7 +147,7 @@ def test_what_training_costs_fades():
     def drop_at(epoch, rung):
         return 2.0 * (20 - epoch) / 20 + 0.1 * rung
 
-    begun = new_course(range(_RUNGS), 20, untrained=[(0, 0.0), (31, 15.0)])
+    begun = new_course(range(RUNGS), 20, untrained=[(0, 0.0), (31, 15.0)])
     known, *_ = run(begun, drop_at)
     best = known.best()
     assert best.drop <= 1.00001
@@ -206,19 +164,10 @@ def test_what_training_costs_fades():
 
 
 def test_what_is_never_kept_is_trained_at_the_widest_size():
-    known, rung, moves = run(new_course(range(_RUNGS), 20), lambda *_: 5.0)
+    known, rung, moves = run(new_course(range(RUNGS), 20), lambda *_: 5.0)
     assert known.best() is None
     assert rung == 0
     assert moves[-1].rung == 0
-
-
-def test_no_number_goes_back_to_stored_weights():
-    known = new_course(range(_RUNGS), 20)
-    known, _, moves = run(
-        known, lambda epoch, _: math.inf if epoch == 4 else 0.0, until=4
-    )
-    assert moves[-1].back_to == 2
-    assert not moves[-1].passed
 
 
 def test_a_broken_model_is_not_trained_on():
@@ -228,7 +177,7 @@ def test_a_broken_model_is_not_trained_on():
     def trained(diverged, untrained=()):
         weights_are_sound = True
         known = dataclasses.replace(
-            new_course(range(_RUNGS), 20, untrained=untrained),
+            new_course(range(RUNGS), 20, untrained=untrained),
             diverged=diverged,
         )
         rung, moves = 0, []
@@ -255,7 +204,7 @@ def test_a_broken_model_is_not_trained_on():
 
 
 def test_a_loss_of_minus_infinity_makes_no_line():
-    known = new_course([float(r) for r in range(_RUNGS)], 10)
+    known = new_course([float(r) for r in range(RUNGS)], 10)
     for epoch in range(1, 10):
         rung, drop = (0, -math.inf) if epoch == 1 else (24, 8.0)
         known = known.with_epoch(Measured(epoch, rung, drop))
@@ -263,110 +212,19 @@ def test_a_loss_of_minus_infinity_makes_no_line():
     assert known.next_move().rung > 0
 
 
-@pytest.mark.parametrize(
-    ("before", "over", "back_to"), [(3.0, 6, 0), (60.0, 6, 0), (600.0, 9, None)]
-)
-def test_a_larger_size_begins_with_the_weights_that_lose_less(
-    before, over, back_to
-):
-    """Few bits cost eight points: those of before training may be better.
-
-    If there is time to win back what they lose without training.
-    """
-    untrained = [(0, 0.0), (15, before), (31, 100.0)]
-    known = new_course(range(_RUNGS), 10, untrained=untrained)
-    for epoch in range(1, over + 1):
-        rung = 0 if epoch == 1 else 31
-        known = known.with_epoch(Measured(epoch, rung, 0.5 if rung == 0 else 8))
-    move = known.next_move()
-    assert 0 < move.rung < 31
-    assert move.back_to == back_to
-
-
-def test_the_last_rounds_keep_the_weights_of_few_bits():
-    """A model of rung 16 is in store, and rung 23 never got there.
-
-    With time left, the one in store loses less; at the end there is none to win
-    back what it loses at fewer bits.
-    """
-    untrained = [(0, 0.0), (8, 3.0), (16, 11.0), (23, 36.0), (31, 134.0)]
-    known = new_course(
-        [float(r**3) for r in range(_RUNGS)], 20, untrained=untrained
-    )
-    moves = {}
-    for epoch in range(1, 20):
-        rung = (0 if epoch < 3 else 16) if epoch < 9 else 23
-        drop = 3.0 if rung == 23 else 0.9
-        known = known.with_epoch(Measured(epoch, rung, drop))
-        moves[epoch] = known.next_move()
-    for epoch, back_to in ((12, 3), (19, None)):
-        assert 16 < moves[epoch].rung < 23
-        assert moves[epoch].back_to == back_to
-
-
-@pytest.mark.parametrize(("drop", "back_to"), [(2.4, 1), (1.4, None)])
-def test_what_is_about_as_good_is_trained_on(drop, back_to):
-    """At a larger size, weights in store have to be better by half a promise.
-
-    As of a DS-CNN: 2.4 points lost, of which 0.3 were expected to come back,
-    beside a larger model that lost 0.95.
-    """
-    known = new_course([float(r) for r in range(_RUNGS)], 20)
-    for epoch in range(1, 18):
-        rung, lost = (4, 0.95) if epoch < 3 else (20, drop)
-        known = known.with_epoch(Measured(epoch, rung, lost))
-    move = known.next_move()
-    assert 4 < move.rung < 20
-    assert move.back_to == back_to
-
-
-@pytest.mark.parametrize(("stores", "back_to"), [(True, 8), (False, 1)])
-def test_the_next_best_is_nearer_than_the_best(stores, back_to):
-    """A size fails, and a smaller one does much worse.
-
-    The largest lost least, but there is little time to win back what it loses
-    at fewer bits. As of a DS-CNN with integer activations.
-    """
-    untrained = [(0, 2.0), (8, 10.0), (16, 60.0), (24, 90.0), (31, 99.0)]
-    known = dataclasses.replace(
-        new_course([float(r**3) for r in range(_RUNGS)], 20, 3.65, untrained),
-        stores_next_best=stores,
-    )
-    for epoch in range(1, 17):
-        rung = 0 if epoch < 3 else 12 if epoch < 9 else 20
-        drop = 1.9 if epoch < 3 else 4.4 if epoch == 8 else 5.3
-        known = known.with_epoch(Measured(epoch, rung, drop + 4 * (rung == 20)))
-    assert (8 in known.stored) == stores
-    move = known.next_move()
-    assert move.rung < 20
-    assert move.back_to == back_to
-
-
 def test_the_first_steps_go_halfway():
-    known = new_course([float(r**3) for r in range(_RUNGS)], 20)
+    known = new_course([float(r**3) for r in range(RUNGS)], 20)
     rungs = [0]
     for epoch in range(1, 9):
         known = known.with_epoch(Measured(epoch, rungs[-1], 0.0))
         if epoch in course.round_ends(20):
             rungs.append(known.next_move().rung)
     assert rungs[1:4] == [16, 24, 28]
-    assert rungs[4] == _RUNGS - 1
-
-
-def test_an_infinite_loss_before_training_sends_nothing_back():
-    """As of a size whose outputs are no numbers without any training."""
-    untrained = [(0, 0.0), (8, math.inf), (31, math.inf)]
-    known = new_course(range(_RUNGS), 20, untrained=untrained)
-    for epoch in range(1, 13):
-        rung = (0 if epoch < 3 else 12) if epoch < 7 else 23
-        drop = 3.0 if rung == 23 else 0.9
-        known = known.with_epoch(Measured(epoch, rung, drop))
-    move = known.next_move()
-    assert move.rung < 23 and move.back_to is None
+    assert rungs[4] == RUNGS - 1
 
 
 def test_the_first_size_follows_from_what_was_measured_before_training():
-    costs = range(_RUNGS)
+    costs = range(RUNGS)
     gentle = new_course(costs, 20, untrained=[(0, 0.0), (31, 5.0)])
     steep = new_course(costs, 20, untrained=[(0, 0.0), (31, 60.0)])
     assert gentle.next_rung() > steep.next_rung() > 0
@@ -376,7 +234,7 @@ def test_the_first_size_follows_from_what_was_measured_before_training():
 
 def test_what_is_in_store_is_not_tried_again():
     """The next size is smaller, whatever a larger one lost since."""
-    known = new_course(range(_RUNGS), 10)
+    known = new_course(range(RUNGS), 10)
     for measured in ((1, 0, 0.0), (2, 20, 0.5), (3, 10, 4.0)):
         known = known.with_epoch(Measured(*measured))
     assert known.best().rung == 20
@@ -385,7 +243,7 @@ def test_what_is_in_store_is_not_tried_again():
 
 def test_the_last_round_goes_by_what_was_measured():
     """Whatever may come back: a model that keeps the promise comes first."""
-    known = new_course([float(r) for r in range(_RUNGS)], 10)
+    known = new_course([float(r) for r in range(RUNGS)], 10)
     for epoch in range(1, 10):
         rung = 0 if epoch == 1 else 24
         known = known.with_epoch(Measured(epoch, rung, rung / 16))
@@ -401,7 +259,7 @@ def test_what_fails_at_a_high_rate_is_tried_again_at_the_end():
             return 0.0
         return 60.0 if epoch < 15 else 0.5
 
-    known, *_ = run(new_course(range(_RUNGS), 20), drop_at)
+    known, *_ = run(new_course(range(RUNGS), 20), drop_at)
     assert known.best().rung == 31
 
 
@@ -414,7 +272,7 @@ def test_the_ladder_may_have_one_size():
 def test_sizes_measured_before_training_may_be_handed_over():
     untrained = [(0, 0.0), (8, 0.5), (16, 0.9), (31, 40.0)]
     known, *_ = run(
-        new_course(range(_RUNGS), 5, untrained=untrained), lambda *_: 2.0
+        new_course(range(RUNGS), 5, untrained=untrained), lambda *_: 2.0
     )
     assert known.best() == Measured(0, 16, 0.9)
     assert 0 in known.stored
