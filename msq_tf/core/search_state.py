@@ -11,6 +11,7 @@ from msq_tf.bit_widths import MAX_BITS
 from msq_tf.core import bit_history
 from msq_tf.core.bit_history import BitChange
 from msq_tf.core.bit_history import Reasons
+from msq_tf.core.file_facts import FileFacts
 from msq_tf.rules.device_costs import DeviceCosts
 from msq_tf.rules.records import RuleState
 
@@ -79,12 +80,7 @@ class SearchState:
             can be saved.
         device_costs: What the model takes on a device, if the search has
             budgets there.
-        containers: Stored bits that the device has for each weight, if they
-            are not those of its kind; see `LayerStats`.
-        containers_of: The device that has them.
-        file_overhead: Bytes besides codes of a file for a device, if they were
-            counted.
-        file_overhead_of: The device.
+        file_facts: What files for a device tell, if the search has one.
     """
 
     bits: Any
@@ -105,10 +101,7 @@ class SearchState:
     rule: Any
     reasons: Reasons | None = None
     device_costs: DeviceCosts | None = None
-    containers: tuple[tuple[int, ...], ...] = ()
-    containers_of: str = ""
-    file_overhead: float | None = None
-    file_overhead_of: str = ""
+    file_facts: FileFacts = FileFacts()
 
     def restart(self, bits: Any) -> None:
         """Sets bits and forgets the search that led to the old ones."""

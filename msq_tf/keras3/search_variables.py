@@ -11,6 +11,7 @@ import numpy as np
 from msq_tf.bit_widths import MAX_BITS
 from msq_tf.bit_widths import MIN_BITS
 from msq_tf.core.bit_history import Reasons
+from msq_tf.core.file_facts import FileFacts
 from msq_tf.core.search_state import PER_WEIGHT
 from msq_tf.core.search_state import SHARED
 from msq_tf.core.search_state import SearchState
@@ -19,6 +20,7 @@ from msq_tf.rules.device_costs import DeviceCosts
 # Names of what is no variable beside the variables, whose names are numbers.
 _REASONS = "reasons"
 _DEVICE_COSTS = "device_costs"
+_FILE_FACTS = "file_facts"
 
 
 @keras.saving.register_keras_serializable(package="msq_tf")
@@ -59,15 +61,19 @@ class SearchVariables(keras.layers.Layer, SearchState):
         if self.reasons:
             store[_REASONS] = self.reasons.to_array()
         if self.device_costs is not None:
-            text = self.device_costs.to_json()
-            store[_DEVICE_COSTS] = np.frombuffer(text.encode(), np.uint8)
+            store[_DEVICE_COSTS] = _as_array(self.device_costs.to_json())
+        if self.file_facts.device:
+            store[_FILE_FACTS] = _as_array(self.file_facts.to_json())
 
     def load_own_variables(self, store: Any) -> None:
         found = {key: store[key] for key in store.keys()}
         # Models without changes have none, and files of earlier versions.
         reasons = found.pop(_REASONS, None)
         costs = found.pop(_DEVICE_COSTS, None)
-        self.device_costs = None if costs is None else _device_costs(costs)
+        self.device_costs = None
+        if costs is not None:
+            self.device_costs = DeviceCosts.from_json(_as_text(costs))
+        facts = found.pop(_FILE_FACTS, None)
         self.reasons.clear()
         if reasons is not None:
             self.reasons.load(reasons)
@@ -81,6 +87,12 @@ class SearchVariables(keras.layers.Layer, SearchState):
                 "The file holds widths that no weight can have. Expected "
                 f"{MIN_BITS} to {MAX_BITS} stored bits. Received: {wrong}"
             )
+        # Another search asks anew: the exporter may be a later one by then.
+        self.file_facts = FileFacts()
+        state = self.rule_state
+        if facts is not None and state.started and not state.done:
+            count = len(self.start_bits)
+            self.file_facts = FileFacts.from_json(_as_text(facts), count)
 
     def _wrong(self) -> list[int]:
         widths = [int(width) for width in self.bits.numpy()]
@@ -105,12 +117,15 @@ class SearchVariables(keras.layers.Layer, SearchState):
         return {"start_bits": self.start_bits, "name": self.name}
 
 
-def _device_costs(array: Any) -> DeviceCosts:
+def _as_array(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def _as_text(array: Any) -> str:
     try:
-        text = np.asarray(array, np.uint8).tobytes().decode()
+        return np.asarray(array, np.uint8).tobytes().decode()
     except (TypeError, ValueError) as error:
         raise ValueError(
-            "The file holds costs of a device that can't be read. Expected "
-            f"JSON as bytes. Received: {error}"
+            "The file holds what a device takes in a form that can't be read. "
+            f"Expected JSON as bytes. Received: {error}"
         ) from None
-    return DeviceCosts.from_json(text)

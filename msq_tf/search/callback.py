@@ -30,8 +30,6 @@ from msq_tf.search.held_out import HeldOutMetric
 from msq_tf.search.kept_states import KeptStates
 from msq_tf.search.tolerance_outcome import ToleranceOutcome
 from msq_tf.search.tolerance_search import ToleranceSearch
-from msq_tf.sensitivity.effort import Effort
-from msq_tf.sensitivity.effort import Run
 from msq_tf.sensitivity.portions import Portions
 from msq_tf.sensitivity.statistics import AUTO
 from msq_tf.sensitivity.statistics import RANKINGS
@@ -42,7 +40,7 @@ _DECISIONS = 10
 # Those of a search for a tolerance: three for each size that it tries.
 _TOLERANCE_DECISIONS = 24
 # Steps of an epoch for statistics that are taken before its length is known.
-_UNKNOWN_STEPS = 100
+_STEPS = 100
 _UNBEGUN = (
     "MSQCallback was not told that training began. Expected `on_train_begin` "
     "and `on_epoch_begin`, as `fit` calls them. Received: what comes after them"
@@ -265,10 +263,8 @@ class SearchCallback(TakesSamples):
         self._epoch = epoch
         self._qmodel.penalty.reset()
         self._printer.flush()
-        # BackupAndRestore may load its state after on_train_begin.
-        self._qmodel.hold_scales()
+        self._take_up()
         search = self._qmodel.search
-        device_costs.find(self.rule, self._qmodel)
         if self._tolerance is not None:
             self._steps = self._steps or int(search.steps.numpy())
             self._tolerance.begin_epoch(epoch)
@@ -280,12 +276,7 @@ class SearchCallback(TakesSamples):
             search.rule_state = fresh
             if said := self.rule.forecast(stats):
                 self._say(f"MSQ: {said}")
-        if epoch and not self._steps:
-            # Resumed: how long an epoch is was known when it was backed up,
-            # and the decision at its end may have come after that.
-            self._steps = int(search.steps.numpy())
-            if self._steps:
-                self._search(epoch * self._steps, float(epoch))
+        self._search_late(epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._seen = batch + 1
@@ -313,15 +304,32 @@ class SearchCallback(TakesSamples):
 
     def on_train_end(self, logs: Any = None) -> None:
         self._printer.flush()
+        search = self._qmodel.search
+        if search.rule_state.started and not search.rule_state.done:
+            # A run that was killed behind its last epoch begins none again.
+            self._take_up()
+            self._search_late(int(self.params.get("epochs") or 0))
         if self._tolerance is not None:
             self._tolerance.end()
-        state = self._qmodel.search.rule_state
+        state = search.rule_state
         if state.started and not state.done:
             missed = self.rule.missed(search_stats(self._qmodel), state)
             warnings.warn(f"The search ended at {missed}.", stacklevel=2)
         if self._writer is not None:
             self._writer.close()
         self._decider = None
+
+    def _take_up(self) -> None:
+        """Completes a state, which a backup may bring after on_train_begin."""
+        self._qmodel.hold_scales()
+        device_costs.find(self.rule, self._qmodel)
+
+    def _search_late(self, epochs: int) -> None:
+        """Takes the decision after an epoch's end, if a backup came before."""
+        if epochs and not self._steps:
+            self._steps = int(self._qmodel.search.steps.numpy())
+            if self._steps:
+                self._search(epochs * self._steps, float(epochs))
 
     def _search(self, step: int, epoch: float) -> None:
         """Takes the decisions that are due after a training step."""
@@ -352,16 +360,8 @@ class SearchCallback(TakesSamples):
                 break
 
     def _portions(self, decisions: int) -> Portions:
-        """Samples for the statistics of a run with so many decisions."""
-        epochs = self.params.get("epochs") or 1
-        steps = epochs * (self._steps or _UNKNOWN_STEPS)
-        run = Run(steps, self._sizes.training, decisions)
-        return Portions(
-            Effort(run, self.rule.uses_growth),
-            self._sizes,
-            self._samples,
-            self._held_out,
-        )
+        steps = (self.params.get("epochs") or 1) * (self._steps or _STEPS)
+        return self.portions(steps, decisions)
 
     def _decide_after(
         self, epoch: float, choose: Choose, trained_at: TrainedAt

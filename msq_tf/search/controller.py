@@ -77,7 +77,7 @@ def search_stats(
         progress=progress,
         step=step,
         float_size=qmodel.float_size,
-        file_overhead=qmodel.search.file_overhead,
+        file_overhead=qmodel.search.file_facts.overhead,
     )
     costs = qmodel.search.device_costs
     return stats if costs is None else costs.of(stats)

@@ -6,10 +6,12 @@ matter of their kind alone.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 from typing import Any
 
+from msq_tf.core.file_facts import FileFacts
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.rules.device_costs import DeviceCosts
 from msq_tf.rules.rule import Rule
@@ -33,13 +35,7 @@ def find(rule: Rule, network: QuantizedNetwork) -> None:
     """
     search = network.search
     device = str(getattr(rule, "device", None))
-    if not rule.uses_containers(layer_outlines(network)):
-        search.containers, search.containers_of = (), ""
-    elif search.containers_of != device:
-        found = _exporter().stored_bits(network, device)
-        search.containers = tuple(found[path] for path in network.paths)
-        search.containers_of = device
-    _count_bytes(rule, network, device)
+    search.file_facts = _facts(rule, network, device)
     if not rule.uses_costs_of_device:
         return
     given: DeviceCosts | None = getattr(rule, "costs", None)
@@ -51,18 +47,29 @@ def find(rule: Rule, network: QuantizedNetwork) -> None:
         search.device_costs = _found(network, device)
 
 
-def _count_bytes(rule: Rule, network: QuantizedNetwork, device: str) -> None:
-    """Counts what a small file has besides codes, where a rule asks."""
-    search = network.search
-    if not rule.uses_file_overhead(layer_outlines(network)):
-        search.file_overhead, search.file_overhead_of = None, ""
-    elif search.file_overhead_of != device:
-        try:
-            search.file_overhead = _exporter().file_overhead(network, device)
-        except ValueError as error:  # An ExportError is one.
-            _logger.info("bytes of the file are estimated: %s", error)
-            search.file_overhead = None
-        search.file_overhead_of = device
+def _facts(rule: Rule, network: QuantizedNetwork, device: str) -> FileFacts:
+    """What is known of the device's files, and what a rule asks besides."""
+    facts = network.search.file_facts
+    if facts.device != device:
+        facts = FileFacts(device)
+    layers = layer_outlines(network)
+    if rule.uses_containers(layers) and not facts.containers:
+        found = _exporter().stored_bits(network, device)
+        containers = tuple(found[path] for path in network.paths)
+        facts = dataclasses.replace(facts, containers=containers)
+    if rule.uses_file_overhead(layers) and not facts.counts:
+        overhead = _overhead(network, device)
+        facts = dataclasses.replace(facts, counts=True, overhead=overhead)
+    return facts
+
+
+def _overhead(network: QuantizedNetwork, device: str) -> float | None:
+    try:
+        overhead: float = _exporter().file_overhead(network, device)
+    except ValueError as error:  # An ExportError is one.
+        _logger.info("bytes of the file are estimated: %s", error)
+        return None
+    return overhead
 
 
 def _found(network: QuantizedNetwork, device: str) -> DeviceCosts:

@@ -9,9 +9,12 @@ from msq_tf.core.batches import Samples
 from msq_tf.core.batches import take_samples
 from msq_tf.core.quantized_network import QuantizedNetwork
 from msq_tf.rules.rule import Rule
+from msq_tf.sensitivity.effort import Effort
+from msq_tf.sensitivity.effort import Run
 from msq_tf.sensitivity.finite import warn_of_data
 from msq_tf.sensitivity.fit_inputs import FitInputs
 from msq_tf.sensitivity.fit_inputs import weigh_classes
+from msq_tf.sensitivity.portions import Portions
 from msq_tf.sensitivity.portions import Sizes
 from msq_tf.sensitivity.statistics import MEASURED
 
@@ -34,6 +37,16 @@ class TakesSamples:
     def fit_inputs(self) -> FitInputs:
         """The data of `fit`, where it is known."""
         return FitInputs()
+
+    def portions(self, steps: int, decisions: int) -> Portions:
+        """Samples for the statistics of a run of so many decisions."""
+        run = Run(steps, self._sizes.training, decisions)
+        return Portions(
+            Effort(run, self.rule.uses_growth),
+            self._sizes,
+            self._samples,
+            self._held_out,
+        )
 
     def _check_loss(self) -> None:
         """Raises a ValueError for statistics of a loss that is not known."""

@@ -40,7 +40,7 @@ def layer_outlines(model: QuantizedNetwork) -> tuple[LayerStats, ...]:
     """Statistics of the quantized weights, as far as they need no data."""
     bits = model.bits
     grown = model.search.grown.numpy()
-    containers = model.search.containers or ((),) * len(grown)
+    containers = model.search.file_facts.containers or ((),) * len(grown)
     return tuple(
         LayerStats(
             path=weight.path,

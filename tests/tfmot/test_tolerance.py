@@ -74,30 +74,41 @@ def test_nothing_to_measure_on(data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", ["search", "backup"])
+@pytest.mark.parametrize(
+    ("first", "epoch", "device"),
+    [("search", 2, None), ("backup", 2, None), ("search", None, "min_size")],
+)
 def test_a_resumed_search_decides_as_the_uninterrupted_one(
-    data, tmp_path, first
+    data, tmp_path, first, epoch, device
 ):
     class Killed(Exception):
         pass
 
     class Kill(tf_keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 2:
+        def on_epoch_begin(self, number, logs=None):
+            if number == epoch:
+                raise Killed
+
+        def on_train_end(self, logs=None):
+            # No epoch is left then.
+            if epoch is None:
                 raise Killed
 
     def train(folder, *kill):
         tf_keras.utils.set_random_seed(1)
         model = new_model()
         search = callback(
-            data, held_out=data, directory=tmp_path / folder / "search"
+            data,
+            {"device": device},
+            held_out=data,
+            directory=tmp_path / folder / "search",
         )
         backup = tf_keras.callbacks.BackupAndRestore(
             str(tmp_path / folder / "backup")
         )
         both = (search, backup) if first == "search" else (backup, search)
         try:
-            fit(model, data, *both, *kill, shuffle=False)
+            fit(model, data, *kill, *both, shuffle=False)
         except Killed:
             return None
         return model, search.outcome

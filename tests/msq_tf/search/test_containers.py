@@ -67,7 +67,7 @@ def test_a_search_counts_them():
     qmodel.fit(
         x, x[:, :4], epochs=4, verbose=0, callbacks=[msq_tf.MSQCallback(rule)]
     )
-    assert qmodel.search.containers[0] == (8, 4)
+    assert qmodel.search.file_facts.containers[0] == (8, 4)
     assert qmodel.bits["first"] >= 4 and qmodel.bits["before"] >= 4
     assert qmodel.average_bits <= 3.5
 
@@ -144,7 +144,7 @@ def test_the_file_is_asked_once(monkeypatch):
     for name in ("mcu", "mcu", "min_size", "mcu"):
         rule = msq_tf.BudgetRule(target_bits=4, device=name)
         device_costs.find(rule, qmodel)
-        assert bool(qmodel.search.containers) == (name == "mcu")
+        assert bool(qmodel.search.file_facts.containers) == (name == "mcu")
     assert asked == ["mcu", "mcu"]
 
 

@@ -49,6 +49,21 @@ def convolutions():
     )
 
 
+def recurrent():
+    return keras.Sequential([keras.Input(X.shape[1:]), L.LSTM(24), L.Dense(1)])
+
+
+def gates():
+    return keras.Sequential(
+        [
+            keras.Input(X.shape[1:]),
+            L.Bidirectional(L.LSTM(16, return_sequences=True)),
+            L.GRU(24),
+            L.Dense(1),
+        ]
+    )
+
+
 def searched(model, rule):
     keras.utils.set_random_seed(0)
     qmodel = msq_tf.quantize_model(model)
@@ -67,9 +82,11 @@ def exported(qmodel, path, device):
 
 @pytest.mark.first(2)
 @pytest.mark.parametrize("device", ["min_size", "cpu_int8"])
-@pytest.mark.parametrize("network", [dense, attention, convolutions])
+@pytest.mark.parametrize(
+    "network", [dense, attention, convolutions, recurrent, gates]
+)
 def test_the_file_has_the_bytes_that_were_promised(network, device, tmp_path):
-    rule = msq_tf.BudgetRule(target_bytes=20_000, device=device)
+    rule = msq_tf.BudgetRule(target_bytes=30_000, device=device)
     qmodel = searched(network(), rule)
     codes = sum(
         size * rule.stored(weight, bits) / 8
@@ -80,7 +97,7 @@ def test_the_file_has_the_bytes_that_were_promised(network, device, tmp_path):
             strict=True,
         )
     )
-    expected = codes + qmodel.search.file_overhead
+    expected = codes + qmodel.search.file_facts.overhead
     size = exported(qmodel, tmp_path / "m.tflite", device)
     # Padding, and constants that happen to be equal.
     assert size - 16 <= expected <= size + 64
@@ -123,7 +140,7 @@ def test_what_no_file_tells_is_estimated(why, monkeypatch):
         monkeypatch.setattr(storage, "_LARGE", 10)
     rule = msq_tf.BudgetRule(target_bytes=5000, device="min_size")
     qmodel = searched(dense(), rule)
-    assert qmodel.search.file_overhead is None
+    assert qmodel.search.file_facts.overhead is None
     assert qmodel.search.rule_state.done
 
 
