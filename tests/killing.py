@@ -10,6 +10,10 @@ import signal
 from msq_tf.core.search_state import SearchState
 
 
+class Killed(BaseException):
+    """Stands for the end of the process, where one may go on in it."""
+
+
 def arm(point: str) -> None:
     """Prepares the end.
 

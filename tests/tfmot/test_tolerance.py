@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
+from tests.killing import Killed
 from tests.tfmot.samples import compile_model
 from tests.tfmot.samples import fit
 from tests.tfmot.samples import msq
@@ -81,9 +82,6 @@ def test_nothing_to_measure_on(data):
 def test_a_resumed_search_decides_as_the_uninterrupted_one(
     data, tmp_path, first, epoch, device
 ):
-    class Killed(Exception):
-        pass
-
     class Kill(tf_keras.callbacks.Callback):
         def on_epoch_begin(self, number, logs=None):
             if number == epoch:

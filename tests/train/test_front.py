@@ -12,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 import msq_tf
+from tests.killing import Killed
 from tests.train.conftest import RECIPE
 from tests.train.conftest import parsed
 from train import front
@@ -74,10 +75,6 @@ def test_a_run_without_stages_is_what_it_was():
 def test_flags_that_cannot_be_carried_out_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         parsed(*arguments)
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.killing import Killed
 from train import phases
 from train.context import Context
 from train.data import datasets
@@ -17,10 +18,6 @@ from train.folder.workspace import Workspace
 from train.progress import EpochProgress
 
 STEPS = 5
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from absl import flags
 
 import msq_tf
 from msq_tf.rules import course
+from tests.killing import Killed
 from tests.train.conftest import RECIPE
 from tests.train.conftest import parsed
 from train import phases
@@ -61,10 +62,6 @@ def test_what_is_held_out_is_neither_trained_on_nor_tested():
     assert {x.tobytes() for x in both} == {
         x.tobytes() for x in data.train.images
     }
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import msq_tf
+from tests.killing import Killed
 
 _EPOCHS = 6
 
@@ -223,10 +224,6 @@ def test_the_float_model_is_measured_and_left_as_it_was(trained):
     )
 
 
-class _Killed(Exception):
-    pass
-
-
 class _Kill(keras.callbacks.Callback):
     def __init__(self, epoch):
         super().__init__()
@@ -234,12 +231,12 @@ class _Kill(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == self.epoch:
-            raise _Killed
+            raise Killed
 
     def on_epoch_end(self, epoch, logs=None):
         # After the last backup; nothing but the hand-over is left.
         if epoch + 1 == self.epoch == _EPOCHS:
-            raise _Killed
+            raise Killed
 
 
 @pytest.mark.slow
@@ -260,7 +257,7 @@ def test_a_resumed_search_decides_as_the_uninterrupted_one(
         both = [callback, backup] if first == "search" else [backup, callback]
         try:
             fit(qmodel, both[0], both[1], *kill, shuffle=False)
-        except _Killed:
+        except Killed:
             return None
         return qmodel, callback.outcome
 
@@ -364,7 +361,7 @@ def test_a_folder_of_another_promise_is_refused(trained, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
-                raise _Killed
+                raise Killed
 
     qmodel = quantized(trained)
 
@@ -376,7 +373,7 @@ def test_a_folder_of_another_promise_is_refused(trained, tmp_path):
         )
         fit(qmodel, callback, *others, epochs=3, initial_epoch=others == ())
 
-    with pytest.raises(_Killed):
+    with pytest.raises(Killed):
         train(2.0, Stop())
     with pytest.raises(ValueError, match="another tolerance.*'max_drop': 1"):
         train(1.0)

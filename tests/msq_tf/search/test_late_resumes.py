@@ -11,13 +11,10 @@ import tensorflow as tf
 
 import msq_tf
 from msq_tf.core.file_facts import FileFacts
+from tests.killing import Killed
 
 L = keras.layers
 EPOCHS = 4
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
 
 
 class KillAt(keras.callbacks.Callback):
