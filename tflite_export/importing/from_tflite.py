@@ -34,13 +34,13 @@ def from_tflite(
     data = files.read_bytes(path, flat.check_identifier)
     model = flat.read(data)
     name = name or os.path.splitext(os.path.basename(os.fspath(path)))[0]
-    number = _chosen(model, signature)
+    number, names = _chosen(model, signature)
     _check_operators(model, number)
     graph = model.subgraphs[number]
     given = [graph.tensors[i] for i in flat.inputs(graph)]
     if {flat.shape(tensor)[:1] for tensor in given} <= {(1,)}:
         with contextlib.suppress(NeedsFixedBatch):
-            made = _made(model, number, name, round_activations, False)
+            made = _made(model, number, name, names, round_activations, False)
             if _samples_are_apart(made):
                 return made
     for tensor in given:
@@ -50,7 +50,7 @@ def from_tflite(
                 "axes that it passes on, or inputs of one size. Received: the "
                 f"input '{flat.name(tensor)}' of axes {flat.axes(tensor)}"
             )
-    return _made(model, number, name, round_activations, True)
+    return _made(model, number, name, names, round_activations, True)
 
 
 def _samples_are_apart(model: keras.Model) -> bool:
@@ -115,24 +115,40 @@ def _reached(model: schema.ModelT, number: int) -> list[schema.SubGraphT]:
     return [model.subgraphs[at] for at in found]
 
 
-def _chosen(model: schema.ModelT, signature: str | None) -> int:
-    """Which graph is that of a signature; the first one for none."""
+def _chosen(
+    model: schema.ModelT, signature: str | None
+) -> tuple[int, dict[int, str]]:
+    """The graph of a signature, the first for none, and names of its inputs."""
+    entries = model.signatureDefs or []
     if signature is None:
-        return 0
-    known = {
-        flat.text(entry.signatureKey): int(entry.subgraphIndex)
-        for entry in model.signatureDefs or ()
-    }
+        entry = next((e for e in entries if e.subgraphIndex == 0), None)
+        return 0, {} if entry is None else _input_names(entry)
+    known = {flat.text(entry.signatureKey): entry for entry in entries}
     if signature not in known:
         raise ValueError(
             f"The file has no such signature. Expected one of {sorted(known)}. "
             f"Received: signature={signature!r}"
         )
-    return known[signature]
+    entry = known[signature]
+    return int(entry.subgraphIndex), _input_names(entry)
+
+
+def _input_names(entry: schema.SignatureDefT) -> dict[int, str]:
+    """What a signature calls tensors, if Keras can tell them apart."""
+    names = {
+        int(given.tensorIndex): _plain(flat.text(given.name))
+        for given in entry.inputs or ()
+    }
+    return names if len(set(names.values())) == len(names) else {}
 
 
 def _made(
-    model: schema.ModelT, number: int, name: str, rounds: bool, fixed: bool
+    model: schema.ModelT,
+    number: int,
+    name: str,
+    names: dict[int, str],
+    rounds: bool,
+    fixed: bool,
 ) -> keras.Model:
     graph = model.subgraphs[number]
     given: list[Any] = []
@@ -146,7 +162,7 @@ def _made(
             [None if n == -1 else n for n in flat.axes(tensor)[1:]],
             batch_size=shape[0] if fixed else None,
             dtype=_input_type(tensor),
-            name=_plain(flat.name(tensor)) or f"input_{i}",
+            name=names.get(i) or _plain(flat.name(tensor)) or f"input_{i}",
         )
         inputs.append(x)
         grid = grids.of_activation(tensor) if rounds else None

@@ -219,3 +219,40 @@ def test_no_file_of_tflite(tmp_path):
         msq_tf.from_tflite(path)
     with pytest.raises(ValueError, match="Received"):
         msq_tf.from_tflite(tmp_path / "none.tflite")
+
+
+def test_inputs_have_the_names_of_the_signature(tmp_path):
+    """Their order in the file is not that of the network."""
+    left, right = (
+        keras.Input((6,), name="left"),
+        keras.Input((6,), name="apart"),
+    )
+    x = L.Concatenate()([left, 2.0 * right])
+    plain = keras.Model([left, right], L.Dense(3)(x))
+    path = convert(plain, "float32", tmp_path / "m.tflite")
+    model = msq_tf.from_tflite(path)
+    assert {x.name for x in model.inputs} == {"left", "apart"}
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 4, 6)).astype(np.float32)
+    given = {"left": a, "apart": b}
+    expected = plain([a, b])
+    np.testing.assert_allclose(model(given), expected, atol=1e-5)
+    qmodel = msq_tf.quantize_model(model)
+    np.testing.assert_allclose(qmodel(given), expected, atol=0.1)
+    again = tmp_path / "again.tflite"
+    tflite_export.export(qmodel, again, target="min_size")
+    same = msq_tf.from_tflite(again)
+    assert {x.name for x in same.inputs} == {"left", "apart"}
+    np.testing.assert_allclose(same(given), qmodel(given), atol=1e-5)
+
+
+def test_names_that_keras_does_not_take(tmp_path):
+    path = convert(settle(keyword()), "float32", tmp_path / "m.tflite")
+    file = flat.load(path.read_bytes())
+    (signature,) = file.signatureDefs
+    (given,) = signature.inputs
+    for name, expected in ((b"a b", "a_b"), (b"", None)):
+        given.name = name
+        path.write_bytes(flat.dump(file))
+        (x,) = msq_tf.from_tflite(path).inputs
+        assert x.name and expected in (None, x.name)
