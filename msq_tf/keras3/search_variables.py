@@ -87,10 +87,8 @@ class SearchVariables(keras.layers.Layer, SearchState):
                 "The file holds widths that no weight can have. Expected "
                 f"{MIN_BITS} to {MAX_BITS} stored bits. Received: {wrong}"
             )
-        # Another search asks anew: the exporter may be a later one by then.
         self.file_facts = FileFacts()
-        state = self.rule_state
-        if facts is not None and state.started and not state.done:
+        if facts is not None:
             count = len(self.start_bits)
             self.file_facts = FileFacts.from_json(_as_text(facts), count)
 

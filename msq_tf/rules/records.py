@@ -50,18 +50,19 @@ class RuleState(NamedTuple):
     done: float = 0.0
     grown: float = 0.0
 
-    def goes_on(self, older: RuleState) -> bool:
+    def goes_on(self, older: RuleState, slack: float = 0.0) -> bool:
         """Whether this state of a search that begins continues an older one.
 
         It does with the same target, unless that one was done and this one is
         not: then another budget than that of size has changed.
-        """
-        return self.same_target(older) and self.done >= older.done
 
-    def same_target(self, other: RuleState) -> bool:
-        """Whether two states aim for the same average bits."""
+        Args:
+            older: The older state.
+            slack: Average bits by which the same target may differ.
+        """
         # Both went through float32 or come from the same division.
-        return abs(self.target_bits - other.target_bits) < 1e-5
+        apart = abs(self.target_bits - older.target_bits)
+        return apart < 1e-5 + slack and self.done >= older.done
 
 
 @dataclasses.dataclass(frozen=True)

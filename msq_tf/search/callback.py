@@ -24,6 +24,7 @@ from msq_tf.search.controller import Choose
 from msq_tf.search.controller import Decider
 from msq_tf.search.controller import Probing
 from msq_tf.search.controller import TrainedAt
+from msq_tf.search.controller import begin
 from msq_tf.search.controller import search_stats
 from msq_tf.search.fit_samples import TakesSamples
 from msq_tf.search.held_out import HeldOutMetric
@@ -227,6 +228,7 @@ class SearchCallback(TakesSamples):
             lambda line: self._printer.say(line),
         )
         self._steps = int(self.params.get("steps") or 0)
+        self._seen = 0
         verbose = self.verbose
         if verbose == "auto":
             verbose = self.params.get("verbose", 1)
@@ -269,13 +271,8 @@ class SearchCallback(TakesSamples):
             self._steps = self._steps or int(search.steps.numpy())
             self._tolerance.begin_epoch(epoch)
             return
-        state = search.rule_state
-        stats = search_stats(self._qmodel)
-        fresh = self.rule.start(stats)
-        if not state.started or not fresh.goes_on(state):
-            search.rule_state = fresh
-            if said := self.rule.forecast(stats):
-                self._say(f"MSQ: {said}")
+        if said := begin(self._qmodel, self.rule, resumes=epoch > 0):
+            self._say(f"MSQ: {said}")
         self._search_late(epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -305,10 +302,12 @@ class SearchCallback(TakesSamples):
     def on_train_end(self, logs: Any = None) -> None:
         self._printer.flush()
         search = self._qmodel.search
-        if search.rule_state.started and not search.rule_state.done:
+        if search.rule_state.started and not self._seen:
             # A run that was killed behind its last epoch begins none again.
+            epochs = int(self.params.get("epochs") or 0)
             self._take_up()
-            self._search_late(int(self.params.get("epochs") or 0))
+            self._search_late(epochs)
+            search.epoch.assign(float(epochs))
         if self._tolerance is not None:
             self._tolerance.end()
         state = search.rule_state

@@ -43,6 +43,8 @@ from msq_tf.sensitivity.statistics import layer_outlines
 _FALLEN = 0.5
 # Statistics that take longer than this are told of before they begin.
 _LONG_SECONDS = 60.0
+# Bytes by which what was counted in two files of a model may differ.
+_FILLED = 64
 # Column of the costs, of a width that no weight has: forward passes of one
 # sample that all costs of the search took.
 _SPENT = 0
@@ -81,6 +83,30 @@ def search_stats(
     )
     costs = qmodel.search.device_costs
     return stats if costs is None else costs.of(stats)
+
+
+def begin(qmodel: QuantizedNetwork, rule: Rule, resumes: bool) -> str:
+    """Begins a search, unless the model is in one for the same target.
+
+    Args:
+        qmodel: The model.
+        rule: What decides.
+        resumes: Whether epochs came before.
+
+    Returns:
+        What a search that begins expects; empty if that is not known.
+    """
+    search, stats = qmodel.search, search_stats(qmodel)
+    state, fresh = search.rule_state, rule.start(stats)
+    slack = 0.0
+    # tf_keras saves no facts of files: they are counted again, in files of
+    # trained weights, which may differ in what fills gaps.
+    if resumes and search.reasons is None and stats.file_overhead is not None:
+        slack = 8 * _FILLED / sum(layer.size for layer in stats.layers)
+    if state.started and fresh.goes_on(state, slack):
+        return ""
+    search.rule_state = fresh
+    return rule.forecast(stats)
 
 
 class Decider:

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import msq_tf
+from tests.killing import Killed
 from tests.tfmot.samples import budget
 from tests.tfmot.samples import compile_model
 from tests.tfmot.samples import fit
@@ -16,6 +17,7 @@ from tests.tfmot.samples import msq
 from tests.tfmot.samples import new_model
 from tests.tfmot.samples import tf_keras
 from tests.tfmot.samples import tiny_model
+from tflite_export import predicting
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +165,32 @@ def test_replicas_search_together(data):
         model = new_model(activation_bits=None)
     fit(model, data, msq.MSQCallback(budget(), data, interval=2))
     assert msq.ModelView(model).compression >= 8.0
+
+
+@pytest.mark.slow
+def test_a_resumed_search_for_bytes_goes_on(data, tmp_path, monkeypatch):
+    """tf_keras saves no count of bytes: it is made again, of trained weights."""
+    rule = msq_tf.BudgetRule(target_bytes=3_000, device="min_size")
+
+    class Kill(tf_keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                raise Killed
+
+    def train(folder, *kill):
+        tf_keras.utils.set_random_seed(1)
+        model = new_model()
+        backup = tf_keras.callbacks.BackupAndRestore(str(tmp_path / folder))
+        fit(model, data, msq.MSQCallback(rule, data), backup, *kill)
+        return model
+
+    with pytest.raises(Killed):
+        train("a", Kill())
+    whole = train("b")
+    count = predicting.file_overhead
+    monkeypatch.setattr(
+        predicting, "file_overhead", lambda *given: count(*given) - 16
+    )
+    resumed = train("a")
+    for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

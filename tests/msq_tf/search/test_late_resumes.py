@@ -1,4 +1,4 @@
-"""Searches that were killed behind their last epoch, and go on."""
+"""Searches that were killed, and go on as those that were not."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ import tensorflow as tf
 import msq_tf
 from msq_tf.core.file_facts import FileFacts
 from tests.killing import Killed
+from tflite_export import predicting
 
 L = keras.layers
 EPOCHS = 4
 
 
 class KillAt(keras.callbacks.Callback):
-    """Ends a training behind its last epoch, or when it is over."""
+    """Ends a training in an epoch, behind its last one, or when it is over."""
 
     def __init__(self, point):
         super().__init__()
         self.point = point
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.point == epoch:
+            raise Killed
 
     def on_epoch_end(self, epoch, logs=None):
         if self.point == "epoch" and epoch + 1 == EPOCHS:
@@ -63,8 +68,12 @@ def train(folder, rule, point, place, whole):
     """A run in a process of its own, as far as a model and its files tell."""
     x, y = samples()
     qmodel = compiled()
+    stored = isinstance(rule, msq_tf.ToleranceRule)
     search = msq_tf.MSQCallback(
-        rule, data=(x, y), hessian=False, directory=folder / "search"
+        rule,
+        data=(x, y),
+        hessian=False,
+        directory=folder / "search" if stored else None,
     )
     backup = keras.callbacks.BackupAndRestore(folder / "backup")
     callbacks = [search, backup]
@@ -104,11 +113,33 @@ def test_what_files_tell_is_known_with_no_epoch_left(
     resumed, search = train(tmp_path / "a", rule, point, place, whole=True)
     expected, whole = train(tmp_path / "b", rule, point, place, whole=True)
     assert search.outcome == whole.outcome
-    assert resumed.bits == expected.bits
     assert resumed.search.rule_state.done
-    pairs = zip(resumed.get_weights(), expected.get_weights(), strict=True)
-    for received, wanted in pairs:
-        np.testing.assert_array_equal(received, wanted)
+    assert_same(resumed, expected)
+
+
+def assert_same(received, expected):
+    assert received.bits == expected.bits
+    for a, b in zip(received.weights, expected.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=b.path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [2, "epoch"])
+@pytest.mark.parametrize("bytes_", [5_000, 9_000])
+def test_bytes_that_were_counted_are_not_counted_again(
+    point, bytes_, tmp_path, monkeypatch
+):
+    """Files of trained weights may have some other bytes between constants."""
+    rule = msq_tf.BudgetRule(target_bytes=bytes_, device="min_size")
+    with pytest.raises(Killed):
+        train(tmp_path / "a", rule, point, 0, whole=False)
+    expected, _ = train(tmp_path / "b", rule, point, 0, whole=True)
+    count = predicting.file_overhead
+    monkeypatch.setattr(
+        predicting, "file_overhead", lambda *given: count(*given) + 16
+    )
+    resumed, _ = train(tmp_path / "a", rule, point, 0, whole=True)
+    assert_same(resumed, expected)
 
 
 @pytest.mark.slow
@@ -156,22 +187,14 @@ def test_decisions_that_a_backup_came_before_are_taken_at_the_end(tmp_path):
     assert train("a", []).bits == train("b", []).bits
 
 
-def test_a_search_that_was_broken_off_keeps_what_files_told(tmp_path):
-    qmodel = compiled()
+def test_what_files_told_is_saved(tmp_path):
+    qmodel, other = compiled(), compiled()
     facts = FileFacts("mcu", ((8, 4), (8, 4), (8,)), True, 1234.0)
-    for state, found in (
-        ({"started": 1.0}, facts),
-        ({"started": 1.0, "done": 1.0}, FileFacts()),
-        ({}, FileFacts()),
-    ):
-        qmodel.search.file_facts = facts
-        qmodel.search.restart([8, 8, 8])
-        rule_state = qmodel.search.rule_state._replace(**state)
-        qmodel.search.rule_state = rule_state
+    for told in (facts, FileFacts()):
+        qmodel.search.file_facts = told
         qmodel.save_weights(tmp_path / "m.weights.h5")
-        other = compiled()
         other.load_weights(tmp_path / "m.weights.h5")
-        assert other.search.file_facts == found
+        assert other.search.file_facts == told
 
 
 @pytest.mark.parametrize(
