@@ -134,7 +134,7 @@ def device_costs(
 
 
 def stored_bits(
-    model: QuantizedNetwork, device: str
+    model: QuantizedNetwork, device: str, representative_data: Any = None
 ) -> dict[str, tuple[int, ...]]:
     """Finds the containers that a target has for each weight.
 
@@ -145,6 +145,7 @@ def stored_bits(
         model: A model of `msq_tf.quantize_model`, which may be untrained.
         device: Name of a target, for Qualcomm's NPU with a SoC behind it, such
             as `"qualcomm_npu:SM8650"`.
+        representative_data: As in `export`.
 
     Returns:
         By path, the stored bits from the widest to the narrowest.
@@ -158,7 +159,7 @@ def stored_bits(
     if soc:
         target = devices.narrowed(target, {"socs": [soc]})
     found: dict[str, set[int]] = {path: {8} for path in model.paths}
-    with files_of(model, name) as files:
+    with files_of(model, name, representative_data) as files:
         files.target = target
         for width in (4, 2):
             built = files.all_at(width)
@@ -172,7 +173,9 @@ def stored_bits(
     return {path: tuple(sorted(b, reverse=True)) for path, b in found.items()}
 
 
-def file_overhead(model: QuantizedNetwork, device: str) -> float:
+def file_overhead(
+    model: QuantizedNetwork, device: str, representative_data: Any = None
+) -> float:
     """Counts the bytes of a model's file besides the codes of its weights.
 
     Those of operators, tensors, scales and biases; not those of weights that
@@ -181,6 +184,7 @@ def file_overhead(model: QuantizedNetwork, device: str) -> float:
     Args:
         model: A model of `msq_tf.quantize_model`, which may be untrained.
         device: Name of a target whose files are TFLite files.
+        representative_data: As in `export`.
 
     Returns:
         Bytes, the most of files at 8, 4 and 2 bits, which hardly differ, and
@@ -192,7 +196,8 @@ def file_overhead(model: QuantizedNetwork, device: str) -> float:
     """
     kinds: set[tuple[object, ...]] = set()
     rest = 0
-    with _as_trained(model), files_of(model, device) as files:
+    data = representative_data
+    with _as_trained(model), files_of(model, device, data) as files:
         for width in (8, 4, 2):
             built = files.all_at(width)
             file = flat.read(built.data)

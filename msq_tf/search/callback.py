@@ -321,7 +321,8 @@ class SearchCallback(TakesSamples):
     def _take_up(self) -> None:
         """Completes a state, which a backup may bring after on_train_begin."""
         self._qmodel.hold_scales()
-        device_costs.find(self.rule, self._qmodel)
+        inputs, _, _ = self._samples.parts
+        device_costs.find(self.rule, self._qmodel, inputs)
 
     def _search_late(self, epochs: int) -> None:
         """Takes the decision after an epoch's end, if a backup came before."""

@@ -169,7 +169,7 @@ def test_replicas_search_together(data):
 
 @pytest.mark.slow
 def test_a_resumed_search_for_bytes_goes_on(data, tmp_path, monkeypatch):
-    """tf_keras saves no count of bytes: it is made again, of trained weights."""
+    """tf_keras saves no count of bytes: those of trained weights count."""
     rule = msq_tf.BudgetRule(target_bytes=3_000, device="min_size")
 
     class Kill(tf_keras.callbacks.Callback):

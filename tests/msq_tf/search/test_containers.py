@@ -134,7 +134,7 @@ def test_searches_count_what_the_exporter_writes(name, one_scale, tmp_path):
 def test_the_file_is_asked_once(monkeypatch):
     asked = []
 
-    def stored(model, device):
+    def stored(model, device, inputs):
         asked.append(device)
         return dict.fromkeys(model.paths, (8, 4))
 

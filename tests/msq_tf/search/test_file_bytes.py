@@ -64,6 +64,47 @@ def gates():
     )
 
 
+class Subclassed(keras.Model):
+    """Tells nothing of its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.flat = L.Flatten()
+        self.hidden = L.Dense(32, activation="relu")
+        self.last = L.Dense(1)
+
+    def call(self, x):
+        return self.last(self.hidden(self.flat(x)))
+
+
+def subclassed():
+    model = Subclassed()
+    model(X[:1])
+    return model
+
+
+def open_length():
+    return keras.Sequential(
+        [
+            keras.Input((None, X.shape[2])),
+            L.Conv1D(16, 3, activation="relu"),
+            L.GlobalAveragePooling1D(),
+            L.Dense(1),
+        ]
+    )
+
+
+NETWORKS = (
+    dense,
+    attention,
+    convolutions,
+    recurrent,
+    gates,
+    subclassed,
+    open_length,
+)
+
+
 def searched(model, rule):
     keras.utils.set_random_seed(0)
     qmodel = msq_tf.quantize_model(model)
@@ -82,9 +123,7 @@ def exported(qmodel, path, device):
 
 @pytest.mark.first(2)
 @pytest.mark.parametrize("device", ["min_size", "cpu_int8"])
-@pytest.mark.parametrize(
-    "network", [dense, attention, convolutions, recurrent, gates]
-)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_the_file_has_the_bytes_that_were_promised(network, device, tmp_path):
     rule = msq_tf.BudgetRule(target_bytes=30_000, device=device)
     qmodel = searched(network(), rule)
@@ -157,3 +196,18 @@ def test_other_targets_ask_no_file():
         (msq_tf.BudgetRule(target_bytes=5000, device="qualcomm_npu"), False),
     ):
         assert rule.uses_file_overhead(layers) is asks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [subclassed, open_length])
+def test_a_device_is_asked_with_the_shapes_of_the_data(network):
+    device = "ethos_u:ethos-u55-128"
+    rule = msq_tf.BudgetRule(target_latency=1.0, device=device)
+    qmodel = searched(network(), rule)
+    # That of trained weights, of which Vela stores some in fewer bytes.
+    expected = predicting.device_costs(
+        qmodel, device, representative_data=X[:1]
+    )
+    found = qmodel.search.device_costs.latency_at(qmodel.bits)
+    assert 0.0 < found <= 1.0
+    assert found == pytest.approx(expected.latency_at(qmodel.bits), rel=0.05)
