@@ -20,6 +20,7 @@ from tflite_export import files
 from tflite_export import float_tflite
 from tflite_export.conversion import converter
 from tflite_export.conversion import float_file
+from tflite_export.conversion import freezing
 from tflite_export.conversion import frozen_graph
 from tflite_export.conversion import sizes
 from tflite_export.conversion import trained
@@ -134,9 +135,9 @@ def test_another_tensorflow_freezes_in_its_own_way(monkeypatch):
     wanted = float_file.to_float_file(source).data
     monkeypatch.delattr(convert_to_constants, "_replace_variables_by_constants")
     traced, _ = float_file._trace(source)
-    assert frozen_graph._without_variables(traced.function, []) is None
+    assert freezing._without_variables(traced.function, []) is None
     monkeypatch.undo()
-    monkeypatch.setattr(frozen_graph, "_without_variables", lambda *_: None)
+    monkeypatch.setattr(freezing, "_without_variables", lambda *_: None)
     assert float_file.to_float_file(source).data == wanted
 
 
