@@ -43,7 +43,7 @@ def find(rule: Rule, network: QuantizedNetwork, inputs: Any = None) -> None:
         ValueError: If they do not fit the model, or the device can't run it.
     """
     search = network.search
-    device = str(getattr(rule, "device", None))
+    device = str(getattr(rule, "device", None) or "")
     example = _example(network, inputs)
     search.file_facts = _facts(rule, network, device, example)
     if not rule.uses_costs_of_device:
