@@ -10,6 +10,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import msq_tf
 from msq_tf.keras3 import target_checks
@@ -268,7 +269,14 @@ def test_a_layer_that_this_machine_lacks_is_refused_in_words(tmp_path):
     inputs = keras.Input((3, 8, 8))
     x = L.Conv2D(4, 3, data_format="channels_first")(inputs)
     qmodel = msq_tf.quantize_model(keras.Model(inputs, x))
-    data = np.zeros((4, 3, 8, 8), np.float32)
+    data = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype("float32")
+    try:
+        qmodel(data)
+    except tf.errors.OpError:
+        pass
+    else:  # Some processors have kernels for it; then the file is verified.
+        export(qmodel, tmp_path / "m.tflite", "cpu_float", data)
+        return
     with pytest.raises(ExportError, match="channels_first.*Received: .*NCHW"):
         export(qmodel, tmp_path / "m.tflite", "cpu_float", data)
     assert not list(tmp_path.iterdir())
