@@ -26,7 +26,8 @@ class HeldScales(keras.layers.Layer, held_scales.HeldScales):
     def __init__(self, shares: Sequence[int], name: str | None = None):
         super().__init__(name=name, dtype="float32", trainable=False)
         self.shares = [int(count) for count in shares]
-        self._scales = self._variable("scales", sum(self.shares), "float32")
+        count = sum(self.shares)
+        self._scales = self._variable("scales", count, tf.float32.name)
         self._widths = self._variable("widths", len(self.shares), "int32")
         self.built = True
 

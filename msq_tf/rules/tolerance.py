@@ -89,7 +89,9 @@ class ToleranceRule(SizedRule):
             sensitivity may drop in one decision; any other layer drops one.
         begin: Not used; nor are `end` and the targets of other rules.
         allowed_bits: As for `BudgetRule`.
-        device: As for `BudgetRule`; sizes are then those of the whole file.
+        device: As for `BudgetRule`; sizes are then those of the whole file. For
+            an Ethos-U they are those of the codes, which Vela stores in about
+            so many bits in flash.
 
     Raises:
         ValueError: If a value is out of its range, or a target is given.

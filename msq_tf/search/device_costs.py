@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import logging
+import warnings
 from typing import Any
 
 import tensorflow as tf
@@ -23,8 +23,6 @@ from msq_tf.sensitivity.statistics import layer_outlines
 _EXPORTER = "tflite_export.predicting"
 # Samples of an example: what a file takes does not depend on their number.
 _EXAMPLES = 8
-
-_logger = logging.getLogger("msq_tf")
 
 
 def find(rule: Rule, network: QuantizedNetwork, inputs: Any = None) -> None:
@@ -93,7 +91,12 @@ def _overhead(
     try:
         overhead: float = _exporter().file_overhead(network, device, example)
     except ValueError as error:  # An ExportError is one.
-        _logger.info("bytes of the file are estimated: %s", error)
+        warnings.warn(
+            f"No file for {device} tells what it has besides codes, so its "
+            "bytes are estimated from the weights alone. A file may be larger, "
+            f"or there is none: {error}",
+            stacklevel=2,
+        )
         return None
     return overhead
 

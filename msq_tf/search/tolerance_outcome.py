@@ -22,7 +22,8 @@ class ToleranceOutcome:
         reference: The metric of the float model.
         drop: What it lost, in `unit`.
         unit: As `ToleranceRule.unit`.
-        bytes: Its size; of the whole file where the rule has a device.
+        bytes: Its size; of the whole file where the rule has a device, but for
+            an Ethos-U, see `ToleranceRule`.
         trials: `(epoch, bytes, drop)` of every epoch that was measured.
     """
 
